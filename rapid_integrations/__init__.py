@@ -1,0 +1,67 @@
+"""RAPID: retrieval-augmented speculative decoding for questions over long documents, on your own models.
+
+Importing this package loads no model code; that happens when an engine is built.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.errors import (
+    CacheError,
+    ConfigurationError,
+    ContextOverflowError,
+    DownloadError,
+    MissingExtraError,
+    ModelLoadError,
+    PromptError,
+    RapidError,
+    UnsupportedModelError,
+    VocabularyMismatchError,
+)
+from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, Usage
+from rapid_integrations.prompt import Prompt
+
+if TYPE_CHECKING:
+    from rapid_integrations.engine import CompletionStream, PreparedPrompt, RapidEngine
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheError",
+    "Completion",
+    "CompletionChunk",
+    "CompletionStream",
+    "CompressionConfig",
+    "ConfigurationError",
+    "ContextOverflowError",
+    "DecodeStats",
+    "DownloadError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "PreparedPrompt",
+    "Prompt",
+    "PromptError",
+    "RapidEngine",
+    "RapidError",
+    "RetrievedChunk",
+    "SamplingParams",
+    "SpeculationConfig",
+    "UnsupportedModelError",
+    "Usage",
+    "VocabularyMismatchError",
+]
+
+_NEEDS_TORCH = {"CompletionStream", "PreparedPrompt", "RapidEngine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        return getattr(import_module("rapid_integrations.engine"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NEEDS_TORCH])

@@ -1,0 +1,138 @@
+"""One model's keys and values for one text: preallocated, written in place, rolled back by setting a length.
+
+A decode step must not copy the cache. The whole capacity (prompt + output + draft) is therefore allocated once, a
+forward pass writes its T new rows behind `length`, and attention reads views. A rejected draft is forgotten by
+lowering `length`; the rows behind it are dead until they are overwritten. Sliding-window layers keep all rows too, so
+that a rollback is exact for them as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.errors import CacheError
+
+CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
+
+
+class KVCache:
+    """Keys and values of every layer for the first `length` tokens of one text.
+
+    Buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:
+    (1, H_kv, capacity, head_dim). A `device_map` over several devices thus needs no special case.
+
+    Args:
+        layers: number of attention layers.
+        capacity: tokens that must fit; rounded up to a multiple of `CAPACITY_BUCKET`.
+    """
+
+    def __init__(self, layers: int, capacity: int) -> None:
+        self.capacity = -(-capacity // CAPACITY_BUCKET) * CAPACITY_BUCKET
+        self._keys: list[Tensor | None] = [None] * layers
+        self._values: list[Tensor | None] = [None] * layers
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens that the cache holds."""
+        return self._length
+
+    @property
+    def layers(self) -> int:
+        """Attention layers."""
+        return len(self._keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, whatever the length."""
+        return sum(buffer.nbytes for buffer in (*self._keys, *self._values) if buffer is not None)
+
+    @property
+    def filled_layers(self) -> int:
+        """Layers that have been written at least once."""
+        return sum(keys is not None for keys in self._keys)
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store T new rows behind `length` and return views over all rows, the new ones included.
+
+        `length` itself moves only in `advance`, after every layer has been written: a forward pass that fails half-way
+        leaves the cache as it was.
+
+        Args:
+            layer: which layer.
+            keys, values: (1, H_kv, T, head_dim).
+
+        Returns:
+            keys and values, (1, H_kv, length + T, head_dim), views into the buffers.
+
+        Raises:
+            CacheError: the rows do not fit.
+        """
+        end = self._length + keys.shape[2]
+        if end > self.capacity:
+            raise CacheError(f"a KV cache of {self.capacity:,} tokens cannot take {end:,}: allocate it larger")
+        key_buffer, value_buffer = self._keys[layer], self._values[layer]
+        if key_buffer is None or value_buffer is None:
+            key_buffer = self._keys[layer] = self._allocate(keys)
+            value_buffer = self._values[layer] = self._allocate(values)
+        key_buffer[:, :, self._length : end] = keys
+        value_buffer[:, :, self._length : end] = values
+        return key_buffer[:, :, :end], value_buffer[:, :, :end]
+
+    def _allocate(self, rows: Tensor) -> Tensor:
+        batch, heads, _, head_dim = rows.shape
+        return rows.new_empty(batch, heads, self.capacity, head_dim)
+
+    def advance(self, tokens: int) -> None:
+        """Count the `tokens` rows that every layer has just written."""
+        self._length += tokens
+
+    def rollback(self, to_length: int) -> None:
+        """Forget every token behind the first `to_length`; O(1)."""
+        if not 0 <= to_length <= self._length:
+            raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
+        self._length = to_length
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return views of one layer's keys and values, each (1, H_kv, length, head_dim)."""
+        keys, values = self._keys[index], self._values[index]
+        if keys is None or values is None:
+            raise CacheError(f"layer {index} has not been written yet")
+        return keys[:, :, : self._length], values[:, :, : self._length]
+
+    def save(self, path: str | Path) -> None:
+        """Write the held tokens' rows as safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {}
+        for index in range(self.layers):
+            keys, values = self.layer(index)
+            tensors[f"{index}.key"] = keys.contiguous()
+            tensors[f"{index}.value"] = values.contiguous()
+        save_file(tensors, path, metadata={"length": str(self._length), "layers": str(self.layers)})
+
+    @classmethod
+    def load(cls, path: str | Path, capacity: int, device: str | torch.device = "cpu") -> KVCache:
+        """Read what `save` wrote, into a cache with room for `capacity` tokens.
+
+        Raises:
+            CacheError: the file is damaged, is no saved cache, or holds more tokens than `capacity`.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                cache = cls(int(metadata["layers"]), capacity)
+                for index in range(cache.layers):
+                    cache.write(index, file.get_tensor(f"{index}.key"), file.get_tensor(f"{index}.value"))
+                length = int(metadata["length"])
+        except (SafetensorError, KeyError, ValueError, OSError, IndexError) as error:
+            raise CacheError(f"{path} is no saved KV cache: {error}") from error
+        if any(keys is None or keys.shape[2] < length for keys in cache._keys):
+            raise CacheError(f"{path} is no saved KV cache: its layers are incomplete")
+        cache.advance(length)
+        return cache

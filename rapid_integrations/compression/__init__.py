@@ -1,0 +1,35 @@
+"""Context compression: the chunks of a long document that a question needs, within a budget of tokens.
+
+    chunker          a text in pieces of at most 512 tokens that tile it exactly
+    embedder         pieces and questions to unit vectors; windows: what one vector can be made of
+    embedding_cache  each text is embedded once
+    index            cosine similarity of a question to every piece
+    selection        the best pieces within the budget
+    compressor       all of it: contexts and a question in, the drafter's contexts out
+
+Importing it loads neither torch nor faiss nor sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
+from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor
+from rapid_integrations.compression.embedder import Embedder, SentenceTransformerEmbedder
+from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.selection import ScoredChunk, select
+
+__all__ = [
+    "Chunk",
+    "ChunkIndex",
+    "Compression",
+    "Compressor",
+    "ContextCompressor",
+    "Embedder",
+    "EmbeddingCache",
+    "ScoredChunk",
+    "SentenceTransformerEmbedder",
+    "Tokenizer",
+    "chunk_text",
+    "select",
+]

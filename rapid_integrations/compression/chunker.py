@@ -1,0 +1,103 @@
+"""Chunks: pieces of a text that tile it exactly, each at most so many tokens, cut at a natural break where one is near.
+
+A cut is a character position, so a character that a byte-level tokenizer spreads over several tokens is never torn. A
+token belongs to the chunk that holds its first character.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
+
+from rapid_integrations.errors import ConfigurationError
+
+DEFAULT_CHUNK_TOKENS = 512  # arXiv 2502.20330, section 4.1
+
+_BLANK = r"[^\S\n\r\v\f\x85\u2028\u2029]"  # white space within a line
+_NEWLINE = r"(?:\r\n|[\n\r\v\f\x85\u2028\u2029])"
+# From the best place for a cut to the worst; the cut falls behind the match. Possessive quantifiers and the lookbehind
+# see to it that a megabyte of spaces or of full stops costs linear time.
+_BREAKS = (
+    re.compile(rf"{_NEWLINE}(?:{_BLANK}*+{_NEWLINE})++|\u2029"),  # paragraph
+    re.compile(_NEWLINE),  # line
+    re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+"),  # sentence
+    re.compile(r"(?=\s)(?!(?<=\r)\n)"),  # word: before the space, where most tokenizers begin the next word's token
+)
+_LONGEST_BREAK = 8  # characters that most breaks stay under: a few line ends, or a full stop and its quotation marks
+
+
+class Tokenizer(Protocol):
+    """What chunking needs of a tokenizer."""
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the character (start, end) of each token of plain `text`, in order.
+
+        Gaps are fine (a tokenizer that drops white space), and so are overlaps (tokens that share a character).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`text[start:end]` of the text it was cut from, the `index`-th piece of it, `tokens` tokens long."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+    tokens: int
+
+
+def chunk_text(text: str, tokenizer: Tokenizer, chunk_tokens: int = DEFAULT_CHUNK_TOKENS) -> list[Chunk]:
+    """Cut `text` into chunks of at most `chunk_tokens` tokens whose texts join to `text` again.
+
+    A chunk ends at the last paragraph break within its last quarter, else the last line break, else the last sentence
+    end, else the last white space, else where its tokens run out. A single character that needs more than
+    `chunk_tokens` tokens is a chunk of its own, the only kind that is over the limit. Linear in the length of `text`.
+    Raises `ConfigurationError` for a `chunk_tokens` under 1.
+    """
+    if chunk_tokens < 1:
+        raise ConfigurationError(f"chunk_tokens={chunk_tokens}: a chunk holds at least one token")
+    if not text:
+        return []
+    # First character of each token, made monotone and inside the text whatever the tokenizer said: the search bisects.
+    last = len(text) - 1
+    starts = list(accumulate((min(max(start, 0), last) for start, _ in tokenizer.offsets(text)), max))
+    chunks: list[Chunk] = []
+    begin, first = 0, 0  # character and token that the next chunk begins with
+    for end in _cuts(text, starts, chunk_tokens):
+        following = bisect_left(starts, end, lo=first)
+        chunks.append(Chunk(len(chunks), begin, end, text[begin:end], following - first))
+        begin, first = end, following
+    return chunks
+
+
+def _cuts(text: str, starts: list[int], limit: int) -> Iterator[int]:
+    """Yield where each chunk ends (characters), the last one at the end of the text."""
+    begin, first = 0, 0
+    while first + limit < len(starts):
+        furthest = starts[first + limit]  # first character of the first token that does not fit
+        if furthest == begin:
+            cut = begin + 1  # one character, more tokens than the limit
+        else:
+            cut = _natural_break(text, begin, starts[first + limit - limit // 4], furthest)
+        yield cut
+        begin, first = cut, bisect_left(starts, cut, lo=first)
+    if begin < len(text):
+        yield len(text)
+
+
+def _natural_break(text: str, begin: int, earliest: int, furthest: int) -> int:
+    """Return the best cut after `begin` in [earliest, furthest] (characters), or `furthest` where there is none."""
+    for pattern in _BREAKS:
+        # A break may begin a little before the stretch, and a lookahead wants to see what follows the cut.
+        matches = pattern.finditer(text, max(begin, earliest - _LONGEST_BREAK), furthest + 1)
+        ends = (match.end() for match in matches)
+        cut = max((end for end in ends if begin < end and earliest <= end <= furthest), default=None)
+        if cut is not None:
+            return cut
+    return furthest

@@ -1,0 +1,180 @@
+"""The compressor: contexts and a question in, the text that the drafter reads out.
+
+chunk -> embed -> search -> select within the budget -> join in document order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
+from rapid_integrations.compression.embedder import Embedder
+from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.selection import ScoredChunk, select_positions
+from rapid_integrations.config import CompressionConfig
+from rapid_integrations.errors import PromptError
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+_RECENT_DOCUMENTS = 8
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What became of the contexts: one text, and the chunks it is made of, for each of them.
+
+    `shortened` is False where the contexts came back as they were; their chunks then have no score. `kept_tokens` of
+    `context_tokens` were selected, counted by the chunker's tokenizer.
+    """
+
+    texts: tuple[str, ...]
+    selected: tuple[tuple[ScoredChunk, ...], ...]
+    context_tokens: int
+    kept_tokens: int
+    shortened: bool
+
+
+class ContextCompressor(Protocol):
+    """Anything that shortens contexts to what a question needs: `Compressor`, or a host framework's retriever."""
+
+    def compress(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        config: CompressionConfig,
+        on_progress: Progress | None = None,
+    ) -> Compression:
+        """Return a replacement for each of `contexts`; `PromptError` for an empty question or no context."""
+        ...
+
+
+class Compressor:
+    """Retrieves by embedding similarity. Threads may share one; the latest documents stay indexed.
+
+    - `embedder`: gives chunks and questions their vectors, and the default threshold.
+    - `tokenizer`: counts the chunks' tokens (the target's, so that the budget is in the target's tokens).
+    - `cache`: where embeddings are kept; None keeps them in memory.
+    """
+
+    def __init__(self, embedder: Embedder, tokenizer: Tokenizer, cache: EmbeddingCache | None = None) -> None:
+        self._embedder = embedder
+        self._tokenizer = tokenizer
+        self._cache = EmbeddingCache() if cache is None else cache
+        self._documents: OrderedDict[bytes, _Document] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compress(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        config: CompressionConfig,
+        on_progress: Progress | None = None,
+    ) -> Compression:
+        """Keep the chunks of all `contexts` that fit `query` best, within one budget, in document order.
+
+        Chunks that follow one another are joined as they were; a gap becomes a blank line. Contexts that the budget
+        would not shorten come back unchanged, and nothing is embedded. `on_progress("embed", done, total)` counts
+        windows of text. Raises `PromptError` where the question is blank, or all contexts are.
+        """
+        if not query.strip():
+            raise PromptError("There is nothing to look for in the context: the question is empty. Pass a question.")
+        if all(not context.strip() for context in contexts):
+            raise PromptError(
+                f"There is nothing to answer from: {len(contexts)} contexts were given, and none holds any text. "
+                "Pass the document as context."
+            )
+        document = self._document(contexts, config.chunk_tokens)
+        chunks = [chunk for of_context in document.chunks for chunk in of_context]
+        context_tokens = sum(chunk.tokens for chunk in chunks)
+        budget = config.budget(context_tokens)
+        if context_tokens <= max(budget, config.chunk_tokens * config.min_chunks):
+            return _unchanged(contexts, document, context_tokens)
+
+        index = self._index(document, chunks, on_progress)
+        scores = index.scores(self._embedder.embed_query(query))  # (n_chunks,)
+        threshold = self._embedder.threshold if config.threshold is None else config.threshold
+        chosen = set(select_positions(chunks, scores, budget, threshold, config.min_chunks))
+
+        selected: list[tuple[ScoredChunk, ...]] = []
+        begin = 0
+        for of_context in document.chunks:
+            positions = range(begin, begin + len(of_context))
+            selected.append(tuple(ScoredChunk(chunks[p], float(scores[p])) for p in positions if p in chosen))
+            begin += len(of_context)
+        texts = tuple(join_chunks([scored.chunk for scored in of_context]) for of_context in selected)
+        kept_tokens = sum(chunks[position].tokens for position in chosen)
+        return Compression(texts, tuple(selected), context_tokens, kept_tokens, shortened=texts != tuple(contexts))
+
+    def _document(self, contexts: Sequence[str], chunk_tokens: int) -> _Document:
+        """Return the chunks of `contexts`, from the recent documents where they are among them."""
+        key = _content_key(contexts, chunk_tokens)
+        with self._lock:
+            document = self._documents.get(key)
+            if document is not None:
+                self._documents.move_to_end(key)
+                return document
+        document = _Document(tuple(tuple(chunk_text(text, self._tokenizer, chunk_tokens)) for text in contexts))
+        with self._lock:
+            document = self._documents.setdefault(key, document)  # another thread may have been faster
+            self._documents.move_to_end(key)
+            while len(self._documents) > _RECENT_DOCUMENTS:
+                self._documents.popitem(last=False)
+        return document
+
+    def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: Progress | None) -> ChunkIndex:
+        """Return the index of `document`; the first caller builds it while others that want it wait."""
+        report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
+        with document.lock:
+            if document.index is None:
+                document.index = ChunkIndex.build(chunks, self._embedder, self._cache, report)
+            return document.index
+
+
+@dataclass
+class _Document:
+    """The chunks of each context, and their index once a question needed it."""
+
+    chunks: tuple[tuple[Chunk, ...], ...]
+    index: ChunkIndex | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def join_chunks(chunks: Sequence[Chunk]) -> str:
+    """Return the texts of `chunks` (of one text, in order): neighbours verbatim, a blank line across a gap.
+
+    Line breaks that are there already count towards the blank line.
+    """
+    parts: list[str] = []
+    before: Chunk | None = None
+    for chunk in chunks:
+        if before is not None and chunk.index != before.index + 1:
+            tail = before.text[len(before.text.rstrip()) :]
+            head = chunk.text[: len(chunk.text) - len(chunk.text.lstrip())]
+            parts.append("\n" * (2 - (tail + head).count("\n")))
+        parts.append(chunk.text)
+        before = chunk
+    return "".join(parts)
+
+
+def _unchanged(contexts: Sequence[str], document: _Document, context_tokens: int) -> Compression:
+    return Compression(
+        texts=tuple(contexts),
+        selected=tuple(tuple(ScoredChunk(chunk, None) for chunk in of_context) for of_context in document.chunks),
+        context_tokens=context_tokens,
+        kept_tokens=context_tokens,
+        shortened=False,
+    )
+
+
+def _content_key(contexts: Sequence[str], chunk_tokens: int) -> bytes:
+    digest = hashlib.sha256(str(chunk_tokens).encode())
+    for context in contexts:
+        encoded = context.encode("utf-8", "surrogatepass")
+        digest.update(f" {len(encoded)} ".encode() + encoded)  # with its length, so that contexts cannot run together
+    return digest.digest()

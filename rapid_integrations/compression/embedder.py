@@ -1,0 +1,181 @@
+"""Embedders: text in, unit vectors out, and nothing of the text cut off on the way.
+
+Every embedder brings its own threshold, because cosine similarities of different models are not comparable, and its
+own maximum length, to which `split` cuts a text into windows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rapid_integrations.compression.embedding_model import EmbeddingModel, load_embedding_model
+from rapid_integrations.compression.windows import encodable
+from rapid_integrations.errors import ModelLoadError
+
+
+class Embedder(Protocol):
+    """What compression needs of an embedding model. Threads may share one."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages and reports."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity for caches: another string whenever a text could get another vector. Printable."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Cosine similarity from which on a chunk counts as relevant."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens, special ones included, that one vector is made of."""
+        ...
+
+    def split(self, text: str) -> list[str]:
+        """Return windows that each fit `max_tokens` and join to `text` again."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Return the vectors (n, dimension) of `texts` from a document: float32, L2-normalised."""
+        ...
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """Return the vector (dimension,) of a question: float32, L2-normalised."""
+        ...
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model, from a local folder or by its hub name. Loaded when first needed.
+
+    - `source`: folder or hub name; `device`: torch device, None picks the best one.
+    - `threshold`: cosine similarity from which on a chunk counts as relevant.
+    - `max_tokens`: longest window, special tokens and prompt included; None is the model's own maximum.
+    - `batch_size`: windows embedded at once.
+    - `trust_remote_code`: run Python code that comes with the model.
+    - `use_safetensors`: False reads a model that is published as `.bin` only (torch then loads weights, never pickled
+      code).
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        device: str | None = None,
+        threshold: float = 0.3,
+        max_tokens: int | None = None,
+        batch_size: int = 16,
+        trust_remote_code: bool = False,
+        use_safetensors: bool = True,
+    ) -> None:
+        self._source = str(Path(source).expanduser()) if _is_path(source) else str(source)
+        if _is_path(source) and not Path(self._source).is_dir():
+            raise ModelLoadError(
+                f"There is no embedding model in {self._source}: the folder does not exist. Give the folder of a "
+                "sentence-transformers model or its hub name; `rapid models pull all-minilm-l6-v2` fetches one."
+            )
+        self._device = device
+        self._threshold = threshold
+        self._max_tokens = max_tokens
+        self._batch_size = batch_size
+        self._trust_remote_code = trust_remote_code
+        self._use_safetensors = use_safetensors
+        self._loaded: EmbeddingModel | None = None
+        self._lock = threading.Lock()  # a tokenizer's truncation and padding are state that threads would share
+
+    @property
+    def name(self) -> str:
+        """Folder name or hub name."""
+        return Path(self._source).name if _is_path(self._source) else self._source
+
+    @property
+    def threshold(self) -> float:
+        """Cosine similarity from which on a chunk counts as relevant."""
+        return self._threshold
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, tokenizer, modules, prompts and maximum length; the same wherever the model lies."""
+        return self.load().fingerprint
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens, special ones and the prompt included, that one vector is made of."""
+        return self.load().max_tokens
+
+    def split(self, text: str) -> list[str]:
+        """Return windows of at most `max_tokens` tokens, special ones and the prompt included, that join to `text`."""
+        return self.load().windows.split(text)
+
+    def embed(self, texts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Return the vectors (n, dimension) of `texts`: float32, L2-normalised, with the model's document prompt.
+
+        Texts that do not come from `split` may be longer than `max_tokens`; the model would read their beginning only.
+        Raises `ModelLoadError` where the model cannot be loaded or computes NaN.
+        """
+        loaded = self.load()
+        vectors = np.zeros((len(texts), loaded.dimension), dtype=np.float32)
+        by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))  # little padding in a batch
+        for begin in range(0, len(texts), self._batch_size):
+            batch = by_length[begin : begin + self._batch_size]
+            vectors[batch] = self._encode(loaded.model.encode_document, [texts[position] for position in batch])
+            if on_progress is not None:
+                on_progress(begin + len(batch), len(texts))
+        return vectors
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """Return the vector (dimension,) of a question: float32, L2-normalised, with the model's query prompt.
+
+        A question longer than `max_tokens` gets the mean direction of its windows. Raises like `embed`.
+        """
+        loaded = self.load()
+        windows = self._encode(loaded.model.encode_query, loaded.query_windows.split(text))  # (n_windows, dimension)
+        vectors = normalised(windows.mean(axis=0, keepdims=True))  # (1, dimension)
+        return vectors.reshape(-1)
+
+    def load(self) -> EmbeddingModel:
+        """Load the model now rather than when first needed.
+
+        Raises `ModelLoadError` where that fails, and `ConfigurationError` for a `max_tokens` the model cannot have.
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = load_embedding_model(
+                    self._source,
+                    device=self._device,
+                    max_tokens=self._max_tokens,
+                    trust_remote_code=self._trust_remote_code,
+                    use_safetensors=self._use_safetensors,
+                )
+            return self._loaded
+
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> np.ndarray:
+        clean = [encodable(text) for text in texts]
+        with self._lock:
+            vectors = np.asarray(encode(clean, batch_size=self._batch_size, show_progress_bar=False), dtype=np.float32)
+        if not np.isfinite(vectors).all():
+            raise ModelLoadError(
+                f"The embedding model {self._source} computed NaN or infinity; its weights are damaged, or their "
+                "number format is too narrow for this device. Try another device, or load another model."
+            )
+        return normalised(vectors)
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Return `vectors` (n, dimension) scaled to length 1, as float32; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)  # (n, 1)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def _is_path(source: str | Path) -> bool:
+    """Whether `source` is meant as a folder: a Path, something with a path's beginning, or a folder that exists."""
+    return isinstance(source, Path) or source.startswith((".", "/", "~", "\\")) or Path(source).is_dir()

@@ -1,0 +1,123 @@
+"""A sentence-transformers model in memory: how it is loaded, how much text it reads at once, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rapid_integrations.compression.windows import Windows
+from rapid_integrations.errors import ConfigurationError, ModelLoadError
+
+_LEAST_ROOM = 8  # tokens of text in a window, under which the vectors mean nothing
+_SAFE_LENGTH = 512  # tokens, where a model names no maximum of its own
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """The model, and what is known of it only once it is loaded.
+
+    `windows` cuts text of a document, `query_windows` a question: their prompts may differ in length.
+    """
+
+    model: Any
+    fingerprint: str
+    max_tokens: int
+    dimension: int
+    windows: Windows
+    query_windows: Windows
+
+
+def load_embedding_model(
+    source: str, *, device: str | None, max_tokens: int | None, trust_remote_code: bool, use_safetensors: bool
+) -> EmbeddingModel:
+    """Load the model of the folder or hub name `source` and fix its maximum length; None is the model's own.
+
+    Raises `ModelLoadError` where that fails and for a model without a fast tokenizer, and `ConfigurationError` where
+    `max_tokens` is more than the model has positions for, or too few to hold any text.
+    """
+    try:
+        with _no_loading_bar():
+            from sentence_transformers import SentenceTransformer
+
+            model = SentenceTransformer(
+                source,
+                device=device,
+                trust_remote_code=trust_remote_code,
+                model_kwargs={"use_safetensors": use_safetensors},
+            )
+    except Exception as error:  # whatever a hub, a config file or somebody's model code may raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ModelLoadError(
+            f"The embedding model {source} could not be loaded: {reason}. Give the folder of a sentence-transformers "
+            "model (`rapid models pull all-minilm-l6-v2` fetches one that needs no hub), or use_safetensors=False for "
+            "a model that is published as .bin only."
+        ) from error
+    return _measured(model, source, max_tokens)
+
+
+def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
+    """Fix the model's maximum length and work out how much text fits into it."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelLoadError(
+            f"The embedding model {source} has no fast tokenizer, so a text cannot be cut to its maximum length "
+            "exactly. Use a model that comes with a tokenizer.json."
+        )
+    backend = type(backend).from_str(backend.to_str())  # our own copy: the model keeps switching its truncation
+    backend.no_truncation()
+    backend.no_padding()
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    positions = getattr(config, "max_position_embeddings", None)  # None where they are not learnt (ALiBi and the like)
+    own = min((n for n in (model.max_seq_length, positions) if n), default=_SAFE_LENGTH)
+    max_tokens = own if asked is None else asked
+    # As sentence-transformers picks them for encode_document and encode_query.
+    default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+    document = next(
+        (model.prompts[name] for name in ("document", "passage", "corpus") if name in model.prompts), default
+    )
+    overheads = [
+        len(backend.encode(prompt or "", add_special_tokens=True).ids)
+        for prompt in (document, model.prompts.get("query", default))
+    ]
+    least = max(overheads) + _LEAST_ROOM
+    most = positions or max(own, max_tokens)
+    if not least <= max_tokens <= most:
+        raise ConfigurationError(
+            f"max_tokens={max_tokens}: the embedding model {source} takes {least} to {most} tokens at once"
+        )
+    model.max_seq_length = max_tokens
+    windows, query_windows = (Windows(backend, max_tokens - overhead) for overhead in overheads)
+    dimension = int(model.encode_document([""], show_progress_bar=False).shape[1])
+    return EmbeddingModel(model, _fingerprint(model, backend), max_tokens, dimension, windows, query_windows)
+
+
+def _fingerprint(model: Any, backend: Any) -> str:
+    """Return the SHA-256 of everything a vector depends on; of the weights a CRC-32 per tensor, which is fast."""
+    import torch
+
+    digest = hashlib.sha256()
+    for part in (repr(model), backend.to_str(), repr(model.prompts), str(model.max_seq_length)):
+        digest.update(part.encode() + b"\0")
+    for name, tensor in model.state_dict().items():
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(content)}\0".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Keep transformers' bar for loading weights off the terminal; a hub's download bars stay."""
+    from transformers.utils import logging
+
+    def silent(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return factory(*args, **{**kwargs, "disable": True})
+
+    previous = logging.set_tqdm_hook(silent)
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(previous)

@@ -1,0 +1,94 @@
+"""The vector index of one document: every chunk's windows, searched by inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rapid_integrations.compression.chunker import Chunk
+from rapid_integrations.compression.embedder import Embedder
+from rapid_integrations.compression.embedding_cache import EmbeddingCache
+
+Report = Callable[[int, int], None]  # done, total
+
+_SLAB = 64  # windows embedded between two visits to the cache: an interrupted run keeps what it has done
+_BLANK_SCORE = -1.0  # the least a cosine can be: white space answers nothing
+
+
+class ChunkIndex:
+    """FAISS inner-product index over the windows of `n_chunks` chunks; a chunk scores as its best window.
+
+    An embedder with a short maximum length sees a chunk as several windows, so no part of it goes unread.
+    """
+
+    def __init__(self, vectors: np.ndarray, owners: np.ndarray, n_chunks: int) -> None:
+        """Index `vectors` (n_windows, dimension) float32, L2-normalised; `owners` (n_windows,) names their chunks."""
+        import faiss
+
+        self._owners = owners
+        self._n_chunks = n_chunks
+        self._faiss: Any = None  # with no windows there is no dimension either
+        if len(vectors):
+            self._faiss = faiss.IndexFlatIP(vectors.shape[1])
+            self._faiss.add(vectors)
+
+    @classmethod
+    def build(
+        cls,
+        chunks: Sequence[Chunk],
+        embedder: Embedder,
+        cache: EmbeddingCache,
+        on_progress: Report | None = None,
+    ) -> ChunkIndex:
+        """Embed the windows of `chunks`, each distinct text once and only if `cache` lacks it.
+
+        `on_progress(done, total)` counts the windows that had to be embedded.
+        """
+        windows = [
+            (owner, window)
+            for owner, chunk in enumerate(chunks)
+            for window in embedder.split(chunk.text)
+            if not window.isspace()
+        ]
+        by_text = _embed_through_cache(list(dict.fromkeys(text for _, text in windows)), embedder, cache, on_progress)
+        owners = np.array([owner for owner, _ in windows], dtype=np.int64)  # (n_windows,)
+        vectors = np.array([by_text[text] for _, text in windows], dtype=np.float32)  # (n_windows, dimension)
+        return cls(vectors, owners, len(chunks))
+
+    def scores(self, query_vector: np.ndarray) -> np.ndarray:
+        """Return each chunk's cosine similarity (n_chunks,) to `query_vector` (dimension,); -1 for a blank chunk."""
+        scores = np.full(self._n_chunks, _BLANK_SCORE, dtype=np.float32)
+        if self._faiss is not None:
+            query = np.ascontiguousarray(query_vector[None], dtype=np.float32)  # (1, dimension)
+            similarities, windows = self._faiss.search(query, self._faiss.ntotal)  # (1, n_windows) each, best first
+            np.maximum.at(scores, self._owners[windows[0]], similarities[0])
+        return scores
+
+
+def _embed_through_cache(
+    texts: Sequence[str],
+    embedder: Embedder,
+    cache: EmbeddingCache,
+    on_progress: Report | None,
+) -> dict[str, np.ndarray]:
+    """Return the vector (dimension,) of each of the distinct `texts`."""
+    keys = [cache.key(embedder.fingerprint, text) for text in texts]
+    known = cache.get_many(keys)
+    vectors = {text: vector for text, vector in zip(texts, known, strict=True) if vector is not None}
+    missing = [(key, text) for key, text in zip(keys, texts, strict=True) if text not in vectors]
+    for begin in range(0, len(missing), _SLAB):
+        slab = missing[begin : begin + _SLAB]
+        report = _shifted(on_progress, begin, len(missing))
+        embedded = embedder.embed([text for _, text in slab], on_progress=report)
+        cache.put_many([key for key, _ in slab], embedded)
+        vectors.update((text, vector) for (_, text), vector in zip(slab, embedded, strict=True))
+    return vectors
+
+
+def _shifted(on_progress: Report | None, done: int, total: int) -> Report | None:
+    """Return a callback for one slab that reports to the callback of the whole."""
+    if on_progress is None:
+        return None
+    return lambda done_here, _: on_progress(done + done_here, total)

@@ -1,0 +1,41 @@
+"""Windows: the pieces of a text that an embedding model can read whole."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rapid_integrations.compression.chunker import chunk_text
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Windows:
+    """Cuts a text into pieces of at most `room` tokens, each counted as the model will see it: alone."""
+
+    def __init__(self, backend: Any, room: int) -> None:
+        self._backend = backend  # a tokenizers.Tokenizer of our own, which truncates nothing
+        self._room = room
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the character offsets of the tokens of `text`, without special tokens."""
+        encoding = self._backend.encode(encodable(text), add_special_tokens=False)
+        return list(encoding.offsets)
+
+    def split(self, text: str) -> list[str]:
+        """Return the pieces; they join to `text`."""
+        pieces, todo = [], [text]
+        while todo:
+            piece = todo.pop()
+            parts = [chunk.text for chunk in chunk_text(piece, self, self._room)]
+            if len(parts) <= 1:  # it fits, or it is one character
+                pieces.append(piece)
+            else:
+                # A cut within a word can change the tokens on both sides, so each part is counted again.
+                todo.extend(reversed(parts))
+        return pieces
+
+
+def encodable(text: str) -> str:
+    """Return `text`, as long as before, with lone surrogates replaced: no tokenizer takes them."""
+    return _SURROGATE.sub("\ufffd", text)

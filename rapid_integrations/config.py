@@ -1,0 +1,114 @@
+"""The settings of a request: small frozen models that refuse unknown keys. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rapid_integrations.errors import ConfigurationError
+
+Law = Literal["target", "augmented", "paper"]
+TailRule = Literal["mask", "restore"]
+
+PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
+
+
+class Settings(BaseModel):
+    """Base of the settings: frozen, no unknown keys, and errors from this package's own tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(explain_validation_error(type(self), error)) from None
+
+
+def explain_validation_error(settings: type[BaseModel], error: ValidationError) -> str:
+    """Return one sentence per wrong field: what was given, the rule, and for a misspelt name the known ones."""
+    sentences = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(settings.model_fields)
+            sentences.append(f"{settings.__name__} has no option {field!r}; it has: {known}")
+        else:
+            sentences.append(f"{settings.__name__}.{field}={item['input']!r}: {item['msg']}")
+    return "; ".join(sentences)
+
+
+class SamplingParams(Settings):
+    """How tokens are drawn from the law.
+
+    `temperature=0` is greedy: the most probable token of the law formed at T=1. The truncations apply to the law
+    (not to target and drafter apart), in the order top-k, top-p, min-p.
+    """
+
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False, description="0 is greedy")
+    top_k: int = Field(default=0, ge=0, description="keep the k most probable tokens; 0 keeps all")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="keep the smallest set with this much probability")
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0, description="drop tokens under min_p times the best one")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0.0, le=10.0, description="over 1 makes tokens of the prompt and the output less likely"
+    )
+    max_new_tokens: int = Field(default=256, ge=1, description="tokens generated at most")
+    stop: tuple[str, ...] = Field(default=(), description="strings that end the answer; not part of it")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="makes sampled output repeatable")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_string_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("a stop string must not be empty")
+        return value
+
+    @property
+    def greedy(self) -> bool:
+        """Whether tokens are chosen by argmax."""
+        return self.temperature == 0.0
+
+
+class SpeculationConfig(Settings):
+    """What the output follows (the law), and how it is guessed ahead (proposer and draft length).
+
+    - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
+      and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
+      drafter at least as large as the target and "target" for a smaller one.
+    - `eta`: strength of the knowledge transfer; None is 10 for self-speculation and 40 for a larger drafter.
+    - `tail_rule`, `tail_alpha`: "mask" drops the shift where q < alpha * max q, "restore" is Eq. 9.
+    - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
+    - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
+    """
+
+    law: Law | Literal["auto"] = "auto"
+    eta: float | None = Field(default=None, ge=0.0, le=1000.0, allow_inf_nan=False)
+    tail_rule: TailRule = "mask"
+    tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0)
+    proposer: str = "drafter"
+    draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    max_draft_length: int = Field(default=16, ge=1, le=64)
+
+
+class CompressionConfig(Settings):
+    """How the drafter's context is made: 512-token chunks, the best ones within a budget, in document order.
+
+    The budget is max(ratio * len, min(min_tokens, len / 6)) tokens for a context of `len` tokens. `threshold` is a
+    cosine similarity; None takes the embedder's own. At least `min_chunks` are kept, whatever their score.
+    """
+
+    chunk_tokens: int = Field(default=512, ge=16, le=8192)
+    threshold: float | None = Field(default=None, ge=-1.0, le=1.0)
+    min_tokens: int = Field(default=4096, ge=1)
+    ratio: float = Field(default=1 / 24, ge=0.0, le=1.0)
+    min_chunks: int = Field(default=2, ge=1)
+
+    def budget(self, context_tokens: int) -> int:
+        """Return how many tokens of a context of `context_tokens` the drafter reads."""
+        return max(int(self.ratio * context_tokens), min(self.min_tokens, context_tokens // 6))

@@ -1,0 +1,155 @@
+"""The heart: propose, verify, correct, commit, until the answer ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from torch import Tensor
+
+from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.stopping import Stopping, Taken
+from rapid_integrations.proposers.base import Proposal, Proposer, Scorer
+from rapid_integrations.sampling import (
+    Law,
+    Randomness,
+    RepetitionPenalty,
+    paper_residual,
+    verify,
+)
+
+
+def decode(
+    *,
+    target: Sequence,
+    proposer: Proposer,
+    scorer: Scorer | None,
+    law: Law,
+    vocab_size: int,
+    penalty: RepetitionPenalty,
+    stopping: Stopping,
+    draft_length: DraftLength,
+    rng: Randomness,
+    recorder: Recorder,
+    turns: AbstractContextManager[None],
+) -> Iterator[Taken]:
+    """Yield the output, one round at a time.
+
+    Whatever the proposer and the draft length, each token follows `law` given the tokens before it (except under the
+    kind "paper", which is not exact and says so).
+
+    Args:
+        target: the target and its prompt, prefilled.
+        proposer: guesses ahead.
+        scorer: the drafter; needed when the law is formed with q.
+        law: what the output follows.
+        vocab_size: V, the width shared by target and drafter.
+        penalty: shared with the proposer; grows with the output.
+        stopping: cuts a round's tokens where the answer ends.
+        draft_length: chooses K.
+        rng: the request's randomness.
+        recorder: counts and times.
+        turns: held for one round at a time.
+    """
+    while True:
+        with turns:
+            # K + 1 tokens come out of a round at most: never draft past the last one that is wanted.
+            wanted = min(draft_length.next(), stopping.remaining - 1)
+
+            # 1) propose
+            before = dict(recorder.seconds)
+            with recorder.phase("propose"):
+                proposal = proposer.propose(wanted, rng)
+            draft = proposal.token_ids
+
+            # 2) verify: the target reads the whole draft in one pass
+            with recorder.phase("verify"):
+                z = target.extend(draft, keep=len(draft) + 1)[:, :vocab_size]
+
+            # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
+            position_laws = _PositionLaws(law, z, proposal, scorer, penalty, recorder)
+            residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
+            verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at)
+            tokens = list(draft[: verdict.accepted])
+            if verdict.correction is not None:
+                tokens.append(verdict.correction)
+            elif stopping.eos_token_ids.isdisjoint(tokens):
+                tokens.append(rng.draw(position_laws.bonus(len(draft))))
+
+            # 4) commit what is output; every cache forgets the rest
+            taken = stopping.take(tokens)
+            for reader in _distinct(target, proposer, scorer):
+                reader.commit(taken.token_ids)
+            penalty.add(taken.token_ids)
+            accepted = min(verdict.accepted, len(taken.token_ids))
+            recorder.finish_round(len(draft), accepted, len(taken.token_ids))
+            draft_length.observe(_costs(len(draft), verdict.accepted, before, recorder.seconds))
+        paused = recorder.now()
+        yield taken
+        if taken.finish_reason is not None:
+            return
+        recorder.waited(recorder.now() - paused)
+
+
+class _PositionLaws:
+    """The laws of one round, each formed when it is asked for: a rejection makes the later ones needless."""
+
+    def __init__(
+        self,
+        law: Law,
+        z: Tensor,
+        proposal: Proposal,
+        scorer: Scorer | None,
+        penalty: RepetitionPenalty,
+        recorder: Recorder,
+    ) -> None:
+        self._law = law
+        self._z = z  # (K + 1, V)
+        self._proposal = proposal
+        self._scorer = scorer
+        self._penalty = penalty
+        self._recorder = recorder
+        self._formed: dict[int, Tensor] = {}
+
+    def law(self, position: int) -> Tensor:
+        """Return the law (V,) after the first `position` draft tokens."""
+        if position not in self._formed:
+            drafter_logits = None
+            if self._law.needs_drafter:
+                assert self._scorer is not None
+                with self._recorder.phase("score"):
+                    drafter_logits = self._scorer.logits(self._proposal.token_ids, position)
+                drafter_logits = self._penalised(drafter_logits, position)
+            self._formed[position] = self._law.form(self._penalised(self._z[position], position), drafter_logits)
+        return self._formed[position]
+
+    def target(self, position: int) -> Tensor:
+        """Return p (V,), truncated like the law."""
+        return self._law.form(self._penalised(self._z[position], position), None)
+
+    def bonus(self, position: int) -> Tensor:
+        """Return what the token behind a fully accepted draft is drawn from: the law; in the paper, p.
+
+        A round without a draft has nothing to be a bonus for: its only token follows p_hat in the paper's rule too.
+        """
+        return self.target(position) if self._law.kind == "paper" and position else self.law(position)
+
+    def paper_residual(self, position: int) -> Tensor:
+        """Return Eq. 10 at a rejected position."""
+        assert self._proposal.probs is not None
+        return paper_residual(self.target(position), self.law(position), self._proposal.probs[position])
+
+    def _penalised(self, logits: Tensor, position: int) -> Tensor:
+        return self._penalty.apply(logits, self._proposal.token_ids[:position])
+
+
+def _distinct(*readers: Sequence | Proposer | Scorer | None) -> list[Sequence | Proposer | Scorer]:
+    """Return the readers that are there, each once: the drafter may propose and score with one cache."""
+    return [reader for index, reader in enumerate(readers) if reader is not None and reader not in readers[:index]]
+
+
+def _costs(drafted: int, accepted: int, before: dict[str, float], after: dict[str, float]) -> RoundCosts:
+    spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in ("propose", "score", "verify")}
+    return RoundCosts(drafted, accepted, spent["propose"], spent["score"], spent["verify"])

@@ -1,0 +1,72 @@
+"""One model reading one text: what it was told, what its cache holds, and what was only tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence as ReadOnly
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.models.causal_lm import CausalLM
+
+PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
+
+
+class Sequence:
+    """A text that a model reads token by token, with tentative (draft) tokens behind it.
+
+    `tokens` is the committed text. The cache may lag behind it (the last token is only fed when the logits after it
+    are wanted) and may hold draft tokens beyond it until `commit` says which of them stand.
+
+    Args:
+        model: the reader.
+        prompt_ids: at least one token.
+        capacity: tokens that prompt, output and draft need together.
+    """
+
+    def __init__(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> None:
+        self.model = model
+        self.tokens = list(prompt_ids)
+        self.cache = model.new_cache(capacity)
+        self._tried: list[int] = []  # draft tokens, in the cache or about to be
+
+    def prefill(self) -> Iterator[tuple[int, int]]:
+        """Read all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
+
+        The last token is left for the first decoding step, which needs the logits after it.
+        """
+        total = len(self.tokens) - 1
+        while (done := self.cache.length) < total:
+            self._feed(self.tokens[done : min(done + PREFILL_CHUNK, total)], keep=0)
+            yield self.cache.length, total
+
+    def extend(self, draft: ReadOnly[int], keep: int) -> Tensor:
+        """Try further draft tokens and return the logits after the last `keep` tokens of the text so far.
+
+        Args:
+            draft: tokens to put behind those already tried; may be empty.
+            keep: rows wanted; at most one more than tokens fed.
+
+        Returns:
+            (keep, V_model) float32.
+        """
+        pending = self.tokens[self.cache.length :]
+        self._tried += draft
+        return self._feed([*pending, *draft], keep)
+
+    def commit(self, token_ids: ReadOnly[int]) -> None:
+        """Make `token_ids` part of the text; whatever else was tried is forgotten."""
+        stand = 0
+        for tried, token in zip(self._tried, token_ids, strict=False):
+            if tried != token:
+                break
+            stand += 1
+        self.cache.rollback(min(self.cache.length, len(self.tokens) + stand))
+        self.tokens += token_ids
+        self._tried = []
+
+    def _feed(self, token_ids: list[int], keep: int) -> Tensor:
+        ids = torch.tensor(token_ids, dtype=torch.long, device=self.model.device)
+        return self.model.forward(ids, self.cache, keep)
+

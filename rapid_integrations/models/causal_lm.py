@@ -1,0 +1,46 @@
+"""The protocol between the decoding loop and whatever computes logits."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import KVCache
+
+
+@runtime_checkable
+class CausalLM(Protocol):
+    """A decoder-only language model.
+
+    Attributes:
+        name: for messages and statistics.
+        context_window: tokens that its positions reach.
+        vocab_size: width of its logits (padding rows included).
+        device: where token ids must lie.
+        num_parameters: for telling a larger drafter from a smaller one.
+    """
+
+    name: str
+    context_window: int
+    vocab_size: int
+    device: torch.device
+    num_parameters: int
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens."""
+        ...
+
+    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Read T further tokens and return the logits that follow the last `keep` of them.
+
+        Args:
+            token_ids: (T,) int64, on `device`; T >= 1.
+            cache: what the model has read so far; grows by T.
+            keep: 0 <= keep <= T; with 0 the output head is skipped.
+
+        Returns:
+            (keep, vocab_size) float32.
+        """
+        ...

@@ -1,0 +1,158 @@
+"""A transformers model behind the `CausalLM` protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from rapid_integrations.cache import KVCache
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models import attention
+
+SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
+CHECK_TOKENS = 24
+
+
+class HuggingFaceLM:
+    """Runs a transformers causal LM on this package's KV cache and attention.
+
+    The model's attention setting is switched to ours and given back by `close()`. One short forward pass is compared
+    with the model's own eager attention first, so that an architecture which computes something else is refused
+    instead of giving wrong answers.
+
+    Args:
+        model: a `...ForCausalLM` in evaluation mode.
+        name: for messages; the config's name otherwise.
+
+    Raises:
+        UnsupportedModelError: layers that this engine cannot run exactly, with the reason.
+    """
+
+    def __init__(self, model: Any, name: str | None = None) -> None:
+        refuse_unsupported(model)
+        attention.register()
+        self.model = model
+        self._own_attention = model.config._attn_implementation
+        config = model.config.get_text_config(decoder=True)
+        self.name = name or config._name_or_path or type(model).__name__
+        self.context_window: int = config.max_position_embeddings
+        self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
+        self.num_parameters: int = model.num_parameters()
+        self.device: torch.device = model.get_input_embeddings().weight.device
+        self.dtype: torch.dtype = model.dtype
+        self._layer_types: list[str] = getattr(config, "layer_types", None) or (
+            ["full_attention"] * config.num_hidden_layers
+        )
+        self._check_against_eager()
+        model.set_attn_implementation(attention.ATTENTION_NAME)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens."""
+        return KVCache(len(self._layer_types), capacity)
+
+    @torch.inference_mode()
+    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Read T further tokens; see `CausalLM.forward`."""
+        new = token_ids.shape[0]
+        positions = torch.arange(cache.length, cache.length + new, device=self.device)
+        inputs = {
+            "input_ids": token_ids[None],
+            "position_ids": positions[None],
+            "past_key_values": _HostCache(cache, self._layer_types),
+            "use_cache": True,
+        }
+        if keep:
+            logits = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
+        else:
+            self.model.base_model(**inputs)
+            logits = torch.empty(0, self.vocab_size)
+        cache.advance(new)
+        return logits.float()
+
+    def close(self) -> None:
+        """Give the model its own attention setting back."""
+        self.model.set_attn_implementation(self._own_attention)
+
+    @torch.inference_mode()
+    def _check_against_eager(self) -> None:
+        """Compare a short forward pass (a chunk, then single tokens) with the model's own eager attention."""
+        ids = torch.arange(CHECK_TOKENS, device=self.device) % self.vocab_size
+        self.model.set_attn_implementation("eager")
+        try:
+            expected = self.model(input_ids=ids[None], use_cache=False).logits[0].float()
+            self.model.set_attn_implementation(attention.ATTENTION_NAME)
+            if self.model.config._attn_implementation != attention.ATTENTION_NAME:
+                raise UnsupportedModelError(f"{self.name}: its attention cannot be replaced")
+            cache = self.new_cache(CHECK_TOKENS)
+            chunk = CHECK_TOKENS - 2
+            parts = [self.forward(ids[:chunk], cache, chunk), *(self.forward(i[None], cache, 1) for i in ids[chunk:])]
+            if cache.filled_layers != cache.layers:
+                raise UnsupportedModelError(
+                    f"{self.name}: {cache.layers - cache.filled_layers} of its {cache.layers} layers keep no keys and "
+                    "values in the cache; only models whose layers are all full or sliding-window attention can be run"
+                )
+            computed = torch.cat(parts)
+        finally:
+            self.model.set_attn_implementation(self._own_attention)
+        # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
+        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
+        error = (computed - expected).norm() / expected.norm()
+        if not error <= tolerance:
+            raise UnsupportedModelError(
+                f"{self.name}: this engine's attention differs from the model's own by {error:.2%} (allowed "
+                f"{tolerance:.1%}); this architecture is not supported"
+            )
+
+
+def refuse_unsupported(model: Any) -> None:
+    """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly."""
+    config = model.config.get_text_config(decoder=True)
+    name = config._name_or_path or type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(f"{name} is an encoder-decoder model; a decoder-only causal LM is needed")
+    if getattr(config, "attention_chunk_size", None):
+        raise UnsupportedModelError(f"{name} attends in chunks (attention_chunk_size), which is not supported")
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - SUPPORTED_LAYERS)
+    if others or getattr(model, "_is_stateful", False):
+        kinds = ", ".join(others) or "recurrent state"
+        raise UnsupportedModelError(
+            f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
+            "undone. Models whose layers are all full_attention or sliding_attention can be run"
+        )
+    if model.get_output_embeddings() is None or not getattr(config, "max_position_embeddings", None):
+        raise UnsupportedModelError(f"{name} has no language-model head or no maximum length in its configuration")
+
+
+class _HostLayer(CacheLayerMixin):
+    """What a transformers layer sees of one layer of our cache during one forward pass."""
+
+    def __init__(self, cache: KVCache, index: int, sliding: bool) -> None:
+        super().__init__()
+        self.cache = cache
+        self.index = index
+        self.is_sliding = sliding
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self.cache.write(self.index, key_states, value_states)
+
+    def get_seq_length(self) -> int:
+        return self.cache.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.cache.length + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.cache.capacity
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: our cache allocates itself."""
+
+
+class _HostCache(Cache):
+    """The transformers `Cache` that a forward pass is given; holds nothing itself."""
+
+    def __init__(self, cache: KVCache, layer_types: list[str]) -> None:
+        super().__init__([_HostLayer(cache, i, kind == "sliding_attention") for i, kind in enumerate(layer_types)])

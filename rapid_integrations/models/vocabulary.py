@@ -1,0 +1,143 @@
+"""Text to token ids and back, with text from documents kept from becoming control tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
+
+# Two tokenizers that agree on these agree on pre-tokenization and merges for what people write.
+_PROBES = (
+    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.",
+    "Übergröße naïve façade — “quotes” … 東京は晴れ。Привет! 🙂👩‍👩‍👧 \u200b end",
+    "def f(x): return {'a': [1, 2.5e-3], \"b\": None}  # 1234567890 https://example.org/?q=1&r=%20",
+)
+
+
+class Vocabulary:
+    """A fast transformers tokenizer, used without ever changing its state (safe from several threads).
+
+    Args:
+        tokenizer: a transformers tokenizer that is backed by the `tokenizers` library.
+        eos_token_ids: the ids that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, eos_token_ids: Iterable[int]) -> None:
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} is not backed by the tokenizers library; exact character offsets are needed"
+            )
+        self.tokenizer = tokenizer
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self._backend = tokenizer.backend_tokenizer
+        self._added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
+        template = str(tokenizer.chat_template or "")
+        self._control_ids = frozenset(
+            index
+            for index, token in tokenizer.added_tokens_decoder.items()
+            if token.special or token.content in template
+        )
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """Renders messages with the opening of the answer; None for a model without a template."""
+        if not self.tokenizer.chat_template:
+            return None
+
+        def render(messages: list[dict[str, Any]]) -> str:
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
+                raise PromptError(f"the model's chat template refuses these messages: {error}") from error
+            return str(text)
+
+        return render
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a plain text: nothing is added, and control tokens in it are text."""
+        prompt = RenderedPrompt(text, ((0, len(text)),), (), "", "plain", templated=True)
+        return self.encode_prompt(prompt)
+
+    def encode_prompt(self, prompt: RenderedPrompt) -> list[int]:
+        """Return the ids that the model reads.
+
+        A template writes the first control token itself, so none is added then (no double BOS). A control token that
+        stands inside a data span (a document that holds "<|im_end|>") is spelt out in ordinary tokens instead.
+        """
+        text = _without_lone_surrogates(prompt.text)
+        encoding = self._backend.encode(text, add_special_tokens=not prompt.templated and not self._starts_special(text))
+        ids: list[int] = encoding.ids
+        if self._control_ids.isdisjoint(ids):
+            return ids
+        spans = iter(prompt.data_spans)
+        span = next(spans, None)
+        safe: list[int] = []
+        for index, (start, end) in zip(ids, encoding.offsets, strict=True):
+            while span is not None and span[1] <= start:
+                span = next(spans, None)
+            inside = span is not None and start < span[1] and end > span[0] and end > start
+            if inside and index in self._control_ids:
+                safe += self._spell(text[start:end])
+            else:
+                safe.append(index)
+        return safe
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the (start, end) characters of each token of a plain text."""
+        offsets: list[tuple[int, int]] = self._backend.encode(
+            _without_lone_surrogates(text), add_special_tokens=False
+        ).offsets
+        return offsets
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`, control tokens left out."""
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+
+    def require_same(self, other: Vocabulary, name: str, other_name: str) -> None:
+        """Raise VocabularyMismatchError unless both give the same ids to the same strings.
+
+        Placeholders that only pad one of the two (unused ids) do not matter.
+        """
+        mine, theirs = self.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+        for token in mine.keys() & theirs.keys():
+            if mine[token] != theirs[token]:
+                raise VocabularyMismatchError(
+                    f"{other_name} cannot draft for {name}: {token!r} is token {theirs[token]} there and {mine[token]} "
+                    "here. Both models must come from one family with one tokenizer"
+                )
+        for probe in (*_PROBES, str(self.tokenizer.chat_template or "")):
+            if self._backend.encode(probe).ids != other._backend.encode(probe).ids:
+                raise VocabularyMismatchError(
+                    f"{other_name} cannot draft for {name}: their tokenizers split {probe[:40]!r} differently. Both "
+                    "models must come from one family with one tokenizer"
+                )
+
+    def _starts_special(self, text: str) -> bool:
+        bos = self.tokenizer.bos_token
+        return bool(bos) and text.startswith(bos)
+
+    def _spell(self, control: str) -> list[int]:
+        """Return ordinary tokens for the characters of a control token."""
+        for cut in range(1, len(control)):
+            ids = [
+                index
+                for part in (control[:cut], control[cut:])
+                for index in self._backend.encode(part, add_special_tokens=False).ids
+            ]
+            if self._control_ids.isdisjoint(ids) and self.decode(ids) == control:
+                return ids
+        ids = self.tokenizer.convert_tokens_to_ids(list(control))
+        if None in ids or not self._control_ids.isdisjoint(ids):
+            raise PromptError(f"the document holds the control token {control!r}, which cannot be spelt out: remove it")
+        return list(ids)
+
+
+def _without_lone_surrogates(text: str) -> str:
+    """Return `text` with each lone surrogate (broken UTF-16) as U+FFFD; the number of characters stays the same."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text

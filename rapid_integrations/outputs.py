@@ -1,0 +1,102 @@
+"""What a request gives back. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FinishReason = Literal["eos", "stop", "length"]
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(_Output):
+    """Token counts. `prompt_tokens` is what the target read, `drafter_prompt_tokens` what the drafter did."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    drafter_prompt_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion of the target."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class RetrievedChunk(_Output):
+    """A chunk of the context that the drafter read: character offsets into its context span, text and score."""
+
+    context: int
+    start: int
+    end: int
+    text: str
+    tokens: int
+    score: float | None
+
+
+class DecodeStats(_Output):
+    """How an answer came about. Times in seconds.
+
+    `law` is what the output followed; `segmentation` how the context was found in the prompt ("explicit",
+    "delimiters", "heuristic" or "plain"). `prefill_s` is for both models. `decode_s` runs from the end of the prefill
+    to the last token and is the sum of `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s`
+    (the target's passes) and the rest (sampling, text).
+    """
+
+    law: str
+    eta: float
+    proposer: str
+    segmentation: str
+    target: str
+    drafter: str | None
+    rounds: int
+    drafted_tokens: int
+    accepted_tokens: int
+    compress_s: float
+    prefill_s: float
+    time_to_first_token_s: float
+    decode_s: float
+    propose_s: float
+    score_s: float
+    verify_s: float
+    tokens: int
+    cache_bytes: int
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted share of the drafted tokens; None when nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Output tokens per pass of the target."""
+        return self.tokens / self.rounds if self.rounds else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Output tokens per second of decoding."""
+        return self.tokens / self.decode_s if self.decode_s else 0.0
+
+
+class CompletionChunk(_Output):
+    """A piece of a streamed answer. The last one carries `finish_reason`, `usage` and `stats`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    stats: DecodeStats | None = None
+
+
+class Completion(_Output):
+    """A whole answer. `token_ids` holds the eos token that ended it, if one did; `text` does not show it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    stats: DecodeStats
+    retrieved: tuple[RetrievedChunk, ...] = ()

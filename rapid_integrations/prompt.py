@@ -1,0 +1,268 @@
+"""What a request asks: text, which parts of it are retrieved context, and the question. Imports no torch.
+
+`Prompt` is what a user builds; `RenderedPrompt` is the exact text that the target reads (chat template applied) with
+the same spans found in it. The drafter's text is that text with the context spans replaced, nothing else changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from pydantic import field_validator, model_validator
+
+from rapid_integrations.config import Settings
+from rapid_integrations.errors import PromptError
+from rapid_integrations.segmentation import Segmentation, Span, segment
+
+Message: TypeAlias = Mapping[str, Any]
+"""A chat message: "role" and "content", the content a string or a `Prompt`; further keys go to the template."""
+
+PromptLike: TypeAlias = "str | Prompt | Sequence[Message]"
+
+ChatTemplate: TypeAlias = Callable[[list[dict[str, Any]]], str]
+"""Renders messages to the text that the model reads, the opening of its answer included."""
+
+DEFAULT_TEMPLATE = "{context}\n\n---\n\nAnswer the question from the document above, briefly.\n\nQuestion: {query}"
+
+
+class Prompt(Settings):
+    """A text, the character spans of it that are retrieved context, and the question.
+
+    Args:
+        text: what the target reads (before the chat template).
+        context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
+            for (`rapid_integrations.segmentation`).
+        query: the question that retrieval searches for; None: looked for in the text outside of the spans.
+    """
+
+    text: str
+    context_spans: tuple[Span, ...] = ()
+    query: str | None = None
+
+    @field_validator("query")
+    @classmethod
+    def _query_is_not_blank(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("the question is empty; give one, or leave query=None to take it from the text")
+        return value
+
+    @model_validator(mode="after")
+    def _spans_lie_in_the_text(self) -> Prompt:
+        end_before = 0
+        for start, end in self.context_spans:
+            if not end_before <= start < end <= len(self.text):
+                raise ValueError(
+                    f"context span ({start}, {end}) must lie in the text (0 to {len(self.text)}), be in order, hold "
+                    "at least one character and not overlap the span before it"
+                )
+            end_before = end
+        return self
+
+    @classmethod
+    def from_context(cls, context: str, query: str, template: str = DEFAULT_TEMPLATE) -> Prompt:
+        """Put a document and a question into `template`, the document first.
+
+        The document stands before the question so that a second question shares its prefix.
+
+        Raises:
+            PromptError: an empty document or question, or a template without {context} and {query}.
+        """
+        if not context.strip():
+            raise PromptError("the document is empty: there is nothing to answer from. Give a text with content")
+        if not query.strip():
+            raise PromptError("the question is empty. Give a question, for instance with -q 'What ...?'")
+        if template.count("{context}") != 1 or "{query}" not in template:
+            raise PromptError(f"the template {template!r} must hold {{context}} once and {{query}}")
+        before, after = template.split("{context}")
+        before, after = before.replace("{query}", query), after.replace("{query}", query)
+        return cls(
+            text=before + context + after, context_spans=((len(before), len(before) + len(context)),), query=query
+        )
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """The text that a model reads, and what stands where in it.
+
+    Attributes:
+        text: after the chat template.
+        data_spans: text that came from outside (message contents, documents); control tokens in it are data.
+        context_spans: the parts that are retrieved context, each within a data span.
+        query: the question; "" when none was found (plain decoding).
+        segmentation: how the spans were found: "explicit", "delimiters", "heuristic" or "plain".
+        templated: whether a chat template wrote the control tokens, the first one included.
+    """
+
+    text: str
+    data_spans: tuple[Span, ...]
+    context_spans: tuple[Span, ...]
+    query: str
+    segmentation: str
+    templated: bool
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The context spans' texts."""
+        return tuple(self.text[start:end] for start, end in self.context_spans)
+
+    def splice(self, replacements: Sequence[str]) -> RenderedPrompt:
+        """Return this prompt with each context span replaced; everything else keeps its characters."""
+        if len(replacements) != len(self.context_spans):
+            raise ValueError(f"{len(replacements)} replacements for {len(self.context_spans)} context spans")
+        pieces: list[str] = []
+        moved: list[tuple[int, int]] = []  # (old end of span, characters added or removed up to there)
+        spans: list[Span] = []
+        position = shift = 0
+        for (start, end), new in zip(self.context_spans, replacements, strict=True):
+            pieces += [self.text[position:start], new]
+            spans.append((start + shift, start + shift + len(new)))
+            shift += len(new) - (end - start)
+            moved.append((end, shift))
+            position = end
+        pieces.append(self.text[position:])
+
+        def follow(offset: int) -> int:
+            return offset + next((s for end, s in reversed(moved) if end <= offset), 0)
+
+        return replace(
+            self,
+            text="".join(pieces),
+            data_spans=tuple((follow(start), follow(end)) for start, end in self.data_spans),
+            context_spans=tuple(spans),
+        )
+
+
+def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPrompt:
+    """Return the text that the target reads, with its context spans and query.
+
+    Args:
+        prompt: a string or `Prompt` (one user message, where there is a template), or chat messages.
+        chat_template: the model's, or None to give a string to the model as it is.
+
+    Raises:
+        PromptError: an empty prompt, malformed messages, or messages without a template to render them.
+    """
+    if isinstance(prompt, (str, Prompt)):
+        if not (prompt if isinstance(prompt, str) else prompt.text).strip():
+            raise PromptError("the prompt is empty: give a text, chat messages or a Prompt")
+        if chat_template is None:
+            return _render_raw(prompt)
+        prompt = [{"role": "user", "content": prompt}]
+    if chat_template is None:
+        raise PromptError("this model has no chat template, so messages cannot be rendered: pass a string or a Prompt")
+    return _render_messages(list(prompt), chat_template)
+
+
+def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
+    parts = _segment_content(prompt)
+    text = prompt if isinstance(prompt, str) else prompt.text
+    # Whoever writes a raw prompt may have put control tokens into it; only the retrieved text is data.
+    return RenderedPrompt(text, parts.context_spans, parts.context_spans, parts.query, parts.method, templated=False)
+
+
+def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> RenderedPrompt:
+    contents: list[str | Prompt] = []
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if not isinstance(content, (str, Prompt)) or "role" not in message:
+            raise PromptError(
+                f"a chat message needs a 'role' and a 'content' that is a string or a Prompt; given: {message!r:.200}"
+            )
+        contents.append(content)
+    texts = [content if isinstance(content, str) else content.text for content in contents]
+    if not any(text.strip() for text in texts):
+        raise PromptError("the prompt is empty: every message is blank")
+    plain = [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
+    text, places = _locate(plain, texts, chat_template)
+
+    segmentations = [_segment_content(content) for content in contents]
+    chosen = _message_with_context(segmentations, texts)
+    found = segmentations[chosen]
+    humans = [t for t, m in zip(texts, messages, strict=True) if m["role"] in ("user", "human") and t.strip()]
+    query = found.query or (humans[-1] if humans else texts[-1])
+    if found.context_spans and humans and humans[-1] != texts[chosen] and found.method != "explicit":
+        query = humans[-1]  # the context stands in an earlier message; the last human turn asks
+    spans: tuple[Span, ...] = ()
+    if (place := places[chosen]) is not None:
+        moved = ((place.offset + start, place.offset + end) for start, end in found.context_spans)
+        clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
+        spans = tuple((start, end) for start, end in clipped if start < end)
+    data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
+    return RenderedPrompt(text, data, spans, query, found.method if spans else "plain", templated=True)
+
+
+def _segment_content(content: str | Prompt) -> Segmentation:
+    if isinstance(content, str):
+        return segment(content)
+    if content.context_spans:
+        query = content.query if content.query is not None else _last_paragraph_outside(content)
+        return Segmentation("explicit", content.context_spans, query)
+    found = segment(content.text)
+    return found if content.query is None else replace(found, query=content.query)
+
+
+def _last_paragraph_outside(prompt: Prompt) -> str:
+    start = prompt.context_spans[-1][1]
+    outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
+    query = outside.strip().rsplit("\n\n", 1)[-1].strip()
+    if not query:
+        raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...) or a text around it")
+    return query
+
+
+def _message_with_context(segmentations: list[Segmentation], texts: list[str]) -> int:
+    """Return the index of the message that holds the context: the surest way of finding it, then the longest."""
+    rank = {"explicit": 0, "delimiters": 1, "heuristic": 2, "plain": 3}
+    return min(range(len(texts)), key=lambda i: (rank[segmentations[i].method], -len(texts[i])))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a message's content stands in the rendered text.
+
+    Attributes:
+        offset: what to add to an offset into the content as it was given.
+        data: the span of the rendered text that came from the content.
+    """
+
+    offset: int
+    data: Span
+
+
+def _locate(
+    messages: list[dict[str, Any]], texts: list[str], chat_template: ChatTemplate
+) -> tuple[str, list[_Place | None]]:
+    """Render the messages and find where each content stands in the result (None: the template drops it).
+
+    The template is rendered a second time with marks for contents: what it writes around them is then known, and a
+    content that repeats the template's own words ("user") cannot be mistaken for them. Templates may strip contents
+    (Llama 3) or rework them (reasoning of earlier turns); the latter are searched for, in order.
+    """
+    text = chat_template(messages)
+    marks = [f"\ue000{index}\ue001" for index in range(len(texts))]
+    frame = chat_template([{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)])
+    places: list[_Place | None]
+    for stripped in (False, True):
+        places, pieces, length, position = [], [], 0, 0
+        for mark, given in zip(marks, texts, strict=True):
+            at = frame.find(mark, position)
+            if at < 0:
+                places.append(None)
+                continue
+            content = given.strip() if stripped else given
+            pieces += [frame[position:at], content]
+            length += at - position
+            places.append(_Place(length - given.index(content), (length, length + len(content))))
+            length += len(content)
+            position = at + len(mark)
+        if "".join([*pieces, frame[position:]]) == text:
+            return text, places
+    places, position = [], 0
+    for given in texts:
+        content = given.strip()
+        at = text.find(content, position) if content else -1
+        places.append(None if at < 0 else _Place(at - given.index(content), (at, at + len(content))))
+        position = max(position, at + len(content))
+    return text, places

@@ -1,0 +1,40 @@
+"""The mathematics of decoding: pure functions over tensors. Imports only torch.
+
+Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
+
+    z        target logits, (V,), after penalties
+    p        target distribution, softmax(z / T), given the long context
+    q        drafter distribution, softmax of its logits / T, given the compressed context
+    p_hat    retrieval-augmented target distribution: softmax(z / T + eta * (q - p)), with a tail rule
+    eta      strength of the knowledge transfer from drafter to target
+    T        temperature; greedy is the argmax of the law formed at T = 1
+    K        draft length (the paper's gamma)
+    V        vocabulary width shared by target and drafter
+    law      what the output follows at a position: p, or p_hat, after truncation (top-k, top-p, min-p)
+    proposed the distribution that a draft token was really drawn from; None is a point mass
+"""
+
+from rapid_integrations.sampling.augmented_target import augmented_target
+from rapid_integrations.sampling.law import Law
+from rapid_integrations.sampling.processing import RepetitionPenalty, truncate
+from rapid_integrations.sampling.randomness import Randomness
+from rapid_integrations.sampling.verification import (
+    Verdict,
+    acceptance_probability,
+    exact_residual,
+    paper_residual,
+    verify,
+)
+
+__all__ = [
+    "Law",
+    "Randomness",
+    "RepetitionPenalty",
+    "Verdict",
+    "acceptance_probability",
+    "augmented_target",
+    "exact_residual",
+    "paper_residual",
+    "truncate",
+    "verify",
+]

@@ -1,0 +1,35 @@
+"""p_hat: the target distribution, shifted towards what the drafter found in the retrieved text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def augmented_target(
+    p: Tensor, q: Tensor, *, eta: float, tail_rule: Literal["mask", "restore"] = "mask", tail_alpha: float = 0.1
+) -> Tensor:
+    """Form p_hat = softmax(log p + eta * (q - p)) with a tail rule.
+
+    This is Eq. 6 of arXiv 2502.20330: log p differs from z / T by a constant, which softmax does not see.
+
+    Args:
+        p, q: (..., V) target and drafter distributions at the same temperature, untruncated.
+        eta: >= 0; 0 gives p back.
+        tail_rule: "mask" moves only entries with q >= tail_alpha * max q (the released code). "restore" gives entries
+            of p_hat under tail_alpha * max p_hat the target's own value back and renormalises (Eq. 9).
+        tail_alpha: in [0, 1]; 0 switches the tail rule off.
+
+    Returns:
+        (..., V), non-negative, summing to 1.
+    """
+    shift = eta * (q - p)
+    if tail_rule == "mask":
+        shift = shift * (q >= tail_alpha * q.amax(-1, keepdim=True))
+    p_hat = torch.softmax(p.log() + shift, dim=-1)  # log 0 = -inf stays 0
+    if tail_rule == "restore":
+        p_hat = torch.where(p_hat < tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)
+        p_hat = p_hat / p_hat.sum(-1, keepdim=True)
+    return p_hat

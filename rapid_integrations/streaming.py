@@ -1,0 +1,76 @@
+"""From token ids to text that can be shown: whole characters only, and nothing of a stop string. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+_REPLACEMENT = "\ufffd"  # what a decoder gives for the first bytes of an unfinished character
+
+
+class TextStream:
+    """Decodes a growing token sequence piece by piece.
+
+    The pieces joined are what decoding all tokens at once gives, up to a stop string. A character that spans several
+    tokens is held back until it is whole; so is text that may yet turn out to be the start of a stop string.
+
+    Args:
+        decode: token ids to text, control tokens left out.
+        stop: strings that end the text; the earliest one found counts and is not part of it.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+        self._decode = decode
+        self._stop = tuple(stop)
+        self._ids: list[int] = []
+        self._settled = 0  # ids before this one are decoded for good
+        self._context = 0  # ids from here on are decoded again, so that spaces between tokens come out right
+        self._held = ""  # decoded, but not shown yet
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """Take one more token and return the text that is now safe to show."""
+        self._ids.append(token_id)
+        new = self._decode_rest()
+        if new.endswith(_REPLACEMENT):
+            return ""
+        self._settle()
+        return self._release(new)
+
+    def finish(self) -> str:
+        """Return what was held back; call once, at the end."""
+        if self.stopped:
+            return ""
+        rest = self._decode_rest()
+        self._settle()
+        return self._release(rest) + self._take_held()
+
+    def _decode_rest(self) -> str:
+        before = self._decode(self._ids[self._context : self._settled])
+        return self._decode(self._ids[self._context :])[len(before) :]
+
+    def _settle(self) -> None:
+        if len(self._ids) > self._settled:
+            self._context, self._settled = self._settled, len(self._ids)
+
+    def _release(self, new: str) -> str:
+        self._held += new
+        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            self._held = self._held[: min(found)]
+            return self._take_held()
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def _take_held(self) -> str:
+        shown, self._held = self._held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the length of the longest end of `text` that is a proper start of `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
