@@ -191,7 +191,7 @@ class RapidEngine:
         Raises:
             ModelLoadError: a model cannot be loaded or run.
         """
-        shared = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
+        shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
         loaded = loader.load(target, dtype=dtype, device=device, device_map=device_map, **shared)
         other = None
         if drafter is not None and str(drafter) != str(target):
@@ -237,17 +237,7 @@ class RapidEngine:
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
         with self.stream(prompt, **options) as stream:
-            chunks = list(stream)
-        last = chunks[-1]
-        assert last.finish_reason is not None and last.usage is not None and last.stats is not None
-        return Completion(
-            text="".join(chunk.text for chunk in chunks),
-            token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
-            finish_reason=last.finish_reason,
-            usage=last.usage,
-            stats=last.stats,
-            retrieved=stream.prepared.retrieved,
-        )
+            return Completion.join(list(stream), stream.prepared.retrieved)
 
     def stream(
         self,

@@ -1,15 +1,15 @@
 """The exception tree. Every error says what was given, the rule, and the way out.
 
-    RapidError
-    ├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
-    ├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
-    ├── ContextOverflowError (ValueError)    more tokens than the model's context window
-    ├── ModelLoadError                       a file or a name that is no usable model
-    │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
-    │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
-    │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
-    ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
-    └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+RapidError
+├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
+├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
+├── ContextOverflowError (ValueError)    more tokens than the model's context window
+├── ModelLoadError                       a file or a name that is no usable model
+│   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
+│   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
+│   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
+├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
+└── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class ContextOverflowError(RapidError, ValueError):
         way_out = (
             f"Ask for max_new_tokens <= {room}"
             if room > 0
-            else f"Shorten the document by at least {1 - room:,} tokens, or retrieve fewer passages into the prompt"
+            else f"Shorten the document by at least {1 - room:,} tokens or retrieve fewer passages"
         )
         super().__init__(
-            f"{model} holds {context_window:,} tokens, but the prompt has {prompt_tokens:,} and max_new_tokens asks for "
-            f"{new_tokens:,} more. {way_out}, or use a target with a longer context window."
+            f"{model} holds {context_window:,} tokens, but the prompt has {prompt_tokens:,} and max_new_tokens "
+            f"asks for {new_tokens:,} more. {way_out}, or use a target with a longer context window."
         )
 
 

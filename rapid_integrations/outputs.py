@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -100,3 +101,18 @@ class Completion(_Output):
     usage: Usage
     stats: DecodeStats
     retrieved: tuple[RetrievedChunk, ...] = ()
+
+    @classmethod
+    def join(cls, chunks: Sequence[CompletionChunk], retrieved: tuple[RetrievedChunk, ...] = ()) -> Completion:
+        """Put the pieces of a finished stream together."""
+        last = chunks[-1]
+        if last.finish_reason is None or last.usage is None or last.stats is None:
+            raise ValueError("the stream has not ended: its last piece carries finish_reason, usage and stats")
+        return cls(
+            text="".join(chunk.text for chunk in chunks),
+            token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+            finish_reason=last.finish_reason,
+            usage=last.usage,
+            stats=last.stats,
+            retrieved=retrieved,
+        )

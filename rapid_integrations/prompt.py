@@ -24,7 +24,9 @@ PromptLike: TypeAlias = "str | Prompt | Sequence[Message]"
 ChatTemplate: TypeAlias = Callable[[list[dict[str, Any]]], str]
 """Renders messages to the text that the model reads, the opening of its answer included."""
 
-DEFAULT_TEMPLATE = "{context}\n\n---\n\nAnswer the question from the document above, briefly.\n\nQuestion: {query}"
+DEFAULT_TEMPLATE = (
+    "Use the following document to answer the question at the end.\n\n{context}\n\nQuestion: {query}\nAnswer:"
+)
 
 
 class Prompt(Settings):
@@ -61,25 +63,33 @@ class Prompt(Settings):
         return self
 
     @classmethod
-    def from_context(cls, context: str, query: str, template: str = DEFAULT_TEMPLATE) -> Prompt:
-        """Put a document and a question into `template`, the document first.
+    def from_context(cls, context: str | Sequence[str], query: str, template: str = DEFAULT_TEMPLATE) -> Prompt:
+        """Put one or more documents and a question into `template`, the documents first.
 
-        The document stands before the question so that a second question shares its prefix.
+        They stand before the question so that a second question shares their prefix. Several are set apart by blank
+        lines; each is a context span of its own.
 
         Raises:
-            PromptError: an empty document or question, or a template without {context} and {query}.
+            PromptError: no document, an empty one, an empty question, or a template without {context} and {query}.
         """
-        if not context.strip():
-            raise PromptError("the document is empty: there is nothing to answer from. Give a text with content")
+        contexts = [context] if isinstance(context, str) else list(context)
+        for number, text in enumerate(contexts, 1):
+            if not text.strip():
+                which = "the document" if len(contexts) == 1 else f"document {number} of {len(contexts)}"
+                raise PromptError(f"{which} is empty: there is nothing to answer from. Give a text with content")
+        if not contexts:
+            raise PromptError("no document was given: there is nothing to answer from")
         if not query.strip():
-            raise PromptError("the question is empty. Give a question, for instance with -q 'What ...?'")
+            raise PromptError("the question is empty: ask one, for instance 'What does the report conclude?'")
         if template.count("{context}") != 1 or "{query}" not in template:
             raise PromptError(f"the template {template!r} must hold {{context}} once and {{query}}")
-        before, after = template.split("{context}")
-        before, after = before.replace("{query}", query), after.replace("{query}", query)
-        return cls(
-            text=before + context + after, context_spans=((len(before), len(before) + len(context)),), query=query
-        )
+        before, after = (part.replace("{query}", query) for part in template.split("{context}"))
+        text, spans = before, []
+        for index, document in enumerate(contexts):
+            text += "\n\n" if index else ""
+            spans.append((len(text), len(text) + len(document)))
+            text += document
+        return cls(text=text + after, context_spans=tuple(spans), query=query)
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,7 @@ def _last_paragraph_outside(prompt: Prompt) -> str:
     outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
     query = outside.strip().rsplit("\n\n", 1)[-1].strip()
     if not query:
-        raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...) or a text around it")
+        raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...)")
     return query
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,8 +19,7 @@ from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.selection import ScoredChunk, select_positions
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import PromptError
-
-Progress = Callable[[str, int, int], None]  # stage, done, total
+from rapid_integrations.progress import OnProgress
 
 _RECENT_DOCUMENTS = 8
 
@@ -48,7 +47,7 @@ class ContextCompressor(Protocol):
         contexts: Sequence[str],
         query: str,
         config: CompressionConfig,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Compression:
         """Return a replacement for each of `contexts`; `PromptError` for an empty question or no context."""
         ...
@@ -74,7 +73,7 @@ class Compressor:
         contexts: Sequence[str],
         query: str,
         config: CompressionConfig,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Compression:
         """Keep the chunks of all `contexts` that fit `query` best, within one budget, in document order.
 
@@ -127,7 +126,7 @@ class Compressor:
                 self._documents.popitem(last=False)
         return document
 
-    def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: Progress | None) -> ChunkIndex:
+    def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: OnProgress | None) -> ChunkIndex:
         """Return the index of `document`; the first caller builds it while others that want it wait."""
         report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
         with document.lock:

@@ -69,4 +69,3 @@ class Sequence:
     def _feed(self, token_ids: list[int], keep: int) -> Tensor:
         ids = torch.tensor(token_ids, dtype=torch.long, device=self.model.device)
         return self.model.forward(ids, self.cache, keep)
-

@@ -35,7 +35,7 @@ class HuggingFaceLM:
         refuse_unsupported(model)
         attention.register()
         self.model = model
-        self._own_attention = model.config._attn_implementation
+        self.own_attention = model.config._attn_implementation
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
         self.context_window: int = config.max_position_embeddings
@@ -65,7 +65,7 @@ class HuggingFaceLM:
             "use_cache": True,
         }
         if keep:
-            logits = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
+            logits: Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
         else:
             self.model.base_model(**inputs)
             logits = torch.empty(0, self.vocab_size)
@@ -74,7 +74,7 @@ class HuggingFaceLM:
 
     def close(self) -> None:
         """Give the model its own attention setting back."""
-        self.model.set_attn_implementation(self._own_attention)
+        self.model.set_attn_implementation(self.own_attention)
 
     @torch.inference_mode()
     def _check_against_eager(self) -> None:
@@ -96,7 +96,7 @@ class HuggingFaceLM:
                 )
             computed = torch.cat(parts)
         finally:
-            self.model.set_attn_implementation(self._own_attention)
+            self.model.set_attn_implementation(self.own_attention)
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from rapid_integrations.models.gguf import load_gguf
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
-
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ def load(
     path = _local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(_device(device))}
     try:
-        if path is not None and path.suffix == ".gguf":
-            model, tokenizer = load_gguf(path, _dtype(dtype, None, _device(device)), **placement)
-        else:
-            model, tokenizer = _load_folder_or_hub(
-                str(path or name), dtype, _device(device), revision, trust_remote_code, **placement
-            )
+        with _quiet(on_progress is not None):
+            if path is not None and path.suffix == ".gguf":
+                model, tokenizer = load_gguf(path, _dtype(dtype, None, _device(device)), **placement)
+            else:
+                model, tokenizer = _load_folder_or_hub(
+                    str(path or name), dtype, _device(device), revision, trust_remote_code, **placement
+                )
     except RapidError:
         raise
     except (KeyboardInterrupt, MemoryError):
@@ -74,6 +75,21 @@ def wrap(model: Any, tokenizer: Any, name: str | None = None) -> LoadedModel:
     """Put a transformers model and tokenizer that are already there behind this package's protocols."""
     model.eval()
     return LoadedModel(HuggingFaceLM(model, name), Vocabulary(tokenizer, _eos_token_ids(model, tokenizer)))
+
+
+@contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    """Keep transformers' own progress bars off a terminal on which the caller shows progress."""
+    from transformers.utils import logging
+
+    if not quiet or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None:

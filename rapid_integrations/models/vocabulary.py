@@ -27,12 +27,11 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, eos_token_ids: Iterable[int]) -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise UnsupportedModelError(
-                f"{type(tokenizer).__name__} is not backed by the tokenizers library; exact character offsets are needed"
+                f"{type(tokenizer).__name__} is not backed by the tokenizers library, which gives exact offsets"
             )
         self.tokenizer = tokenizer
         self.eos_token_ids = frozenset(eos_token_ids)
         self._backend = tokenizer.backend_tokenizer
-        self._added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
         template = str(tokenizer.chat_template or "")
         self._control_ids = frozenset(
             index
@@ -67,7 +66,9 @@ class Vocabulary:
         stands inside a data span (a document that holds "<|im_end|>") is spelt out in ordinary tokens instead.
         """
         text = _without_lone_surrogates(prompt.text)
-        encoding = self._backend.encode(text, add_special_tokens=not prompt.templated and not self._starts_special(text))
+        encoding = self._backend.encode(
+            text, add_special_tokens=not prompt.templated and not self._starts_with_bos(text)
+        )
         ids: list[int] = encoding.ids
         if self._control_ids.isdisjoint(ids):
             return ids
@@ -114,7 +115,7 @@ class Vocabulary:
                     "models must come from one family with one tokenizer"
                 )
 
-    def _starts_special(self, text: str) -> bool:
+    def _starts_with_bos(self, text: str) -> bool:
         bos = self.tokenizer.bos_token
         return bool(bos) and text.startswith(bos)
 

@@ -129,9 +129,9 @@ def test_a_long_stretch_of_anything_takes_linear_time(unit):
     assert len(chunks) <= len(text) / 384 + 1
 
 
-@pytest.mark.parametrize("text", [" " * 300_000 + "x", "." * 300_000 + "x", '."' * 150_000 + "x", "\n" + " " * 300_000])
+@pytest.mark.parametrize("text", [" " * 300_000 + "x", "." * 600_000 + "x", '."' * 300_000 + "x", "\n" + " " * 300_000])
 def test_one_huge_chunk_takes_linear_time(text):
     begin = time.process_time()
-    chunks = chunk_text(text, CharacterTokenizer(), 299_000)
+    chunks = chunk_text(text, CharacterTokenizer(), len(text) - 1000)
     assert time.process_time() - begin < 4
     assert "".join(chunk.text for chunk in chunks) == text

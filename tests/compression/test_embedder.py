@@ -40,6 +40,9 @@ def folder(tmp_path_factory):
         sep_token="[SEP]",
         model_max_length=32,
     ).save_pretrained(folder)
+    published = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    published.enable_truncation(8)  # all-MiniLM's file has such a setting, and it is not the model's maximum
+    published.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes)).save_pretrained(folder)

@@ -1,0 +1,240 @@
+"""The `rapid` command: thin, over the same front door that a program uses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rapid_integrations.config import SamplingParams, SpeculationConfig, TailRule
+from rapid_integrations.documents import STDIN, read_document
+from rapid_integrations.errors import RapidError
+from rapid_integrations.outputs import Completion
+from rapid_integrations.prompt import Prompt
+from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
+
+app = typer.Typer(
+    help="Questions over long documents, answered by retrieval-augmented speculative decoding (RAPID).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="Models that come inside PyPI wheels and need no account.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(bench_app, name="bench")
+
+_stdout = Console()
+_stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+Target = Annotated[str, typer.Option("--target", "-t", help="Packaged name, GGUF file, folder or hub name.")]
+Drafter = Annotated[
+    str | None, typer.Option("--drafter", "-d", help="Another model with the same tokenizer; default: the target.")
+]
+EmbedderName = Annotated[str, typer.Option("--embedder", help="Packaged name, folder or hub name.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+LawName = Annotated[
+    Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
+]
+Eta = Annotated[float | None, typer.Option(help="Strength of the transfer from drafter to target.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON line on standard output, nothing else.")]
+
+
+@app.command()
+def ask(
+    files: Annotated[list[str], typer.Argument(help="Text or Markdown files; - is standard input.")],
+    question: Annotated[str, typer.Option("--question", "-q", help="What to ask about them.")],
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    tail_rule: Annotated[TailRule, typer.Option(help="mask, or restore (Eq. 9).")] = "mask",
+    proposer: Annotated[str, typer.Option(help="drafter, prompt_lookup or none.")] = "drafter",
+    draft_length: Annotated[str, typer.Option(help="auto, or a number.")] = "auto",
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="0 keeps all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="1 keeps all.")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(help="1 is off.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer at most.")] = 256,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampled output repeatable.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question over one or more documents."""
+    with _errors_taught():
+        sampling = SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            max_new_tokens=max_new_tokens,
+            stop=tuple(stop or ()),
+            seed=seed,
+        )
+        speculation = SpeculationConfig(
+            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=_draft_length(draft_length)
+        )
+        names = ["standard input" if file == STDIN else file for file in files]
+        prompt = Prompt.from_context([read_document(file) for file in files], question)
+        with ProgressView(_stderr) as progress:
+            engine = _load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                trust_remote_code=trust_remote_code,
+            )
+            stream = engine.stream(prompt, sampling=sampling, speculation=speculation, on_progress=progress)
+            first = next(stream)  # what takes long comes before it: the progress shown is that of the prefill
+        chunks = []
+        with stream:
+            for chunk in itertools.chain([first], stream):
+                chunks.append(chunk)
+                if not as_json:
+                    sys.stdout.write(chunk.text)
+                    sys.stdout.flush()
+        completion = Completion.join(chunks, stream.prepared.retrieved)
+        if as_json:
+            sys.stdout.write(completion.model_dump_json() + "\n")
+            return
+        sys.stdout.write("\n")
+        _stderr.print()
+        if completion.retrieved:
+            _stderr.print(chunks_table(completion.retrieved, names))
+            _stderr.print()
+        _stderr.print(stats_table(completion))
+
+
+@models_app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the packaged models and whether they are on this machine."""
+    from rapid_integrations.models import packaged
+
+    with _errors_taught():
+        rows = [
+            {
+                "name": model.name,
+                "kind": model.kind,
+                "megabytes": round(model.size_bytes / 1e6),
+                "licence": model.licence,
+                "pulled": packaged.is_pulled(model.name),
+                "description": model.description,
+            }
+            for model in packaged.MODELS.values()
+        ]
+        if as_json:
+            sys.stdout.write(json.dumps(rows) + "\n")
+            return
+        table = Table(show_edge=False)
+        for column in rows[0]:
+            table.add_column(column, justify="right" if column == "megabytes" else "left")
+        for row in rows:
+            table.add_row(*("yes" if v is True else "no" if v is False else str(v) for v in row.values()))
+        _stdout.print(table)
+
+
+@models_app.command("pull")
+def pull_models(
+    names: Annotated[list[str] | None, typer.Argument(help="Packaged names; none given: all of them.")] = None,
+    force: Annotated[bool, typer.Option(help="Fetch again what is already there.")] = False,
+) -> None:
+    """Fetch packaged models, check them, and print where they lie."""
+    from rapid_integrations.models import packaged
+
+    with _errors_taught():
+        for name in names or list(packaged.MODELS):
+            with ProgressView(_stderr) as progress:
+                path = packaged.pull(name, progress, force=force)
+            sys.stdout.write(f"{path}\n")
+
+
+@bench_app.command("decode")
+def bench_decode(
+    document: Annotated[Path, typer.Option(help="Text that the questions are about.")] = Path("examples/handbook.md"),
+    questions: Annotated[
+        Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
+    ] = Path("examples/handbook_questions.jsonl"),
+    context: Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")] = 7500,
+    new_tokens: Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
+    max_questions: Annotated[int, typer.Option(min=1, help="Questions to take.")] = 5,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Annotated[str, typer.Option(help="drafter, prompt_lookup or none.")] = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode tokens per second: transformers, target alone, drafter alone, naive speculative decoding, RAPID."""
+    from rapid_integrations.evaluation.decode_bench import DecodeBench
+    from rapid_integrations.evaluation.questions import load_questions
+    from rapid_integrations.evaluation.report import decode_plot, decode_table
+
+    with _errors_taught():
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(_stderr) as progress:
+            engine = _load_engine(progress, target, drafter, embedder=embedder, dtype=dtype, device=device)
+            bench = DecodeBench(
+                engine,
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                repeats=repeats,
+                on_progress=progress,
+            )
+            result = bench.run(cases)
+        if plot is not None:
+            decode_plot(result, plot)
+        if not as_json:
+            _stdout.print(decode_table(result))
+        sys.stdout.write(json.dumps(result.summary()) + "\n")
+
+
+def _load_engine(progress: ProgressView, target: str, drafter: str | None, **options: Any) -> Any:
+    from rapid_integrations.engine import RapidEngine
+
+    progress("load models", 0, 1)
+    engine = RapidEngine.from_pretrained(target, drafter, on_progress=progress, **options)
+    progress("load models", 1, 1)
+    return engine
+
+
+def _draft_length(value: str) -> Any:
+    return int(value) if value.isdigit() else value
+
+
+@contextmanager
+def _errors_taught() -> Iterator[None]:
+    """Show this package's errors as one sentence, and Ctrl-C as what it is; anything else keeps its traceback."""
+    try:
+        yield
+    except RapidError as error:
+        _stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+        _stderr.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        _stderr.print("\ninterrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of the answer has gone
+        sys.stderr.close()
+        raise typer.Exit(0) from None

@@ -1,0 +1,55 @@
+"""Questions over documents, read from JSON lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rapid_integrations.documents import read_document
+from rapid_integrations.errors import PromptError
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question over a document."""
+
+    document: str
+    question: str
+
+
+def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
+    """Read at most `limit` questions.
+
+    A line is {"question": ...} about the text of `document`, or {"document": ..., "question": ...}, or the published
+    format of L-Eval: {"input": document, "instructions": [question, ...]}, of which the first counts, so that several
+    lines bring several documents.
+
+    Raises:
+        PromptError: a file that is missing or malformed, with the line.
+    """
+    shared: str | None = None
+    questions: list[Question] = []
+    for number, line in enumerate(read_document(str(path)).splitlines(), 1):
+        if len(questions) == limit or not line.strip():
+            continue
+        row = _parse(line, path, number)
+        if "instructions" in row:
+            questions.append(Question(row["input"], row["instructions"][0]))
+        elif "document" in row:
+            questions.append(Question(row["document"], row["question"]))
+        else:
+            shared = read_document(str(document)) if shared is None else shared
+            questions.append(Question(shared, row["question"]))
+    return questions
+
+
+def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise PromptError(f"{path}, line {number}, is no JSON: {error}") from error
+    if isinstance(row, dict) and ("question" in row or {"input", "instructions"} <= row.keys()):
+        return row
+    raise PromptError(f'{path}, line {number}: expected {{"question": ...}} or {{"input": ..., "instructions": [...]}}')

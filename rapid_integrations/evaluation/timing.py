@@ -1,0 +1,39 @@
+"""Numbers that can be compared: medians with their spread, and what they were measured on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, minimum and maximum, rounded to four significant digits."""
+    return {name: float(f"{pick(values):.4g}") for name, pick in (("median", median), ("min", min), ("max", max))}
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """Return what the figures depend on."""
+    import transformers
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    name = torch.cpu.get_capabilities().get("cpu_name") if hasattr(torch.cpu, "get_capabilities") else None
+    return str(name or platform.processor() or platform.machine())
+
+
+def repeated_ngrams(token_ids: Sequence[int], n: int = 4) -> float:
+    """Return the share of n-grams that occurred before: looping text flatters speculation."""
+    grams = [tuple(token_ids[i : i + n]) for i in range(len(token_ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,112 @@
+"""What the command line shows: progress, the chunks that the drafter read, and tables of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Task as ProgressTask
+from rich.table import Table
+from rich.text import Text
+
+from rapid_integrations.outputs import Completion, DecodeStats, RetrievedChunk, Usage
+
+_PREVIEW_CHARACTERS = 72
+_NAME_CHARACTERS = 28
+
+
+class _AmountColumn(MofNCompleteColumn):
+    """Bytes for downloads, counts for everything else."""
+
+    _bytes = DownloadColumn()
+
+    def render(self, task: ProgressTask) -> Text:
+        return self._bytes.render(task) if task.description.startswith("download") else super().render(task)
+
+
+class ProgressView:
+    """A progress line per stage, on standard error, gone when the work is done. Call it as an `OnProgress`."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            _AmountColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` of a stage is done."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def chunks_table(retrieved: Sequence[RetrievedChunk], names: Sequence[str]) -> Table:
+    """Return which chunks the drafter read: document, characters, tokens, score and how each begins."""
+    table = Table(title="What the drafter read", title_justify="left", show_edge=False)
+    table.add_column("document", overflow="ellipsis", no_wrap=True, max_width=_NAME_CHARACTERS)
+    table.add_column("characters", justify="right", no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("begins with")
+    for chunk in retrieved:
+        preview = " ".join(chunk.text.split())[:_PREVIEW_CHARACTERS]
+        table.add_row(
+            escape(names[chunk.context]),
+            f"{chunk.start:,}-{chunk.end:,}",
+            f"{chunk.tokens:,}",
+            "-" if chunk.score is None else f"{chunk.score:.2f}",
+            escape(preview),
+        )
+    return table
+
+
+def stats_table(completion: Completion) -> Table:
+    """Return an answer's statistics as one table."""
+    table = Table(title="Statistics", title_justify="left", show_edge=False, show_header=False)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in _figures(completion.finish_reason, completion.usage, completion.stats):
+        table.add_row(name, value)
+    return table
+
+
+def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple[str, str]]:
+    rate = stats.acceptance_rate
+    drafting = "nothing drafted" if rate is None else f"{rate:.0%} of {stats.drafted_tokens:,}"
+    law = stats.law if stats.law == "target" else f"{stats.law} (eta {stats.eta:g})"
+    return [
+        ("target", stats.target),
+        ("drafter", stats.drafter or "none"),
+        ("law", law),
+        ("proposer", stats.proposer),
+        ("context found by", stats.segmentation),
+        ("target read", f"{usage.prompt_tokens:,} tokens"),
+        ("drafter read", f"{usage.drafter_prompt_tokens:,} tokens"),
+        ("output", f"{usage.completion_tokens:,} tokens, ended by {finish_reason}"),
+        ("draft tokens accepted", drafting),
+        ("output tokens per target pass", f"{stats.tokens_per_round:.2f}"),
+        ("retrieval", f"{stats.compress_s:.2f} s"),
+        ("prefill", f"{stats.prefill_s:.2f} s"),
+        ("time to first token", f"{stats.time_to_first_token_s:.2f} s"),
+        ("decoding", f"{stats.decode_s:.2f} s, {stats.decode_tps:.1f} tokens/s"),
+        ("  drafting / scoring / verifying", f"{stats.propose_s:.2f} / {stats.score_s:.2f} / {stats.verify_s:.2f} s"),
+        ("KV caches", f"{stats.cache_bytes / 2**20:,.0f} MiB"),
+    ]

@@ -1,0 +1,146 @@
+"""The attention against a loop over heads and queries in float64 that repeats every key and masks by hand."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.attention import ATTENTION_NAME, MAX_FOLDED_QUERIES, rapid_attention, register
+
+MODULE = torch.nn.Identity()
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}  # bfloat16 has 8 bits; scores of size 4 are off by 1/64
+
+
+def reference(query, key, value, scale, window):
+    """Each query looks back from its own position, one at a time."""
+    heads, new = query.shape[1:3]
+    total, group = key.shape[2], heads // key.shape[1]
+    query, key, value = query.double(), key.double(), value.double()
+    out = torch.empty(1, new, heads, value.shape[-1], dtype=torch.float64)
+    for head in range(heads):
+        for i in range(new):
+            position = total - new + i
+            first = 0 if window is None else max(0, position - window + 1)
+            seen = slice(first, position + 1)
+            scores = key[0, head // group, seen] @ query[0, head, i] * scale
+            out[0, i, head] = torch.softmax(scores, 0) @ value[0, head // group, seen]
+    return out
+
+
+def inputs(seed, kv_heads, group, new, total, dtype, width=8, value_width=8, spread=1.0):
+    """Return query, key and value laid out as in a forward pass.
+
+    The query is a transposed view, keys and values are the front of a longer buffer whose rest is NaN.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    query = spread * torch.randn(1, new, kv_heads * group, width, generator=generator)
+    buffers = []
+    for size in (width, value_width):
+        buffer = torch.full((1, kv_heads, total + 11, size), float("nan"), dtype=dtype)
+        buffer[:, :, :total] = torch.randn(1, kv_heads, total, size, generator=generator).to(dtype)
+        buffers.append(buffer[:, :, :total])
+    return query.to(dtype).transpose(1, 2), *buffers
+
+
+def check(new, before, group=2, kv_heads=2, window=None, dtype=torch.float32, scaling=None, seed=0, slack=1, **shape):
+    query, key, value = inputs(seed, kv_heads, group, new, before + new, dtype, **shape)
+    kept = [tensor.clone() for tensor in (query, key, value)]
+    computed, weights = rapid_attention(MODULE, query, key, value, None, scaling=scaling, sliding_window=window)
+    assert weights is None
+    assert computed.dtype == dtype
+    wanted = reference(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, window)
+    torch.testing.assert_close(computed.double(), wanted, rtol=0, atol=slack * TOLERANCE[dtype])
+    for before_call, after in zip(kept, (query, key, value), strict=True):
+        assert torch.equal(before_call, after)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    new=st.integers(1, 70),
+    before=st.integers(0, 130),
+    group=st.integers(1, 4),
+    kv_heads=st.integers(1, 3),
+    window=st.none() | st.integers(1, 220),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    scaling=st.none() | st.floats(0.05, 0.5),
+    seed=st.integers(0, 2**16),
+)
+@example(new=64, before=0, group=3, kv_heads=2, window=None, dtype=torch.float32, scaling=None, seed=0)
+@example(new=65, before=0, group=3, kv_heads=2, window=None, dtype=torch.float32, scaling=None, seed=0)
+def test_it_equals_a_loop_over_queries(new, before, group, kv_heads, window, dtype, scaling, seed):
+    check(new, before, group, kv_heads, window, dtype, scaling, seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("before", [0, 1, 135])
+@pytest.mark.parametrize("new", [1, 2, MAX_FOLDED_QUERIES, MAX_FOLDED_QUERIES + 1])
+def test_both_sides_of_the_boundary_between_the_two_paths(new, before, dtype):
+    for group in (1, 2, 3, 4):
+        check(new, before, group=group, dtype=dtype)
+
+
+@pytest.mark.parametrize("before", [0, 7, 100])
+@pytest.mark.parametrize("new", [1, 2, 64, 65])
+def test_windows_around_every_length_that_matters(new, before):
+    total = new + before
+    for window in {1, 2, before, before + 1, new - 1, new, new + 1, total - 1, total, total + 1, 10_000} - {0}:
+        check(new, before, window=window)
+
+
+@pytest.mark.parametrize("new", [1, 5, 70])
+def test_values_may_be_narrower_or_wider_than_keys(new):
+    check(new, 20, width=12, value_width=5)
+    check(new, 20, width=4, value_width=16)
+
+
+@pytest.mark.parametrize("new", [1, 5, 70])
+def test_scores_far_apart_do_not_overflow(new):
+    check(new, 20, spread=300.0, group=4, slack=20)  # scores of size 1,000
+
+
+def call(**changes):
+    query, key, value = inputs(0, 2, 2, 3, 9, torch.float32)
+    arguments = {"query": query, "key": key, "value": value, "attention_mask": None} | changes
+    return rapid_attention(MODULE, **arguments)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"softcap": 50.0}, "Identity asks its attention for softcap, which this engine does not compute"),
+        ({"s_aux": torch.zeros(4)}, "s_aux"),
+        ({"position_bias": torch.zeros(1, 4, 3, 9), "softcap": 30.0}, "position_bias, softcap"),
+        ({"something_new": 1}, "something_new"),
+        ({"dropout": 0.1}, "dropout"),
+        ({"attention_mask": torch.zeros(1, 1, 3, 9)}, "mask"),
+        ({"is_causal": False}, "bidirectional"),
+        (dict(zip(("query", "key", "value"), (torch.zeros(2, 2, 3, 4),) * 3, strict=True)), "batch"),
+    ],
+)
+def test_what_would_change_the_result_is_refused(changes, reason):
+    with pytest.raises(UnsupportedModelError, match=reason):
+        call(**changes)
+
+
+def test_what_changes_nothing_is_accepted():
+    plain = call()
+    harmless = {
+        "softcap": None,
+        "s_aux": None,
+        "position_ids": torch.arange(3),
+        "use_cache": True,
+        "cache_position": torch.arange(3),
+        "is_causal": True,
+        "dropout": 0.0,
+    }
+    assert torch.equal(call(**harmless), plain)
+
+
+def test_transformers_knows_the_attention_and_gives_it_no_mask():
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    register()
+    register()
+    assert AttentionInterface()[ATTENTION_NAME] is rapid_attention
+    assert AttentionMaskInterface()[ATTENTION_NAME](1, 2, three=3) is None

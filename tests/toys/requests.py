@@ -1,0 +1,116 @@
+"""A request over toy models, decoded by the real loop or computed by the reference."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rapid_integrations.decoding.draft_length import DraftLength, FixedDraftLength
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.base import Proposer, ProposerRequest
+from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.streaming import TextStream
+from tests.toys.reference_law import joint_law, penalised, reference_law
+from tests.toys.scripted_lm import TableLM
+
+LETTERS = "abcdefghij"
+
+
+@dataclass
+class ToyRun:
+    """What became of a request, and what its parts looked like afterwards."""
+
+    tokens: tuple[int, ...]
+    text: str
+    finish_reason: str | None
+    recorder: Recorder
+    target: Sequence
+    drafter: Sequence
+
+
+@dataclass
+class ToyRequest:
+    """Two table models, two prompts, a law; token i is the i-th letter.
+
+    `proposer` is a registered name or makes one; `draft_length` is K or makes a `DraftLength`.
+    """
+
+    law: Law
+    proposer: str | Callable[[ProposerRequest], Proposer] = "drafter"
+    draft_length: int | Callable[[], DraftLength] = 2
+    max_new_tokens: int = 3
+    eos: frozenset[int] = frozenset()
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    target: TableLM = field(default_factory=lambda: TableLM(1, 3))
+    drafter: TableLM = field(default_factory=lambda: TableLM(2, 3))
+    target_prompt: tuple[int, ...] = (0, 1, 2, 0, 1)
+    drafter_prompt: tuple[int, ...] = (2, 0, 1)
+    vocab_size: int = 3
+
+    def run(self, rng: Randomness) -> ToyRun:
+        """Decode with the real parts, put together as the engine does it."""
+        penalty = RepetitionPenalty(self.repetition_penalty, self.target_prompt, self.vocab_size, self.target.device)
+        target = Sequence(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
+        drafter = Sequence(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
+        for sequence in (target, drafter):
+            for _ in sequence.prefill():
+                pass
+        scorer = DrafterLM(drafter, self.vocab_size, self.law, penalty, self.eos)
+        make = proposer_class(self.proposer).from_request if isinstance(self.proposer, str) else self.proposer
+        proposer = make(
+            ProposerRequest(self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos),
+        )
+        recorder = Recorder(self.target.device)
+        taken = list(
+            decode(
+                target=target,
+                proposer=proposer,
+                scorer=scorer if self.law.needs_drafter else None,
+                law=self.law,
+                vocab_size=self.vocab_size,
+                penalty=penalty,
+                stopping=Stopping(self.eos, self.max_new_tokens, TextStream(self._decode, self.stop)),
+                draft_length=self.draft_length()
+                if callable(self.draft_length)
+                else FixedDraftLength(self.draft_length),
+                rng=rng,
+                recorder=recorder,
+                turns=Turns(),
+            )
+        )
+        tokens = tuple(token for part in taken for token in part.token_ids)
+        return ToyRun(tokens, "".join(part.text for part in taken), taken[-1].finish_reason, recorder, target, drafter)
+
+    def tokens(self, rng: Randomness) -> tuple[int, ...]:
+        """Decode and return the output only."""
+        return self.run(rng).tokens
+
+    def law_after(self, output: tuple[int, ...], law: Law | None = None) -> list[float]:
+        """Return the law behind `output`, recomputed from both whole texts."""
+        seen = {*self.target_prompt, *output}
+        z, drafter_logits = (
+            penalised(model.logits_after((*prompt, *output))[: self.vocab_size], seen, self.repetition_penalty)
+            for model, prompt in ((self.target, self.target_prompt), (self.drafter, self.drafter_prompt))
+        )
+        return reference_law(z, drafter_logits, law or self.law)
+
+    def expected(self, law: Law | None = None) -> dict[tuple[int, ...], float]:
+        """Return the law of the whole output (of `law` in place of the request's own)."""
+        return joint_law(lambda output: self.law_after(output, law), self.max_new_tokens, self.eos)
+
+    def best(self) -> tuple[int, ...]:
+        """Return the greedy output."""
+        output: tuple[int, ...] = ()
+        while len(output) < self.max_new_tokens and not (output and output[-1] in self.eos):
+            law = self.law_after(output)
+            output = (*output, law.index(max(law)))
+        return output
+
+    @staticmethod
+    def _decode(token_ids) -> str:
+        return "".join(LETTERS[token] for token in token_ids)

@@ -1,0 +1,65 @@
+"""A language model that is a table: its every probability is known, and a wrong cache changes them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import KVCache
+
+ROWS = 1009  # a prime
+
+
+class TableLM:
+    """Gives the row of a seeded random table that the whole text so far hashes to.
+
+    What it has read lies in a real `KVCache` (token ids as the keys of one layer), and the text is read back from
+    there: a rollback to the wrong length, a token that was never fed or one that was fed twice gives other logits.
+
+    Args:
+        seed: which table.
+        vocab_size: tokens that it may generate.
+        spread: standard deviation of the logits.
+        padding: further columns, as padded embeddings have them; so likely that whoever forgets to cut them loses.
+        device: where it computes.
+    """
+
+    name = "table"
+    context_window = 100_000
+    num_parameters = ROWS
+
+    def __init__(
+        self, seed: int, vocab_size: int = 4, *, spread: float = 1.2, padding: int = 0, device: str = "cpu"
+    ) -> None:
+        table = spread * torch.randn(ROWS, vocab_size, generator=torch.Generator().manual_seed(seed))
+        self.table = torch.cat([table, torch.full((ROWS, padding), 50.0)], dim=1).to(device)  # (ROWS, V_model)
+        self.vocab_size = vocab_size + padding
+        self.device = torch.device(device)
+        self.passes: list[tuple[int, int]] = []  # (T, keep) of each forward pass
+
+    def new_cache(self, capacity: int) -> KVCache:
+        return KVCache(1, capacity)
+
+    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        new = token_ids.shape[0]
+        assert token_ids.shape == (new,) and token_ids.dtype == torch.long, "token_ids: (T,) int64"
+        assert new >= 1, "a forward pass over no tokens"
+        assert 0 <= keep <= new, f"{keep} rows of logits asked for, {new} tokens fed"
+        self.passes.append((new, keep))
+        keys = token_ids.view(1, 1, new, 1)
+        text, _ = cache.write(0, keys, keys)
+        cache.advance(new)
+        return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
+
+    def logits_after(self, text: Sequence[int]) -> list[float]:
+        """Return the logits after `text`, without any cache."""
+        return self.table[_rows(text)[-1]].tolist()
+
+
+def _rows(text: Sequence[int]) -> list[int]:
+    """Return the table's row after each token of `text`."""
+    rows, state = [], 1
+    for token in text:
+        state = (state * 31 + token + 1) % ROWS
+        rows.append(state)
+    return rows
