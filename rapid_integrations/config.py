@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rapid_integrations.errors import ConfigurationError
 
-Law = Literal["target", "augmented", "paper"]
 TailRule = Literal["mask", "restore"]
 
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
@@ -28,15 +27,16 @@ class Settings(BaseModel):
 
 def explain_validation_error(settings: type[BaseModel], error: ValidationError) -> str:
     """Return one sentence per wrong field: what was given, the rule, and for a misspelt name the known ones."""
-    sentences = []
+    rules: dict[str, list[str]] = {}
     for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"])
+        field = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] == "extra_forbidden":
             known = ", ".join(settings.model_fields)
-            sentences.append(f"{settings.__name__} has no option {field!r}; it has: {known}")
+            rules[f"{settings.__name__} has no option {field!r}; it has"] = [known]
         else:
-            sentences.append(f"{settings.__name__}.{field}={item['input']!r}: {item['msg']}")
-    return "; ".join(sentences)
+            given = f"{settings.__name__}.{field}={item['input']!r}" if field else settings.__name__
+            rules.setdefault(given, []).append(item["msg"])
+    return "; ".join(f"{given}: {', or '.join(messages)}" for given, messages in rules.items())
 
 
 class SamplingParams(Settings):
@@ -87,7 +87,7 @@ class SpeculationConfig(Settings):
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     """
 
-    law: Law | Literal["auto"] = "auto"
+    law: Literal["auto", "target", "augmented", "paper"] = "auto"
     eta: float | None = Field(default=None, ge=0.0, le=1000.0, allow_inf_nan=False)
     tail_rule: TailRule = "mask"
     tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0)

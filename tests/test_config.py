@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from rapid_integrations import CompressionConfig, ConfigurationError, RapidError, SamplingParams, SpeculationConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "said"),
+    [
+        (SamplingParams, {"temprature": 1.0}, "no option 'temprature'; it has: temperature, top_k"),
+        (SamplingParams, {"temperature": -1}, "temperature=-1"),
+        (SamplingParams, {"temperature": float("nan")}, "temperature=nan"),
+        (SamplingParams, {"top_p": 0.0}, "top_p=0.0"),
+        (SamplingParams, {"top_p": 1.5}, "top_p=1.5"),
+        (SamplingParams, {"min_p": 1.0}, "min_p=1.0"),
+        (SamplingParams, {"top_k": -3}, "top_k=-3"),
+        (SamplingParams, {"repetition_penalty": 0}, "repetition_penalty=0"),
+        (SamplingParams, {"max_new_tokens": 0}, "max_new_tokens=0"),
+        (SamplingParams, {"stop": [""]}, "must not be empty"),
+        (SamplingParams, {"seed": -1}, "seed=-1"),
+        (SpeculationConfig, {"law": "exact"}, "law='exact'"),
+        (SpeculationConfig, {"eta": -0.1}, "eta=-0.1"),
+        (SpeculationConfig, {"tail_rule": "clip"}, "tail_rule='clip'"),
+        (SpeculationConfig, {"tail_alpha": 2}, "tail_alpha=2"),
+        (SpeculationConfig, {"draft_length": 0}, "draft_length"),
+        (SpeculationConfig, {"max_draft_length": 65}, "max_draft_length=65"),
+        (CompressionConfig, {"chunk_tokens": 1}, "chunk_tokens=1"),
+        (CompressionConfig, {"threshold": 2}, "threshold=2"),
+        (CompressionConfig, {"ratio": -1}, "ratio=-1"),
+        (CompressionConfig, {"min_chunks": 0}, "min_chunks=0"),
+    ],
+)
+def test_wrong_values_say_what_was_given(settings, values, said):
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**values)
+    assert said in str(caught.value)
+    assert isinstance(caught.value, RapidError) and isinstance(caught.value, ValueError)
+
+
+def test_settings_are_frozen_and_round_trip_through_json():
+    params = SamplingParams(temperature=0.5, stop="END", seed=3)
+    assert params.stop == ("END",)
+    with pytest.raises(ValueError):
+        params.temperature = 1.0
+    assert SamplingParams(**json.loads(params.model_dump_json())) == params
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(600, 100), (24_000, 4000), (24_576, 4096), (50_000, 4096), (98_304, 4096), (120_000, 5000)],
+)
+def test_budget_is_the_papers(tokens, expected):
+    # max(len / 24, min(4096, len / 6))
+    assert CompressionConfig().budget(tokens) == expected

@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.streaming import TextStream
+
+
+def decode_bytes(ids):
+    """One token is one byte: every character beyond ASCII spans several tokens. 0 is a control token."""
+    return bytes(i for i in ids if i).decode("utf-8", errors="replace")
+
+
+def stream(data: bytes, stop=()):
+    text = TextStream(decode_bytes, stop)
+    pieces = []
+    for byte in data:
+        pieces.append(text.push(byte))
+        if text.stopped:
+            break
+    return [*pieces, text.finish()], text
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\x00\ufffd"), max_size=40))
+def test_pieces_joined_are_the_whole_text_and_never_half_a_character(text):
+    pieces, _ = stream(text.encode("utf-8", errors="ignore"))
+    assert "".join(pieces) == text.encode("utf-8", errors="ignore").decode()
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@given(st.text(alphabet="abc€", max_size=30), st.lists(st.text(alphabet="abc€", min_size=1, max_size=4), max_size=3))
+def test_text_ends_before_the_first_stop_string_to_appear(text, stop):
+    pieces, state = stream(text.encode(), stop)
+    ends = [at + len(s) for s in stop if (at := text.find(s)) >= 0]
+    if not ends:
+        assert "".join(pieces) == text and not state.stopped
+        return
+    seen = text[: min(ends)]  # the text when the first stop string is complete
+    assert "".join(pieces) == seen[: min(seen.find(s) for s in stop if s in seen)]
+    assert state.stopped
+
+
+def test_what_may_become_a_stop_string_is_held_back():
+    text = TextStream(decode_bytes, ("STOP",))
+    assert [text.push(b) for b in b"xSTO"] == ["x", "", "", ""]
+    assert text.push(ord("!")) == "STO!"
+
+
+def test_bytes_that_are_no_character_come_out_at_the_end():
+    pieces, _ = stream(b"ok\xe2\x82")
+    assert "".join(pieces) == decode_bytes(b"ok\xe2\x82")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "taken", "reason", "text"),
+    [
+        (b"ab\x01cd", 10, b"ab\x01", "eos", "ab\x01"),
+        (b"abcd", 3, b"abc", "length", "abc"),
+        (b"abXYcd", 10, b"abXY", "stop", "ab"),
+        (b"ab", 10, b"ab", None, "ab"),
+        (b"abX", 3, b"abX", "length", "abX"),
+        (b"ab\x01", 3, b"ab\x01", "eos", "ab\x01"),
+    ],
+)
+def test_a_round_is_cut_where_the_answer_ends(tokens, limit, taken, reason, text):
+    stopping = Stopping(frozenset({1}), limit, TextStream(decode_bytes, ("XY",)))
+    result = stopping.take(list(tokens))
+    assert (bytes(result.token_ids), result.finish_reason) == (taken, reason)
+    if reason is not None:
+        assert result.text == text
