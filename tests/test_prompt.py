@@ -6,7 +6,9 @@ from rapid_integrations import ConfigurationError, Prompt, PromptError
 from rapid_integrations.prompt import render
 from rapid_integrations.segmentation import segment
 
-DOCUMENT = "\n\n".join(f"Paragraph {i} is about topic {i} and says a good deal about it, as one does." for i in range(60))
+DOCUMENT = "\n\n".join(
+    f"Paragraph {i} is about topic {i} and says a good deal about it, as one does." for i in range(60)
+)
 
 
 def chatml(messages):

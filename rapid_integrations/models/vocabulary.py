@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
+
+_ONE_FAMILY = "Both models must come from one family with one tokenizer"
+
+# What converters call vocabulary rows that no text leads to: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
+_PLACEHOLDER = re.compile(r"\W*(pad|unused|reserved|extra|dummy|placeholder)\w*\W*", re.IGNORECASE)
 
 # Two tokenizers that agree on these agree on pre-tokenization and merges for what people write.
 _PROBES = (
@@ -106,13 +112,20 @@ class Vocabulary:
             if mine[token] != theirs[token]:
                 raise VocabularyMismatchError(
                     f"{other_name} cannot draft for {name}: {token!r} is token {theirs[token]} there and {mine[token]} "
-                    "here. Both models must come from one family with one tokenizer"
+                    f"here. {_ONE_FAMILY}"
+                )
+        for token in sorted(mine.keys() ^ theirs.keys()):
+            if not _PLACEHOLDER.fullmatch(token):
+                owner, stranger = (name, other_name) if token in mine else (other_name, name)
+                raise VocabularyMismatchError(
+                    f"{other_name} cannot draft for {name}: {owner} has a token {token!r}, {stranger} has none. "
+                    f"{_ONE_FAMILY}"
                 )
         for probe in (*_PROBES, str(self.tokenizer.chat_template or "")):
             if self._backend.encode(probe).ids != other._backend.encode(probe).ids:
                 raise VocabularyMismatchError(
-                    f"{other_name} cannot draft for {name}: their tokenizers split {probe[:40]!r} differently. Both "
-                    "models must come from one family with one tokenizer"
+                    f"{other_name} cannot draft for {name}: their tokenizers split {probe[:40]!r} differently. "
+                    f"{_ONE_FAMILY}"
                 )
 
     def _starts_with_bos(self, text: str) -> bool:

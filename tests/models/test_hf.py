@@ -175,9 +175,7 @@ def test_two_texts_keep_apart():
     for begin in range(0, 60, 20):
         for cache, text in zip(caches, texts, strict=True):
             logits = lm.forward(text[begin : begin + 20], cache, 1)
-            torch.testing.assert_close(
-                logits, all_logits(plain("gemma3"), text[: begin + 20])[-1:], rtol=0, atol=ATOL
-            )
+            torch.testing.assert_close(logits, all_logits(plain("gemma3"), text[: begin + 20])[-1:], rtol=0, atol=ATOL)
 
 
 def test_a_saved_cache_goes_on_where_it_was(tmp_path):
@@ -453,7 +451,9 @@ LONG = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
     ("kind", "rope"), [("llama", ROPE | {"rope_type": "dynamic"}), ("qwen2", ROPE | LONG | {"rope_type": "longrope"})]
 )
 def test_frequencies_that_depend_on_the_length_are_refused_or_right(kind, rope):
-    model = tiny_model(kind, 1, rope_parameters=rope, max_position_embeddings=64 if rope["rope_type"] == "dynamic" else 256)
+    model = tiny_model(
+        kind, 1, rope_parameters=rope, max_position_embeddings=64 if rope["rope_type"] == "dynamic" else 256
+    )
     ids = random_ids(0, 200)
     try:
         lm = HuggingFaceLM(model)

@@ -78,7 +78,7 @@ def test_what_stays_keeps_its_ratios_and_the_best_always_stays(probs, top_k, top
         assert float(probs[~stays].max()) <= float(probs[stays].min())
 
 
-# --- repetition penalty -----------------------------------------------------------------------------------------------
+# --- repetition penalty ------------------------------------------------------------
 
 
 def transformers_penalty(penalty: float, text: list[int], logits: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,7 @@ def test_the_frequency_test_can_fail():
 @settings(deadline=None, database=None)
 @given(
     probs=distributions(7),
-    uniform=st.one_of(st.sampled_from([0.0, 5e-324, 1 - 2.0**-53]), st.floats(0, 1, exclude_max=True)),
+    uniform=st.one_of(st.sampled_from([0.0, 5e-324, 1 - 2.0**-53, 1.0]), st.floats(0, 1, exclude_max=True)),
 )
 def test_a_zero_entry_is_never_drawn_and_the_right_one_is(probs, uniform):
     drawn = ScriptedUniform(uniform).draw(probs)

@@ -1,5 +1,6 @@
 """A request over toy models, decoded by the real loop or computed by the reference."""
 
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from rapid_integrations.streaming import TextStream
 from tests.toys.reference_law import joint_law, penalised, reference_law
 from tests.toys.scripted_lm import TableLM
 
-LETTERS = "abcdefghij"
+LETTERS = string.ascii_letters
 
 
 @dataclass
@@ -48,7 +49,7 @@ class ToyRequest:
     stop: tuple[str, ...] = ()
     target: TableLM = field(default_factory=lambda: TableLM(1, 3))
     drafter: TableLM = field(default_factory=lambda: TableLM(2, 3))
-    target_prompt: tuple[int, ...] = (0, 1, 2, 0, 1)
+    target_prompt: tuple[int, ...] = (0, 1, 0, 0, 1)  # repeats itself; token 2 is unseen (for the penalty)
     drafter_prompt: tuple[int, ...] = (2, 0, 1)
     vocab_size: int = 3
 

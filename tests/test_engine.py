@@ -1,0 +1,318 @@
+"""The front door on tiny models: requests, errors, streams, threads."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+
+from rapid_integrations import (
+    CompressionConfig,
+    ConfigurationError,
+    ContextOverflowError,
+    Prompt,
+    PromptError,
+    RapidEngine,
+    SamplingParams,
+    SpeculationConfig,
+    VocabularyMismatchError,
+)
+from rapid_integrations.cache import KVCache
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
+SHORT = SamplingParams(max_new_tokens=12)
+DOCUMENT = words(1, 120)
+PROMPT = Prompt.from_context(DOCUMENT, "which words?")
+
+
+def engine(**options):
+    settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
+    return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), **settings)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return engine()
+
+
+class Failing:
+    """An `on_progress` that fails at a stage."""
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def __call__(self, stage, done, total):
+        if stage == self.stage:
+            raise RuntimeError("from outside")
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
+@pytest.mark.parametrize("law", ["target", "augmented"])
+def test_generate_joins_stream(shared, law, proposer):
+    speculation = SpeculationConfig(law=law, proposer=proposer)
+    pieces = list(shared.stream(PROMPT, speculation=speculation))
+    whole = shared.generate(PROMPT, speculation=speculation)
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert tuple(t for piece in pieces for t in piece.token_ids) == whole.token_ids
+    assert whole.text == shared.vocabulary.tokenizer.decode(whole.token_ids, skip_special_tokens=True)
+    assert whole.usage.completion_tokens == len(whole.token_ids) == whole.stats.tokens
+    assert whole.stats.law == law and whole.stats.proposer == proposer
+    assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+
+
+def test_the_drafter_reads_the_same_text_with_the_spans_replaced(shared):
+    prepared = shared.explain(PROMPT)
+    kept = prepared.compression.texts[0]
+    assert 0 < len(kept) < len(DOCUMENT)
+    assert prepared.drafter.text == prepared.target.text.replace(DOCUMENT, kept)
+    assert all(DOCUMENT[chunk.start : chunk.end] == chunk.text for chunk in prepared.retrieved)
+    completion = shared.generate(PROMPT)
+    assert completion.retrieved == prepared.retrieved
+    assert completion.usage.prompt_tokens == len(prepared.target_ids)
+    assert completion.usage.drafter_prompt_tokens == len(prepared.drafter_ids)
+
+
+def test_strings_messages_and_prompts_are_one_request(shared):
+    as_messages = [{"role": "user", "content": PROMPT}]
+    assert shared.generate(as_messages).token_ids == shared.generate(PROMPT).token_ids
+    long = words(2, 600)
+    found = shared.explain(f"Context: {long}\n\nQuestion: which words?")
+    assert found.target.segmentation == "delimiters" and found.target.contexts == (long,)
+    plain = shared.generate("hello there")
+    assert plain.stats.segmentation == "plain" and plain.stats.drafter is None
+
+
+def test_a_raw_prompt_gets_no_template_but_a_bos():
+    tokenizer = byte_tokenizer(add_bos=True)
+    with RapidEngine.from_models(tiny_model("llama", 0), tokenizer, sampling=SHORT) as raw:
+        ids = raw.explain("hello", apply_chat_template=False).target_ids
+        assert ids == tokenizer("hello").input_ids and ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_context_too_short_to_compress_is_read_whole(shared):
+    short = Prompt.from_context("only a few words", "which?")
+    prepared = shared.explain(short)
+    assert prepared.drafter_ids == prepared.target_ids and not prepared.compression.shortened
+    completion = shared.generate(short)
+    assert completion.stats.law == "target" and completion.stats.proposer == "none"
+    kept = shared.generate(short, speculation=SpeculationConfig(law="target", proposer="none"))
+    assert completion.token_ids == kept.token_ids
+
+
+def test_the_embedder_is_left_alone_where_no_drafter_is_needed():
+    embedder = HashEmbedder()
+    with engine(embedder=embedder) as quiet:
+        quiet.generate(PROMPT, speculation=SpeculationConfig(law="target", proposer="prompt_lookup"))
+        assert not embedder.embedded and not embedder.queries
+        quiet.generate(PROMPT)
+        first = len(embedder.embedded)
+        quiet.generate(Prompt.from_context(DOCUMENT, "another question"))
+        assert first > 0 and len(embedder.embedded) == first and len(embedder.queries) == 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "law", "eta"), [(None, "augmented", 10.0), (4, "augmented", 40.0), (1, "target", 0.0)]
+)
+def test_the_law_follows_the_drafters_size(layers, law, eta):
+    drafter = None if layers is None else tiny_model("llama", 5, num_hidden_layers=layers)
+    with engine(drafter_model=drafter) as sized:
+        stats = sized.generate(PROMPT).stats
+    assert (stats.law, stats.eta) == (law, eta)
+
+
+@pytest.mark.parametrize("draft_length", [3, "auto"])
+def test_a_seed_repeats_a_sample(shared, draft_length):
+    speculation = SpeculationConfig(draft_length=draft_length)
+    samples = {
+        seed: [
+            shared.generate(
+                PROMPT,
+                sampling=SamplingParams(temperature=1.0, seed=seed, max_new_tokens=20),
+                speculation=speculation,
+            ).token_ids
+            for _ in range(3)
+        ]
+        for seed in (1, 2)
+    }
+    assert len(set(samples[1])) == 1 and samples[1] != samples[2]
+
+
+def test_every_sampling_setting_is_honoured(shared):
+    wild = SamplingParams(temperature=3.0, top_k=1, seed=0, max_new_tokens=12)
+    greedy_at_t = shared.generate(PROMPT, sampling=wild, speculation=SpeculationConfig(law="target"))
+    assert greedy_at_t.token_ids == shared.generate(PROMPT, speculation=SpeculationConfig(law="target")).token_ids
+    assert len(shared.generate(PROMPT, sampling=SamplingParams(max_new_tokens=1)).token_ids) == 1
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
+def test_stop_strings_end_the_text(shared, proposer):
+    length = 40
+    text = shared.generate(PROMPT, sampling=SamplingParams(max_new_tokens=length)).text
+    stop = next(text[i : i + 2] for i in range(2, len(text) - 3) if "\ufffd" not in text[i : i + 2])
+    completion = shared.generate(
+        PROMPT,
+        sampling=SamplingParams(max_new_tokens=length, stop=stop),
+        speculation=SpeculationConfig(proposer=proposer, draft_length=5),
+    )
+    assert completion.finish_reason == "stop" and completion.text == text[: text.find(stop)]
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_over_the_context_window_both_numbers_and_the_way_out(shared):
+    prompt = shared.explain(PROMPT)
+    room = shared.target.context_window - len(prompt.target_ids)
+    with pytest.raises(ContextOverflowError, match=f"max_new_tokens <= {room}") as caught:
+        shared.stream(PROMPT, sampling=SamplingParams(max_new_tokens=room + 1))
+    assert caught.value.prompt_tokens == len(prompt.target_ids)
+    assert caught.value.context_window == shared.target.context_window == 2048
+    with pytest.raises(ContextOverflowError, match="Shorten the document"):
+        shared.generate(Prompt.from_context(words(1, 900), "which?"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"speculation": SpeculationConfig(proposer="drafer")}, "there are: drafter, prompt_lookup, none"),
+        ({"speculation": SpeculationConfig(law="paper", proposer="prompt_lookup")}, "drafts of the drafter only"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_runs(shared, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        shared.stream(PROMPT, **options)
+
+
+def test_an_empty_prompt_or_question_is_refused(shared):
+    for prompt in ("", "  \n", [{"role": "user", "content": ""}]):
+        with pytest.raises(PromptError, match="empty"):
+            shared.stream(prompt)
+
+
+def test_a_chat_without_template_is_refused():
+    tokenizer = byte_tokenizer(chat_template=None)
+    with RapidEngine.from_models(tiny_model("llama", 0), tokenizer, sampling=SHORT) as raw:
+        with pytest.raises(PromptError, match="no chat template"):
+            raw.stream([{"role": "user", "content": "hello"}])
+        with pytest.raises(ConfigurationError, match="no chat template"):
+            raw.stream("hello", apply_chat_template=True)
+        assert raw.generate("hello").token_ids
+
+
+def test_a_drafter_with_another_tokenizer_is_refused():
+    other = byte_tokenizer(merges=[("t", "h")])
+    with pytest.raises(VocabularyMismatchError, match="one tokenizer"):
+        engine(drafter_model=tiny_model("llama", 1, vocab_size=300), drafter_tokenizer=other)
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def caches(monkeypatch):
+    """Every KV cache made during the test, held weakly."""
+    made = weakref.WeakSet()
+    original = KVCache.__init__
+
+    def remembered(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        made.add(self)
+
+    monkeypatch.setattr(KVCache, "__init__", remembered)
+    return made
+
+
+def test_closing_a_stream_frees_its_caches(shared, caches):
+    stream = shared.stream(PROMPT)
+    next(stream)
+    assert len(caches) == 2
+    stream.close()
+    gc.collect()
+    assert len(caches) == 0
+    with pytest.raises(StopIteration):
+        next(stream)
+    stream.close()
+
+
+def test_leaving_the_loop_or_an_error_in_it_frees_them_too(shared, caches):
+    with pytest.raises(KeyboardInterrupt), shared.stream(PROMPT) as stream:
+        next(stream)
+        raise KeyboardInterrupt
+    for _ in shared.stream(PROMPT):
+        break
+    gc.collect()
+    assert len(caches) == 0
+    assert shared.generate(PROMPT).token_ids
+
+
+@pytest.mark.parametrize("stage", ["embed", "prefill target", "prefill drafter"])
+def test_an_interrupted_request_leaves_nothing_behind(caches, stage):
+    with engine() as fresh:
+        expected = fresh.generate(PROMPT).token_ids
+    with engine() as fresh:
+        with pytest.raises(RuntimeError, match="from outside"):
+            fresh.generate(PROMPT, on_progress=Failing(stage))
+        assert fresh.generate(PROMPT).token_ids == expected
+    del fresh
+    gc.collect()
+    assert len(caches) == 0
+
+
+def test_progress_reaches_its_total(shared):
+    seen = {}
+    shared.generate(PROMPT, on_progress=lambda stage, done, total: seen.__setitem__(stage, (done, total)))
+    assert {"prefill target", "prefill drafter"} <= seen.keys()
+    assert all(done == total for done, total in seen.values())
+
+
+# --- several at once ------------------------------------------------------------------------------------------------
+
+
+def test_eight_threads_get_what_they_would_get_alone(shared):
+    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(8)]
+    alone = [shared.generate(prompt).token_ids for prompt in prompts]
+    together = [None] * len(prompts)
+
+    def ask(number):
+        together[number] = shared.generate(prompts[number]).token_ids
+
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert together == alone
+
+
+def test_nobody_waits_for_a_stream_held_open(shared):
+    expected = shared.generate(PROMPT).token_ids
+    undrained = shared.stream(PROMPT)
+    next(undrained)
+    for piece in (loop := shared.stream(PROMPT)):
+        assert shared.generate(PROMPT).token_ids == expected  # a call inside a loop over a stream
+        if piece.finish_reason is None:
+            loop.close()
+            break
+    undrained.close()
+
+
+def test_a_model_that_fails_in_one_request_serves_the_next(shared, monkeypatch):
+    expected = shared.generate(PROMPT).token_ids
+    forward = type(shared.target).forward
+    calls = iter(range(100))
+
+    def sometimes(self, *args):
+        if next(calls) == 3:
+            raise MemoryError("no memory left")
+        return forward(self, *args)
+
+    monkeypatch.setattr(type(shared.target), "forward", sometimes)
+    with pytest.raises(MemoryError):
+        shared.generate(PROMPT)
+    monkeypatch.undo()
+    assert shared.generate(PROMPT).token_ids == expected

@@ -1,0 +1,410 @@
+"""Greedy output is the law's, token for token: transformers' own `generate`, or p_hat computed slowly.
+
+A token may differ only where the reference's two best candidates are as good as tied; the comparison of that answer
+ends there. The reference models are built anew and never see this package.
+"""
+
+import functools
+import itertools
+
+import pytest
+import torch
+
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.engine import RapidEngine
+from rapid_integrations.prompt import Prompt
+from rapid_integrations.proposers.base import Proposal
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import EOS_ID, IM_END_ID, KINDS, VOCAB_SIZE, byte_tokenizer, tiny_model, words
+from tests.toys.scripted_proposer import use_script
+
+NEW = 24
+TIE = 1e-4  # between the reference's two best logits
+TIE_AUGMENTED = 1e-3  # between the two best log p_hat: eta multiplies rounding
+EOS_IDS = {EOS_ID, IM_END_ID}
+TOKENIZER = byte_tokenizer()
+
+MODELS = [(kind, seed) for kind in ("llama", "qwen2") for seed in range(4)] + [
+    (kind, 7) for kind in KINDS if kind not in ("llama", "qwen2")
+]
+SHORT = tuple(words(seed, count) for seed, count in ((1, 1), (2, 5), (3, 12), (4, 20)))
+DOCUMENTS = tuple(Prompt.from_context(words(seed, 60), words(seed + 50, 3)) for seed in (5, 6))
+COMPRESSION = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)  # a document is about 330 tokens
+
+
+@functools.cache
+def model(kind, seed, **config):
+    return tiny_model(kind, seed, **config)
+
+
+@functools.cache
+def engine(kind, seed, drafter=None, vocab_size=VOCAB_SIZE):
+    """An engine over models of its own. `drafter`: (kind, seed, config items), or None for self-speculation."""
+    drafter_model = None if drafter is None else tiny_model(drafter[0], drafter[1], **dict(drafter[2]))
+    return RapidEngine.from_models(
+        tiny_model(kind, seed, vocab_size=vocab_size),
+        byte_tokenizer(),
+        drafter_model=drafter_model,
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=COMPRESSION,
+    )
+
+
+def prompt_ids(prompt):
+    text = prompt if isinstance(prompt, str) else prompt.text
+    rendered = TOKENIZER.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
+    return TOKENIZER(rendered, add_special_tokens=False).input_ids
+
+
+@functools.cache
+def generated(kind, seed, prompt_text, new=NEW, penalty=1.0, vocab_size=VOCAB_SIZE, shared=None):
+    """What transformers generates, and how far apart its two best logits were at each token."""
+    ids = torch.tensor([prompt_ids(prompt_text)])
+    result = model(kind, seed, vocab_size=vocab_size).generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=new,
+        repetition_penalty=penalty,
+        suppress_tokens=None if shared is None else list(range(shared, vocab_size)),
+        pad_token_id=EOS_ID,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best = torch.cat(result.scores).topk(2).values
+    return result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
+
+
+def assert_same_answer(answer, expected, gaps, tie=TIE):
+    got = list(answer.token_ids)
+    for place, (token, wanted) in enumerate(itertools.zip_longest(got, expected)):
+        if token != wanted:
+            gap = gaps[place] if place < len(gaps) else float("inf")
+            assert gap < tie, f"token {place} is {token}, not {wanted} (best two {gap:.1e} apart): {got} {expected}"
+            return
+    assert answer.finish_reason == ("eos" if got[-1] in EOS_IDS else "length")
+    assert answer.usage.completion_tokens == answer.stats.tokens == len(got)
+    assert answer.text == TOKENIZER.decode(got, skip_special_tokens=True)
+
+
+def ask(running, prompt, proposer="drafter", length=4, law="target", new=NEW, penalty=1.0, **speculation):
+    return running.generate(
+        prompt,
+        sampling=SamplingParams(max_new_tokens=new, repetition_penalty=penalty),
+        speculation=SpeculationConfig(law=law, proposer=proposer, draft_length=length, **speculation),
+    )
+
+
+def text_of(prompt):
+    return prompt if isinstance(prompt, str) else prompt.text
+
+
+# --- law "target": lossless ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "seed"), MODELS)
+def test_self_speculation_gives_what_the_model_generates(kind, seed):
+    running = engine(kind, seed)
+    for prompt in SHORT + DOCUMENTS:
+        expected = generated(kind, seed, text_of(prompt))
+        for length in (1, 4, 10, "auto"):
+            answer = ask(running, prompt, "drafter", length)
+            assert_same_answer(answer, *expected)
+            if prompt in DOCUMENTS:
+                assert answer.usage.drafter_prompt_tokens < answer.usage.prompt_tokens
+            elif length != "auto":  # the same model, the same context: always right
+                assert answer.stats.acceptance_rate in (1.0, None)
+
+
+def test_a_drafter_with_another_context_is_right_sometimes():
+    stats = [ask(engine("llama", seed), document).stats for seed in range(4) for document in DOCUMENTS]
+    assert 0 < sum(s.accepted_tokens for s in stats) < sum(s.drafted_tokens for s in stats)
+
+
+@pytest.mark.parametrize(("kind", "seed"), MODELS)
+def test_prompt_lookup_and_plain_decoding_give_what_the_model_generates(kind, seed):
+    running = engine(kind, seed)
+    for prompt in SHORT + DOCUMENTS:
+        expected = generated(kind, seed, text_of(prompt))
+        for proposer, length in (("prompt_lookup", 10), ("none", "auto")):
+            assert_same_answer(ask(running, prompt, proposer, length), *expected)
+
+
+def test_prompt_lookup_is_right_where_the_model_repeats_itself():
+    # Attention that hardly matters makes a model a table of successors: it soon runs in a circle.
+    accepted = 0
+    for seed in range(3):
+        running, plain = (tiny_model("llama", seed, num_hidden_layers=1).requires_grad_(False) for _ in range(2))
+        for each in (running, plain):
+            each.model.layers[0].self_attn.o_proj.weight.mul_(0.05)
+        with RapidEngine.from_models(running, byte_tokenizer()) as ours:
+            for prompt in SHORT:
+                ids = torch.tensor([prompt_ids(prompt)])
+                result = plain.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    do_sample=False,
+                    max_new_tokens=60,
+                    pad_token_id=EOS_ID,
+                    output_scores=True,
+                    return_dict_in_generate=True,
+                )
+                best = torch.cat(result.scores).topk(2).values
+                for length in (1, 4, 10, "auto"):
+                    answer = ask(ours, prompt, "prompt_lookup", length, new=60)
+                    assert_same_answer(
+                        answer, result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
+                    )
+                    accepted += answer.stats.accepted_tokens
+    assert accepted > 100
+
+
+OTHERS = {
+    "its twin": lambda kind, seed: (kind, seed, ()),
+    "a stranger": lambda kind, seed: (kind, seed + 100, ()),
+    "a smaller one": lambda kind, seed: ("llama", seed + 100, (("num_hidden_layers", 1),)),
+    "another family": lambda kind, seed: ({"llama": "qwen2"}.get(kind, "llama"), seed, (("num_hidden_layers", 3),)),
+    "a wider one": lambda kind, seed: (kind, seed + 100, (("vocab_size", 320),)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("qwen2", 1), ("gemma3", 7)])
+def test_a_separate_drafter_changes_nothing(kind, seed, other):
+    running = engine(kind, seed, OTHERS[other](kind, seed))
+    for prompt in (SHORT[3], DOCUMENTS[0]):
+        expected = generated(kind, seed, text_of(prompt))
+        for length in (1, 4, "auto"):
+            answer = ask(running, prompt, "drafter", length)
+            assert_same_answer(answer, *expected)
+            if other == "its twin" and isinstance(prompt, str) and length != "auto":
+                assert answer.stats.acceptance_rate in (1.0, None)
+
+
+def test_padding_rows_of_the_target_are_never_generated():
+    kind, seed, wide = "llama", 2, 320
+    running = engine(kind, seed, (kind, 102, ()), wide)
+    padding = 0
+    for prompt in SHORT:
+        expected = generated(kind, seed, prompt, vocab_size=wide, shared=VOCAB_SIZE)
+        padding += max(generated(kind, seed, prompt, vocab_size=wide)[0]) >= VOCAB_SIZE
+        for proposer in ("drafter", "prompt_lookup", "none"):
+            assert_same_answer(ask(running, prompt, proposer, 4), *expected)
+    assert padding  # without the cut it would be
+
+
+# Scripts know the answer (and go on behind its end); each returns what to propose after `output`.
+
+
+def _known(expected):
+    return [*expected, *range(40)]
+
+
+def always_right(expected, vocabulary):
+    return lambda output, most, rng: _known(expected)[len(output) :][:most]
+
+
+def never_right(expected, vocabulary):
+    return lambda output, most, rng: [(token + 1) % vocabulary for token in _known(expected)[len(output) :][:most]]
+
+
+def right_then_wrong(expected, vocabulary):
+    def script(output, most, rng):
+        good = (7 * len(output) + 3) % 5
+        known = _known(expected)[len(output) :][:most]
+        return known[:good] + [(token + 5) % vocabulary for token in known[good:]]
+
+    return script
+
+
+def shorter_than_asked_for(expected, vocabulary):
+    return lambda output, most, rng: _known(expected)[len(output) :][: len(output) % (most + 1)]
+
+
+def ends_at_once(expected, vocabulary):
+    return lambda output, most, rng: [EOS_ID, IM_END_ID][:most]
+
+
+def drawn_from_a_distribution(expected, vocabulary):
+    """Half of each distribution lies on the right token, the rest anywhere: rejections have a residual to form."""
+
+    def script(output, most, rng):
+        known = _known(expected)[len(output) :][:most]
+        probs = torch.rand(len(known), vocabulary, generator=torch.Generator().manual_seed(len(output)))
+        probs = 0.5 * probs / probs.sum(-1, keepdim=True)
+        probs[range(len(known)), known] += 0.5
+        tokens = tuple(rng.draw(row) for row in probs)
+        return Proposal(tokens, probs if tokens else None)
+
+    return script
+
+
+SCRIPTS = (
+    always_right,
+    never_right,
+    right_then_wrong,
+    shorter_than_asked_for,
+    ends_at_once,
+    drawn_from_a_distribution,
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(("kind", "seed"), [("llama", 1), ("qwen2", 2), ("mistral", 7), ("gemma3", 7)])
+def test_whatever_is_proposed_changes_nothing(monkeypatch, kind, seed, script):
+    running = engine(kind, seed)
+    for prompt in SHORT[1:]:
+        expected, gaps = generated(kind, seed, prompt)
+        use_script(monkeypatch, script(expected, VOCAB_SIZE))
+        for length in (1, 4, 10):
+            answer = ask(running, prompt, "scripted", length)
+            assert_same_answer(answer, expected, gaps)
+            if script is never_right:
+                assert answer.stats.accepted_tokens == 0
+                assert answer.stats.tokens_per_round == 1
+            if script is always_right:
+                assert answer.stats.rounds == -(-len(expected) // (length + 1))
+
+
+@pytest.mark.parametrize("penalty", [0.8, 1.3])
+@pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("gemma3", 7)])
+def test_a_repetition_penalty_is_transformers(monkeypatch, kind, seed, penalty):
+    running = engine(kind, seed)
+    differs = 0
+    for prompt in (SHORT[0], SHORT[2], DOCUMENTS[1]):
+        expected, gaps = generated(kind, seed, text_of(prompt), penalty=penalty)
+        differs += expected != generated(kind, seed, text_of(prompt))[0]
+        use_script(monkeypatch, right_then_wrong(expected, VOCAB_SIZE))
+        for proposer, length in itertools.product(("drafter", "prompt_lookup", "scripted"), (1, 6)):
+            answer = ask(running, prompt, proposer, length, penalty=penalty)
+            assert_same_answer(answer, expected, gaps)
+            if proposer == "drafter" and isinstance(prompt, str):
+                assert answer.stats.acceptance_rate in (1.0, None)
+    assert differs
+
+
+# --- law "augmented": p_hat at every position ---------------------------------------------------------------------------
+
+
+def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha):
+    """log p_hat in float64, straight from Eq. 6 of arXiv 2502.20330 and its two tail rules."""
+    z, drafter_logits = z.double(), drafter_logits.double()
+    p, q = torch.softmax(z, -1), torch.softmax(drafter_logits, -1)
+    if tail_rule == "mask":
+        moved = torch.tensor(
+            [b - a if b >= alpha * q.max() else 0.0 for a, b in zip(p.tolist(), q.tolist(), strict=True)]
+        )
+        return torch.log_softmax(z + eta * moved.double(), -1)
+    shifted = torch.softmax(z + eta * (q - p), -1)
+    restored = [a if s < alpha * shifted.max() else s for a, s in zip(p.tolist(), shifted.tolist(), strict=True)]
+    restored = torch.tensor(restored, dtype=torch.float64)
+    return (restored / restored.sum()).log()
+
+
+@torch.inference_mode()
+def slow_answer(target, drafter, target_ids, drafter_ids, width, eta, tail_rule, alpha=0.1, penalty=1.0, new=NEW):
+    """Greedy decoding of p_hat: one full forward pass of both models per token, no cache."""
+    output, gaps = [], []
+    while len(output) < new and not EOS_IDS & set(output):
+        logits = []
+        for each, ids in ((target, target_ids), (drafter, drafter_ids)):
+            row = each(torch.tensor([[*ids, *output]]), use_cache=False).logits[0, -1, :width].clone()
+            for token in {*target_ids, *output}:
+                row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
+            logits.append(row)
+        best = slow_p_hat(*logits, eta, tail_rule, alpha).topk(2)
+        output.append(int(best.indices[0]))
+        gaps.append(float(best.values[0] - best.values[1]))
+    return output, gaps
+
+
+# target, drafter (None: the target itself), width of the target, eta
+AUGMENTED = {
+    "self, llama": (("llama", 0), None, VOCAB_SIZE, 10.0),
+    "self, qwen2": (("qwen2", 1), None, VOCAB_SIZE, 10.0),
+    "self, gemma3": (("gemma3", 7), None, VOCAB_SIZE, 20.0),
+    "larger drafter": (("llama", 2), ("llama", 50, (("num_hidden_layers", 4),)), VOCAB_SIZE, 40.0),
+    "larger and wider drafter": (
+        ("qwen2", 3),
+        ("qwen2", 51, (("hidden_size", 48), ("num_hidden_layers", 3), ("vocab_size", 320))),
+        VOCAB_SIZE,
+        40.0,
+    ),
+    "larger drafter, wider target": (
+        ("llama", 4),
+        ("llama", 52, (("num_hidden_layers", 4), ("vocab_size", 270))),
+        320,
+        40.0,
+    ),
+    "smaller drafter": (("llama", 1), ("llama", 53, (("num_hidden_layers", 1),)), VOCAB_SIZE, 10.0),
+}
+
+
+@pytest.mark.parametrize("tail_rule", ["mask", "restore"])
+@pytest.mark.parametrize("case", AUGMENTED)
+def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_rule):
+    (kind, seed), drafter, width, eta = AUGMENTED[case]
+    running = engine(kind, seed, drafter, width)
+    plain = model(kind, seed, vocab_size=width)
+    plain_drafter = plain if drafter is None else model(drafter[0], drafter[1], **dict(drafter[2]))
+    shared = min(width, plain_drafter.config.vocab_size)
+    moved = 0
+    for prompt in DOCUMENTS[:1] if width == VOCAB_SIZE else DOCUMENTS:
+        prepared = running.explain(prompt)
+        assert prepared.target_ids == prompt_ids(prompt)
+        assert len(prepared.drafter_ids) < len(prepared.target_ids) / 2
+        expected, gaps = slow_answer(
+            plain, plain_drafter, prepared.target_ids, prepared.drafter_ids, shared, eta, tail_rule
+        )
+        moved += expected != generated(kind, seed, prompt.text, vocab_size=width)[0]
+        settings = {"law": "augmented", "eta": eta, "tail_rule": tail_rule}
+        for script in (always_right, never_right, right_then_wrong, drawn_from_a_distribution):
+            use_script(monkeypatch, script(expected, shared))
+            assert_same_answer(ask(running, prompt, "scripted", 4, **settings), expected, gaps, TIE_AUGMENTED)
+        for proposer, length in (("drafter", 1), ("drafter", 10), ("drafter", "auto"), ("prompt_lookup", 4)):
+            answer = ask(running, prompt, proposer, length, **settings)
+            assert answer.stats.law == "augmented"
+            assert_same_answer(answer, expected, gaps, TIE_AUGMENTED)
+    assert moved  # the law is not the target's
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_the_ends_of_the_tail_rules(alpha):
+    running, plain = engine("llama", 0), model("llama", 0, vocab_size=VOCAB_SIZE)
+    prepared = running.explain(DOCUMENTS[0])
+    for tail_rule in ("mask", "restore"):
+        expected = slow_answer(
+            plain, plain, prepared.target_ids, prepared.drafter_ids, VOCAB_SIZE, 10.0, tail_rule, alpha
+        )
+        answer = ask(running, DOCUMENTS[0], "drafter", 4, "augmented", eta=10.0, tail_rule=tail_rule, tail_alpha=alpha)
+        assert_same_answer(answer, *expected, TIE_AUGMENTED)
+
+
+def test_a_penalty_on_both_models_under_the_augmented_law():
+    running, plain = engine("qwen2", 1), model("qwen2", 1, vocab_size=VOCAB_SIZE)
+    prepared = running.explain(DOCUMENTS[1])
+    expected = slow_answer(
+        plain, plain, prepared.target_ids, prepared.drafter_ids, VOCAB_SIZE, 10.0, "mask", penalty=1.5
+    )
+    for proposer, length in itertools.product(("drafter", "prompt_lookup", "none"), (1, 4, 10)):
+        answer = ask(running, DOCUMENTS[1], proposer, length, "augmented", eta=10.0, penalty=1.5)
+        assert_same_answer(answer, *expected, TIE_AUGMENTED)
+
+
+def test_no_strength_at_all_is_the_target():
+    running = engine("llama", 3)
+    for prompt in DOCUMENTS:
+        answer = ask(running, prompt, "drafter", 4, "augmented", eta=0.0)
+        assert_same_answer(answer, *generated("llama", 3, prompt.text), TIE_AUGMENTED)
+
+
+# --- the reference can tell -----------------------------------------------------------------------------------------------
+
+
+def test_most_answers_are_long_and_differ():
+    answers = [tuple(generated(kind, seed, prompt)[0]) for kind, seed in MODELS for prompt in SHORT]
+    assert len(set(answers)) > 0.95 * len(answers)
+    assert sum(map(len, answers)) > 0.6 * NEW * len(answers)
+    assert any(len(answer) < NEW for answer in answers)  # some end by themselves
