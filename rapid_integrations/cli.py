@@ -143,7 +143,8 @@ def list_models(as_json: AsJson = False) -> None:
             return
         table = Table(show_edge=False)
         for column in rows[0]:
-            table.add_column(column, justify="right" if column == "megabytes" else "left")
+            justify: Any = "right" if column == "megabytes" else "left"
+            table.add_column(column, justify=justify, no_wrap=column != "description")
         for row in rows:
             table.add_row(*("yes" if v is True else "no" if v is False else str(v) for v in row.values()))
         _stdout.print(table)

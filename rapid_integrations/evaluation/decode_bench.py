@@ -208,7 +208,7 @@ class DecodeBench:
         """Return the question over as much of the document's start as the context takes."""
         vocabulary = self._engine.vocabulary
         whole = Prompt.from_context(question.document, question.question)
-        around = len(self._engine.explain(Prompt(text=question.question)).target_ids) + 64  # template and chat frame
+        around = len(self._engine.explain(Prompt.from_context("-", question.question)).target_ids)
         offsets = vocabulary.offsets(question.document)
         room = max(1, self._context_tokens - around)
         if len(offsets) <= room:

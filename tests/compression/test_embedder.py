@@ -1,4 +1,3 @@
-import json
 import shutil
 import threading
 
@@ -11,55 +10,14 @@ from rapid_integrations.compression.windows import Windows
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import ConfigurationError, ModelLoadError
 from tests.toys.embedder import HashEmbedder
+from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.offsets import WordTokenizer
-
-WORDS = "the cat sat on a mat dog ran far un ##der ##stand find : say".split()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A random BERT with 64 positions and prompts of two tokens, laid out as sentence-transformers reads it."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate(special + WORDS)}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=32,
-    ).save_pretrained(folder)
-    published = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    published.enable_truncation(8)  # all-MiniLM's file has such a setting, and it is not the model's maximum
-    published.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes)).save_pretrained(folder)
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
-    modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for number, (path, kind) in enumerate(kinds.items())
-    ]
-    settings = {
-        "modules.json": modules,
-        "config_sentence_transformers.json": {"prompts": {"query": "find : ", "document": "say : "}},
-        "sentence_bert_config.json": {"max_seq_length": 32, "do_lower_case": False},
-        "1_Pooling/config.json": {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True},
-    }
-    (folder / "1_Pooling").mkdir()
-    for file, setting in settings.items():
-        (folder / file).write_text(json.dumps(setting))
+    save_tiny_embedder(folder)
     return folder
 
 

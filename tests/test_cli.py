@@ -1,0 +1,153 @@
+"""The `rapid` command, run in a process of its own or in this one, on a tiny model in a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from rapid_integrations.cli import INTERRUPTED, app
+from tests.toys.embedding_model import save_tiny_embedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    tiny_model("llama", 0, max_position_embeddings=8192).save_pretrained(folder / "model")
+    byte_tokenizer().save_pretrained(folder / "model")
+    save_tiny_embedder(folder / "embedder")
+    (folder / "document.md").write_text(words(1, 800))
+    (folder / "other.txt").write_text("the cat sat on a mat")
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "latin.txt").write_bytes("Größe".encode("latin-1"))
+    return folder
+
+
+@pytest.fixture
+def ask(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*arguments, text=None):
+        models = ["--target", "./model", "--embedder", "./embedder", "--max-new-tokens", "8", "--dtype", "float32"]
+        return CliRunner().invoke(app, ["ask", *models, *arguments], input=text)
+
+    return run
+
+
+def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(ask):
+    result = ask("document.md", "-q", "where is the cat?")
+    assert result.exit_code == 0, result.output
+    assert "What the drafter read" in result.stderr and "document.md" in result.stderr
+    assert "Statistics" in result.stderr and "augmented (eta 10)" in result.stderr
+    as_json = ask("document.md", "-q", "where is the cat?", "--json")
+    answer = json.loads(as_json.stdout)
+    assert result.stdout == answer["text"] + "\n"
+    assert answer["usage"]["completion_tokens"] == len(answer["token_ids"]) > 0
+    assert answer["finish_reason"] in ("eos", "length") and answer["retrieved"]
+    assert answer["stats"]["segmentation"] == "explicit"
+
+
+def test_options_reach_the_engine(ask):
+    sampled = [
+        json.loads(
+            ask(
+                "document.md",
+                "-q",
+                "where?",
+                "--json",
+                *("--law", "target", "--proposer", "prompt_lookup", "--draft-length", "3"),
+                *("--temperature", "1.0", "--seed", seed, "--eta", "5"),
+            ).stdout
+        )
+        for seed in ("1", "1", "2")
+    ]
+    assert sampled[0]["text"] == sampled[1]["text"] != sampled[2]["text"]
+    assert sampled[0]["stats"]["law"] == "target" and sampled[0]["stats"]["proposer"] == "prompt_lookup"
+
+
+def test_several_files_and_stdin(ask):
+    result = ask("document.md", "-", "-q", "where is the cat?", "--json", text="the cat sat on the stand")
+    assert result.exit_code == 0, result.output
+    assert {chunk["context"] for chunk in json.loads(result.stdout)["retrieved"]} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("missing.md", "-q", "what?"), "missing.md cannot be read: No such file"),
+        (("model", "-q", "what?"), "model cannot be read: Is a directory"),
+        (("empty.txt", "-q", "what?"), "empty.txt is empty"),
+        (("latin.txt", "-q", "what?"), "latin.txt is no UTF-8 text (byte 2)"),
+        (("document.md", "-q", " "), "the question is empty"),
+        (("document.md", "-q", "what?", "--temperature", "-1"), "temperature=-1"),
+        (("document.md", "-q", "what?", "--draft-length", "long"), "draft_length='long'"),
+        (("document.md", "-q", "what?", "--proposer", "drafer"), "no proposer is called 'drafer'"),
+        (("document.md", "-q", "what?", "--dtype", "float8"), "dtype='float8'"),
+        (("document.md", "-q", "what?", "--device", "gpu"), "device='gpu'"),
+        (("document.md", "-q", "what?", "--target", "./nowhere"), "nowhere does not exist"),
+        (("document.md", "-q", "what?", "--target", "./latin.txt"), "latin.txt is no model"),
+        (("document.md", "-q", "what?", "--max-new-tokens", "9000"), "holds 8,192 tokens"),
+        (("-", "-q", "what?"), "standard input is empty"),
+    ],
+)
+def test_errors_are_one_sentence_and_no_traceback(ask, arguments, said):
+    result = ask(*arguments)
+    assert result.exit_code == 1
+    assert said in " ".join(result.stderr.split()), result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [("--tempratur", "1"), ("--law", "exact")])
+def test_misspelt_options_are_refused(ask, arguments):
+    result = ask("document.md", "-q", "what?", *arguments)
+    assert result.exit_code == 2 and arguments[0] in result.stderr
+
+
+def test_models_list(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAPID_HOME", str(tmp_path))
+    rows = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
+    assert {row["name"]: row["pulled"] for row in rows} == {"smollm2-135m-instruct": False, "all-minilm-l6-v2": False}
+    assert "smollm2-135m-instruct" in CliRunner().invoke(app, ["models", "list"]).stdout
+    result = CliRunner().invoke(app, ["models", "pull", "smollm3"])
+    assert result.exit_code == 1 and "smollm2-135m-instruct" in result.stderr
+
+
+def test_ctrl_c_in_mid_answer(folder):
+    command = [sys.executable, "-m", "rapid_integrations", "ask", "document.md", "-q", "where is the cat?"]
+    options = ["--target", "./model", "--embedder", "./embedder", "--max-new-tokens", "3000", "--dtype", "float32"]
+    with subprocess.Popen(
+        [*command, *options, "--law", "target", "--proposer", "none"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdout.read(1)  # the answer has begun
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert b"interrupted" in stderr and b"Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_bench_decode(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    (tmp_path / "questions.jsonl").write_text('{"question": "where is the cat?"}\n{"question": "what ran far?"}\n')
+    models = ["--target", "./model", "--embedder", "./embedder"]
+    result = CliRunner().invoke(
+        app,
+        ["bench", "decode", *models, "--document", "document.md", "--questions", str(tmp_path / "questions.jsonl")]
+        + ["--context", "2000", "--new-tokens", "16", "--repeats", "2", "--plot", str(tmp_path / "plot.png")],
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert list(summary["methods"]) == ["transformers", "target", "drafter", "sd", "rapid"]
+    assert all(row["decode_tps"] > 0 for row in summary["methods"].values())
+    assert summary["prompt_tokens"]["max"] <= 2000 and summary["questions"] == 2
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
