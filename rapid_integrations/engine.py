@@ -445,7 +445,8 @@ class RapidEngine:
         draft = 0.0 if scorer is None else _step_bytes(scorer.sequence)
         costs = CostModel(
             propose=draft if plan.proposer == "drafter" else 0.0,
-            score=draft if plan.law.needs_drafter and plan.proposer != "drafter" else 0.0,
+            score=draft if plan.law.needs_drafter else 0.0,
+            score_when_accepted=plan.proposer == "drafter",
             verify=verify,
             verify_per_token=_SHARE_PER_TOKEN * verify,
         )

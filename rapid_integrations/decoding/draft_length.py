@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -49,21 +49,24 @@ class FixedDraftLength:
         """Nothing to learn."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class CostModel:
-    """Relative or absolute costs of the parts of a round; the unit cancels out.
+    """Costs of the parts of a round, in any unit.
 
     Attributes:
         propose: per drafted token.
-        score: per round, the drafter's work to form the law (0 under the law "target").
+        score: of a pass of the drafter to form the law (0 under the law "target").
         verify: of a round with K = 0.
         verify_per_token: added by each draft token.
+        score_when_accepted: the drafter proposes and so has scored the draft; only behind a full acceptance does it
+            take one more step.
     """
 
     propose: float
     score: float
     verify: float
     verify_per_token: float
+    score_when_accepted: bool = False
 
 
 class AdaptiveDraftLength:
@@ -77,19 +80,20 @@ class AdaptiveDraftLength:
 
     Args:
         max_length: the largest K.
-        costs: a first guess.
+        costs: a first guess, whose unit does not matter.
         measure: learn costs from time.
         min_length: the smallest K; 0 allows falling back to plain decoding.
     """
 
-    MEMORY = 0.9  # weight of the past in each running mean
+    COST_MEMORY = 0.9  # weight of the past in each running mean of a cost, per round
+    TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
     PROBE_EVERY = 32  # rounds of plain decoding after which drafting is tried again
 
     def __init__(self, max_length: int, costs: CostModel, *, measure: bool = True, min_length: int = 0) -> None:
         self._max, self._min = max_length, min_length
         self._costs = costs
         self._measure = measure
-        self._measured = False
+        self._measured: set[str] = set()
         self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75, worth four tokens
         self._plain_rounds = 0
 
@@ -110,26 +114,37 @@ class AdaptiveDraftLength:
     def _speed(self, length: int) -> float:
         a, costs = self.acceptance, self._costs
         tokens = (1 - a ** (length + 1)) / (1 - a)
-        return tokens / (costs.verify + costs.score + length * (costs.propose + costs.verify_per_token))
+        score = costs.score * (a**length if costs.score_when_accepted else 1.0)
+        return tokens / (costs.verify + score + length * (costs.propose + costs.verify_per_token))
 
     def observe(self, costs: RoundCosts) -> None:
         """Update acceptance, and costs where they are measured."""
         if costs.drafted:
             tried = costs.accepted + (costs.accepted < costs.drafted)
-            self._accepted = self.MEMORY * self._accepted + costs.accepted
-            self._tried = self.MEMORY * self._tried + tried
-        if not self._measure:
-            return
-        model, keep = self._costs, self.MEMORY if self._measured else 0.0
-        if costs.drafted:
-            model.propose = _blend(model.propose, costs.propose_s / costs.drafted, keep)
-        model.score = _blend(model.score, costs.score_s, keep)
+            keep = self.TOKEN_MEMORY**tried
+            self._accepted = keep * self._accepted + costs.accepted
+            self._tried = keep * self._tried + tried
+        if self._measure and costs.verify_s > 0:
+            self._learn(costs)
+
+    def _learn(self, costs: RoundCosts) -> None:
+        model = self._costs
         # One time cannot tell base from slope: the slope keeps its share of the base.
         share = model.verify_per_token / model.verify
-        model.verify = _blend(model.verify, costs.verify_s / (1 + share * costs.drafted), keep)
-        model.verify_per_token = share * model.verify
-        self._measured = True
+        base = costs.verify_s / (1 + share * costs.drafted)
+        if not self._measured:  # put the whole guess into seconds, so that nothing is compared across units
+            scale = base / model.verify
+            model = replace(model, propose=model.propose * scale, score=model.score * scale, verify=base)
+        verify = self._blend("verify", model.verify, base)
+        propose, score = model.propose, model.score
+        if costs.drafted:
+            propose = self._blend("propose", propose, costs.propose_s / costs.drafted)
+        if not model.score_when_accepted or costs.accepted == costs.drafted:
+            score = self._blend("score", score, costs.score_s)
+        self._costs = replace(model, propose=propose, score=score, verify=verify, verify_per_token=share * verify)
 
-
-def _blend(old: float, new: float, keep: float) -> float:
-    return keep * old + (1 - keep) * new
+    def _blend(self, name: str, old: float, new: float) -> float:
+        """Return the running mean of a cost; its first measurement replaces the guess."""
+        keep = self.COST_MEMORY if name in self._measured else 0.0
+        self._measured.add(name)
+        return keep * old + (1 - keep) * new

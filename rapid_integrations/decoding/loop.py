@@ -11,7 +11,7 @@ from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping, Taken
-from rapid_integrations.proposers.base import Proposal, Proposer, Scorer
+from rapid_integrations.proposers.base import Proposer, Scorer
 from rapid_integrations.sampling import (
     Law,
     Randomness,
@@ -69,9 +69,10 @@ def decode(
                 z = target.extend(draft, keep=len(draft) + 1)[:, :vocab_size]
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
-            position_laws = _PositionLaws(law, z, proposal, scorer, penalty, recorder)
+            proposed = None if proposal.probs is None else proposal.probs.to(z.device)
+            position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at)
+            verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
             tokens = list(draft[: verdict.accepted])
             if verdict.correction is not None:
                 tokens.append(verdict.correction)
@@ -100,14 +101,16 @@ class _PositionLaws:
         self,
         law: Law,
         z: Tensor,
-        proposal: Proposal,
+        draft: tuple[int, ...],
+        proposed: Tensor | None,
         scorer: Scorer | None,
         penalty: RepetitionPenalty,
         recorder: Recorder,
     ) -> None:
         self._law = law
         self._z = z  # (K + 1, V)
-        self._proposal = proposal
+        self._draft = draft
+        self._proposed = proposed
         self._scorer = scorer
         self._penalty = penalty
         self._recorder = recorder
@@ -120,7 +123,7 @@ class _PositionLaws:
             if self._law.needs_drafter:
                 assert self._scorer is not None
                 with self._recorder.phase("score"):
-                    drafter_logits = self._scorer.logits(self._proposal.token_ids, position)
+                    drafter_logits = self._scorer.logits(self._draft, position)
                 drafter_logits = self._penalised(drafter_logits, position)
             self._formed[position] = self._law.form(self._penalised(self._z[position], position), drafter_logits)
         return self._formed[position]
@@ -132,17 +135,18 @@ class _PositionLaws:
     def bonus(self, position: int) -> Tensor:
         """Return what the token behind a fully accepted draft is drawn from: the law; in the paper, p.
 
-        A round without a draft has nothing to be a bonus for: its only token follows p_hat in the paper's rule too.
+        The paper has no greedy rule, and a round without a draft has nothing to be a bonus for: both follow p_hat.
         """
-        return self.target(position) if self._law.kind == "paper" and position else self.law(position)
+        published = self._law.kind == "paper" and not self._law.greedy and position > 0
+        return self.target(position) if published else self.law(position)
 
     def paper_residual(self, position: int) -> Tensor:
         """Return Eq. 10 at a rejected position."""
-        assert self._proposal.probs is not None
-        return paper_residual(self.target(position), self.law(position), self._proposal.probs[position])
+        assert self._proposed is not None
+        return paper_residual(self.target(position), self.law(position), self._proposed[position])
 
     def _penalised(self, logits: Tensor, position: int) -> Tensor:
-        return self._penalty.apply(logits, self._proposal.token_ids[:position])
+        return self._penalty.apply(logits, self._draft[:position])
 
 
 def _distinct(*readers: Sequence | Proposer | Scorer | None) -> list[Sequence | Proposer | Scorer]:

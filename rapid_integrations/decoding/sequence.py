@@ -56,9 +56,13 @@ class Sequence:
         return self._feed([*pending, *draft], keep)
 
     def commit(self, token_ids: ReadOnly[int]) -> None:
-        """Make `token_ids` part of the text; whatever else was tried is forgotten."""
+        """Make `token_ids` part of the text; whatever else was tried is forgotten.
+
+        The last of them never stays in the cache, even where it was tried: the next step needs the logits after it,
+        and a correction may happen to be the very token that was rejected.
+        """
         stand = 0
-        for tried, token in zip(self._tried, token_ids, strict=False):
+        for tried, token in zip(self._tried, token_ids[:-1], strict=False):
             if tried != token:
                 break
             stand += 1

@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def augmented_target(
-    p: Tensor, q: Tensor, *, eta: float, tail_rule: Literal["mask", "restore"] = "mask", tail_alpha: float = 0.1
+    p: Tensor,
+    q: Tensor,
+    *,
+    eta: float,
+    tail_rule: Literal["mask", "restore"] = "mask",
+    tail_alpha: float = 0.1,
+    log_p: Tensor | None = None,
 ) -> Tensor:
     """Form p_hat = softmax(log p + eta * (q - p)) with a tail rule.
 
@@ -21,6 +27,7 @@ def augmented_target(
         tail_rule: "mask" moves only entries with q >= tail_alpha * max q (the released code). "restore" gives entries
             of p_hat under tail_alpha * max p_hat the target's own value back and renormalises (Eq. 9).
         tail_alpha: in [0, 1]; 0 switches the tail rule off.
+        log_p: (..., V) log p, for callers that have it: a large eta can lift tokens whose p has underflown to 0.
 
     Returns:
         (..., V), non-negative, summing to 1.
@@ -28,7 +35,7 @@ def augmented_target(
     shift = eta * (q - p)
     if tail_rule == "mask":
         shift = shift * (q >= tail_alpha * q.amax(-1, keepdim=True))
-    p_hat = torch.softmax(p.log() + shift, dim=-1)  # log 0 = -inf stays 0
+    p_hat = torch.softmax((p.log() if log_p is None else log_p) + shift, dim=-1)  # log 0 = -inf stays 0
     if tail_rule == "restore":
         p_hat = torch.where(p_hat < tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)
         p_hat = p_hat / p_hat.sum(-1, keepdim=True)

@@ -11,6 +11,8 @@ from torch import Tensor
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.processing import truncate
 
+_LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
+
 
 @dataclass(frozen=True)
 class Law:
@@ -45,7 +47,13 @@ class Law:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return softmax(logits / T), untruncated; T = 1 when greedy."""
-        return torch.softmax(logits if self.greedy else logits / self.temperature, dim=-1)
+        return torch.softmax(self._scaled(logits), dim=-1)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        if self.greedy:
+            return logits
+        # With the best at 0, no temperature, however small, makes an infinity that softmax cannot take.
+        return (logits - logits.amax(-1, keepdim=True)) / max(self.temperature, _LEAST_TEMPERATURE)
 
     def form(self, z: Tensor, drafter_logits: Tensor | None) -> Tensor:
         """Return the law at one position.
@@ -65,6 +73,7 @@ class Law:
             eta=self.eta,
             tail_rule=self.tail_rule,
             tail_alpha=self.tail_alpha,
+            log_p=torch.log_softmax(self._scaled(z), dim=-1),
         )
         return self._point(p_hat) if self.greedy else self._truncate(p_hat)
 

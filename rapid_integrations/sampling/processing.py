@@ -33,8 +33,8 @@ class RepetitionPenalty:
 
     def add(self, token_ids: Iterable[int]) -> None:
         """Count further tokens as seen."""
-        if self._seen is not None and (ids := list(token_ids)):
-            self._seen[torch.tensor(ids, device=self._seen.device)] = True
+        if self._seen is not None:
+            self._mark(self._seen, token_ids)
 
     def apply(self, logits: Tensor, draft: Sequence[int] = ()) -> Tensor:
         """Return the penalised logits at one position.
@@ -48,8 +48,14 @@ class RepetitionPenalty:
         seen = self._seen.to(logits.device)
         if draft:
             seen = seen.clone()
-            seen[torch.tensor(list(draft), device=seen.device)] = True
+            self._mark(seen, draft)
         return torch.where(seen, torch.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)
+
+    @staticmethod
+    def _mark(seen: Tensor, token_ids: Iterable[int]) -> None:
+        # A prompt may hold ids of padding rows, which have no logit here.
+        ids = [token for token in token_ids if token < seen.shape[0]]
+        seen[torch.tensor(ids, dtype=torch.long, device=seen.device)] = True
 
 
 def truncate(probs: Tensor, *, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:

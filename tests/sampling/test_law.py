@@ -64,7 +64,6 @@ def test_logits_are_left_alone():
     assert torch.equal(z, Z) and torch.equal(drafter_logits, DRAFTER)
 
 
-@pytest.mark.xfail(strict=True, reason="augmented_target takes log p of a p that has underflown to 0 in float32")
 def test_a_strong_shift_reaches_tokens_that_a_low_temperature_makes_tiny():
     # Eq. 6 in logits: (0 - 11) / 0.1 + 60 * 2 = +10 in favour of the second token, whose p is e^-110: 0 in float32.
     law = Law("augmented", temperature=0.1, eta=60.0, tail_alpha=0.0)
@@ -74,12 +73,7 @@ def test_a_strong_shift_reaches_tokens_that_a_low_temperature_makes_tiny():
     )
 
 
-TOO_COLD = pytest.mark.xfail(strict=True, reason="z / T overflows float32, and softmax of inf is NaN")
-
-
-@pytest.mark.parametrize(
-    "temperature", [1e-3, 1e-6, 1e-30, pytest.param(1e-38, marks=TOO_COLD), pytest.param(1e-44, marks=TOO_COLD)]
-)
+@pytest.mark.parametrize("temperature", [1e-3, 1e-6, 1e-30, 1e-38, 1e-44])
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_a_tiny_temperature_is_nearly_greedy(kind, temperature):
     law = Law(kind, temperature=temperature)
