@@ -8,6 +8,7 @@ The file reads in that order: `stream` is the table of contents.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.turns import Turns
-from rapid_integrations.errors import ConfigurationError, ContextOverflowError
+from rapid_integrations.errors import ConfigurationError, ContextOverflowError, VocabularyMismatchError
 from rapid_integrations.models import loader, packaged
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
@@ -149,6 +150,12 @@ class RapidEngine:
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
     ) -> None:
+        for model in (target, drafter):
+            if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
+                raise VocabularyMismatchError(
+                    f"{model.lm.name} gives {model.lm.vocab_size:,} logits, but its tokenizer has ids up to "
+                    f"{model.vocabulary.highest_token_id:,}: they do not belong together"
+                )
         if drafter is not None:
             target.vocabulary.require_same(drafter.vocabulary, target.lm.name, drafter.lm.name)
         self.target: CausalLM = target.lm
@@ -192,17 +199,22 @@ class RapidEngine:
             ModelLoadError: a model cannot be loaded or run.
         """
         shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
-        loaded = loader.load(target, dtype=dtype, device=device, device_map=device_map, **shared)
-        other = None
-        if drafter is not None and str(drafter) != str(target):
-            other = loader.load(
-                drafter,
-                dtype=drafter_dtype or dtype,
-                device=drafter_device or device,
-                device_map=drafter_device_map or device_map,
-                **shared,
-            )
-        return cls(loaded, other, **options)
+        with ExitStack() as on_failure:
+            loaded = loader.load(target, dtype=dtype, device=device, device_map=device_map, **shared)
+            on_failure.callback(_close, loaded.lm)
+            other = None
+            if drafter is not None and str(drafter) != str(target):
+                other = loader.load(
+                    drafter,
+                    dtype=drafter_dtype or dtype,
+                    device=drafter_device or device,
+                    device_map=drafter_device_map or device_map,
+                    **shared,
+                )
+                on_failure.callback(_close, other.lm)
+            engine = cls(loaded, other, **options)
+            on_failure.pop_all()
+            return engine
 
     @classmethod
     def from_models(
@@ -212,10 +224,16 @@ class RapidEngine:
 
         A drafter without a tokenizer of its own is taken to share the target's.
         """
-        drafter = None
-        if drafter_model is not None:
-            drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
-        return cls(loader.wrap(model, tokenizer), drafter, **options)
+        with ExitStack() as on_failure:
+            target = loader.wrap(model, tokenizer)
+            on_failure.callback(_close, target.lm)
+            drafter = None
+            if drafter_model is not None:
+                drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
+                on_failure.callback(_close, drafter.lm)
+            engine = cls(target, drafter, **options)
+            on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
+            return engine
 
     @property
     def self_speculation(self) -> bool:
@@ -288,9 +306,8 @@ class RapidEngine:
 
     def close(self) -> None:
         """Give the models their own attention setting back."""
-        for model in {id(m): m for m in (self.target, self.drafter)}.values():
-            if callable(close := getattr(model, "close", None)):
-                close()
+        _close(self.target)
+        _close(self.drafter)
 
     def __enter__(self) -> Self:
         return self
@@ -501,6 +518,11 @@ class _Plan:
         law = Law(**{**self.law.__dict__, "kind": "target"})
         idle = self.proposer == "drafter" and self.draft_length == "auto"
         return _Plan(law, "none" if idle else self.proposer, self.draft_length, self.max_draft_length)
+
+
+def _close(model: CausalLM) -> None:
+    if callable(close := getattr(model, "close", None)):
+        close()
 
 
 def _step_bytes(sequence: Sequence) -> float:

@@ -101,7 +101,7 @@ def text_of(prompt):
     return prompt if isinstance(prompt, str) else prompt.text
 
 
-# --- law "target": lossless ---------------------------------------------------------------------------------------------
+# --- law "target": lossless -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "seed"), MODELS)
@@ -285,7 +285,7 @@ def test_a_repetition_penalty_is_transformers(monkeypatch, kind, seed, penalty):
     assert differs
 
 
-# --- law "augmented": p_hat at every position ---------------------------------------------------------------------------
+# --- law "augmented": p_hat at every position -----------------------------------------------------------------------
 
 
 def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha):
@@ -400,7 +400,7 @@ def test_no_strength_at_all_is_the_target():
         assert_same_answer(answer, *generated("llama", 3, prompt.text), TIE_AUGMENTED)
 
 
-# --- the reference can tell -----------------------------------------------------------------------------------------------
+# --- the reference can tell -----------------------------------------------------------------------------------------
 
 
 def test_most_answers_are_long_and_differ():

@@ -8,6 +8,7 @@ that a rollback is exact for them as well.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from rapid_integrations.errors import CacheError
 
+_FORMAT = "rapid-integrations KV cache 1"
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
 
 
@@ -104,7 +106,7 @@ class KVCache:
         return keys[:, :, : self._length], values[:, :, : self._length]
 
     def save(self, path: str | Path) -> None:
-        """Write the held tokens' rows as safetensors."""
+        """Write the held tokens' rows as safetensors, with a digest of their contents."""
         from safetensors.torch import save_file
 
         tensors = {}
@@ -112,7 +114,7 @@ class KVCache:
             keys, values = self.layer(index)
             tensors[f"{index}.key"] = keys.contiguous()
             tensors[f"{index}.value"] = values.contiguous()
-        save_file(tensors, path, metadata={"length": str(self._length), "layers": str(self.layers)})
+        save_file(tensors, path, metadata={"format": _FORMAT, "sha256": _digest(tensors)})
 
     @classmethod
     def load(cls, path: str | Path, capacity: int, device: str | torch.device = "cpu") -> KVCache:
@@ -126,13 +128,27 @@ class KVCache:
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 metadata = file.metadata() or {}
-                cache = cls(int(metadata["layers"]), capacity)
-                for index in range(cache.layers):
-                    cache.write(index, file.get_tensor(f"{index}.key"), file.get_tensor(f"{index}.value"))
-                length = int(metadata["length"])
-        except (SafetensorError, KeyError, ValueError, OSError, IndexError) as error:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, ValueError, TypeError, OSError) as error:
             raise CacheError(f"{path} is no saved KV cache: {error}") from error
-        if any(keys is None or keys.shape[2] < length for keys in cache._keys):
-            raise CacheError(f"{path} is no saved KV cache: its layers are incomplete")
-        cache.advance(length)
+        layers = len(tensors) // 2
+        names = {f"{index}.{part}" for index in range(layers) for part in ("key", "value")}
+        if metadata.get("format") != _FORMAT or tensors.keys() != names:
+            raise CacheError(f"{path} is no saved KV cache: it holds other things")
+        if metadata.get("sha256") != _digest(tensors):
+            raise CacheError(f"{path} is no saved KV cache: its contents do not match their digest, it is damaged")
+        cache = cls(layers, capacity)
+        for index in range(layers):
+            cache.write(index, tensors[f"{index}.key"], tensors[f"{index}.value"])
+        cache.advance(tensors["0.key"].shape[2] if layers else 0)
         return cache
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        rows = tensors[name]
+        digest.update(f"{name}:{rows.dtype}:{tuple(rows.shape)};".encode())
+        digest.update(rows.contiguous().view(torch.uint8).cpu().numpy().data)
+    return digest.hexdigest()

@@ -72,7 +72,9 @@ def rapid_attention(
     Raises:
         UnsupportedModelError: an argument that would change the result (softcap, sinks, ...).
     """
-    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _HARMLESS)
+    unknown = sorted(
+        name for name, value in kwargs.items() if value is not None and value is not False and name not in _HARMLESS
+    )
     if unknown or dropout or is_causal is False or attention_mask is not None or query.shape[0] != 1:
         given = unknown or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
         raise UnsupportedModelError(

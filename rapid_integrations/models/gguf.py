@@ -33,14 +33,18 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = _converted_folder(path, dtype)
-    if not (folder / _COMPLETE).exists():
-        model, tokenizer = _read(path, dtype, **options)
-        _keep(model, tokenizer, folder)
-        return model, tokenizer
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
-    )
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if (folder / _COMPLETE).exists():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+            )
+            return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # whatever a damaged file makes transformers raise; the GGUF file has it all
+            warnings.warn(f"the dequantised copy in {folder} is damaged and made again: {error}", stacklevel=2)
+            shutil.rmtree(folder, ignore_errors=True)
+    model, tokenizer = _read(path, dtype, **options)
+    _keep(model, tokenizer, folder)
+    return model, tokenizer
 
 
 def _read(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ class HuggingFaceLM:
         refuse_unsupported(model)
         attention.register()
         self.model = model
-        self.own_attention = model.config._attn_implementation
+        self._shared = _SHARED.setdefault(model, _Shared(model.config._attn_implementation))
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
         self.context_window: int = config.max_position_embeddings
@@ -47,7 +49,14 @@ class HuggingFaceLM:
             ["full_attention"] * config.num_hidden_layers
         )
         self._check_against_eager()
+        self._shared.users += 1
+        self._closed = False
         model.set_attn_implementation(attention.ATTENTION_NAME)
+
+    @property
+    def own_attention(self) -> str:
+        """The attention setting that the model came with."""
+        return self._shared.own_attention
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
@@ -73,8 +82,12 @@ class HuggingFaceLM:
         return logits.float()
 
     def close(self) -> None:
-        """Give the model its own attention setting back."""
-        self.model.set_attn_implementation(self.own_attention)
+        """Give the model its own attention setting back, if nobody else here uses it; safe to call again."""
+        if not self._closed:
+            self._closed = True
+            self._shared.users -= 1
+        if not self._shared.users:
+            self.model.set_attn_implementation(self.own_attention)
 
     @torch.inference_mode()
     def _check_against_eager(self) -> None:
@@ -96,7 +109,7 @@ class HuggingFaceLM:
                 )
             computed = torch.cat(parts)
         finally:
-            self.model.set_attn_implementation(self.own_attention)
+            self.model.set_attn_implementation(attention.ATTENTION_NAME if self._shared.users else self.own_attention)
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()
@@ -122,8 +135,26 @@ def refuse_unsupported(model: Any) -> None:
             f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
             "undone. Models whose layers are all full_attention or sliding_attention can be run"
         )
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds_of_rope = {str(r.get("rope_type")) for r in (rope, *rope.values()) if isinstance(r, dict)}
+    if moving := sorted(kinds_of_rope & {"dynamic", "longrope"}):
+        raise UnsupportedModelError(
+            f"{name} has rotary frequencies that follow the length read so far ({', '.join(moving)}); keys that are "
+            "cached would have to change with them"
+        )
     if model.get_output_embeddings() is None or not getattr(config, "max_position_embeddings", None):
         raise UnsupportedModelError(f"{name} has no language-model head or no maximum length in its configuration")
+
+
+@dataclass
+class _Shared:
+    """What the wrappers of one model have in common: the setting to give back, and how many still need ours."""
+
+    own_attention: str
+    users: int = 0
+
+
+_SHARED: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
 
 
 class _HostLayer(CacheLayerMixin):

@@ -74,7 +74,8 @@ def load(
 def wrap(model: Any, tokenizer: Any, name: str | None = None) -> LoadedModel:
     """Put a transformers model and tokenizer that are already there behind this package's protocols."""
     model.eval()
-    return LoadedModel(HuggingFaceLM(model, name), Vocabulary(tokenizer, _eos_token_ids(model, tokenizer)))
+    vocabulary = Vocabulary(tokenizer, _eos_token_ids(model, tokenizer))  # first: it may refuse
+    return LoadedModel(HuggingFaceLM(model, name), vocabulary)
 
 
 @contextmanager
@@ -131,14 +132,20 @@ def _load_folder_or_hub(
 
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(name, **origin)
-    model = AutoModelForCausalLM.from_pretrained(
+    model, report = AutoModelForCausalLM.from_pretrained(
         name,
         config=config,
         dtype=_dtype(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
         use_safetensors=True,
+        output_loading_info=True,
         **origin,
         **placement,
     )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelLoadError(
+            f"{name} lacks {len(missing)} weights ({missing[0]}, ...), which transformers would fill with random "
+            "numbers: the checkpoint is incomplete, fetch it again"
+        )
     return model, AutoTokenizer.from_pretrained(name, **origin)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -37,7 +39,10 @@ class Vocabulary:
             )
         self.tokenizer = tokenizer
         self.eos_token_ids = frozenset(eos_token_ids)
-        self._backend = tokenizer.backend_tokenizer
+        # A copy: the user's tokenizer may be told to truncate or pad at any time, and nothing may be cut here.
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
         self._control_ids = frozenset(
             index
@@ -72,9 +77,9 @@ class Vocabulary:
         stands inside a data span (a document that holds "<|im_end|>") is spelt out in ordinary tokens instead.
         """
         text = _without_lone_surrogates(prompt.text)
-        encoding = self._backend.encode(
-            text, add_special_tokens=not prompt.templated and not self._starts_with_bos(text)
-        )
+        begins_with_data = bool(prompt.data_spans) and prompt.data_spans[0][0] == 0
+        adds_bos = not prompt.templated and (begins_with_data or not self._starts_with_bos(text))
+        encoding = self._backend.encode(text, add_special_tokens=adds_bos)
         ids: list[int] = encoding.ids
         if self._control_ids.isdisjoint(ids):
             return ids
@@ -121,12 +126,25 @@ class Vocabulary:
                     f"{other_name} cannot draft for {name}: {owner} has a token {token!r}, {stranger} has none. "
                     f"{_ONE_FAMILY}"
                 )
+        if self._merges() != other._merges():
+            raise VocabularyMismatchError(
+                f"{other_name} cannot draft for {name}: their tokenizers merge characters differently. {_ONE_FAMILY}"
+            )
         for probe in (*_PROBES, str(self.tokenizer.chat_template or "")):
             if self._backend.encode(probe).ids != other._backend.encode(probe).ids:
                 raise VocabularyMismatchError(
                     f"{other_name} cannot draft for {name}: their tokenizers split {probe[:40]!r} differently. "
                     f"{_ONE_FAMILY}"
                 )
+
+    @property
+    def highest_token_id(self) -> int:
+        """The largest id that a text can have; a model needs a row of logits for it."""
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return max(index for token, index in vocabulary.items() if not _PLACEHOLDER.fullmatch(token))
+
+    def _merges(self) -> Any:
+        return json.loads(self._backend.to_str())["model"].get("merges")
 
     def _starts_with_bos(self, text: str) -> bool:
         bos = self.tokenizer.bos_token

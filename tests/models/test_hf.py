@@ -49,7 +49,7 @@ def assert_equal_caches(cache, other):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=CACHE_ATOL)
 
 
-# --- the same logits, however the text arrives --------------------------------------------------------------------------
+# --- the same logits, however the text arrives ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,7 +187,7 @@ def test_a_saved_cache_goes_on_where_it_was(tmp_path):
     torch.testing.assert_close(computed, all_logits(plain("llama"), ids)[-10:], rtol=0, atol=ATOL)
 
 
-# --- what fails half-way leaves no trace --------------------------------------------------------------------------------
+# --- what fails half-way leaves no trace ------------------------------------------------------------------------------
 
 
 def test_a_forward_over_the_capacity_leaves_the_cache_as_it_was():
@@ -219,7 +219,7 @@ def test_a_forward_that_fails_between_layers_leaves_the_cache_as_it_was():
     torch.testing.assert_close(computed, all_logits(plain("llama"), ids)[-20:], rtol=0, atol=ATOL)
 
 
-# --- what a model says of itself ----------------------------------------------------------------------------------------
+# --- what a model says of itself --------------------------------------------------------------------------------------
 
 
 def test_it_is_a_causal_lm_with_the_models_figures():
@@ -232,7 +232,7 @@ def test_it_is_a_causal_lm_with_the_models_figures():
     assert HuggingFaceLM(tiny_model("llama", 1)).name == "LlamaForCausalLM"
 
 
-# --- the model is the user's --------------------------------------------------------------------------------------------
+# --- the model is the user's ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", ["eager", "sdpa"])
@@ -248,10 +248,6 @@ def test_the_model_gets_its_own_attention_back(own):
     assert torch.equal(all_logits(model, ids), before)
 
 
-SHARED = pytest.mark.xfail(strict=True, reason="a second wrapper takes the first one's attention for the model's own")
-
-
-@SHARED
 def test_two_wrappers_of_one_model_may_close_in_either_order():
     for order in (0, 1), (1, 0):
         model = tiny_model("llama", 1)
@@ -261,7 +257,6 @@ def test_two_wrappers_of_one_model_may_close_in_either_order():
         assert model.config._attn_implementation == "sdpa", f"closed in the order {order}"
 
 
-@SHARED
 def test_a_wrapper_still_runs_its_attention_after_another_one_of_the_same_model_closed():
     model = tiny_model("llama", 1)
     first, second = HuggingFaceLM(model), HuggingFaceLM(model)
@@ -270,10 +265,6 @@ def test_a_wrapper_still_runs_its_attention_after_another_one_of_the_same_model_
     second.close()
 
 
-NOT_GIVEN_BACK = pytest.mark.xfail(strict=True, reason="models that were wrapped before a refusal are not given back")
-
-
-@NOT_GIVEN_BACK
 def test_a_refused_tokenizer_gives_the_model_back():
     class Slow:
         backend_tokenizer = None
@@ -284,7 +275,6 @@ def test_a_refused_tokenizer_gives_the_model_back():
     assert model.config._attn_implementation == "sdpa"
 
 
-@NOT_GIVEN_BACK
 def test_a_refused_pair_gives_both_models_back():
     from rapid_integrations.engine import RapidEngine
 
@@ -295,7 +285,6 @@ def test_a_refused_pair_gives_both_models_back():
     assert [m.config._attn_implementation for m in (model, drafter)] == ["sdpa", "sdpa"]
 
 
-@NOT_GIVEN_BACK
 def test_a_refused_target_gives_the_drafter_back():
     from rapid_integrations.engine import RapidEngine
 
@@ -314,7 +303,7 @@ def test_an_engine_gives_both_models_back():
     assert [m.config._attn_implementation for m in (model, drafter)] == ["sdpa", "sdpa"]
 
 
-# --- models that cannot be run exactly ----------------------------------------------------------------------------------
+# --- models that cannot be run exactly --------------------------------------------------------------------------------
 
 SMALL = {
     "vocab_size": VOCAB_SIZE,
@@ -446,7 +435,6 @@ ROPE = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings"
 LONG = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
 
 
-@pytest.mark.xfail(strict=True, reason="rotary frequencies that follow the length read so far are run, and wrongly")
 @pytest.mark.parametrize(
     ("kind", "rope"), [("llama", ROPE | {"rope_type": "dynamic"}), ("qwen2", ROPE | LONG | {"rope_type": "longrope"})]
 )
@@ -465,7 +453,6 @@ def test_frequencies_that_depend_on_the_length_are_refused_or_right(kind, rope):
     torch.testing.assert_close(computed, all_logits(model, ids), rtol=0, atol=ATOL)
 
 
-@pytest.mark.xfail(strict=True, reason="output_router_logits=False is taken for an argument that changes the result")
 @pytest.mark.parametrize(
     ("classes", "config"),
     [

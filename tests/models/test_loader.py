@@ -62,7 +62,7 @@ def expected(kind="llama", **config):
         return tiny_model(kind, 1, **config)(IDS[None]).logits[0]
 
 
-# --- what loads ---------------------------------------------------------------------------------------------------------
+# --- what loads -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("as_path", [True, False])
@@ -154,18 +154,19 @@ def test_an_interrupted_conversion_is_not_taken_for_a_model(gguf_file, home):
         )
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged dequantised copy is not made again: the model never loads any more")
 def test_a_damaged_dequantised_copy_is_made_again(gguf_file, home):
     load(gguf_file, dtype="float32")
     (kept,) = (home / "dequantised").iterdir()
     weights = kept / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    torch.testing.assert_close(
-        logits(load(gguf_file, dtype="float32")), expected("qwen2", vocab_size=261), rtol=0, atol=1e-3
-    )
+    with pytest.warns(UserWarning, match="damaged and made again"):
+        torch.testing.assert_close(
+            logits(load(gguf_file, dtype="float32")), expected("qwen2", vocab_size=261), rtol=0, atol=1e-3
+        )
+    load(gguf_file, dtype="float32")  # without a warning
 
 
-# --- what does not ------------------------------------------------------------------------------------------------------
+# --- what does not ----------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_none_of_a_model(tmp_path):
@@ -242,7 +243,6 @@ def test_weights_that_do_not_fit_the_configuration(folder):
         load(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="transformers makes up random weights for missing ones, and nobody objects")
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.1.self_attn.k_proj.weight"])
 def test_weights_of_which_some_are_missing(folder, name):
     tensors = load_file(folder / "model.safetensors")

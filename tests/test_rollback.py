@@ -1,0 +1,274 @@
+"""Whatever was accepted and rejected, each cache is what a fresh prefill of the same tokens would make it."""
+
+import functools
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.proposers.base import NoProposer, Proposal
+from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.streaming import TextStream
+from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
+
+TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32
+NEW = 20
+
+
+@functools.cache
+def lm(kind, seed):
+    return HuggingFaceLM(tiny_model(kind, seed))
+
+
+def random_ids(seed, count):
+    return torch.randint(0, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def letters(token_ids):
+    """A detokeniser with a character of its own for each token."""
+    return "".join(chr(0x4E00 + token) for token in token_ids)
+
+
+def assert_fresh(sequence):
+    """Compare the cache with a prefill, in one piece, of as many committed tokens as it holds."""
+    held = sequence.cache.length
+    assert held <= len(sequence.tokens)
+    if held == 0:  # a prompt of one token, not read yet
+        return
+    fresh = sequence.model.new_cache(held)
+    sequence.model.forward(torch.tensor(sequence.tokens[:held]), fresh, 0)
+    for layer in range(fresh.layers):
+        for rows, wanted in zip(sequence.cache.layer(layer), fresh.layer(layer), strict=True):
+            torch.testing.assert_close(rows, wanted, rtol=0, atol=TOLERANCE)
+
+
+class Planned:
+    """Proposes right tokens and then wrong ones; `goods[round]` says how many right ones."""
+
+    def __init__(self, expected, goods):
+        self.expected, self.goods = [*expected, *range(64)], goods
+        self.done = self.round = 0
+
+    def propose(self, max_tokens, rng):
+        good = self.goods[self.round % len(self.goods)]
+        self.round += 1
+        known = self.expected[self.done : self.done + max_tokens]
+        return Proposal(tuple(known[:good] + [(token + 1) % VOCAB_SIZE for token in known[good:]]))
+
+    def commit(self, token_ids):
+        self.done += len(token_ids)
+
+
+class Lengths:
+    """A draft length for each round."""
+
+    def __init__(self, lengths):
+        self.lengths, self.round = lengths, 0
+
+    def next(self):
+        self.round += 1
+        return self.lengths[(self.round - 1) % len(self.lengths)]
+
+    def observe(self, costs):
+        pass
+
+
+@dataclass
+class Setting:
+    """A request: two models, their prompts and the law."""
+
+    kind: str = "llama"
+    drafter: str = "llama"
+    prompt: int = 40
+    law: Law = field(default_factory=lambda: Law("target"))
+    new: int = NEW
+    eos: frozenset = frozenset()
+    stop: tuple = ()
+
+    def run(self, proposer, lengths, seed=0):
+        """Decode, checking both caches after every round; return the output, the rounds and the two sequences."""
+        prompts = random_ids(self.prompt, self.prompt), random_ids(self.prompt + 1, 1 + self.prompt // 3)
+        models = lm(self.kind, 1), lm(self.drafter, 2)
+        target, drafter = (
+            Sequence(model, ids, len(ids) + self.new) for model, ids in zip(models, prompts, strict=True)
+        )
+        for sequence in (target, drafter):
+            list(sequence.prefill())
+        penalty = RepetitionPenalty(1.0, prompts[0], VOCAB_SIZE)
+        drafter_lm = DrafterLM(drafter, VOCAB_SIZE, self.law, penalty, self.eos)
+        rounds = []
+        output = []
+        for taken in decode(
+            target=target,
+            proposer=drafter_lm if proposer is None else proposer,
+            scorer=drafter_lm if self.law.needs_drafter else None,
+            law=self.law,
+            vocab_size=VOCAB_SIZE,
+            penalty=penalty,
+            stopping=Stopping(self.eos, self.new, TextStream(letters, self.stop)),
+            draft_length=Lengths(lengths),
+            rng=Randomness(seed),
+            recorder=Recorder(torch.device("cpu")),
+            turns=nullcontext(),
+        ):
+            output += taken.token_ids
+            rounds.append(taken)
+            assert target.tokens == prompts[0] + output
+            used = proposer is None or self.law.needs_drafter
+            assert drafter.tokens == prompts[1] + (output if used else [])
+            assert_fresh(target)
+            assert_fresh(drafter)
+        return output, rounds, target, drafter
+
+    @functools.cached_property
+    def expected(self):
+        """The greedy output, one token at a time."""
+        return self.run(NoProposer(), [1])[0]
+
+
+LAWS = {
+    "target": Law("target"),
+    "augmented": Law("augmented", eta=20.0),
+    "sampled target": Law("target", temperature=0.9, top_k=50),
+    "sampled augmented": Law("augmented", temperature=0.7, eta=5.0, tail_rule="restore"),
+    "paper": Law("paper", temperature=1.0),
+}
+KIND = st.sampled_from(KINDS)
+LENGTHS = st.lists(st.integers(0, 10), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=KIND,
+    drafter=KIND,
+    law=st.sampled_from(sorted(LAWS)),
+    lengths=LENGTHS,
+    prompt=st.integers(1, 90),
+    eos=st.frozensets(st.integers(0, VOCAB_SIZE - 1), max_size=30),
+    seed=st.integers(0, 2**16),
+)
+def test_a_drafter_that_is_right_and_wrong_as_it_comes(kind, drafter, law, lengths, prompt, eos, seed):
+    Setting(kind, drafter, prompt, LAWS[law], eos=eos).run(None, lengths, seed)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)  # a tie between two tokens must not come by chance
+@given(
+    kind=KIND,
+    drafter=KIND,
+    law=st.sampled_from(["target", "augmented"]),
+    lengths=LENGTHS,
+    goods=st.lists(st.integers(0, 11), min_size=1, max_size=6),
+    prompt=st.integers(1, 90),
+    end=st.sampled_from(["length", "eos", "stop"]),
+    data=st.data(),
+)
+def test_any_pattern_of_accepts_and_rejects(kind, drafter, law, lengths, goods, prompt, end, data):
+    setting = Setting(kind, drafter, prompt, LAWS[law])
+    expected = list(setting.expected)
+    last = data.draw(st.integers(0, NEW - 1))
+    if end == "eos":
+        setting.eos = frozenset({expected[last]})
+        expected = expected[: expected.index(expected[last]) + 1]
+    elif end == "stop":
+        setting.stop = (letters(expected[last : last + 2]),)
+        place = letters(expected).index(setting.stop[0])
+        expected = expected[: place + len(setting.stop[0])]
+    else:
+        setting.new = last + 1
+        expected = expected[: last + 1]
+    output, rounds, *_ = setting.run(Planned(setting.expected, goods), lengths)
+    assert output == expected
+    assert rounds[-1].finish_reason == end
+    assert all(taken.finish_reason is None for taken in rounds[:-1])
+
+
+# --- one round, by name ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["target", "augmented"])
+def setting(request):
+    return Setting(law=LAWS[request.param])
+
+
+def first_round(setting, good, length):
+    """Return what the first round took, and both sequences, with the request ending there."""
+    prompts = setting.prompt
+    output, rounds, target, drafter = setting.run(Planned(setting.expected, [good]), [length])
+    assert target.tokens[:prompts] == random_ids(prompts, prompts)
+    return output, rounds, target, drafter
+
+
+def test_full_acceptance(setting):
+    setting.new = 6
+    output, rounds, target, drafter = first_round(setting, good=5, length=5)
+    assert len(rounds) == 1
+    assert output == setting.expected[:6]
+    assert target.cache.length == len(target.tokens) - 1  # all but the token behind the draft
+    if setting.law.needs_drafter:
+        assert drafter.cache.length == len(drafter.tokens) - 1
+
+
+def test_rejection_at_the_first_token(setting):
+    setting.new = 5
+    output, rounds, target, drafter = first_round(setting, good=0, length=4)
+    assert [len(taken.token_ids) for taken in rounds] == [1] * 5
+    assert target.cache.length == len(target.tokens) - 1
+    if setting.law.needs_drafter:
+        assert drafter.cache.length == len(drafter.tokens) - 1
+
+
+def test_rejection_in_the_middle(setting):
+    setting.new = 3
+    output, rounds, target, _ = first_round(setting, good=1, length=2)
+    assert [len(taken.token_ids) for taken in rounds] == [2, 1]
+    assert output == setting.expected[:3]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_end_of_sequence_inside_a_draft(setting, place):
+    expected = setting.expected
+    setting.eos = frozenset({expected[place]})
+    output, rounds, target, drafter = first_round(setting, good=10, length=10)
+    assert output == expected[: expected.index(expected[place]) + 1]
+    assert (len(rounds), rounds[-1].finish_reason) == (1, "eos")
+    assert target.cache.length == len(target.tokens)  # the draft's tokens behind it are forgotten
+
+
+def test_an_end_of_sequence_as_the_correction_and_as_the_bonus(setting):
+    expected = setting.expected
+    setting.eos = frozenset({expected[3]})
+    assert expected.index(expected[3]) == 3
+    for good, length in ((3, 8), (3, 3)):
+        output, rounds, *_ = first_round(setting, good, length)
+        assert output == expected[:4]
+        assert (len(rounds), rounds[-1].finish_reason) == (1, "eos")
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_stop_string_inside_a_draft(setting, place):
+    expected = setting.expected
+    setting.stop = (letters(expected[place : place + 2]),)
+    output, rounds, target, _ = first_round(setting, good=10, length=10)
+    assert output == expected[: place + 2]
+    assert (len(rounds), rounds[-1].finish_reason) == (1, "stop")
+    assert rounds[0].text == letters(expected[:place])
+    assert target.cache.length == len(target.tokens)
+
+
+@pytest.mark.parametrize("new", [1, 2, 7])
+def test_the_last_token_that_is_wanted_inside_a_draft(setting, new):
+    expected = setting.expected[:new]
+    setting.new = new
+    output, rounds, target, _ = first_round(setting, good=10, length=10)
+    assert output == expected
+    assert (len(rounds), rounds[-1].finish_reason) == (1, "length")
+    assert target.cache.length == len(target.tokens) - 1
