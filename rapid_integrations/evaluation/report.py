@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
+from rich import box
 from rich.table import Table
 
 from rapid_integrations.errors import MissingExtraError
 from rapid_integrations.evaluation.decode_bench import METHODS, DecodeResult
 
 _LABELS = {
-    "transformers": "transformers generate",
+    "transformers": "transformers",
     "target": "target alone",
-    "drafter": "drafter alone (RAG)",
-    "sd": "naive speculative decoding",
+    "drafter": "drafter alone",
+    "sd": "naive speculative",
     "rapid": "RAPID",
 }
 
@@ -23,26 +25,37 @@ def decode_table(result: DecodeResult) -> Table:
     summary = result.summary()
     tokens = summary["prompt_tokens"]["median"]
     table = Table(
-        title=f"Decoding behind {tokens:,.0f} tokens of prompt, {summary['questions']} questions", title_justify="left"
+        title=f"Decoding behind {tokens:,.0f} tokens of prompt, {summary['questions']} questions",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
-    table.add_column("method")
-    for name in ("tokens/s", "min-max", "x transformers", "accepted", "tokens/pass", "repeated 4-grams"):
-        table.add_column(name, justify="right")
+    table.add_column("method", no_wrap=True)
+    for name in ("tokens/s", "min-max", "ratio", "accepted", "per pass", "repeats"):
+        table.add_column(name, justify="right", no_wrap=True)
     for method in METHODS:
         row = summary["methods"][method]
-        ratio = 1.0 if method == "transformers" else sorted(result.ratios(method, "transformers"))
-        middle = ratio if isinstance(ratio, float) else ratio[len(ratio) // 2]
+        ratio = median(result.ratios(method, "transformers"))
         table.add_row(
-            f"{_LABELS[method]} ({summary['dtypes']['transformers' if method == 'transformers' else 'engine']})",
+            _LABELS[method],
             f"{row['decode_tps']:.1f}",
             f"{row['min']:.1f}-{row['max']:.1f}",
-            f"{middle:.2f}",
+            f"{ratio:.2f}x",
             f"{row['acceptance']:.0%}" if "acceptance" in row else "-",
             f"{row['tokens_per_round']:.2f}" if "tokens_per_round" in row else "-",
             f"{row['repeated_4grams']:.0%}",
         )
+    dtypes = summary["dtypes"]
+    notes = [
+        f"transformers in {dtypes['transformers']}, its faster type here; the others in {dtypes['engine']}.",
+        "ratio: median over questions, to transformers; per pass: output tokens per pass of the target;",
+        "repeats: share of 4-grams that occurred before (looping text flatters speculation).",
+    ]
     if (allowed := summary["methods"]["rapid"].get("allowed_tps")) is not None:
-        table.caption = f"RAPID's own acceptance and step costs allow {allowed:.1f} tokens/s at the best fixed length."
+        notes.append(f"RAPID's own acceptance and step costs allow {allowed:.1f} tokens/s at the best fixed length.")
+    table.caption = "\n".join(notes)
+    table.caption_justify = "left"
     return table
 
 

@@ -37,7 +37,10 @@ class HuggingFaceLM:
         refuse_unsupported(model)
         attention.register()
         self.model = model
-        self._shared = _SHARED.setdefault(model, _Shared(model.config._attn_implementation))
+        shared = _SHARED.get(model)
+        if shared is None or not shared.users:  # nobody here has changed it
+            shared = _SHARED[model] = _Shared(model.config._attn_implementation)
+        self._shared = shared
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
         self.context_window: int = config.max_position_embeddings
