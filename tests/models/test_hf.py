@@ -248,7 +248,6 @@ def test_the_model_gets_its_own_attention_back(own):
     assert torch.equal(all_logits(model, ids), before)
 
 
-@pytest.mark.xfail(strict=True, reason="the setting that a model first came with is remembered for ever")
 def test_the_model_gets_the_attention_back_that_it_came_with_this_time():
     model = tiny_model("llama", 1)
     HuggingFaceLM(model).close()
