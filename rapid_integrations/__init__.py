@@ -25,7 +25,8 @@ from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats,
 from rapid_integrations.prompt import Prompt
 
 if TYPE_CHECKING:
-    from rapid_integrations.engine import CompletionStream, PreparedPrompt, RapidEngine
+    from rapid_integrations.engine import CompletionStream, RapidEngine
+    from rapid_integrations.prepared import PreparedPrompt
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +16,6 @@ from typing import Any, Self
 import torch
 
 from rapid_integrations.compression import (
-    Compression,
     Compressor,
     ContextCompressor,
     Embedder,
@@ -25,12 +23,10 @@ from rapid_integrations.compression import (
     SentenceTransformerEmbedder,
 )
 from rapid_integrations.config import (
-    PAPER_DRAFT_LENGTH,
     CompressionConfig,
     SamplingParams,
     SpeculationConfig,
 )
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
@@ -40,58 +36,19 @@ from rapid_integrations.errors import ConfigurationError, ContextOverflowError, 
 from rapid_integrations.models import loader, packaged
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, Usage
+from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, Usage
+from rapid_integrations.plan import Plan, choose_draft_length, plan_request
+from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
-
-ETA_SAME_SIZE = 10.0
-ETA_LARGER_DRAFTER = 40.0
-
-# Modelled share of a verify pass that each further token adds; for seeded requests, which must not depend on clocks.
-_SHARE_PER_TOKEN = 0.05
-
-
-@dataclass(frozen=True)
-class PreparedPrompt:
-    """What each of the two models reads for a request.
-
-    Attributes:
-        target, drafter: the rendered prompts; the drafter's has its context spans replaced.
-        target_ids, drafter_ids: their tokens.
-        compression: what was retrieved; None where nothing was (plain decoding, or no drafter in the request).
-    """
-
-    target: RenderedPrompt
-    drafter: RenderedPrompt
-    target_ids: list[int]
-    drafter_ids: list[int]
-    compression: Compression | None
-
-    @property
-    def retrieved(self) -> tuple[RetrievedChunk, ...]:
-        """The chunks that the drafter reads, in document order."""
-        if self.compression is None:
-            return ()
-        return tuple(
-            RetrievedChunk(
-                context=context,
-                start=scored.chunk.start,
-                end=scored.chunk.end,
-                text=scored.chunk.text,
-                tokens=scored.chunk.tokens,
-                score=scored.score,
-            )
-            for context, selected in enumerate(self.compression.selected)
-            for scored in selected
-        )
 
 
 class CompletionStream(Iterator[CompletionChunk]):
@@ -283,7 +240,7 @@ class RapidEngine:
         """
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
-        plan = self._plan(speculation or self.speculation, sampling)
+        plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter)
         recorder = Recorder(self.target.device)
 
         # 1) split the prompt into context and question
@@ -359,7 +316,7 @@ class RapidEngine:
     def _run(
         self,
         prepared: PreparedPrompt,
-        plan: _Plan,
+        plan: Plan,
         sampling: SamplingParams,
         recorder: Recorder,
         report: OnProgress,
@@ -392,7 +349,7 @@ class RapidEngine:
             vocab_size=self._vocab_size,
             penalty=penalty,
             stopping=Stopping(eos, new_tokens, TextStream(self.vocabulary.decode, sampling.stop)),
-            draft_length=self._draft_length(plan, sampling, target, scorer),
+            draft_length=choose_draft_length(plan, sampling, target, None if scorer is None else scorer.sequence),
             rng=Randomness(sampling.seed),
             recorder=recorder,
             turns=self._turns,
@@ -423,55 +380,7 @@ class RapidEngine:
                 return
             report(stage, *step)
 
-    # --- settings of one request ------------------------------------------------------------------------------------
-
-    def _plan(self, speculation: SpeculationConfig, sampling: SamplingParams) -> _Plan:
-        proposer_class(speculation.proposer)  # refuses an unknown name
-        larger = self.drafter.num_parameters > self.target.num_parameters
-        smaller = self.drafter.num_parameters < self.target.num_parameters
-        kind = ("target" if smaller else "augmented") if speculation.law == "auto" else speculation.law
-        if kind == "paper" and speculation.proposer != "drafter":
-            raise ConfigurationError(
-                f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
-                "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
-            )
-        default_eta = ETA_LARGER_DRAFTER if larger else ETA_SAME_SIZE
-        law = Law(
-            kind=kind,
-            temperature=sampling.temperature,
-            eta=default_eta if speculation.eta is None else speculation.eta,
-            tail_rule=speculation.tail_rule,
-            tail_alpha=speculation.tail_alpha,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-        )
-        return _Plan(law, speculation.proposer, speculation.draft_length, speculation.max_draft_length)
-
-    def _draft_length(
-        self, plan: _Plan, sampling: SamplingParams, target: Sequence, scorer: DrafterLM | None
-    ) -> DraftLength:
-        if plan.draft_length != "auto":
-            return FixedDraftLength(plan.draft_length)
-        if plan.proposer == "none":
-            return FixedDraftLength(1)
-        if plan.law.kind == "paper":  # its output depends on the draft length, which must not depend on timing
-            return FixedDraftLength(PAPER_DRAFT_LENGTH)
-        # In units of bytes moved, which is what a step costs where memory bandwidth is the limit.
-        verify = _step_bytes(target)
-        draft = 0.0 if scorer is None else _step_bytes(scorer.sequence)
-        costs = CostModel(
-            propose=draft if plan.proposer == "drafter" else 0.0,
-            score=draft if plan.law.needs_drafter else 0.0,
-            score_when_accepted=plan.proposer == "drafter",
-            verify=verify,
-            verify_per_token=_SHARE_PER_TOKEN * verify,
-        )
-        # A seeded sample must not depend on a clock. Greedy output depends on the draft length in no case.
-        measure = sampling.greedy or sampling.seed is None
-        return AdaptiveDraftLength(plan.max_draft_length, costs, measure=measure)
-
-    def _stats(self, prepared: PreparedPrompt, plan: _Plan, recorder: Recorder) -> DecodeStats:
+    def _stats(self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder) -> DecodeStats:
         seconds = recorder.seconds
         return DecodeStats(
             law=plan.law.kind,
@@ -495,38 +404,6 @@ class RapidEngine:
         )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A request's law and technique, with every default decided."""
-
-    law: Law
-    proposer: str
-    draft_length: Any  # int or "auto"
-    max_draft_length: int
-
-    @property
-    def uses_drafter(self) -> bool:
-        return self.law.needs_drafter or self.proposer == "drafter"
-
-    def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> _Plan:
-        """Drop the drafter where it is the target reading the same tokens: p_hat is p then, and drafts save nothing.
-
-        A draft length that was asked for is obeyed all the same (naive speculative decoding, to compare with).
-        """
-        if not self_speculation or prepared.drafter_ids != prepared.target_ids:
-            return self
-        law = Law(**{**self.law.__dict__, "kind": "target"})
-        idle = self.proposer == "drafter" and self.draft_length == "auto"
-        return _Plan(law, "none" if idle else self.proposer, self.draft_length, self.max_draft_length)
-
-
 def _close(model: CausalLM) -> None:
     if callable(close := getattr(model, "close", None)):
         close()
-
-
-def _step_bytes(sequence: Sequence) -> float:
-    """Return roughly what a one-token step reads: the weights and the cache."""
-    item = 2 if getattr(sequence.model, "dtype", None) in (torch.bfloat16, torch.float16) else 4
-    held = sequence.cache.length / sequence.cache.capacity
-    return sequence.model.num_parameters * item + sequence.cache.nbytes * held

@@ -285,6 +285,30 @@ def test_a_repetition_penalty_is_transformers(monkeypatch, kind, seed, penalty):
     assert differs
 
 
+def test_a_repetition_penalty_on_logits_that_are_all_negative():
+    ours, plain = (tiny_model("llama", 1) for _ in range(2))
+    for each in (ours, plain):
+        each.lm_head.bias = torch.nn.Parameter(torch.full((VOCAB_SIZE,), -30.0))
+    ids = torch.tensor([prompt_ids(SHORT[3])])
+    result = plain.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=NEW,
+        repetition_penalty=1.3,
+        pad_token_id=EOS_ID,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best = torch.cat(result.scores).topk(2).values
+    assert best.max() < 0
+    with RapidEngine.from_models(ours, byte_tokenizer()) as running:
+        for proposer in ("drafter", "prompt_lookup"):
+            answer = ask(running, SHORT[3], proposer, 4, penalty=1.3)
+            gaps = (best[:, 0] - best[:, 1]).tolist()
+            assert_same_answer(answer, result.sequences[0, ids.shape[1] :].tolist(), gaps)
+
+
 # --- law "augmented": p_hat at every position -----------------------------------------------------------------------
 
 

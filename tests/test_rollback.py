@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rapid_integrations.cache import CAPACITY_BUCKET
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
@@ -57,8 +58,10 @@ class Planned:
     def __init__(self, expected, goods):
         self.expected, self.goods = [*expected, *range(64)], goods
         self.done = self.round = 0
+        self.asked = []
 
     def propose(self, max_tokens, rng):
+        self.asked.append(max_tokens)
         good = self.goods[self.round % len(self.goods)]
         self.round += 1
         known = self.expected[self.done : self.done + max_tokens]
@@ -192,6 +195,28 @@ def test_any_pattern_of_accepts_and_rejects(kind, drafter, law, lengths, goods, 
     assert all(taken.finish_reason is None for taken in rounds[:-1])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=KIND,
+    steps=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=5),
+    seed=st.integers(0, 2**16),
+)
+def test_a_sequence_keeps_what_was_tried_right_and_nothing_else(kind, steps, seed):
+    """What is committed need not have been tried at all, and may differ from it anywhere."""
+    sequence = Sequence(lm(kind, 1), random_ids(seed, 20), 200)
+    list(sequence.prefill())
+    text = list(sequence.tokens)
+    for number, (tried, alike, more) in enumerate(steps):
+        draft = random_ids(seed + number, tried)
+        sequence.extend(draft, keep=1)
+        wrong = [(token + 1) % VOCAB_SIZE for token in draft[alike : alike + 1]]
+        committed = [*draft[:alike], *wrong, *draft[alike + 1 :], *random_ids(seed + 100 + number, more)]
+        sequence.commit(committed)
+        text += committed
+        assert sequence.tokens == text
+        assert_fresh(sequence)
+
+
 # --- one round, by name ------------------------------------------------------------------------------------------
 
 
@@ -269,3 +294,15 @@ def test_the_last_token_that_is_wanted_inside_a_draft(setting, new):
     output, rounds, target, _ = first_round(setting, good=10, length=10)
     assert output == expected
     assert (len(rounds), rounds[-1].finish_reason) == (1, "length")
+
+
+def test_a_draft_never_takes_more_room_than_the_answer():
+    setting = Setting(prompt=CAPACITY_BUCKET - NEW)  # the cache is full with the last token
+    proposer = Planned(setting.expected, [11, 0, 3])
+    output, *_ = setting.run(proposer, [10])
+    assert output == setting.expected
+    taken = 0
+    for asked in proposer.asked:
+        assert asked <= NEW - taken - 1
+        taken += 1
+    assert proposer.asked[-1] < 10

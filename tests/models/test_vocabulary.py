@@ -129,6 +129,13 @@ def test_a_token_that_is_control_by_the_template_only_counts():
     assert ids == [turn, *byte_ids("a<turn>b"), note, *byte_ids("c"), turn]
 
 
+def test_a_control_token_inside_another_one_is_no_way_to_spell_it():
+    tokenizer = byte_tokenizer(chat_template="<turn>a<turn>{{ messages[0]['content'] }}")
+    tokenizer.add_tokens([AddedToken("<turn>", special=False), AddedToken("a<turn>", special=False)])
+    vocabulary = Vocabulary(tokenizer, [EOS_ID])
+    assert vocabulary.encode("b a<turn> c") == byte_ids("b a<turn> c")
+
+
 @pytest.mark.parametrize("side", ["lstrip", "rstrip"])
 def test_a_control_token_that_swallows_spaces_gives_them_back(side):
     tokenizer = byte_tokenizer()
