@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+QUESTION ?= How many days of paid parental leave does an employee get, and from which day can it be taken?
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test test-slow lint bench clean
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/rapid ask examples/handbook.md -q "$(or $(QUESTION),How many days of paid parental leave does an employee get, and from which day can it be taken?)"
+	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
