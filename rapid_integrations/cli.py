@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,9 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question over one or more documents."""
+    # Read when torch loads its threads: waiting ones sleep. Where they spin, the default, a token takes 1/5 less time on
+    # an idle machine and up to 50 times more beside another busy process (docs/LOG.md). The benchmark keeps the default.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with _errors_taught():
         sampling = SamplingParams(
             temperature=temperature,
