@@ -76,8 +76,8 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question over one or more documents."""
-    # Read when torch loads its threads: waiting ones sleep. Where they spin, the default, a token takes 1/5 less time on
-    # an idle machine and up to 50 times more beside another busy process (docs/LOG.md). The benchmark keeps the default.
+    # Read when torch loads: waiting threads sleep. Where they spin, the default, a token takes a fifth less time on an
+    # idle machine and up to 50 times more beside a busy process (docs/LOG.md). The benchmark keeps the default.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with _errors_taught():
         sampling = SamplingParams(
