@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rapid_integrations.errors import ConfigurationError
 
 TailRule = Literal["mask", "restore"]
+LawName = Literal["auto", "target", "augmented", "paper"]
 
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 
@@ -39,12 +40,8 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
     return "; ".join(f"{given}: {', or '.join(messages)}" for given, messages in rules.items())
 
 
-class SamplingParams(Settings):
-    """How tokens are drawn from the law.
-
-    `temperature=0` is greedy: the most probable token of the law formed at T=1. The truncations apply to the law
-    (not to target and drafter apart), in the order top-k, top-p, min-p.
-    """
+class SamplingFields(BaseModel):
+    """The fields of `SamplingParams`, for classes that carry them as their own (the frameworks' LLM classes)."""
 
     temperature: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False, description="0 is greedy")
     top_k: int = Field(default=0, ge=0, description="keep the k most probable tokens; 0 keeps all")
@@ -69,13 +66,39 @@ class SamplingParams(Settings):
             raise ValueError("a stop string must not be empty")
         return value
 
+
+class SamplingParams(SamplingFields, Settings):
+    """How tokens are drawn from the law.
+
+    `temperature=0` is greedy: the most probable token of the law formed at T=1. The truncations apply to the law
+    (not to target and drafter apart), in the order top-k, top-p, min-p.
+    """
+
     @property
     def greedy(self) -> bool:
         """Whether tokens are chosen by argmax."""
         return self.temperature == 0.0
 
 
-class SpeculationConfig(Settings):
+class SpeculationFields(BaseModel):
+    """The fields of `SpeculationConfig`, for classes that carry them as their own."""
+
+    law: LawName = Field(
+        default="auto", description='what the output follows: "target", "augmented", "paper" or "auto"'
+    )
+    eta: float | None = Field(
+        default=None, ge=0.0, le=1000.0, allow_inf_nan=False, description="strength of the knowledge transfer"
+    )
+    tail_rule: TailRule = Field(default="mask", description="what becomes of tokens the drafter finds improbable")
+    tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0, description="improbable: q < alpha * max q")
+    proposer: str = Field(default="drafter", description="what guesses ahead; `rapid_integrations.proposers`")
+    draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        default="auto", description="tokens guessed ahead"
+    )
+    max_draft_length: int = Field(default=16, ge=1, le=64, description="the most that draft_length='auto' chooses")
+
+
+class SpeculationConfig(SpeculationFields, Settings):
     """What the output follows (the law), and how it is guessed ahead (proposer and draft length).
 
     - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
@@ -86,14 +109,6 @@ class SpeculationConfig(Settings):
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     """
-
-    law: Literal["auto", "target", "augmented", "paper"] = "auto"
-    eta: float | None = Field(default=None, ge=0.0, le=1000.0, allow_inf_nan=False)
-    tail_rule: TailRule = "mask"
-    tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0)
-    proposer: str = "drafter"
-    draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
-    max_draft_length: int = Field(default=16, ge=1, le=64)
 
 
 class CompressionConfig(Settings):

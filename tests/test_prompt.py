@@ -121,6 +121,28 @@ def test_the_last_human_turn_asks_about_an_earlier_document():
     assert rendered.query == "And topic 2?" and rendered.contexts == (DOCUMENT,)
 
 
+def test_contexts_given_in_several_messages_all_count():
+    found = [
+        Prompt(text=text, context_spans=((0, len(text)),), segmentation="tool message") for text in ("One.", "Two.")
+    ]
+    messages = [
+        {"role": "user", "content": "Which is it?"},
+        {"role": "tool", "content": found[0]},
+        {"role": "tool", "content": found[1]},
+    ]
+    rendered = render(messages, chatml)
+    assert rendered.contexts == ("One.", "Two.")
+    assert rendered.query == "Which is it?" and rendered.segmentation == "tool message"
+
+
+def test_a_question_given_with_the_prompt_wins_over_the_last_turn():
+    prompt = Prompt(text=f"{DOCUMENT}\n\nAnswer me.", context_spans=((0, len(DOCUMENT)),), query="What is topic 3?")
+    assert (
+        render([{"role": "user", "content": prompt}, {"role": "user", "content": "Well?"}], chatml).query
+        == prompt.query
+    )
+
+
 # --- segmentation ---------------------------------------------------------------------------------------------------
 
 LLAMA_INDEX = (

@@ -5,6 +5,7 @@
     embedding_cache  each text is embedded once
     index            cosine similarity of a question to every piece
     selection        the best pieces within the budget
+    passages         what a host framework retrieved, found again in the contexts; passage_compressor: selecting it
     compressor       all of it: contexts and a question in, the drafter's contexts out
 
 Importing it loads neither torch nor faiss nor sentence-transformers.
@@ -13,10 +14,12 @@ Importing it loads neither torch nor faiss nor sentence-transformers.
 from __future__ import annotations
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
-from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor
+from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor, Rerank, Split
 from rapid_integrations.compression.embedder import Embedder, SentenceTransformerEmbedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.passage_compressor import PassageCompressor
+from rapid_integrations.compression.passages import Passage
 from rapid_integrations.compression.selection import ScoredChunk, select
 
 __all__ = [
@@ -27,8 +30,12 @@ __all__ = [
     "ContextCompressor",
     "Embedder",
     "EmbeddingCache",
+    "Passage",
+    "PassageCompressor",
+    "Rerank",
     "ScoredChunk",
     "SentenceTransformerEmbedder",
+    "Split",
     "Tokenizer",
     "chunk_text",
     "select",

@@ -6,22 +6,27 @@ chunk -> embed -> search -> select within the budget -> join in document order.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.passages import Passage, cut_at
 from rapid_integrations.compression.selection import ScoredChunk, select_positions
 from rapid_integrations.config import CompressionConfig
-from rapid_integrations.errors import PromptError
+from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.progress import OnProgress
 
 _RECENT_DOCUMENTS = 8
+
+Split: TypeAlias = Callable[[str], Sequence[str]]
+Rerank: TypeAlias = Callable[[str, Sequence[Passage]], Sequence[Passage]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Compression:
     context_tokens: int
     kept_tokens: int
     shortened: bool
+    source: str = "embedder"
 
 
 class ContextCompressor(Protocol):
@@ -59,11 +65,23 @@ class Compressor:
     - `embedder`: gives chunks and questions their vectors, and the default threshold.
     - `tokenizer`: counts the chunks' tokens (the target's, so that the budget is in the target's tokens).
     - `cache`: where embeddings are kept; None keeps them in memory.
+    - `split`: cuts a context into chunks in place of the own chunker; a text to consecutive pieces of it.
+    - `rerank`: reorders, filters or rescores the chunks that embeddings found relevant; it may rewrite their texts.
     """
 
-    def __init__(self, embedder: Embedder, tokenizer: Tokenizer, cache: EmbeddingCache | None = None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        tokenizer: Tokenizer,
+        cache: EmbeddingCache | None = None,
+        *,
+        split: Split | None = None,
+        rerank: Rerank | None = None,
+    ) -> None:
         self._embedder = embedder
         self._tokenizer = tokenizer
+        self._split = split
+        self._rerank = rerank
         self._cache = EmbeddingCache() if cache is None else cache
         self._documents: OrderedDict[bytes, _Document] = OrderedDict()
         self._lock = threading.Lock()
@@ -96,19 +114,49 @@ class Compressor:
             return _unchanged(contexts, document, context_tokens)
 
         index = self._index(document, chunks, on_progress)
-        scores = index.scores(self._embedder.embed_query(query))  # (n_chunks,)
+        scores = [float(score) for score in index.scores(self._embedder.embed_query(query))]
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
-        chosen = set(select_positions(chunks, scores, budget, threshold, config.min_chunks))
+        if self._rerank is None:
+            chosen = select_positions(chunks, scores, budget, threshold, config.min_chunks)
+            return compression_of(contexts, document.chunks, chunks, scores, chosen, "embedder")
+        return self._reranked(contexts, query, document, chunks, scores, config)
 
-        selected: list[tuple[ScoredChunk, ...]] = []
-        begin = 0
-        for of_context in document.chunks:
-            positions = range(begin, begin + len(of_context))
-            selected.append(tuple(ScoredChunk(chunks[p], float(scores[p])) for p in positions if p in chosen))
-            begin += len(of_context)
-        texts = tuple(join_chunks([scored.chunk for scored in of_context]) for of_context in selected)
-        kept_tokens = sum(chunks[position].tokens for position in chosen)
-        return Compression(texts, tuple(selected), context_tokens, kept_tokens, shortened=texts != tuple(contexts))
+    def _reranked(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        document: _Document,
+        chunks: Sequence[Chunk],
+        scores: Sequence[float],
+        config: CompressionConfig,
+    ) -> Compression:
+        """Select by the reranker's scores; their scale is its own, so only the first choice knows a threshold."""
+        assert self._rerank is not None
+        threshold = self._embedder.threshold if config.threshold is None else config.threshold
+        everything = sum(chunk.tokens for chunk in chunks)
+        found = select_positions(chunks, scores, everything, threshold, config.min_chunks)
+        best_first = sorted(found, key=lambda position: -scores[position])
+        passages = [Passage(chunks[position].text, scores[position], position) for position in best_first]
+        ranked = self._rerank(query, passages) or passages  # a filter that lets nothing through decides nothing
+        if any(passage.score is None for passage in ranked):
+            ranked = [replace(passage, score=-float(rank)) for rank, passage in enumerate(ranked)]
+        new_scores, new_chunks = list(scores), list(chunks)
+        for passage in ranked:
+            assert passage.chunk is not None and passage.score is not None
+            new_scores[passage.chunk] = passage.score
+            if passage.text != chunks[passage.chunk].text:
+                tokens = len(self._tokenizer.offsets(passage.text))
+                new_chunks[passage.chunk] = replace(chunks[passage.chunk], text=passage.text, tokens=tokens)
+        candidates = [passage.chunk for passage in ranked if passage.chunk is not None]
+        chosen = select_positions(
+            [new_chunks[position] for position in candidates],
+            [new_scores[position] for position in candidates],
+            config.budget(everything),
+            -math.inf,
+            config.min_chunks,
+        )
+        positions = sorted(candidates[index] for index in chosen)
+        return compression_of(contexts, document.chunks, new_chunks, new_scores, positions, "reranker")
 
     def _document(self, contexts: Sequence[str], chunk_tokens: int) -> _Document:
         """Return the chunks of `contexts`, from the recent documents where they are among them."""
@@ -118,13 +166,24 @@ class Compressor:
             if document is not None:
                 self._documents.move_to_end(key)
                 return document
-        document = _Document(tuple(tuple(chunk_text(text, self._tokenizer, chunk_tokens)) for text in contexts))
+        document = _Document(tuple(tuple(self._chunks(text, chunk_tokens)) for text in contexts))
         with self._lock:
             document = self._documents.setdefault(key, document)  # another thread may have been faster
             self._documents.move_to_end(key)
             while len(self._documents) > _RECENT_DOCUMENTS:
                 self._documents.popitem(last=False)
         return document
+
+    def _chunks(self, text: str, chunk_tokens: int) -> list[Chunk]:
+        if self._split is None or not text:
+            return chunk_text(text, self._tokenizer, chunk_tokens)
+        chunks = cut_at(text, self._split(text), self._tokenizer)
+        if chunks is None:
+            raise ConfigurationError(
+                "the splitter returned no piece that stands in the text it was given, so it rewrites what it cuts; "
+                "give one that cuts a text as it is (a sentence, token or recursive character splitter)"
+            )
+        return chunks
 
     def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: OnProgress | None) -> ChunkIndex:
         """Return the index of `document`; the first caller builds it while others that want it wait."""
@@ -161,6 +220,33 @@ def join_chunks(chunks: Sequence[Chunk]) -> str:
     return "".join(parts)
 
 
+def compression_of(
+    contexts: Sequence[str],
+    chunks_by_context: Sequence[Sequence[Chunk]],
+    chunks: Sequence[Chunk],
+    scores: Sequence[float],
+    chosen: Sequence[int],
+    source: str,
+) -> Compression:
+    """Return what the `chosen` positions in `chunks` (of all contexts, one after another) make of the contexts."""
+    selected: list[tuple[ScoredChunk, ...]] = []
+    begin = 0
+    for of_context in chunks_by_context:
+        end = begin + len(of_context)
+        selected.append(tuple(ScoredChunk(chunks[p], scores[p]) for p in chosen if begin <= p < end))
+        begin = end
+    texts = tuple(join_chunks([scored.chunk for scored in of_context]) for of_context in selected)
+    shortened = texts != tuple(contexts)
+    return Compression(
+        texts,
+        tuple(selected),
+        context_tokens=sum(chunk.tokens for of_context in chunks_by_context for chunk in of_context),
+        kept_tokens=sum(chunks[position].tokens for position in chosen),
+        shortened=shortened,
+        source=source if shortened else "whole",
+    )
+
+
 def _unchanged(contexts: Sequence[str], document: _Document, context_tokens: int) -> Compression:
     return Compression(
         texts=tuple(contexts),
@@ -168,6 +254,7 @@ def _unchanged(contexts: Sequence[str], document: _Document, context_tokens: int
         context_tokens=context_tokens,
         kept_tokens=context_tokens,
         shortened=False,
+        source="whole",
     )
 
 

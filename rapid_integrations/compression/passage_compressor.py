@@ -1,0 +1,82 @@
+"""Compression by what was retrieved already: a host framework's scores, or its retriever's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from rapid_integrations.compression.chunker import Chunk, Tokenizer
+from rapid_integrations.compression.compressor import Compression, ContextCompressor, compression_of
+from rapid_integrations.compression.passages import Passage, chunks_of_passages, coverage, locate
+from rapid_integrations.compression.selection import select_positions
+from rapid_integrations.config import CompressionConfig
+from rapid_integrations.progress import OnProgress
+
+Retrieve: TypeAlias = Callable[[str], Sequence[Passage]]
+"""A question to the passages that were retrieved for it, scored."""
+
+_NEVER = float("-inf")
+
+
+class PassageCompressor:
+    """Takes the passages that `retrieve` returns, where they stand in the contexts; nothing is embedded.
+
+    Args:
+        retrieve: the question to scored passages.
+        tokenizer: counts tokens (the target's).
+        otherwise: compresses where the passages say too little about the contexts.
+        least_coverage: share of the contexts that must be made of scored passages. Scores of everything in the prompt
+            (the pipeline's own retrieval) should cover nearly all of it; a retriever that returns the best few
+            cannot, and any passage of it counts.
+        source: what the statistics call it.
+    """
+
+    def __init__(
+        self,
+        retrieve: Retrieve,
+        tokenizer: Tokenizer,
+        otherwise: ContextCompressor,
+        *,
+        least_coverage: float = 0.0,
+        source: str = "retriever",
+    ) -> None:
+        self._retrieve = retrieve
+        self._tokenizer = tokenizer
+        self._otherwise = otherwise
+        self._least_coverage = least_coverage
+        self._source = source
+
+    def compress(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        config: CompressionConfig,
+        on_progress: OnProgress | None = None,
+    ) -> Compression:
+        """Keep the best scored passages within the budget, in document order; see `ContextCompressor`."""
+        passages = self._retrieve(query)
+        located = [locate(context, passages) for context in contexts]
+        solid = [max(len(context), 1) for context in contexts]
+        covered = sum(
+            coverage(context, spans) * size for context, spans, size in zip(contexts, located, solid, strict=True)
+        ) / sum(solid)
+        if not covered or covered < self._least_coverage:
+            return self._otherwise.compress(contexts, query, config, on_progress)
+        chunks_by_context: list[list[Chunk]] = []
+        scores: list[float] = []
+        for context, spans in zip(contexts, located, strict=True):
+            scored = chunks_of_passages(context, spans, self._tokenizer)
+            chunks_by_context.append([chunk for chunk, _ in scored])
+            scores += [_NEVER if score is None else score for _, score in scored]
+        chunks = [chunk for of_context in chunks_by_context for chunk in of_context]
+        candidates = [position for position, score in enumerate(scores) if score != _NEVER]
+        chosen = select_positions(
+            [chunks[position] for position in candidates],
+            [scores[position] for position in candidates],
+            config.budget(sum(chunk.tokens for chunk in chunks)),
+            # The scores' scale is the retriever's own: no threshold unless one was asked for.
+            _NEVER if config.threshold is None else config.threshold,
+            config.min_chunks,
+        )
+        positions = [candidates[index] for index in chosen]
+        return compression_of(contexts, chunks_by_context, chunks, scores, positions, self._source)

@@ -1,0 +1,134 @@
+"""Passages: what somebody else retrieved, found again in the contexts that a prompt holds. Pure.
+
+A host framework's retriever gives texts with scores; the prompt holds those texts one after another, or a document
+that they were cut from. `chunks_of_passages` cuts each context where they stand in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapid_integrations.compression.chunker import Chunk, Tokenizer
+
+_SHORTEST_FRAGMENT = 24  # characters: shorter ones occur in too many passages to tell whose they are
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved text and its score on whatever scale the retriever has; more is better, None is unknown.
+
+    `chunk` is the position of the chunk it was made from, where the compressor itself made it.
+    """
+
+    text: str
+    score: float | None = None
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A stretch of a context and the score of the passage that it is."""
+
+    start: int
+    end: int
+    score: float
+
+
+def locate(context: str, passages: Sequence[Passage]) -> list[Located]:
+    """Return where scored `passages` stand verbatim in `context`, in order, without overlap.
+
+    A text that occurs several times is found each time. Of two that overlap (chunks cut with an overlap), the earlier
+    keeps the shared part. What then remains uncovered may be a piece of a passage (frameworks cut passages to fit a
+    prompt); such a piece has the passage's score.
+    """
+    best: dict[str, float] = {}
+    for passage in passages:
+        text = passage.text.strip()
+        if text and passage.score is not None:
+            best[text] = max(passage.score, best.get(text, passage.score))
+    spans: list[Located] = []
+    for text, score in best.items():
+        at = context.find(text)
+        while at >= 0:
+            spans.append(Located(at, at + len(text), score))
+            at = context.find(text, at + len(text))
+    covered: list[Located] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        start = max(span.start, covered[-1].end if covered else 0)
+        if start < span.end:
+            covered.append(Located(start, span.end, span.score))
+    return sorted([*covered, *_fragments(context, covered, best)], key=lambda span: span.start)
+
+
+def coverage(context: str, located: Sequence[Located]) -> float:
+    """Return the share of the context's characters, white space left out, that lies in `located`."""
+    total = _solid(context)
+    return sum(_solid(context[span.start : span.end]) for span in located) / total if total else 0.0
+
+
+def chunks_of_passages(
+    context: str, located: Sequence[Located], tokenizer: Tokenizer
+) -> list[tuple[Chunk, float | None]]:
+    """Return chunks that tile `context`, each with its score; None for a part that is no passage.
+
+    White space between two passages belongs to the one before it.
+    """
+    edges: list[tuple[int, float | None]] = []  # where a chunk begins, and its score
+    position = 0
+    for span in located:
+        if context[position : span.start].strip():
+            edges.append((position, None))
+        edges.append((span.start if edges else 0, span.score))
+        position = span.end
+    if not edges or context[position:].strip():
+        edges.append((position if edges else 0, None))
+    starts = [start for start, _ in tokenizer.offsets(context)]
+    chunks: list[tuple[Chunk, float | None]] = []
+    for index, (begin, score) in enumerate(edges):
+        end = edges[index + 1][0] if index + 1 < len(edges) else len(context)
+        tokens = bisect_left(starts, end) - bisect_left(starts, begin)
+        chunks.append((Chunk(index, begin, end, context[begin:end], tokens), score))
+    return chunks
+
+
+def cut_at(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[Chunk] | None:
+    """Return chunks that tile `text`, one for each of the consecutive `pieces` that a splitter made of it.
+
+    A chunk reaches from the start of its piece to the start of the next: what the splitter dropped between two
+    (white space) stays with the first, what it repeated (an overlap) is in the second only. Pieces that do not stand
+    in the text are passed over; None where that is so of all of them (a splitter that rewrites its input).
+    """
+    begins: list[int] = []
+    position = 0
+    for piece in pieces:
+        needle = piece.strip()
+        at = text.find(needle, position) if needle else -1
+        if at >= 0:
+            begins.append(at)
+            position = at + 1  # the next piece starts later, however much the two overlap
+    if not begins:
+        return None
+    located = [Located(begin, end, 0.0) for begin, end in zip(begins, [*begins[1:], len(text)], strict=True)]
+    located[0] = Located(0, located[0].end, 0.0)  # the splitter dropped the beginning: it belongs to the first piece
+    return [chunk for chunk, _ in chunks_of_passages(text, located, tokenizer)]
+
+
+def _fragments(context: str, covered: Sequence[Located], best: dict[str, float]) -> list[Located]:
+    found: list[Located] = []
+    position = 0
+    for start, end in [*((span.start, span.end) for span in covered), (len(context), len(context))]:
+        gap = context[position:start]
+        piece = gap.strip()
+        if len(piece) >= _SHORTEST_FRAGMENT:
+            scores = [score for text, score in best.items() if piece in text]
+            if scores:
+                begin = position + gap.index(piece)
+                found.append(Located(begin, begin + len(piece), max(scores)))
+        position = end
+    return found
+
+
+def _solid(text: str) -> int:
+    return sum(len(word) for word in text.split())
