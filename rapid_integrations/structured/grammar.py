@@ -11,7 +11,7 @@ from rapid_integrations.structured.library import load_llguidance
 FEATURE = "structured output"
 
 # Where JSON allows white space: a line break and an indentation at most. Without a bound a model may emit white space
-# until its tokens run out, and small ones do. A schema's own "x-guidance" goes over it.
+# until its tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps to those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
 
 
@@ -27,7 +27,8 @@ def grammar_of(structured: StructuredOutput) -> str:
         return str(matcher.grammar_from_regex(structured.regex))
     if structured.grammar is not None:
         return str(matcher.grammar_from_lark(structured.grammar))
+    defaults = None if "x-guidance" in (structured.json_schema or {}) else JSON_OPTIONS
     try:
-        return str(matcher.grammar_from_json_schema(structured.json_schema, defaults=JSON_OPTIONS))
+        return str(matcher.grammar_from_json_schema(structured.json_schema, defaults=defaults))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the JSON schema {structured.json_schema!r:.200} is not JSON: {error}") from None
