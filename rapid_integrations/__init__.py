@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.errors import (
     CacheError,
     ConfigurationError,
@@ -50,6 +50,7 @@ __all__ = [
     "RetrievedChunk",
     "SamplingParams",
     "SpeculationConfig",
+    "StructuredOutput",
     "UnsupportedModelError",
     "Usage",
     "VocabularyMismatchError",

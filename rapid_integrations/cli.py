@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rapid_integrations.config import SamplingParams, SpeculationConfig, TailRule
-from rapid_integrations.documents import STDIN, read_document
+from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
+from rapid_integrations.documents import STDIN, read_document, read_json_object
 from rapid_integrations.errors import RapidError
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
@@ -70,6 +70,9 @@ def ask(
     max_new_tokens: Annotated[int, typer.Option(help="Length of the answer at most.")] = 256,
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes sampled output repeatable.")] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="File with a JSON schema: the answer is JSON that satisfies it.")
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
@@ -88,6 +91,7 @@ def ask(
             max_new_tokens=max_new_tokens,
             stop=tuple(stop or ()),
             seed=seed,
+            structured=None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema)),
         )
         speculation = SpeculationConfig(
             law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=_draft_length(draft_length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rapid_integrations.errors import ConfigurationError
 
@@ -40,6 +40,28 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
     return "; ".join(f"{given}: {', or '.join(messages)}" for given, messages in rules.items())
 
 
+class StructuredOutput(Settings):
+    """What an answer must look like, enforced token by token; exactly one of the three.
+
+    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded.
+    - `regex`: a regular expression (Rust's syntax: no look-around) that the whole answer matches.
+    - `grammar`: a context-free grammar in Lark's syntax as llguidance reads it, with a rule `start`.
+
+    An answer that ends with finish_reason "eos" is complete; one cut by `max_new_tokens` or a stop string is not.
+    """
+
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one_is_given(self) -> StructuredOutput:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of json_schema, regex and grammar; given: {', '.join(given) or 'none'}")
+        return self
+
+
 class SamplingFields(BaseModel):
     """The fields of `SamplingParams`, for classes that carry them as their own (the frameworks' LLM classes)."""
 
@@ -53,6 +75,7 @@ class SamplingFields(BaseModel):
     max_new_tokens: int = Field(default=256, ge=1, description="tokens generated at most")
     stop: tuple[str, ...] = Field(default=(), description="strings that end the answer; not part of it")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="makes sampled output repeatable")
+    structured: StructuredOutput | None = Field(default=None, description="what the answer must look like")
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from rapid_integrations.errors import PromptError
+from rapid_integrations.errors import ConfigurationError, PromptError
 
 STDIN = "-"
 
@@ -31,3 +33,20 @@ def read_document(path: str) -> str:
     if not text.strip():
         raise PromptError(f"{name} is empty: there is nothing to answer from")
     return text
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        ConfigurationError: the file is missing, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}. Give a JSON file") from error
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ConfigurationError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path} holds a JSON {type(found).__name__}, not an object: give {{...}}")
+    return found

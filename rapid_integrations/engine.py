@@ -40,7 +40,7 @@ from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM
-from rapid_integrations.sampling import Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
@@ -234,10 +234,12 @@ class RapidEngine:
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+            MissingExtraError: structured output without the package that it needs.
         """
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
         plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter)
+        constraint = self._constrain(sampling)
         recorder = Recorder(self.target.device)
 
         # 1) split the prompt into context and question
@@ -258,7 +260,7 @@ class RapidEngine:
             self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._run(prepared, plan, sampling, recorder, report))
+        return CompletionStream(prepared, self._run(prepared, plan, sampling, constraint, recorder, report))
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -302,6 +304,13 @@ class RapidEngine:
         drafter = rendered.splice(compression.texts)
         return PreparedPrompt(rendered, drafter, target_ids, self.vocabulary.encode_prompt(drafter), compression)
 
+    def _constrain(self, sampling: SamplingParams) -> Constraint | None:
+        if sampling.structured is None:
+            return None
+        from rapid_integrations.structured import GrammarConstraint, grammar_of
+
+        return GrammarConstraint(self.vocabulary, self._vocab_size, grammar_of(sampling.structured))
+
     def _require_room(self, model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
         if len(prompt_ids) + new_tokens > model.context_window:
             raise ContextOverflowError(
@@ -316,6 +325,7 @@ class RapidEngine:
         prepared: PreparedPrompt,
         plan: Plan,
         sampling: SamplingParams,
+        constraint: Constraint | None,
         recorder: Recorder,
         report: OnProgress,
     ) -> Generator[CompletionChunk, None, None]:
@@ -333,11 +343,11 @@ class RapidEngine:
             if plan.uses_drafter:
                 drafter = Sequence(self.drafter, prepared.drafter_ids, len(prepared.drafter_ids) + new_tokens)
                 self._prefill(drafter, "prefill drafter", report)
-                scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos)
+                scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos, constraint)
         recorder.start_decoding()
 
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos)
+            ProposerRequest(prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint)
         )
         rounds = decode(
             target=target,
@@ -351,6 +361,7 @@ class RapidEngine:
             rng=Randomness(sampling.seed),
             recorder=recorder,
             turns=self._turns,
+            constraint=constraint,
         )
         for taken in rounds:
             if taken.finish_reason is None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,11 @@ def folder(tmp_path_factory):
     (folder / "document.md").write_text(words(1, 800))
     (folder / "other.txt").write_text("the cat sat on a mat")
     (folder / "empty.txt").write_text(" \n")
+    (folder / "list.json").write_text("[1]")
+    (folder / "wrong.json").write_text('{"type": "strin"}')
+    (folder / "schema.json").write_text(
+        '{"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"]}'
+    )
     (folder / "latin.txt").write_bytes("Größe".encode("latin-1"))
     return folder
 
@@ -70,6 +76,14 @@ def test_options_reach_the_engine(ask):
     assert sampled[0]["stats"]["law"] == "target" and sampled[0]["stats"]["proposer"] == "prompt_lookup"
 
 
+def test_a_json_schema(ask):
+    options = ("--json-schema", "schema.json", "--max-new-tokens", "200")
+    result = ask("document.md", "-q", "is there a cat?", *options, "--json")
+    answer = json.loads(result.stdout)
+    assert answer["finish_reason"] == "length" or json.loads(answer["text"])["b"] in (True, False)
+    assert re.match(r'\{\s*"b"\s*:\s*(true|false)', answer["text"])
+
+
 def test_several_files_and_stdin(ask):
     result = ask("document.md", "-", "-q", "where is the cat?", "--json", text="the cat sat on the stand")
     assert result.exit_code == 0, result.output
@@ -93,6 +107,10 @@ def test_several_files_and_stdin(ask):
         (("document.md", "-q", "what?", "--target", "./latin.txt"), "latin.txt is no model"),
         (("document.md", "-q", "what?", "--max-new-tokens", "9000"), "holds 8,192 tokens"),
         (("-", "-q", "what?"), "standard input is empty"),
+        (("document.md", "-q", "what?", "--json-schema", "missing.json"), "missing.json cannot be read: No such file"),
+        (("document.md", "-q", "what?", "--json-schema", "document.md"), "document.md is no JSON"),
+        (("document.md", "-q", "what?", "--json-schema", "list.json"), "list.json holds a JSON list, not an object"),
+        (("document.md", "-q", "what?", "--json-schema", "wrong.json"), "Invalid type: strin"),
     ],
 )
 def test_errors_are_one_sentence_and_no_traceback(ask, arguments, said):

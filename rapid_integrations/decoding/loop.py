@@ -13,9 +13,11 @@ from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.proposers.base import Proposer, Scorer
 from rapid_integrations.sampling import (
+    Constraint,
     Law,
     Randomness,
     RepetitionPenalty,
+    allowed_prefix,
     paper_residual,
     verify,
 )
@@ -34,6 +36,7 @@ def decode(
     rng: Randomness,
     recorder: Recorder,
     turns: AbstractContextManager[None],
+    constraint: Constraint | None = None,
 ) -> Iterator[Taken]:
     """Yield the output, one round at a time.
 
@@ -52,6 +55,7 @@ def decode(
         rng: the request's randomness.
         recorder: counts and times.
         turns: held for one round at a time.
+        constraint: what the output may look like: the law's mask, shared with the proposer.
     """
     while True:
         with turns:
@@ -62,7 +66,9 @@ def decode(
             before = dict(recorder.seconds)
             with recorder.phase("propose"):
                 proposal = proposer.propose(wanted, rng)
-            draft = proposal.token_ids
+                draft = proposal.token_ids
+                if constraint is not None and proposal.probs is None:
+                    draft = draft[: allowed_prefix(constraint, draft)]  # a copied text knows nothing of it
 
             # 2) verify: the target reads the whole draft in one pass
             with recorder.phase("verify"):
@@ -70,7 +76,7 @@ def decode(
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
             proposed = None if proposal.probs is None else proposal.probs.to(z.device)
-            position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, recorder)
+            position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, constraint, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
             verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
             tokens = list(draft[: verdict.accepted])
@@ -81,7 +87,7 @@ def decode(
 
             # 4) commit what is output; every cache forgets the rest
             taken = stopping.take(tokens)
-            for reader in _distinct(target, proposer, scorer):
+            for reader in _distinct(target, proposer, scorer, constraint):
                 reader.commit(taken.token_ids)
             penalty.add(taken.token_ids)
             accepted = min(verdict.accepted, len(taken.token_ids))
@@ -105,6 +111,7 @@ class _PositionLaws:
         proposed: Tensor | None,
         scorer: Scorer | None,
         penalty: RepetitionPenalty,
+        constraint: Constraint | None,
         recorder: Recorder,
     ) -> None:
         self._law = law
@@ -113,6 +120,7 @@ class _PositionLaws:
         self._proposed = proposed
         self._scorer = scorer
         self._penalty = penalty
+        self._constraint = constraint
         self._recorder = recorder
         self._formed: dict[int, Tensor] = {}
 
@@ -125,12 +133,12 @@ class _PositionLaws:
                 with self._recorder.phase("score"):
                     drafter_logits = self._scorer.logits(self._draft, position)
                 drafter_logits = self._penalised(drafter_logits, position)
-            self._formed[position] = self._law.form(self._penalised(self._z[position], position), drafter_logits)
+            self._formed[position] = self._form(position, drafter_logits)
         return self._formed[position]
 
     def target(self, position: int) -> Tensor:
-        """Return p (V,), truncated like the law."""
-        return self._law.form(self._penalised(self._z[position], position), None)
+        """Return p (V,), truncated and masked like the law."""
+        return self._form(position, None)
 
     def bonus(self, position: int) -> Tensor:
         """Return what the token behind a fully accepted draft is drawn from: the law; in the paper, p.
@@ -145,11 +153,17 @@ class _PositionLaws:
         assert self._proposed is not None
         return paper_residual(self.target(position), self.law(position), self._proposed[position])
 
+    def _form(self, position: int, drafter_logits: Tensor | None) -> Tensor:
+        allowed = None if self._constraint is None else self._constraint.allowed(self._draft[:position])
+        return self._law.form(self._penalised(self._z[position], position), drafter_logits, allowed)
+
     def _penalised(self, logits: Tensor, position: int) -> Tensor:
         return self._penalty.apply(logits, self._draft[:position])
 
 
-def _distinct(*readers: Sequence | Proposer | Scorer | None) -> list[Sequence | Proposer | Scorer]:
+def _distinct(
+    *readers: Sequence | Proposer | Scorer | Constraint | None,
+) -> list[Sequence | Proposer | Scorer | Constraint]:
     """Return the readers that are there, each once: the drafter may propose and score with one cache."""
     return [reader for index, reader in enumerate(readers) if reader is not None and reader not in readers[:index]]
 

@@ -107,6 +107,10 @@ class Vocabulary:
         """Return the text of `token_ids`, control tokens left out."""
         return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
 
+    def serialized(self) -> str:
+        """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""
+        return str(self._backend.to_str())
+
     def require_same(self, other: Vocabulary, name: str, other_name: str) -> None:
         """Raise VocabularyMismatchError unless both give the same ids to the same strings.
 
@@ -144,7 +148,7 @@ class Vocabulary:
         return max(index for token, index in vocabulary.items() if not _PLACEHOLDER.fullmatch(token))
 
     def _merges(self) -> Any:
-        return json.loads(self._backend.to_str())["model"].get("merges")
+        return json.loads(self.serialized())["model"].get("merges")
 
     def _starts_with_bos(self, text: str) -> bool:
         bos = self.tokenizer.bos_token

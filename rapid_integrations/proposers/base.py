@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class ProposerRequest:
         law: what the output follows.
         penalty: the request's penalties; the loop keeps them up to date.
         eos_token_ids: what ends an answer.
+        constraint: what the output may look like; the loop keeps it up to date. A guess that it forbids is wasted.
     """
 
     target_ids: Sequence[int]
@@ -72,6 +73,7 @@ class ProposerRequest:
     law: Law
     penalty: RepetitionPenalty
     eos_token_ids: frozenset[int]
+    constraint: Constraint | None = None
 
 
 class NoProposer:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.proposers.base import Proposal, ProposerRequest
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty, mask
 
 
 class DrafterLM:
@@ -25,6 +25,7 @@ class DrafterLM:
         law: for its temperature and truncation.
         penalty: the request's penalties, kept up to date by the decoding loop.
         eos_token_ids: it does not draft past the end of an answer.
+        constraint: it drafts only what this allows.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class DrafterLM:
         law: Law,
         penalty: RepetitionPenalty,
         eos_token_ids: frozenset[int] = frozenset(),
+        constraint: Constraint | None = None,
     ) -> None:
         self.sequence = sequence
         self._vocab_size = vocab_size
         self._law = law
         self._penalty = penalty
         self._eos = eos_token_ids
+        self._constraint = constraint
         self._rows: list[Tensor] = []  # row i: logits after i draft tokens of this round
 
     @classmethod
@@ -53,9 +56,10 @@ class DrafterLM:
         proposed: list[Tensor] = []
         while len(tokens) < max_tokens and not (tokens and tokens[-1] in self._eos):
             logits = self._penalty.apply(self.logits(tokens, len(tokens)), tokens)
-            distribution = self._law.propose(logits)
+            allowed = None if self._constraint is None else self._constraint.allowed(tokens)
+            distribution = self._law.propose(logits, allowed)
             if distribution is None:
-                tokens.append(int(logits.argmax()))
+                tokens.append(int(mask(logits, allowed).argmax()))
             else:
                 tokens.append(rng.draw(distribution))
                 proposed.append(distribution)

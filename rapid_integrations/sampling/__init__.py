@@ -10,11 +10,13 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
     T        temperature; greedy is the argmax of the law formed at T = 1
     K        draft length (the paper's gamma)
     V        vocabulary width shared by target and drafter
-    law      what the output follows at a position: p, or p_hat, after truncation (top-k, top-p, min-p)
+    law      what the output follows at a position: p, or p_hat, after truncation (top-k, top-p, min-p) and the mask
+    mask     which tokens a request's constraint allows at a position, (V,) bool
     proposed the distribution that a draft token was really drawn from; None is a point mass
 """
 
 from rapid_integrations.sampling.augmented_target import augmented_target
+from rapid_integrations.sampling.constraint import Constraint, allowed_prefix, mask
 from rapid_integrations.sampling.law import Law
 from rapid_integrations.sampling.processing import RepetitionPenalty, truncate
 from rapid_integrations.sampling.randomness import Randomness
@@ -27,13 +29,16 @@ from rapid_integrations.sampling.verification import (
 )
 
 __all__ = [
+    "Constraint",
     "Law",
     "Randomness",
     "RepetitionPenalty",
     "Verdict",
     "acceptance_probability",
+    "allowed_prefix",
     "augmented_target",
     "exact_residual",
+    "mask",
     "paper_residual",
     "truncate",
     "verify",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.augmented_target import augmented_target
+from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
 
 _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
@@ -16,7 +17,11 @@ _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
 
 @dataclass(frozen=True)
 class Law:
-    """How a distribution is formed at one position, always in this order: softmax, shift, tail rule, truncation.
+    """How a distribution is formed at one position, always in this order: softmax, shift, tail rule, truncation, mask.
+
+    The mask (which tokens a `Constraint` allows) comes last: what is left of the truncated law is renormalised. Where
+    truncation left nothing that is allowed, the untruncated law is masked instead; where all of the allowed mass
+    underflows, the law is softmax(z / T) over the allowed tokens.
 
     Attributes:
         kind: "target" is p; "augmented" is p_hat; "paper" accepts against p_hat with the published residual and bonus.
@@ -55,18 +60,19 @@ class Law:
         # With the best at 0, no temperature, however small, makes an infinity that softmax cannot take.
         return (logits - logits.amax(-1, keepdim=True)) / max(self.temperature, _LEAST_TEMPERATURE)
 
-    def form(self, z: Tensor, drafter_logits: Tensor | None) -> Tensor:
+    def form(self, z: Tensor, drafter_logits: Tensor | None, allowed: Tensor | None = None) -> Tensor:
         """Return the law at one position.
 
         Args:
             z: (V,) target logits after penalties, float32.
             drafter_logits: (V,) the drafter's, after the same penalties; None for the kind "target".
+            allowed: (V,) bool, the mask; None allows everything.
 
         Returns:
-            (V,): p or p_hat, truncated; a point mass when greedy.
+            (V,): p or p_hat, truncated and masked; a point mass when greedy.
         """
         if drafter_logits is None:
-            return self._point(z) if self.greedy else self._truncate(self.softmax(z))
+            return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
         p_hat = augmented_target(
             self.softmax(z),
             self.softmax(drafter_logits.to(z.device)),
@@ -75,14 +81,32 @@ class Law:
             tail_alpha=self.tail_alpha,
             log_p=torch.log_softmax(self._scaled(z), dim=-1),
         )
-        return self._point(p_hat) if self.greedy else self._truncate(p_hat)
+        law = self._restrict(p_hat, z, allowed)
+        return self._point(law) if self.greedy else law
 
-    def propose(self, drafter_logits: Tensor) -> Tensor | None:
-        """Return what the drafter draws a token from: q, truncated as the law is; None for a point mass on its best."""
-        return None if self.greedy else self._truncate(self.softmax(drafter_logits))
+    def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
+        """Return what the drafter draws a token from: q, truncated and masked as the law is.
+
+        None for a point mass on its best token.
+        """
+        return None if self.greedy else self._restrict(self.softmax(drafter_logits), drafter_logits, allowed)
+
+    def _restrict(self, probs: Tensor, logits: Tensor, allowed: Tensor | None) -> Tensor:
+        """Truncate and mask `probs`; `logits` stand in where no probability is left of it."""
+        truncated = self._truncate(probs)
+        if allowed is None:
+            return truncated
+        allowed = allowed.to(probs.device)
+        for candidate in (truncated, probs):
+            kept = candidate.where(allowed, candidate.new_zeros(()))
+            total = kept.sum()
+            if total > torch.finfo(kept.dtype).tiny:  # denormal numbers have too few digits to be told apart
+                return kept / total
+        return self.softmax(mask(logits, allowed))
 
     def _truncate(self, probs: Tensor) -> Tensor:
-        return truncate(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+        # Greedy takes the best of what is allowed, and of that truncation keeps the best or nothing.
+        return probs if self.greedy else truncate(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
 
     @staticmethod
     def _point(scores: Tensor) -> Tensor:

@@ -56,16 +56,23 @@ def truncated(probs: Sequence[float], law: Law) -> list[float]:
     return normalised([p if p >= law.min_p * max(kept) else 0.0 for p in kept])
 
 
-def reference_law(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> list[float]:
+def reference_law(
+    z: Sequence[float], drafter_logits: Sequence[float], law: Law, allowed: Collection[int] | None = None
+) -> list[float]:
     """What a token follows at one position; "paper" has no law of its own and gets p_hat."""
+    allowed = range(len(z)) if allowed is None else allowed
     if law.kind == "target":
         scores = softmax([x / (law.temperature or 1.0) for x in z])
     else:
         scores = augmented(z, drafter_logits, law)
     if law.greedy:
-        best = scores.index(max(scores))
+        best = max(sorted(allowed), key=lambda token: scores[token])
         return [float(token == best) for token in range(len(scores))]
-    return truncated(scores, law)
+    for candidate in (truncated(scores, law), scores):
+        masked = [p if token in allowed else 0.0 for token, p in enumerate(candidate)]
+        if sum(masked) > 0:
+            return normalised(masked)
+    raise AssertionError("no probability on any allowed token")
 
 
 def joint_law(

@@ -1,7 +1,7 @@
 """A request over toy models, decoded by the real loop or computed by the reference."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from rapid_integrations.decoding.draft_length import DraftLength, FixedDraftLength
@@ -15,6 +15,7 @@ from rapid_integrations.proposers.base import Proposer, ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM
 from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
+from tests.toys.constraint import ScriptedConstraint
 from tests.toys.reference_law import joint_law, penalised, reference_law
 from tests.toys.scripted_lm import TableLM
 
@@ -52,6 +53,7 @@ class ToyRequest:
     target_prompt: tuple[int, ...] = (0, 1, 0, 0, 1)  # repeats itself; token 2 is unseen (for the penalty)
     drafter_prompt: tuple[int, ...] = (2, 0, 1)
     vocab_size: int = 3
+    allowed_after: Callable[[tuple[int, ...]], Collection[int]] | None = None
 
     def run(self, rng: Randomness) -> ToyRun:
         """Decode with the real parts, put together as the engine does it."""
@@ -61,10 +63,11 @@ class ToyRequest:
         for sequence in (target, drafter):
             for _ in sequence.prefill():
                 pass
-        scorer = DrafterLM(drafter, self.vocab_size, self.law, penalty, self.eos)
+        constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
+        scorer = DrafterLM(drafter, self.vocab_size, self.law, penalty, self.eos, constraint)
         make = proposer_class(self.proposer).from_request if isinstance(self.proposer, str) else self.proposer
         proposer = make(
-            ProposerRequest(self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos),
+            ProposerRequest(self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos, constraint),
         )
         recorder = Recorder(self.target.device)
         taken = list(
@@ -82,6 +85,7 @@ class ToyRequest:
                 rng=rng,
                 recorder=recorder,
                 turns=Turns(),
+                constraint=constraint,
             )
         )
         tokens = tuple(token for part in taken for token in part.token_ids)
@@ -98,7 +102,8 @@ class ToyRequest:
             penalised(model.logits_after((*prompt, *output))[: self.vocab_size], seen, self.repetition_penalty)
             for model, prompt in ((self.target, self.target_prompt), (self.drafter, self.drafter_prompt))
         )
-        return reference_law(z, drafter_logits, law or self.law)
+        allowed = None if self.allowed_after is None else self.allowed_after(output)
+        return reference_law(z, drafter_logits, law or self.law, allowed)
 
     def expected(self, law: Law | None = None) -> dict[tuple[int, ...], float]:
         """Return the law of the whole output (of `law` in place of the request's own)."""

@@ -1,0 +1,110 @@
+"""A `Constraint` that follows a grammar with llguidance's incremental parser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.structured.library import llguidance_tokenizer, load_llguidance
+
+
+class GrammarConstraint:
+    """Walks a grammar along the output; drafts are tried and rolled back.
+
+    Padding rows of a model and control tokens that the grammar does not name are never allowed. An eos token is
+    allowed where the grammar accepts, and nothing else is once it is finished.
+
+    Args:
+        vocabulary: whose tokens.
+        vocab_size: V, the width of the masks.
+        grammar: in llguidance's notation (`grammar_of`).
+        feature: what it is needed for, for error messages.
+
+    Raises:
+        MissingExtraError: llguidance is not installed.
+        ConfigurationError: llguidance refuses the grammar, or no token can begin it.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, vocab_size: int, grammar: str, *, feature: str = "structured output"
+    ) -> None:
+        tokenizer = llguidance_tokenizer(vocabulary, feature)
+        self._feature = feature
+        self._matcher: Any = load_llguidance(feature).LLMatcher(tokenizer, grammar, log_level=0)
+        self._check("cannot follow this grammar")
+        self._vocab_size = vocab_size
+        self._eos = frozenset(token for token in vocabulary.eos_token_ids if token < vocab_size)
+        self._tried: list[int] = []  # draft tokens that the matcher has consumed
+        self._ended = False
+        self._masks: dict[tuple[int, ...], Tensor] = {}  # of this round, by draft
+        self.allowed()
+
+    def allowed(self, draft: Sequence[int] = ()) -> Tensor:
+        """Return which tokens may follow the committed output and then `draft`; behind an eos token, only eos.
+
+        Returns:
+            (V,) bool on the CPU.
+
+        Raises:
+            ValueError: the draft holds a token that the grammar forbids.
+            ConfigurationError: the grammar has become too complex to follow, or no token continues it.
+        """
+        key = tuple(draft)
+        if key not in self._masks:
+            self._masks[key] = self._only_eos() if self._ended or not self._eos.isdisjoint(key) else self._mask(key)
+        return self._masks[key]
+
+    def commit(self, token_ids: Sequence[int]) -> None:
+        """Make `token_ids` part of the output and forget every draft."""
+        if not self._ended:
+            end = next((at for at, token in enumerate(token_ids) if token in self._eos), len(token_ids))
+            self._walk(tuple(token_ids[:end]))
+            self._tried = []
+            self._ended = end < len(token_ids)
+        after = self._masks.get(tuple(token_ids))
+        self._masks = {} if after is None else {(): after}
+
+    def _mask(self, draft: tuple[int, ...]) -> Tensor:
+        self._walk(draft)
+        # One byte per token of the tokenizer: 0, or 200 where it is allowed.
+        known = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) != 0
+        self._check("stopped")
+        mask = torch.zeros(self._vocab_size, dtype=torch.bool)
+        width = min(self._vocab_size, known.shape[0])
+        mask[:width] = known[:width]
+        if not mask.any():
+            raise ConfigurationError(
+                f"{self._feature}: no token of this model continues the grammar here. It has no tokens for characters "
+                "that the grammar requires; allow others"
+            )
+        return mask
+
+    def _walk(self, draft: tuple[int, ...]) -> None:
+        """Bring the matcher to behind `draft`, by as few steps as there are."""
+        common = 0
+        for tried, token in zip(self._tried, draft, strict=False):
+            if tried != token:
+                break
+            common += 1
+        if common < len(self._tried):
+            self._matcher.rollback(len(self._tried) - common)
+        new = list(draft[common:])
+        taken = self._matcher.try_consume_tokens(new) if new else 0
+        self._check("stopped")
+        self._tried = [*draft[: common + taken]]
+        if taken < len(new):
+            raise ValueError(f"token {new[taken]} is not allowed behind {self._tried} (and the committed output)")
+
+    def _only_eos(self) -> Tensor:
+        mask = torch.zeros(self._vocab_size, dtype=torch.bool)
+        mask[list(self._eos)] = True
+        return mask
+
+    def _check(self, what: str) -> None:
+        if self._matcher.is_error():
+            raise ConfigurationError(f"{self._feature}: llguidance {what}: {self._matcher.get_error().strip()}")
