@@ -19,6 +19,7 @@ __all__ = [
     "ConfigurationError",
     "ContextOverflowError",
     "DownloadError",
+    "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
     "PromptError",
@@ -38,6 +39,10 @@ class ConfigurationError(RapidError, ValueError):
 
 class PromptError(RapidError, ValueError):
     """A prompt that cannot be answered: no document, no question, or a span outside the text."""
+
+
+class IncompleteOutputError(RapidError, ValueError):
+    """A structured answer that was cut off before it was whole, or that its class does not accept."""
 
 
 class ContextOverflowError(RapidError, ValueError):

@@ -14,7 +14,7 @@ from pydantic import field_validator, model_validator
 
 from rapid_integrations.config import Settings
 from rapid_integrations.errors import PromptError
-from rapid_integrations.segmentation import Segmentation, Span, segment
+from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation, Span, segment
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message: "role" and "content", the content a string or a `Prompt`; further keys go to the template."""
@@ -193,7 +193,10 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     text, places = _locate(plain, texts, chat_template)
 
     segmentations = [_segment_content(content) for content in contents]
-    holders = _messages_with_context(contents, segmentations)
+    tool_results = _tool_results(messages, texts)
+    for index in tool_results:
+        segmentations[index] = Segmentation("tool messages", ((0, len(texts[index])),), "")
+    holders = _messages_with_context(contents, segmentations, tool_results)
     spans: list[Span] = []
     for holder in holders:
         if (place := places[holder]) is not None:
@@ -229,11 +232,25 @@ def _require_query(query: str) -> None:
         raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...)")
 
 
-def _messages_with_context(contents: Sequence[str | Prompt], segmentations: Sequence[Segmentation]) -> list[int]:
-    """Return which messages hold the context: all whose spans were given, else the one where it was found best."""
+def _tool_results(messages: Sequence[Message], texts: Sequence[str]) -> list[int]:
+    """Return which messages are tools' results, where they are long enough together to be worth compressing.
+
+    An agent's retrieval arrives in them; the last human turn is the question.
+    """
+    found = [i for i, message in enumerate(messages) if message["role"] == "tool" and texts[i].strip()]
+    return found if sum(len(texts[i]) for i in found) >= MIN_CONTEXT_CHARACTERS else []
+
+
+def _messages_with_context(
+    contents: Sequence[str | Prompt], segmentations: Sequence[Segmentation], tool_results: Sequence[int]
+) -> list[int]:
+    """Return which messages hold the context.
+
+    All whose spans were given, else the tools' results, else the one message in which it was found best.
+    """
     given = [i for i, content in enumerate(contents) if isinstance(content, Prompt) and content.context_spans]
-    if given:
-        return given
+    if given or tool_results:
+        return given or list(tool_results)
     rank = {"delimiters": 0, "heuristic": 1, "plain": 2}
     lengths = [len(content if isinstance(content, str) else content.text) for content in contents]
     return [min(range(len(contents)), key=lambda i: (rank[segmentations[i].method], -lengths[i]))]

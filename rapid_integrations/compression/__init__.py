@@ -1,7 +1,8 @@
 """Context compression: the chunks of a long document that a question needs, within a budget of tokens.
 
     chunker          a text in pieces of at most 512 tokens that tile it exactly
-    embedder         pieces and questions to unit vectors; windows: what one vector can be made of
+    embedder         pieces and questions to unit vectors; windows: what one vector can be made of;
+                     host_embedder: the same over a framework's embedding functions
     embedding_cache  each text is embedded once
     index            cosine similarity of a question to every piece
     selection        the best pieces within the budget
@@ -17,6 +18,7 @@ from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
 from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor, Rerank, Split
 from rapid_integrations.compression.embedder import Embedder, SentenceTransformerEmbedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.compression.host_embedder import HostEmbedder
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passage_compressor import PassageCompressor
 from rapid_integrations.compression.passages import Passage
@@ -30,6 +32,7 @@ __all__ = [
     "ContextCompressor",
     "Embedder",
     "EmbeddingCache",
+    "HostEmbedder",
     "Passage",
     "PassageCompressor",
     "Rerank",

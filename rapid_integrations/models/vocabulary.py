@@ -65,6 +65,19 @@ class Vocabulary:
 
         return render
 
+    @property
+    def template_tokens(self) -> int:
+        """Tokens that the chat template adds to a conversation of a few turns, the contents not counted."""
+        if (template := self.chat_template) is None:
+            return 1  # a BOS at most
+        for roles in (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",)):
+            try:
+                text = template([{"role": role, "content": "x"} for role in roles])
+            except PromptError:  # not every template takes a system message
+                continue
+            return len(self._backend.encode(text, add_special_tokens=False).ids)
+        return 0
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a plain text: nothing is added, and control tokens in it are text."""
         prompt = RenderedPrompt(text, ((0, len(text)),), (), "", "plain", templated=True)

@@ -1,0 +1,14 @@
+"""RAPID as an LLM class of LlamaIndex: change one line of a pipeline.
+
+    llm = RapidLLM(target="meta-llama/Llama-3.1-8B-Instruct")
+    query_engine = index.as_query_engine(llm=llm, similarity_top_k=200, node_postprocessors=[DocumentOrder()])
+
+Importing this package loads no model code; that happens when a `RapidLLM` is built.
+"""
+
+from __future__ import annotations
+
+from llama_index_rapid.document_order import DocumentOrder
+from llama_index_rapid.llm import RapidLLM
+
+__all__ = ["DocumentOrder", "RapidLLM"]

@@ -1,0 +1,384 @@
+"""`RapidLLM`: LlamaIndex's LLM class over a RAPID engine.
+
+It translates arguments, prompts and answers; decoding is the engine's. What differs from other local LLM classes: the
+engine is told which part of a prompt is context and which is the question (`_get_messages`, `_get_prompt`), and the
+asynchronous endpoints leave the event loop free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
+from llama_index.core.base.llms.types import ToolCallBlock
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from llama_index.core.embeddings import BaseEmbedding
+from llama_index.core.llms import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
+from llama_index.core.node_parser import NodeParser
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.tools.types import BaseTool
+
+from llama_index_rapid.annotations import AnnotatedText, annotate, parts_of, prompt_of
+from llama_index_rapid.host_parts import (
+    embedder_of,
+    reranker_of,
+    retrieving,
+    reusing_pipeline_scores,
+    splitter_of,
+)
+from llama_index_rapid.messages import to_engine_messages
+from llama_index_rapid.pipeline_scores import listen_to_retrievals
+from llama_index_rapid.responses import Answer, whole
+from llama_index_rapid.structured import StructuredPrediction
+from llama_index_rapid.tokenizer import use_for_counting
+from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.config import explain_validation_error
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.progress import OnProgress
+
+if TYPE_CHECKING:
+    from rapid_integrations import PreparedPrompt, RapidEngine
+    from rapid_integrations.compression import ContextCompressor
+    from rapid_integrations.prompt import PromptLike
+
+
+class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
+    """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
+
+    Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
+    `engine`. Every sampling and speculation setting is a field, and every one may be given to a single call:
+    `llm.complete(prompt, temperature=0.7, max_new_tokens=64)`. Unknown names are refused.
+
+    The target's prompt is exactly what the pipeline built. The drafter's is the same with the context replaced by what
+    was retrieved from it: by `retriever`, else by the scores that the pipeline's own retrieval has left, else by
+    cutting it (`node_parser`) and embedding it (`embed_model`), reordered and filtered by `node_postprocessors`.
+
+    Threads and tasks may share one. Answers carry usage and decoding statistics in `raw`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    context_window: int | None = Field(
+        default=None, ge=64, description="use less of the model's context window than it has"
+    )
+    embed_model: Any = Field(
+        default="all-minilm-l6-v2",
+        exclude=True,
+        description="a BaseEmbedding, an Embedder of the engine, a packaged name, a folder or a hub name",
+    )
+    node_parser: NodeParser | None = Field(default=None, exclude=True, description="cuts the context in place of ours")
+    retriever: BaseRetriever | None = Field(default=None, exclude=True, description="chooses what the drafter reads")
+    node_postprocessors: list[BaseNodePostprocessor] = Field(
+        default_factory=list, exclude=True, description="reorder or filter what `retriever` or `embed_model` found"
+    )
+    use_pipeline_scores: bool = Field(
+        default=True, description="go by the scores of the retrieval that the context came from, where there are any"
+    )
+    count_with_own_tokenizer: bool = Field(
+        default=True, description="make the target's tokenizer LlamaIndex's global one, unless another was set"
+    )
+    show_progress: bool = Field(default=False, description="show loading, embedding and prefill on standard error")
+
+    _engine: RapidEngine = PrivateAttr()
+    _compressor: ContextCompressor = PrivateAttr()
+    _metadata: LLMMetadata = PrivateAttr()
+
+    def __init__(self, **settings: Any) -> None:
+        """Load the models; see the fields.
+
+        Raises:
+            ConfigurationError: an unknown setting, or a value that cannot work.
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        if (engine := settings.get("engine")) is not None:
+            settings = engine_defaults(engine) | settings
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigurationError(explain_validation_error(type(self), error)) from None
+        with self._progress() as progress:
+            self._engine = self.open_engine(progress)
+        self._compressor = self._make_compressor()
+        self._metadata = self._read_metadata()
+        if self.use_pipeline_scores:
+            listen_to_retrievals()
+        if self.count_with_own_tokenizer:
+            use_for_counting(self._engine.vocabulary.encode)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name for serialisation."""
+        return "RapidLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """Read from the model. Of its context window, room for the chat template's own tokens is left out."""
+        return self._metadata
+
+    @property
+    def rapid_engine(self) -> RapidEngine:
+        """The engine behind it."""
+        return self._engine
+
+    def explain(self, prompt: str | BasePromptTemplate | Sequence[ChatMessage], **prompt_args: Any) -> PreparedPrompt:
+        """Return what target and drafter would read; no model runs but the embedder.
+
+        Args:
+            prompt: as for `complete`, `predict` (with `prompt_args`) or `chat`.
+            prompt_args: the template's variables.
+        """
+        given: str | Sequence[ChatMessage]
+        if not isinstance(prompt, BasePromptTemplate):
+            given = prompt
+        elif self.metadata.is_chat_model:
+            given = self._get_messages(prompt, **prompt_args)
+        else:
+            given = self._get_prompt(prompt, **prompt_args)
+        raw = isinstance(given, str) and isinstance(prompt, BasePromptTemplate)
+        request, options = self._request(given, {}, raw=raw)
+        wanted = ("compression", "compressor", "apply_chat_template")
+        return self._engine.explain(request, **{name: options[name] for name in wanted if name in options})
+
+    # --- completion -------------------------------------------------------------------------------------------------
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer `prompt`. A model with a chat template reads it as a user message, unless `formatted`."""
+        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
+        with self._progress() as progress:
+            completion = self._engine.generate(request, **self._reporting(options, progress))
+        return whole(completion, self._model_name).completion()
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answer `prompt` piece by piece; what is wrong with it is raised here, not with the first piece."""
+        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
+        stream = self._engine.stream(request, **options)
+
+        def pieces() -> CompletionResponseGen:
+            answer = Answer(self._model_name, stream.prepared.retrieved)
+            with stream:
+                for chunk in stream:
+                    yield answer.completion(delta=answer.add(chunk))
+
+        return pieces()
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer `prompt` without blocking the event loop."""
+        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
+        return whole(await self._engine.agenerate(request, **options), self._model_name).completion()
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """Answer `prompt` piece by piece without blocking the event loop."""
+        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
+        stream = await self._engine.astream(request, **options)
+
+        async def pieces() -> CompletionResponseAsyncGen:
+            answer = Answer(self._model_name, stream.prepared.retrieved)
+            async with stream:
+                async for chunk in stream:
+                    yield answer.completion(delta=answer.add(chunk))
+
+        return pieces()
+
+    # --- chat -------------------------------------------------------------------------------------------------------
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation."""
+        request, options = self._request(messages, kwargs)
+        with self._progress() as progress:
+            completion = self._engine.generate(request, **self._reporting(options, progress))
+        return whole(completion, self._model_name).chat()
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation piece by piece; what is wrong with it is raised here, not with the first piece."""
+        request, options = self._request(messages, kwargs)
+        stream = self._engine.stream(request, **options)
+
+        def pieces() -> ChatResponseGen:
+            answer = Answer(self._model_name, stream.prepared.retrieved)
+            with stream:
+                for chunk in stream:
+                    yield answer.chat(delta=answer.add(chunk))
+
+        return pieces()
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation without blocking the event loop."""
+        request, options = self._request(messages, kwargs)
+        return whole(await self._engine.agenerate(request, **options), self._model_name).chat()
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Answer a conversation piece by piece without blocking the event loop."""
+        request, options = self._request(messages, kwargs)
+        stream = await self._engine.astream(request, **options)
+
+        async def pieces() -> ChatResponseAsyncGen:
+            answer = Answer(self._model_name, stream.prepared.retrieved)
+            async with stream:
+                async for chunk in stream:
+                    yield answer.chat(delta=answer.add(chunk))
+
+        return pieces()
+
+    # --- tools ------------------------------------------------------------------------------------------------------
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        messages = list(chat_history or [])
+        if user_msg is not None:
+            messages.append(ChatMessage(role="user", content=user_msg) if isinstance(user_msg, str) else user_msg)
+        prepared: dict[str, Any] = {"messages": messages, **kwargs}
+        if tools:
+            prepared["tools"] = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+            prepared.setdefault("tool_choice", "required" if tool_required else "auto")
+            prepared["parallel_tool_calls"] = allow_parallel_tool_calls
+        return prepared
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the tools that the model calls, with parsed arguments.
+
+        Raises:
+            ValueError: it calls none, and `error_on_no_tool_call`.
+        """
+        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        if not calls and error_on_no_tool_call:
+            raise ValueError(
+                f"the model called no tool, it answered {response.message.content!r:.200}. Ask for one with "
+                "tool_required=True, which lets it write nothing else"
+            )
+        return [
+            ToolSelection(
+                tool_id=call.tool_call_id or "",
+                tool_name=call.tool_name,
+                tool_kwargs=call.tool_kwargs if isinstance(call.tool_kwargs, dict) else {},
+            )
+            for call in calls
+        ]
+
+    # --- what the pipeline builds -----------------------------------------------------------------------------------
+
+    def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
+        return annotate(super()._get_messages(prompt, **prompt_args), parts_of(prompt, prompt_args))
+
+    def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        return AnnotatedText(super()._get_prompt(prompt, **prompt_args), parts_of(prompt, prompt_args))
+
+    def _written_out(self, prompt: str, formatted: bool) -> str:
+        """Return the prompt as the user's own `completion_to_prompt` writes it, if there is one."""
+        write = self.completion_to_prompt
+        if formatted or write is None or write is default_completion_to_prompt:
+            return prompt
+        written: str = write(prompt)
+        return AnnotatedText(written, prompt.parts) if isinstance(prompt, AnnotatedText) else written
+
+    def _request(
+        self, prompt: str | Sequence[ChatMessage], overrides: dict[str, Any], raw: bool = False
+    ) -> tuple[PromptLike, dict[str, Any]]:
+        """Return the engine's prompt and options.
+
+        Args:
+            prompt: a text or messages, annotated or not.
+            overrides: settings of this call.
+            raw: a text that the model reads as it is, without its chat template.
+        """
+        options = self.request_options(overrides)
+        options["compressor"] = self._compressor
+        if isinstance(prompt, str):
+            parts = prompt.parts if isinstance(prompt, AnnotatedText) else None
+            written_by_user = self.completion_to_prompt is not default_completion_to_prompt
+            if raw or written_by_user:
+                options["apply_chat_template"] = False
+            return (prompt_of(prompt, parts) if parts else str(prompt)), options
+        write = self.messages_to_prompt
+        if write is not None and write is not generic_messages_to_prompt:
+            options["apply_chat_template"] = False
+            return str(write(prompt)), options
+        if not self._metadata.is_chat_model:  # a base model reads a conversation as text
+            return str(generic_messages_to_prompt(prompt)), options
+        return to_engine_messages(prompt), options
+
+    # --- setting up -------------------------------------------------------------------------------------------------
+
+    @property
+    def _model_name(self) -> str:
+        return self._metadata.model_name
+
+    def _read_metadata(self) -> LLMMetadata:
+        vocabulary, target = self._engine.vocabulary, self._engine.target
+        window = min(target.context_window, self.context_window or target.context_window)
+        return LLMMetadata(
+            context_window=window - vocabulary.template_tokens,
+            num_output=self.max_new_tokens,
+            is_chat_model=vocabulary.chat_template is not None,
+            is_function_calling_model=getattr(self._engine, "supports_tools", False),
+            model_name=target.name,
+        )
+
+    def _make_compressor(self) -> ContextCompressor:
+        from rapid_integrations.default_compressor import DefaultCompressor
+
+        engine = self._engine
+        own = {"embed_model", "node_parser", "node_postprocessors", "embedding_cache"} & self.model_fields_set
+        compressor = engine.compressor
+        if own or self.engine is None:
+            embedder = (
+                embedder_of(self.embed_model) if isinstance(self.embed_model, BaseEmbedding) else self.embed_model
+            )
+            compressor = DefaultCompressor(
+                embedder,
+                engine.vocabulary,
+                self.embedding_cache,
+                split=None if self.node_parser is None else splitter_of(self.node_parser),
+                rerank=reranker_of(self.node_postprocessors) if self.node_postprocessors else None,
+            )
+        if self.retriever is not None:
+            return retrieving(self.retriever, self.node_postprocessors, engine.vocabulary, compressor)
+        return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
+
+    @contextmanager
+    def _progress(self) -> Iterator[OnProgress | None]:
+        if not self.show_progress:
+            yield None
+            return
+        from rich.console import Console
+
+        from rapid_integrations.terminal import ProgressView
+
+        with ProgressView(Console(stderr=True)) as progress:
+            yield progress
+
+    @staticmethod
+    def _reporting(options: dict[str, Any], progress: OnProgress | None) -> dict[str, Any]:
+        return options if progress is None else {"on_progress": progress, **options}

@@ -1,0 +1,164 @@
+"""The settings that a host framework's LLM class has as fields of its own, and what becomes of them.
+
+Both frameworks' classes are pydantic models; they inherit these fields, typed and documented, and stay thin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rapid_integrations.config import (
+    CompressionConfig,
+    SamplingFields,
+    SamplingParams,
+    Settings,
+    SpeculationConfig,
+    SpeculationFields,
+)
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.progress import OnProgress
+
+if TYPE_CHECKING:
+    from rapid_integrations.engine import RapidEngine
+
+# Other names that callers of both frameworks use for a setting.
+_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
+_REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls", "on_progress")
+
+
+class RequestFields(SamplingFields, SpeculationFields):
+    """What may differ between two requests: sampling, speculation and compression."""
+
+    compression: CompressionConfig = Field(
+        default_factory=CompressionConfig, description="how the drafter's context is made"
+    )
+
+    def request_options(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `RapidEngine.stream` for a request with some settings of its own.
+
+        Raises:
+            ConfigurationError: an override that is no setting, or has no valid value.
+        """
+        given = {_ALIASES.get(name, name): value for name, value in overrides.items() if value is not None}
+        options: dict[str, Any] = {name: given.pop(name) for name in _REQUEST_OPTIONS if name in given}
+        sampling = _pick(SamplingFields, given)
+        speculation = _pick(SpeculationFields, given)
+        if given:
+            known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
+            raise ConfigurationError(
+                f"{type(self).__name__} has no option {', '.join(map(repr, given))} for a call; it has: "
+                f"{', '.join(known)}"
+            )
+        compression = options.pop("compression", self.compression)
+        if isinstance(compression, Mapping):
+            compression = CompressionConfig(**compression)
+        return {
+            "sampling": SamplingParams(**(_values(self, SamplingFields) | sampling)),
+            "speculation": SpeculationConfig(**(_values(self, SpeculationFields) | speculation)),
+            "compression": compression,
+            **options,
+        }
+
+
+class ModelFields(BaseModel):
+    """Which models to load, and how; or models, or an engine, that are there already."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    target: str = Field(
+        default="smollm2-135m-instruct",
+        description="the model whose text this is: a packaged name, a folder, a GGUF file or a hub name",
+    )
+    drafter: str | None = Field(
+        default=None, description="a larger or smaller model with the same tokenizer; None: the target drafts itself"
+    )
+    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    device_map: Any = Field(default=None, description="spreads the target over devices; see accelerate")
+    drafter_dtype: str | None = Field(default=None, description="None: as the target")
+    drafter_device: str | None = Field(default=None, description="None: as the target")
+    drafter_device_map: Any = Field(default=None, description="None: as the target")
+    trust_remote_code: bool = Field(default=False, description="run Python code that comes with a model")
+    embedding_cache: str | Path | None = Field(default=None, description="a file that keeps embeddings between runs")
+
+    engine: Any = Field(default=None, exclude=True, repr=False, description="a RapidEngine that is there already")
+    model: Any = Field(default=None, exclude=True, repr=False, description="a transformers model, with `tokenizer`")
+    tokenizer: Any = Field(default=None, exclude=True, repr=False, description="the tokenizer of `model`")
+    drafter_model: Any = Field(default=None, exclude=True, repr=False, description="a transformers model that drafts")
+    drafter_tokenizer: Any = Field(default=None, exclude=True, repr=False, description="None: `tokenizer`")
+
+    def open_engine(self, on_progress: OnProgress | None = None) -> RapidEngine:
+        """Return the engine that was given, or one over the models that were given or named.
+
+        Raises:
+            ConfigurationError: settings that exclude each other.
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        from rapid_integrations.engine import RapidEngine
+
+        given = self.model_fields_set & set(ModelFields.model_fields)
+        given = {name for name in given if getattr(self, name) is not None}
+        if self.engine is not None:
+            _refuse_beside("engine", given - {"engine"})
+            engine: RapidEngine = self.engine
+            return engine
+        options = {"embedding_cache": self.embedding_cache}
+        if self.model is not None:
+            objects = {"model", "tokenizer", "drafter_model", "drafter_tokenizer", "embedding_cache"}
+            _refuse_beside("model", given - objects)
+            if self.tokenizer is None:
+                raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
+            return RapidEngine.from_models(
+                self.model,
+                self.tokenizer,
+                drafter_model=self.drafter_model,
+                drafter_tokenizer=self.drafter_tokenizer,
+                **options,
+            )
+        _refuse_without("model", given & {"tokenizer", "drafter_model", "drafter_tokenizer"})
+        return RapidEngine.from_pretrained(
+            self.target,
+            self.drafter,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.device_map,
+            drafter_dtype=self.drafter_dtype,
+            drafter_device=self.drafter_device,
+            drafter_device_map=self.drafter_device_map,
+            trust_remote_code=self.trust_remote_code,
+            on_progress=on_progress,
+            **options,
+        )
+
+
+def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
+    """Return an engine's own settings as fields, for a class that is built over it."""
+    return {
+        **_values(engine.sampling, SamplingFields),
+        **_values(engine.speculation, SpeculationFields),
+        "compression": engine.compression,
+    }
+
+
+def _pick(fields: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given.pop(name) for name in fields.model_fields if name in given}
+
+
+def _values(settings: Settings | BaseModel, fields: type[BaseModel]) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in fields.model_fields}
+
+
+def _refuse_beside(name: str, others: set[str]) -> None:
+    if others:
+        raise ConfigurationError(
+            f"{name}=... is there already, so {', '.join(sorted(others))} would have no effect: give one or the other"
+        )
+
+
+def _refuse_without(name: str, others: set[str]) -> None:
+    if others:
+        raise ConfigurationError(f"{', '.join(sorted(others))} goes with {name}=..., which was not given")

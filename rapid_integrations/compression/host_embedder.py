@@ -1,0 +1,53 @@
+"""An embedder over the two functions that every framework's embedding class has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rapid_integrations.compression.embedder import normalised
+
+Vectors = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class HostEmbedder:
+    """An `Embedder` made of a host framework's embedding functions.
+
+    The scale of its similarities is unknown, so by default no threshold applies and the budget alone decides. Neither
+    is its maximum length: a chunk is embedded as one window, so keep `chunk_tokens` within what the model reads.
+
+    Attributes:
+        name: for messages.
+        fingerprint: identity for caches: another string whenever a text could get another vector.
+        embed_texts: texts to their vectors (n, dimension).
+        embed_question: a question to its vector (dimension,).
+        batch_size: texts given to `embed_texts` at once.
+    """
+
+    name: str
+    fingerprint: str
+    embed_texts: Callable[[list[str]], Vectors]
+    embed_question: Callable[[str], Sequence[float]]
+    batch_size: int = 32
+    threshold: float = -1.0
+    max_tokens: int = 2**31
+
+    def split(self, text: str) -> list[str]:
+        """Return the text as one window."""
+        return [text]
+
+    def embed(self, texts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Return the vectors (n, dimension) of `texts`: float32, L2-normalised."""
+        vectors: list[Sequence[float]] = []
+        for begin in range(0, len(texts), self.batch_size):
+            vectors += self.embed_texts(list(texts[begin : begin + self.batch_size]))
+            if on_progress is not None:
+                on_progress(len(vectors), len(texts))
+        return normalised(np.asarray(vectors, dtype=np.float32))
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """Return the vector (dimension,) of a question: float32, L2-normalised."""
+        return normalised(np.asarray([self.embed_question(text)], dtype=np.float32)).reshape(-1)
