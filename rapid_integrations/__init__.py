@@ -21,7 +21,7 @@ from rapid_integrations.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, Usage
+from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
 from rapid_integrations.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "SamplingParams",
     "SpeculationConfig",
     "StructuredOutput",
+    "ToolCall",
     "UnsupportedModelError",
     "Usage",
     "VocabularyMismatchError",

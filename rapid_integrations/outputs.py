@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FinishReason = Literal["eos", "stop", "length"]
+FinishReason = Literal["eos", "stop", "length", "tool_calls"]
+"""Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call."""
 
 
 class _Output(BaseModel):
@@ -25,6 +26,14 @@ class Usage(_Output):
     def total_tokens(self) -> int:
         """Prompt and completion of the target."""
         return self.prompt_tokens + self.completion_tokens
+
+
+class ToolCall(_Output):
+    """A call of one of the request's tools. `id` is the model's own where its format has one, else made up."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
 
 
 class RetrievedChunk(_Output):
@@ -83,17 +92,21 @@ class DecodeStats(_Output):
 
 
 class CompletionChunk(_Output):
-    """A piece of a streamed answer. The last one carries `finish_reason`, `usage` and `stats`."""
+    """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats` and `tool_calls`.
+
+    `text` never shows a tool call; `token_ids` holds everything.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     stats: DecodeStats | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Completion(_Output):
-    """A whole answer. `token_ids` holds the eos token that ended it, if one did; `text` does not show it."""
+    """A whole answer. `token_ids` holds the eos token and the tool calls, too; `text` shows neither."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -101,6 +114,7 @@ class Completion(_Output):
     usage: Usage
     stats: DecodeStats
     retrieved: tuple[RetrievedChunk, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @classmethod
     def join(cls, chunks: Sequence[CompletionChunk], retrieved: tuple[RetrievedChunk, ...] = ()) -> Completion:
@@ -115,4 +129,5 @@ class Completion(_Output):
             usage=last.usage,
             stats=last.stats,
             retrieved=retrieved,
+            tool_calls=last.tool_calls,
         )
