@@ -47,7 +47,7 @@ class TemplateCapture(BaseCallbackHandler):
     to tells them apart.
     """
 
-    run_inline = True  # in the caller's own thread and order, before the model is called
+    # Not `run_inline`: LangChain's async `on_llm_start` tells the inline handlers and, where there is one, no others.
 
     def __init__(self, texts: int = _TEXTS) -> None:
         self.enabled = True
