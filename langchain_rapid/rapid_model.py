@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.structured_output import json_schema_of
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion, StructuredOutput
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
@@ -136,10 +137,12 @@ class RapidModel(ModelFields, RequestFields):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Everything that an answer depends on: models, settings, and the parts that make the drafter's context."""
-        settings = self.model_dump(include={*ModelFields.model_fields, *RequestFields.model_fields}, mode="json")
+        names = {*ModelFields.model_fields, *RequestFields.model_fields}
+        settings = self.model_dump(include=names, mode="json", warnings=False)
         embeddings = self.embeddings
         return {
             **settings,
+            "default_stop": settings["stop"],  # LangChain writes the call's over "stop", and None where it has none
             "model_name": self.model_name,
             "drafter_name": self._engine.drafter.name,
             "embeddings": embeddings if isinstance(embeddings, str) else fingerprint_of(embeddings),
@@ -254,4 +257,4 @@ def _structured_of(response_format: Any) -> StructuredOutput | None:
             f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "
             "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"
         )
-    return StructuredOutput(json_schema=schema)
+    return StructuredOutput(json_schema=json_schema_of(schema))
