@@ -124,7 +124,7 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         except ValidationError as error:
             raise IncompleteOutputError(
                 f"{self._output_cls.__name__} could not be made of the answer {text!r:.200}. It keeps to the JSON "
-                "schema as far as it goes, so either it was cut off (raise max_new_tokens, or drop the stop strings), or "
+                "schema as far as it goes: either it was cut off (raise max_new_tokens, or drop the stop strings), or "
                 f"the class demands more than its schema says: {error}"
             ) from error
 
