@@ -22,7 +22,7 @@ from rapid_integrations.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, Usage
+from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
 from rapid_integrations.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ __all__ = [
     "SamplingParams",
     "SpeculationConfig",
     "StructuredOutput",
+    "ToolCall",
     "UnsupportedModelError",
     "Usage",
     "VocabularyMismatchError",

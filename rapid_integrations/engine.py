@@ -7,11 +7,13 @@ The file reads in that order: `stream` is the table of contents.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Sequence as ReadOnly
 from contextlib import ExitStack
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 
@@ -42,6 +44,10 @@ from rapid_integrations.proposers.base import ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM
 from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
+from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
+from rapid_integrations.tool_calls.request import NO_TOOLS, with_arguments_as
+
+ToolDeclarations: TypeAlias = ReadOnly[Mapping[str, Any]]
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
 
@@ -190,17 +196,29 @@ class RapidEngine:
         """Whether the target drafts for itself."""
         return self.drafter is self.target
 
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        try:
+            return bool(self._call_format)
+        except ConfigurationError:
+            return False
+
     def explain(
         self,
         prompt: PromptLike,
         *,
         compression: CompressionConfig | None = None,
         compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
         """Return what target and drafter would read; no model runs but the embedder."""
-        rendered = self._split(prompt, apply_chat_template)
+        request = self._request_tools(tools, tool_choice, parallel_tool_calls)
+        rendered = self._split(prompt, apply_chat_template, request)
         return self._compress(
             rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
         )
@@ -218,6 +236,9 @@ class RapidEngine:
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
         compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
@@ -226,24 +247,30 @@ class RapidEngine:
         Everything that can be wrong with the request is raised here, before the first piece is asked for.
 
         Args:
-            prompt: a string, chat messages, or a `Prompt`.
+            prompt: a string, chat messages, or a `Prompt`. Assistant messages may carry "tool_calls" (their content
+                may be None then), and "tool" messages their results, as in OpenAI's API.
             sampling, speculation, compression, compressor: in place of the engine's defaults.
+            tools: what the model may call: {"type": "function", "function": {"name", "description", "parameters"}}.
+            tool_choice: "auto" lets the model decide, "required" wants at least one call, a tool's name wants that
+                one, and "none" tells the model of no tools.
+            parallel_tool_calls: whether one answer may hold several calls.
             apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
                 False gives it to the model as it is.
             on_progress: called with (stage, done, total) while embedding and prefilling.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
-            MissingExtraError: structured output without the package that it needs.
+            MissingExtraError: structured output or a required call without the package that they need.
         """
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
         plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter)
-        constraint = self._constrain(sampling)
+        request = self._request_tools(tools, tool_choice, parallel_tool_calls)
+        constraint = self._constrain(sampling, request)
         recorder = Recorder(self.target.device)
 
         # 1) split the prompt into context and question
-        rendered = self._split(prompt, apply_chat_template)
+        rendered = self._split(prompt, apply_chat_template, request)
 
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
@@ -260,7 +287,7 @@ class RapidEngine:
             self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._run(prepared, plan, sampling, constraint, recorder, report))
+        return CompletionStream(prepared, self._run(prepared, plan, sampling, request, constraint, recorder, report))
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -286,11 +313,37 @@ class RapidEngine:
 
     # --- the stages -------------------------------------------------------------------------------------------------
 
-    def _split(self, prompt: PromptLike, apply_chat_template: bool | None) -> RenderedPrompt:
+    def _split(
+        self, prompt: PromptLike, apply_chat_template: bool | None, request: ToolRequest | None
+    ) -> RenderedPrompt:
         template = None if apply_chat_template is False else self.vocabulary.chat_template
         if apply_chat_template and template is None:
             raise ConfigurationError(f"apply_chat_template=True, but {self.target.name} has no chat template")
-        return render(prompt, template)
+        if request is not None and template is None:
+            raise ConfigurationError(
+                "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"
+            )
+        declarations = None if request is None else request.declarations
+        return render(prompt, template and partial(self._render_chat, tools=declarations))
+
+    def _render_chat(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        if any(message.get("tool_calls") for message in messages):
+            as_text = self.supports_tools and self._call_format.arguments_as_text
+            messages = with_arguments_as(messages, as_text)
+        return self.vocabulary.render_chat(messages, tools)
+
+    def _request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
+        if not tools or choice == NO_TOOLS:
+            return None
+        return ToolRequest.check(tools, choice, parallel, self._call_format)
+
+    @cached_property
+    def _call_format(self) -> CallFormat:
+        if self.vocabulary.chat_template is None:
+            raise ConfigurationError(
+                f"{self.target.name} cannot call tools: it has no chat template. Use an instruction-tuned model"
+            )
+        return learn_call_format(self.vocabulary.render_chat, self.vocabulary.eos_tokens, self.target.name)
 
     def _compress(
         self, rendered: RenderedPrompt, config: CompressionConfig, compressor: ContextCompressor, report: OnProgress
@@ -304,7 +357,14 @@ class RapidEngine:
         drafter = rendered.splice(compression.texts)
         return PreparedPrompt(rendered, drafter, target_ids, self.vocabulary.encode_prompt(drafter), compression)
 
-    def _constrain(self, sampling: SamplingParams) -> Constraint | None:
+    def _constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Constraint | None:
+        if request is not None:
+            if sampling.structured is not None:
+                raise ConfigurationError(
+                    "structured output and tools in one request: an answer is either. Use tool_choice='none', or ask "
+                    "for the structured answer in a request of its own"
+                )
+            return request.constraint(self.vocabulary, self._vocab_size)
         if sampling.structured is None:
             return None
         from rapid_integrations.structured import GrammarConstraint, grammar_of
@@ -325,6 +385,7 @@ class RapidEngine:
         prepared: PreparedPrompt,
         plan: Plan,
         sampling: SamplingParams,
+        request: ToolRequest | None,
         constraint: Constraint | None,
         recorder: Recorder,
         report: OnProgress,
@@ -356,22 +417,26 @@ class RapidEngine:
             law=plan.law,
             vocab_size=self._vocab_size,
             penalty=penalty,
-            stopping=Stopping(eos, new_tokens, TextStream(self.vocabulary.decode, sampling.stop)),
+            stopping=Stopping(eos, new_tokens, TextStream(self._decoder(request), sampling.stop)),
             draft_length=choose_draft_length(plan, sampling, target, None if scorer is None else scorer.sequence),
             rng=Randomness(sampling.seed),
             recorder=recorder,
             turns=self._turns,
             constraint=constraint,
         )
+        calls = None if request is None else request.stream()
         for taken in rounds:
+            text = taken.text if calls is None else calls.push(taken.text)
             if taken.finish_reason is None:
-                yield CompletionChunk(text=taken.text, token_ids=taken.token_ids)
+                yield CompletionChunk(text=text, token_ids=taken.token_ids)
                 continue
+            rest, found = ("", []) if calls is None else calls.finish()
             recorder.cache_bytes = target.cache.nbytes + (0 if scorer is None else scorer.sequence.cache.nbytes)
             yield CompletionChunk(
-                text=taken.text,
+                text=text + rest,
                 token_ids=taken.token_ids,
-                finish_reason=taken.finish_reason,
+                finish_reason="tool_calls" if found else taken.finish_reason,
+                tool_calls=tuple(found),
                 usage=Usage(
                     prompt_tokens=len(prepared.target_ids),
                     completion_tokens=recorder.tokens,
@@ -379,6 +444,11 @@ class RapidEngine:
                 ),
                 stats=self._stats(prepared, plan, recorder),
             )
+
+    def _decoder(self, request: ToolRequest | None) -> Callable[[ReadOnly[int]], str]:
+        if request is None:
+            return self.vocabulary.decode
+        return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
 
     def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
         chunks = sequence.prefill()

@@ -6,6 +6,8 @@ the same spans found in it. The drafter's text is that text with the context spa
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -181,6 +183,8 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     contents: list[str | Prompt] = []
     for message in messages:
         content = message.get("content") if isinstance(message, Mapping) else None
+        if content is None and isinstance(message, Mapping) and message.get("tool_calls"):
+            content = ""  # an answer that only calls tools
         if not isinstance(content, (str, Prompt)) or "role" not in message:
             raise PromptError(
                 f"a chat message needs a 'role' and a 'content' that is a string or a Prompt; given: {message!r:.200}"
@@ -189,7 +193,10 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     texts = [content if isinstance(content, str) else content.text for content in contents]
     if not any(text.strip() for text in texts):
         raise PromptError("the prompt is empty: every message is blank")
-    plain = [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
+    plain = [
+        dict(message) if message.get("content") is None else {**message, "content": text}
+        for message, text in zip(messages, texts, strict=True)
+    ]
     text, places = _locate(plain, texts, chat_template)
 
     segmentations = [_segment_content(content) for content in contents]
@@ -199,8 +206,8 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     holders = _messages_with_context(contents, segmentations, tool_results)
     spans: list[Span] = []
     for holder in holders:
-        if (place := places[holder]) is not None:
-            moved = ((place.offset + start, place.offset + end) for start, end in segmentations[holder].context_spans)
+        if (place := places[holder]) is not None and (offset := place.offset) is not None:
+            moved = ((offset + start, offset + end) for start, end in segmentations[holder].context_spans)
             clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
             spans += ((start, end) for start, end in clipped if start < end)
     query = _query_of_messages(messages, contents, segmentations, holders)
@@ -278,11 +285,11 @@ class _Place:
     """Where a message's content stands in the rendered text.
 
     Attributes:
-        offset: what to add to an offset into the content as it was given.
+        offset: what to add to an offset into the content as it was given; None: it was reworked.
         data: the span of the rendered text that came from the content.
     """
 
-    offset: int
+    offset: int | None
     data: Span
 
 
@@ -293,26 +300,31 @@ def _locate(
 
     The template is rendered a second time with marks for contents: what it writes around them is then known, and a
     content that repeats the template's own words ("user") cannot be mistaken for them. Templates may strip contents
-    (Llama 3) or rework them (reasoning of earlier turns); the latter are searched for, in order.
+    (Llama 3) or rework them (reasoning of earlier turns); the latter are searched for, in order. A blank content is no
+    data, and templates ask whether there is any: it gets no mark.
     """
     text = chat_template(messages)
     marks = [f"\ue000{index}\ue001" for index in range(len(texts))]
-    frame = chat_template([{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)])
-    places: list[_Place | None]
-    for stripped in (False, True):
-        places, pieces, length, position = [], [], 0, 0
-        for mark, given in zip(marks, texts, strict=True):
-            at = frame.find(mark, position)
-            if at < 0:
-                places.append(None)
-                continue
-            content = given.strip() if stripped else given
-            pieces += [frame[position:at], content]
-            length += at - position
-            places.append(_Place(length - given.index(content), (length, length + len(content))))
-            length += len(content)
-            position = at + len(mark)
-        if "".join([*pieces, frame[position:]]) == text:
+    frame = chat_template(
+        [
+            {**message, "content": mark} if text.strip() else message
+            for message, mark, text in zip(messages, marks, texts, strict=True)
+        ]
+    )
+    places: list[_Place | None] = [None] * len(texts)
+    marked = [index for index, mark in enumerate(marks) if mark in frame]
+    between = re.split("|".join(marks), frame)
+    position = len(between[0])
+    if text.startswith(between[0]) and re.findall("|".join(marks), frame) == [marks[index] for index in marked]:
+        for index, after in zip(marked, between[1:], strict=True):
+            given = texts[index]
+            form = next((each for each in _forms(given) if text.startswith(each + after, position)), None)
+            if form is None:
+                break
+            offset = position - given.index(form) if form in given else None
+            places[index] = _Place(offset, (position, position + len(form)))
+            position += len(form) + len(after)
+        if position == len(text):
             return text, places
     places, position = [], 0
     for given in texts:
@@ -321,3 +333,8 @@ def _locate(
         places.append(None if at < 0 else _Place(at - given.index(content), (at, at + len(content))))
         position = max(position, at + len(content))
     return text, places
+
+
+def _forms(content: str) -> tuple[str, ...]:
+    """Return what templates make of a content: as it is, stripped (Llama 3), or within a JSON string (its tools')."""
+    return content, content.strip(), json.dumps(content, ensure_ascii=False)[1:-1]

@@ -44,6 +44,7 @@ class Vocabulary:
         self._backend.no_truncation()
         self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
+        self._special_ids = frozenset(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
         self._control_ids = frozenset(
             index
             for index, token in tokenizer.added_tokens_decoder.items()
@@ -56,14 +57,41 @@ class Vocabulary:
         if not self.tokenizer.chat_template:
             return None
 
-        def render(messages: list[dict[str, Any]]) -> str:
-            try:
-                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
-                raise PromptError(f"the model's chat template refuses these messages: {error}") from error
-            return str(text)
+        return self.render_chat
 
-        return render
+    def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """Return what the model's chat template writes.
+
+        Args:
+            messages: "role" and "content", and whatever else the template reads ("tool_calls", ...).
+            tools: declarations for the template; None: it is not told of any.
+            add_generation_prompt: put the opening of an answer behind them.
+
+        Raises:
+            PromptError: the template refuses them.
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
+            raise PromptError(f"the model's chat template refuses these messages: {error}") from error
+        return str(text)
+
+    @property
+    def eos_tokens(self) -> list[str]:
+        """The tokens that end an answer, as text."""
+        return [str(self.tokenizer.convert_ids_to_tokens(index)) for index in sorted(self.eos_token_ids)]
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """The tokens that stand for a whole string ("<|im_end|>"), by that string."""
+        return {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items()}
 
     @property
     def template_tokens(self) -> int:
@@ -116,9 +144,12 @@ class Vocabulary:
         ).offsets
         return offsets
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids`, control tokens left out."""
-        return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+    def decode(self, token_ids: Sequence[int], keep: frozenset[int] = frozenset()) -> str:
+        """Return the text of `token_ids`, control tokens left out, save those in `keep`."""
+        if not keep:
+            return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+        shown = [index for index in token_ids if index in keep or index not in self._special_ids]
+        return str(self._backend.decode(shown, skip_special_tokens=False))
 
     def serialized(self) -> str:
         """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import ModuleType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
@@ -45,3 +46,24 @@ def llguidance_tokenizer(vocabulary: Vocabulary, feature: str) -> object:
                 vocabulary.serialized(), eos_token=sorted(vocabulary.eos_token_ids)
             )
         return _tokenizers[vocabulary]
+
+
+def whole_tokens(vocabulary: Vocabulary, feature: str) -> dict[str, int]:
+    """Return the tokens that no text is made of for llguidance, by their string ("<|im_end|>", "<tool_call>").
+
+    A grammar must name them; strings in it do not match them.
+
+    Raises:
+        MissingExtraError: llguidance is not installed.
+    """
+    tokenizer: Any = llguidance_tokenizer(vocabulary, feature)
+    return {text: index for text, index in vocabulary.added_tokens.items() if tokenizer.is_special_token(index)}
+
+
+def lark_grammar(lark: str, feature: str) -> str:
+    """Return a Lark grammar in llguidance's notation.
+
+    Raises:
+        MissingExtraError: llguidance is not installed.
+    """
+    return str(load_llguidance(feature).LLMatcher.grammar_from_lark(lark))

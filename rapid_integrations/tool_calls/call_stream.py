@@ -1,0 +1,73 @@
+"""Streaming an answer that may hold tool calls: text is shown as soon as it cannot be the beginning of one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rapid_integrations.outputs import ToolCall
+from rapid_integrations.tool_calls.call_format import CallFormat
+from rapid_integrations.tool_calls.parsing import parse_calls
+
+
+class ToolCallStream:
+    """Takes an answer's text piece by piece; the text that it gives back never shows a call.
+
+    From a call's opening on, everything is held back until the end: only then is it known whether it is one.
+
+    Args:
+        call_format: how calls are written.
+        names: the tools that are declared.
+        parallel: whether an answer may hold several calls; further ones are text otherwise.
+    """
+
+    def __init__(self, call_format: CallFormat, names: Collection[str], parallel: bool) -> None:
+        self._format = call_format
+        self._names = names
+        self._limit = None if parallel else 1
+        self._held = ""
+        self._opened = False
+        self._begun = False  # something other than white space was shown
+
+    def push(self, text: str) -> str:
+        """Take more text and return what is safe to show."""
+        self._held += text
+        if self._opened:
+            return ""
+        at = self._candidate()
+        shown, self._held = self._held[:at], self._held[at:]
+        self._begun = self._begun or bool(shown.strip())
+        return shown
+
+    def finish(self) -> tuple[str, list[ToolCall]]:
+        """Return what was held back: the rest of the text, and the calls. Call once, at the end."""
+        if not self._format.marked and self._begun:
+            return self._held, []
+        return parse_calls(self._held, self._format, self._names, self._limit)
+
+    def _candidate(self) -> int:
+        """Return where in the held text a call has begun, or may have."""
+        if not self._format.marked:
+            if self._begun:
+                return len(self._held)
+            start = len(self._held) - len(self._held.lstrip())
+            return start if self._may_open(start) else len(self._held)
+        first = self._format.opening[0]
+        at = self._held.find(first)
+        while at >= 0 and not self._may_open(at):
+            at = self._held.find(first, at + 1)
+        return at if at >= 0 else len(self._held)
+
+    def _may_open(self, start: int) -> bool:
+        """Whether the held text from `start` on is a call's opening, or the beginning of one."""
+        wanted = self._format.opening
+        matched = 0
+        for character in self._held[start:]:
+            if character.isspace():
+                continue
+            if character != wanted[matched]:
+                return False
+            matched += 1
+            if matched == len(wanted):
+                self._opened = True
+                return True
+        return True

@@ -1,0 +1,145 @@
+"""The tools of one request: declarations checked, the prompt's and the decoder's side of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rapid_integrations.errors import ConfigurationError, MissingExtraError
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.sampling import Constraint
+from rapid_integrations.tool_calls.call_format import CallFormat
+from rapid_integrations.tool_calls.call_stream import ToolCallStream
+
+AUTO, NO_TOOLS, REQUIRED = "auto", "none", "required"
+_NAME = re.compile(r"[\w.-]{1,128}")
+
+
+@dataclass(frozen=True)
+class ToolRequest:
+    """What a request may call.
+
+    Attributes:
+        tools: the declarations, for the chat template.
+        choice: "auto", "required", or a tool's name. ("none" makes no such request: the template gets no tools.)
+        parallel: whether one answer may hold several calls.
+        call_format: how the model writes calls.
+    """
+
+    tools: tuple[Mapping[str, Any], ...]
+    choice: str
+    parallel: bool
+    call_format: CallFormat
+
+    @classmethod
+    def check(
+        cls, tools: Sequence[Mapping[str, Any]], choice: str, parallel: bool, call_format: CallFormat
+    ) -> ToolRequest:
+        """Return the request.
+
+        Raises:
+            ConfigurationError: a malformed declaration, a name twice, or a choice that is no tool.
+        """
+        names = [_name_of(tool) for tool in tools]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigurationError(f"two tools are called {min(twice)!r}: give each its own name")
+        if choice not in (AUTO, REQUIRED, *names):
+            raise ConfigurationError(
+                f"tool_choice={choice!r} is not 'auto', 'none', 'required' or a tool's name ({', '.join(names)})"
+            )
+        return cls(tuple(tools), choice, parallel, call_format)
+
+    @property
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        """The JSON schema of each callable tool's arguments, by name."""
+        schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in self.tools}
+        return schemas if self.choice in (AUTO, REQUIRED) else {self.choice: schemas[self.choice]}
+
+    @property
+    def declarations(self) -> list[dict[str, Any]]:
+        """The tools as the chat template gets them."""
+        return [dict(tool) for tool in self.tools]
+
+    def constraint(self, vocabulary: Vocabulary, vocab_size: int) -> Constraint | None:
+        """Return what keeps calls within their grammar; None under "auto" without the extra `structured`.
+
+        Raises:
+            MissingExtraError: a call is required, and llguidance is not installed.
+            ConfigurationError: a tool's schema that llguidance refuses.
+        """
+        from rapid_integrations.structured import GrammarConstraint
+        from rapid_integrations.structured.library import lark_grammar, whole_tokens
+        from rapid_integrations.tool_calls.grammar import tool_grammar
+
+        feature = f"tool_choice={self.choice!r}"
+        try:
+            specials = whole_tokens(vocabulary, feature)
+        except MissingExtraError:
+            if self.choice == AUTO:
+                return None
+            raise
+        grammar = tool_grammar(
+            self.call_format,
+            self.parameters,
+            specials,
+            sorted(vocabulary.eos_token_ids),
+            required=self.choice != AUTO,
+            parallel=self.parallel,
+        )
+        return GrammarConstraint(vocabulary, vocab_size, lark_grammar(grammar, feature), feature=feature)
+
+    def stream(self) -> ToolCallStream:
+        """Return what takes calls out of the answer's text."""
+        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel)
+
+    def kept_tokens(self, vocabulary: Vocabulary) -> frozenset[int]:
+        """Return the control tokens that calls are written with: the text must show them to be read."""
+        form = self.call_format
+        tail = form.tail + (form.id_tail or "")
+        written = form.before + form.head + form.middle + tail + form.between + form.after
+        return frozenset(index for token, index in vocabulary.added_tokens.items() if token in written)
+
+
+def with_arguments_as(messages: Sequence[Mapping[str, Any]], as_text: bool) -> list[dict[str, Any]]:
+    """Return `messages` with the arguments of earlier tool calls as the template takes them: text, or a mapping.
+
+    APIs give them either way; a template that puts a mapping's JSON there would quote a text once more.
+    """
+    return [
+        {**message, "tool_calls": [_call_with_arguments_as(call, as_text) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else dict(message)
+        for message in messages
+    ]
+
+
+def _call_with_arguments_as(call: Mapping[str, Any], as_text: bool) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping) or "arguments" not in function:
+        return dict(call)
+    arguments = function["arguments"]
+    if as_text and not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    elif not as_text and isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            pass  # a model may have written anything; the template shows it as it is
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _name_of(tool: Mapping[str, Any]) -> str:
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            'a tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}} with a '
+            f"name of letters, digits, '_', '-' and '.'; given: {tool!r:.200}"
+        )
+    parameters = function.get("parameters") if isinstance(function, Mapping) else None
+    if not isinstance(parameters, (Mapping, type(None))):
+        raise ConfigurationError(f"the parameters of tool {name!r} must be a JSON schema; given: {parameters!r:.200}")
+    return name
