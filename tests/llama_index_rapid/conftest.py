@@ -16,9 +16,14 @@ SMALL = CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2)
 
 def make_llm(chat_template=..., **settings):
     options = {} if chat_template is ... else {"chat_template": chat_template}
-    defaults = {"max_new_tokens": 12, "compression": SMALL, "embed_model": HashEmbedder()}
-    model = tiny_model("llama", 0, max_position_embeddings=8192)
-    return RapidLLM(model=model, tokenizer=byte_tokenizer(**options), **{**defaults, **settings})
+    defaults = {
+        "model": tiny_model("llama", 0, max_position_embeddings=8192),
+        "tokenizer": byte_tokenizer(**options),
+        "max_new_tokens": 12,
+        "compression": SMALL,
+        "embed_model": HashEmbedder(),
+    }
+    return RapidLLM(**{**defaults, **settings})
 
 
 @pytest.fixture(scope="session")
