@@ -198,7 +198,9 @@ def bench_decode(
     with _errors_taught():
         cases = load_questions(questions, document, max_questions)
         with ProgressView(_stderr) as progress:
-            engine = _load_engine(progress, target, drafter, embedder=embedder, dtype=dtype, device=device)
+            engine = _load_engine(
+                progress, target, drafter, embedder=embedder, dtype=dtype, device=device, prefix_cache_bytes=0
+            )
             bench = DecodeBench(
                 engine,
                 speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),

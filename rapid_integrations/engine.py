@@ -11,10 +11,12 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
+from rapid_integrations.cache.memory_budget import memory_budget
+from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.compression import (
     Compressor,
     ContextCompressor,
@@ -28,6 +30,7 @@ from rapid_integrations.config import (
     SpeculationConfig,
 )
 from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.prefixes import Prefixes, RequestSequences
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
@@ -52,7 +55,9 @@ DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
 
 class CompletionStream(Iterator[CompletionChunk]):
-    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early and free its caches.
+    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
+
+    Its KV caches then go to the engine's prefix cache, as far as that has room, and are freed otherwise.
 
     Attributes:
         prepared: what each model reads.
@@ -66,7 +71,7 @@ class CompletionStream(Iterator[CompletionChunk]):
         return next(self._chunks)
 
     def close(self) -> None:
-        """Stop decoding and free the caches; safe to call again."""
+        """Stop decoding and give the caches back; safe to call again."""
         self._chunks.close()
 
     def __enter__(self) -> Self:
@@ -90,6 +95,9 @@ class RapidEngine:
         embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         sampling, speculation, compression: defaults of its requests.
+        prefix_cache_bytes: memory for the KV caches of ended requests: a prompt that begins like an earlier one is
+            read from where they differ. "auto" takes a quarter of what is available now on the models' device; 0
+            keeps nothing. Requests in flight are not counted.
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
@@ -106,6 +114,7 @@ class RapidEngine:
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        prefix_cache_bytes: int | Literal["auto"] = "auto",
     ) -> None:
         for model in (target, drafter):
             if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
@@ -126,6 +135,8 @@ class RapidEngine:
         self._embedding_cache = None if embedding_cache is None else Path(embedding_cache)
         self._compressor = compressor
         self._turns = Turns()
+        devices = {self.target.device, self.drafter.device}
+        self._prefixes = Prefixes(PrefixCache(memory_budget(prefix_cache_bytes, devices)))
 
     @classmethod
     def from_pretrained(
@@ -197,6 +208,15 @@ class RapidEngine:
         """Whether the target drafts for itself."""
         return self.drafter is self.target
 
+    @property
+    def reuses_prefixes(self) -> bool:
+        """Whether prompts are read from where they differ from earlier ones."""
+        return self._prefixes.enabled
+
+    def clear_prefix_cache(self) -> None:
+        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place."""
+        self._prefixes.memory.clear()
+
     def explain(
         self,
         prompt: PromptLike,
@@ -259,10 +279,11 @@ class RapidEngine:
             self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._run(prepared, plan, sampling, recorder, report))
+        return CompletionStream(prepared, self._reusing(prepared, plan, sampling, recorder, report))
 
     def close(self) -> None:
-        """Give the models their own attention setting back."""
+        """Free the prefix cache, and give the models their own attention setting back."""
+        self._prefixes.close()
         _close(self.target)
         _close(self.drafter)
 
@@ -313,15 +334,20 @@ class RapidEngine:
                 context_window=model.context_window,
             )
 
+    def _reusing(self, *request: Any) -> Generator[CompletionChunk, None, None]:
+        with self._prefixes.request() as sequences:
+            yield from self._run(sequences, *request)
+
     def _run(
         self,
+        sequences: RequestSequences,
         prepared: PreparedPrompt,
         plan: Plan,
         sampling: SamplingParams,
         recorder: Recorder,
         report: OnProgress,
     ) -> Generator[CompletionChunk, None, None]:
-        # Everything that a request owns lives in this frame: closing the generator frees it.
+        # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
         new_tokens = sampling.max_new_tokens
         penalty = RepetitionPenalty(
             sampling.repetition_penalty, prepared.target_ids, self._vocab_size, self.target.device
@@ -329,11 +355,13 @@ class RapidEngine:
         eos = self.vocabulary.eos_token_ids
 
         with recorder.phase("prefill"):
-            target = Sequence(self.target, prepared.target_ids, len(prepared.target_ids) + new_tokens)
+            capacity = len(prepared.target_ids) + new_tokens
+            target = sequences.open(self.target, "target", prepared.target_ids, capacity)
             self._prefill(target, "prefill target", report)
             scorer = None
             if plan.uses_drafter:
-                drafter = Sequence(self.drafter, prepared.drafter_ids, len(prepared.drafter_ids) + new_tokens)
+                capacity = len(prepared.drafter_ids) + new_tokens
+                drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
                 self._prefill(drafter, "prefill drafter", report)
                 scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos)
         recorder.start_decoding()
@@ -358,6 +386,8 @@ class RapidEngine:
             if taken.finish_reason is None:
                 yield CompletionChunk(text=taken.text, token_ids=taken.token_ids)
                 continue
+            recorder.cached_prompt_tokens = target.reused
+            recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
             recorder.cache_bytes = target.cache.nbytes + (0 if scorer is None else scorer.sequence.cache.nbytes)
             yield CompletionChunk(
                 text=taken.text,
@@ -372,6 +402,8 @@ class RapidEngine:
             )
 
     def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
+        if sequence.reused:
+            report(stage, sequence.reused, len(sequence.tokens) - 1)
         chunks = sequence.prefill()
         while True:
             with self._turns:
@@ -401,6 +433,8 @@ class RapidEngine:
             verify_s=seconds.get("verify", 0.0),
             tokens=recorder.tokens,
             cache_bytes=recorder.cache_bytes,
+            cached_prompt_tokens=recorder.cached_prompt_tokens,
+            cached_drafter_tokens=recorder.cached_drafter_tokens,
         )
 
 

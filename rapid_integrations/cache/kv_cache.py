@@ -32,7 +32,7 @@ class KVCache:
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self.capacity = -(-capacity // CAPACITY_BUCKET) * CAPACITY_BUCKET
+        self.capacity = _in_buckets(capacity)
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
         self._length = 0
@@ -98,6 +98,30 @@ class KVCache:
             raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
         self._length = to_length
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` tokens, keeping those that are held.
+
+        Copies once, layer by layer, so that a single buffer is held twice. Meant for the start of a request.
+        """
+        capacity = _in_buckets(capacity)
+        if capacity <= self.capacity:
+            return
+        for buffers in (self._keys, self._values):
+            for index, buffer in enumerate(buffers):
+                if buffer is not None:
+                    buffers[index] = _first_rows(buffer, self._length, capacity)
+        self.capacity = capacity
+
+    def copy(self, length: int, capacity: int) -> KVCache:
+        """Return a cache of its own with the first `length` tokens and room for `capacity`."""
+        if not 0 <= length <= self._length:
+            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
+        other = KVCache(self.layers, capacity)
+        for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
+            theirs[:] = [None if rows is None else _first_rows(rows, length, other.capacity) for rows in mine]
+        other._length = length
+        return other
+
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Return views of one layer's keys and values, each (1, H_kv, length, head_dim)."""
         keys, values = self._keys[index], self._values[index]
@@ -142,6 +166,18 @@ class KVCache:
             cache.write(index, tensors[f"{index}.key"], tensors[f"{index}.value"])
         cache.advance(tensors["0.key"].shape[2] if layers else 0)
         return cache
+
+
+def _in_buckets(tokens: int) -> int:
+    return -(-tokens // CAPACITY_BUCKET) * CAPACITY_BUCKET
+
+
+def _first_rows(buffer: Tensor, length: int, capacity: int) -> Tensor:
+    """Return a new buffer (1, H_kv, capacity, head_dim) with the first `length` rows of another."""
+    batch, heads, _, head_dim = buffer.shape
+    larger = buffer.new_empty(batch, heads, capacity, head_dim)
+    larger[:, :, :length] = buffer[:, :, :length]
+    return larger
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
