@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from datetime import date, datetime, time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +18,7 @@ import torch
 
 from rapid_integrations.cache.memory_budget import memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
+from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import (
     Compressor,
     ContextCompressor,
@@ -98,6 +100,10 @@ class RapidEngine:
         prefix_cache_bytes: memory for the KV caches of ended requests: a prompt that begins like an earlier one is
             read from where they differ. "auto" takes a quarter of what is available now on the models' device; 0
             keeps nothing. Requests in flight are not counted.
+        prefix_cache_dir: a folder that keeps them between runs too, written in the background; None keeps none.
+        prefix_cache_dir_bytes: of its files; "auto" is a quarter of what is free there and what they take.
+        template_date: the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the
+            day on which the model was loaded. With another day, nothing in `prefix_cache_dir` is found: pin it there.
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
@@ -115,6 +121,9 @@ class RapidEngine:
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
         prefix_cache_bytes: int | Literal["auto"] = "auto",
+        prefix_cache_dir: str | Path | None = None,
+        prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
+        template_date: date | None = None,
     ) -> None:
         for model in (target, drafter):
             if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
@@ -127,6 +136,8 @@ class RapidEngine:
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
         self.vocabulary = target.vocabulary
+        if template_date is not None:
+            self.vocabulary.template_date = datetime.combine(template_date, time())
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
@@ -136,7 +147,10 @@ class RapidEngine:
         self._compressor = compressor
         self._turns = Turns()
         devices = {self.target.device, self.drafter.device}
-        self._prefixes = Prefixes(PrefixCache(memory_budget(prefix_cache_bytes, devices)))
+        self._prefixes = Prefixes(
+            PrefixCache(memory_budget(prefix_cache_bytes, devices)),
+            None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
+        )
 
     @classmethod
     def from_pretrained(
@@ -214,8 +228,11 @@ class RapidEngine:
         return self._prefixes.enabled
 
     def clear_prefix_cache(self) -> None:
-        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place."""
-        self._prefixes.memory.clear()
+        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place.
+
+        Files in `prefix_cache_dir` stay: they are found by the weights that wrote them.
+        """
+        self._prefixes.clear()
 
     def explain(
         self,
@@ -282,7 +299,9 @@ class RapidEngine:
         return CompletionStream(prepared, self._reusing(prepared, plan, sampling, recorder, report))
 
     def close(self) -> None:
-        """Free the prefix cache, and give the models their own attention setting back."""
+        """Free the prefix cache (what is being written to disk ends first, within 30 seconds), and give the models
+        their own attention setting back.
+        """
         self._prefixes.close()
         _close(self.target)
         _close(self.drafter)

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
@@ -30,6 +31,10 @@ class Vocabulary:
     Args:
         tokenizer: a transformers tokenizer that is backed by the `tokenizers` library.
         eos_token_ids: the ids that end an answer.
+
+    Attributes:
+        template_date: what chat templates take for the present (Llama 3.1 writes the day at the head of each prompt).
+            It stays the time of loading, so that a program that runs past midnight still finds its prefixes read.
     """
 
     def __init__(self, tokenizer: Any, eos_token_ids: Iterable[int]) -> None:
@@ -38,6 +43,7 @@ class Vocabulary:
                 f"{type(tokenizer).__name__} is not backed by the tokenizers library, which gives exact offsets"
             )
         self.tokenizer = tokenizer
+        self.template_date = datetime.now()
         self.eos_token_ids = frozenset(eos_token_ids)
         # A copy: the user's tokenizer may be told to truncate or pad at any time, and nothing may be cut here.
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
@@ -58,7 +64,12 @@ class Vocabulary:
 
         def render(messages: list[dict[str, Any]]) -> str:
             try:
-                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                text = self.tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    strftime_now=lambda form: self.template_date.strftime(form),
+                )
             except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
                 raise PromptError(f"the model's chat template refuses these messages: {error}") from error
             return str(text)
