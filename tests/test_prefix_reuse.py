@@ -1,5 +1,6 @@
 """Prefix reuse through the front door: the same answers as without, and less to read."""
 
+import datetime
 import functools
 import threading
 
@@ -158,6 +159,17 @@ def test_a_request_without_memory_frees_what_others_kept(monkeypatch):
         with pytest.raises(torch.OutOfMemoryError):
             shared.generate(about(DOCUMENT, "which?"))
         assert len(shared._prefixes.memory) == 0
+
+
+def test_the_day_that_a_template_writes_is_pinned():
+    dated = "{{ strftime_now('%d %b %Y, %H:%M:%S.%f') }}\n{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    model, tokenizer = tiny_model("llama", 0), byte_tokenizer(chat_template=dated)
+    with RapidEngine.from_models(model, tokenizer, embedder=HashEmbedder(), sampling=SHORT) as shared:
+        shared.generate(DOCUMENT)
+        assert shared.generate(DOCUMENT + " and more").stats.cached_prompt_tokens > len(DOCUMENT)
+    day = datetime.date(2024, 7, 26)
+    with RapidEngine.from_models(model, tokenizer, embedder=HashEmbedder(), template_date=day) as pinned:
+        assert pinned.explain("hello").target.text == "26 Jul 2024, 00:00:00.000000\nhello"
 
 
 def test_clearing_and_closing():

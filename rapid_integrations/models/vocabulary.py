@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
@@ -61,14 +62,13 @@ class Vocabulary:
         """Renders messages with the opening of the answer; None for a model without a template."""
         if not self.tokenizer.chat_template:
             return None
+        template = self.tokenizer.chat_template
+        template = pin_date(template, self.template_date) if isinstance(template, str) else None
 
         def render(messages: list[dict[str, Any]]) -> str:
             try:
                 text = self.tokenizer.apply_chat_template(
-                    messages,
-                    tokenize=False,
-                    add_generation_prompt=True,
-                    strftime_now=lambda form: self.template_date.strftime(form),
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
                 )
             except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
                 raise PromptError(f"the model's chat template refuses these messages: {error}") from error
