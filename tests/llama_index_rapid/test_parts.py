@@ -1,6 +1,8 @@
 """LlamaIndex's own parts make the drafter's context, and DocumentOrder puts nodes back in order."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 from llama_index.core import Document, VectorStoreIndex
@@ -14,6 +16,7 @@ from llama_index_rapid.pipeline_scores import PIPELINE_SCORES, PipelineScores
 from rapid_integrations import ConfigurationError
 from tests.llama_index_rapid.conftest import make_llm
 from tests.llama_index_rapid.parts import DOCUMENT, PARAGRAPHS, HashEmbedding, nodes
+from tests.toys.models import tiny_model
 
 WANTED = PARAGRAPHS[4][11:60]
 QUESTION = f"Tell me about {WANTED}?"
@@ -225,3 +228,16 @@ def test_real_splitters_nodes_are_put_back_in_order(embedding):
 def test_settings_that_cannot_work_are_refused(settings, said):
     with pytest.raises(ConfigurationError, match=said):
         make_llm(**settings)
+
+
+def test_a_drafter_is_a_field(given):
+    llm = make_llm(drafter_model=tiny_model("llama", 1, max_position_embeddings=8192, num_hidden_layers=3))
+    stats = llm.complete(TEXT).raw["stats"]
+    assert stats["law"] == "augmented" and stats["eta"] == 40 and stats["drafted_tokens"] > 0
+
+
+def test_the_docs_table_names_tests_that_exist():
+    folder = Path(__file__).parent
+    rows = re.findall(r"`(test_\w+\.py)::(\w+)`", (folder.parents[1] / "docs" / "llama_index.md").read_text())
+    assert len(rows) > 15
+    assert all(f"def {name}(" in (folder / file).read_text() for file, name in rows)
