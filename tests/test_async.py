@@ -33,12 +33,12 @@ async def until(condition, seconds=10.0):
         await asyncio.sleep(0.01)
 
 
-def only_kept(engine, caches):
-    """Return whether no request holds a KV cache any more: those that live are the prefix cache's, within its budget."""
+def only_kept(owner, kept):
+    """Return whether no request holds a KV cache any more: what lives is the prefix cache's, within its budget."""
     gc.collect()
-    memory = engine._prefixes.memory
+    memory = owner._prefixes.memory
     assert memory.nbytes <= memory.max_bytes
-    return set(caches) == {entry.cache for entry in memory._entries}
+    return set(kept) == {entry.cache for entry in memory._entries}
 
 
 async def test_the_answer_is_that_of_the_synchronous_form():
