@@ -260,6 +260,13 @@ class RapidEngine:
             rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
         )
 
+    def count_tokens(
+        self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
+    ) -> int:
+        """Return how many tokens the target would read, those of its chat template included."""
+        request = self._request_tools(tools, "auto", True)
+        return len(self.vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request)))
+
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
         with self.stream(prompt, **options) as stream:

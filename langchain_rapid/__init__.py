@@ -1,0 +1,17 @@
+"""RAPID as an LLM and a chat model of LangChain: change one line of a chain.
+
+    llm = ChatRapid(target="meta-llama/Llama-3.1-8B-Instruct")
+    chain = {"context": retriever | in_document_order | format, "question": RunnablePassthrough()} | prompt | llm
+
+Importing this package loads no model code; that happens when a model is built.
+"""
+
+from __future__ import annotations
+
+from langchain_rapid.chat_model import ChatRapid
+from langchain_rapid.document_order import in_document_order
+from langchain_rapid.errors import ContextOverflowError
+from langchain_rapid.llm import RapidLLM
+from langchain_rapid.template_capture import capture_templates
+
+__all__ = ["ChatRapid", "ContextOverflowError", "RapidLLM", "capture_templates", "in_document_order"]

@@ -1,0 +1,147 @@
+"""Which part of a prompt is context and which is the question: what a call, a message or a template says about it.
+
+The first that says anything wins; where none does, the engine looks for delimiters and long blocks itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
+
+from langchain_rapid.template_capture import TEMPLATES, Captured
+from rapid_integrations.errors import PromptError
+from rapid_integrations.prompt import Prompt
+from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS
+from rapid_integrations.verbatim import verbatim_spans
+
+CONTEXT = "rapid_context"  # of a call, and a key in a message's `additional_kwargs`
+QUERY = "rapid_query"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What somebody says about a prompt. `contexts` None: nothing; `whole`: all of the message is context."""
+
+    contexts: tuple[str, ...] | None = None
+    query: str | None = None
+    whole: bool = False
+
+    @classmethod
+    def take(cls, given: dict[str, Any]) -> Parts:
+        """Take `rapid_context` and `rapid_query` out of a call's arguments."""
+        return cls.of({name: given.pop(name, None) for name in (CONTEXT, QUERY)})
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Parts:
+        """Read `rapid_context` (a text, texts, or documents; in a message also True) and `rapid_query`."""
+        context, query = given.get(CONTEXT), given.get(QUERY)
+        if context is None or isinstance(context, bool):
+            return cls(None, query, whole=context is True)
+        items = [context] if isinstance(context, (str, Document)) else list(context)
+        return cls(tuple(item.page_content if isinstance(item, Document) else str(item) for item in items), query)
+
+
+def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) -> Prompt | str:
+    """Return a plain LLM's prompt with its context spans, as far as they are known.
+
+    Raises:
+        PromptError: the call's context does not stand in the prompt.
+    """
+    if call.contexts is not None:
+        return Prompt(text=text, context_spans=_required_spans(text, call.contexts), query=call.query)
+    captured = TEMPLATES.of(text, run) if templates else None
+    if captured is not None and _leaves_a_question([text], captured, call.query):
+        query = call.query or captured.query
+        return Prompt(text=text, context_spans=captured.context_spans, query=query, segmentation="template")
+    return text if call.query is None else Prompt(text=text, query=call.query)
+
+
+def annotated_messages(
+    messages: Sequence[BaseMessage], given: Sequence[dict[str, Any]], call: Parts, templates: bool, run: UUID | None
+) -> list[dict[str, Any]]:
+    """Return a chat model's messages with their context spans, as far as they are known.
+
+    Args:
+        messages: LangChain's.
+        given: the same ones as the engine's, contents being texts.
+        call: what the call says.
+        templates: whether what was captured of prompt templates counts.
+        run: what the call is part of.
+
+    Raises:
+        PromptError: the call's context stands in no message.
+    """
+    texts = [message["content"] for message in given]
+    prompts = _of_call(texts, call) or _of_messages(messages, texts)
+    results = sum(len(text) for text, message in zip(texts, given, strict=True) if message["role"] == "tool")
+    if not prompts and templates and results < MIN_CONTEXT_CHARACTERS:  # the engine takes longer ones as context
+        prompts = _of_templates(given, texts, run)
+    query = call.query or next((p.query for p in (Parts.of(m.additional_kwargs) for m in messages) if p.query), None)
+    if query is not None:
+        last = max(prompts, default=_last_human(given))
+        prompts[last] = prompts.get(last, Prompt(text=texts[last])).model_copy(update={"query": query})
+    return [{**message, "content": prompts.get(i, message["content"])} for i, message in enumerate(given)]
+
+
+def _of_call(texts: Sequence[str], call: Parts) -> dict[int, Prompt]:
+    if call.contexts is None:
+        return {}
+    found = {i: verbatim_spans(text, call.contexts) for i, text in enumerate(texts)}
+    if not any(found.values()):
+        _required_spans("\n".join(texts), call.contexts)
+    return {i: Prompt(text=texts[i], context_spans=spans) for i, spans in found.items() if spans}
+
+
+def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[int, Prompt]:
+    """A message may have been cut since it was annotated; then what stood in it is looked for anew."""
+    prompts = {}
+    for i, (message, text) in enumerate(zip(messages, texts, strict=True)):
+        parts = Parts.of(message.additional_kwargs)
+        spans = verbatim_spans(text, (text,) if parts.whole else parts.contexts or ())
+        if spans:
+            prompts[i] = Prompt(text=text, context_spans=spans, segmentation="annotations")
+    return prompts
+
+
+def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UUID | None) -> dict[int, Prompt]:
+    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run)) is not None}
+    asked = texts[_last_human(given)]
+    prompts = {}
+    for i, captured in found.items():
+        if _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
+            # An earlier turn's question is not this one's.
+            query = captured.query if captured.query is not None and captured.query in asked else None
+            spans = captured.context_spans
+            prompts[i] = Prompt(text=texts[i], context_spans=spans, query=query, segmentation="template")
+    return prompts
+
+
+def _leaves_a_question(texts: Sequence[str], captured: Captured, query: str | None) -> bool:
+    """Whether anything but the context is left to ask, the context standing in the last of `texts`."""
+    if query or captured.query:
+        return True
+    rest, position = "", 0
+    for start, end in captured.context_spans:
+        rest += texts[-1][position:start]
+        position = end
+    return bool("".join([*texts[:-1], rest, texts[-1][position:]]).strip())
+
+
+def _last_human(given: Sequence[dict[str, Any]]) -> int:
+    humans = [i for i, message in enumerate(given) if message["role"] == "user"]
+    return humans[-1] if humans else len(given) - 1
+
+
+def _required_spans(text: str, contexts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    spans = verbatim_spans(text, contexts)
+    if not spans:
+        raise PromptError(
+            f"{CONTEXT} does not stand in the prompt, so it cannot be found there: {str(contexts)!r:.200}. Give it "
+            "exactly as the prompt holds it, or leave it out"
+        )
+    return spans

@@ -1,0 +1,276 @@
+"""`ChatRapid`: LangChain's chat model over a RAPID engine; tools and structured output included."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
+from langchain_core.runnables.config import get_config_list
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, ConfigDict
+
+from langchain_rapid.annotations import Parts, annotated_messages
+from langchain_rapid.messages import to_engine_messages
+from langchain_rapid.rapid_model import RapidModel, Request
+from langchain_rapid.responses import chat_chunk, chat_generation
+from langchain_rapid.structured_output import (
+    METHODS,
+    StructuredAnswer,
+    instruction_for,
+    json_schema_of,
+    with_instruction,
+)
+from langchain_rapid.template_capture import current_run
+from rapid_integrations import StructuredOutput
+from rapid_integrations.errors import ConfigurationError, PromptError
+
+Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+
+
+class ChatRapid(RapidModel, BaseChatModel):
+    """Retrieval-augmented speculative decoding as a chat model of LangChain; for the settings see `RapidModel`.
+
+        chat = ChatRapid(target="smollm2-135m-instruct", max_tokens=100)
+        chat.invoke([("system", handbook), ("human", "How long is the probation period?")])
+
+    Messages, tools and tool results go through the model's own chat template. Threads and tasks may share one. Answers
+    carry token counts in `usage_metadata` and decoding statistics in `response_metadata["rapid"]`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    def __init__(self, **settings: Any) -> None:
+        """Load the models; see `RapidModel`.
+
+        Raises:
+            ConfigurationError: also for a model without a chat template.
+        """
+        super().__init__(**settings)
+        if self._engine.vocabulary.chat_template is None:
+            raise ConfigurationError(
+                f"{self.model_name} has no chat template, so it reads no messages: use an instruction-tuned model, or "
+                "RapidLLM, which gives it plain text"
+            )
+        if self.profile is None:
+            self.profile = self._resolve_model_profile()
+
+    @property
+    def _llm_type(self) -> str:
+        return "rapid-chat"
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        """Read from the model, once it is loaded. A prompt leaves room for the answer in the context window."""
+        tools = self._engine.supports_tools
+        return ModelProfile(
+            name=self.model_name,
+            open_weights=True,
+            max_input_tokens=max(self._engine.target.context_window - self.max_new_tokens, 0),
+            max_output_tokens=self.max_new_tokens,
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            pdf_inputs=False,
+            reasoning_output=False,
+            tool_calling=tools,
+            tool_choice=tools,
+            # Agents take it for tools and a format in one request, which exclude each other here. Without it they ask
+            # for the answer as a call of one more tool.
+            structured_output=not tools,
+            temperature=True,
+        )
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Return how many tokens the target reads for `messages`, those of its chat template and of tools included."""
+        given = to_engine_messages(messages) if messages else []
+        declared = [convert_to_openai_tool(tool) for tool in tools or ()]
+        try:
+            return self._engine.count_tokens(given, tools=declared)
+        except PromptError:  # a part of a conversation that the template does not take for one
+            return sum(len(self.get_token_ids(message["content"])) for message in given)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return ChatResult(
+            generations=[chat_generation(self._answer(self._request(messages, stop, kwargs, run_manager)))]
+        )
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        completion = await self._aanswer(self._request(messages, stop, kwargs, run_manager))
+        return ChatResult(generations=[chat_generation(completion)])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs, run_manager)
+        with self._open(request) as stream:
+            for chunk in request.deadline.watch(stream):
+                piece = chat_chunk(chunk, stream.prepared.retrieved)
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=piece)
+                yield piece
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs, run_manager)
+        async with await self._aopen(request) as stream:
+            async for chunk in request.deadline.awatch(stream):
+                piece = chat_chunk(chunk, stream.prepared.retrieved)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=piece)
+                yield piece
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer `inputs` one after another, unless `max_concurrency` says otherwise.
+
+        They would take turns anyway, and so the second finds what it shares with the first in the prefix cache.
+        """
+        return super().batch(inputs, _in_turn(config, inputs), return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer `inputs` one after another, unless `max_concurrency` says otherwise; see `batch`."""
+        return await super().abatch(inputs, _in_turn(config, inputs), return_exceptions=return_exceptions, **kwargs)
+
+    # --- tools and structured output --------------------------------------------------------------------------------
+
+    def bind_tools(
+        self, tools: Tools, *, tool_choice: str | bool | dict[str, Any] | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call `tools`.
+
+        Args:
+            tools: functions, pydantic classes, tools of LangChain, or OpenAI's declarations.
+            tool_choice: "auto" (the default), "any" or "required", "none", or a tool's name. What must be called is
+                enforced while decoding, and so are the arguments' schemas.
+            kwargs: further settings of the calls; `parallel_tool_calls=False` allows one call an answer.
+
+        Raises:
+            ConfigurationError: the model's chat template knows no tools.
+        """
+        kwargs.pop("strict", None)  # arguments follow their schema anyway
+        if not tools:
+            return self.bind(**kwargs)
+        if not self._engine.supports_tools:
+            raise ConfigurationError(
+                f"{self.model_name} cannot call tools: its chat template has no place for them. Use a model that was "
+                "trained to call tools (Qwen2.5-Instruct, Llama-3.1-Instruct), or describe them in the prompt and ask "
+                "for with_structured_output"
+            )
+        bound: dict[str, Any] = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
+        if choice := _choice_of(tool_choice):
+            bound["tool_choice"] = choice
+        return self.bind(**bound)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: str = "json_schema",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return a runnable whose answers are objects of `schema`; the decoder lets the model write nothing else.
+
+        Args:
+            schema: a pydantic class, a TypedDict, a JSON schema or an OpenAI function.
+            include_raw: return {"raw": message, "parsed": object or None, "parsing_error": error or None}.
+            method: "json_schema" and "function_calling" are the same here: the schema is shown in the prompt and
+                enforced. "json_mode" enforces JSON only; the prompt must describe the object.
+            strict: without effect, as the schema is always enforced.
+            kwargs: further settings of the calls.
+
+        Raises:
+            ConfigurationError: a method that there is not.
+        """
+        if method not in METHODS:
+            raise ConfigurationError(f"method={method!r} is none of {', '.join(METHODS)}")
+        json_schema = {"type": "object"} if method == "json_mode" else json_schema_of(schema)
+        llm = self.bind(
+            structured=StructuredOutput(json_schema=json_schema),
+            show_schema=method != "json_mode",
+            ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
+            **kwargs,
+        )
+        parser = StructuredAnswer(answer_schema=schema)
+        if not include_raw:
+            return llm | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def _request(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        overrides: dict[str, Any],
+        run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+    ) -> Request:
+        overrides = dict(overrides)
+        call = Parts.take(overrides)
+        show_schema = overrides.pop("show_schema", False)
+        options, deadline = self._options(stop, overrides)
+        run = current_run(None if run_manager is None else run_manager.parent_run_id)
+        given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
+        structured = options["sampling"].structured
+        if show_schema and structured is not None:
+            given = with_instruction(given, instruction_for(structured.json_schema))
+        return Request(given, options, deadline)
+
+
+def _choice_of(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
+    """Return the engine's word for a tool choice in LangChain's or OpenAI's form."""
+    if isinstance(tool_choice, Mapping):
+        name: str | None = tool_choice.get("function", {}).get("name")
+        return name
+    if isinstance(tool_choice, bool):
+        return "required" if tool_choice else None
+    return "required" if tool_choice == "any" else tool_choice
+
+
+def _in_turn(config: RunnableConfig | list[RunnableConfig] | None, inputs: Sequence[Any]) -> list[RunnableConfig]:
+    return [{"max_concurrency": 1, **one} for one in get_config_list(config, len(inputs))]

@@ -1,0 +1,53 @@
+"""The constructor's `timeout`: how long one request may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from rapid_integrations import CompletionChunk
+from rapid_integrations.progress import OnProgress
+
+
+class Deadline:
+    """A moment after which a request fails with `TimeoutError`; looked at between prefill chunks and between pieces.
+
+    Args:
+        seconds: from now; None never comes.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise TimeoutError if the moment has passed."""
+        if self._end is not None and time.monotonic() > self._end:
+            raise TimeoutError(
+                f"the request took longer than timeout={self._seconds:g} seconds: raise it, ask for fewer tokens "
+                "(max_tokens), or give a shorter context"
+            )
+
+    def reporting(self, on_progress: OnProgress | None) -> OnProgress:
+        """Return a callback for the engine that looks at the clock first."""
+
+        def report(stage: str, done: int, total: int) -> None:
+            self.check()
+            if on_progress is not None:
+                on_progress(stage, done, total)
+
+        return report
+
+    def watch(self, chunks: Iterator[CompletionChunk]) -> Iterator[CompletionChunk]:
+        """Yield `chunks` as long as there is time."""
+        for chunk in chunks:
+            yield chunk
+            if chunk.finish_reason is None:
+                self.check()
+
+    async def awatch(self, chunks: AsyncIterator[CompletionChunk]) -> AsyncIterator[CompletionChunk]:
+        """Yield `chunks` as long as there is time."""
+        async for chunk in chunks:
+            yield chunk
+            if chunk.finish_reason is None:
+                self.check()

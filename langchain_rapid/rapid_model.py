@@ -1,0 +1,257 @@
+"""What `RapidLLM` and `ChatRapid` share: settings, models, and the way of a request to the engine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import BaseDocumentCompressor
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+
+from langchain_rapid.deadline import Deadline
+from langchain_rapid.errors import as_langchain_errors
+from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.template_capture import listen_to_templates
+from rapid_integrations import Completion, StructuredOutput
+from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.config import explain_validation_error
+from rapid_integrations.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rapid_integrations import CompletionStream, RapidEngine
+    from rapid_integrations.async_stream import AsyncCompletionStream
+    from rapid_integrations.compression import ContextCompressor
+    from rapid_integrations.prompt import PromptLike
+
+# LangChain's names for settings that are the engine's under another one.
+_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
+_OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and the engine's options for it."""
+
+    prompt: PromptLike
+    options: dict[str, Any]
+    deadline: Deadline
+
+
+class RapidModel(ModelFields, RequestFields):
+    """The fields and the engine of a RAPID model.
+
+    Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
+    `drafter_model`), or as a ready `engine`. Every sampling and speculation setting is a field, and every one may be
+    given to a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`. Unknown names are refused.
+
+    The target's prompt is exactly what the chain built. The drafter's is the same with the context replaced by what
+    was retrieved from it: by `retriever`, else by cutting it (`text_splitter`) and embedding it (`embeddings`);
+    `document_compressor` filters, reorders or rewrites what was found.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    embeddings: Any = Field(
+        default="all-minilm-l6-v2",
+        exclude=True,
+        repr=False,
+        description="an Embeddings, an Embedder of the engine, a packaged name, a folder or a hub name",
+    )
+    text_splitter: Any = Field(
+        default=None, exclude=True, repr=False, description="a TextSplitter that cuts the context in place of ours"
+    )
+    retriever: BaseRetriever | None = Field(
+        default=None, exclude=True, repr=False, description="chooses what the drafter reads"
+    )
+    document_compressor: BaseDocumentCompressor | None = Field(
+        default=None, exclude=True, repr=False, description="reranks or filters what the others found"
+    )
+    use_templates: bool = Field(
+        default=True, description="take context and question from the prompt template that the chain rendered"
+    )
+    timeout: float | None = Field(default=None, gt=0, description="seconds that a request may take; TimeoutError after")
+    max_retries: int | None = Field(
+        default=None, ge=0, description="without effect: a local model fails for good or not at all; see `with_retry`"
+    )
+    api_key: SecretStr | None = Field(
+        default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
+    )
+    streaming: bool = Field(default=False, description="report tokens to callbacks in `invoke`, too")
+
+    _engine: RapidEngine = PrivateAttr()
+    _compressor: ContextCompressor = PrivateAttr()
+    _identity: str = PrivateAttr(default="")
+
+    def __init__(self, **settings: Any) -> None:
+        """Load the models; see the fields.
+
+        Raises:
+            ConfigurationError: an unknown setting, or a value that cannot work.
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        settings = _own_names(settings)
+        if (engine := settings.get("engine")) is not None:
+            settings = engine_defaults(engine) | settings
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigurationError(explain_validation_error(type(self), error)) from None
+        self._engine = self.open_engine()
+        self._compressor = self._make_compressor()
+        if any(getattr(self, name) is not None for name in _OBJECTS):
+            self._identity = uuid.uuid4().hex  # what is in an object cannot be compared
+        if self.use_templates:
+            listen_to_templates()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
+        super().model_post_init(context)
+
+    @property
+    def rapid_engine(self) -> RapidEngine:
+        """The engine behind it."""
+        return self._engine
+
+    @property
+    def model_name(self) -> str:
+        """The target's name."""
+        return self._engine.target.name
+
+    @property
+    def max_tokens(self) -> int:
+        """`max_new_tokens` under LangChain's name."""
+        return self.max_new_tokens
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the target's token ids of a text."""
+        custom = getattr(self, "custom_get_token_ids", None)
+        ids: list[int] = self._engine.vocabulary.encode(text) if custom is None else custom(text)
+        return ids
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Everything that an answer depends on: models, settings, and the parts that make the drafter's context."""
+        settings = self.model_dump(include={*ModelFields.model_fields, *RequestFields.model_fields}, mode="json")
+        embeddings = self.embeddings
+        return {
+            **settings,
+            "model_name": self.model_name,
+            "drafter_name": self._engine.drafter.name,
+            "embeddings": embeddings if isinstance(embeddings, str) else fingerprint_of(embeddings),
+            "use_templates": self.use_templates,
+            "objects": self._identity,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)  # type: ignore[misc]
+        params["ls_provider"] = "rapid"
+        params["ls_model_name"] = kwargs.get("model") or self.model_name
+        if stop is None and self.stop:
+            params["ls_stop"] = list(self.stop)
+        return params
+
+    def _options(self, stop: list[str] | None, overrides: dict[str, Any]) -> tuple[dict[str, Any], Deadline]:
+        """Return the engine's options for a call with settings of its own.
+
+        Raises:
+            ConfigurationError: an override that is no setting, or names another model.
+        """
+        overrides = dict(overrides)
+        overrides.pop("stream", None)  # LangChain's own, for choosing between invoke and stream
+        if (model := overrides.pop("model", None)) not in (None, self.model_name):
+            raise ConfigurationError(
+                f"model={model!r} for one call, but this is {self.model_name}, which is loaded: build a second "
+                f"{type(self).__name__}, and choose between the two with configurable_alternatives"
+            )
+        if (wanted := overrides.pop("response_format", None)) is not None:
+            overrides["structured"] = _structured_of(wanted)
+        if stop is not None:
+            overrides["stop"] = stop
+        deadline = Deadline(overrides.pop("timeout", self.timeout))
+        options = self.request_options(overrides)
+        options["compressor"] = self._compressor
+        options["on_progress"] = deadline.reporting(options.get("on_progress"))
+        return options, deadline
+
+    def _open(self, request: Request) -> CompletionStream:
+        with as_langchain_errors():
+            return self._engine.stream(request.prompt, **request.options)
+
+    async def _aopen(self, request: Request) -> AsyncCompletionStream:
+        with as_langchain_errors():
+            return await self._engine.astream(request.prompt, **request.options)
+
+    def _answer(self, request: Request) -> Completion:
+        with self._open(request) as stream:
+            return Completion.join(list(request.deadline.watch(stream)), stream.prepared.retrieved)
+
+    async def _aanswer(self, request: Request) -> Completion:
+        async with await self._aopen(request) as stream:
+            chunks = [chunk async for chunk in request.deadline.awatch(stream)]
+            return Completion.join(chunks, stream.prepared.retrieved)
+
+    def _make_compressor(self) -> ContextCompressor:
+        from rapid_integrations.default_compressor import DefaultCompressor
+
+        engine = self._engine
+        own = {"embeddings", "text_splitter", "document_compressor", "embedding_cache"} & self.model_fields_set
+        compressor = engine.compressor
+        if own or self.engine is None:
+            embeddings = self.embeddings
+            compressor = DefaultCompressor(
+                embedder_of(embeddings) if isinstance(embeddings, Embeddings) else embeddings,
+                engine.vocabulary,
+                self.embedding_cache,
+                split=None if self.text_splitter is None else splitter_of(self.text_splitter),
+                rerank=None if self.document_compressor is None else reranker_of(self.document_compressor),
+            )
+        if self.retriever is None:
+            return compressor
+        return retrieving(self.retriever, self.document_compressor, engine.vocabulary, compressor)
+
+
+def _own_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments under this package's names; None for a setting is its default.
+
+    Raises:
+        ConfigurationError: a setting under two names.
+    """
+    renamed = dict(settings)
+    aliases = {**_ALIASES, **({"model": "target"} if isinstance(settings.get("model"), str) else {})}
+    for alias, name in aliases.items():
+        value = renamed.pop(alias, None)
+        if value is None:
+            continue
+        if renamed.get(name) is not None and renamed[name] != value:
+            raise ConfigurationError(
+                f"{alias}={value!r} and {name}={renamed[name]!r} are one setting: give one of them"
+            )
+        renamed[name] = value
+    return {
+        name: value for name, value in renamed.items() if value is not None or name not in RequestFields.model_fields
+    }
+
+
+def _structured_of(response_format: Any) -> StructuredOutput | None:
+    """Return OpenAI's `response_format` as the engine's.
+
+    Raises:
+        ConfigurationError: a format of another kind.
+    """
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return StructuredOutput(json_schema={"type": "object"})
+    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    if schema is None:
+        raise ConfigurationError(
+            f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "
+            "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"
+        )
+    return StructuredOutput(json_schema=schema)
