@@ -342,7 +342,7 @@ class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
             context_window=window - vocabulary.template_tokens,
             num_output=self.max_new_tokens,
             is_chat_model=vocabulary.chat_template is not None,
-            is_function_calling_model=getattr(self._engine, "supports_tools", False),
+            is_function_calling_model=self._engine.supports_tools,
             model_name=target.name,
         )
 

@@ -15,7 +15,8 @@ from typing import Any
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.instrumentation.events.synthesis import SynthesizeStartEvent
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, QueryType
 from llama_index_instrumentation import get_dispatcher
 
 from rapid_integrations.compression import Passage
@@ -30,28 +31,37 @@ class PipelineScores:
         self._questions = questions
         self._by_question: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._lock = threading.Lock()
-        # What the current task retrieved last: chat engines condense the question before they retrieve, so that the
-        # question which reaches the LLM is another one.
-        self._latest: ContextVar[str | None] = ContextVar("rapid_latest_retrieval", default=None)
+        # The retrieval whose nodes the current task has yet to use. Chat engines condense the question before they
+        # retrieve, so that the question which reaches the LLM is another one.
+        self._pending: ContextVar[str | None] = ContextVar("rapid_pending_retrieval", default=None)
 
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
         scores = {text: node.score for node in nodes if node.score is not None for text in texts_of(node)}
-        if not scores:
-            return
-        with self._lock:
-            self._by_question[question] = {**self._by_question.pop(question, {}), **scores}
-            while len(self._by_question) > self._questions:
-                self._by_question.popitem(last=False)
-        self._latest.set(question)
+        self._pending.set(question if scores else None)
+        if scores:
+            with self._lock:
+                self._keep(question, {**self._by_question.get(question, {}), **scores})
+
+    def answering(self, question: str) -> None:
+        """Note that the current task answers `question` with what it has just retrieved."""
+        retrieved = self._pending.get()
+        self._pending.set(None)
+        if retrieved is not None and retrieved != question:
+            with self._lock:
+                if retrieved in self._by_question:
+                    self._keep(question, self._by_question[retrieved])
 
     def passages(self, question: str) -> list[Passage]:
-        """Return what was retrieved for `question`, or else what the current task retrieved last."""
+        """Return what was retrieved to answer `question`."""
         with self._lock:
-            scores = self._by_question.get(question)
-            if scores is None and (latest := self._latest.get()) is not None:
-                scores = self._by_question.get(latest)
-            return [Passage(text, score) for text, score in (scores or {}).items()]
+            return [Passage(text, score) for text, score in self._by_question.get(question, {}).items()]
+
+    def _keep(self, question: str, scores: dict[str, float]) -> None:
+        self._by_question[question] = scores
+        self._by_question.move_to_end(question)
+        while len(self._by_question) > self._questions:
+            self._by_question.popitem(last=False)
 
 
 def texts_of(node: NodeWithScore) -> list[str]:
@@ -75,8 +85,13 @@ class _RememberRetrievals(BaseEventHandler):
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
         if isinstance(event, RetrievalEndEvent):
-            asked = event.str_or_query_bundle
-            PIPELINE_SCORES.remember(asked.query_str if isinstance(asked, QueryBundle) else asked, event.nodes)
+            PIPELINE_SCORES.remember(_question(event.str_or_query_bundle), event.nodes)
+        elif isinstance(event, SynthesizeStartEvent):
+            PIPELINE_SCORES.answering(_question(event.query))
+
+
+def _question(query: QueryType) -> str:
+    return query.query_str if isinstance(query, QueryBundle) else query
 
 
 _listening = threading.Lock()

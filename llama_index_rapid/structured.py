@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index_rapid.annotations import ANNOTATION, AnnotatedText, Parts
 from rapid_integrations import IncompleteOutputError, StructuredOutput
+from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
 
 dispatcher = get_dispatcher(__name__)
@@ -34,7 +35,7 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         self._output_cls = output_cls
         self._prompt = prompt
         self._format = PydanticOutputParser(output_cls).get_format_string(escape_json=False)
-        self._structured = StructuredOutput(json_schema=output_cls.model_json_schema())
+        self._structured = StructuredOutput(json_schema=closed(output_cls.model_json_schema()))
 
     @property
     def output_cls(self) -> type[BaseModel]:
@@ -124,7 +125,7 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         except ValidationError as error:
             raise IncompleteOutputError(
                 f"{self._output_cls.__name__} could not be made of the answer {text!r:.200}. It keeps to the JSON "
-                "schema as far as it goes, so either it was cut off (raise max_new_tokens, or drop the stop strings), or "
+                "schema as far as it goes: either it was cut off (raise max_new_tokens, or drop the stop strings), or "
                 f"the class demands more than its schema says: {error}"
             ) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Other names that callers of both frameworks use for a setting.
 _ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
+_ENGINE_OPTIONS = ("embedding_cache", "prefix_cache_bytes", "prefix_cache_dir")
 _REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls", "on_progress")
 
 
@@ -84,6 +85,12 @@ class ModelFields(BaseModel):
     drafter_device_map: Any = Field(default=None, description="None: as the target")
     trust_remote_code: bool = Field(default=False, description="run Python code that comes with a model")
     embedding_cache: str | Path | None = Field(default=None, description="a file that keeps embeddings between runs")
+    prefix_cache_bytes: int | Literal["auto"] = Field(
+        default="auto", description="memory for what earlier requests have read; 0 reads every prompt anew"
+    )
+    prefix_cache_dir: str | Path | None = Field(
+        default=None, description="a folder that keeps what was read between runs of the program"
+    )
 
     engine: Any = Field(default=None, exclude=True, repr=False, description="a RapidEngine that is there already")
     model: Any = Field(default=None, exclude=True, repr=False, description="a transformers model, with `tokenizer`")
@@ -106,9 +113,9 @@ class ModelFields(BaseModel):
             _refuse_beside("engine", given - {"engine"})
             engine: RapidEngine = self.engine
             return engine
-        options = {"embedding_cache": self.embedding_cache}
+        options: dict[str, Any] = {name: getattr(self, name) for name in _ENGINE_OPTIONS}
         if self.model is not None:
-            objects = {"model", "tokenizer", "drafter_model", "drafter_tokenizer", "embedding_cache"}
+            objects = {"model", "tokenizer", "drafter_model", "drafter_tokenizer", *_ENGINE_OPTIONS}
             _refuse_beside("model", given - objects)
             if self.tokenizer is None:
                 raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")

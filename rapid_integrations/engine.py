@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from collections.abc import Sequence as ReadOnly
 from contextlib import ExitStack
+from datetime import date, datetime, time
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 
 from rapid_integrations.async_stream import AsyncCompletionStream
+from rapid_integrations.cache.memory_budget import memory_budget
+from rapid_integrations.cache.prefix_cache import PrefixCache
+from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder
 from rapid_integrations.config import (
     CompressionConfig,
@@ -25,6 +29,7 @@ from rapid_integrations.config import (
     SpeculationConfig,
 )
 from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.prefixes import Prefixes, RequestSequences
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
@@ -53,7 +58,9 @@ DEFAULT_TARGET = "smollm2-135m-instruct"
 
 
 class CompletionStream(Iterator[CompletionChunk]):
-    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early and free its caches.
+    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
+
+    Its KV caches then go to the engine's prefix cache, as far as that has room, and are freed otherwise.
 
     Attributes:
         prepared: what each model reads.
@@ -67,7 +74,7 @@ class CompletionStream(Iterator[CompletionChunk]):
         return next(self._chunks)
 
     def close(self) -> None:
-        """Stop decoding and free the caches; safe to call again."""
+        """Stop decoding and give the caches back; safe to call again."""
         self._chunks.close()
 
     def __enter__(self) -> Self:
@@ -91,6 +98,13 @@ class RapidEngine:
         embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         sampling, speculation, compression: defaults of its requests.
+        prefix_cache_bytes: memory for the KV caches of ended requests: a prompt that begins like an earlier one is
+            read from where they differ. "auto" takes a quarter of what is available now on the models' device; 0
+            keeps nothing. Requests in flight are not counted.
+        prefix_cache_dir: a folder that keeps them between runs too, written in the background; None keeps none.
+        prefix_cache_dir_bytes: of its files; "auto" is a quarter of what is free there and what they take.
+        template_date: the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the
+            day on which the model was loaded. With another day, nothing in `prefix_cache_dir` is found: pin it there.
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
@@ -107,6 +121,10 @@ class RapidEngine:
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        prefix_cache_bytes: int | Literal["auto"] = "auto",
+        prefix_cache_dir: str | Path | None = None,
+        prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
+        template_date: date | None = None,
     ) -> None:
         for model in (target, drafter):
             if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
@@ -119,12 +137,19 @@ class RapidEngine:
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
         self.vocabulary = target.vocabulary
+        if template_date is not None:
+            self.vocabulary.template_date = datetime.combine(template_date, time())
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
         self._vocab_size = min(self.target.vocab_size, self.drafter.vocab_size)  # the rest is padding
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._turns = Turns()
+        devices = {self.target.device, self.drafter.device}
+        self._prefixes = Prefixes(
+            PrefixCache(memory_budget(prefix_cache_bytes, devices)),
+            None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
+        )
 
     @classmethod
     def from_pretrained(
@@ -203,6 +228,18 @@ class RapidEngine:
             return bool(self._call_format)
         except ConfigurationError:
             return False
+
+    @property
+    def reuses_prefixes(self) -> bool:
+        """Whether prompts are read from where they differ from earlier ones."""
+        return self._prefixes.enabled
+
+    def clear_prefix_cache(self) -> None:
+        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place.
+
+        Files in `prefix_cache_dir` stay: they are found by the weights that wrote them.
+        """
+        self._prefixes.clear()
 
     def explain(
         self,
@@ -294,7 +331,9 @@ class RapidEngine:
             self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._run(prepared, plan, sampling, request, constraint, recorder, report))
+        return CompletionStream(
+            prepared, self._reusing(prepared, plan, sampling, request, constraint, recorder, report)
+        )
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -306,7 +345,10 @@ class RapidEngine:
         return await AsyncCompletionStream.start(self, prompt, options)
 
     def close(self) -> None:
-        """Give the models their own attention setting back."""
+        """Free the prefix cache (what is being written to disk ends first, within 30 seconds), and give the models
+        their own attention setting back.
+        """
+        self._prefixes.close()
         _close(self.target)
         _close(self.drafter)
 
@@ -387,8 +429,13 @@ class RapidEngine:
                 context_window=model.context_window,
             )
 
+    def _reusing(self, *request: Any) -> Generator[CompletionChunk, None, None]:
+        with self._prefixes.request() as sequences:
+            yield from self._run(sequences, *request)
+
     def _run(
         self,
+        sequences: RequestSequences,
         prepared: PreparedPrompt,
         plan: Plan,
         sampling: SamplingParams,
@@ -397,7 +444,7 @@ class RapidEngine:
         recorder: Recorder,
         report: OnProgress,
     ) -> Generator[CompletionChunk, None, None]:
-        # Everything that a request owns lives in this frame: closing the generator frees it.
+        # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
         new_tokens = sampling.max_new_tokens
         penalty = RepetitionPenalty(
             sampling.repetition_penalty, prepared.target_ids, self._vocab_size, self.target.device
@@ -405,11 +452,13 @@ class RapidEngine:
         eos = self.vocabulary.eos_token_ids
 
         with recorder.phase("prefill"):
-            target = Sequence(self.target, prepared.target_ids, len(prepared.target_ids) + new_tokens)
+            capacity = len(prepared.target_ids) + new_tokens
+            target = sequences.open(self.target, "target", prepared.target_ids, capacity)
             self._prefill(target, "prefill target", report)
             scorer = None
             if plan.uses_drafter:
-                drafter = Sequence(self.drafter, prepared.drafter_ids, len(prepared.drafter_ids) + new_tokens)
+                capacity = len(prepared.drafter_ids) + new_tokens
+                drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
                 self._prefill(drafter, "prefill drafter", report)
                 scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos, constraint)
         recorder.start_decoding()
@@ -438,6 +487,8 @@ class RapidEngine:
                 yield CompletionChunk(text=text, token_ids=taken.token_ids)
                 continue
             rest, found = ("", []) if calls is None else calls.finish()
+            recorder.cached_prompt_tokens = target.reused
+            recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
             recorder.cache_bytes = target.cache.nbytes + (0 if scorer is None else scorer.sequence.cache.nbytes)
             yield CompletionChunk(
                 text=text + rest,
@@ -458,6 +509,8 @@ class RapidEngine:
         return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
 
     def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
+        if sequence.reused:
+            report(stage, sequence.reused, len(sequence.tokens) - 1)
         chunks = sequence.prefill()
         while True:
             with self._turns:
@@ -488,6 +541,8 @@ class RapidEngine:
             verify_s=seconds.get("verify", 0.0),
             tokens=recorder.tokens,
             cache_bytes=recorder.cache_bytes,
+            cached_prompt_tokens=recorder.cached_prompt_tokens,
+            cached_drafter_tokens=recorder.cached_drafter_tokens,
         )
 
 

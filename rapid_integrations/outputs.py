@@ -55,7 +55,8 @@ class DecodeStats(_Output):
     the drafter read ("embedder", "reranker", "retriever", "pipeline"), or "whole" where it read everything; None
     without a drafter or a context. `prefill_s` is for both models. `decode_s` runs from the end of the prefill to the
     last token and is the sum of `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s` (the
-    target's passes) and the rest (sampling, text).
+    target's passes) and the rest (sampling, text). `cached_prompt_tokens` and `cached_drafter_tokens` count the
+    tokens of the two prompts that an earlier request had read: they were not prefilled.
     """
 
     law: str
@@ -77,6 +78,8 @@ class DecodeStats(_Output):
     verify_s: float
     tokens: int
     cache_bytes: int
+    cached_prompt_tokens: int = 0
+    cached_drafter_tokens: int = 0
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -98,8 +98,8 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
         ("law", law),
         ("proposer", stats.proposer),
         ("context found by", stats.segmentation),
-        ("target read", f"{usage.prompt_tokens:,} tokens"),
-        ("drafter read", f"{usage.drafter_prompt_tokens:,} tokens"),
+        ("target read", _read(usage.prompt_tokens, stats.cached_prompt_tokens)),
+        ("drafter read", _read(usage.drafter_prompt_tokens, stats.cached_drafter_tokens)),
         ("output", f"{usage.completion_tokens:,} tokens, ended by {finish_reason}"),
         ("draft tokens accepted", drafting),
         ("output tokens per target pass", f"{stats.tokens_per_round:.2f}"),
@@ -110,3 +110,7 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
         ("  drafting / scoring / verifying", f"{stats.propose_s:.2f} / {stats.score_s:.2f} / {stats.verify_s:.2f} s"),
         ("KV caches", f"{stats.cache_bytes / 2**20:,.0f} MiB"),
     ]
+
+
+def _read(tokens: int, cached: int) -> str:
+    return f"{tokens:,} tokens" + (f", {cached:,} of them earlier" if cached else "")

@@ -33,6 +33,14 @@ async def until(condition, seconds=10.0):
         await asyncio.sleep(0.01)
 
 
+def only_kept(owner, kept):
+    """Return whether no request holds a KV cache any more: what lives is the prefix cache's, within its budget."""
+    gc.collect()
+    memory = owner._prefixes.memory
+    assert memory.nbytes <= memory.max_bytes
+    return set(kept) == {entry.cache for entry in memory._entries}
+
+
 async def test_the_answer_is_that_of_the_synchronous_form():
     shared = engine()
     expected = shared.generate(PROMPT)
@@ -84,11 +92,7 @@ async def test_cancelling_the_awaiting_task_stops_the_work(slow, caches):  # noq
         await task
     del task
 
-    def all_freed():
-        gc.collect()
-        return len(caches) == 0
-
-    await until(all_freed)
+    await until(lambda: only_kept(slow, caches))
     assert (await slow.agenerate(PROMPT)).token_ids
 
 
@@ -106,6 +110,8 @@ async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
         await loop.aclose()
         assert piece is not None
     await undrained.aclose()
+    assert only_kept(slow, caches)
+    slow.clear_prefix_cache()
     gc.collect()
     assert len(caches) == 0
 

@@ -169,3 +169,13 @@ def test_bench_decode(folder, monkeypatch, tmp_path):
     assert all(row["decode_tps"] > 0 for row in summary["methods"].values())
     assert summary["prompt_tokens"]["max"] <= 2000 and summary["questions"] == 2
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_prefix_cache_folder_serves_the_next_run(ask, tmp_path):
+    options = ["--json", "--prefix-cache-dir", str(tmp_path / "prefixes"), "--template-date", "2026-01-31"]
+    first = json.loads(ask("document.md", "-q", "where is the cat?", *options).stdout)
+    second = json.loads(ask("document.md", "-q", "why is it there?", *options).stdout)
+    assert first["stats"]["cached_prompt_tokens"] == 0
+    assert second["stats"]["cached_prompt_tokens"] > 0.9 * second["usage"]["prompt_tokens"]
+    shown = ask("document.md", "-q", "why is it there?", *options[1:])
+    assert "of them earlier" in shown.stderr

@@ -227,27 +227,35 @@ def caches(monkeypatch):
     return made
 
 
-def test_closing_a_stream_frees_its_caches(shared, caches):
-    stream = shared.stream(PROMPT)
-    next(stream)
-    assert len(caches) == 2
-    stream.close()
+@pytest.mark.parametrize("budget", [0, 300_000, 10**9])  # nothing, one of the two caches, both
+def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget(caches, budget):
+    with engine(prefix_cache_bytes=budget) as fresh:
+        gc.collect()
+        caches.clear()  # the one that checked the model
+        stream = fresh.stream(PROMPT)
+        next(stream)
+        assert len(caches) == 2 and fresh._prefixes.memory.nbytes == 0
+        stream.close()
+        gc.collect()
+        assert sum(cache.nbytes for cache in caches) == fresh._prefixes.memory.nbytes <= budget
+        assert len(caches) == {0: 0, 300_000: 1, 10**9: 2}[budget]
+        with pytest.raises(StopIteration):
+            next(stream)
+        stream.close()
     gc.collect()
     assert len(caches) == 0
-    with pytest.raises(StopIteration):
-        next(stream)
-    stream.close()
 
 
-def test_leaving_the_loop_or_an_error_in_it_frees_them_too(shared, caches):
-    with pytest.raises(KeyboardInterrupt), shared.stream(PROMPT) as stream:
-        next(stream)
-        raise KeyboardInterrupt
-    for _ in shared.stream(PROMPT):
-        break
-    gc.collect()
-    assert len(caches) == 0
-    assert shared.generate(PROMPT).token_ids
+def test_leaving_the_loop_or_an_error_in_it_does_so_too(caches):
+    with engine(prefix_cache_bytes=0) as fresh:
+        with pytest.raises(KeyboardInterrupt), fresh.stream(PROMPT) as stream:
+            next(stream)
+            raise KeyboardInterrupt
+        for _ in fresh.stream(PROMPT):
+            break
+        gc.collect()
+        assert len(caches) == 0
+        assert fresh.generate(PROMPT).token_ids
 
 
 @pytest.mark.parametrize("stage", ["embed", "prefill target", "prefill drafter"])

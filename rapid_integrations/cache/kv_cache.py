@@ -8,15 +8,13 @@ that a rollback is exact for them as well.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+import weakref
 
-import torch
 from torch import Tensor
 
+from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError
 
-_FORMAT = "rapid-integrations KV cache 1"
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
 
 
@@ -32,10 +30,11 @@ class KVCache:
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self.capacity = -(-capacity // CAPACITY_BUCKET) * CAPACITY_BUCKET
+        self.capacity = _in_buckets(capacity)
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
         self._length = 0
+        self._snapshots: list[weakref.ref[Snapshot]] = []
 
     @property
     def length(self) -> int:
@@ -97,58 +96,59 @@ class KVCache:
         if not 0 <= to_length <= self._length:
             raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
         self._length = to_length
+        for reference in self._snapshots:  # before anything can be written over the rows
+            if (snapshot := reference()) is not None:
+                snapshot.intact = min(snapshot.intact, to_length)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` tokens, keeping those that are held.
+
+        Copies once, layer by layer, so that a single buffer is held twice. Meant for the start of a request.
+        """
+        capacity = _in_buckets(capacity)
+        if capacity <= self.capacity:
+            return
+        for buffers in (self._keys, self._values):
+            for index, buffer in enumerate(buffers):
+                if buffer is not None:
+                    buffers[index] = _first_rows(buffer, self._length, capacity)
+        self.capacity = capacity
+
+    def copy(self, length: int, capacity: int) -> KVCache:
+        """Return a cache of its own with the first `length` tokens and room for `capacity`."""
+        if not 0 <= length <= self._length:
+            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
+        other = KVCache(self.layers, capacity)
+        for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
+            theirs[:] = [None if rows is None else _first_rows(rows, length, other.capacity) for rows in mine]
+        other._length = length
+        return other
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Return views of one layer's keys and values, each (1, H_kv, length, head_dim)."""
+        keys, values = self._buffers(index)
+        return keys[:, :, : self._length], values[:, :, : self._length]
+
+    def _buffers(self, index: int) -> tuple[Tensor, Tensor]:
         keys, values = self._keys[index], self._values[index]
         if keys is None or values is None:
             raise CacheError(f"layer {index} has not been written yet")
-        return keys[:, :, : self._length], values[:, :, : self._length]
+        return keys, values
 
-    def save(self, path: str | Path) -> None:
-        """Write the held tokens' rows as safetensors, with a digest of their contents."""
-        from safetensors.torch import save_file
-
-        tensors = {}
-        for index in range(self.layers):
-            keys, values = self.layer(index)
-            tensors[f"{index}.key"] = keys.contiguous()
-            tensors[f"{index}.value"] = values.contiguous()
-        save_file(tensors, path, metadata={"format": _FORMAT, "sha256": _digest(tensors)})
-
-    @classmethod
-    def load(cls, path: str | Path, capacity: int, device: str | torch.device = "cpu") -> KVCache:
-        """Read what `save` wrote, into a cache with room for `capacity` tokens.
-
-        Raises:
-            CacheError: the file is damaged, is no saved cache, or holds more tokens than `capacity`.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, ValueError, TypeError, OSError) as error:
-            raise CacheError(f"{path} is no saved KV cache: {error}") from error
-        layers = len(tensors) // 2
-        names = {f"{index}.{part}" for index in range(layers) for part in ("key", "value")}
-        if metadata.get("format") != _FORMAT or tensors.keys() != names:
-            raise CacheError(f"{path} is no saved KV cache: it holds other things")
-        if metadata.get("sha256") != _digest(tensors):
-            raise CacheError(f"{path} is no saved KV cache: its contents do not match their digest, it is damaged")
-        cache = cls(layers, capacity)
-        for index in range(layers):
-            cache.write(index, tensors[f"{index}.key"], tensors[f"{index}.value"])
-        cache.advance(tensors["0.key"].shape[2] if layers else 0)
-        return cache
+    def snapshot(self) -> Snapshot:
+        """Return what is held now, for another thread to read while this cache goes on; nothing is copied."""
+        snapshot = Snapshot([self._buffers(index) for index in range(self.layers)], self._length)
+        self._snapshots = [*(known for known in self._snapshots if known() is not None), weakref.ref(snapshot)]
+        return snapshot
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        rows = tensors[name]
-        digest.update(f"{name}:{rows.dtype}:{tuple(rows.shape)};".encode())
-        digest.update(rows.contiguous().view(torch.uint8).cpu().numpy().data)
-    return digest.hexdigest()
+def _in_buckets(tokens: int) -> int:
+    return -(-tokens // CAPACITY_BUCKET) * CAPACITY_BUCKET
+
+
+def _first_rows(buffer: Tensor, length: int, capacity: int) -> Tensor:
+    """Return a new buffer (1, H_kv, capacity, head_dim) with the first `length` rows of another."""
+    batch, heads, _, head_dim = buffer.shape
+    larger = buffer.new_empty(batch, heads, capacity, head_dim)
+    larger[:, :, :length] = buffer[:, :, :length]
+    return larger

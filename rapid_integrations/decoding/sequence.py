@@ -8,6 +8,7 @@ from collections.abc import Sequence as ReadOnly
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache import KVCache
 from rapid_integrations.models.causal_lm import CausalLM
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
@@ -23,12 +24,17 @@ class Sequence:
         model: the reader.
         prompt_ids: at least one token.
         capacity: tokens that prompt, output and draft need together.
+        cache: holds the first tokens of the prompt already, fewer than all, and has room for `capacity`.
+
+    Attributes:
+        reused: tokens of the prompt that were in `cache`.
     """
 
-    def __init__(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> None:
+    def __init__(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int, cache: KVCache | None = None) -> None:
         self.model = model
         self.tokens = list(prompt_ids)
-        self.cache = model.new_cache(capacity)
+        self.cache = model.new_cache(capacity) if cache is None else cache
+        self.reused = self.cache.length
         self._tried: list[int] = []  # draft tokens, in the cache or about to be
 
     def prefill(self) -> Iterator[tuple[int, int]]:

@@ -136,7 +136,8 @@ class DecodeBench:
     """Runs every method on every question.
 
     Args:
-        engine: of a transformers target; its settings count for all methods but those that define a method.
+        engine: of a transformers target; its settings count for all methods but those that define a method. It must
+            not reuse prefixes: each method reads the same prompts, and all but the first would find them read.
         speculation: what "rapid" runs with.
         context_tokens: the target's prompt is cut to this, in the middle of the document's end.
         new_tokens: output at most; answers end earlier at an eos token.
@@ -156,6 +157,11 @@ class DecodeBench:
     ) -> None:
         if not isinstance(engine.target, HuggingFaceLM):
             raise ConfigurationError("the benchmark compares with transformers: it needs a transformers target")
+        if engine.reuses_prefixes:
+            raise ConfigurationError(
+                "the benchmark's methods read the same prompts, so an engine that reuses prefixes would falsify their "
+                "prefill: build it with prefix_cache_bytes=0 and without prefix_cache_dir"
+            )
         self._engine = engine
         self._lm: HuggingFaceLM = engine.target
         self._speculation = speculation
@@ -246,7 +252,7 @@ class DecodeBench:
 
     def _drafter_alone(self, prompt: Prompt) -> Completion:
         text = self._engine.explain(prompt).drafter.text
-        alone = RapidEngine(LoadedModel(self._engine.drafter, self._engine.vocabulary))
+        alone = RapidEngine(LoadedModel(self._engine.drafter, self._engine.vocabulary), prefix_cache_bytes=0)
         return alone.generate(text, sampling=self._sampling, speculation=_ALONE, apply_chat_template=False)
 
 

@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from rapid_integrations.cache import KVCache
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import attention
+from rapid_integrations.models.fingerprint import fingerprint
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 CHECK_TOKENS = 24
@@ -60,6 +61,10 @@ class HuggingFaceLM:
     def own_attention(self) -> str:
         """The attention setting that the model came with."""
         return self._shared.own_attention
+
+    def fingerprint(self) -> str:
+        """Return what tells this model, with its present weights, from every other; reads all weights."""
+        return fingerprint(self.model)
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""

@@ -6,9 +6,11 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
@@ -30,6 +32,10 @@ class Vocabulary:
     Args:
         tokenizer: a transformers tokenizer that is backed by the `tokenizers` library.
         eos_token_ids: the ids that end an answer.
+
+    Attributes:
+        template_date: what chat templates take for the present (Llama 3.1 writes the day at the head of each prompt).
+            It stays the time of loading, so that a program that runs past midnight still finds its prefixes read.
     """
 
     def __init__(self, tokenizer: Any, eos_token_ids: Iterable[int]) -> None:
@@ -38,6 +44,7 @@ class Vocabulary:
                 f"{type(tokenizer).__name__} is not backed by the tokenizers library, which gives exact offsets"
             )
         self.tokenizer = tokenizer
+        self.template_date = datetime.now()
         self.eos_token_ids = frozenset(eos_token_ids)
         # A copy: the user's tokenizer may be told to truncate or pad at any time, and nothing may be cut here.
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
@@ -56,7 +63,6 @@ class Vocabulary:
         """Renders messages with the opening of the answer; None for a model without a template."""
         if not self.tokenizer.chat_template:
             return None
-
         return self.render_chat
 
     def render_chat(
@@ -75,9 +81,15 @@ class Vocabulary:
         Raises:
             PromptError: the template refuses them.
         """
+        template = self.tokenizer.chat_template
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
+                messages,
+                tools=tools,
+                # Several templates by name (a dict): transformers chooses, and no date is pinned.
+                chat_template=pin_date(template, self.template_date) if isinstance(template, str) else None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
             raise PromptError(f"the model's chat template refuses these messages: {error}") from error

@@ -97,4 +97,5 @@ def _literal(text: str, specials: Mapping[str, int]) -> str:
 
 def _regex(text: str) -> str:
     """Return a regular expression for exactly this text, fit to stand between slashes."""
-    return re.sub(r"([^\w\s])", r"\\\1", text).replace("\n", "\\n")
+    # Not re.escape: a backslash before "<" is a word boundary in Rust's syntax, and one is needed before the slash.
+    return re.sub(r"([.^$*+?()\[\]{}|\\/])", r"\\\1", text).replace("\n", "\\n")

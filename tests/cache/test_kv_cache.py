@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
+from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.errors import CacheError
 
 # (H_kv, key width, value width) of each layer: no two alike, as in a model with a mixture of layers.
@@ -55,6 +57,16 @@ def assert_same(cache, other):
     assert cache.length == other.length
     assert cache.layers == other.layers
     assert_holds(cache, [other.layer(layer) for layer in range(other.layers)])
+
+
+def save(cache, path):
+    write_cache(path, cache.snapshot(), np.arange(cache.length), "some model")
+
+
+def load(path, capacity):
+    saved, cache = read_cache(path, capacity)
+    assert saved.model == "some model" and saved.token_ids.tolist() == list(range(cache.length))
+    return cache
 
 
 OPERATIONS = st.lists(
@@ -103,8 +115,8 @@ def test_any_history_of_forwards_rollbacks_and_reloads_equals_a_list_of_rows(ope
             expected = [tuple(rows[:, :, :length] for rows in of_layer) for of_layer in expected]
         elif name == "reload":
             with tempfile.TemporaryDirectory() as folder:
-                cache.save(Path(folder) / "cache")
-                cache = KVCache.load(Path(folder) / "cache", CAPACITY)
+                save(cache, Path(folder) / "cache")
+                cache = load(Path(folder) / "cache", CAPACITY)
             allocated = buffers(cache)
         assert cache.length == length
         assert_holds(cache, expected)
@@ -163,7 +175,7 @@ def test_a_layer_that_was_never_written_cannot_be_read_or_saved(tmp_path):
     with pytest.raises(CacheError, match="layer 1 has not been written"):
         cache.layer(1)
     with pytest.raises(CacheError, match="layer 1 has not been written"):
-        cache.save(tmp_path / "cache")
+        save(cache, tmp_path / "cache")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -173,8 +185,8 @@ def test_a_layer_that_was_never_written_cannot_be_read_or_saved(tmp_path):
 def test_a_saved_cache_comes_back_and_goes_on(tmp_path, dtype):
     cache = filled(37, dtype=dtype)
     cache.rollback(30)
-    cache.save(tmp_path / "cache")
-    loaded = KVCache.load(tmp_path / "cache", 600)
+    save(cache, tmp_path / "cache")
+    loaded = load(tmp_path / "cache", 600)
     assert_same(loaded, cache)
     assert loaded.capacity == 1024
     assert loaded.layer(0)[0].dtype == dtype
@@ -187,20 +199,20 @@ def test_a_saved_cache_comes_back_and_goes_on(tmp_path, dtype):
 def test_only_the_held_rows_are_written(tmp_path):
     cache = filled(400)
     cache.rollback(2)
-    cache.save(tmp_path / "cache")
+    save(cache, tmp_path / "cache")
     assert (tmp_path / "cache").stat().st_size < 2000
 
 
 def test_a_cache_that_does_not_fit_is_refused(tmp_path):
-    filled(600, capacity=1024).save(tmp_path / "cache")
+    save(filled(600, capacity=1024), tmp_path / "cache")
     with pytest.raises(CacheError, match="512 tokens cannot take 600"):
-        KVCache.load(tmp_path / "cache", 512)
+        load(tmp_path / "cache", 512)
 
 
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "cache"
-    filled(20).save(path)
+    save(filled(20), path)
     return path
 
 
@@ -209,7 +221,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(saved):
     for length in {0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1}:
         saved.write_bytes(content[:length])
         with pytest.raises(CacheError, match="no saved KV cache"):
-            KVCache.load(saved, CAPACITY)
+            load(saved, CAPACITY)
 
 
 def test_a_file_with_any_bit_of_its_header_flipped_is_refused_or_right(saved):
@@ -220,7 +232,7 @@ def test_a_file_with_any_bit_of_its_header_flipped_is_refused_or_right(saved):
             damaged[place] ^= 1 << bit
             saved.write_bytes(damaged)
             try:
-                loaded = KVCache.load(saved, CAPACITY)
+                loaded = load(saved, CAPACITY)
             except CacheError:
                 continue
             assert_same(loaded, cache)
@@ -230,13 +242,13 @@ def test_a_file_with_any_bit_of_its_header_flipped_is_refused_or_right(saved):
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "cache").write_bytes(content)
     with pytest.raises(CacheError, match="no saved KV cache"):
-        KVCache.load(tmp_path / "cache", CAPACITY)
+        load(tmp_path / "cache", CAPACITY)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(CacheError, match="no saved KV cache"):
-            KVCache.load(path, CAPACITY)
+            load(path, CAPACITY)
 
 
 def test_safetensors_that_are_no_cache_are_refused(tmp_path):
@@ -244,7 +256,7 @@ def test_safetensors_that_are_no_cache_are_refused(tmp_path):
     save_file({"0.key": torch.zeros(4, 4)}, tmp_path / "bare")
     for name in ("weights", "bare"):
         with pytest.raises(CacheError, match="no saved KV cache"):
-            KVCache.load(tmp_path / name, CAPACITY)
+            load(tmp_path / name, CAPACITY)
 
 
 def resave(path, change):
@@ -314,7 +326,7 @@ def flatten(tensors, metadata):
 def test_a_file_whose_parts_do_not_fit_together_is_refused(saved, change):
     resave(saved, change)
     with pytest.raises(CacheError):
-        KVCache.load(saved, CAPACITY)
+        load(saved, CAPACITY)
 
 
 def test_damaged_rows_are_refused(saved):
@@ -322,4 +334,4 @@ def test_damaged_rows_are_refused(saved):
     content[-3] ^= 0x40  # one bit of one value
     saved.write_bytes(content)
     with pytest.raises(CacheError):
-        KVCache.load(saved, CAPACITY)
+        load(saved, CAPACITY)

@@ -1,6 +1,7 @@
 """Text to ids and back: documents cannot give orders, nothing is added twice, nothing is cut."""
 
 import threading
+from datetime import datetime
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rapid_integrations.engine import RapidEngine
 from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import Prompt, RenderedPrompt, render
 from tests.toys.models import (
@@ -419,3 +421,30 @@ def test_a_model_with_fewer_rows_than_tokens_is_refused():
             byte_tokenizer(),
             drafter_model=tiny_model("llama", 1, vocab_size=EOS_ID, bos_token_id=None, eos_token_id=None),
         )
+
+
+# --- templates that write the day -----------------------------------------------------------------------------------
+
+DATED = "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}" + (
+    "Today: {{ date_string }}\n{% for message in messages %}{{ message['content'] }}{% endfor %}"
+)
+
+
+def test_a_template_keeps_the_day_of_loading():
+    vocabulary = Vocabulary(byte_tokenizer(chat_template=DATED), [])
+    messages = [{"role": "user", "content": "hello"}]
+    assert vocabulary.chat_template(messages).startswith(f"Today: {datetime.now():%d %b %Y}")
+    vocabulary.template_date = datetime(2024, 7, 26)  # loaded long ago
+    assert vocabulary.chat_template(messages) == "Today: 26 Jul 2024\nhello"
+
+
+@pytest.mark.parametrize(
+    ("template", "pinned"),
+    [
+        ('{{ strftime_now("%d %b %Y") }}', '{{ "26 Jul 2024" }}'),
+        ("{{- strftime_now( '%A \"%H\"' ) -}}", '{{- "Friday \\"00\\"" -}}'),
+        ("{% if strftime_now is defined %}{{ strftime_now(form) }}", None),
+    ],
+)
+def test_calls_with_their_format_written_out_are_pinned(template, pinned):
+    assert pin_date(template, datetime(2024, 7, 26)) == (pinned or template)

@@ -6,7 +6,7 @@ QWEN25 = """{%- if tools %}
     {{- "\\n\\n# Tools\\n\\n<tools>" }}
     {%- for tool in tools %}{{- "\\n" }}{{- tool | tojson }}{%- endfor %}
     {{- "\\n</tools>\\n\\nFor each function call, return a json object within <tool_call></tool_call> XML tags:\\n" }}
-    {{- "<tool_call>\\n{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}\\n</tool_call><|im_end|>\\n" }}
+    {{- '<tool_call>\\n{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call><|im_end|>\\n' }}
 {%- else %}
     {%- if messages[0]['role'] == 'system' %}
         {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
@@ -45,12 +45,11 @@ QWEN3 = (
         "        {%- if loop.last %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}\n"
         "        {%- if message.content %}{{- message.content }}",
     )
-    .replace("{{- '\\n<tool_call>", "{%- if not loop.first or message.content %}{{- '\\n' }}{%- endif %}{{- '<tool_call>")
+    .replace("{{- '\\n<tool_call>", "{%- if not loop.first or content %}{{- '\\n' }}{%- endif %}{{- '<tool_call>")
     .replace(
         "{%- for tool_call in message.tool_calls %}",
         "{%- set content = message.content %}{%- for tool_call in message.tool_calls or [] %}",
     )
-    .replace("not loop.first or message.content", "not loop.first or content")
     .replace(
         "{{- tool_call.arguments | tojson }}",
         "{%- if tool_call.arguments is string %}{{- tool_call.arguments }}"

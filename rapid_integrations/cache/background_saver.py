@@ -1,0 +1,78 @@
+"""A thread that writes while answers go on."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+
+Job = Callable[[Callable[[], bool]], None]  # is given a function that says whether to go on
+
+WAITING = 2  # a target's and a drafter's cache
+_NICE = 10
+_STOP_S = 5.0  # for a piece of a write to end after it was told to stop
+
+
+class BackgroundSaver:
+    """Runs jobs one after another in a daemon thread; of those that wait, the newest `WAITING` stay.
+
+    `submit` neither waits nor locks, so that a finaliser may call it. At the end of the interpreter what waits is still
+    run, for a bounded time.
+
+    Args:
+        exit_s: seconds that the end of the interpreter may be put off.
+    """
+
+    def __init__(self, exit_s: float = 30.0) -> None:
+        self._waiting: deque[Job] = deque(maxlen=WAITING)
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._exit_s = exit_s
+        self._closing = self._cancelled = False
+        self._thread = threading.Thread(target=self._run, name="rapid prefix saver", daemon=True)
+        self._thread.start()
+        atexit.register(self._at_exit)
+
+    def submit(self, job: Job) -> None:
+        """Run `job` soon, in place of the oldest one where too many wait."""
+        if not self._closing:
+            self._waiting.append(job)
+            self._wake.put(True)
+
+    def close(self, timeout: float) -> bool:
+        """Finish what waits; after `timeout` seconds stop in the middle. Return whether all was finished."""
+        self._closing = True
+        atexit.unregister(self._at_exit)
+        self._wake.put(False)
+        deadline = time.monotonic() + timeout
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        finished = not self._thread.is_alive()
+        # The thread must not be inside torch when the interpreter ends: that can abort the process.
+        self._cancelled = True
+        self._thread.join(_STOP_S)
+        return finished
+
+    def _at_exit(self) -> None:
+        self.close(self._exit_s)
+
+    def _run(self) -> None:
+        if sys.platform == "linux":
+            with suppress(OSError):  # there, a thread has a priority of its own
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while not (self._closing and not self._waiting):
+            self._wake.get()
+            if not self._waiting:
+                continue  # a newer job has taken this one's place
+            job = self._waiting.popleft()
+            try:
+                if not self._cancelled:
+                    job(lambda: not self._cancelled)
+            except Exception as error:  # whatever it is, later saves may work
+                warnings.warn(f"a prefix was not kept on disk: {error!r}", RuntimeWarning, stacklevel=1)
+            del job  # it holds a KV cache

@@ -1,0 +1,254 @@
+"""Prompts that have been read before, on disk: they survive a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.prefix_cache import TokenIds, common_prefix
+from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, read_cache, read_prefix, write_cache
+from rapid_integrations.cache.snapshot import Snapshot
+from rapid_integrations.errors import CacheError, ConfigurationError
+
+MIN_GAIN_TOKENS = 256  # what a file must bring, to be read or written
+DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
+
+_VERSION = "v1"  # files of another one have other names, and are left alone
+_PARTIAL = ".partial-"
+_ABANDONED_S = 3600.0  # after which a partial file has nobody who writes it
+
+
+Identity = tuple[str, int, int, int]  # name, inode, size, time: a file that was written anew has another
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    size: int
+    used: int  # nanoseconds
+    identity: Identity
+
+
+class PrefixStore:
+    """Files of KV caches in one folder, least recently used out first; processes may share it.
+
+    A file appears under its name by a rename, complete and synced: a process that dies while writing leaves a partial
+    file, which nobody reads and a later save removes. A file is read only where its fingerprint is the model's and its
+    tokens begin the prompt, and used only when every byte agrees with its digest. Whatever goes wrong is warned of
+    once, and the request goes on without. A new folder can be read by its owner only: caches tell what the documents
+    say, and whoever can write there can change answers.
+
+    Args:
+        folder: made when first needed.
+        max_bytes: of all files; "auto" is a quarter of what is free and what the files take.
+
+    Raises:
+        ConfigurationError: an empty name, or a limit that is none.
+    """
+
+    def __init__(self, folder: str | Path, max_bytes: int | Literal["auto"] = "auto") -> None:
+        if not str(folder):
+            raise ConfigurationError("prefix_cache_dir='': give a folder of its own, or None to keep nothing on disk")
+        if max_bytes != "auto" and (not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0):
+            raise ConfigurationError(
+                f"prefix_cache_dir_bytes={max_bytes!r}: give a number of bytes, or 'auto' for a quarter of what is free"
+            )
+        self.folder = Path(folder).expanduser()
+        self.max_bytes = max_bytes
+        self._prefixes: dict[Identity, SavedPrefix | None] = {}  # None: a file that cannot be used
+        self._lock = threading.Lock()  # of `_prefixes`
+        self._warned: set[str] = set()
+        self._writable = True
+
+    def load(
+        self, model: str, token_ids: Sequence[int], capacity: int, device: torch.device, more_than: int
+    ) -> KVCache | None:
+        """Return a cache that holds the first tokens of `token_ids`, all but the last at most, or None.
+
+        Reads a file where at least half of it is of use (a short common beginning is prefilled sooner than a long file
+        is read), and where it brings `MIN_GAIN_TOKENS` over what the caller has.
+
+        Args:
+            model: fingerprint.
+            token_ids: the prompt.
+            capacity: tokens that must fit.
+            device: where the cache shall lie.
+            more_than: tokens of the prompt that the caller can have elsewhere.
+        """
+        wanted = np.asarray(token_ids, dtype=np.int64)[:-1]
+        try:
+            file, shared = self._longest(model, wanted)
+            if file is None or shared < more_than + MIN_GAIN_TOKENS:
+                return None
+        except OSError as error:
+            self._warn("read", f"The prefix cache folder {self.folder} cannot be read ({error}); it is not used.")
+            return None
+        try:
+            saved, cache = read_cache(file.path, capacity, shared, device)
+            if saved.model != model or common_prefix(saved.token_ids, wanted) < shared:
+                raise CacheError(f"{file.path} is about another text than its header said a moment ago")
+        except (CacheError, MemoryError, RuntimeError) as error:
+            if file.path.exists():  # else another process has just evicted it
+                self._disregard(file, error)
+            return None
+        with suppress(OSError):
+            os.utime(file.path)
+        return cache
+
+    def save(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
+        """Write a file, unless the folder has nearly all of it; make room first, remove what it continues after.
+
+        Args:
+            model: fingerprint.
+            token_ids: (snapshot.length,) what the rows belong to.
+            snapshot: the rows.
+            go_on: asked while writing; a no leaves nothing.
+        """
+        if not self._writable:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            known, shared = self._longest(model, token_ids)
+            if len(token_ids) - shared < max(MIN_GAIN_TOKENS, len(token_ids) // 10):
+                if known is not None:
+                    os.utime(known.path)
+                return
+            size = sum(int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in snapshot.layout)
+            if not self._make_room(size):
+                return
+            self._write(model, token_ids, snapshot, go_on)
+        except FileNotFoundError:  # another process has removed the file that was touched
+            return
+        except OSError as error:
+            self._writable = False
+            self._warn(
+                "write",
+                f"The prefix cache folder {self.folder} cannot be written ({error}); prefixes are not kept on disk "
+                "any more. Make room, or give another folder.",
+            )
+
+    def _write(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
+        handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=self.folder)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            valid = write_cache(partial, snapshot, token_ids, model, go_on)
+            if valid < MIN_GAIN_TOKENS:
+                return
+            text = token_ids[:valid]
+            path = (
+                self.folder / f"{_prefix_of_name(model)}{hashlib.sha256(text.tobytes()).hexdigest()[:24]}.safetensors"
+            )
+            os.replace(partial, path)
+        except WriteInterrupted:
+            return
+        finally:
+            partial.unlink(missing_ok=True)
+        for file in self._files(model):
+            saved = self._prefix(file, model)
+            if saved is not None and file.path != path:
+                if common_prefix(saved.token_ids, text) == len(saved.token_ids):
+                    file.path.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> bool:
+        """Remove the least recently used files until `size` more bytes fit; False where they never will."""
+        self._remove_abandoned()
+        files = sorted(self._files(), key=lambda file: file.used)
+        with self._lock:
+            self._prefixes = {
+                file.identity: self._prefixes[file.identity] for file in files if file.identity in self._prefixes
+            }
+        taken = sum(file.size for file in files)
+        limit = self.max_bytes
+        if limit == "auto":
+            limit = (shutil.disk_usage(self.folder).free + taken) // DISK_SHARE
+        if size > limit:
+            self._warn(
+                "size",
+                f"A prefix of {size:,} bytes is not kept in {self.folder}: its limit is {limit:,} bytes "
+                "(prefix_cache_dir_bytes).",
+            )
+            return False
+        for file in files:
+            if taken + size <= limit:
+                break
+            file.path.unlink(missing_ok=True)
+            taken -= file.size
+        return True
+
+    def _remove_abandoned(self) -> None:
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.name.startswith(_PARTIAL) and entry.stat().st_mtime < time.time() - _ABANDONED_S:
+                        os.unlink(entry.path)
+
+    def _longest(self, model: str, token_ids: TokenIds) -> tuple[_File | None, int]:
+        """Return the file that shares the longest beginning; no file of which less than half is shared."""
+        best: tuple[_File | None, int] = (None, 0)
+        for file in self._files(model):
+            saved = self._prefix(file, model)
+            if saved is None:
+                continue
+            shared = common_prefix(saved.token_ids, token_ids)
+            if shared > best[1] and 2 * shared >= len(saved.token_ids):
+                best = (file, shared)
+        return best
+
+    def _prefix(self, file: _File, model: str) -> SavedPrefix | None:
+        with self._lock:
+            if file.identity in self._prefixes:
+                return self._prefixes[file.identity]
+        try:
+            saved = read_prefix(file.path)
+            if saved.model != model:
+                raise CacheError(f"{file.path} was written by another model than its name says")
+        except CacheError as error:
+            if file.path.exists():  # else another process has just evicted it
+                self._disregard(file, error)
+            return None
+        with self._lock:
+            self._prefixes[file.identity] = saved
+        return saved
+
+    def _disregard(self, file: _File, error: Exception) -> None:
+        """Never look at this file again; a later save may write over it, or it goes when room is needed."""
+        with self._lock:
+            self._prefixes[file.identity] = None
+        self._warn(str(file.identity), f"A saved prefix is ignored: {error}. Delete the file.")
+
+    def _files(self, model: str | None = None) -> Iterator[_File]:
+        begin = f"{_VERSION}-" if model is None else _prefix_of_name(model)
+        try:
+            entries = list(os.scandir(self.folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.name.startswith(begin) and entry.name.endswith(".safetensors"):
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    identity = (entry.name, status.st_ino, status.st_size, status.st_mtime_ns)
+                    yield _File(Path(entry.path), status.st_size, status.st_mtime_ns, identity)
+
+    def _warn(self, what: str, message: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _prefix_of_name(model: str) -> str:
+    return f"{_VERSION}-{model[:16]}-"

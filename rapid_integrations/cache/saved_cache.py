@@ -1,0 +1,183 @@
+"""A KV cache and the tokens that it has read, as one safetensors file with a digest over all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.snapshot import Snapshot
+from rapid_integrations.errors import CacheError
+
+_FORMAT = "rapid-integrations KV cache 2"
+_TOKENS = "token_ids"
+_NO_DIGEST = "0" * 64
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+
+Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
+
+
+class WriteInterrupted(Exception):
+    """A write that was told to stop; the file is incomplete."""
+
+
+@dataclass(frozen=True)
+class SavedPrefix:
+    """What a file is about.
+
+    Attributes:
+        model: fingerprint of the model that wrote it.
+        token_ids: (n,) the tokens whose rows it holds.
+    """
+
+    model: str
+    token_ids: NDArray[np.int64]
+
+
+def write_cache(
+    path: Path, snapshot: Snapshot, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
+) -> int:
+    """Write a snapshot; return how many of its rows are valid (the others were overwritten while it was read).
+
+    The bytes have reached the disk when this returns, but the file grows under its name: give a temporary one.
+
+    Args:
+        path: of the file.
+        snapshot: the rows.
+        token_ids: (snapshot.length,) the tokens that they belong to.
+        model: fingerprint of the model that wrote them.
+        go_on: asked between pieces.
+
+    Raises:
+        WriteInterrupted: `go_on` said no.
+        OSError: the file cannot be written.
+        CacheError: rows of a type that this format does not know.
+    """
+    assert len(token_ids) == snapshot.length, f"{len(token_ids)} tokens for {snapshot.length} rows"
+    tokens = np.ascontiguousarray(token_ids, dtype="<i8")
+    layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *snapshot.layout]
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        file.write(_header(layout, model, 0, _NO_DIGEST))
+        digest.update(tokens.tobytes())
+        file.write(tokens.tobytes())
+        for piece in snapshot.pieces():
+            if not go_on():
+                raise WriteInterrupted
+            digest.update(piece)
+            file.write(piece)
+        valid = snapshot.intact  # known only now; the header's length does not depend on it
+        digest.update(_header(layout, model, valid, _NO_DIGEST))
+        file.seek(0)
+        file.write(_header(layout, model, valid, digest.hexdigest()))
+        file.flush()
+        os.fsync(file.fileno())
+    return valid
+
+
+def read_prefix(path: Path) -> SavedPrefix:
+    """Return what a file is about without reading its rows; nothing is verified yet.
+
+    Raises:
+        CacheError: the file is no saved cache, by what can be seen so far.
+    """
+    with _errors_as_cache_errors(path), _open(path) as file:
+        return _prefix(path, file)
+
+
+def read_cache(
+    path: Path, capacity: int, length: int | None = None, device: str | torch.device = "cpu"
+) -> tuple[SavedPrefix, KVCache]:
+    """Read what `write_cache` wrote, every byte of it checked against the digest.
+
+    Args:
+        path: of the file.
+        capacity: tokens that must fit.
+        length: rows wanted; None takes all.
+        device: where they shall lie.
+
+    Raises:
+        CacheError: the file is damaged, is no saved cache, or holds fewer tokens than `length` or more than `capacity`.
+    """
+    with _errors_as_cache_errors(path), _open(path) as file:
+        saved = _prefix(path, file)
+        wanted = len(saved.token_ids) if length is None else length
+        if wanted > len(saved.token_ids):
+            raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for")
+        names = [name for name in file.keys() if name != _TOKENS]  # noqa: SIM118 (no mapping)
+        layers = len(names) // 2
+        expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
+        if set(names) != set(expected):
+            raise CacheError(f"{path} is no saved KV cache: it holds other things")
+        tokens = file.get_tensor(_TOKENS)
+        digest = hashlib.sha256(tokens.numpy().tobytes())
+        layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
+        cache = KVCache(layers, capacity)
+        for index in range(layers):
+            rows = [file.get_tensor(f"{index}.{part}") for part in ("key", "value")]
+            for part, tensor in zip(("key", "value"), rows, strict=True):
+                if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != len(tokens):
+                    raise CacheError(f"{path} is no saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}")
+                digest.update(tensor.view(torch.uint8).numpy().data)
+                layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
+            cache.write(index, *(tensor[:, :, :wanted].to(device) for tensor in rows))
+        metadata = file.metadata()
+        digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
+        if metadata.get("sha256") != digest.hexdigest():
+            raise CacheError(f"{path} is no saved KV cache: its contents do not match their digest, it is damaged")
+    cache.advance(wanted)
+    return saved, cache
+
+
+def _header(layout: Layout, model: str, rows: int, digest: str) -> bytes:
+    """Return the length and the JSON that a safetensors file begins with."""
+    entries: dict[str, Any] = {
+        "__metadata__": {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
+    }
+    begin = 0
+    for name, dtype, shape in layout:
+        if dtype not in _DTYPES:
+            raise CacheError(f"a KV cache of {dtype} cannot be saved")
+        end = begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        entries[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _open(path: Path) -> Any:
+    from safetensors import safe_open
+
+    return safe_open(path, framework="pt")
+
+
+def _prefix(path: Path, file: Any) -> SavedPrefix:
+    metadata = file.metadata() or {}
+    if metadata.get("format") != _FORMAT:
+        raise CacheError(f"{path} is no saved KV cache: it holds other things, or is of another version")
+    tokens = file.get_tensor(_TOKENS)
+    if tokens.dtype != torch.int64 or tokens.ndim != 1 or not 0 <= int(metadata["rows"]) <= len(tokens):
+        raise CacheError(f"{path} is no saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}")
+    return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy())
+
+
+@contextmanager
+def _errors_as_cache_errors(path: Path) -> Iterator[None]:
+    """Turn what a wrong file makes the libraries raise into `CacheError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
+        raise CacheError(f"{path} is no saved KV cache: {error}") from error

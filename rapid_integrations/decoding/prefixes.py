@@ -1,0 +1,126 @@
+"""Where requests get their sequences from, and what they leave behind for the next ones."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from collections.abc import Sequence as ReadOnly
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.background_saver import BackgroundSaver
+from rapid_integrations.cache.prefix_cache import PrefixCache, Role
+from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.errors import CacheError
+from rapid_integrations.models.causal_lm import CausalLM
+
+FLUSH_S = 30.0  # that closing may take, for saves that have not ended
+
+
+class Prefixes:
+    """Opens sequences on KV caches that hold the beginning of their prompt, and keeps the caches of ended requests.
+
+    Args:
+        memory: the caches kept in memory.
+        store: those kept on disk; None for none.
+    """
+
+    def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
+        self.memory = memory
+        self.store = store
+        self._saver = None if store is None else BackgroundSaver(FLUSH_S)
+        self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is ever kept."""
+        return self.memory.max_bytes > 0 or self.store is not None
+
+    @contextmanager
+    def request(self) -> Iterator[RequestSequences]:
+        """Open one request's sequences; when it ends, finished, closed or failed, keep what they have read.
+
+        A request that ran out of memory keeps nothing, and frees what others kept: the next one needs the room.
+        """
+        sequences = RequestSequences(self)
+        try:
+            yield sequences
+        except (MemoryError, torch.OutOfMemoryError):
+            sequences.opened.clear()
+            self.memory.clear()
+            raise
+        finally:
+            while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
+                self._keep(*sequences.opened.pop())
+
+    def find(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> KVCache | None:
+        """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
+        if self.store is not None and (name := self._fingerprint(model)) is not None:
+            more_than = self.memory.shared(model, prompt_ids)
+            if (cache := self.store.load(name, prompt_ids, capacity, model.device, more_than)) is not None:
+                return cache
+        return self.memory.take(model, prompt_ids, capacity)
+
+    def clear(self) -> None:
+        """Free what is kept in memory, and look at the models' weights anew."""
+        self.memory.clear()
+        self._fingerprints.clear()
+
+    def close(self) -> None:
+        """Free what is kept in memory; end what is being written, within `FLUSH_S`."""
+        self.memory.close()
+        if self._saver is not None and not self._saver.close(FLUSH_S):
+            warnings.warn(
+                f"closed before all prefixes were written: {FLUSH_S:.0f} s are over", RuntimeWarning, stacklevel=3
+            )
+
+    def _keep(self, sequence: Sequence, role: Role) -> None:
+        cache = sequence.cache
+        # Behind the committed text there may be draft tokens (closed in the middle of a round); the rows before them
+        # are always those of `tokens`, in order.
+        cache.rollback(min(cache.length, len(sequence.tokens)))
+        token_ids = sequence.tokens[: cache.length]
+        # A drafter's prompt is made anew for each question. It is worth a file once it has proved to come back.
+        comes_back = role == "target" or 2 * sequence.reused >= len(token_ids)
+        if comes_back and cache.filled_layers == cache.layers:
+            self._save_later(sequence.model, token_ids, cache)
+        self.memory.put(sequence.model, role, token_ids, cache)
+
+    def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache) -> None:
+        store, name = self.store, self._fingerprints.get(id(model))
+        if store is None or self._saver is None or name is None or len(token_ids) < MIN_GAIN_TOKENS:
+            return
+        ids = np.asarray(token_ids, dtype=np.int64)
+        snapshot = cache.snapshot()  # before the next request may have the cache
+        self._saver.submit(lambda go_on: store.save(name, ids, snapshot, go_on))
+
+    def _fingerprint(self, model: CausalLM) -> str | None:
+        if id(model) not in self._fingerprints:
+            try:
+                compute = getattr(model, "fingerprint", None)
+                if compute is None:
+                    raise CacheError("it has no fingerprint()")
+                self._fingerprints[id(model)] = compute()
+            except CacheError as error:
+                self._fingerprints[id(model)] = None
+                warnings.warn(f"prefixes of {model.name} are not kept on disk: {error}", RuntimeWarning, stacklevel=2)
+        return self._fingerprints[id(model)]
+
+
+class RequestSequences:
+    """The sequences of one request. Opened on `Prefixes.request`."""
+
+    def __init__(self, prefixes: Prefixes) -> None:
+        self._prefixes = prefixes
+        self.opened: list[tuple[Sequence, Role]] = []
+
+    def open(self, model: CausalLM, role: Role, prompt_ids: ReadOnly[int], capacity: int) -> Sequence:
+        """Return a sequence that has read as much of its prompt as is kept; see `Sequence` for the arguments."""
+        cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
+        sequence = Sequence(model, prompt_ids, capacity, cache)
+        self.opened.append((sequence, role))
+        return sequence

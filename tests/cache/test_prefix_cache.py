@@ -1,0 +1,287 @@
+"""The prefix cache against plain lists of tokens: what is found, what is kept, and who owns it."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
+from rapid_integrations.cache.memory_budget import available_memory, memory_budget
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, PrefixCache, common_prefix
+from rapid_integrations.errors import CacheError, ConfigurationError
+
+MODEL, OTHER = object(), object()
+BUCKET_BYTES = CAPACITY_BUCKET * 2 * 8  # one layer, one head of width one, keys and values, int64
+PLENTY = 100 * BUCKET_BYTES
+
+
+def holding(token_ids, capacity=None):
+    """A cache whose rows are the tokens themselves."""
+    cache = KVCache(1, capacity or len(token_ids))
+    rows = torch.tensor(token_ids).view(1, 1, -1, 1)
+    cache.write(0, rows, -rows)
+    cache.advance(len(token_ids))
+    return cache
+
+
+def held(cache):
+    keys, values = cache.layer(0)
+    assert torch.equal(keys, -values)
+    return keys.flatten().tolist()
+
+
+def text(seed, length):
+    return torch.randint(0, 50, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def kept(*texts, max_bytes=PLENTY, role="target"):
+    prefixes = PrefixCache(max_bytes)
+    for token_ids in texts:
+        prefixes.put(MODEL, role, token_ids, holding(token_ids))
+    return prefixes
+
+
+DOCUMENT = text(1, 400)
+SYSTEM = text(2, 60)
+
+
+# --- the cache of one text --------------------------------------------------------------------------------------
+
+
+def test_growing_keeps_what_is_held_and_copies_once():
+    cache = holding(DOCUMENT)
+    cache.rollback(300)
+    cache.reserve(CAPACITY_BUCKET)
+    assert cache.capacity == CAPACITY_BUCKET
+    cache.reserve(CAPACITY_BUCKET + 1)
+    assert cache.capacity == 2 * CAPACITY_BUCKET and cache.nbytes == 2 * BUCKET_BYTES
+    assert held(cache) == DOCUMENT[:300]
+    more = torch.arange(700).view(1, 1, -1, 1)
+    cache.write(0, more, -more)
+    cache.advance(700)
+    assert held(cache) == [*DOCUMENT[:300], *range(700)]
+
+
+def test_a_copy_shares_nothing():
+    cache = holding(DOCUMENT)
+    copy = cache.copy(100, 600)
+    assert held(copy) == DOCUMENT[:100] and copy.capacity == 2 * CAPACITY_BUCKET
+    cache.rollback(0)
+    zeros = torch.zeros(1, 1, 400, 1, dtype=torch.long)
+    cache.write(0, zeros, zeros)
+    assert held(copy) == DOCUMENT[:100]
+    with pytest.raises(CacheError, match="cannot copy 101 tokens"):
+        copy.copy(101, 600)
+
+
+def test_an_unwritten_cache_can_grow_and_be_copied():
+    cache = KVCache(2, 10)
+    cache.reserve(600)
+    assert cache.capacity == 1024 and cache.copy(0, 10).filled_layers == 0
+
+
+@given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
+def test_common_prefix(first, second):
+    expected = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    found = common_prefix(np.array(first, dtype=np.int64), np.array(second, dtype=np.int64))
+    assert found == (min(len(first), len(second)) if expected is None else expected)
+
+
+# --- what is found ----------------------------------------------------------------------------------------------
+
+
+def test_the_next_question_finds_the_document_read():
+    prefixes = kept([*DOCUMENT, 7, 7, 7])
+    cache = prefixes.take(MODEL, [*DOCUMENT, 8, 8], 500)
+    assert held(cache) == DOCUMENT
+    assert len(prefixes) == prefixes.nbytes == 0  # the request owns it
+
+
+def test_the_last_token_is_never_taken_as_read():
+    assert kept(DOCUMENT).take(MODEL, DOCUMENT, 500).length == len(DOCUMENT) - 1
+    assert kept([*DOCUMENT, 1]).take(MODEL, DOCUMENT, 500).length == len(DOCUMENT) - 1
+
+
+def test_a_longer_prompt_gets_the_room_that_it_needs():
+    cache = kept(DOCUMENT).take(MODEL, [*DOCUMENT, *text(3, 2000)], 2600)
+    assert cache.capacity >= 2600 and held(cache) == DOCUMENT
+
+
+def test_a_short_common_beginning_is_copied_and_the_document_stays():
+    prefixes = kept([*SYSTEM, *DOCUMENT])
+    cache = prefixes.take(MODEL, [*SYSTEM, *text(4, 100)], 300)
+    assert held(cache) == SYSTEM
+    assert len(prefixes) == 1
+    cache.rollback(0)
+    cache.write(0, torch.zeros(1, 1, 60, 1, dtype=torch.long), torch.zeros(1, 1, 60, 1, dtype=torch.long))
+    assert held(prefixes.take(MODEL, [*SYSTEM, *DOCUMENT, 9], 500)) == [*SYSTEM, *DOCUMENT]
+
+
+def test_a_few_common_tokens_are_nothing():
+    prefixes = kept(DOCUMENT)
+    assert prefixes.take(MODEL, [*DOCUMENT[: MIN_REUSED_TOKENS - 1], 99, 99], 500) is None
+    assert prefixes.take(MODEL, [99, *DOCUMENT], 500) is None
+    assert prefixes.take(MODEL, [], 500) is None
+    assert len(prefixes) == 1
+
+
+def test_models_are_kept_apart():
+    prefixes = kept(DOCUMENT)
+    assert prefixes.take(OTHER, [*DOCUMENT, 1], 500) is None
+    assert prefixes.shared(OTHER, [*DOCUMENT, 1]) == 0
+    assert prefixes.shared(MODEL, [*DOCUMENT, 1]) == len(DOCUMENT)
+
+
+def test_the_longest_wins():
+    chat = [*DOCUMENT, *text(5, 100)]
+    prefixes = kept(chat, [*DOCUMENT, *text(6, 100)])
+    assert held(prefixes.take(MODEL, [*chat, 1, 2], 600)) == chat
+
+
+def test_no_memory_to_grow_is_no_error(monkeypatch):
+    def fail(self, capacity):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    prefixes = kept(DOCUMENT)
+    monkeypatch.setattr(KVCache, "reserve", fail)
+    assert prefixes.take(MODEL, [*DOCUMENT, *DOCUMENT], 5000) is None
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_goes_first_and_bytes_count():
+    documents = [text(seed, 100) for seed in range(10, 14)]
+    prefixes = kept(*documents[:3], max_bytes=3 * BUCKET_BYTES)
+    cache = prefixes.take(MODEL, [*documents[0], 1], 200)
+    prefixes.put(MODEL, "target", documents[0], cache)  # used: now the second is the oldest
+    prefixes.put(MODEL, "target", documents[3], holding(documents[3]))
+    assert [prefixes.shared(MODEL, [*d, 1]) for d in documents] == [100, 0, 100, 100]
+    assert prefixes.nbytes == 3 * BUCKET_BYTES
+    large = text(20, 1000)  # two buckets
+    prefixes.put(MODEL, "target", large, holding(large))
+    assert [prefixes.shared(MODEL, [*d, 1]) for d in documents] == [0, 0, 0, 100]
+    assert prefixes.nbytes == 3 * BUCKET_BYTES
+
+
+def test_what_is_larger_than_the_budget_pushes_nothing_out():
+    prefixes = kept(text(1, 100), max_bytes=BUCKET_BYTES)
+    large = text(2, 1000)
+    prefixes.put(MODEL, "target", large, holding(large))
+    assert prefixes.shared(MODEL, large) == 0 and len(prefixes) == 1
+
+
+def test_drafters_do_not_push_documents_out():
+    documents = [text(seed, 100) for seed in range(3)]
+    prefixes = kept(*documents, max_bytes=4 * BUCKET_BYTES)
+    for seed in range(30, 40):
+        prefixes.put(MODEL, "drafter", text(seed, 100), holding(text(seed, 100)))
+    assert all(prefixes.shared(MODEL, [*d, 1]) == 100 for d in documents)
+    assert prefixes.shared(MODEL, [*text(39, 100), 1]) == 100 and len(prefixes) == 4
+
+
+def test_drafters_may_fill_what_nobody_else_needs():
+    prefixes = kept(*(text(seed, 100) for seed in range(4)), max_bytes=4 * BUCKET_BYTES, role="drafter")
+    assert len(prefixes) == 4
+
+
+def test_a_text_that_another_continues_is_not_kept_twice():
+    longer = [*DOCUMENT, *text(3, 50)]
+    for texts in ((DOCUMENT, longer), (longer, DOCUMENT), (longer, longer)):
+        prefixes = kept(*texts)
+        assert len(prefixes) == 1 and prefixes.shared(MODEL, [*longer, 1]) == len(longer)
+
+
+def test_zero_keeps_nothing_and_closing_frees_everything():
+    assert len(kept(DOCUMENT, max_bytes=0)) == 0
+    prefixes = kept(DOCUMENT, text(3, 100))
+    prefixes.clear()
+    assert len(prefixes) == 0
+    prefixes.put(MODEL, "target", DOCUMENT, holding(DOCUMENT))
+    prefixes.close()
+    prefixes.put(MODEL, "target", DOCUMENT, holding(DOCUMENT))  # a stream that ends after the engine was closed
+    assert len(prefixes) == 0
+
+
+def test_a_finaliser_inside_the_lock_does_not_hang(monkeypatch):
+    """Python may collect an abandoned stream anywhere, even while its own thread holds the lock."""
+    prefixes = kept(DOCUMENT)
+    longest = PrefixCache._longest
+
+    def collected_meanwhile(self, *args):
+        self.put(MODEL, "target", text(9, 100), holding(text(9, 100)))
+        return longest(self, *args)
+
+    monkeypatch.setattr(PrefixCache, "_longest", collected_meanwhile)
+    done = threading.Thread(target=prefixes.take, args=(MODEL, DOCUMENT, 500), daemon=True)
+    done.start()
+    done.join(10)
+    assert not done.is_alive()
+    monkeypatch.undo()
+    gc.collect()
+    assert prefixes.shared(MODEL, [*text(9, 100), 1]) == 100
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(0, 1), st.integers(0, 120), st.booleans()
+        ),
+        max_size=25,
+    ),
+    buckets=st.integers(0, 6),
+)
+def test_any_history_gives_right_rows_within_the_budget(steps, buckets):
+    """Prompts are made of a few parts, so that they share beginnings of all lengths."""
+    parts = [text(part, 90 + 120 * part) for part in range(4)]
+    prefixes = PrefixCache(buckets * BUCKET_BYTES)
+    models = MODEL, OTHER
+    in_flight = []
+    for chosen, model, output, ends in steps:
+        prompt = [token for part in chosen for token in parts[part]]
+        cache = prefixes.take(models[model], prompt, len(prompt) + output)
+        if cache is None:
+            cache = KVCache(1, len(prompt) + output)
+        else:
+            assert held(cache) == prompt[: cache.length] and cache.length < len(prompt)
+            assert cache.capacity >= len(prompt) + output
+        rest = [*prompt, *text(output, output)][cache.length :]
+        rows = torch.tensor(rest).view(1, 1, -1, 1)
+        cache.write(0, rows, -rows)
+        cache.advance(len(rest))
+        in_flight.append((model, cache))
+        if ends:
+            for owner, ended in in_flight:
+                prefixes.put(models[owner], "target", held(ended), ended)
+            in_flight = []
+        assert prefixes.nbytes <= prefixes.max_bytes
+    for entry in prefixes._entries:
+        assert held(entry.cache) == entry.token_ids.tolist()
+        assert all(entry.cache is not cache for _, cache in in_flight)
+
+
+# --- the budget -------------------------------------------------------------------------------------------------
+
+
+def test_the_budget():
+    cpu = torch.device("cpu")
+    assert memory_budget(12345, [cpu]) == 12345 and memory_budget(0, [cpu]) == 0
+    available = available_memory(cpu)
+    assert 0.1 * available < memory_budget("auto", [cpu, cpu]) < 0.5 * available
+    for wrong in (-1, 1.5, "much", None, True):
+        with pytest.raises(ConfigurationError, match=r"prefix_cache_bytes=.*'auto' for a quarter"):
+            memory_budget(wrong, [cpu])
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("rapid_integrations.cache.memory_budget._CGROUP", tmp_path)
+    (tmp_path / "memory.current").write_text("400\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert available_memory(torch.device("cpu")) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory(torch.device("cpu")) > 10**6
