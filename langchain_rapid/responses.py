@@ -64,15 +64,12 @@ def token_usage(answer: Completion | CompletionChunk) -> dict[str, int]:
 
 def _usage(answer: Completion | CompletionChunk) -> UsageMetadata:
     assert answer.usage is not None and answer.stats is not None
-    usage = UsageMetadata(
+    return UsageMetadata(
         input_tokens=answer.usage.prompt_tokens,
         output_tokens=answer.usage.completion_tokens,
         total_tokens=answer.usage.total_tokens,
+        input_token_details=InputTokenDetails(cache_read=answer.stats.cached_prompt_tokens),
     )
-    cached: int | None = getattr(answer.stats, "cached_prompt_tokens", None)
-    if cached is not None:
-        usage["input_token_details"] = InputTokenDetails(cache_read=cached)
-    return usage
 
 
 def _info(answer: Completion | CompletionChunk, retrieved: Retrieved, with_usage: bool = False) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 
 from rapid_integrations import Prompt
+from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
 
 METHODS = ("json_schema", "function_calling", "json_mode")
@@ -29,8 +30,8 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         found = schema
     else:
         found = convert_to_json_schema(schema)
-    closed: dict[str, Any] = _closed(found)
-    return closed
+    enforced: dict[str, Any] = closed(found)
+    return enforced
 
 
 def instruction_for(json_schema: dict[str, Any]) -> str:
@@ -113,22 +114,3 @@ def _is_json_schema(schema: Any) -> bool:
 def _finish_reason(message: BaseMessage) -> str | None:
     reason: str | None = message.response_metadata.get("finish_reason")
     return reason
-
-
-def _closed(schema: Any) -> Any:
-    """Return a JSON schema whose objects hold what they declare and nothing else, unless they say otherwise.
-
-    JSON Schema lets objects have any further members, and a small model goes on making them up.
-    """
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {
-        key: value if key in ("enum", "const", "default", "examples") else _closed(value)
-        for key, value in schema.items()
-    }
-    combined = any(word in schema for word in ("allOf", "anyOf", "oneOf", "patternProperties", "$ref"))
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not combined:
-        closed.setdefault("additionalProperties", False)
-    return closed

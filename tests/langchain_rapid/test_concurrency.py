@@ -9,10 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rapid_integrations.cache import KVCache
-from tests.langchain_rapid.conftest import DOCUMENT, QUESTION
+from tests.langchain_rapid.conftest import DOCUMENT, QUESTION, make_engine
 from tests.toys.models import words
 
 PROMPT = f"{DOCUMENT}\n\n{QUESTION}"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """Keeps no prefixes: every cache that is alive belongs to a request."""
+    return make_engine(prefix_cache_bytes=0)
 
 
 def text(answer):

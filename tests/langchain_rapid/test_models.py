@@ -319,10 +319,6 @@ class TestBatches:
         together = either.batch(prompts)
         assert [getattr(a, "content", a) for a in together] == [getattr(a, "content", a) for a in alone]
 
-    @pytest.mark.skipif(
-        "cached_prompt_tokens" not in __import__("rapid_integrations").DecodeStats.model_fields,
-        reason="prefixes are not reused yet",
-    )
     @pytest.mark.parametrize("cls", CLASSES)
     def test_a_shared_document_is_prefilled_once(self, cls):
         model = cls(engine=make_engine(sampling=SamplingParams(max_new_tokens=4)))
@@ -333,6 +329,9 @@ class TestBatches:
         infos = [g.message.response_metadata if hasattr(g, "message") else g.generation_info for g in found]
         cached = [info["rapid"]["cached_prompt_tokens"] for info in infos]
         assert cached[0] == 0 and min(cached[1:]) >= len(DOCUMENT)
+        if cls is ChatRapid:
+            details = [found[i].message.usage_metadata["input_token_details"] for i in range(3)]
+            assert [each["cache_read"] for each in details] == cached
 
 
 def as_template():
