@@ -74,6 +74,12 @@ class GrammarConstraint:
         # One byte per token of the tokenizer: 0, or 200 where it is allowed.
         known = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) != 0
         self._check("stopped")
+        forced = known.nonzero().flatten().tolist()
+        if len(forced) == 1 and not self._matcher.validate_tokens(forced):
+            # For text that is forced llguidance allows its canonical token only, and takes a control token for the
+            # canonical one of a text that spells it; but then refuses it. Ordinary tokens spell it, too.
+            for token in range(known.shape[0]):
+                known[token] = bool(self._matcher.validate_tokens([token]))
         mask = torch.zeros(self._vocab_size, dtype=torch.bool)
         width = min(self._vocab_size, known.shape[0])
         mask[:width] = known[:width]

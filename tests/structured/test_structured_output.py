@@ -154,6 +154,13 @@ def test_a_regex_is_matched(seed):
     assert answer.finish_reason == "eos"
 
 
+@pytest.mark.parametrize("text", ["<|im_end|>", "a<|im_start|>b", "<|bos|><|eos|>"])
+def test_text_that_spells_a_control_token_is_text(text):
+    for asked in ({"json_schema": {"const": text}}, {"json_schema": {"enum": [text, "x"]}}, {"regex": re.escape(text)}):
+        answer = ask(temperature=1.0, seed=0, **asked)
+        assert answer.finish_reason == "eos" and text in (answer.text, answer.text[1:-1]) or answer.text == '"x"'
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_grammar_is_followed(seed):
     sums = 'start: term ("+" term)*\nterm: NUMBER | "(" start ")"\nNUMBER: /[1-9][0-9]{0,2}/'
