@@ -75,7 +75,8 @@ class GrammarConstraint:
         known = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) != 0
         self._check("stopped")
         forced = known.nonzero().flatten().tolist()
-        if len(forced) == 1 and not self._matcher.validate_tokens(forced):
+        at_the_end = self._matcher.is_accepting() and not self._eos.isdisjoint(forced)  # eos is never valid for it
+        if len(forced) == 1 and not at_the_end and not self._matcher.validate_tokens(forced):
             # For text that is forced llguidance allows its canonical token only, and takes a control token for the
             # canonical one of a text that spells it; but then refuses it. Ordinary tokens spell it, too.
             for token in range(known.shape[0]):

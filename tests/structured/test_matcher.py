@@ -137,6 +137,11 @@ def test_exactly_one_kind_is_given(asked):
         StructuredOutput(**asked)
 
 
+def test_a_model_with_one_eos_token_ends():
+    follows = constraint(vocabulary=Vocabulary(byte_tokenizer(), [EOS_ID]), regex="ab")
+    assert allowed(follows, "ab") == {EOS_ID}
+
+
 def test_a_vocabulary_is_read_once_for_all_threads():
     vocabulary = Vocabulary(byte_tokenizer(), EOS)
     found = []
