@@ -6,7 +6,10 @@ from collections.abc import Collection
 
 from rapid_integrations.outputs import ToolCall
 from rapid_integrations.tool_calls.call_format import CallFormat
-from rapid_integrations.tool_calls.parsing import parse_calls
+from rapid_integrations.tool_calls.parsing import parse_bare_call, parse_calls
+
+# How an answer begins that is nothing but a call's JSON, whatever the template says (Qwen2.5-Coder fences it).
+_BARE_OPENINGS = ('{"name"', '```json{"name"', '```{"name"')
 
 
 class ToolCallStream:
@@ -40,34 +43,36 @@ class ToolCallStream:
 
     def finish(self) -> tuple[str, list[ToolCall]]:
         """Return what was held back: the rest of the text, and the calls. Call once, at the end."""
+        if not self._begun and (call := parse_bare_call(self._held, self._names)) is not None:
+            return "", [call]
         if not self._format.marked and self._begun:
             return self._held, []
         return parse_calls(self._held, self._format, self._names, self._limit)
 
     def _candidate(self) -> int:
         """Return where in the held text a call has begun, or may have."""
+        start = len(self._held) - len(self._held.lstrip())
+        if not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
+            return start
         if not self._format.marked:
-            if self._begun:
-                return len(self._held)
-            start = len(self._held) - len(self._held.lstrip())
-            return start if self._may_open(start) else len(self._held)
+            may_open = not self._begun and self._may_be(self._format.opening, start)
+            return start if may_open else len(self._held)
         first = self._format.opening[0]
         at = self._held.find(first)
-        while at >= 0 and not self._may_open(at):
+        while at >= 0 and not self._may_be(self._format.opening, at):
             at = self._held.find(first, at + 1)
         return at if at >= 0 else len(self._held)
 
-    def _may_open(self, start: int) -> bool:
-        """Whether the held text from `start` on is a call's opening, or the beginning of one."""
-        wanted = self._format.opening
+    def _may_be(self, opening: str, start: int) -> bool:
+        """Whether the held text from `start` on is `opening`, or the beginning of it. White space does not count."""
         matched = 0
         for character in self._held[start:]:
             if character.isspace():
                 continue
-            if character != wanted[matched]:
+            if character != opening[matched]:
                 return False
             matched += 1
-            if matched == len(wanted):
+            if matched == len(opening):
                 self._opened = True
                 return True
         return True

@@ -13,6 +13,7 @@ from rapid_integrations.tool_calls.call_format import CallFormat
 
 _DECODER = json.JSONDecoder()
 _NAME = re.compile(r"[\w.-]+")
+_BARE = re.compile(r"(?P<fence>```(?:json)?\s*)?(?P<object>\{.*\})(?(fence)\s*```)", re.DOTALL)
 
 
 def new_call_id() -> str:
@@ -57,6 +58,23 @@ def parse_calls(
     rest = text[position:]
     kept.append("" if calls and not rest.strip() else rest)
     return "".join(kept), calls
+
+
+def parse_bare_call(text: str, names: Collection[str]) -> ToolCall | None:
+    """Return the call that `text` is and nothing else: its JSON, bare or in a code fence; None if it is none.
+
+    Some models write calls so although their template shows another format (Qwen2.5-Coder).
+    """
+    match = _BARE.fullmatch(text.strip())
+    read = None if match is None else _json_object(match["object"], 0)
+    if match is None or read is None or read[1] != len(match["object"]):
+        return None
+    found = read[0]
+    arguments = found.get("arguments", found.get("parameters"))
+    name = found.get("name")
+    if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
+        return None
+    return ToolCall(id=new_call_id(), name=name, arguments=arguments)
 
 
 def _block(

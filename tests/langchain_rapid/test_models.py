@@ -12,7 +12,7 @@ from langchain_rapid import ChatRapid, ContextOverflowError, RapidLLM
 from rapid_integrations import CompressionConfig, ConfigurationError, ModelLoadError, SamplingParams, errors
 from tests.langchain_rapid.conftest import DOCUMENT, QUESTION, as_user, make_engine
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.models import BOS, BOS_ID, CHATML, byte_tokenizer, tiny_model
 
 CLASSES = (RapidLLM, ChatRapid)
 
@@ -21,6 +21,13 @@ def answered(either, prompt, **kwargs):
     """Return text and metadata of an answer of either model."""
     found = either.generate_prompt([either._convert_input(prompt)], **kwargs).generations[0][0]
     return found.text, found.message.response_metadata if hasattr(found, "message") else found.generation_info
+
+
+def prompt_tokens(model):
+    found = model.generate_prompt([model._convert_input("hello")]).generations[0][0]
+    if isinstance(model, ChatRapid):
+        return found.message.usage_metadata["input_tokens"]
+    return found.generation_info["token_usage"]["prompt_tokens"]
 
 
 class Calls(BaseCallbackHandler):
@@ -80,6 +87,24 @@ class TestSettings:
     def test_model_objects(self):
         model = ChatRapid(model=tiny_model("llama", 0), tokenizer=byte_tokenizer(), embeddings=HashEmbedder())
         assert model.invoke("hello", max_tokens=2).usage_metadata["output_tokens"] == 2
+
+    def test_a_drafter_is_a_field(self):
+        parts = {"model": tiny_model("llama", 0), "tokenizer": byte_tokenizer(), "embeddings": HashEmbedder()}
+        stats = RapidLLM(**parts, drafter_model=tiny_model("llama", 1, num_hidden_layers=3)).generate(["hello"])
+        rapid = stats.generations[0][0].generation_info["rapid"]
+        assert rapid["law"] == "augmented" and rapid["eta"] == 40 and rapid["drafted_tokens"] > 0
+
+    def test_one_bos(self):
+        """A chat template writes the BOS token itself, and a tokenizer that adds one must not add another."""
+        tokenizer = byte_tokenizer(chat_template=BOS + CHATML, add_bos=True)
+        parts = {"model": tiny_model("llama", 0), "tokenizer": tokenizer, "embeddings": HashEmbedder()}
+        for model in (ChatRapid(**parts, max_tokens=2), RapidLLM(**parts, max_tokens=2)):
+            text = model.rapid_engine.explain("hello").target.text
+            assert text.startswith(BOS)
+            read = tokenizer(text, add_special_tokens=False).input_ids
+            assert prompt_tokens(model) == len(read) and read.count(BOS_ID) == 1
+        plain = RapidLLM(**parts, max_tokens=2, apply_chat_template=False)
+        assert prompt_tokens(plain) == 1 + len("hello")
 
     def test_a_model_without_a_template_reads_no_messages(self):
         base = make_engine(chat_template=None)
@@ -336,6 +361,4 @@ class TestBatches:
 
 def as_template():
     """A chat template without tools."""
-    from tests.toys.models import CHATML
-
     return CHATML

@@ -4,6 +4,8 @@ The toy shows that calls, schemas and messages go through; what takes a trained 
 the reason. The embedded model answers, but its chat template has no tools.
 """
 
+import os
+
 import pytest
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
@@ -37,7 +39,9 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def trained():
-    return ChatRapid(target="Qwen/Qwen2.5-0.5B-Instruct").rapid_engine
+    if not (name := os.environ.get("RAPID_TEST_TOOL_MODEL")):
+        pytest.skip("RAPID_TEST_TOOL_MODEL names no model that was trained to call tools")
+    return ChatRapid(target=name).rapid_engine
 
 
 class Shared:
@@ -136,9 +140,8 @@ class TestEmbeddedIntegration(OnEmbedded, ChatModelIntegrationTests):
 
 
 @pytest.mark.slow
-@pytest.mark.network
 class TestTrainedIntegration(Shared, ChatModelIntegrationTests):
-    """Tools as a trained model calls them: Qwen2.5-0.5B-Instruct, from a model hub."""
+    """Tools as a trained model calls them: $RAPID_TEST_TOOL_MODEL, such as Qwen2.5-Coder-0.5B-Instruct as GGUF."""
 
     @pytest.fixture(autouse=True)
     def use_engine(self, trained):

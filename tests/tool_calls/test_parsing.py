@@ -142,3 +142,35 @@ def test_text_of_a_family_without_a_marker():
     assert stream.push('meless": 1} ') == '{"nameless": 1} '
     assert stream.push('{"name": "search", "parameters": {}}') == '{"name": "search", "parameters": {}}'
     assert stream.finish() == ("", [])
+
+
+BARE = '{\n  "name": "search",\n  "arguments": {"q": "cats"}\n}'
+
+
+@pytest.mark.parametrize("family", FORMATS)
+@pytest.mark.parametrize("written", [BARE, f"```json\n{BARE}\n```", f"\n```\n{BARE}\n```\n", f"```json\n{BARE}```"])
+def test_an_answer_that_is_nothing_but_a_calls_json_is_one(family, written):
+    """As Qwen2.5-Coder writes them, whatever its template says."""
+    stream = ToolCallStream(FORMATS[family], NAMES, parallel=True)
+    shown = "".join(stream.push(character) for character in written)
+    rest, calls = stream.finish()
+    assert (shown + rest).strip() == "" and plain(calls) == [("search", {"q": "cats"})]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"It is this:\n```json\n{BARE}\n```",
+        f"```json\n{BARE}\n```\nThat was it.",
+        BARE.replace("search", "delete_everything"),
+        f"```json\n{BARE}",
+        BARE.replace('{"q": "cats"}', "[]"),
+        "```json\n[1]\n```",
+        "```python\nprint()\n```",
+    ],
+)
+def test_json_that_is_only_a_part_of_an_answer_is_text(written):
+    stream = ToolCallStream(FORMATS["qwen"], NAMES, parallel=True)
+    shown = "".join(stream.push(character) for character in written)
+    rest, calls = stream.finish()
+    assert (shown + rest, calls) == (written, [])
