@@ -126,7 +126,7 @@ class FusedDecoder:
         """
         new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
-        x = self._embed(token_ids)  # (T, E)
+        x: Tensor = self._embed(token_ids)  # (T, E)
         cos, sin = self._rotation(x, cache.length, new)
         for index, layer in enumerate(self._layers):
             qkv = layer.qkv(layer.before_attention(x)).view(new, heads + 2 * kv_heads, head_dim)
@@ -228,7 +228,7 @@ def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None) -> Li
 
 
 def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:
-    parts = fused.dense().split([linear.out_features for linear in linears])
+    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
     for linear, weight in zip(linears, parts, strict=True):
         linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
 

@@ -73,7 +73,8 @@ class PackedLinear:
 
     def dense(self) -> Tensor:
         """Return the weights in the usual layout: a copy, bit for bit."""
-        return self._packed.to_dense()
+        dense: Tensor = self._packed.to_dense()
+        return dense
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
@@ -81,7 +82,7 @@ class PackedLinear:
         return (
             weight.device.type == "cpu"
             and weight.dtype == torch.bfloat16
-            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         )
 
