@@ -54,6 +54,9 @@ DrafterQuantized = Annotated[
         help="The drafter's; default: as the target. Without a drafter, a quantised copy of the target drafts."
     ),
 ]
+DraftModel = Annotated[
+    str | None, typer.Option("--draft-lm", help="A small model that only proposes (--proposer draft_lm, hybrid).")
+]
 LawName = Annotated[
     Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
 ]
@@ -71,7 +74,7 @@ def ask(
     law: LawName = "auto",
     eta: Eta = None,
     tail_rule: Annotated[TailRule, typer.Option(help="mask, or restore (Eq. 9).")] = "mask",
-    proposer: Annotated[str, typer.Option(help="drafter, prompt_lookup or none.")] = "drafter",
+    proposer: Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")] = "drafter",
     draft_length: Annotated[str, typer.Option(help="auto, or a number.")] = "auto",
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="0 keeps all.")] = 0,
@@ -87,6 +90,7 @@ def ask(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
     prefix_cache_dir: Annotated[
         Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
@@ -127,6 +131,7 @@ def ask(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 trust_remote_code=trust_remote_code,
                 prefix_cache_dir=prefix_cache_dir,
                 template_date=template_date,
@@ -212,7 +217,7 @@ def bench_decode(
     embedder: EmbedderName = "all-minilm-l6-v2",
     law: LawName = "auto",
     eta: Eta = None,
-    proposer: Annotated[str, typer.Option(help="drafter, prompt_lookup or none.")] = "drafter",
+    proposer: Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")] = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
     plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")] = None,

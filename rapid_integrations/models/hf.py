@@ -75,7 +75,7 @@ class HuggingFaceLM:
         elif quantization is not None:
             raise UnsupportedModelError(
                 f"{self.name}: quantization={quantization!r} needs one of the architectures "
-                f"{', '.join(sorted(FAMILIES))} on a single device, and weights that are not quantised yet; leave it out"
+                f"{', '.join(sorted(FAMILIES))} on one device, and weights that are not quantised yet; leave it out"
             )
         self._shared.users += 1
         self._closed = False
