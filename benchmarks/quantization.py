@@ -6,6 +6,7 @@ python benchmarks/quantization.py examples/handbook.md --model smollm2-135m-inst
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def main(
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)
-    print(json.dumps({"model": model, "tokens": len(ids), "rows": rows}))
+    sys.stdout.write(json.dumps({"model": model, "tokens": len(ids), "rows": rows}) + "\n")
 
 
 if __name__ == "__main__":

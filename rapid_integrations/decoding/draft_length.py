@@ -74,7 +74,7 @@ class CostModel:
 class LinearCost:
     """A running fit of seconds = base + slope * K, which starts from a guess.
 
-    The guess has the weight of one round at K = 0 and another at K = `PRIOR_LENGTH`, for good, in which its share of
+    The guess has the weight of `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, for good, in which its share of
     slope to base stands and its base follows what was measured: rounds of a single K cannot tell base from slope.
 
     Args:
@@ -83,7 +83,7 @@ class LinearCost:
 
     MEMORY = 0.95  # weight of the past, per round
     PRIOR_LENGTH = 8
-    PRIOR_WEIGHT = 1.0
+    PRIOR_WEIGHT = 0.3
 
     def __init__(self, base: float, slope: float) -> None:
         self.base, self.slope = base, slope

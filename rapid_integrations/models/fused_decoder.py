@@ -67,8 +67,8 @@ class FusedDecoder:
 
     Args:
         model: a transformers model that `serves` accepts.
-        quantization: of every matrix but the embedding table and the head: four bits there cost SmolLM2 7% of perplexity,
-            and the packed bfloat16 product of a few rows is the faster one anyway.
+        quantization: of every matrix but the embedding table and the head: four bits there cost SmolLM2 7% of
+            perplexity, and the packed bfloat16 product of a few rows is the faster one anyway.
     """
 
     def __init__(self, model: Any, quantization: Quantization | None = None) -> None:

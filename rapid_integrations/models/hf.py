@@ -154,8 +154,9 @@ class HuggingFaceLM:
             self._reset_attention()
 
     def _check_ids(self) -> Tensor:
-        """Return tokens from all over the vocabulary: the first ones are control tokens, which no model expects in a row
-        and on which rounding grows without bounds.
+        """Return tokens from all over the vocabulary.
+
+        The first ones are control tokens, which no model expects in a row, and on which rounding errors explode.
         """
         return 7919 * torch.arange(1, CHECK_TOKENS + 1, device=self.device) % self.vocab_size
 
