@@ -74,7 +74,7 @@ class CostModel:
 class LinearCost:
     """A running fit of seconds = base + slope * K, which starts from a guess.
 
-    The guess has the weight of `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, for good, in which its share of
+    The guess counts for good as `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, in which its share of
     slope to base stands and its base follows what was measured: rounds of a single K cannot tell base from slope.
 
     Args:
