@@ -11,7 +11,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import INTERRUPTED, app
+from rapid_integrations.cli import app
+from rapid_integrations.command_line import INTERRUPTED
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 

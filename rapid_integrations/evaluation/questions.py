@@ -27,7 +27,7 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     lines bring several documents.
 
     Raises:
-        PromptError: a file that is missing or malformed, with the line.
+        PromptError: a file that is missing, holds no question, or is malformed, with the line.
     """
     shared: str | None = None
     questions: list[Question] = []
@@ -42,6 +42,8 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
         else:
             shared = read_document(str(document)) if shared is None else shared
             questions.append(Question(shared, row["question"]))
+    if not questions:
+        raise PromptError(f"{path} holds no question: give one JSON object a line")
     return questions
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 
 import torch
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, minimum and maximum, rounded to four significant digits."""
-    return {name: float(f"{pick(values):.4g}") for name, pick in (("median", median), ("min", min), ("max", max))}
+    """Return median, quartiles, minimum and maximum, rounded to four significant digits."""
+    low, _, high = quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    found = {"median": median(values), "min": min(values), "q1": low, "q3": high, "max": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:

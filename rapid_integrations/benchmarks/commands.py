@@ -1,0 +1,120 @@
+"""`rapid bench`: one command per benchmark; each ends with one JSON line on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rapid_integrations.command_line import (
+    AsJson,
+    Device,
+    Drafter,
+    Dtype,
+    EmbedderName,
+    Eta,
+    LawName,
+    Proposer,
+    Target,
+    errors_taught,
+    load_engine,
+    stderr,
+    stdout,
+)
+from rapid_integrations.config import SpeculationConfig
+from rapid_integrations.terminal import ProgressView
+
+if TYPE_CHECKING:
+    from rapid_integrations.benchmarks.peers import PeerSource
+
+bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
+
+Document = Annotated[Path, typer.Option(help="Text that the questions are about.")]
+Questions = Annotated[
+    Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
+]
+NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
+MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
+Peers = Annotated[
+    str,
+    typer.Option(help="transformers, transformers_assisted, transformers_lookup, openvino; commas between; or none."),
+]
+KVCache = Annotated[
+    str | None, typer.Option("--openvino-kv-cache", help="u8, bf16, f16 or f32; default: its own choice.")
+]
+Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
+ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
+
+
+@bench_app.command("decode")
+def bench_decode(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")] = 7500,
+    new_tokens: NewTokens = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
+    max_questions: MaxQuestions = 20,
+    peers: Peers = ALL_PEERS,
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode tokens per second: other engines, target alone, prompt lookup, drafter alone, naive speculation, RAPID."""
+    from rapid_integrations.benchmarks.decode import DecodeBench
+    from rapid_integrations.benchmarks.decode_report import decode_plot, decode_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress, target, drafter, embedder=embedder, dtype=dtype, device=device, prefix_cache_bytes=0
+            )
+            bench = DecodeBench(
+                engine,
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                repeats=repeats,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+            result = bench.run(cases)
+        if plot is not None:
+            decode_plot(result, plot)
+        _show(decode_table(result), result.summary(), as_json)
+
+
+def _show(table: Table, summary: dict[str, Any], as_json: bool) -> None:
+    if not as_json:
+        stdout.print(table)
+    sys.stdout.write(json.dumps(summary) + "\n")
+
+
+def _names(value: str) -> list[str]:
+    """Return the names between the commas of an option; "none" is none."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    return [] if names == ["none"] else names
+
+
+def _peer_source(device: Any, target: str, drafter: str | None, kv_cache: str | None = None) -> PeerSource:
+    from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.benchmarks.transformers_peers import loaded_as_it_comes
+
+    other = None if drafter == target else drafter
+    return PeerSource(target, other, device, loaded_as_it_comes(device), warm_up_ids=(), kv_cache=kv_cache)

@@ -1,0 +1,69 @@
+"""How every benchmark's figures look: one style of table, one of picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from rapid_integrations.errors import ConfigurationError, MissingExtraError
+
+ACCENT, GREY, INK = "#c25b2a", "#9aa5b1", "#1f2933"
+COLOURS = (ACCENT, "#2b6cb0", "#2f855a", "#805ad5", GREY, "#b7791f", INK)
+
+METHOD_LABELS = {
+    "transformers": "transformers",
+    "transformers_assisted": "transformers, draft model",
+    "transformers_lookup": "transformers, prompt lookup",
+    "openvino": "OpenVINO GenAI",
+    "target": "target alone",
+    "target_lookup": "target, prompt lookup",
+    "drafter": "drafter alone (RAG)",
+    "sd": "naive speculative",
+    "rapid": "RAPID",
+}
+
+
+def figures_table(title: str, names: Sequence[str], figures: Sequence[str], notes: Sequence[str]) -> Table:
+    """Return an empty table: `names` are columns of text, `figures` of numbers, `notes` the lines under it."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left"
+    )
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for figure in figures:
+        table.add_column(figure, justify="right", no_wrap=True)
+    table.caption = "\n".join(notes)
+    return table
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """Return a matplotlib figure and its axes (one, or an array of them).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(feature="A plot", extra="plot") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns)
+    for each in [axes] if columns == 1 else axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a picture.
+
+    Raises:
+        ConfigurationError: it cannot be written there, or not in that format.
+    """
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the plot cannot be written to {path}: {error}") from error
