@@ -16,12 +16,12 @@ COLOURS = (ACCENT, "#2b6cb0", "#2f855a", "#805ad5", GREY, "#b7791f", INK)
 
 METHOD_LABELS = {
     "transformers": "transformers",
-    "transformers_assisted": "transformers, draft model",
-    "transformers_lookup": "transformers, prompt lookup",
+    "transformers_assisted": "transformers, drafter",
+    "transformers_lookup": "transformers, lookup",
     "openvino": "OpenVINO GenAI",
     "target": "target alone",
-    "target_lookup": "target, prompt lookup",
-    "drafter": "drafter alone (RAG)",
+    "target_lookup": "target, lookup",
+    "drafter": "drafter alone",
     "sd": "naive speculative",
     "rapid": "RAPID",
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 from rapid_integrations.benchmarks.peers import PeerSource, TimedTokens, TokenClock
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models import loader
+from rapid_integrations.progress import ignore_progress
 
 LOOKUP_TOKENS = 10  # prompt_lookup_num_tokens in transformers' documentation
 _TRIAL_TOKENS = 32
@@ -113,7 +114,7 @@ def loaded_as_it_comes(device: torch.device) -> Callable[[str, torch.dtype], Any
     """Return a `PeerSource.load`: a fresh model by its name, in no way changed by this package."""
 
     def load(name: str, dtype: torch.dtype) -> Any:
-        lm: Any = loader.load(name, dtype=dtype, device=device).lm
+        lm: Any = loader.load(name, dtype=dtype, device=device, on_progress=ignore_progress).lm
         lm.close()  # its own attention again
         return lm.model
 
