@@ -30,6 +30,7 @@ from rapid_integrations.terminal import ProgressView
 
 if TYPE_CHECKING:
     from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.engine import RapidEngine
 
 bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
 
@@ -37,6 +38,7 @@ Document = Annotated[Path, typer.Option(help="Text that the questions are about.
 Questions = Annotated[
     Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
 ]
+Context = Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")]
 NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
 MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
 Peers = Annotated[
@@ -56,7 +58,7 @@ ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
 def bench_decode(
     document: Document = HANDBOOK,
     questions: Questions = HANDBOOK_QUESTIONS,
-    context: Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")] = 7500,
+    context: Context = 7500,
     new_tokens: NewTokens = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
     max_questions: MaxQuestions = 20,
@@ -98,6 +100,59 @@ def bench_decode(
         if plot is not None:
             decode_plot(result, plot)
         _show(decode_table(result), result.summary(), as_json)
+
+
+@bench_app.command("question")
+def bench_question(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Context = 7500,
+    new_tokens: NewTokens = 32,
+    max_pairs: Annotated[int, typer.Option(min=1, help="Pairs of questions to take.")] = 5,
+    peers: Peers = "transformers",
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds to the first token of a document's first question, its second, and the second after a restart."""
+    import tempfile
+
+    from rapid_integrations.benchmarks.question import QuestionBench
+    from rapid_integrations.benchmarks.question_report import question_plot, question_table
+    from rapid_integrations.evaluation.questions import load_question_pairs
+
+    with errors_taught(), tempfile.TemporaryDirectory(prefix="rapid-bench-") as scratch:
+        pairs = load_question_pairs(questions, document, max_pairs)
+
+        def start(folder: Path | None) -> RapidEngine:
+            kept: dict[str, Any] = {}
+            if folder is not None:
+                kept = {"prefix_cache_dir": folder, "embedding_cache": Path(scratch) / "embeddings"}
+            return load_engine(progress, target, drafter, embedder=embedder, dtype=dtype, device=device, **kept)
+
+        with ProgressView(stderr) as progress:
+            bench = QuestionBench(
+                start,
+                Path(scratch),
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=lambda device: _peer_source(device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+            result = bench.run(pairs)
+        if plot is not None:
+            question_plot(result, plot)
+        _show(question_table(result), result.summary(), as_json)
 
 
 def _show(table: Table, summary: dict[str, Any], as_json: bool) -> None:

@@ -33,9 +33,9 @@ def figures_table(title: str, names: Sequence[str], figures: Sequence[str], note
         title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left"
     )
     for name in names:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for figure in figures:
-        table.add_column(figure, justify="right", no_wrap=True)
+        table.add_column(figure, justify="right")
     table.caption = "\n".join(notes)
     return table
 

@@ -19,6 +19,15 @@ class Question:
     question: str
 
 
+@dataclass(frozen=True)
+class QuestionPair:
+    """Two questions about one document."""
+
+    document: str
+    first: str
+    second: str
+
+
 def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     """Read at most `limit` questions.
 
@@ -45,6 +54,28 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     if not questions:
         raise PromptError(f"{path} holds no question: give one JSON object a line")
     return questions
+
+
+def load_question_pairs(path: Path, document: Path, limit: int) -> list[QuestionPair]:
+    """Read at most `limit` pairs; of an L-Eval line its first two questions, else questions about the same text.
+
+    Raises:
+        PromptError: see `load_questions`; or no document has two questions.
+    """
+    by_document: dict[str, list[str]] = {}
+    for number, line in enumerate(read_document(str(path)).splitlines(), 1):
+        if line.strip():
+            row = _parse(line, path, number)
+            text = row["input"] if "instructions" in row else row.get("document") or read_document(str(document))
+            by_document.setdefault(text, []).extend(row.get("instructions", [])[:2] or [row["question"]])
+    pairs = [
+        QuestionPair(text, *questions[start : start + 2])
+        for text, questions in by_document.items()
+        for start in range(0, len(questions) - 1, 2)
+    ]
+    if not pairs:
+        raise PromptError(f"{path} has no two questions about one document: give two lines without a document at least")
+    return pairs[:limit]
 
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
