@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from rapid_integrations.benchmarks.figures import print_table
 from rapid_integrations.command_line import (
     AsJson,
     Device,
@@ -26,9 +28,12 @@ from rapid_integrations.command_line import (
     stdout,
 )
 from rapid_integrations.config import SpeculationConfig
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.terminal import ProgressView
 
 if TYPE_CHECKING:
+    import torch
+
     from rapid_integrations.benchmarks.peers import PeerSource
     from rapid_integrations.engine import RapidEngine
 
@@ -99,7 +104,7 @@ def bench_decode(
             result = bench.run(cases)
         if plot is not None:
             decode_plot(result, plot)
-        _show(decode_table(result), result.summary(), as_json)
+        _show([decode_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("question")
@@ -152,12 +157,49 @@ def bench_question(
             result = bench.run(pairs)
         if plot is not None:
             question_plot(result, plot)
-        _show(question_table(result), result.summary(), as_json)
+        _show([question_table(result)], result.summary(), as_json)
 
 
-def _show(table: Table, summary: dict[str, Any], as_json: bool) -> None:
-    if not as_json:
-        stdout.print(table)
+@bench_app.command("steps")
+def bench_steps(
+    shape: Annotated[
+        str, typer.Option(help="llama-3.1-8b, llama-3.1-70b, qwen2.5-0.5b, qwen2.5-1.5b, or a model's config.json.")
+    ],
+    drafter_shape: Annotated[str | None, typer.Option(help="The drafter's; default: the target's.")] = None,
+    contexts: Annotated[str, typer.Option(help="Tokens that the target has read; commas between.")] = "8192,32768",
+    retrieval: Annotated[int, typer.Option(min=1, help="Tokens that the drafter has read.")] = 1024,
+    draft_lengths: Annotated[str, typer.Option(help="Draft lengths to measure; commas between.")] = "2,4,8,16",
+    layers: Annotated[int | None, typer.Option(min=2, help="Build so many layers only, and extrapolate.")] = None,
+    dtype: Dtype = "bfloat16",
+    device: Device = "auto",
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Step costs of a known shape with random weights, and tokens per second modelled from them."""
+    from rapid_integrations.benchmarks.steps import measure_steps
+    from rapid_integrations.benchmarks.steps_report import modelled_table, steps_plot, steps_table
+
+    with errors_taught():
+        with ProgressView(stderr) as progress:
+            result = measure_steps(
+                shape,
+                drafter_shape=drafter_shape,
+                contexts=_lengths(contexts, "--contexts"),
+                retrieval=retrieval,
+                draft_lengths=_lengths(draft_lengths, "--draft-lengths"),
+                dtype=_dtype(dtype),
+                device=_device(device),
+                layers=layers,
+                on_progress=progress,
+            )
+        if plot is not None:
+            steps_plot(result, plot)
+        _show([steps_table(result), modelled_table(result)], result.summary(), as_json)
+
+
+def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
+    for table in () if as_json else tables:
+        print_table(stdout, table)
     sys.stdout.write(json.dumps(summary) + "\n")
 
 
@@ -165,6 +207,35 @@ def _names(value: str) -> list[str]:
     """Return the names between the commas of an option; "none" is none."""
     names = [name.strip() for name in value.split(",") if name.strip()]
     return [] if names == ["none"] else names
+
+
+def _lengths(value: str, option: str) -> list[int]:
+    """Return the numbers between the commas of an option."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, commas between")
+    return [int(part) for part in parts]
+
+
+def _dtype(name: str) -> torch.dtype:
+    """Return the dtype of random weights: "auto" is bfloat16, in which models are published."""
+    import torch
+
+    known = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in known:
+        raise ConfigurationError(f"dtype={name!r}: use {', '.join(known)}")
+    return known[name]
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device={name!r} is none: use 'auto', 'cpu', 'cuda' or 'cuda:1'") from error
 
 
 def _peer_source(device: Any, target: str, drafter: str | None, kv_cache: str | None = None) -> PeerSource:

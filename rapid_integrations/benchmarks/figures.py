@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
@@ -38,6 +39,16 @@ def figures_table(title: str, names: Sequence[str], figures: Sequence[str], note
         table.add_column(figure, justify="right")
     table.caption = "\n".join(notes)
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table and its notes as wide as the console, not as wide as the table."""
+    notes, table.caption = table.caption, None
+    console.print(table)
+    if notes:
+        console.print(notes, markup=False, highlight=False)
+    console.print()
+    table.caption = notes
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
