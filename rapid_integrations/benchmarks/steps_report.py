@@ -65,7 +65,7 @@ def steps_plot(result: StepsResult, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure, axes = new_figure(7.0, 3.8)
+    figure, axes = new_figure(8.0, 3.8)
     rows = result.modelled()
     lines = [("target", None), *((method, a) for method in ("rapid", "rapid_lookup") for a in ACCEPTANCE)]
     for (method, a), colour in zip(lines, COLOURS[::-1], strict=False):
@@ -75,6 +75,6 @@ def steps_plot(result: StepsResult, path: Path) -> None:
     axes.set_xlabel("context, tokens", fontsize=9)
     axes.set_ylabel("modelled tokens/s", fontsize=9)
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     axes.set_title(f"Modelled: {result.shape}, {result.dtype}, {result.machine['device']}", fontsize=9)
     save_figure(figure, path)
