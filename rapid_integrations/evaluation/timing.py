@@ -28,6 +28,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
         "device": f"{device.type}: {name}",
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+        "load_1min": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
