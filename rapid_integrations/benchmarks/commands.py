@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,6 +117,9 @@ def bench_question(
     context: Context = 7500,
     new_tokens: NewTokens = 32,
     max_pairs: Annotated[int, typer.Option(min=1, help="Pairs of questions to take.")] = 5,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for what restarts read; default: the system's, which may be in memory.")
+    ] = None,
     peers: Peers = "transformers",
     openvino_kv_cache: KVCache = None,
     target: Target = "smollm2-135m-instruct",
@@ -129,25 +134,23 @@ def bench_question(
     as_json: AsJson = False,
 ) -> None:
     """Seconds to the first token of a document's first question, its second, and the second after a restart."""
-    import tempfile
-
     from rapid_integrations.benchmarks.question import QuestionBench
     from rapid_integrations.benchmarks.question_report import question_plot, question_table
     from rapid_integrations.evaluation.questions import load_question_pairs
 
-    with errors_taught(), tempfile.TemporaryDirectory(prefix="rapid-bench-") as scratch:
+    with errors_taught(), _scratch(scratch) as folder:
         pairs = load_question_pairs(questions, document, max_pairs)
 
-        def start(folder: Path | None) -> RapidEngine:
+        def start(kept_in: Path | None) -> RapidEngine:
             kept: dict[str, Any] = {}
-            if folder is not None:
-                kept = {"prefix_cache_dir": folder, "embedding_cache": Path(scratch) / "embeddings"}
+            if kept_in is not None:
+                kept = {"prefix_cache_dir": kept_in, "embedding_cache": folder / "embeddings"}
             return load_engine(progress, target, drafter, embedder=embedder, dtype=dtype, device=device, **kept)
 
         with ProgressView(stderr) as progress:
             bench = QuestionBench(
                 start,
-                Path(scratch),
+                folder,
                 speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
                 context_tokens=context,
                 new_tokens=new_tokens,
@@ -298,6 +301,17 @@ def bench_memory(
         if plot is not None:
             memory_plot(result, plot)
         _show([memory_table(result)], result.summary(), as_json)
+
+
+@contextmanager
+def _scratch(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that is removed again."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
+    except OSError as error:
+        raise ConfigurationError(f"nothing can be written to {parent}: {error.strerror or error}") from error
+    with made as folder:
+        yield Path(folder)
 
 
 def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:

@@ -11,7 +11,7 @@ rapid          the engine as configured
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any, Final, TypeAlias
 
@@ -150,6 +150,7 @@ class DecodeResult:
         (tps, draft_length), (limit, without) = costs.best(), costs.limit()
         return {
             "tps": _figures(tps),
+            "reached": round(median(self.speeds("rapid")) / tps, 3),
             "draft_length": draft_length,
             "limit": limit,
             "tps_without_limit": _figures(without),
@@ -259,7 +260,8 @@ class DecodeBench:
     def _open_peers(self, prompt: Prompt) -> tuple[dict[str, Peer], dict[str, str]]:
         if self._source is None or not self._peers:
             return {}, {}
-        return open_peers(self._peers, replace(self._source, warm_up_ids=self._target_ids(prompt)))
+        self._source.warm_up_ids = self._target_ids(prompt)
+        return open_peers(self._peers, self._source)
 
     def _peer(self, peer: Peer) -> Method:
         eos = sorted(self._engine.vocabulary.eos_token_ids)

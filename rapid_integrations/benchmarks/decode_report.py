@@ -87,9 +87,13 @@ def _bound(summary: dict[str, Any]) -> list[str]:
         return ["RAPID drafted nothing: both models read the same text, so that a draft would save nothing."]
     return [
         f"RAPID's own acceptance ({bound['per_token_acceptance']:.0%} per token) and step costs allow "
-        f"{bound['tps']:.1f} tokens/s, at draft length {bound['draft_length']}.",
+        f"{bound['tps']:.1f} tokens/s, {_at(bound['draft_length'])}; {bound['reached']:.0%} of that was reached.",
         f"What limits it most: {bound['limit']} (without: {bound['tps_without_limit']:.1f} tokens/s).",
     ]
+
+
+def _at(draft_length: int) -> str:
+    return f"at draft length {draft_length}" if draft_length else "without drafting: a draft costs more than it saves"
 
 
 def _settings(summary: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -189,11 +189,13 @@ class QuestionBench:
     ) -> None:
         if self._source is None or not self._peers:
             return
-        peers, result.skipped = open_peers(self._peers, replace(self._source(device), warm_up_ids=ids[0][0]))
-        for name, peer in peers.items():
-            result.settings[name] = peer.settings
-            peer.generate(ids[0][0], 2, eos)
-            for both in ids:
+        source = self._source(device)
+        source.warm_up_ids = ids[0][0][::-1]  # begins like none of the prompts, so that none is kept of them
+        for both in ids:
+            peers, result.skipped = open_peers(self._peers, source)  # anew: some keep prefixes, too
+            for name, peer in peers.items():
+                result.settings[name] = peer.settings
+                peer.generate(source.warm_up_ids, 2, eos)
                 for stage, prompt_ids in zip(("first", "second"), both, strict=True):
                     timed = peer.generate(prompt_ids, self._new_tokens, eos)
                     first, total = timed.first_token_s, timed.first_token_s + timed.decode_s

@@ -25,6 +25,7 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.progress import OnProgress
 
 ACCEPTANCE: Final = (0.8, 0.9)
+DRAFTING: Final = ("target_lookup", "rapid", "rapid_lookup")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Modelled:
     """Tokens/s that a method would have.
 
     Attributes:
-        method: "target" alone, "rapid" drafting with the drafter, or "rapid_lookup" scoring what was looked up.
+        method: "target" alone; "target_lookup" verifying what was looked up; "rapid" drafting with the drafter, or
+            "rapid_lookup" scoring what was looked up.
         context: tokens that the target has read.
         acceptance: per token, assumed; None for the target alone.
         draft_length: the best of those measured; 0 for the target alone.
@@ -100,7 +102,7 @@ class StepsResult:
         for context in self.contexts:
             rows.append(Modelled("target", context, None, 0, 1.0 / self.seconds("verify", context, 1)))
             for a in ACCEPTANCE:
-                for method in ("rapid", "rapid_lookup"):
+                for method in DRAFTING:
                     tps, k = max((self._tps(method, context, a, k), k) for k in self.draft_lengths)
                     rows.append(Modelled(method, context, a, k, tps))
         return rows
@@ -144,6 +146,8 @@ class StepsResult:
 
     def _tps(self, method: str, context: int, a: float, k: int) -> float:
         verify = self.seconds("verify", context, k + 1)
+        if method == "target_lookup":
+            return expected_tokens(a, k) / verify
         if method == "rapid_lookup":
             return expected_tokens(a, k) / (verify + self.seconds("score", self.retrieval, k))
         draft = self.seconds("draft", self.retrieval, 1)

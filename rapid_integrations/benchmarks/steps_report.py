@@ -7,9 +7,14 @@ from pathlib import Path
 from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import COLOURS, figures_table, new_figure, save_figure
-from rapid_integrations.benchmarks.steps import ACCEPTANCE, StepsResult
+from rapid_integrations.benchmarks.steps import ACCEPTANCE, DRAFTING, StepsResult
 
-_LABELS = {"target": "target alone", "rapid": "RAPID, drafter", "rapid_lookup": "RAPID, lookup"}
+_LABELS = {
+    "target": "target alone",
+    "target_lookup": "target, lookup",
+    "rapid": "RAPID, drafter",
+    "rapid_lookup": "RAPID, lookup",
+}
 
 
 def steps_table(result: StepsResult) -> Table:
@@ -67,7 +72,7 @@ def steps_plot(result: StepsResult, path: Path) -> None:
     """
     figure, axes = new_figure(8.0, 3.8)
     rows = result.modelled()
-    lines = [("target", None), *((method, a) for method in ("rapid", "rapid_lookup") for a in ACCEPTANCE)]
+    lines = [("target", None), *((method, a) for method in DRAFTING for a in ACCEPTANCE)]
     for (method, a), colour in zip(lines, COLOURS[::-1], strict=False):
         points = [(row.context, row.tps) for row in rows if (row.method, row.acceptance) == (method, a)]
         label = _LABELS[method] + ("" if a is None else f", {a:.0%} accepted")

@@ -11,7 +11,9 @@ from tests.benchmarks.conftest import summary
 
 def test_what_is_kept_is_not_read_again(bench, tmp_path):
     picture = tmp_path / "plot.png"
-    found = bench("question", "--context", "2500", "--new-tokens", "8", "--plot", str(picture))
+    found = bench(
+        "question", "--context", "2500", "--new-tokens", "8", "--scratch", str(tmp_path), "--plot", str(picture)
+    )
     figures = summary(found)
     assert figures["pairs"] == 2 and figures["prompt_tokens"]["max"] <= 2500
     assert set(figures["methods"]) == {"rapid", "target", "transformers"}
@@ -29,6 +31,7 @@ def test_what_is_kept_is_not_read_again(bench, tmp_path):
     assert figures["methods"]["target"]["first"]["drafter_s"] == 0
     assert set(figures["methods"]["transformers"]) == {"first", "second"}
     assert "of the first's" in found.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -51,6 +54,14 @@ def test_pairs(tmp_path):
         load_question_pairs(path, document, 9)
 
 
-def test_no_room_is_taught(bench):
-    result = bench("question", "--context", "256", "--new-tokens", "8180")
-    assert result.exit_code == 1 and "has no room for a document" in " ".join(result.stderr.split())
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--context", "256", "--new-tokens", "8180"), "has no room for a document"),
+        (("--scratch", "nowhere"), "nothing can be written to nowhere"),
+        (("--peers", "vllm"), "no peer is called 'vllm'"),
+    ],
+)
+def test_errors_are_taught(bench, arguments, said):
+    result = bench("question", *arguments)
+    assert result.exit_code == 1 and said in " ".join(result.stderr.split()), result.stderr

@@ -156,4 +156,5 @@ def test_what_is_modelled():
     assert rows["target", None].tps == 1
     drafted = expected_tokens(0.8, 4) / (1.4 + (4 + 0.8**4) * 0.1)
     assert rows["rapid", 0.8].tps == pytest.approx(drafted) and rows["rapid", 0.8].draft_length == 4
+    assert rows["target_lookup", 0.8].tps == pytest.approx(expected_tokens(0.8, 4) / 1.4)
     assert rows["rapid_lookup", 0.9].tps == pytest.approx(expected_tokens(0.9, 4) / 1.6)
