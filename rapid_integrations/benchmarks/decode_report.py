@@ -98,10 +98,12 @@ def _at(draft_length: int) -> str:
 
 def _settings(summary: dict[str, Any]) -> list[str]:
     return [
-        f"{METHOD_LABELS.get(name, 'this engine')}: " + ", ".join(f"{key} {value}" for key, value in settings.items())
+        f"{METHOD_LABELS.get(name, 'this engine')}: "
+        + ", ".join(f"{key} {value}" for key, value in settings.items())
+        + "."
         for name, settings in summary["settings"].items()
     ]
 
 
 def _skipped(result: DecodeResult) -> list[str]:
-    return [f"{METHOD_LABELS[name]}: left out, {reason}." for name, reason in result.skipped.items()]
+    return [f"{METHOD_LABELS[name]}: left out, {reason.rstrip('.')}." for name, reason in result.skipped.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ COLOURS = (ACCENT, "#2b6cb0", "#2f855a", "#805ad5", GREY, "#b7791f", INK)
 
 METHOD_LABELS = {
     "transformers": "transformers",
-    "transformers_assisted": "transformers, drafter",
-    "transformers_lookup": "transformers, lookup",
+    "transformers_assisted": "transformers + drafter",
+    "transformers_lookup": "transformers + lookup",
     "openvino": "OpenVINO GenAI",
     "target": "target alone",
-    "target_lookup": "target, lookup",
+    "target_lookup": "target + lookup",
     "drafter": "drafter alone",
     "sd": "naive speculative",
     "rapid": "RAPID",
@@ -29,7 +30,10 @@ METHOD_LABELS = {
 
 
 def figures_table(title: str, names: Sequence[str], figures: Sequence[str], notes: Sequence[str]) -> Table:
-    """Return an empty table: `names` are columns of text, `figures` of numbers, `notes` the lines under it."""
+    """Return an empty table: `names` are columns of text, `figures` of numbers.
+
+    `notes` come under it, as paragraphs: a note that does not end a sentence goes on in the next one.
+    """
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left"
     )
@@ -37,7 +41,7 @@ def figures_table(title: str, names: Sequence[str], figures: Sequence[str], note
         table.add_column(name)
     for figure in figures:
         table.add_column(figure, justify="right")
-    table.caption = "\n".join(notes)
+    table.caption = re.sub(r"(?<!\.)\n", " ", "\n".join(note for note in notes if note))
     return table
 
 

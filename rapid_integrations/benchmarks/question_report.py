@@ -16,7 +16,7 @@ from rapid_integrations.benchmarks.figures import (
 )
 from rapid_integrations.benchmarks.question import PARTS, STAGES, QuestionResult
 
-_STAGE_LABELS = {"first": "first question", "second": "second question", "restart": "second, from disk"}
+_STAGE_LABELS = {"first": "first", "second": "second", "restart": "from disk"}
 _PART_LABELS = {
     "retrieval_s": "retrieval",
     "target_s": "target",
@@ -36,7 +36,7 @@ def question_table(result: QuestionResult) -> Table:
             "Seconds, medians over the pairs. first token: from the call; its parts: retrieval, the target's prefill",
             "(a kept prefix fetched included), the drafter's prefill, the first decoding round; total: whole answer.",
             *_percents(summary),
-            *(f"{METHOD_LABELS[name]}: left out, {reason}." for name, reason in result.skipped.items()),
+            *(f"{METHOD_LABELS[name]}: left out, {reason.rstrip('.')}." for name, reason in result.skipped.items()),
         ],
     )
     for method, stages in summary["methods"].items():
@@ -90,5 +90,5 @@ def _percents(summary: dict[str, Any]) -> list[str]:
                 )
                 if figure in percent
             ]
-            lines.append(f"{METHOD_LABELS[method]}, {_STAGE_LABELS[stage]}, of the first's: {', '.join(said)}.")
+            lines.append(f"{METHOD_LABELS[method]}, {_STAGE_LABELS[stage]} to first question: {', '.join(said)}.")
     return lines

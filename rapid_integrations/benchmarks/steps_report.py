@@ -11,9 +11,9 @@ from rapid_integrations.benchmarks.steps import ACCEPTANCE, DRAFTING, StepsResul
 
 _LABELS = {
     "target": "target alone",
-    "target_lookup": "target, lookup",
-    "rapid": "RAPID, drafter",
-    "rapid_lookup": "RAPID, lookup",
+    "target_lookup": "target + lookup",
+    "rapid": "RAPID + drafter",
+    "rapid_lookup": "RAPID + lookup",
 }
 
 

@@ -20,7 +20,10 @@ def sweep_table(result: SweepResult) -> Table:
         [
             f"{result.last.target}, {result.last.machine['device']}; medians over the questions.",
             "The last rows: RAPID with other retrieval lengths." if result.retrievals else "",
-            *(f"{METHOD_LABELS[name]}: left out, {reason}." for name, reason in result.last.skipped.items()),
+            *(
+                f"{METHOD_LABELS[name]}: left out, {reason.rstrip('.')}."
+                for name, reason in result.last.skipped.items()
+            ),
         ],
     )
     for points in (result.contexts, result.retrievals):
