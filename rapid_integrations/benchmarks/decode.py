@@ -305,9 +305,12 @@ class DecodeBench:
 
 
 def _engine_settings(engine: RapidEngine) -> dict[str, str | int]:
-    """Return the dtypes that the engine computes in."""
-    dtypes = {"dtype": engine.target, "drafter_dtype": engine.drafter}
-    return {name: str(getattr(lm, "dtype", "unknown")).removeprefix("torch.") for name, lm in dtypes.items()}
+    """Return what the engine computes in, and how much of its weights a step reads."""
+    settings: dict[str, str | int] = {}
+    for prefix, lm in (("", engine.target), ("drafter_", engine.drafter)):
+        settings[f"{prefix}dtype"] = str(getattr(lm, "dtype", "unknown")).removeprefix("torch.")
+        settings[f"{prefix}weights_mb"] = round(lm.weight_bytes / 1e6)
+    return settings
 
 
 def _figures(value: float) -> float:

@@ -221,7 +221,12 @@ def _caches_of(*models: CausalLM) -> Iterator[list[KVCache]]:
 
 
 def _weights(lm: CausalLM) -> int:
-    return _tensor_bytes(getattr(lm, "model", None))
+    """Return the bytes of a model's weights: of its tensors, and of the matrices that were packed out of it."""
+    module = getattr(lm, "model", None)
+    if module is None:
+        return lm.weight_bytes
+    packed = any(not parameter.numel() for parameter in module.parameters())
+    return _tensor_bytes(module) + (lm.weight_bytes if packed else 0)
 
 
 def _tensor_bytes(module: Any) -> int:

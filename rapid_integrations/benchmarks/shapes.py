@@ -11,6 +11,7 @@ import torch
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.memory_budget import available_memory
+from rapid_integrations.config import Quantization
 from rapid_integrations.documents import read_json_object
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -98,7 +99,12 @@ def load_shape(name: str) -> dict[str, Any]:
 
 
 def random_model(
-    name: str, shape: Mapping[str, Any], dtype: torch.dtype, device: torch.device, layers: int
+    name: str,
+    shape: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+    layers: int,
+    quantization: Quantization | None = None,
 ) -> HuggingFaceLM:
     """Return a model of a shape, its weights drawn where they stay: no copy in another dtype or place is made.
 
@@ -107,6 +113,7 @@ def random_model(
         shape: see `load_shape`.
         dtype, device: of the weights.
         layers: how many of the shape's layers to build.
+        quantization: of the weights, once they are there; see `HuggingFaceLM`.
 
     Raises:
         ConfigurationError: the weights do not fit, with how many layers would; or a family that nobody knows.
@@ -131,7 +138,7 @@ def random_model(
                 parameter.fill_(1.0)  # norms; a bias of one costs what any other does
         for owner, rotary in _rotary_modules(model):
             owner.rotary_emb = type(rotary)(config)  # its frequencies are no weights
-    return HuggingFaceLM(model.eval(), name)
+    return HuggingFaceLM(model.eval(), name, take_over=True, quantization=quantization)
 
 
 def random_cache(lm: HuggingFaceLM, length: int, room: int) -> KVCache:
@@ -145,14 +152,6 @@ def random_cache(lm: HuggingFaceLM, length: int, room: int) -> KVCache:
         cache.write(layer, keys, values)  # (1, H_kv, length, head_dim)
     cache.advance(length)
     return cache
-
-
-def streamed_bytes(lm: HuggingFaceLM) -> int:
-    """Return the bytes of weights that a one-token step reads: all, but of an input embedding one row only."""
-    weights: dict[int, int] = {id(parameter): parameter.nbytes for parameter in lm.model.parameters()}
-    embedding, head = lm.model.get_input_embeddings().weight, lm.model.get_output_embeddings().weight
-    unread: int = 0 if embedding is head else embedding.nbytes
-    return sum(weights.values()) - unread
 
 
 def _rotary_modules(model: Any) -> list[tuple[Any, Any]]:

@@ -18,7 +18,8 @@ import torch
 
 from rapid_integrations.benchmarks.bandwidth import copy_bandwidth, median_seconds
 from rapid_integrations.benchmarks.round_costs import expected_tokens
-from rapid_integrations.benchmarks.shapes import load_shape, random_cache, random_model, streamed_bytes
+from rapid_integrations.benchmarks.shapes import load_shape, random_cache, random_model
+from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.timing import describe_machine
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -165,6 +166,7 @@ def measure_steps(
     dtype: torch.dtype,
     device: torch.device,
     layers: int | None = None,
+    quantization: Quantization | None = None,
     on_progress: OnProgress,
 ) -> StepsResult:
     """Measure the steps of a round.
@@ -177,6 +179,7 @@ def measure_steps(
         draft_lengths: K, each measured.
         dtype, device: of weights and caches.
         layers: how many layers to build; times are extrapolated from those and half of them. None builds all.
+        quantization: of the weights; None keeps them in `dtype`.
         on_progress: called with ("measure steps", done, total).
 
     Raises:
@@ -196,7 +199,7 @@ def measure_steps(
     result = StepsResult(
         shape,
         drafter_shape or shape,
-        str(dtype).removeprefix("torch."),
+        quantization or str(dtype).removeprefix("torch."),
         whole,
         built,
         retrieval,
@@ -204,7 +207,7 @@ def measure_steps(
         copy_bandwidth(device),
         describe_machine(device),
     )
-    place = (dtype, device, on_progress)
+    place = (dtype, device, quantization, on_progress)
     if same:
         result.steps = _of_all_layers(shape, target, built, [*target_steps, *drafter_steps], *place)
     else:
@@ -221,13 +224,14 @@ def _of_all_layers(
     wanted: Sequence[tuple[str, int, int]],
     dtype: torch.dtype,
     device: torch.device,
+    quantization: Quantization | None,
     on_progress: OnProgress,
 ) -> list[Step]:
     """Return the steps of a whole model; where fewer layers were built, on the line through two such models."""
     whole = int(shape["num_hidden_layers"])
 
     def measured(layers: int) -> list[Step]:
-        lm = random_model(name, shape, dtype, device, layers)
+        lm = random_model(name, shape, dtype, device, layers, quantization)
         try:
             return _measure(lm, wanted, on_progress)
         finally:
@@ -249,7 +253,7 @@ def _of_all_layers(
 
 
 def _measure(lm: HuggingFaceLM, wanted: Sequence[tuple[str, int, int]], on_progress: OnProgress) -> list[Step]:
-    weights = streamed_bytes(lm)
+    weights = lm.weight_bytes
     steps: dict[tuple[str, int, int], Step] = {}
     for context in dict.fromkeys(context for _, context, _ in wanted):
         here = [step for step in wanted if step[1] == context]

@@ -115,7 +115,6 @@ def loaded_as_it_comes(device: torch.device) -> Callable[[str, torch.dtype], Any
 
     def load(name: str, dtype: torch.dtype) -> Any:
         lm: Any = loader.load(name, dtype=dtype, device=device, on_progress=ignore_progress).lm
-        lm.close()  # its own attention again
-        return lm.model
+        return lm.transformers_copy(dtype)
 
     return load
