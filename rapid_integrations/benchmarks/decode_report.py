@@ -25,10 +25,10 @@ _COLUMNS = ("tokens/s", "min-max", "ratio", "accepted", "per pass", "outside")
 def decode_table(result: DecodeResult) -> Table:
     """Return tokens/s of each method with its spread, and how it compares with the first peer (or the target)."""
     summary = result.summary()
-    questions = summary["questions"]
+    asked = f"{summary['questions']} question{'s' if summary['questions'] > 1 else ''}"
     base = result.peers[0] if result.peers else "target"
     table = figures_table(
-        f"Decoding behind {summary['prompt_tokens']['median']:,.0f} tokens of prompt, {questions} question{'s' if questions > 1 else ''}",
+        f"Decoding behind {summary['prompt_tokens']['median']:,.0f} tokens of prompt, {asked}",
         ["method"],
         _COLUMNS,
         [*_explained(base, summary), *_bound(summary), *_settings(summary), *_skipped(result)],
