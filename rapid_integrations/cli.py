@@ -20,6 +20,7 @@ from rapid_integrations.command_line import (
     Device,
     Drafter,
     DrafterQuantized,
+    DraftModel,
     Dtype,
     EmbedderName,
     Eta,
@@ -74,6 +75,7 @@ def ask(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
     prefix_cache_dir: Annotated[
         Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
@@ -114,6 +116,7 @@ def ask(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 trust_remote_code=trust_remote_code,
                 prefix_cache_dir=prefix_cache_dir,
                 template_date=template_date,

@@ -37,11 +37,14 @@ DrafterQuantized = Annotated[
         help="The drafter's; default: as the target. Without a drafter, a quantised copy of the target drafts."
     ),
 ]
+DraftModel = Annotated[
+    str | None, typer.Option("--draft-lm", help="A small model that only proposes (--proposer draft_lm, hybrid).")
+]
 LawName = Annotated[
     Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
 ]
 Eta = Annotated[float | None, typer.Option(help="Strength of the transfer from drafter to target.")]
-Proposer = Annotated[str, typer.Option(help="drafter, prompt_lookup or none.")]
+Proposer = Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line on standard output, nothing else.")]
 
 

@@ -19,6 +19,7 @@ from rapid_integrations.command_line import (
     Device,
     Drafter,
     DrafterQuantized,
+    DraftModel,
     Dtype,
     EmbedderName,
     Eta,
@@ -84,6 +85,7 @@ def bench_decode(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,6 +106,7 @@ def bench_decode(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 prefix_cache_bytes=0,
             )
             bench = DecodeBench(
@@ -144,6 +147,7 @@ def bench_question(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -168,6 +172,7 @@ def bench_question(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 **kept,
             )
 
@@ -252,6 +257,7 @@ def bench_sweep(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -274,6 +280,7 @@ def bench_sweep(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 prefix_cache_bytes=0,
             )
             result = sweep(
@@ -308,6 +315,7 @@ def bench_memory(
     device: Device = "auto",
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -333,6 +341,7 @@ def bench_memory(
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
                 prefix_cache_bytes=0,
             )
             result = measure_memory(
