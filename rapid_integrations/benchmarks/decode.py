@@ -245,7 +245,8 @@ class DecodeBench:
         methods = {name: self._peer(peer) for name, peer in peers.items()} | self._own_methods()
         steps, done = len(methods) * (1 + len(prompts) * self._repeats), 0
         self._progress("benchmark", done, steps)
-        with self._clock.over(self._engine.target, self._engine.drafter):
+        readers = (self._engine.target, self._engine.drafter, self._engine.draft_lm)
+        with self._clock.over(*(lm for lm in readers if lm is not None)):
             for method in methods.values():
                 method(prompts[0], _WARM_UP_TOKENS)
                 self._progress("benchmark", done := done + 1, steps)

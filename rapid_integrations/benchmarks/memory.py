@@ -45,7 +45,7 @@ class Peak:
 
     Attributes:
         prompt_tokens, drafter_tokens: what the two models read.
-        weights_drafter: 0 where the target drafts for itself.
+        weights_drafter: of all models but the target; 0 where it drafts for itself.
         activations_decode: the same as for the prefill, at the peak of decoding.
         peak: in use at most.
     """
@@ -151,9 +151,10 @@ def measure_memory(
         describe_machine(engine.target.device),
         _hidden_states_per_token(engine.target),
     )
+    models = list({id(lm): lm for lm in (engine.target, engine.drafter, engine.draft_lm) if lm is not None}.values())
     fixed = {
         "weights_target": _weights(engine.target),
-        "weights_drafter": 0 if engine.self_speculation else _weights(engine.drafter),
+        "weights_drafter": sum(_weights(lm) for lm in models[1:]),
         "embedder": 0 if embedder is None else _tensor_bytes(embedder),
     }
     sampling = SamplingParams(max_new_tokens=new_tokens)
@@ -165,7 +166,7 @@ def measure_memory(
             prompt = prompt_of_length(engine, question, min(context, engine.target.context_window - new_tokens))
             idle = memory.now()
             with (
-                _caches_of(engine.target, engine.drafter) as caches,
+                _caches_of(*models) as caches,
                 engine.stream(prompt, sampling=sampling, speculation=speculation) as stream,
             ):
                 memory.reset()
