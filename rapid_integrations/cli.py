@@ -19,6 +19,7 @@ from rich.table import Table
 from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
 from rapid_integrations.documents import STDIN, read_document, read_json_object
 from rapid_integrations.errors import RapidError
+from rapid_integrations.eval_cli import eval_app
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
@@ -32,6 +33,7 @@ models_app = typer.Typer(help="Models that come inside PyPI wheels and need no a
 bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
+app.add_typer(eval_app, name="eval")
 
 _stdout = Console()
 _stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped

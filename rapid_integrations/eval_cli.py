@@ -1,0 +1,158 @@
+"""`rapid eval`: tasks x methods, the paper's studies, tables and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.terminal import ProgressView
+
+PREDICTIONS = "predictions.jsonl"
+
+eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside other methods.", no_args_is_help=True)
+_stdout = Console()
+_stderr = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
+DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
+
+
+@eval_app.command("run")
+def run(
+    folder: Folder,
+    tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: lc rag sd rapid.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Model; see `rapid ask`.")] = "smollm2-135m-instruct",
+    drafter: Annotated[str | None, typer.Option("--drafter", "-d", help="Another model; default: the target.")] = None,
+    embedder: Annotated[str, typer.Option(help="Packaged name, folder or hub name.")] = "all-minilm-l6-v2",
+    context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
+    max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
+    letters: Annotated[bool, typer.Option(help="Hold multiple-choice answers to the options' letters.")] = False,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling, made tasks and intervals.")] = 0,
+    chunk_tokens: Annotated[int, typer.Option(help="Length of retrieved chunks.")] = 512,
+    min_tokens: Annotated[int, typer.Option(help="Retrieval's budget: see `rapid_integrations.CompressionConfig`.")] = (
+        4096
+    ),
+    minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Answer every question of the tasks by every method; run it again to go on where it stopped."""
+    with _errors_taught(), ExitStack() as at_end:
+        from rapid_integrations.engine import RapidEngine
+        from rapid_integrations.evaluation.methods import parse_method
+        from rapid_integrations.evaluation.predictions import PredictionFile
+        from rapid_integrations.evaluation.runner import Runner
+        from rapid_integrations.evaluation.tasks import plan_task
+
+        chosen = [parse_method(text) for text in methods or DEFAULT_METHODS]
+        made = max_documents or 8
+        planned = [
+            plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context) for text in tasks
+        ]
+        compression = CompressionConfig(chunk_tokens=chunk_tokens, min_tokens=min_tokens)
+        file = PredictionFile(
+            folder / PREDICTIONS,
+            {
+                "target": target,
+                "drafter": drafter or target,
+                "embedder": embedder,
+                "temperature": temperature,
+                "seed": seed,
+                "letters": letters,
+                "context": context,
+                "compression": compression.model_dump(),
+                "dtype": dtype,
+            },
+        )
+        with ProgressView(_stderr) as progress:
+            engine = RapidEngine.from_pretrained(
+                target,
+                drafter,
+                dtype=dtype,
+                device=device,
+                on_progress=progress,
+                embedder=embedder,
+                embedding_cache=folder / "embeddings.sqlite",
+                compression=compression,
+            )
+            at_end.callback(engine.close)
+            runner = Runner(
+                engine,
+                sampling=SamplingParams(temperature=temperature),
+                seed=seed,
+                max_documents=max_documents,
+                max_questions=max_questions,
+                on_progress=progress,
+            )
+            whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)
+        if not whole:
+            _stderr.print("stopped at the time limit: the same command goes on")
+        _report(folder, [method.name for method in chosen])
+
+
+@eval_app.command("report")
+def report(
+    folder: Folder,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="Those to compare; default: all.")] = None,
+) -> None:
+    """Write the tables and plots of a run again, finished or not; no model is loaded."""
+    with _errors_taught():
+        _report(folder, methods)
+
+
+@eval_app.command("tasks")
+def list_tasks() -> None:
+    """List the tasks and the methods."""
+    from rapid_integrations.evaluation.methods import METHODS
+    from rapid_integrations.evaluation.tasks import TASKS
+
+    for title, known in (("task", TASKS), ("method", METHODS)):
+        table = Table(show_edge=False)
+        table.add_column(title, no_wrap=True)
+        table.add_column("what it is")
+        for name, what in known.items():
+            table.add_row(name, what)
+        _stdout.print(table)
+        _stdout.print()
+
+
+def _report(folder: Path, methods: list[str] | None) -> None:
+    from rapid_integrations.evaluation.predictions import read_predictions
+    from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
+    from rapid_integrations.evaluation.summary import Summary
+
+    settings, predictions = read_predictions(folder / PREDICTIONS)
+    summary = Summary(predictions, methods=methods, seed=settings["seed"])
+    tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
+    tables += [groups_table(summary, task) for task in summary.tasks]
+    for table in tables:
+        if table is not None:
+            _stdout.print(table)
+            _stdout.print()
+    (folder / "summary.json").write_text(json.dumps({"run": settings, **summary.as_dict()}, indent=1) + "\n")
+
+
+@contextmanager
+def _errors_taught() -> Iterator[None]:
+    """Show errors as `rapid_integrations.cli` does, which imports this module and so cannot be imported above."""
+    from rapid_integrations import cli
+
+    with cli._errors_taught():
+        yield
+
+
+__all__ = ["eval_app"]
