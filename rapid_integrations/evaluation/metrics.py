@@ -44,9 +44,12 @@ def _f1(given: Sequence[str], wanted: Sequence[str]) -> float:
 
 
 def fact_recall(answer: str, facts: Sequence[str]) -> float:
-    """Return the share of `facts` that stand in the answer, upper and lower case alike."""
-    given = answer.lower()
-    return sum(fact.lower() in given for fact in facts) / len(facts)
+    """Return the share of `facts` that stand in the answer, upper and lower case alike.
+
+    As whole words: "83" does not stand in "8398" (RULER, whose measure this is, would find it there).
+    """
+    found = (re.search(rf"(?<!\w){re.escape(fact.lower())}(?!\w)", answer.lower()) for fact in facts)
+    return sum(match is not None for match in found) / len(facts)
 
 
 def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:

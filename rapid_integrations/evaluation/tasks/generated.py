@@ -32,9 +32,9 @@ _ENDS = (
     "because the weather had changed, and thanked everyone who had helped, before the summer began"
 ).split(", ")
 _FACTS = (
-    ("keeps a locker with the number {}", "number of the locker", 100, 999),
+    ("keeps locker {}", "locker", 1000, 9999),
     ("was given the badge {}", "badge", 1000, 9999),
-    ("parks in bay {}", "parking bay", 10, 99),
+    ("parks in bay {}", "parking bay", 100, 999),
     ("has the telephone extension {}", "telephone extension", 2000, 8999),
 )
 _MARGIN = 16  # tokens under the wanted length
@@ -92,10 +92,10 @@ class Facts:
     def _item(self, number: int, question: int, document: str, asked: Sequence[tuple[str, str, str, str]]) -> Item:
         if len(asked) == 1:
             (person, _, what, _), *_ = asked
-            ask = f"What is the {what} of {person}? Answer with one sentence."
+            ask = f"What is the number of the {what} of {person}? Answer with one sentence."
         else:
             ask = "; ".join(f"the {what} of {person}" for person, _, what, _ in asked)
-            ask = f"Give all of the following: {ask}. Write one full sentence about each person."
+            ask = f"Give all of the following numbers: {ask}. Write one full sentence about each person."
         return Item(
             id=f"{self._seed}.{number}.{question}",
             document_id=str(number),
@@ -104,7 +104,7 @@ class Facts:
             after=f"\n\nEnd of the report. {ask}",
             query=ask,
             references=tuple(value for _, _, _, value in asked),
-            max_new_tokens=16 + 32 * len(asked),
+            max_new_tokens=16 + 24 * len(asked),
         )
 
     def _report(
