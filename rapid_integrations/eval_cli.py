@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,8 +31,11 @@ def run(
     folder: Folder,
     tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: lc rag sd rapid.")
+        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: the study's.")
     ] = None,
+    study: Annotated[str | None, typer.Option(help="main, robustness, lengths, dialogue or success.")] = None,
+    lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
+    retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Model; see `rapid ask`.")] = "smollm2-135m-instruct",
     drafter: Annotated[str | None, typer.Option("--drafter", "-d", help="Another model; default: the target.")] = None,
@@ -56,12 +60,18 @@ def run(
         from rapid_integrations.evaluation.methods import parse_method
         from rapid_integrations.evaluation.predictions import PredictionFile
         from rapid_integrations.evaluation.runner import Runner
+        from rapid_integrations.evaluation.studies import StudyPlan, plan_study
         from rapid_integrations.evaluation.tasks import plan_task
 
-        chosen = [parse_method(text) for text in methods or DEFAULT_METHODS]
+        plan = StudyPlan(DEFAULT_METHODS)
+        if study is not None:
+            other = drafter is not None and drafter != target
+            plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
+        chosen = [parse_method(text) for text in methods or plan.methods]
         made = max_documents or 8
         planned = [
-            plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context) for text in tasks
+            plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
+            for text in ([f"{task}@{length}" for task in tasks for length in plan.lengths] if plan.lengths else tasks)
         ]
         compression = CompressionConfig(chunk_tokens=chunk_tokens, min_tokens=min_tokens)
         file = PredictionFile(
@@ -116,11 +126,12 @@ def report(
 
 @eval_app.command("tasks")
 def list_tasks() -> None:
-    """List the tasks and the methods."""
+    """List the tasks, the methods and the studies."""
     from rapid_integrations.evaluation.methods import METHODS
+    from rapid_integrations.evaluation.studies import STUDIES
     from rapid_integrations.evaluation.tasks import TASKS
 
-    for title, known in (("task", TASKS), ("method", METHODS)):
+    for title, known in (("task", TASKS), ("method", METHODS), ("study", STUDIES)):
         table = Table(show_edge=False)
         table.add_column(title, no_wrap=True)
         table.add_column("what it is")
@@ -131,8 +142,10 @@ def list_tasks() -> None:
 
 
 def _report(folder: Path, methods: list[str] | None) -> None:
+    from rapid_integrations.evaluation.figures import draw
     from rapid_integrations.evaluation.predictions import read_predictions
     from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
+    from rapid_integrations.evaluation.studies import patterns, summaries
     from rapid_integrations.evaluation.summary import Summary
 
     settings, predictions = read_predictions(folder / PREDICTIONS)
@@ -143,7 +156,22 @@ def _report(folder: Path, methods: list[str] | None) -> None:
         if table is not None:
             _stdout.print(table)
             _stdout.print()
-    (folder / "summary.json").write_text(json.dumps({"run": settings, **summary.as_dict()}, indent=1) + "\n")
+    studies = summaries(predictions, settings["seed"])
+    figures = {"run": settings, **summary.as_dict()}
+    if "success" in studies:
+        figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
+    (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if importlib.util.find_spec("matplotlib") is None:
+        _stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
+        return
+    for study, of_study in studies.items():
+        draw(study, of_study, folder / f"{study}.png", _title(settings))
+        _stderr.print(f"{folder / f'{study}.png'}", highlight=False)
+
+
+def _title(settings: dict[str, Any]) -> str:
+    names = [Path(settings[role]).name for role in ("target", "drafter")]
+    return names[0] if names[0] == names[1] else f"{names[0]}, drafter {names[1]}"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def results_table(summary: Summary) -> Table:
         heading = task if task == AVERAGE else f"{task}\n{summary.metric(task)}, n={len(summary.items(task))}"
         table.add_column(heading, justify="right")
     for method in summary.methods:
-        table.add_row(method, *(_percent(summary.score(method, task)) for task in columns))
+        table.add_row(method, *(_percent(summary.score(method, _tasks(task))) for task in columns))
     return table
 
 
@@ -35,7 +35,7 @@ def gains_table(summary: Summary) -> Table | None:
         table.add_column(task, justify="right")
     for method in summary.methods:
         if method != summary.baseline:
-            table.add_row(method, *(_signed(summary.gain(method, task)) for task in columns))
+            table.add_row(method, *(_signed(summary.gain(method, _tasks(task))) for task in columns))
     return table
 
 
@@ -43,22 +43,22 @@ def decoding_table(summary: Summary) -> Table:
     """Return how each method decodes."""
     table = _table("Decoding")
     table.add_column("method", no_wrap=True)
-    for name in ("tokens/s", f"over {summary.baseline}", "accepted", "per pass", "first prefill", "per answer"):
+    for name in ("tokens/s", f"over {summary.baseline}", "accepted", "per pass", "prefill", "answer"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in summary.methods:
         decoding = summary.decoding(method)
         table.add_row(
             method,
             "-" if decoding.tokens_per_s is None else f"{decoding.tokens_per_s:.1f}",
-            "-" if (s := decoding.speedup) is None else f"{s.value:.2f}x [{s.low:.2f}, {s.high:.2f}]",
+            "-" if (s := decoding.speedup) is None else f"{s.value:.2f}x\n[{s.low:.2f}, {s.high:.2f}]",
             "-" if decoding.acceptance is None else f"{decoding.acceptance:.0%}",
             f"{decoding.tokens_per_round:.2f}",
             "-" if decoding.prefill_s is None else f"{decoding.prefill_s:.1f} s",
             f"{decoding.seconds:.1f} s",
         )
     table.caption = (
-        "tokens/s and speedup: answers of at least 8 tokens; per pass: output tokens per pass of the answering model; "
-        "first prefill: median where nothing had been read; per answer: median wall time"
+        "tokens/s: of answers of at least 8 tokens; per pass: output tokens per pass of the answering model;\n"
+        "prefill: median where nothing had been read; answer: median wall time"
     )
     table.caption_justify = "left"
     return table
@@ -87,6 +87,10 @@ def groups_table(summary: Summary, task: str) -> Table | None:
     return table
 
 
+def _tasks(column: str) -> list[str] | None:
+    return None if column == AVERAGE else [column]
+
+
 def _columns(summary: Summary) -> Sequence[str]:
     return [*summary.tasks, AVERAGE] if len(summary.tasks) > 1 else summary.tasks
 
@@ -96,10 +100,10 @@ def _table(title: str) -> Table:
 
 
 def _percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{100 * estimate.value:.1f}\n[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _signed(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return f"{100 * estimate.value:+.1f}\n[{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"

@@ -69,11 +69,6 @@ def interval(value: float, resampled: Array) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def mean_estimate(values: Sequence[float] | Array, resamples: Resamples) -> Estimate:
-    """Return the mean of `values` (n,) with its interval; of differences it is a paired one."""
-    return interval(float(np.mean(values)), resamples.means(values))
-
-
 def ratio_estimate(
     above: tuple[Sequence[float], Sequence[float]],
     below: tuple[Sequence[float], Sequence[float]],

@@ -12,7 +12,7 @@ import numpy as np
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.predictions import Prediction
-from rapid_integrations.evaluation.statistics import Estimate, Resamples, interval, mean_estimate, ratio_estimate
+from rapid_integrations.evaluation.statistics import Estimate, Resamples, interval, ratio_estimate
 
 BASELINE = "lc"
 MIN_SPEED_TOKENS = 8  # shorter answers tell nothing of decode speed
@@ -89,20 +89,16 @@ class Summary:
         """Return the name of the score that tables show."""
         return next(iter(self._rows[task][0].values())).metric
 
-    def score(self, method: str, task: str = AVERAGE) -> Estimate:
-        """Return a method's mean score on a task, or the mean over tasks (each counts alike)."""
-        if task != AVERAGE:
-            return mean_estimate(self._scores[task][method], self._resamples[task])
-        return self._over_tasks(self._scores, method)
+    def score(self, method: str, tasks: Sequence[str] | None = None) -> Estimate:
+        """Return a method's mean score on `tasks` (None: all), each of which counts alike."""
+        return self._over_tasks(self._scores, method, tasks or self.tasks)
 
-    def gain(self, method: str, task: str = AVERAGE) -> Estimate | None:
+    def gain(self, method: str, tasks: Sequence[str] | None = None) -> Estimate | None:
         """Return the mean of the score's paired differences from the baseline; None without one."""
-        if self.baseline is None:
+        if (baseline := self.baseline) is None:
             return None
-        differences = {name: {method: scores[method] - scores[self.baseline]} for name, scores in self._scores.items()}
-        if task != AVERAGE:
-            return mean_estimate(differences[task][method], self._resamples[task])
-        return self._over_tasks(differences, method)
+        differences = {name: {method: scores[method] - scores[baseline]} for name, scores in self._scores.items()}
+        return self._over_tasks(differences, method, tasks or self.tasks)
 
     def decoding(self, method: str, tasks: Sequence[str] | None = None) -> Decoding:
         """Return how a method decodes, over `tasks` (None: all)."""
@@ -122,16 +118,17 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        columns = [*self.tasks, AVERAGE]
+        columns = {**{task: [task] for task in self.tasks}, AVERAGE: self.tasks}
         return {
             "baseline": self.baseline,
             "questions": {task: len(self._rows[task]) for task in self.tasks},
             "metrics": {task: self.metric(task) for task in self.tasks},
             "methods": {
                 method: {
-                    "scores": {task: asdict(self.score(method, task)) for task in columns},
+                    "scores": {name: asdict(self.score(method, tasks)) for name, tasks in columns.items()},
                     "gains": {
-                        task: None if (gain := self.gain(method, task)) is None else asdict(gain) for task in columns
+                        name: None if (gain := self.gain(method, tasks)) is None else asdict(gain)
+                        for name, tasks in columns.items()
                     },
                     **asdict(self.decoding(method)),
                 }
@@ -150,9 +147,9 @@ class Summary:
         resamples = Resamples.draw([f"{p[0].task} {p[0].document}" for p in pairs], self._seed)
         return ratio_estimate(own, its, resamples)
 
-    def _over_tasks(self, values: dict[str, dict[str, Any]], method: str) -> Estimate:
-        means = np.mean([np.mean(values[task][method]) for task in self.tasks])
-        resampled = np.mean([self._resamples[task].means(values[task][method]) for task in self.tasks], axis=0)
+    def _over_tasks(self, values: dict[str, dict[str, Any]], method: str, tasks: Sequence[str]) -> Estimate:
+        means = np.mean([np.mean(values[task][method]) for task in tasks])
+        resampled = np.mean([self._resamples[task].means(values[task][method]) for task in tasks], axis=0)
         return interval(float(means), resampled)
 
     @cached_property
