@@ -44,8 +44,8 @@ def draw(study: str, summary: Summary, path: Path, title: str = "") -> None:
 def _main(figure: Any, summary: Summary) -> None:
     """A panel per task with a dot and an interval per method; the last panel is decode speed."""
     panels = len(summary.tasks) + (2 if len(summary.tasks) > 1 else 1)
-    columns = min(panels, 4)
-    rows = -(-panels // columns)
+    rows = -(-panels // 4)
+    columns = -(-panels // rows)
     height = 0.34 * len(summary.methods) + 1.0
     figure.set_size_inches(1.6 + 2.3 * columns, 0.4 + height * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rapid_integrations.errors import MissingExtraError
 
@@ -55,7 +55,7 @@ def fact_recall(answer: str, facts: Sequence[str]) -> float:
 def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:
     """Return rouge1, rouge2, rougeL and rougeLsum, each the best over `references`; no stemming.
 
-    For rougeLsum both texts are cut into sentences at line ends and full stops, as summarisation benchmarks do it.
+    For rougeLsum a sentence is a line, as rouge-score has it and InfiniteBench takes it.
 
     Raises:
         MissingExtraError: rouge-score is not installed.
@@ -65,13 +65,8 @@ def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:
     except ImportError:
         raise MissingExtraError(feature="ROUGE", extra="eval") from None
     scorer = RougeScorer(list(ROUGES), use_stemmer=False)
-    scores = [scorer.score(_lines(reference), _lines(answer)) for reference in references]
+    scores = [scorer.score(reference, answer) for reference in references]
     return {name: max((float(score[name].fmeasure) for score in scores), default=0.0) for name in ROUGES}
-
-
-def _lines(text: str) -> str:
-    """Return `text` with each sentence on a line of its own."""
-    return "\n".join(part for part in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if part)
 
 
 # --- letters of multiple-choice answers -----------------------------------------------------------------------------
@@ -129,6 +124,3 @@ def infinitebench_letter(answer: str) -> str | None:
             letter = text[at + len(prefix) + 1 :][:1]
             return letter if letter and letter in "ABCD" else None
     return next((word for word in text.split() if word in ("A", "B", "C", "D")), None)
-
-
-ReadLetter = Callable[[str], str | None]

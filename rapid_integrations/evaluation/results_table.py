@@ -14,7 +14,7 @@ from rapid_integrations.evaluation.summary import AVERAGE, Summary
 def results_table(summary: Summary) -> Table:
     """Return scores in percent with their 95% intervals, a row per method and a column per task."""
     table = _table("Scores (%), 95% intervals")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     columns = _columns(summary)
     for task in columns:
         heading = task if task == AVERAGE else f"{task}\n{summary.metric(task)}, n={len(summary.items(task))}"
@@ -29,7 +29,7 @@ def gains_table(summary: Summary) -> Table | None:
     if summary.baseline is None:
         return None
     table = _table(f"Gain over {summary.baseline} (points), paired 95% intervals")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     columns = _columns(summary)
     for task in columns:
         table.add_column(task, justify="right")
@@ -42,8 +42,8 @@ def gains_table(summary: Summary) -> Table | None:
 def decoding_table(summary: Summary) -> Table:
     """Return how each method decodes."""
     table = _table("Decoding")
-    table.add_column("method", no_wrap=True)
-    for name in ("tokens/s", f"over {summary.baseline}", "accepted", "per pass", "prefill", "answer"):
+    table.add_column("method", overflow="fold")
+    for name in ("tok/s", f"x {summary.baseline}", "accept", "/pass", "prefill", "answer"):
         table.add_column(name, justify="right", no_wrap=True)
     for method in summary.methods:
         decoding = summary.decoding(method)
@@ -57,8 +57,8 @@ def decoding_table(summary: Summary) -> Table:
             f"{decoding.seconds:.1f} s",
         )
     table.caption = (
-        "tokens/s: of answers of at least 8 tokens; per pass: output tokens per pass of the answering model;\n"
-        "prefill: median where nothing had been read; answer: median wall time"
+        "tok/s: of answers of at least 8 tokens; accept: accepted share of the draft; /pass: output tokens\n"
+        "per pass of the answering model; prefill: median where nothing was read before; answer: median wall time"
     )
     table.caption_justify = "left"
     return table
@@ -71,7 +71,7 @@ def groups_table(summary: Summary, task: str) -> Table | None:
     if not names:
         return None
     table = _table(f"{task} by group (%)")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     cells: list[tuple[str, str]] = []
     for name in names:
         values = sorted({next(iter(row.values())).groups.get(name, "") for row in rows})

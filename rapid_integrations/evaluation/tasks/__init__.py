@@ -6,15 +6,24 @@ from pathlib import Path
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.tasks.base import PlannedTask, Task
+from rapid_integrations.evaluation.tasks.dialogue import Dialogue
 from rapid_integrations.evaluation.tasks.generated import Facts
+from rapid_integrations.evaluation.tasks.infinitebench import InfiniteBench
 from rapid_integrations.evaluation.tasks.leval import SUBSETS, LEval
+from rapid_integrations.evaluation.tasks.longbench_v2 import LongBenchV2
 from rapid_integrations.evaluation.tasks.own import OwnQuestions
 
 TASKS = {
     "own:FILE": "your own questions: JSON lines of document, question, answer",
     "needle": "one fact in a made report of any length",
     "facts": "three facts of a made report per question",
-    **{f"leval:{subset}": "L-Eval" for subset in SUBSETS},
+    "longbench-v2": "LongBench v2: multiple choice, by difficulty and length",
+    "longbench-v2:cot": "the same with chain of thought",
+    "infinitebench:qa": "InfiniteBench En.QA: questions about novels, F1",
+    "infinitebench:mc": "InfiniteBench En.MC: multiple choice about novels",
+    "infinitebench:sum": "InfiniteBench En.Sum: summaries of novels, ROUGE-Lsum",
+    "dialogue": "replies behind a long history of MT-Bench-101's dialogues",
+    "leval:NAME": f"L-Eval: {', '.join(SUBSETS)}",
 }
 """Name to what it is; `load_task` takes them, each with an optional "@TOKENS" for its documents' length."""
 
@@ -43,6 +52,12 @@ def load_task(name: str, data: Path | None = None, *, letters: bool = False, see
         return Facts("facts", FACTS_PER_QUESTION, documents, seed=seed)
     if kind == "leval" and rest:
         return LEval(rest, data, letters)
+    if name in ("longbench-v2", "longbench-v2:cot"):
+        return LongBenchV2(data, cot=rest == "cot", letters=letters)
+    if kind == "infinitebench" and rest:
+        return InfiniteBench(rest, data, letters)
+    if name == "dialogue":
+        return Dialogue(data, documents, seed=seed)
     raise ConfigurationError(f"no task is called {name!r}; there are: {', '.join(TASKS)}")
 
 
