@@ -14,7 +14,7 @@ from rapid_integrations.evaluation.tasks.longbench_v2 import LongBenchV2
 from rapid_integrations.evaluation.tasks.own import OwnQuestions
 
 TASKS = {
-    "own:FILE": "your own questions: JSON lines of document, question, answer",
+    "own:FILE": "your own questions: JSON lines of question, answer, and document (or --data)",
     "needle": "one fact in a made report of any length",
     "facts": "three facts of a made report per question",
     "longbench-v2": "LongBench v2: multiple choice, by difficulty and length",
@@ -35,7 +35,8 @@ def load_task(name: str, data: Path | None = None, *, letters: bool = False, see
 
     Args:
         name: see `TASKS`.
-        data: folder or file with the published data; None: from the hub.
+        data: folder or file with the published data, None: from the hub; of your own questions, the document of those
+            that name none.
         letters: hold multiple-choice answers to the letters of the options.
         seed: of tasks that are made.
         documents: of tasks that are made.
@@ -45,7 +46,7 @@ def load_task(name: str, data: Path | None = None, *, letters: bool = False, see
     """
     kind, _, rest = name.partition(":")
     if kind == "own" and rest:
-        return OwnQuestions(Path(rest))
+        return OwnQuestions(Path(rest), data)
     if name == "needle":
         return Facts("needle", 1, documents, seed=seed)
     if name == "facts":

@@ -19,19 +19,22 @@ class OwnQuestions:
     """Questions from a file.
 
     A line holds "question", "answer" (a string, or a list of strings that are each right) and the document: its text
-    as "document", or as "file" the name of a text file, looked for beside the questions. Scores are token F1
+    as "document", or as "file" the name of a text file, looked for beside the questions; a line with neither is about
+    the document that all such lines share. Scores are token F1
     ("f1", which tables show), "exact_match", and "contains" (whether a right answer stands in what was answered).
 
     Args:
         path: the file.
+        shared: the text file that lines without a document are about.
         max_new_tokens: of an answer.
     """
 
     metric = "f1"
 
-    def __init__(self, path: Path, max_new_tokens: int = 64) -> None:
+    def __init__(self, path: Path, shared: Path | None = None, max_new_tokens: int = 64) -> None:
         self.name = f"own:{path.stem}"
         self._path = path
+        self._shared = shared
         self._max_new_tokens = max_new_tokens
 
     def documents(self, context_tokens: int, count_tokens: CountTokens) -> Iterator[Sequence[Item]]:
@@ -77,4 +80,9 @@ class OwnQuestions:
             return read_document(str(self._path.parent / name)), name
         if isinstance(text := row.get("document"), str) and text.strip():
             return text, f"{len(text)}:{text.strip()[:24]}"
-        raise PromptError(f'{self._path}, question {number + 1}: give its text as "document", or its name as "file"')
+        if not {"document", "file"} & row.keys() and self._shared is not None:
+            return read_document(str(self._shared)), self._shared.name
+        raise PromptError(
+            f'{self._path}, question {number + 1}, has no document: give its text as "document", its name as "file", '
+            "or the text that all questions are about as --data"
+        )
