@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import zip_longest
+from functools import cached_property, partial
+from itertools import islice, zip_longest
 from zlib import crc32
 
 from rapid_integrations.compression import ContextCompressor
@@ -27,14 +27,25 @@ _TEMPLATE_TOKENS = 128  # what a chat template may add, at most
 _QUESTION_TOKENS = 1024  # kept free of the window by tasks that make their own documents
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Document:
-    """The items of a document, what of it the target reads, and another document of the task (None: the only one)."""
+    """The items of a document.
+
+    Attributes:
+        items: those that are asked.
+        fit: returns what of the document the target reads.
+        other: another document of the task, for unrelated passages; None where there is no other.
+    """
 
     planned: PlannedTask
     items: Sequence[Item]
-    text: str
-    other: Callable[[], str] | None
+    fit: Callable[[], str]
+    other: _Document | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """What of the document the target reads; cut when it is first asked for."""
+        return self.fit()
 
 
 class Runner:
@@ -108,20 +119,15 @@ class Runner:
     def _documents(self, planned: PlannedTask) -> Iterator[_Document]:
         window = self._engine.target.context_window
         wanted = min(planned.context_tokens or window, window - _QUESTION_TOKENS)
-        groups = []
-        for items in planned.task.documents(wanted, self._count):
-            groups.append(items[: self._max_questions])
-            if len(groups) == self._max_documents:
-                break
-        for number, items in enumerate(groups):
-            following = groups[(number + 1) % len(groups)]
-            alone = len(groups) == 1
-            yield _Document(
-                planned,
-                items,
-                self._fit(planned, items),
-                None if alone else lambda items=following: self._fit(planned, items),  # type: ignore[misc]
-            )
+        before: _Document | None = None
+        first: _Document | None = None
+        for items in islice(planned.task.documents(wanted, self._count), self._max_documents):
+            # Fitted with all its questions, asked or not, so that a run with more of them goes on with the same text.
+            document = _Document(planned, items[: self._max_questions], partial(self._fit, planned, items), before)
+            if first is not None and first.other is None:
+                first.other = document
+            before, first = document, first or document
+            yield document
 
     def _fit(self, planned: PlannedTask, items: Sequence[Item]) -> str:
         """Return the document, cut in the middle to what the window leaves beside the longest question."""
@@ -195,7 +201,7 @@ class Runner:
                 f"{method.name} takes passages of another document, but {document.planned.label} has only one: take "
                 "at least two documents of it"
             )
-        return UnrelatedPassages(self._engine.compressor, document.other())
+        return UnrelatedPassages(self._engine.compressor, document.other.text)
 
     def _compression_for(self, document: _Document, method: Method) -> CompressionConfig:
         if method.retrieved is None:
