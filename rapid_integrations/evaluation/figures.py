@@ -125,6 +125,7 @@ def _dialogue(figure: Any, summary: Summary) -> None:
             if (width := value(each)) is not None:
                 axes.barh(row, width, color=_color(method), height=0.6)
         axes.set_xlabel(label, fontsize=8)
+        axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     quality.invert_yaxis()
 
