@@ -170,15 +170,10 @@ def _line(
 ) -> None:
     points = [(at, e) for at, e in zip(x, estimates, strict=True) if e is not None]
     at = [point for point, _ in points]
-    axes.plot(at, [scale * e.value for _, e in points], "o-", color=color, label=label, markersize=4, linewidth=1.4)
-    axes.fill_between(
-        at,
-        [scale * e.low for _, e in points],
-        [scale * e.high for _, e in points],
-        color=color,
-        alpha=0.15,
-        linewidth=0,
-    )
+    values, lows, highs = ([scale * getattr(e, name) for _, e in points] for name in ("value", "low", "high"))
+    axes.plot(at, values, "o-", color=color, label=label, markersize=4, linewidth=1.4)
+    axes.fill_between(at, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.vlines(at, lows, highs, color=color, alpha=0.5, linewidth=1)
 
 
 def _label(axes: Any, x: str, y: str, zero: float) -> None:
