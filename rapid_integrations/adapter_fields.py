@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rapid_integrations.config import (
     CompressionConfig,
+    Quantization,
     SamplingFields,
     SamplingParams,
     Settings,
@@ -80,6 +81,10 @@ class ModelFields(BaseModel):
     dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     device_map: Any = Field(default=None, description="spreads the target over devices; see accelerate")
+    quantization: Quantization | None = Field(default=None, description="int8 or int4 weights for the target")
+    drafter_quantization: Quantization | None = Field(
+        default=None, description="of the drafter; None: as the target. Without a drafter: a quantised copy drafts"
+    )
     drafter_dtype: str | None = Field(default=None, description="None: as the target")
     drafter_device: str | None = Field(default=None, description="None: as the target")
     drafter_device_map: Any = Field(default=None, description="None: as the target")
@@ -133,6 +138,8 @@ class ModelFields(BaseModel):
             dtype=self.dtype,
             device=self.device,
             device_map=self.device_map,
+            quantization=self.quantization,
+            drafter_quantization=self.drafter_quantization,
             drafter_dtype=self.drafter_dtype,
             drafter_device=self.drafter_device,
             drafter_device_map=self.drafter_device_map,

@@ -47,6 +47,15 @@ Drafter = Annotated[
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Packaged name, folder or hub name.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Quantized = Annotated[
+    Literal["int8", "int4"] | None, typer.Option(help="Store the target's weights so: smaller, faster, a little worse.")
+]
+DrafterQuantized = Annotated[
+    Literal["int8", "int4"] | None,
+    typer.Option(
+        help="The drafter's; default: as the target. Without a drafter, a quantised copy of the target drafts."
+    ),
+]
 LawName = Annotated[
     Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
 ]
@@ -78,6 +87,8 @@ def ask(
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
     prefix_cache_dir: Annotated[
         Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
@@ -116,6 +127,8 @@ def ask(
                 embedder=embedder,
                 dtype=dtype,
                 device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
                 trust_remote_code=trust_remote_code,
                 prefix_cache_dir=prefix_cache_dir,
                 template_date=template_date,

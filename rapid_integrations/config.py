@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -10,6 +10,9 @@ from rapid_integrations.errors import ConfigurationError
 
 TailRule = Literal["mask", "restore"]
 LawName = Literal["auto", "target", "augmented", "paper"]
+
+Quantization: TypeAlias = Literal["int8", "int4"]
+"""How the weights of a model are stored."""
 
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 

@@ -25,6 +25,7 @@ from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder
 from rapid_integrations.config import (
     CompressionConfig,
+    Quantization,
     SamplingParams,
     SpeculationConfig,
 )
@@ -160,6 +161,8 @@ class RapidEngine:
         dtype: str | torch.dtype = "auto",
         device: str | torch.device = "auto",
         device_map: Any = None,
+        quantization: Quantization | None = None,
+        drafter_quantization: Quantization | None = None,
         drafter_dtype: str | torch.dtype | None = None,
         drafter_device: str | torch.device | None = None,
         drafter_device_map: Any = None,
@@ -171,9 +174,9 @@ class RapidEngine:
 
         Args:
             target, drafter: see `rapid_integrations.models.loader.load`. No drafter, or the target's own name, drafts
-                with the target itself on one copy of the weights.
-            dtype, device, device_map, trust_remote_code, on_progress: see there; the drafter's own settings
-                default to the target's.
+                with the target itself on one copy of the weights, unless `drafter_quantization` asks for another.
+            dtype, device, device_map, quantization, trust_remote_code, on_progress: see there; the drafter's own
+                settings default to the target's.
             options: further arguments of `RapidEngine`.
 
         Raises:
@@ -181,12 +184,16 @@ class RapidEngine:
         """
         shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
         with ExitStack() as on_failure:
-            loaded = loader.load(target, dtype=dtype, device=device, device_map=device_map, **shared)
+            loaded = loader.load(
+                target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared
+            )
             on_failure.callback(_close, loaded.lm)
             other = None
-            if drafter is not None and str(drafter) != str(target):
+            same = drafter is None or str(drafter) == str(target)
+            if not same or drafter_quantization not in (None, quantization):
                 other = loader.load(
-                    drafter,
+                    target if drafter is None else drafter,
+                    quantization=drafter_quantization or quantization,
                     dtype=drafter_dtype or dtype,
                     device=drafter_device or device,
                     device_map=drafter_device_map or device_map,

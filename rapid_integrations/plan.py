@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
 from rapid_integrations.decoding.sequence import Sequence
@@ -105,6 +103,5 @@ def choose_draft_length(
 
 def _step_bytes(sequence: Sequence) -> float:
     """Return roughly what a one-token step reads: the weights and the cache."""
-    item = 2 if getattr(sequence.model, "dtype", None) in (torch.bfloat16, torch.float16) else 4
     held = sequence.cache.length / sequence.cache.capacity
-    return sequence.model.num_parameters * item + sequence.cache.nbytes * held
+    return sequence.model.weight_bytes + sequence.cache.nbytes * held

@@ -9,7 +9,6 @@ rapid         the engine as configured
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
@@ -226,8 +225,7 @@ class DecodeBench:
         self._generate(prompt, self._speculation, tokens=_WARM_UP_TOKENS)
         best: tuple[float, Any, str] | None = None
         for dtype in (torch.float32, torch.bfloat16):
-            model = copy.deepcopy(self._lm.model).to(dtype)
-            model.set_attn_implementation(self._lm.own_attention)
+            model = self._lm.transformers_copy(dtype)
             speed = self._transformers(model, prompt, tokens=4 * _WARM_UP_TOKENS).decode_tps
             if best is None or speed > best[0]:
                 best = (speed, model, str(dtype).removeprefix("torch."))

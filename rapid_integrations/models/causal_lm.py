@@ -20,6 +20,7 @@ class CausalLM(Protocol):
         vocab_size: width of its logits (padding rows included).
         device: where token ids must lie.
         num_parameters: for telling a larger drafter from a smaller one.
+        weight_bytes: bytes of weights that a step of one token reads.
     """
 
     name: str
@@ -27,6 +28,11 @@ class CausalLM(Protocol):
     vocab_size: int
     device: torch.device
     num_parameters: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a step of one token reads."""
+        ...
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,12 +17,12 @@ _BLOCKS = 64
 _NOT_COMPUTED_WITH = {"transformers_version", "architectures", "dtype", "torch_dtype"}  # dtypes are in the weights
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: Any, others: Iterable[tuple[str, Tensor]] = ()) -> str:
     """Return a hexadecimal digest of a transformers model's configuration and weights.
 
     A name is not enough: a fine-tuned copy may lie under it. Of each weight and buffer the name, dtype and shape count,
     and the sums (as 64-bit integers, modulo 2**64) of the bits of 64 blocks: every single changed weight changes a sum.
-    Reads all weights once, at memory speed.
+    Reads all weights once, at memory speed. `others`: named weights that the model itself does not hold.
 
     Raises:
         CacheError: weights on several devices, or that cannot be read (offloaded to disk).
@@ -35,8 +37,8 @@ def fingerprint(model: Any) -> str:
     if len({tensor.device for tensor in tensors.values()}) != 1:
         raise CacheError("its weights lie on several devices, and saved caches are loaded to a single one")
     try:
-        for name in sorted(tensors):
-            tensor = tensors[name].detach()
+        for name, weight in chain(sorted(tensors.items()), others):
+            tensor = weight.detach()
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
             digest.update(_sums(tensor).cpu().numpy().tobytes())
     except (RuntimeError, NotImplementedError, TypeError) as error:

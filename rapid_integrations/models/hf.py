@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,9 +12,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.config import Quantization
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
+from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 CHECK_TOKENS = 24
@@ -29,12 +32,22 @@ class HuggingFaceLM:
     Args:
         model: a `...ForCausalLM` in evaluation mode.
         name: for messages; the config's name otherwise.
+        take_over: the model is nobody else's, so that its weights may be fused, packed and quantised (see
+            `FusedDecoder`). Otherwise, or where its architecture is not known that well, its own forward pass runs.
+        quantization: of the weights; needs `take_over`.
 
     Raises:
         UnsupportedModelError: layers that this engine cannot run exactly, with the reason.
     """
 
-    def __init__(self, model: Any, name: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str | None = None,
+        *,
+        take_over: bool = False,
+        quantization: Quantization | None = None,
+    ) -> None:
         refuse_unsupported(model)
         attention.register()
         self.model = model
@@ -52,7 +65,18 @@ class HuggingFaceLM:
         self._layer_types: list[str] = getattr(config, "layer_types", None) or (
             ["full_attention"] * config.num_hidden_layers
         )
-        self._check_against_eager()
+        self._fused: FusedDecoder | None = None
+        expected = self._eager_logits()
+        self._check(expected)
+        if take_over and FusedDecoder.serves(model):
+            self._fused = FusedDecoder(model, quantization)
+            if quantization is None:
+                self._check(expected)
+        elif quantization is not None:
+            raise UnsupportedModelError(
+                f"{self.name}: quantization={quantization!r} needs one of the architectures "
+                f"{', '.join(sorted(FAMILIES))} on a single device, and weights that are not quantised yet; leave it out"
+            )
         self._shared.users += 1
         self._closed = False
         model.set_attn_implementation(attention.ATTENTION_NAME)
@@ -64,7 +88,25 @@ class HuggingFaceLM:
 
     def fingerprint(self) -> str:
         """Return what tells this model, with its present weights, from every other; reads all weights."""
-        return fingerprint(self.model)
+        return fingerprint(self.model, () if self._fused is None else self._fused.named_weights())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a step reads."""
+        if self._fused is not None:
+            return self._fused.weight_bytes
+        return self.num_parameters * self.dtype.itemsize
+
+    def transformers_copy(self, dtype: torch.dtype) -> Any:
+        """Return a copy of the model for transformers alone, with its own attention and the weights that are used here.
+
+        Quantised weights come back as the numbers that they stand for.
+        """
+        model = copy.deepcopy(self.model)
+        if self._fused is not None:
+            self._fused.give_back(model)
+        model.set_attn_implementation(self.own_attention)
+        return model.to(dtype)
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
@@ -74,6 +116,10 @@ class HuggingFaceLM:
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`."""
         new = token_ids.shape[0]
+        if self._fused is not None:
+            logits = self._fused.forward(token_ids, cache, keep)
+            cache.advance(new)
+            return logits.float() if keep else torch.empty(0, self.vocab_size)
         positions = torch.arange(cache.length, cache.length + new, device=self.device)
         inputs = {
             "input_ids": token_ids[None],
@@ -82,7 +128,7 @@ class HuggingFaceLM:
             "use_cache": True,
         }
         if keep:
-            logits: Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
+            logits = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
         else:
             self.model.base_model(**inputs)
             logits = torch.empty(0, self.vocab_size)
@@ -98,13 +144,30 @@ class HuggingFaceLM:
             self.model.set_attn_implementation(self.own_attention)
 
     @torch.inference_mode()
-    def _check_against_eager(self) -> None:
-        """Compare a short forward pass (a chunk, then single tokens) with the model's own eager attention."""
-        ids = torch.arange(CHECK_TOKENS, device=self.device) % self.vocab_size
+    def _eager_logits(self) -> Tensor:
+        """Return the logits (CHECK_TOKENS, V) of a short text, by the model's own eager attention."""
         self.model.set_attn_implementation("eager")
         try:
-            expected = self.model(input_ids=ids[None], use_cache=False).logits[0].float()
-            self.model.set_attn_implementation(attention.ATTENTION_NAME)
+            logits: Tensor = self.model(input_ids=self._check_ids()[None], use_cache=False).logits[0].float()
+            return logits
+        finally:
+            self._reset_attention()
+
+    def _check_ids(self) -> Tensor:
+        """Return tokens from all over the vocabulary: the first ones are control tokens, which no model expects in a row
+        and on which rounding grows without bounds.
+        """
+        return 7919 * torch.arange(1, CHECK_TOKENS + 1, device=self.device) % self.vocab_size
+
+    def _reset_attention(self) -> None:
+        self.model.set_attn_implementation(attention.ATTENTION_NAME if self._shared.users else self.own_attention)
+
+    @torch.inference_mode()
+    def _check(self, expected: Tensor) -> None:
+        """Compare a short forward pass of ours (a chunk, then single tokens) with what the model itself computes."""
+        ids = self._check_ids()
+        self.model.set_attn_implementation(attention.ATTENTION_NAME)
+        try:
             if self.model.config._attn_implementation != attention.ATTENTION_NAME:
                 raise UnsupportedModelError(f"{self.name}: its attention cannot be replaced")
             cache = self.new_cache(CHECK_TOKENS)
@@ -117,7 +180,7 @@ class HuggingFaceLM:
                 )
             computed = torch.cat(parts)
         finally:
-            self.model.set_attn_implementation(attention.ATTENTION_NAME if self._shared.users else self.own_attention)
+            self._reset_attention()
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError, ModelLoadError, RapidError
 from rapid_integrations.models import packaged
 from rapid_integrations.models.causal_lm import CausalLM
@@ -34,6 +35,7 @@ def load(
     device: str | torch.device = "auto",
     device_map: Any = None,
     revision: str | None = None,
+    quantization: Quantization | None = None,
     trust_remote_code: bool = False,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
@@ -46,6 +48,8 @@ def load(
         device: "auto" is CUDA where there is one, else the CPU.
         device_map: passed on to transformers (several devices, offloading); `device` is ignored then.
         revision: of a model on the hub.
+        quantization: "int8" or "int4" stores the weights so (not the embedding table), which costs some quality; None
+            keeps them as they are.
         trust_remote_code: run Python code that comes with the model. Off unless you trust its author.
         on_progress: called with (stage, done, total).
 
@@ -68,14 +72,17 @@ def load(
         raise
     except Exception as error:  # transformers, safetensors and gguf raise errors of many types for a bad file
         raise ModelLoadError(_explain(name, path, error)) from error
-    return wrap(model, tokenizer, name=str(name))
+    return wrap(model, tokenizer, name=str(name), take_over=True, quantization=quantization)
 
 
-def wrap(model: Any, tokenizer: Any, name: str | None = None) -> LoadedModel:
-    """Put a transformers model and tokenizer that are already there behind this package's protocols."""
+def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) -> LoadedModel:
+    """Put a transformers model and tokenizer that are already there behind this package's protocols.
+
+    `options`: see `HuggingFaceLM`.
+    """
     model.eval()
     vocabulary = Vocabulary(tokenizer, _eos_token_ids(model, tokenizer))  # first: it may refuse
-    return LoadedModel(HuggingFaceLM(model, name), vocabulary)
+    return LoadedModel(HuggingFaceLM(model, name, **options), vocabulary)
 
 
 @contextmanager

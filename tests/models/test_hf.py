@@ -21,17 +21,22 @@ ATOL = 1e-3  # logits are about 10, and random weights this large blow rounding 
 CACHE_ATOL = 1e-4
 
 
+TAKEN_OVER = [f"{kind}, taken over" for kind in KINDS]
+WAYS = [*KINDS, *TAKEN_OVER]
+
+
 @functools.cache
-def plain(kind):
+def plain(way):
     """The model as transformers runs it: eager attention, no cache."""
-    model = tiny_model(kind, 1)
+    model = tiny_model(way.partition(",")[0], 1)
     model.set_attn_implementation("eager")
     return model
 
 
 @functools.cache
-def ours(kind):
-    return HuggingFaceLM(tiny_model(kind, 1))
+def ours(way):
+    kind, _, taken_over = way.partition(",")
+    return HuggingFaceLM(tiny_model(kind, 1), take_over=bool(taken_over))
 
 
 def random_ids(seed, count):
@@ -53,28 +58,28 @@ def assert_equal_caches(cache, other):
 # --- the same logits, however the text arrives ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=60, deadline=None)
 @given(chunks=st.lists(st.integers(1, 70), min_size=1, max_size=6), seed=st.integers(0, 2**16))
-def test_chunks_give_the_logits_of_one_full_forward(kind, chunks, seed):
+def test_chunks_give_the_logits_of_one_full_forward(way, chunks, seed):
     ids = random_ids(seed, sum(chunks))
-    lm = ours(kind)
+    lm = ours(way)
     cache = lm.new_cache(len(ids))
     computed = []
     for chunk in ids.split(chunks):
         computed.append(lm.forward(chunk, cache, len(chunk)))
     assert cache.length == len(ids)
-    torch.testing.assert_close(torch.cat(computed), all_logits(plain(kind), ids), rtol=0, atol=ATOL)
+    torch.testing.assert_close(torch.cat(computed), all_logits(plain(way), ids), rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=50, deadline=None)
 @given(
     steps=st.lists(st.tuples(st.integers(1, 70), st.floats(0, 1), st.booleans()), min_size=1, max_size=8),
     seed=st.integers(0, 2**16),
 )
-def test_any_mix_of_forwards_and_rollbacks_equals_a_fresh_prefill(kind, steps, seed):
-    lm = ours(kind)
+def test_any_mix_of_forwards_and_rollbacks_equals_a_fresh_prefill(way, steps, seed):
+    lm = ours(way)
     cache = lm.new_cache(1024)
     text = torch.empty(0, dtype=torch.long)
     for number, (new, stands, skip_head) in enumerate(steps):
@@ -85,7 +90,7 @@ def test_any_mix_of_forwards_and_rollbacks_equals_a_fresh_prefill(kind, steps, s
     last = random_ids(seed + 1000, 3)
     computed = lm.forward(last, cache, 3)
     text = torch.cat([text, last])
-    torch.testing.assert_close(computed, all_logits(plain(kind), text)[-3:], rtol=0, atol=ATOL)
+    torch.testing.assert_close(computed, all_logits(plain(way), text)[-3:], rtol=0, atol=ATOL)
     fresh = lm.new_cache(1024)
     lm.forward(text, fresh, 0)
     assert_equal_caches(cache, fresh)

@@ -27,6 +27,7 @@ class TableLM:
     name = "table"
     context_window = 100_000
     num_parameters = ROWS
+    weight_bytes = 4 * ROWS
 
     def __init__(
         self, seed: int, vocab_size: int = 4, *, spread: float = 1.2, padding: int = 0, device: str = "cpu"

@@ -1,0 +1,237 @@
+"""The Llama family's forward pass with few, large operations, straight on this package's cache.
+
+A transformers layer makes some forty small calls for one token, and each costs microseconds whatever the model's size.
+Here a layer is a dozen: query, key and value come from one matrix product, gate and up from another, rotary embedding
+is applied to queries and keys at once, and weights are stored as `linear.py` finds best. Rows that nobody asks for are
+not computed in the last layer.
+
+Only architectures of which every step is known are taken over, and `HuggingFaceLM` compares the result with the
+model's own eager forward pass before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm
+
+from rapid_integrations.cache import KVCache
+from rapid_integrations.config import Quantization
+from rapid_integrations.models.attention import attend
+from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+
+FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+_LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_QK_NORMS = {"q_norm", "k_norm"}
+_MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+@dataclass(frozen=True)
+class _Norm:
+    weight: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, module: Any) -> _Norm:
+        return cls(module.weight, module.variance_epsilon)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    before_attention: _Norm
+    qkv: Linear
+    q_norm: _Norm | None
+    k_norm: _Norm | None
+    out: Linear
+    scale: float
+    window: int | None
+    before_mlp: _Norm
+    gate_up: Linear
+    activation: Any
+    down: Linear
+
+
+class FusedDecoder:
+    """Computes logits as the model does that it is made from.
+
+    The model's matrices are taken over: where they are packed or quantised the model itself is left without them, and
+    otherwise it keeps views of the fused ones.
+
+    Args:
+        model: a transformers model that `serves` accepts.
+        quantization: of every matrix but the embedding table.
+    """
+
+    def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
+        base, config = model.base_model, model.config
+        head_dim = base.layers[0].self_attn.head_dim
+        self._heads: int = config.num_attention_heads
+        self._kv_heads: int = config.num_key_value_heads
+        self._head_dim: int = head_dim
+        self._embed = base.embed_tokens
+        self._rotary = base.rotary_emb
+        self._layers = [_take_layer(layer, quantization) for layer in base.layers]
+        self._norm = _Norm.of(base.norm)
+        self._head = self._take_head(model, quantization)
+
+    @staticmethod
+    def serves(model: Any) -> bool:
+        """Whether every part of the model is of a kind that is computed here."""
+        if type(model).__name__ not in FAMILIES or len({p.device for p in model.parameters()}) != 1:
+            return False
+        base = model.base_model
+        return (
+            all(_is_known(layer) for layer in base.layers)
+            and type(model.lm_head) is nn.Linear
+            and model.lm_head.bias is None
+            and hasattr(base.norm, "variance_epsilon")
+            and not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+        )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that a step of one token reads: every matrix once (of the embedding table a row)."""
+        matrices = [m for layer in self._layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        return sum(matrix.nbytes for matrix in (*matrices, self._head))
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the matrices that the model itself has no longer, one after another."""
+        for index, layer in enumerate(self._layers):
+            for name in ("qkv", "out", "gate_up", "down"):
+                yield f"fused.{index}.{name}", getattr(layer, name).dense()
+        yield "fused.head", self._head.dense()
+
+    def give_back(self, model: Any) -> None:
+        """Fill a copy of the model with the weights that were taken from it, as they take part in the products here."""
+        for layer, module in zip(self._layers, model.base_model.layers, strict=True):
+            attention, mlp = module.self_attn, module.mlp
+            _unfuse(layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj])
+            _unfuse(layer.out, [attention.o_proj])
+            _unfuse(layer.gate_up, [mlp.gate_proj, mlp.up_proj])
+            _unfuse(layer.down, [mlp.down_proj])
+        _unfuse(self._head, [model.lm_head])
+
+    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Read T further tokens; see `CausalLM.forward`. Logits come in the model's dtype.
+
+        The cache is written, and its length left for the caller to advance.
+        """
+        new = token_ids.shape[0]
+        heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
+        x: Tensor = self._embed(token_ids)  # (T, E)
+        cos, sin = self._rotation(x, cache.length, new)
+        for index, layer in enumerate(self._layers):
+            qkv = layer.qkv(layer.before_attention(x)).view(new, heads + 2 * kv_heads, head_dim)
+            qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
+            if layer.q_norm is not None and layer.k_norm is not None:
+                qk = torch.cat([layer.q_norm(qk[:, :heads]), layer.k_norm(qk[:, heads:])], dim=1)
+            qk = torch.addcmul(qk * cos, qk.roll(head_dim // 2, -1), sin)
+            by_head = qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+            keys, values = cache.write(index, by_head[:, heads:], v.transpose(0, 1)[None])
+            q = by_head[:, :heads]
+            if index == len(self._layers) - 1 and keep < new:  # of the last layer only what is asked for
+                if keep == 0:
+                    return x.new_empty(0, 0)
+                q, x = q[:, :, -keep:], x[-keep:]
+            attended = attend(q, keys, values, layer.scale, layer.window)  # (1, T, H, D)
+            x = x + layer.out(attended.reshape(x.shape[0], heads * head_dim))
+            gate, up = layer.gate_up(layer.before_mlp(x)).chunk(2, dim=-1)
+            x = x + layer.down(layer.activation(gate) * up)
+        return self._head(self._norm(x))
+
+    def _rotation(self, x: Tensor, start: int, new: int) -> tuple[Tensor, Tensor]:
+        """Return cosine and signed sine, (T, 1, D): x cos + roll(x, D / 2) sin is the rotated x."""
+        positions = torch.arange(start, start + new, device=x.device)[None]
+        cos, sin = self._rotary(x[None], positions)
+        sin = sin[0].clone()
+        sin[:, : self._head_dim // 2].neg_()
+        return cos[0][:, None], sin[:, None]
+
+    def _take_head(self, model: Any, quantization: Quantization | None) -> Linear:
+        tied = model.lm_head.weight is model.base_model.embed_tokens.weight
+        head = make_linear(model.lm_head.weight.data, None, quantization)
+        if not isinstance(head, PlainLinear) and not tied:
+            _empty(model.lm_head)
+        return head
+
+
+def _is_known(layer: Any) -> bool:
+    attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+    if attention is None or mlp is None or set(dict(layer.named_children())) != _LAYER_PARTS:
+        return False
+    parts = set(dict(attention.named_children()))
+    linears = [getattr(attention, name, None) for name in _ATTENTION_PARTS]
+    linears += [getattr(mlp, name, None) for name in _MLP_PARTS - {"act_fn"}]
+    return (
+        parts in (_ATTENTION_PARTS, _ATTENTION_PARTS | _QK_NORMS)
+        and set(dict(mlp.named_children())) == _MLP_PARTS
+        and all(type(module) is nn.Linear for module in linears)
+        and hasattr(layer.input_layernorm, "variance_epsilon")
+        and hasattr(layer.post_attention_layernorm, "variance_epsilon")
+    )
+
+
+def _take_layer(layer: Any, quantization: Quantization | None) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    normed = hasattr(attention, "q_norm")
+    return _Layer(
+        before_attention=_Norm.of(layer.input_layernorm),
+        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization),
+        q_norm=_Norm.of(attention.q_norm) if normed else None,
+        k_norm=_Norm.of(attention.k_norm) if normed else None,
+        out=_fuse([attention.o_proj], quantization),
+        scale=attention.scaling,
+        window=_window(attention),
+        before_mlp=_Norm.of(layer.post_attention_layernorm),
+        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization),
+        activation=mlp.act_fn,
+        down=_fuse([mlp.down_proj], quantization),
+    )
+
+
+def _window(attention: Any) -> int | None:
+    if hasattr(attention, "sliding_window"):
+        window: int | None = attention.sliding_window
+        return window
+    return getattr(attention.config, "sliding_window", None)  # Mistral reads its configuration in every layer
+
+
+def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None) -> Linear:
+    """Return one product for several of the same input, and take the weights from the modules."""
+    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
+    biases = [linear.bias for linear in linears]
+    bias = None
+    if any(each is not None for each in biases):
+        bias = torch.cat(
+            [
+                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
+                for linear, each in zip(linears, biases, strict=True)
+            ]
+        )
+    fused = make_linear(weight, bias, quantization)
+    start = 0
+    for linear in linears:
+        if isinstance(fused, PlainLinear):
+            linear.weight.data = weight[start : start + linear.out_features]
+        else:
+            _empty(linear)
+        start += linear.out_features
+    return fused
+
+
+def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:
+    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
+    for linear, weight in zip(linears, parts, strict=True):
+        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
+
+
+def _empty(linear: nn.Linear) -> None:
+    linear.weight.data = linear.weight.new_empty(0)

@@ -1,0 +1,118 @@
+"""The fused forward pass: what it takes over, what it leaves behind, and quantised weights. For logits see test_hf."""
+
+import pytest
+import torch
+from torch import nn
+
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.models import VOCAB_SIZE, tiny_model
+
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+
+
+def ids(count, seed=0):
+    return torch.randint(0, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def taken_over(kind="llama", dtype=torch.float32, quantization=None, **config):
+    return HuggingFaceLM(tiny_model(kind, 1, **config).to(dtype), take_over=True, quantization=quantization)
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_families_are_served(kind):
+    assert FusedDecoder.serves(tiny_model(kind, 1))
+
+
+def test_what_is_not_known_in_every_part_runs_as_transformers_does():
+    assert not FusedDecoder.serves(tiny_model("gemma3", 1))
+    hooked = tiny_model("llama", 1)
+    hooked.model.layers[0].register_forward_hook(lambda *_: None)
+    assert not FusedDecoder.serves(hooked)
+    other = tiny_model("llama", 1)
+    other.model.layers[0].mlp.down_proj = nn.Sequential(other.model.layers[0].mlp.down_proj)
+    assert not FusedDecoder.serves(other)
+    assert HuggingFaceLM(hooked, take_over=True).forward(ids(3), HuggingFaceLM(hooked).new_cache(8), 1).shape[0] == 1
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("keep", [0, 1, 5, 90])
+def test_the_rows_that_are_asked_for(kind, keep):
+    lm = taken_over(kind)
+    text = ids(90)
+    whole = lm.forward(text, lm.new_cache(90), 90)
+    cache = lm.new_cache(90)
+    rows = lm.forward(text, cache, keep)
+    torch.testing.assert_close(rows, whole[90 - keep :], rtol=0, atol=1e-4)
+    assert cache.length == 90 and cache.filled_layers == cache.layers
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_bfloat16_is_as_near_to_float32_as_transformers_is(kind):
+    text = ids(60)
+    exact = taken_over(kind)
+    expected = exact.forward(text, exact.new_cache(60), 60)
+    errors = []
+    for lm in (HuggingFaceLM(tiny_model(kind, 1).bfloat16()), taken_over(kind, torch.bfloat16)):
+        errors.append(relative(lm.forward(text, lm.new_cache(60), 60), expected))
+    assert errors[1] < 1.3 * errors[0] + 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_a_quantised_model_is_the_model_with_the_quantised_weights(quantization, dtype):
+    quantised = taken_over("qwen2", dtype, quantization)
+    plain = tiny_model("qwen2", 1)
+    weights = dict(quantised._fused.named_weights())
+    with torch.no_grad():
+        for index, layer in enumerate(plain.model.layers):
+            attention, mlp = layer.self_attn, layer.mlp
+            parts = {"qkv": [attention.q_proj, attention.k_proj, attention.v_proj], "out": [attention.o_proj]}
+            parts |= {"gate_up": [mlp.gate_proj, mlp.up_proj], "down": [mlp.down_proj]}
+            for name, linears in parts.items():
+                split = weights[f"fused.{index}.{name}"].float().split([linear.out_features for linear in linears])
+                for linear, held in zip(linears, split, strict=True):
+                    assert 0 < relative(held, linear.weight) < 0.12
+                    linear.weight.copy_(held)
+        plain.lm_head.weight = nn.Parameter(weights["fused.head"].float())
+    text = ids(40)
+    expected = HuggingFaceLM(plain).forward(text, HuggingFaceLM(plain).new_cache(40), 40)
+    found = torch.cat([quantised.forward(chunk, cache, len(chunk)) for cache in [quantised.new_cache(40)]
+                       for chunk in text.split([30, 1, 1, 8])])  # fmt: skip
+    assert relative(found, expected) < (0.01 if dtype == torch.float32 else 0.25)
+
+
+def test_weights_are_held_once():
+    model = tiny_model("llama", 1)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    plain = HuggingFaceLM(model, take_over=True)
+    assert plain.num_parameters == before
+    fused = plain._fused._layers[0].qkv.dense()
+    assert model.model.layers[0].self_attn.q_proj.weight.data_ptr() == fused.data_ptr()  # a view
+    packed = tiny_model("llama", 1).bfloat16()
+    lm = HuggingFaceLM(packed, take_over=True)
+    assert packed.model.layers[0].self_attn.q_proj.weight.numel() == 0 and lm.num_parameters == before
+    assert 0 < lm.weight_bytes <= 2 * before
+
+
+def test_fingerprints_tell_weights_and_their_form_apart():
+    forms = [(torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, "int8"), (torch.bfloat16, "int4")]
+    prints = [taken_over(dtype=dtype, quantization=quantization).fingerprint() for dtype, quantization in forms]
+    assert len(set(prints)) == len(prints)
+    assert prints[1] == taken_over(dtype=torch.bfloat16).fingerprint()
+    changed = tiny_model("llama", 1).bfloat16()
+    with torch.no_grad():
+        changed.model.layers[1].mlp.up_proj.weight[3, 4] += 1
+    assert HuggingFaceLM(changed, take_over=True).fingerprint() != prints[1]
+
+
+def test_quantisation_needs_a_known_architecture():
+    with pytest.raises(UnsupportedModelError, match="quantization='int4' needs one of the architectures Llama"):
+        HuggingFaceLM(tiny_model("gemma3", 1), take_over=True, quantization="int4")
+    with pytest.raises(UnsupportedModelError, match="quantization"):
+        HuggingFaceLM(tiny_model("llama", 1), quantization="int4")
