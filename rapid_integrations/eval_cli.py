@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside oth
 _stdout = Console()
 _stderr = Console(stderr=True)
 
+Bits = Literal["int8", "int4"]
 Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
 DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
 
@@ -40,6 +41,8 @@ def run(
     target: Annotated[str, typer.Option("--target", "-t", help="Model; see `rapid ask`.")] = "smollm2-135m-instruct",
     drafter: Annotated[str | None, typer.Option("--drafter", "-d", help="Another model; default: the target.")] = None,
     embedder: Annotated[str, typer.Option(help="Packaged name, folder or hub name.")] = "all-minilm-l6-v2",
+    quantization: Annotated[Bits | None, typer.Option(help="Of the target's weights.")] = None,
+    drafter_quantization: Annotated[Bits | None, typer.Option(help="Of the drafter's; default: as the target.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
     max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
@@ -65,7 +68,7 @@ def run(
 
         plan = StudyPlan(DEFAULT_METHODS)
         if study is not None:
-            other = drafter is not None and drafter != target
+            other = drafter not in (None, target) or drafter_quantization not in (None, quantization)
             plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
         chosen = [parse_method(text) for text in methods or plan.methods]
         made = max_documents or 8
@@ -79,6 +82,7 @@ def run(
             {
                 "target": target,
                 "drafter": drafter or target,
+                "quantization": [quantization, drafter_quantization or quantization],
                 "embedder": embedder,
                 "temperature": temperature,
                 "seed": seed,
@@ -94,6 +98,8 @@ def run(
                 drafter,
                 dtype=dtype,
                 device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
                 on_progress=progress,
                 embedder=embedder,
                 embedding_cache=folder / "embeddings.sqlite",
@@ -117,7 +123,9 @@ def run(
 @eval_app.command("report")
 def report(
     folder: Folder,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="Those to compare; default: all.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
+    ] = None,
 ) -> None:
     """Write the tables and plots of a run again, finished or not; no model is loaded."""
     with _errors_taught():
@@ -146,18 +154,19 @@ def _report(folder: Path, methods: list[str] | None) -> None:
     from rapid_integrations.evaluation.predictions import read_predictions
     from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
     from rapid_integrations.evaluation.studies import patterns, summaries
-    from rapid_integrations.evaluation.summary import Summary
+    from rapid_integrations.evaluation.summary import Summary, comparable
 
     settings, predictions = read_predictions(folder / PREDICTIONS)
-    summary = Summary(predictions, methods=methods, seed=settings["seed"])
-    tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
-    tables += [groups_table(summary, task) for task in summary.tasks]
-    for table in tables:
-        if table is not None:
-            _stdout.print(table)
-            _stdout.print()
-    studies = summaries(predictions, settings["seed"])
-    figures = {"run": settings, **summary.as_dict()}
+    seed = settings.get("seed", 0)
+    compared = [Summary(predictions, methods=methods, seed=seed)] if methods else comparable(predictions, seed)
+    for summary in compared:
+        tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
+        for table in [*tables, *(groups_table(summary, task) for task in summary.tasks)]:
+            if table is not None:
+                _stdout.print(table)
+                _stdout.print()
+    studies = summaries(predictions, seed)
+    figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
     (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.methods import Method, parse_method
 from rapid_integrations.evaluation.predictions import Prediction
-from rapid_integrations.evaluation.summary import BASELINE, Summary
+from rapid_integrations.evaluation.summary import BASELINE, Summary, well_covered
 
 STUDIES = {
     "main": "every method on every task, with decode speed",
@@ -93,7 +93,9 @@ def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Sum
     lengths = {length_of(prediction.task) for prediction in predictions} - {None}
     etas = [name for name in names if eta_of(methods[name]) is not None]
     retrieved = [n for n in names if methods[n].kind == "rapid" and methods[n].options.keys() == {"retrieved"}]
-    plain = [name for name in names if not methods[name].options]
+    without_options = [p for p in predictions if not methods[p.method].options]
+    compared = {p.task for p in without_options if p.method != BASELINE}
+    plain = well_covered([p for p in without_options if p.task in compared])
     chosen: dict[str, list[str]] = {
         "main": plain if len(plain) > 1 else [],
         "robustness": [BASELINE, *etas] if len(etas) > 1 else [],

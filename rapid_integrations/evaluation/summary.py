@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -38,6 +39,32 @@ class Decoding:
     tokens_per_round: float
     prefill_s: float | None
     seconds: float
+
+
+def well_covered(predictions: Sequence[Prediction]) -> list[str]:
+    """Return the methods that answered at least half of the questions, as they first appear.
+
+    What a method has only begun must not keep others from being compared on all that they have answered.
+    """
+    questions = len({(p.task, p.item) for p in predictions})
+    answered = Counter(p.method for p in predictions)
+    return [method for method in answered if 2 * answered[method] >= questions]
+
+
+def comparable(predictions: Sequence[Prediction], seed: int = 0) -> list[Summary]:
+    """Return a summary for each set of methods, over the tasks that those methods (and no others) cover well.
+
+    Raises:
+        ConfigurationError: there is no prediction.
+    """
+    by_methods: dict[tuple[str, ...], list[Prediction]] = {}
+    for task in dict.fromkeys(p.task for p in predictions):
+        of_task = [p for p in predictions if p.task == task]
+        methods = well_covered(of_task)
+        by_methods.setdefault(tuple(methods), []).extend(of_task)
+    if not by_methods:
+        raise ConfigurationError("there is no prediction yet: let the run go on")
+    return [Summary(of_set, methods=methods, seed=seed) for methods, of_set in by_methods.items()]
 
 
 class Summary:

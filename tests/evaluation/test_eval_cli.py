@@ -58,8 +58,11 @@ def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
     result = evaluate("report", str(out), "--method", "lc", "--method", "rag")
     assert result.exit_code == 0, result.output
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["questions"] == {"own:mine": 1} and summary["methods"].keys() == {"lc", "rag"}
+    (table,) = summary["tables"]
+    assert table["questions"] == {"own:mine": 1} and table["methods"].keys() == {"lc", "rag"}
     assert sum(summary["right"].values()) == 1
+    assert evaluate("report", str(out)).exit_code == 0
+    assert json.loads((out / "summary.json").read_text())["tables"][0]["methods"].keys() >= {"lc", "rapid:eta=2"}
     pytest.importorskip("matplotlib")
     assert (out / "main.png").exists() and (out / "success.png").exists()
 

@@ -10,7 +10,7 @@ from rapid_integrations.evaluation.figures import draw
 from rapid_integrations.evaluation.methods import parse_method
 from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
 from rapid_integrations.evaluation.studies import STUDIES, eta_of, length_of, patterns, plan_study, summaries
-from rapid_integrations.evaluation.summary import Summary
+from rapid_integrations.evaluation.summary import Summary, comparable
 from tests.evaluation.predictions import prediction
 
 
@@ -66,6 +66,16 @@ def test_without_a_baseline_or_a_common_question():
     assert gains_table(summary) is None
     with pytest.raises(ConfigurationError, match="no question was answered by all of lc, rag"):
         Summary([prediction("a", "0", "lc"), prediction("a", "1", "rag")])
+
+
+def test_what_was_only_begun_does_not_hinder_a_comparison():
+    rows = run(("lc", "rapid"), tasks=("a", "b")) + run(("lc", "rag"), tasks=("c",))
+    rows.append(prediction("a", "0", "sd"))
+    first, second = comparable(rows)
+    assert (first.methods, first.tasks, len(first.items("a"))) == (["lc", "rapid"], ["a", "b"], 4)
+    assert (second.methods, second.tasks) == (["lc", "rag"], ["c"])
+    with pytest.raises(ConfigurationError, match="no prediction yet"):
+        comparable([])
 
 
 def test_the_tables_say_it():
