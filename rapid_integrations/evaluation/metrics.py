@@ -75,8 +75,10 @@ def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:
 def leval_letter(answer: str) -> str:
     """Return the first of A-D anywhere in the answer, as L-Eval reads single choices; "A" where there is none.
 
-    (The benchmark counts an answer without a letter as a guess of A, and so is it here.)
+    (The benchmark counts an answer without a letter as a guess of A, an empty one as wrong; so it is here.)
     """
+    if answer in "ABCD":  # several letters and nothing else are no single choice
+        return answer
     return next((character for character in answer if character in "ABCD"), "A")
 
 
@@ -86,7 +88,7 @@ def leval_letters(answer: str) -> str:
     Letters at the very beginning ("BD"); where that is fewer than two, they and all capital letters before white
     space, a full stop or a bracket; "A" where there is none.
     """
-    if answer and answer in "ABCD":
+    if answer in "ABCD":
         return answer
     opening = re.match(r"[ABCD]*", answer)
     leading = opening.group() if opening else ""
@@ -109,18 +111,20 @@ def longbench_v2_letter(answer: str) -> str | None:
     return found.group(1) if found else None
 
 
-def infinitebench_letter(answer: str) -> str | None:
-    """Return InfiniteBench's reading of an En.MC answer.
+def infinitebench_choice(answer: str, right: Sequence[str]) -> bool:
+    """Return whether an En.MC answer is right, as InfiniteBench reads it.
 
-    The first character; else what follows "answer is:", "answer:", "answer is" or "option is"; else the first word
-    that is one of A-D.
+    The first character counts where it is a letter; else what follows "answer is:", "answer:", "answer is" or "option
+    is"; else the first word that is a letter.
+
+    Args:
+        answer: as the model wrote it.
+        right: the right option's letter, and its text, which counts behind "answer is" and its like.
     """
     if answer[:1] and answer[0] in "ABCD":
-        return answer[0]
-    text = " ".join(re.sub(r"[\n\"'.,?!{}]", " ", answer).split(" "))
-    text = re.sub(r" {2,}", " ", text)
+        return answer[0] in right
+    text = re.sub(r" {2,}", " ", re.sub(r"[\n\"'.,?!{}]", " ", answer))
     for prefix in ("answer is:", "answer:", "answer is", "option is"):
         if (at := text.find(prefix)) >= 0:
-            letter = text[at + len(prefix) + 1 :][:1]
-            return letter if letter and letter in "ABCD" else None
-    return next((word for word in text.split() if word in ("A", "B", "C", "D")), None)
+            return any(text[at + len(prefix) + 1 :].startswith(each) for each in right)
+    return next((word for word in text.split() if word in "ABCD"), "") in right

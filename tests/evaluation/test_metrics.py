@@ -9,7 +9,7 @@ from rapid_integrations.evaluation.metrics import (
     ROUGES,
     exact_match,
     fact_recall,
-    infinitebench_letter,
+    infinitebench_choice,
     leval_letter,
     leval_letters,
     leval_reference_letters,
@@ -48,7 +48,15 @@ def test_facts_are_whole_words():
 
 @pytest.mark.parametrize(
     ("answer", "letter"),
-    [("B", "B"), ("(C) because", "C"), ("I think A", "A"), ("none", "A"), ("the answer is D.", "D"), ("", "A")],
+    [
+        ("B", "B"),
+        ("(C) because", "C"),
+        ("I think A", "A"),
+        ("none", "A"),
+        ("the answer is D.", "D"),
+        ("", ""),
+        ("CD", "CD"),
+    ],
 )
 def test_leval_single_choice(answer, letter):
     assert leval_letter(answer) == letter
@@ -64,7 +72,7 @@ def test_leval_single_choice(answer, letter):
         ("The answers: A) and C)", "AC"),
         ("A.\n\nQuestion 2: B.", "A"),
         ("nothing", "A"),
-        ("", "A"),
+        ("", ""),
     ],
 )
 def test_leval_several_choices(answer, letters):
@@ -91,20 +99,21 @@ def test_longbench_v2(answer, letter):
 
 
 @pytest.mark.parametrize(
-    ("answer", "letter"),
+    ("answer", "right"),
     [
-        ("C. The sea", "C"),
-        ("The answer is: B", "B"),
-        ("answer is D", "D"),
-        ('I say "B", or C', "B"),
-        ("The answer is", None),
-        ("The answer is: unknown", None),
-        ("no idea", None),
-        ("", None),
+        ("B. The sea", True),
+        ("C. The sea", False),
+        ("The answer is: B", True),
+        ("answer is the sea", True),
+        ("The answer is D", False),
+        ('I say "B", or C', True),
+        ("The answer is", False),
+        ("no idea", False),
+        ("", False),
     ],
 )
-def test_infinitebench(answer, letter):
-    assert infinitebench_letter(answer) == letter
+def test_infinitebench(answer, right):
+    assert infinitebench_choice(answer, ("B", "the sea")) is right
 
 
 def test_rouge_by_hand():

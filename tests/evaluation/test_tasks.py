@@ -135,7 +135,7 @@ def test_infinitebench(tmp_path):
     assert task.score(grouped[0][0], "it was Ada") == {"f1": pytest.approx(0.5)}
     task = load_task("infinitebench:mc", tmp_path, letters=True)
     ((first, second),) = load(task)
-    assert (first.references, second.references) == (("B",), ("C",)) and first.form.regex == "A|B|C|D"
+    assert (first.references, second.references) == (("B", "y"), ("C", "x")) and first.form.regex == "A|B|C|D"
     assert task.score(first, "B. y") == {"accuracy": 1.0} and task.score(first, "nothing") == {"accuracy": 0.0}
     assert "\nB. y\n" in first.after
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rapid_integrations.errors import ConfigurationError, PromptError
-from rapid_integrations.evaluation.metrics import infinitebench_letter, rouge, token_f1
+from rapid_integrations.evaluation.metrics import infinitebench_choice, rouge, token_f1
 from rapid_integrations.evaluation.tasks.base import CountTokens, Item, one_of
 from rapid_integrations.evaluation.tasks.rows import Row, find_rows, require
 
@@ -61,7 +61,7 @@ class InfiniteBench:
         if self._subset == "qa":
             return {"f1": token_f1(answer, item.references)}
         if self._subset == "mc":
-            return {"accuracy": float(infinitebench_letter(answer) in item.references)}
+            return {"accuracy": float(infinitebench_choice(answer, item.references))}
         return rouge(answer, item.references)
 
     def _item(self, number: int, book: int, row: Row) -> Item:
@@ -75,7 +75,7 @@ class InfiniteBench:
             options = [str(option) for option in row["options"]]
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
             after, query = f"\n\nQuestion: {question}\n\n{_ONE_LETTER}\n{listed}", f"{question}\n{listed}"
-            answers = [_letter(answers, options, number)]
+            answers = [_letter(answers, options, number), answers[0]]
             form = one_of("ABCD") if self._letters else None
         return Item(
             id=str(row.get("id", number)),
