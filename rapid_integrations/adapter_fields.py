@@ -85,6 +85,10 @@ class ModelFields(BaseModel):
     drafter_quantization: Quantization | None = Field(
         default=None, description="of the drafter; None: as the target. Without a drafter: a quantised copy drafts"
     )
+    draft_lm: str | None = Field(
+        default=None, description="a small model that only proposes, for a large drafter; the target's name shares it"
+    )
+    draft_lm_quantization: Quantization | None = Field(default=None, description="of `draft_lm`")
     drafter_dtype: str | None = Field(default=None, description="None: as the target")
     drafter_device: str | None = Field(default=None, description="None: as the target")
     drafter_device_map: Any = Field(default=None, description="None: as the target")
@@ -140,6 +144,8 @@ class ModelFields(BaseModel):
             device_map=self.device_map,
             quantization=self.quantization,
             drafter_quantization=self.drafter_quantization,
+            draft_lm=self.draft_lm,
+            draft_lm_quantization=self.draft_lm_quantization,
             drafter_dtype=self.drafter_dtype,
             drafter_device=self.drafter_device,
             drafter_device_map=self.drafter_device_map,

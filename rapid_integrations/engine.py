@@ -47,7 +47,7 @@ from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import ProposerRequest
-from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
 from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
@@ -95,6 +95,8 @@ class RapidEngine:
     Args:
         target: the model whose text this is.
         drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
+        draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"): it reads the
+            drafter's prompt, and the drafter scores what it writes. For a large drafter.
         compressor: makes the drafter's context; None builds one from `embedder`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
@@ -116,6 +118,7 @@ class RapidEngine:
         target: LoadedModel,
         drafter: LoadedModel | None = None,
         *,
+        draft_lm: LoadedModel | None = None,
         compressor: ContextCompressor | None = None,
         embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
         embedding_cache: str | Path | None = None,
@@ -127,26 +130,29 @@ class RapidEngine:
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
         template_date: date | None = None,
     ) -> None:
-        for model in (target, drafter):
+        for model in (target, drafter, draft_lm):
             if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
                 raise VocabularyMismatchError(
                     f"{model.lm.name} gives {model.lm.vocab_size:,} logits, but its tokenizer has ids up to "
                     f"{model.vocabulary.highest_token_id:,}: they do not belong together"
                 )
-        if drafter is not None:
-            target.vocabulary.require_same(drafter.vocabulary, target.lm.name, drafter.lm.name)
+        for model in (drafter, draft_lm):
+            if model is not None:
+                target.vocabulary.require_same(model.vocabulary, target.lm.name, model.lm.name)
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
+        self.draft_lm: CausalLM | None = None if draft_lm is None else draft_lm.lm
         self.vocabulary = target.vocabulary
         if template_date is not None:
             self.vocabulary.template_date = datetime.combine(template_date, time())
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
-        self._vocab_size = min(self.target.vocab_size, self.drafter.vocab_size)  # the rest is padding
+        models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
+        self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._turns = Turns()
-        devices = {self.target.device, self.drafter.device}
+        devices = {model.device for model in models}
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
@@ -163,6 +169,8 @@ class RapidEngine:
         device_map: Any = None,
         quantization: Quantization | None = None,
         drafter_quantization: Quantization | None = None,
+        draft_lm: str | Path | None = None,
+        draft_lm_quantization: Quantization | None = None,
         drafter_dtype: str | torch.dtype | None = None,
         drafter_device: str | torch.device | None = None,
         drafter_device_map: Any = None,
@@ -177,6 +185,8 @@ class RapidEngine:
                 with the target itself on one copy of the weights, unless `drafter_quantization` asks for another.
             dtype, device, device_map, quantization, trust_remote_code, on_progress: see there; the drafter's own
                 settings default to the target's.
+            draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
+                unless it is quantised in another way. It lies on the target's device.
             options: further arguments of `RapidEngine`.
 
         Raises:
@@ -200,7 +210,15 @@ class RapidEngine:
                     **shared,
                 )
                 on_failure.callback(_close, other.lm)
-            engine = cls(loaded, other, **options)
+            small = None
+            if draft_lm is not None:
+                small = loaded
+                if str(draft_lm) != str(target) or draft_lm_quantization not in (None, quantization):
+                    small = loader.load(
+                        draft_lm, dtype=dtype, device=device, quantization=draft_lm_quantization, **shared
+                    )
+                    on_failure.callback(_close, small.lm)
+            engine = cls(loaded, other, draft_lm=small, **options)
             on_failure.pop_all()
             return engine
 
@@ -315,7 +333,7 @@ class RapidEngine:
         """
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
-        plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter)
+        plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
         request = self._request_tools(tools, tool_choice, parallel_tool_calls)
         constraint = self._constrain(sampling, request)
         recorder = Recorder(self.target.device)
@@ -325,7 +343,7 @@ class RapidEngine:
 
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
-            if plan.uses_drafter:
+            if plan.uses_drafter or plan.uses_draft_lm:
                 prepared = self._compress(
                     rendered, compression or self.compression, compressor or self.compressor, report
                 )
@@ -336,6 +354,8 @@ class RapidEngine:
         self._require_room(self.target, prepared.target_ids, sampling.max_new_tokens)
         if plan.uses_drafter:
             self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
+        if plan.uses_draft_lm and self.draft_lm is not None:
+            self._require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
         return CompletionStream(
@@ -358,6 +378,8 @@ class RapidEngine:
         self._prefixes.close()
         _close(self.target)
         _close(self.drafter)
+        if self.draft_lm is not None:
+            _close(self.draft_lm)
 
     def __enter__(self) -> Self:
         return self
@@ -462,16 +484,23 @@ class RapidEngine:
             capacity = len(prepared.target_ids) + new_tokens
             target = sequences.open(self.target, "target", prepared.target_ids, capacity)
             self._prefill(target, "prefill target", report)
-            scorer = None
+            scorer = draft_lm = None
+            capacity = len(prepared.drafter_ids) + new_tokens
             if plan.uses_drafter:
-                capacity = len(prepared.drafter_ids) + new_tokens
                 drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
                 self._prefill(drafter, "prefill drafter", report)
                 scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos, constraint)
+            if plan.uses_draft_lm:
+                assert self.draft_lm is not None
+                small = sequences.open(self.draft_lm, "drafter", prepared.drafter_ids, capacity)
+                self._prefill(small, "prefill draft model", report)
+                draft_lm = DraftLM(small, self._vocab_size, plan.law, penalty, eos, constraint)
         recorder.start_decoding()
 
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint)
+            ProposerRequest(
+                prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint, draft_lm
+            )
         )
         rounds = decode(
             target=target,
@@ -481,7 +510,14 @@ class RapidEngine:
             vocab_size=self._vocab_size,
             penalty=penalty,
             stopping=Stopping(eos, new_tokens, TextStream(self._decoder(request), sampling.stop)),
-            draft_length=choose_draft_length(plan, sampling, target, None if scorer is None else scorer.sequence),
+            draft_length=choose_draft_length(
+                plan,
+                sampling,
+                target,
+                None if scorer is None else scorer.sequence,
+                None if draft_lm is None else draft_lm.sequence,
+                proposer,
+            ),
             rng=Randomness(sampling.seed),
             recorder=recorder,
             turns=self._turns,
@@ -496,7 +532,8 @@ class RapidEngine:
             rest, found = ("", []) if calls is None else calls.finish()
             recorder.cached_prompt_tokens = target.reused
             recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
-            recorder.cache_bytes = target.cache.nbytes + (0 if scorer is None else scorer.sequence.cache.nbytes)
+            readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
+            recorder.cache_bytes = sum(reader.cache.nbytes for reader in readers)
             yield CompletionChunk(
                 text=text + rest,
                 token_ids=taken.token_ids,

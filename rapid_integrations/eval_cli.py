@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from rapid_integrations.command_line import (
+    Device,
+    Drafter,
+    DrafterQuantized,
+    DraftModel,
+    Dtype,
+    EmbedderName,
+    Quantized,
+    Target,
+    errors_taught,
+    load_engine,
+    stderr,
+    stdout,
+)
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.terminal import ProgressView
 
 PREDICTIONS = "predictions.jsonl"
 
 eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside other methods.", no_args_is_help=True)
-_stdout = Console()
-_stderr = Console(stderr=True)
 
-Bits = Literal["int8", "int4"]
 Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
 DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
 
@@ -38,11 +47,12 @@ def run(
     lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
     retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
-    target: Annotated[str, typer.Option("--target", "-t", help="Model; see `rapid ask`.")] = "smollm2-135m-instruct",
-    drafter: Annotated[str | None, typer.Option("--drafter", "-d", help="Another model; default: the target.")] = None,
-    embedder: Annotated[str, typer.Option(help="Packaged name, folder or hub name.")] = "all-minilm-l6-v2",
-    quantization: Annotated[Bits | None, typer.Option(help="Of the target's weights.")] = None,
-    drafter_quantization: Annotated[Bits | None, typer.Option(help="Of the drafter's; default: as the target.")] = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    draft_lm: DraftModel = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
     max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
@@ -54,12 +64,11 @@ def run(
         4096
     ),
     minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
 ) -> None:
     """Answer every question of the tasks by every method; run it again to go on where it stopped."""
-    with _errors_taught(), ExitStack() as at_end:
-        from rapid_integrations.engine import RapidEngine
+    with errors_taught(), ExitStack() as at_end:
         from rapid_integrations.evaluation.methods import parse_method
         from rapid_integrations.evaluation.predictions import PredictionFile
         from rapid_integrations.evaluation.runner import Runner
@@ -82,6 +91,7 @@ def run(
             {
                 "target": target,
                 "drafter": drafter or target,
+                "draft_lm": draft_lm,
                 "quantization": [quantization, drafter_quantization or quantization],
                 "embedder": embedder,
                 "temperature": temperature,
@@ -92,15 +102,16 @@ def run(
                 "dtype": dtype,
             },
         )
-        with ProgressView(_stderr) as progress:
-            engine = RapidEngine.from_pretrained(
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress,
                 target,
                 drafter,
                 dtype=dtype,
                 device=device,
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
-                on_progress=progress,
+                draft_lm=draft_lm,
                 embedder=embedder,
                 embedding_cache=folder / "embeddings.sqlite",
                 compression=compression,
@@ -116,7 +127,7 @@ def run(
             )
             whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)
         if not whole:
-            _stderr.print("stopped at the time limit: the same command goes on")
+            stderr.print("stopped at the time limit: the same command goes on")
         _report(folder, [method.name for method in chosen])
 
 
@@ -128,7 +139,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the tables and plots of a run again, finished or not; no model is loaded."""
-    with _errors_taught():
+    with errors_taught():
         _report(folder, methods)
 
 
@@ -145,8 +156,8 @@ def list_tasks() -> None:
         table.add_column("what it is")
         for name, what in known.items():
             table.add_row(name, what)
-        _stdout.print(table)
-        _stdout.print()
+        stdout.print(table)
+        stdout.print()
 
 
 def _report(folder: Path, methods: list[str] | None) -> None:
@@ -163,33 +174,21 @@ def _report(folder: Path, methods: list[str] | None) -> None:
         tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
         for table in [*tables, *(groups_table(summary, task) for task in summary.tasks)]:
             if table is not None:
-                _stdout.print(table)
-                _stdout.print()
+                stdout.print(table)
+                stdout.print()
     studies = summaries(predictions, seed)
     figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
     (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
     if importlib.util.find_spec("matplotlib") is None:
-        _stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
+        stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
         return
     for study, of_study in studies.items():
         draw(study, of_study, folder / f"{study}.png", _title(settings))
-        _stderr.print(f"{folder / f'{study}.png'}", highlight=False)
+        stderr.print(f"{folder / f'{study}.png'}", highlight=False)
 
 
 def _title(settings: dict[str, Any]) -> str:
     names = [Path(settings[role]).name for role in ("target", "drafter")]
     return names[0] if names[0] == names[1] else f"{names[0]}, drafter {names[1]}"
-
-
-@contextmanager
-def _errors_taught() -> Iterator[None]:
-    """Show errors as `rapid_integrations.cli` does, which imports this module and so cannot be imported above."""
-    from rapid_integrations import cli
-
-    with cli._errors_taught():
-        yield
-
-
-__all__ = ["eval_app"]

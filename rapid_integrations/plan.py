@@ -12,6 +12,8 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.base import Proposer
+from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
 from rapid_integrations.sampling import Law
 
 ETA_SAME_SIZE = 10.0
@@ -23,17 +25,23 @@ _SHARE_PER_TOKEN = 0.05
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's law and technique, with every default decided."""
+    """A request's law and technique, with every default decided. `draft_lm`: a model that only proposes is there."""
 
     law: Law
     proposer: str
     draft_length: int | Literal["auto"]
     max_draft_length: int
+    draft_lm: bool = False
 
     @property
     def uses_drafter(self) -> bool:
         """Whether a drafter reads a prompt of its own."""
-        return self.law.needs_drafter or self.proposer == "drafter"
+        return self.law.needs_drafter or self.proposer == "drafter" or (self.proposer == "hybrid" and not self.draft_lm)
+
+    @property
+    def uses_draft_lm(self) -> bool:
+        """Whether a model that only proposes reads the drafter's prompt, too."""
+        return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
     def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> Plan:
         """Drop the drafter where it is the target reading the same tokens: p_hat is p then, and drafts save nothing.
@@ -42,12 +50,19 @@ class Plan:
         """
         if not self_speculation or prepared.drafter_ids != prepared.target_ids:
             return self
-        law = replace(self.law, kind="target")
-        idle = self.proposer == "drafter" and self.draft_length == "auto"
-        return Plan(law, "none" if idle else self.proposer, self.draft_length, self.max_draft_length)
+        proposer = self.proposer
+        if self.draft_length == "auto" and not self.uses_draft_lm:
+            proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)
+        return replace(self, law=replace(self.law, kind="target"), proposer=proposer)
 
 
-def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, target: CausalLM, drafter: CausalLM) -> Plan:
+def plan_request(
+    speculation: SpeculationConfig,
+    sampling: SamplingParams,
+    target: CausalLM,
+    drafter: CausalLM,
+    draft_lm: CausalLM | None = None,
+) -> Plan:
     """Decide every default of a request.
 
     Raises:
@@ -73,11 +88,21 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, targe
         top_p=sampling.top_p,
         min_p=sampling.min_p,
     )
-    return Plan(law, speculation.proposer, speculation.draft_length, speculation.max_draft_length)
+    if speculation.proposer == "draft_lm" and draft_lm is None:
+        raise ConfigurationError(
+            "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
+            "same tokenizer, or the target's own name), or use proposer='drafter'"
+        )
+    return Plan(law, speculation.proposer, speculation.draft_length, speculation.max_draft_length, draft_lm is not None)
 
 
 def choose_draft_length(
-    plan: Plan, sampling: SamplingParams, target: Sequence, drafter: Sequence | None
+    plan: Plan,
+    sampling: SamplingParams,
+    target: Sequence,
+    drafter: Sequence | None,
+    draft_lm: Sequence | None,
+    proposer: Proposer,
 ) -> DraftLength:
     """Return what chooses K for a request whose prompts are prefilled."""
     if plan.draft_length != "auto":
@@ -88,17 +113,19 @@ def choose_draft_length(
         return FixedDraftLength(PAPER_DRAFT_LENGTH)
     # In units of bytes moved, which is what a step costs where memory bandwidth is the limit.
     verify = _step_bytes(target)
-    draft = 0.0 if drafter is None else _step_bytes(drafter)
-    costs = CostModel(
-        propose=draft if plan.proposer == "drafter" else 0.0,
-        score=draft if plan.law.needs_drafter else 0.0,
-        score_when_accepted=plan.proposer == "drafter",
-        verify=verify,
-        verify_per_token=_SHARE_PER_TOKEN * verify,
-    )
+    score = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
+    copies = CostModel(0.0, score, verify, _SHARE_PER_TOKEN * verify, _SHARE_PER_TOKEN * score)
     # A seeded sample must not depend on a clock. Greedy output depends on the draft length in no case.
     measure = sampling.greedy or sampling.seed is None
-    return AdaptiveDraftLength(plan.max_draft_length, costs, measure=measure)
+    copied = AdaptiveDraftLength(plan.max_draft_length, copies, measure=measure)
+    if plan.proposer == "prompt_lookup":
+        return copied
+    # The drafter scores what it drafts itself for nothing.
+    writer = draft_lm or drafter
+    propose = 0.0 if writer is None else _step_bytes(writer)
+    costs = replace(copies, propose=propose, score_when_accepted=draft_lm is None)
+    drafted = AdaptiveDraftLength(plan.max_draft_length, costs, measure=measure)
+    return HybridDraftLength(proposer, copied, drafted) if isinstance(proposer, Hybrid) else drafted
 
 
 def _step_bytes(sequence: Sequence) -> float:

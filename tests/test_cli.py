@@ -11,7 +11,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import INTERRUPTED, app
+from rapid_integrations.cli import app
+from rapid_integrations.command_line import INTERRUPTED
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -151,24 +152,6 @@ def test_ctrl_c_in_mid_answer(folder):
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED
     assert b"interrupted" in stderr and b"Traceback" not in stderr
-
-
-@pytest.mark.slow
-def test_bench_decode(folder, monkeypatch, tmp_path):
-    monkeypatch.chdir(folder)
-    (tmp_path / "questions.jsonl").write_text('{"question": "where is the cat?"}\n{"question": "what ran far?"}\n')
-    models = ["--target", "./model", "--embedder", "./embedder"]
-    result = CliRunner().invoke(
-        app,
-        ["bench", "decode", *models, "--document", "document.md", "--questions", str(tmp_path / "questions.jsonl")]
-        + ["--context", "2000", "--new-tokens", "16", "--repeats", "2", "--plot", str(tmp_path / "plot.png")],
-    )
-    assert result.exit_code == 0, result.output
-    summary = json.loads(result.stdout.splitlines()[-1])
-    assert list(summary["methods"]) == ["transformers", "target", "drafter", "sd", "rapid"]
-    assert all(row["decode_tps"] > 0 for row in summary["methods"].values())
-    assert summary["prompt_tokens"]["max"] <= 2000 and summary["questions"] == 2
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_prefix_cache_folder_serves_the_next_run(ask, tmp_path):

@@ -128,7 +128,7 @@ def test_prompt_lookup_and_plain_decoding_give_what_the_model_generates(kind, se
     running = engine(kind, seed)
     for prompt in SHORT + DOCUMENTS:
         expected = generated(kind, seed, text_of(prompt))
-        for proposer, length in (("prompt_lookup", 10), ("none", "auto")):
+        for proposer, length in (("prompt_lookup", 10), ("hybrid", 5), ("none", "auto")):
             assert_same_answer(ask(running, prompt, proposer, length), *expected)
 
 
@@ -190,7 +190,7 @@ def test_padding_rows_of_the_target_are_never_generated():
     for prompt in SHORT:
         expected = generated(kind, seed, prompt, vocab_size=wide, shared=VOCAB_SIZE)
         padding += max(generated(kind, seed, prompt, vocab_size=wide)[0]) >= VOCAB_SIZE
-        for proposer in ("drafter", "prompt_lookup", "none"):
+        for proposer in ("drafter", "prompt_lookup", "hybrid", "none"):
             assert_same_answer(ask(running, prompt, proposer, 4), *expected)
     assert padding  # without the cut it would be
 
@@ -387,7 +387,8 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
         for script in (always_right, never_right, right_then_wrong, drawn_from_a_distribution):
             use_script(monkeypatch, script(expected, shared))
             assert_same_answer(ask(running, prompt, "scripted", 4, **settings), expected, gaps, TIE_AUGMENTED)
-        for proposer, length in (("drafter", 1), ("drafter", 10), ("drafter", "auto"), ("prompt_lookup", 4)):
+        ways = [("drafter", 1), ("drafter", 10), ("drafter", "auto"), ("prompt_lookup", 4)]
+        for proposer, length in (*ways, ("hybrid", 4), ("hybrid", "auto")):
             answer = ask(running, prompt, proposer, length, **settings)
             assert answer.stats.law == "augmented"
             assert_same_answer(answer, expected, gaps, TIE_AUGMENTED)
@@ -412,7 +413,7 @@ def test_a_penalty_on_both_models_under_the_augmented_law():
     expected = slow_answer(
         plain, plain, prepared.target_ids, prepared.drafter_ids, VOCAB_SIZE, 10.0, "mask", penalty=1.5
     )
-    for proposer, length in itertools.product(("drafter", "prompt_lookup", "none"), (1, 4, 10)):
+    for proposer, length in itertools.product(("drafter", "prompt_lookup", "hybrid", "none"), (1, 4, 10)):
         answer = ask(running, DOCUMENTS[1], proposer, length, "augmented", eta=10.0, penalty=1.5)
         assert_same_answer(answer, *expected, TIE_AUGMENTED)
 

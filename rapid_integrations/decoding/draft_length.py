@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -58,6 +58,7 @@ class CostModel:
         score: of a pass of the drafter to form the law (0 under the law "target").
         verify: of a round with K = 0.
         verify_per_token: added by each draft token.
+        score_per_token: added to the score by each draft token that the drafter did not propose itself.
         score_when_accepted: the drafter proposes and so has scored the draft; only behind a full acceptance does it
             take one more step.
     """
@@ -66,7 +67,58 @@ class CostModel:
     score: float
     verify: float
     verify_per_token: float
+    score_per_token: float = 0.0
     score_when_accepted: bool = False
+
+
+class LinearCost:
+    """A running fit of seconds = base + slope * K, which starts from a guess.
+
+    The guess counts for good as `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, in which its share of
+    slope to base stands and its base follows what was measured: rounds of a single K cannot tell base from slope.
+
+    Args:
+        base, slope: the guess, in any unit.
+    """
+
+    MEMORY = 0.95  # weight of the past, per round
+    PRIOR_LENGTH = 8
+    PRIOR_WEIGHT = 0.3
+
+    def __init__(self, base: float, slope: float) -> None:
+        self.base, self.slope = base, slope
+        self._share = slope / base if base else 0.0
+        self._rounds = self._lengths = self._squares = self._seconds = self._products = 0.0
+
+    def observe(self, length: int, seconds: float) -> None:
+        """Take the seconds of a round of `length` draft tokens into account."""
+        keep = self.MEMORY
+        self._rounds = keep * self._rounds + 1
+        self._lengths = keep * self._lengths + length
+        self._squares = keep * self._squares + length * length
+        self._seconds = keep * self._seconds + seconds
+        self._products = keep * self._products + length * seconds
+        # What the base would be if the guessed share were right; it places the prior's two points.
+        base = self._seconds / (self._rounds + self._share * self._lengths)
+        weight, far = self.PRIOR_WEIGHT, self.PRIOR_LENGTH
+        n, k, kk = self._rounds + 2 * weight, self._lengths + weight * far, self._squares + weight * far * far
+        there = base * (1 + self._share * far)
+        t, kt = self._seconds + weight * (base + there), self._products + weight * far * there
+        self.slope = max(0.0, (n * kt - k * t) / (n * kk - k * k))
+        self.base = max(0.0, (t - self.slope * k) / n)
+
+    def scale(self, factor: float) -> None:
+        """Put an unmeasured guess into another unit."""
+        self.base, self.slope = factor * self.base, factor * self.slope
+
+    @property
+    def measured(self) -> bool:
+        """Whether a round was seen."""
+        return self._rounds > 0
+
+    def __call__(self, length: int) -> float:
+        """Return the expected cost of a round of `length` draft tokens."""
+        return self.base + self.slope * length
 
 
 class AdaptiveDraftLength:
@@ -85,15 +137,18 @@ class AdaptiveDraftLength:
         min_length: the smallest K; 0 allows falling back to plain decoding.
     """
 
-    COST_MEMORY = 0.9  # weight of the past in each running mean of a cost, per round
+    COST_MEMORY = 0.9  # weight of the past in the running mean of the cost of proposing, per round
     TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
     PROBE_EVERY = 32  # rounds of plain decoding after which drafting is tried again
 
     def __init__(self, max_length: int, costs: CostModel, *, measure: bool = True, min_length: int = 0) -> None:
         self._max, self._min = max_length, min_length
-        self._costs = costs
+        self._verify = LinearCost(costs.verify, costs.verify_per_token)
+        self._score = LinearCost(costs.score, costs.score_per_token)
+        self._propose = costs.propose
+        self._propose_measured = False
+        self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
-        self._measured: set[str] = set()
         self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75, worth four tokens
         self._plain_rounds = 0
 
@@ -112,10 +167,10 @@ class AdaptiveDraftLength:
         return 1 if self._plain_rounds % self.PROBE_EVERY == 0 else 0
 
     def _speed(self, length: int) -> float:
-        a, costs = self.acceptance, self._costs
+        a = self.acceptance
         tokens = (1 - a ** (length + 1)) / (1 - a)
-        score = costs.score * (a**length if costs.score_when_accepted else 1.0)
-        return tokens / (costs.verify + score + length * (costs.propose + costs.verify_per_token))
+        score = self._score(0) * a**length if self._score_when_accepted else self._score(length)
+        return tokens / (self._verify(length) + score + length * self._propose)
 
     def observe(self, costs: RoundCosts) -> None:
         """Update acceptance, and costs where they are measured."""
@@ -128,23 +183,16 @@ class AdaptiveDraftLength:
             self._learn(costs)
 
     def _learn(self, costs: RoundCosts) -> None:
-        model = self._costs
-        # One time cannot tell base from slope: the slope keeps its share of the base.
-        share = model.verify_per_token / model.verify
-        base = costs.verify_s / (1 + share * costs.drafted)
-        if not self._measured:  # put the whole guess into seconds, so that nothing is compared across units
-            scale = base / model.verify
-            model = replace(model, propose=model.propose * scale, score=model.score * scale, verify=base)
-        verify = self._blend("verify", model.verify, base)
-        propose, score = model.propose, model.score
+        if not self._verify.measured:  # put the whole guess into seconds, so that nothing is compared across units
+            scale = costs.verify_s / self._verify(costs.drafted)
+            self._score.scale(scale)
+            self._propose *= scale
+        self._verify.observe(costs.drafted, costs.verify_s)
         if costs.drafted:
-            propose = self._blend("propose", propose, costs.propose_s / costs.drafted)
-        if not model.score_when_accepted or costs.accepted == costs.drafted:
-            score = self._blend("score", score, costs.score_s)
-        self._costs = replace(model, propose=propose, score=score, verify=verify, verify_per_token=share * verify)
-
-    def _blend(self, name: str, old: float, new: float) -> float:
-        """Return the running mean of a cost; its first measurement replaces the guess."""
-        keep = self.COST_MEMORY if name in self._measured else 0.0
-        self._measured.add(name)
-        return keep * old + (1 - keep) * new
+            keep = self.COST_MEMORY if self._propose_measured else 0.0  # the first measurement replaces the guess
+            self._propose = keep * self._propose + (1 - keep) * costs.propose_s / costs.drafted
+            self._propose_measured = True
+        if not self._score_when_accepted:
+            self._score.observe(costs.drafted, costs.score_s)
+        elif costs.accepted == costs.drafted:
+            self._score.observe(0, costs.score_s)

@@ -11,7 +11,7 @@ from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping, Taken
-from rapid_integrations.proposers.base import Proposer, Scorer
+from rapid_integrations.proposers.base import Proposer, Scorer, parts_of
 from rapid_integrations.sampling import (
     Constraint,
     Law,
@@ -87,7 +87,7 @@ def decode(
 
             # 4) commit what is output; every cache forgets the rest
             taken = stopping.take(tokens)
-            for reader in _distinct(target, proposer, scorer, constraint):
+            for reader in _distinct(target, *parts_of(proposer), scorer, constraint):
                 reader.commit(taken.token_ids)
             penalty.add(taken.token_ids)
             accepted = min(verdict.accepted, len(taken.token_ids))

@@ -19,6 +19,15 @@ class Question:
     question: str
 
 
+@dataclass(frozen=True)
+class QuestionPair:
+    """Two questions about one document."""
+
+    document: str
+    first: str
+    second: str
+
+
 def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     """Read at most `limit` questions.
 
@@ -27,7 +36,7 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     lines bring several documents.
 
     Raises:
-        PromptError: a file that is missing or malformed, with the line.
+        PromptError: a file that is missing, holds no question, or is malformed, with the line.
     """
     shared: str | None = None
     questions: list[Question] = []
@@ -42,7 +51,31 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
         else:
             shared = read_document(str(document)) if shared is None else shared
             questions.append(Question(shared, row["question"]))
+    if not questions:
+        raise PromptError(f"{path} holds no question: give one JSON object a line")
     return questions
+
+
+def load_question_pairs(path: Path, document: Path, limit: int) -> list[QuestionPair]:
+    """Read at most `limit` pairs; of an L-Eval line its first two questions, else questions about the same text.
+
+    Raises:
+        PromptError: see `load_questions`; or no document has two questions.
+    """
+    by_document: dict[str, list[str]] = {}
+    for number, line in enumerate(read_document(str(path)).splitlines(), 1):
+        if line.strip():
+            row = _parse(line, path, number)
+            text = row["input"] if "instructions" in row else row.get("document") or read_document(str(document))
+            by_document.setdefault(text, []).extend(row.get("instructions", [])[:2] or [row["question"]])
+    pairs = [
+        QuestionPair(text, *questions[start : start + 2])
+        for text, questions in by_document.items()
+        for start in range(0, len(questions) - 1, 2)
+    ]
+    if not pairs:
+        raise PromptError(f"{path} has no two questions about one document: give two lines without a document at least")
+    return pairs[:limit]
 
 
 def _parse(line: str, path: Path, number: int) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class HuggingFaceLM:
         elif quantization is not None:
             raise UnsupportedModelError(
                 f"{self.name}: quantization={quantization!r} needs one of the architectures "
-                f"{', '.join(sorted(FAMILIES))} on a single device, and weights that are not quantised yet; leave it out"
+                f"{', '.join(sorted(FAMILIES))} on one device, and weights that are not quantised yet; leave it out"
             )
         self._shared.users += 1
         self._closed = False
@@ -154,8 +154,9 @@ class HuggingFaceLM:
             self._reset_attention()
 
     def _check_ids(self) -> Tensor:
-        """Return tokens from all over the vocabulary: the first ones are control tokens, which no model expects in a row
-        and on which rounding grows without bounds.
+        """Return tokens from all over the vocabulary.
+
+        The first ones are control tokens, which no model expects in a row, and on which rounding errors explode.
         """
         return 7919 * torch.arange(1, CHECK_TOKENS + 1, device=self.device) % self.vocab_size
 

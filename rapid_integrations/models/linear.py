@@ -30,7 +30,8 @@ _INT4_ROWS = 16  # rows of a weight that the packed int4 kernels treat together
 class Linear(Protocol):
     """x -> x W^T + b."""
 
-    nbytes: int
+    step_bytes: int
+    """What a product with one row reads."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (T, O) for (T, K), in the dtype of `x`."""
@@ -47,7 +48,7 @@ class PlainLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight = weight
         self._bias = bias
-        self.nbytes = weight.nbytes
+        self.step_bytes = weight.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
@@ -64,7 +65,7 @@ class PackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
         self._bias = bias
-        self.nbytes = weight.nbytes
+        self.step_bytes = weight.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
@@ -96,7 +97,7 @@ class Int8Linear:
         self._scale = scale.to(weight.dtype)
         self._bias = bias
         self._packed = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-        self.nbytes = self._ints.nbytes + self._scale.nbytes
+        self.step_bytes = self._ints.nbytes + self._scale.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply; the scales apply to the product."""
@@ -113,6 +114,8 @@ class Int8Linear:
 
 class Int4Linear:
     """Weights (O, K) as four-bit integers with a scale and an offset for each 32 of a row: 5 bits a weight.
+
+    They are held twice, for few rows in the kernel's own layout and for many in pairs: 9 bits in all.
 
     Scale and offset span each group's smallest and largest weight, so that weights from a GGUF file with blocks of 32
     and a minimum (Q4_1) fall on the very levels they came from, up to the rounding of the scales to bfloat16.
@@ -133,7 +136,7 @@ class Int4Linear:
         halves = self._levels.view(rows, columns // 2, 2).to(torch.uint8)
         self._pairs = halves[..., 0] | halves[..., 1] << 4  # for many rows; unpacked in a moment
         del self._levels
-        self.nbytes = self._packed.nbytes + self._pairs.nbytes + self._scale_and_zero.nbytes
+        self.step_bytes = self._packed.nbytes + self._scale_and_zero.nbytes
 
     @staticmethod
     def serves(weight: Tensor) -> bool:

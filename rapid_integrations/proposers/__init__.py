@@ -9,6 +9,8 @@ from rapid_integrations.errors import ConfigurationError
 
 PROPOSERS: Final[dict[str, str]] = {
     "drafter": "rapid_integrations.proposers.drafter_lm:DrafterLM",
+    "draft_lm": "rapid_integrations.proposers.drafter_lm:DraftLM",
+    "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "none": "rapid_integrations.proposers.base:NoProposer",
 }

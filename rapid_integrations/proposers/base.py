@@ -65,6 +65,7 @@ class ProposerRequest:
         penalty: the request's penalties; the loop keeps them up to date.
         eos_token_ids: what ends an answer.
         constraint: what the output may look like; the loop keeps it up to date. A guess that it forbids is wasted.
+        draft_lm: a language model that proposes only, if the request has one.
     """
 
     target_ids: Sequence[int]
@@ -74,6 +75,13 @@ class ProposerRequest:
     penalty: RepetitionPenalty
     eos_token_ids: frozenset[int]
     constraint: Constraint | None = None
+    draft_lm: Proposer | None = None
+
+
+def parts_of(proposer: Proposer) -> tuple[Proposer, ...]:
+    """Return the proposers that a proposer consists of: those within it, or itself."""
+    parts: tuple[Proposer, ...] = getattr(proposer, "parts", (proposer,))
+    return parts
 
 
 class NoProposer:

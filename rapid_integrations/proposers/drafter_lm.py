@@ -83,3 +83,16 @@ class DrafterLM:
         """Make `token_ids` part of the text; the cache keeps what was drafted right."""
         self.sequence.commit(token_ids)
         self._rows = []
+
+
+class DraftLM(DrafterLM):
+    """A further model with the drafter's prompt, which proposes only; the drafter scores its proposal in one pass.
+
+    Where the drafter is large, this is what makes it affordable: it reads K tokens at once instead of writing them one
+    by one.
+    """
+
+    @classmethod
+    def from_request(cls, request: ProposerRequest) -> DraftLM:
+        """Return the request's own."""
+        return cast(DraftLM, request.draft_lm)

@@ -23,10 +23,18 @@ class PromptLookup:
         sources: token sequences to copy from, best first; the output is added as it grows.
         tail: the tokens that the text ends in now.
         eos_token_ids: a proposal ends with the first of these.
+        min_ngram: the shortest n-gram whose continuation is copied.
     """
 
-    def __init__(self, sources: Sequence[Sequence[int]], tail: Sequence[int], eos_token_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Sequence[int]],
+        tail: Sequence[int],
+        eos_token_ids: frozenset[int],
+        min_ngram: int = MIN_NGRAM,
+    ) -> None:
         self._eos = eos_token_ids
+        self._min_ngram = min_ngram
         self._sources = [list(source) for source in sources]
         self._output: list[int] = []
         self._tail = list(tail[-MAX_NGRAM:])
@@ -39,16 +47,20 @@ class PromptLookup:
         return cls((request.drafter_ids, request.target_ids), request.target_ids, request.eos_token_ids)
 
     def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
-        """Return what followed the longest match, "" (nothing) without one."""
-        for length in range(MAX_NGRAM, MIN_NGRAM - 1, -1):
+        """Return what followed the longest match; nothing without one."""
+        return Proposal(self.find(max_tokens))
+
+    def find(self, max_tokens: int) -> tuple[int, ...]:
+        """Return at most `max_tokens` tokens that followed the longest match."""
+        for length in range(MAX_NGRAM, self._min_ngram - 1, -1):
             gram = tuple(self._tail[-length:])
             if len(gram) < length:
                 continue
             first, *others = self._indexes
             for index in (first, self._output_index, *others):
                 if copied := index.continuation(gram, max_tokens):
-                    return Proposal(self._up_to_eos(copied))
-        return Proposal(())
+                    return self._up_to_eos(copied)
+        return ()
 
     def commit(self, token_ids: Sequence[int]) -> None:
         """Add to the output, and index it."""

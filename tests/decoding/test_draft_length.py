@@ -3,7 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundCosts
+from rapid_integrations.decoding.draft_length import (
+    AdaptiveDraftLength,
+    CostModel,
+    FixedDraftLength,
+    LinearCost,
+    RoundCosts,
+)
 
 CHEAP = CostModel(propose=0.02, score=0.0, verify=1.0, verify_per_token=0.01)
 DEAR = CostModel(propose=1.5, score=0.0, verify=1.0, verify_per_token=0.05)
@@ -178,3 +184,29 @@ def test_the_guess_is_left_alone():
     guess = replace(CHEAP)
     AdaptiveDraftLength(16, guess).observe(round_of(1, 1, propose=5.0, verify=7.0))
     assert guess == CHEAP
+
+
+class TestLinearCost:
+    def test_rounds_of_several_lengths_show_the_slope(self):
+        cost = LinearCost(1.0, 0.05)
+        for length in (4, 1, 6, 2, 5, 0, 3) * 6:
+            cost.observe(length, 0.050 + 0.010 * length)
+        assert cost(0) == pytest.approx(0.050, rel=0.15) and cost.slope == pytest.approx(0.010, rel=0.2)
+
+    @pytest.mark.parametrize("length", [0, 3, 16])
+    def test_rounds_of_one_length_keep_the_guessed_share(self, length):
+        cost = LinearCost(1.0, 0.05)
+        for _ in range(50):
+            cost.observe(length, 7.0 * (1 + 0.05 * length))
+        assert cost(0) == pytest.approx(7.0, rel=0.02) and cost.slope == pytest.approx(0.35, rel=0.02)
+
+    def test_a_cost_that_falls_with_length_counts_as_level(self):
+        cost = LinearCost(1.0, 0.0)
+        for length in (0, 8) * 20:
+            cost.observe(length, 2.0 - 0.1 * length)
+        assert cost.slope == 0.0
+
+    def test_nothing_costs_nothing(self):
+        cost = LinearCost(0.0, 0.0)
+        cost.observe(3, 0.0)
+        assert cost(5) == 0.0

@@ -53,6 +53,10 @@ GUESSES = [
     ("prompt_lookup", 1),
     ("prompt_lookup", 2),
     ("prompt_lookup", 3),
+    ("draft_lm", 1),
+    ("draft_lm", 2),
+    ("hybrid", 1),
+    ("hybrid", 2),
 ]
 
 
@@ -76,6 +80,13 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     # A round never drafts the last token that is wanted, so K tokens of draft need K + 1 of output.
     tokens = max(3, length + 1)
     toy = request(kind, settings, proposer=proposer, draft_length=length, max_new_tokens=tokens)
+    assert deviation(toy) < TOLERANCE
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
+@pytest.mark.parametrize("kind", ["target", "augmented"])
+def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
+    toy = request(kind, settings, proposer="hybrid", draft_length=2, draft_lm=TableLM(3, 3), max_new_tokens=3)
     assert deviation(toy) < TOLERANCE
 
 
@@ -243,7 +254,7 @@ def test_the_loop_notices_a_proposer_that_misreports_its_distribution():
     assert total_variation(outcomes(toy), toy.expected()) > 0.01
 
 
-@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup"])
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "draft_lm", "hybrid"])
 def test_stop_strings_cut_the_law_of_the_text(proposer):
     toy = ToyRequest(AUGMENTED_LAW, proposer, stop=("ab", "cc"))
     cut: dict[str, float] = {}
@@ -277,7 +288,7 @@ def near(model: TableLM, seed: int) -> TableLM:
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_greedy_output_is_the_argmax_of_the_law(kind, proposer, length):
     accepted = drafted = 0
@@ -344,13 +355,13 @@ def test_a_prompt_of_one_token():
 # --- the caches ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_caches_hold_the_text_and_nothing_else(kind, proposer):
     toy = ToyRequest(Law(kind, temperature=1.0, eta=5.0), proposer, lambda: ScriptedDraftLength(3, 0, 2, 1), 20)
     for seed in range(20):
         done = toy.run(Randomness(seed))
-        reads_drafter = kind == "augmented" or proposer == "drafter"
+        reads_drafter = kind == "augmented" or proposer in ("drafter", "hybrid")
         for sequence, prompt in ((done.target, toy.target_prompt), (done.drafter, toy.drafter_prompt)):
             if sequence is done.target or reads_drafter:
                 assert sequence.tokens == [*prompt, *done.tokens]

@@ -113,7 +113,7 @@ class TestErrors:
                 await either.ainvoke(PROMPT)
             with pytest.raises(MemoryError):
                 [piece async for piece in either.astream(PROMPT)]
-        assert free(caches)
+        await until(lambda: free(caches))  # a worker thread may hold its frame for a moment
         assert text(either.invoke(PROMPT)) == expected
 
 

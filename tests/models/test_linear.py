@@ -50,8 +50,8 @@ def test_a_row_is_the_same_whatever_stands_beside_it(quantization):
 
 
 def test_fewer_bytes():
-    sizes = {form: make_linear(weight(512, 512), None, form).nbytes for form in FORMS}
-    assert sizes["int8"] < 0.51 * sizes[None] and sizes["int4"] < 0.6 * sizes[None]
+    sizes = {form: make_linear(weight(512, 512), None, form).step_bytes for form in FORMS}
+    assert sizes["int8"] < 0.51 * sizes[None] and sizes["int4"] < 0.33 * sizes[None]
 
 
 def test_a_shape_that_int4_does_not_take_is_int8():

@@ -12,7 +12,7 @@ from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.turns import Turns
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import Proposer, ProposerRequest
-from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
 from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 from tests.toys.constraint import ScriptedConstraint
@@ -52,6 +52,7 @@ class ToyRequest:
     drafter: TableLM = field(default_factory=lambda: TableLM(2, 3))
     target_prompt: tuple[int, ...] = (0, 1, 0, 0, 1)  # repeats itself; token 2 is unseen (for the penalty)
     drafter_prompt: tuple[int, ...] = (2, 0, 1)
+    draft_lm: TableLM | None = None  # proposer "draft_lm" has one of its own
     vocab_size: int = 3
     allowed_after: Callable[[tuple[int, ...]], Collection[int]] | None = None
 
@@ -65,9 +66,16 @@ class ToyRequest:
                 pass
         constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
         scorer = DrafterLM(drafter, self.vocab_size, self.law, penalty, self.eos, constraint)
+        small = self.draft_lm or (TableLM(3, self.vocab_size) if self.proposer == "draft_lm" else None)
+        draft_lm = None
+        if small is not None:
+            reader = Sequence(small, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
+            draft_lm = DraftLM(reader, self.vocab_size, self.law, penalty, self.eos, constraint)
         make = proposer_class(self.proposer).from_request if isinstance(self.proposer, str) else self.proposer
         proposer = make(
-            ProposerRequest(self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos, constraint),
+            ProposerRequest(
+                self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos, constraint, draft_lm
+            ),
         )
         recorder = Recorder(self.target.device)
         taken = list(

@@ -1,0 +1,1 @@
+"""Measuring speed and memory on this machine, beside what a user would otherwise pick, in the same run."""

@@ -1,0 +1,38 @@
+"""The rate at which this machine copies memory: what a decoding step, which mostly reads weights, is held against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+_MIN_REPEATS, _MAX_REPEATS, _MIN_S = 5, 60, 0.3
+
+
+def median_seconds(step: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of a step, after two that do not count."""
+    times: list[float] = []
+    for _ in range(2):
+        step()
+    while len(times) < _MIN_REPEATS or (sum(times) < _MIN_S and len(times) < _MAX_REPEATS):
+        _catch_up(device)
+        start = time.perf_counter()
+        step()
+        _catch_up(device)
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Return bytes per second, reading and writing both counted, of a copy far larger than any cache."""
+    elements = 2**30 if device.type == "cuda" else 2**28
+    source = torch.zeros(elements, dtype=torch.uint8, device=device)
+    copy = torch.empty_like(source)
+    return 2 * elements / median_seconds(lambda: copy.copy_(source), device)
+
+
+def _catch_up(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

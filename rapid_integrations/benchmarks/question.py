@@ -1,0 +1,232 @@
+"""End to end: a document's first question, its second one, and the second one after a restart.
+
+first     nothing of the document has been read
+second    another question about it, to the same engine
+restart   that second question to a new engine, which finds on disk what an earlier one has read (`prefix_cache_dir`)
+
+Every answer of ours comes from an engine that has just been started and has answered a question about another text:
+loading and warming up are not part of the figures. Before a restart is measured, the files are dropped from the
+operating system's page cache, where it lets us.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import torch
+
+from rapid_integrations.benchmarks.decode import ALONE
+from rapid_integrations.benchmarks.first_token import Answered, answer
+from rapid_integrations.benchmarks.peers import PeerSource, open_peers, require_known
+from rapid_integrations.benchmarks.prompts import document_start
+from rapid_integrations.config import SamplingParams, SpeculationConfig
+from rapid_integrations.engine import RapidEngine
+from rapid_integrations.evaluation.questions import QuestionPair
+from rapid_integrations.evaluation.timing import describe_machine, spread
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import Prompt
+
+OWN_METHODS: Final = ("rapid", "target")
+STAGES: Final = ("first", "second", "restart")
+PARTS: Final = ("retrieval_s", "target_s", "drafter_s", "first_round_s")
+_FIGURES = ("first_token_s", *PARTS, "total_s")
+_WARM_UP = Prompt.from_context("\n".join(f"Line {i} says {i * i}." for i in range(120)), "Which line says 100?")
+
+
+@dataclass
+class QuestionResult:
+    """Every answer of a benchmark: `answers[method][stage]`, one per pair of questions."""
+
+    target: str
+    drafter: str
+    machine: dict[str, str | int]
+    answers: dict[str, dict[str, list[Answered]]] = field(default_factory=dict)
+    settings: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def add(self, method: str, stage: str, answered: Answered) -> None:
+        """Keep an answer."""
+        self.answers.setdefault(method, {}).setdefault(stage, []).append(answered)
+
+    def seconds(self, method: str, stage: str, figure: str) -> list[float]:
+        """Return a figure of `Answered`, one per pair."""
+        return [getattr(answered, figure) for answered in self.answers[method].get(stage, ())]
+
+    def percent(self, method: str, stage: str, figure: str) -> list[float]:
+        """Return a later stage's seconds in percent of the first question's, one per pair."""
+        pairs = zip(self.seconds(method, stage, figure), self.seconds(method, "first", figure), strict=False)
+        return [100 * later / first for later, first in pairs if first > 0]
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything that people compare, ready for JSON; seconds are medians over the pairs."""
+        any_method = next(iter(self.answers.values()))
+        return {
+            "benchmark": "question",
+            "methods": {method: self._summary(method) for method in self.answers},
+            "pairs": len(any_method["first"]),
+            "prompt_tokens": spread([answered.prompt_tokens for answered in any_method["first"]]),
+            "target": self.target,
+            "drafter": self.drafter,
+            "settings": self.settings,
+            "skipped": self.skipped,
+            "machine": self.machine,
+        }
+
+    def _summary(self, method: str) -> dict[str, Any]:
+        stages: dict[str, Any] = {}
+        for stage, answers in self.answers[method].items():
+            row: dict[str, Any] = {
+                figure: float(f"{median(self.seconds(method, stage, figure)):.4g}") for figure in _FIGURES
+            }
+            row["cached_share"] = round(median(a.cached_tokens / a.prompt_tokens for a in answers), 4)
+            row["tokens"] = sum(a.tokens for a in answers)
+            if stage != "first":
+                row["percent_of_first"] = {
+                    figure: spread(percent)
+                    for figure in ("target_s", "first_token_s", "total_s")
+                    if (percent := self.percent(method, stage, figure))
+                }
+            stages[stage] = row
+        return stages
+
+
+class QuestionBench:
+    """Asks pairs of questions.
+
+    Args:
+        start: returns a new engine over freshly loaded models, which keeps prefixes in memory and, given a folder, in
+            it, too; each is closed here.
+        folder: empty; for the files of restarts. Needs room for the KV caches of all documents, three times.
+        speculation: what "rapid" runs with.
+        context_tokens: the target's prompt is cut to this, at the document's end.
+        new_tokens: output at most.
+        source: from the target's device to what the peers are made from; None for no peers.
+        peers: names, see `benchmarks.peers`.
+        on_progress: called with ("benchmark", done, total).
+
+    Raises:
+        ConfigurationError: a peer that nobody knows.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Path | None], RapidEngine],
+        folder: Path,
+        *,
+        speculation: SpeculationConfig,
+        context_tokens: int,
+        new_tokens: int,
+        on_progress: OnProgress,
+        source: Callable[[torch.device], PeerSource] | None = None,
+        peers: Sequence[str] = (),
+    ) -> None:
+        require_known(peers)
+        self._start = start
+        self._folder = folder
+        self._speculation = {"rapid": speculation, "target": ALONE}
+        self._context_tokens = context_tokens
+        self._new_tokens = new_tokens
+        self._progress = on_progress
+        self._source = source
+        self._peers = peers
+        self._done = self._steps = 0
+
+    def run(self, pairs: Sequence[QuestionPair]) -> QuestionResult:
+        """Measure."""
+        with self._start(None) as engine:
+            documents = [self._document(engine, pair) for pair in pairs]
+            result = QuestionResult(engine.target.name, engine.drafter.name, describe_machine(engine.target.device))
+            prompts = [
+                (Prompt.from_context(document, pair.first), Prompt.from_context(document, pair.second))
+                for document, pair in zip(documents, pairs, strict=True)
+            ]
+            ids = [[_target_ids(engine, prompt) for prompt in both] for both in prompts]
+            eos, device = sorted(engine.vocabulary.eos_token_ids), engine.target.device
+        self._done, self._steps = 0, len(prompts) * (2 * len(OWN_METHODS) + len(self._peers)) + 1
+        self._step()
+        for first, second in prompts:
+            for method in OWN_METHODS:
+                self._ask_twice(result, method, first, second)
+        self._write({document: first for document, (first, _) in zip(documents, prompts, strict=True)})
+        for method in OWN_METHODS:
+            kept = shutil.copytree(self._folder / "written", self._folder / method)
+            for _, second in prompts:
+                self._ask_after_restart(result, method, second, kept)
+        self._ask_peers(result, device, ids, eos)
+        return result
+
+    def _document(self, engine: RapidEngine, pair: QuestionPair) -> str:
+        room = min(self._context_tokens, engine.target.context_window - self._new_tokens)
+        return document_start(engine, pair.document, [pair.first, pair.second], room)
+
+    def _ask_twice(self, result: QuestionResult, method: str, first: Prompt, second: Prompt) -> None:
+        with self._started(None) as engine:
+            for stage, prompt in (("first", first), ("second", second)):
+                result.add(method, stage, self._ask(engine, method, prompt))
+        self._step()
+
+    def _write(self, prompts: Mapping[str, Prompt]) -> None:
+        """Let an engine read the documents and write what it has read; closing it waits for the files."""
+        with self._start(self._folder / "written") as engine:
+            for prompt in prompts.values():
+                self._ask(engine, "rapid", prompt)
+
+    def _ask_after_restart(self, result: QuestionResult, method: str, second: Prompt, kept: Path) -> None:
+        with self._started(kept) as engine:
+            _drop_from_page_cache(kept)
+            result.add(method, "restart", self._ask(engine, method, second))
+        self._step()
+
+    def _ask_peers(
+        self, result: QuestionResult, device: torch.device, ids: Sequence[Sequence[list[int]]], eos: list[int]
+    ) -> None:
+        if self._source is None or not self._peers:
+            return
+        source = self._source(device)
+        source.warm_up_ids = ids[0][0][::-1]  # begins like none of the prompts, so that none is kept of them
+        for both in ids:
+            peers, result.skipped = open_peers(self._peers, source)  # anew: some keep prefixes, too
+            for name, peer in peers.items():
+                result.settings[name] = peer.settings
+                peer.generate(source.warm_up_ids, 2, eos)
+                for stage, prompt_ids in zip(("first", "second"), both, strict=True):
+                    timed = peer.generate(prompt_ids, self._new_tokens, eos)
+                    first, total = timed.first_token_s, timed.first_token_s + timed.decode_s
+                    answered = Answered(first, 0.0, first, 0.0, 0.0, total, len(timed.token_ids), len(prompt_ids), 0)
+                    result.add(name, stage, answered)
+                self._step()
+
+    def _started(self, folder: Path | None) -> RapidEngine:
+        """Return a new engine, warm: its embedder is loaded, and its models have run."""
+        engine = self._start(folder)
+        engine.generate(_WARM_UP, sampling=SamplingParams(max_new_tokens=2), speculation=self._speculation["rapid"])
+        engine.clear_prefix_cache()
+        return engine
+
+    def _ask(self, engine: RapidEngine, method: str, prompt: Prompt) -> Answered:
+        return answer(engine, prompt, self._speculation[method], self._new_tokens)[0]
+
+    def _step(self) -> None:
+        self._progress("benchmark", self._done, self._steps)
+        self._done += 1
+
+
+def _target_ids(engine: RapidEngine, prompt: Prompt) -> list[int]:
+    """Return what the target reads; nothing is retrieved for it."""
+    sampling = SamplingParams(max_new_tokens=1)
+    return engine.stream(prompt, sampling=sampling, speculation=ALONE).prepared.target_ids
+
+
+def _drop_from_page_cache(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with suppress(OSError, AttributeError), path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,141 @@
+"""A third model that only proposes, and copies mixed with drafts: the answer is the same, the way to it is not."""
+
+import pytest
+
+from rapid_integrations import (
+    CompressionConfig,
+    ConfigurationError,
+    Prompt,
+    RapidEngine,
+    SamplingParams,
+    SpeculationConfig,
+    VocabularyMismatchError,
+)
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundCosts
+from rapid_integrations.models.loader import wrap
+from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
+from rapid_integrations.proposers.prompt_lookup import PromptLookup
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+PROMPT = Prompt.from_context(words(1, 80), "which words?")
+
+
+def engine(**models):
+    tokenizer = byte_tokenizer()
+    return RapidEngine(
+        wrap(tiny_model("llama", 0), tokenizer),
+        **{name: wrap(model, tokenizer) for name, model in models.items()},
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def upward():
+    """A larger drafter, and a small model that proposes."""
+    return engine(drafter=tiny_model("llama", 1, num_hidden_layers=4), draft_lm=tiny_model("llama", 2))
+
+
+def ask(running, proposer, law="augmented", length=3, **sampling):
+    return running.generate(
+        PROMPT,
+        sampling=SamplingParams(max_new_tokens=40, **sampling),
+        speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=20.0),
+    )
+
+
+@pytest.mark.parametrize("law", ["target", "augmented"])
+@pytest.mark.parametrize("length", [1, 5, "auto"])
+def test_greedy_answers_are_the_same_whoever_proposes(upward, law, length):
+    answers = {ask(upward, name, law, length).token_ids for name in ("none", "drafter", "draft_lm", "hybrid")}
+    assert len(answers) == 1
+
+
+def test_the_drafter_reads_a_proposal_at_once(upward, monkeypatch):
+    passes = []
+    forward = type(upward.drafter).forward
+
+    def counting(self, token_ids, cache, keep):
+        if self is upward.drafter and keep:
+            passes.append(len(token_ids))
+        return forward(self, token_ids, cache, keep)
+
+    monkeypatch.setattr(type(upward.drafter), "forward", counting)
+    answer = ask(upward, "draft_lm")
+    assert answer.stats.proposer == "draft_lm" and answer.stats.drafted_tokens > answer.stats.rounds
+    assert len(passes) == answer.stats.rounds
+
+
+def test_its_cache_is_reused_and_counted(upward):
+    first, second = ask(upward, "draft_lm"), ask(upward, "draft_lm")
+    assert second.text == first.text and second.stats.cached_prompt_tokens > 0
+    assert first.stats.cache_bytes > ask(upward, "drafter").stats.cache_bytes
+
+
+def test_without_a_drafter_in_the_law_only_two_models_read(upward):
+    assert ask(upward, "draft_lm", "target").stats.score_s == 0
+
+
+def test_the_target_may_propose_for_a_larger_drafter():
+    running = engine(drafter=tiny_model("llama", 1, num_hidden_layers=4))
+    running.draft_lm = running.target
+    expected = ask(running, "none").token_ids
+    assert ask(running, "draft_lm").token_ids == expected == ask(running, "hybrid").token_ids
+
+
+def test_it_must_be_there(upward):
+    with pytest.raises(ConfigurationError, match=r"needs a model that proposes: give the engine draft_lm="):
+        ask(engine(), "draft_lm")
+
+
+def test_its_vocabulary_must_be_the_targets():
+    tokenizer = byte_tokenizer()
+    other = wrap(tiny_model("llama", 1, vocab_size=300), byte_tokenizer(merges=[("a", "b")]))
+    with pytest.raises(VocabularyMismatchError):
+        RapidEngine(wrap(tiny_model("llama", 0), tokenizer), draft_lm=other)
+
+
+def test_seeded_samples_do_not_depend_on_time(upward):
+    texts = {ask(upward, "hybrid", length="auto", temperature=1.0, seed=3).text for _ in range(3)}
+    assert len(texts) == 1
+
+
+class Model:
+    def __init__(self):
+        self.committed = []
+
+    def propose(self, max_tokens, rng):
+        return "drafted"
+
+    def commit(self, token_ids):
+        self.committed += token_ids
+
+
+class TestHybridDraftLength:
+    @pytest.fixture
+    def hybrid(self):
+        return Hybrid(PromptLookup([[1, 2, 3, 4, 5, 6]], [1, 2, 3], frozenset(), min_ngram=3), Model())
+
+    def lengths(self, hybrid):
+        copied, drafted = (AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05)) for propose in (0.0, 0.6))
+        return HybridDraftLength(hybrid, copied, drafted), copied, drafted
+
+    def test_copies_are_longer_than_drafts(self, hybrid):
+        length, copied, drafted = self.lengths(hybrid)
+        assert length.next() == copied.next() > drafted.next()
+        assert hybrid.propose(2, None).token_ids == (4, 5)
+
+    def test_a_copy_needs_three_tokens(self, hybrid):
+        hybrid.commit([9, 2, 3])
+        length, _, drafted = self.lengths(hybrid)
+        assert length.next() == drafted.next() and hybrid.propose(2, None) == "drafted"
+
+    def test_copies_that_are_never_right_are_given_up(self, hybrid):
+        length, copied, _ = self.lengths(hybrid)
+        for _ in range(200):
+            drafted = length.next()
+            length.observe(RoundCosts(drafted, 0, 0.0, 0.0, 1.0))
+            if not hybrid.copying:
+                break
+        assert not hybrid.copying and hybrid.propose(2, None) == "drafted" and copied.acceptance < 0.1
