@@ -35,6 +35,7 @@ from rapid_integrations.command_line import (
 )
 from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
 from rapid_integrations.documents import STDIN, read_document, read_json_object
+from rapid_integrations.eval_cli import eval_app
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
@@ -47,6 +48,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="Models that come inside PyPI wheels and need no account.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
+app.add_typer(eval_app, name="eval")
 
 
 @app.command()

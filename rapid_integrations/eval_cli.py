@@ -1,0 +1,194 @@
+"""`rapid eval`: tasks x methods, the paper's studies, tables and plots."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rapid_integrations.command_line import (
+    Device,
+    Drafter,
+    DrafterQuantized,
+    DraftModel,
+    Dtype,
+    EmbedderName,
+    Quantized,
+    Target,
+    errors_taught,
+    load_engine,
+    stderr,
+    stdout,
+)
+from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.terminal import ProgressView
+
+PREDICTIONS = "predictions.jsonl"
+
+eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside other methods.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
+DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
+
+
+@eval_app.command("run")
+def run(
+    folder: Folder,
+    tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: the study's.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="main, robustness, lengths, dialogue or success.")] = None,
+    lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
+    retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    draft_lm: DraftModel = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
+    max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
+    letters: Annotated[bool, typer.Option(help="Hold multiple-choice answers to the options' letters.")] = False,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling, made tasks and intervals.")] = 0,
+    chunk_tokens: Annotated[int, typer.Option(help="Length of retrieved chunks.")] = 512,
+    min_tokens: Annotated[int, typer.Option(help="Retrieval's budget: see `rapid_integrations.CompressionConfig`.")] = (
+        4096
+    ),
+    minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Answer every question of the tasks by every method; run it again to go on where it stopped."""
+    with errors_taught(), ExitStack() as at_end:
+        from rapid_integrations.evaluation.methods import parse_method
+        from rapid_integrations.evaluation.predictions import PredictionFile
+        from rapid_integrations.evaluation.runner import Runner
+        from rapid_integrations.evaluation.studies import StudyPlan, plan_study
+        from rapid_integrations.evaluation.tasks import plan_task
+
+        plan = StudyPlan(DEFAULT_METHODS)
+        if study is not None:
+            other = drafter not in (None, target) or drafter_quantization not in (None, quantization)
+            plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
+        chosen = [parse_method(text) for text in methods or plan.methods]
+        made = max_documents or 8
+        planned = [
+            plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
+            for text in ([f"{task}@{length}" for task in tasks for length in plan.lengths] if plan.lengths else tasks)
+        ]
+        compression = CompressionConfig(chunk_tokens=chunk_tokens, min_tokens=min_tokens)
+        file = PredictionFile(
+            folder / PREDICTIONS,
+            {
+                "target": target,
+                "drafter": drafter or target,
+                "draft_lm": draft_lm,
+                "quantization": [quantization, drafter_quantization or quantization],
+                "embedder": embedder,
+                "temperature": temperature,
+                "seed": seed,
+                "letters": letters,
+                "context": context,
+                "compression": compression.model_dump(),
+                "dtype": dtype,
+            },
+        )
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress,
+                target,
+                drafter,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                embedder=embedder,
+                embedding_cache=folder / "embeddings.sqlite",
+                compression=compression,
+            )
+            at_end.callback(engine.close)
+            runner = Runner(
+                engine,
+                sampling=SamplingParams(temperature=temperature),
+                seed=seed,
+                max_documents=max_documents,
+                max_questions=max_questions,
+                on_progress=progress,
+            )
+            whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)
+        if not whole:
+            stderr.print("stopped at the time limit: the same command goes on")
+        _report(folder, [method.name for method in chosen])
+
+
+@eval_app.command("report")
+def report(
+    folder: Folder,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
+    ] = None,
+) -> None:
+    """Write the tables and plots of a run again, finished or not; no model is loaded."""
+    with errors_taught():
+        _report(folder, methods)
+
+
+@eval_app.command("tasks")
+def list_tasks() -> None:
+    """List the tasks, the methods and the studies."""
+    from rapid_integrations.evaluation.methods import METHODS
+    from rapid_integrations.evaluation.studies import STUDIES
+    from rapid_integrations.evaluation.tasks import TASKS
+
+    for title, known in (("task", TASKS), ("method", METHODS), ("study", STUDIES)):
+        table = Table(show_edge=False)
+        table.add_column(title, no_wrap=True)
+        table.add_column("what it is")
+        for name, what in known.items():
+            table.add_row(name, what)
+        stdout.print(table)
+        stdout.print()
+
+
+def _report(folder: Path, methods: list[str] | None) -> None:
+    from rapid_integrations.evaluation.figures import draw
+    from rapid_integrations.evaluation.predictions import read_predictions
+    from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
+    from rapid_integrations.evaluation.studies import patterns, summaries
+    from rapid_integrations.evaluation.summary import Summary, comparable
+
+    settings, predictions = read_predictions(folder / PREDICTIONS)
+    seed = settings.get("seed", 0)
+    compared = [Summary(predictions, methods=methods, seed=seed)] if methods else comparable(predictions, seed)
+    for summary in compared:
+        tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
+        for table in [*tables, *(groups_table(summary, task) for task in summary.tasks)]:
+            if table is not None:
+                stdout.print(table)
+                stdout.print()
+    studies = summaries(predictions, seed)
+    figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
+    if "success" in studies:
+        figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
+    (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if importlib.util.find_spec("matplotlib") is None:
+        stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
+        return
+    for study, of_study in studies.items():
+        draw(study, of_study, folder / f"{study}.png", _title(settings))
+        stderr.print(f"{folder / f'{study}.png'}", highlight=False)
+
+
+def _title(settings: dict[str, Any]) -> str:
+    names = [Path(settings[role]).name for role in ("target", "drafter")]
+    return names[0] if names[0] == names[1] else f"{names[0]}, drafter {names[1]}"

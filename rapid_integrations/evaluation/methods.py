@@ -1,0 +1,131 @@
+"""The methods that the paper compares, by name and options.
+
+lc          the target reads the whole document
+rag         the drafter's model reads what was retrieved
+rag-target  the target reads what was retrieved
+sd          naive speculative decoding: RAPID's drafter, the target's own distribution (law "target")
+magicdec    the target drafts for itself from the first and the last tokens of the document (StreamingLLM's view)
+rapid       the engine: law, eta, tail rule, proposer and draft length as options
+
+A method is written as its name, or "name:option=value,option=value", and is called that in every table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rapid_integrations.config import PAPER_DRAFT_LENGTH, SpeculationConfig
+from rapid_integrations.errors import ConfigurationError
+
+METHODS = {
+    "lc": "the target reads the whole document",
+    "rag": "the drafter's model reads what was retrieved",
+    "rag-target": "the target reads what was retrieved",
+    "sd": "naive speculative decoding: the drafter reads what was retrieved, law target",
+    "magicdec": "the target drafts from the first and last tokens of the document, law target",
+    "rapid": "RAPID: the drafter reads what was retrieved, the output follows law and eta",
+}
+PAPER_SINKS = 4  # tokens, arXiv 2502.20330, section 4.1
+
+_ALONE: dict[str, Any] = {"law": "target", "proposer": "none"}
+_SPECULATION: dict[str, dict[str, Any]] = {
+    "lc": _ALONE,
+    "rag": _ALONE,
+    "rag-target": _ALONE,
+    "sd": {"law": "target", "proposer": "drafter", "draft_length": PAPER_DRAFT_LENGTH},
+    "magicdec": {"law": "target", "proposer": "drafter", "draft_length": PAPER_DRAFT_LENGTH},
+    "rapid": {"law": "auto"},
+}
+_SHORT = {"draft": "draft_length", "tail": "tail_rule"}
+_OF_SPECULATION = ("law", "eta", "tail", "tail_alpha", "proposer", "draft", "max_draft_length")
+_OPTIONS = {
+    "lc": (),
+    "rag": ("retrieved", "context"),
+    "rag-target": ("retrieved", "context"),
+    "sd": ("draft", "proposer", "retrieved", "context"),
+    "magicdec": ("draft", "recent", "sinks"),
+    "rapid": (*_OF_SPECULATION, "retrieved", "context"),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of answering.
+
+    Attributes:
+        name: with its options, as tables call it.
+        kind: one of `METHODS`.
+        speculation: how it decodes.
+        retrieved: tokens that retrieval may keep; None: as the run's compression settings say.
+        unrelated: whether the drafter is given passages of another document (the robustness study).
+        sinks, recent: tokens that "magicdec" keeps of the document's beginning and end; `recent` None keeps as many
+            as retrieval would.
+    """
+
+    name: str
+    kind: str
+    speculation: SpeculationConfig
+    retrieved: int | None = None
+    unrelated: bool = False
+    sinks: int = PAPER_SINKS
+    recent: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def view(self) -> Literal["whole", "retrieved"]:
+        """What the answering model reads."""
+        return "retrieved" if self.kind in ("rag", "rag-target") else "whole"
+
+
+def parse_method(text: str) -> Method:
+    """Return the method that "name:option=value,..." means.
+
+    Options: law, eta, tail, tail_alpha, proposer, draft (tokens or auto) and max_draft_length of "rapid"; draft of
+    "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; retrieved (tokens) and context=unrelated of all that
+    retrieve.
+
+    Raises:
+        ConfigurationError: an unknown method or option, or a value that it does not take.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in METHODS:
+        raise ConfigurationError(f"no method is called {kind!r}; there are: {', '.join(METHODS)}")
+    options: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if key not in _OPTIONS[kind] or not equals:
+            known = ", ".join(_OPTIONS[kind]) or "no options"
+            raise ConfigurationError(f"{text!r}: {part!r} is no option of {kind}; it has {known}, as option=value")
+        options[key] = value
+    if options.get("context", "unrelated") != "unrelated":
+        raise ConfigurationError(f"{text!r}: context takes 'unrelated', or leave it out for retrieval as it should be")
+    speculation: dict[str, Any] = dict(_SPECULATION[kind])
+    for key in _OF_SPECULATION:
+        if key in options:
+            speculation[_SHORT.get(key, key)] = _number(options[key])
+    return Method(
+        name=text,
+        kind=kind,
+        speculation=SpeculationConfig(**speculation),
+        retrieved=_tokens(options, "retrieved", text),
+        unrelated="context" in options,
+        sinks=_tokens(options, "sinks", text) or PAPER_SINKS,
+        recent=_tokens(options, "recent", text),
+        options=options,
+    )
+
+
+def _number(value: str) -> Any:
+    try:
+        return int(value) if value.isdigit() else float(value)
+    except ValueError:
+        return value
+
+
+def _tokens(options: dict[str, str], key: str, text: str) -> int | None:
+    if key not in options:
+        return None
+    if not options[key].isdigit() or int(options[key]) < 1:
+        raise ConfigurationError(f"{text!r}: {key}={options[key]!r} must be a number of tokens, at least 1")
+    return int(options[key])

@@ -1,0 +1,125 @@
+"""Every prediction of a run, one JSON line each: written as it is made, found again when the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.outputs import DecodeStats, Usage
+
+Key: TypeAlias = tuple[str, str, str]
+"""Task, item, method."""
+
+
+class Prediction(BaseModel):
+    """What a method answered to an item, its scores in [0, 1], and how the answer came about.
+
+    `task` carries the documents' length where one was asked for ("facts@8192"), `method` its options
+    ("rapid:eta=5"). `metric` names the score that tables show. `reasoning` is the first answer of an item with a
+    follow-up; usage and statistics are that answer's then. `seconds` is wall time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    item: str
+    method: str
+    document: str
+    answer: str
+    references: tuple[str, ...]
+    metric: str
+    scores: dict[str, float]
+    groups: dict[str, str]
+    finish_reason: str
+    usage: Usage
+    stats: DecodeStats
+    seconds: float
+    reasoning: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What tells predictions of a run apart."""
+        return self.task, self.item, self.method
+
+    @property
+    def score(self) -> float:
+        """The score that tables show."""
+        return self.scores[self.metric]
+
+
+class PredictionFile:
+    """A file of predictions that belong to one set of settings.
+
+    Its first line is {"run": settings}. A last line that was cut off (a killed process) is dropped and made anew.
+
+    Args:
+        path: the file; it and its folder are made where they are missing.
+        settings: what the predictions depend on besides their key: models, sampling, seed.
+
+    Raises:
+        ConfigurationError: the file holds predictions of other settings, or something else.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        settings = json.loads(json.dumps(settings))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.predictions: dict[Key, Prediction] = {}
+        if path.exists() and path.stat().st_size:
+            found, predictions, whole = _read(path)
+            if found != settings:
+                changed = sorted(k for k in {*found, *settings} if found.get(k) != settings.get(k))
+                told = "; ".join(f"{k}: {found.get(k)!r} there, {settings.get(k)!r} here" for k in changed)
+                raise ConfigurationError(
+                    f"{path} belongs to a run with other settings ({told}). Choose another folder, or run with the "
+                    "settings it was begun with"
+                )
+            self.predictions = {prediction.key: prediction for prediction in predictions}
+            os.truncate(path, whole)
+        else:
+            self._append(json.dumps({"run": settings}, ensure_ascii=False))
+
+    def add(self, prediction: Prediction) -> None:
+        """Write a prediction and see to it that it stays."""
+        self._append(prediction.model_dump_json())
+        self.predictions[prediction.key] = prediction
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_predictions(path: Path) -> tuple[dict[str, Any], list[Prediction]]:
+    """Return a file's settings and predictions.
+
+    Raises:
+        ConfigurationError: the file is missing or holds something else.
+    """
+    settings, predictions, _ = _read(path)
+    return settings, predictions
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Prediction], int]:
+    """Return settings, predictions, and how many bytes of the file are whole lines."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}. Give the folder of a run") from error
+    whole = data.rfind(b"\n") + 1
+    first, *lines = data[:whole].split(b"\n")[:-1] or [b""]
+    try:
+        settings = json.loads(first)["run"]
+        predictions = [Prediction.model_validate_json(line) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} holds no predictions of `rapid eval`: {str(error).splitlines()[0]}. Choose another folder"
+        ) from error
+    return settings, predictions, whole

@@ -1,0 +1,242 @@
+"""Tasks x methods over one engine: documents in turn, so that one prefill serves a document's questions and methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice, zip_longest
+from zlib import crc32
+
+from rapid_integrations.compression import ContextCompressor
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
+from rapid_integrations.engine import RapidEngine
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.evaluation.contexts import SinksAndRecent, UnrelatedPassages, middle_cut
+from rapid_integrations.evaluation.methods import Method
+from rapid_integrations.evaluation.predictions import Prediction, PredictionFile
+from rapid_integrations.evaluation.tasks.base import Item, PlannedTask
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.outputs import Completion
+from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.prompt import Prompt
+
+ALONE = SpeculationConfig(law="target", proposer="none")
+_TEMPLATE_TOKENS = 128  # what a chat template may add, at most
+_QUESTION_TOKENS = 1024  # kept free of the window by tasks that make their own documents
+
+
+@dataclass
+class _Document:
+    """The items of a document.
+
+    Attributes:
+        items: those that are asked.
+        fit: returns what of the document the target reads.
+        other: another document of the task, for unrelated passages; None where there is no other.
+    """
+
+    planned: PlannedTask
+    items: Sequence[Item]
+    fit: Callable[[], str]
+    other: _Document | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """What of the document the target reads; cut when it is first asked for."""
+        return self.fit()
+
+
+class Runner:
+    """Answers every item by every method and files the predictions.
+
+    Args:
+        engine: its target is what all methods but "rag" answer with; its prefix cache serves a document's questions.
+        sampling: temperature and truncations; length and form are the items'. A seed is made from `seed`, task and
+            item, so that the methods of an item draw from the same one.
+        compression: of retrieval; None takes the engine's.
+        seed: see `sampling`; counts only where the temperature is above 0.
+        max_documents, max_questions: per task and per document; None for all.
+        on_progress: called with ("evaluate", done, total), and with the engine's own stages.
+    """
+
+    def __init__(
+        self,
+        engine: RapidEngine,
+        *,
+        sampling: SamplingParams | None = None,
+        compression: CompressionConfig | None = None,
+        seed: int = 0,
+        max_documents: int | None = None,
+        max_questions: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._engine = engine
+        self._sampling = sampling or SamplingParams()
+        self._compression = compression or engine.compression
+        self._seed = seed
+        self._max_documents = max_documents
+        self._max_questions = max_questions
+        self._report = on_progress or ignore_progress
+
+    def run(
+        self,
+        tasks: Sequence[PlannedTask],
+        methods: Sequence[Method],
+        file: PredictionFile,
+        *,
+        max_seconds: float | None = None,
+    ) -> bool:
+        """Make the predictions that `file` lacks; return whether it lacks none now.
+
+        The tasks' documents come in turn (each task's first, then each task's second, ...), so that a run that is
+        stopped has something of every task. `max_seconds` stops it before an item that would begin later.
+
+        Raises:
+            PromptError: a task's data are missing or malformed.
+            ContextOverflowError: a question that alone does not fit into the target's window.
+            MissingExtraError: a metric or a constrained answer without the package that it needs.
+        """
+        begin = time.monotonic()
+        documents = list(self._in_turn([self._documents(planned) for planned in tasks]))
+        total = len(methods) * sum(len(document.items) for document in documents)
+        done = 0
+        for document in documents:
+            for item in document.items:
+                for method in methods:
+                    self._report("evaluate", done, total)
+                    if (document.planned.label, item.id, method.name) not in file.predictions:
+                        if max_seconds is not None and time.monotonic() - begin > max_seconds:
+                            return False
+                        file.add(self._predict(document, item, method))
+                    done += 1
+        self._report("evaluate", done, total)
+        return True
+
+    # --- documents --------------------------------------------------------------------------------------------------
+
+    def _documents(self, planned: PlannedTask) -> Iterator[_Document]:
+        window = self._engine.target.context_window
+        wanted = min(planned.context_tokens or window, window - _QUESTION_TOKENS)
+        before: _Document | None = None
+        first: _Document | None = None
+        for items in islice(planned.task.documents(wanted, self._count), self._max_documents):
+            # Fitted with all its questions, asked or not, so that a run with more of them goes on with the same text.
+            document = _Document(planned, items[: self._max_questions], partial(self._fit, planned, items), before)
+            if first is not None and first.other is None:
+                first.other = document
+            before, first = document, first or document
+            yield document
+
+    def _fit(self, planned: PlannedTask, items: Sequence[Item]) -> str:
+        """Return the document, cut in the middle to what the window leaves beside the longest question."""
+        around = max(self._count(item.before + item.after) + item.max_new_tokens for item in items)
+        room = self._engine.target.context_window - around - _TEMPLATE_TOKENS
+        return middle_cut(items[0].document, max(1, min(planned.context_tokens or room, room)), self._engine.vocabulary)
+
+    def _count(self, text: str) -> int:
+        return len(self._engine.vocabulary.offsets(text))
+
+    @staticmethod
+    def _in_turn(tasks: Sequence[Iterator[_Document]]) -> Iterator[_Document]:
+        for row in zip_longest(*tasks):
+            yield from (document for document in row if document is not None)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _predict(self, document: _Document, item: Item, method: Method) -> Prediction:
+        begin = time.perf_counter()
+        completion = self._answer(document, item, method)
+        answer, reasoning = completion.text, ""
+        if item.follow_up:
+            reasoning = completion.text
+            prompt = Prompt(text=item.follow_up.replace("{answer}", reasoning))
+            sampling = self._sampling_of(document, item, item.follow_up_tokens, item.follow_up_form)
+            answer = self._reader(method).generate(prompt, sampling=sampling, speculation=ALONE).text
+        task = document.planned.task
+        return Prediction(
+            task=document.planned.label,
+            item=item.id,
+            method=method.name,
+            document=item.document_id,
+            answer=answer,
+            references=item.references,
+            metric=task.metric,
+            scores=task.score(item, answer),
+            groups=dict(item.groups),
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+            stats=completion.stats,
+            seconds=time.perf_counter() - begin,
+            reasoning=reasoning,
+        )
+
+    def _answer(self, document: _Document, item: Item, method: Method) -> Completion:
+        sampling = self._sampling_of(document, item, item.max_new_tokens, item.form)
+        compressor = self._compressor(document, method)
+        compression = self._compression_for(document, method)
+        if method.view == "retrieved":
+            # The very prompt that RAPID's drafter reads, so that one prefill serves both where the model is the same.
+            found = compressor.compress((document.text,), item.query, compression, self._report)
+            prompt = item.prompt(found.texts[0])
+        else:
+            prompt = item.prompt(document.text)
+        return self._reader(method).generate(
+            prompt,
+            sampling=sampling,
+            speculation=method.speculation,
+            compression=compression,
+            compressor=compressor,
+            on_progress=self._report,
+        )
+
+    def _compressor(self, document: _Document, method: Method) -> ContextCompressor:
+        if method.kind == "magicdec":
+            return SinksAndRecent(self._engine.vocabulary, method.sinks, method.recent)
+        if not method.unrelated:
+            return self._engine.compressor
+        if document.other is None:
+            raise ConfigurationError(
+                f"{method.name} takes passages of another document, but {document.planned.label} has only one: take "
+                "at least two documents of it"
+            )
+        return UnrelatedPassages(self._engine.compressor, document.other.text)
+
+    def _compression_for(self, document: _Document, method: Method) -> CompressionConfig:
+        if method.retrieved is None:
+            return self._compression
+        share = min(1.0, method.retrieved / max(1, self._count(document.text)))
+        return CompressionConfig(**{**self._compression.model_dump(), "ratio": share, "min_tokens": 1})
+
+    def _sampling_of(
+        self, document: _Document, item: Item, max_new_tokens: int, form: StructuredOutput | None
+    ) -> SamplingParams:
+        seed = crc32(f"{self._seed} {document.planned.label} {item.id}".encode())
+        changed = {"max_new_tokens": max_new_tokens, "structured": form, "seed": seed}
+        return SamplingParams(**{**self._sampling.model_dump(), **changed})
+
+    # --- engines ----------------------------------------------------------------------------------------------------
+
+    def _reader(self, method: Method) -> RapidEngine:
+        """Return the engine whose target answers."""
+        if method.kind == "rag":
+            return self._drafter_alone
+        return self._target_alone if method.kind == "magicdec" else self._engine
+
+    @cached_property
+    def _drafter_alone(self) -> RapidEngine:
+        if self._engine.self_speculation:
+            return self._engine
+        return RapidEngine(
+            LoadedModel(self._engine.drafter, self._engine.vocabulary), compressor=self._engine.compressor
+        )
+
+    @cached_property
+    def _target_alone(self) -> RapidEngine:
+        """An engine whose target drafts for itself. It reads documents once more where the engine's drafter differs."""
+        if self._engine.self_speculation:
+            return self._engine
+        return RapidEngine(
+            LoadedModel(self._engine.target, self._engine.vocabulary), compressor=self._engine.compressor
+        )

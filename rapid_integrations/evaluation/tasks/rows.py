@@ -1,0 +1,86 @@
+"""Rows of a published data set: from a local folder or file, or from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rapid_integrations.documents import read_document
+from rapid_integrations.errors import PromptError
+
+Row = dict[str, Any]
+
+
+def find_rows(data: Path | None, filename: str, *, hub: str, hub_path: str = "") -> list[Row]:
+    """Return the rows of a published file.
+
+    Args:
+        data: a folder that holds `filename` (in it or anywhere below), or the file itself; None: from the hub.
+        filename: as published.
+        hub: the data set's name on the hub, "" for one that is not there.
+        hub_path: the file's path in it; "": `filename`.
+
+    Raises:
+        PromptError: the file is missing, malformed, or could not be fetched.
+    """
+    if data is None:
+        if not hub:
+            raise PromptError(f"{filename} is on no hub: give --data, the folder or the file that holds it")
+        return read_rows(_fetch(hub, hub_path or filename))
+    if data.is_file():
+        return read_rows(data)
+    found = sorted(data.rglob(filename)) if data.is_dir() else []
+    if not found:
+        what = "holds no" if data.is_dir() else "does not exist, so there is no"
+        raise PromptError(f"{data} {what} {filename}: give --data, the folder or the file with the published data")
+    return read_rows(found[0])
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a JSON-lines file or of a JSON list of objects.
+
+    Raises:
+        PromptError: the file is missing or malformed, with the line.
+    """
+    text = read_document(str(path))
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PromptError(f"{path} is no JSON: {error}") from error
+        numbered = list(enumerate(rows, 1))
+    else:
+        # Not splitlines: JSON strings may hold U+2028 and its like.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        numbered = [(number, _parse(line, path, number)) for number, line in lines]
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            raise PromptError(f"{path}, row {number}: expected a JSON object, found {type(row).__name__}")
+    return [row for _, row in numbered]
+
+
+def require(row: Row, keys: Iterable[str], what: str) -> None:
+    """Raise `PromptError` where a row lacks one of `keys`; `what` says what it should be a row of."""
+    if missing := [key for key in keys if key not in row]:
+        raise PromptError(f"a row of {what} lacks {', '.join(missing)}; it has {', '.join(row)}")
+
+
+def _parse(line: str, path: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise PromptError(f"{path}, line {number}, is no JSON: {error}") from error
+
+
+def _fetch(hub: str, path: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub, path, repo_type="dataset"))
+    except Exception as error:  # the client raises errors of many types where there is no connection
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise PromptError(
+            f"{path} of the data set {hub} could not be fetched: {reason}. Give --data, a folder that holds it"
+        ) from error

@@ -1,0 +1,36 @@
+"""docs/evaluation.md names what there is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rapid_integrations.cli import app
+from rapid_integrations.evaluation.methods import METHODS, parse_method
+from rapid_integrations.evaluation.predictions import Prediction
+from rapid_integrations.evaluation.studies import STUDIES
+
+TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    rapid ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_exists_with_its_options(command):
+    words = shlex.split(command)[1:]
+    result = CliRunner().invoke(app, [*words[:2], "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert all(option in result.stdout for option in words if option.startswith("-"))
+
+
+def test_it_names_every_method_study_and_field():
+    rows = {name for line in re.findall(r"^\| (`.*?) \|", TEXT, re.M) for name in re.findall(r"`([\w:.-]+)`", line)}
+    assert METHODS.keys() | STUDIES.keys() <= rows
+    assert Prediction.model_fields.keys() <= rows
+    for method in re.findall(r"`(rapid:[^`]+)`", TEXT):
+        parse_method(method)
+
+
+def test_the_python_example_is_python():
+    compile(re.search(r"```python\n(.*?)```", TEXT, re.S)[1], "docs/evaluation.md", "exec")

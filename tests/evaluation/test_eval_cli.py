@@ -1,0 +1,110 @@
+"""`rapid eval` on a tiny model in a folder."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rapid_integrations.cli import app
+from rapid_integrations.evaluation import runner
+from tests.toys.embedding_model import save_tiny_embedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval")
+    tiny_model("llama", 0, max_position_embeddings=4096).save_pretrained(folder / "model")
+    byte_tokenizer().save_pretrained(folder / "model")
+    save_tiny_embedder(folder / "embedder")
+    (folder / "document.txt").write_text(words(1, 200))
+    rows = [{"file": "document.txt", "question": f"which {word}?", "answer": word} for word in ("cat", "dog")]
+    (folder / "mine.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+@pytest.fixture
+def evaluate(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    model = ("--target", "./model", "--embedder", "./embedder", "--dtype", "float32")
+    small = ("--chunk-tokens", "64", "--min-tokens", "64")
+
+    def run(*arguments):
+        given = (*arguments, *model, *small) if arguments[0] == "run" else arguments
+        return CliRunner().invoke(app, ["eval", *given], env={"COLUMNS": "160"})
+
+    return run
+
+
+def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
+    out = folder / "out"
+    common = ("run", str(out), "--task", "own:mine.jsonl")
+    result = evaluate(*common, "--study", "success", "--max-questions", "1")
+    assert result.exit_code == 0, result.output
+    assert "own:mine" in result.stdout and "Gain over lc" in result.stdout and "Decoding" in result.stdout
+    lines = (out / "predictions.jsonl").read_text().strip().split("\n")
+    assert json.loads(lines[0])["run"]["target"] == "./model" and len(lines) == 4
+    assert json.loads(lines[1])["method"] == "lc"
+
+    made = []
+    predict = runner.Runner._predict
+    monkeypatch.setattr(
+        runner.Runner, "_predict", lambda self, d, i, m: made.append((i.id, m.name)) or predict(self, d, i, m)
+    )
+    result = evaluate(*common, "--method", "lc", "--method", "rapid:eta=2")
+    assert result.exit_code == 0, result.output
+    assert made == [("0", "rapid:eta=2"), ("1", "lc"), ("1", "rapid:eta=2")]
+
+    result = evaluate("report", str(out), "--method", "lc", "--method", "rag")
+    assert result.exit_code == 0, result.output
+    summary = json.loads((out / "summary.json").read_text())
+    (table,) = summary["tables"]
+    assert table["questions"] == {"own:mine": 1} and table["methods"].keys() == {"lc", "rag"}
+    assert sum(summary["right"].values()) == 1
+    assert evaluate("report", str(out)).exit_code == 0
+    assert json.loads((out / "summary.json").read_text())["tables"][0]["methods"].keys() >= {"lc", "rapid:eta=2"}
+    pytest.importorskip("matplotlib")
+    assert (out / "main.png").exists() and (out / "success.png").exists()
+
+
+def test_lengths(evaluate, folder):
+    options = ("--study", "lengths", "--length", "300", "--length", "600", "--retrieved", "64")
+    result = evaluate("run", str(folder / "lengths"), "--task", "needle", "--max-documents", "1", *options)
+    assert result.exit_code == 0, result.output
+    assert "needle@300" in result.stdout and "needle@600" in result.stdout
+    assert (folder / "lengths" / "lengths.png").exists()
+
+
+def test_a_time_limit(evaluate, folder):
+    result = evaluate("run", str(folder / "none"), "--task", "needle", "--max-documents", "1", "--minutes", "0")
+    assert "the same command goes on" in result.stderr
+    assert result.exit_code == 1 and "nothing to compare yet" in " ".join(result.stderr.split())
+
+
+def test_what_there_is(evaluate):
+    result = evaluate("tasks")
+    for name in ("longbench-v2:cot", "infinitebench:qa", "magicdec", "robustness"):
+        assert name in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "out2", "--task", "needles"), "no task is called 'needles'"),
+        (("run", "out2", "--task", "needle", "--method", "rapid:beta=1"), "no option of rapid"),
+        (("run", "out2", "--task", "needle", "--study", "speed"), "no study is called 'speed'"),
+        (("run", "out2", "--task", "own:missing.jsonl"), "missing.jsonl cannot be read"),
+        (("report", "nowhere"), "cannot be read"),
+    ],
+)
+def test_errors_are_one_sentence(evaluate, arguments, said):
+    result = evaluate(*arguments)
+    assert result.exit_code == 1
+    assert said in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
+
+
+def test_other_settings_are_refused(evaluate, folder):
+    arguments = ("run", str(folder / "seeded"), "--task", "needle", "--max-documents", "1", "--max-questions", "1")
+    assert evaluate(*arguments, "--method", "lc").exit_code == 0
+    result = evaluate(*arguments, "--method", "lc", "--seed", "1")
+    assert result.exit_code == 1 and "seed: 0 there, 1 here" in " ".join(result.stderr.split())
