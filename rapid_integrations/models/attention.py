@@ -133,8 +133,8 @@ def _blocked(query: Tensor, key: Tensor, value: Tensor, scale: float, window: in
     for start in range(0, new, rows):
         end = min(new, start + rows)
         count, first = end - start, 0 if window is None else max(0, past + start - window + 1)
-        seen = _visible(count, past + end - first, window, query.device)  # causality: nothing behind is computed
-        own = seen if window is not None else seen[:, -count:]
+        # Keys behind the block are not computed at all. Without a window only its own ones differ between its queries.
+        own = _visible(count, count if window is None else past + end - first, window, query.device)
         for head in range(kv_heads):
             block = scaled[head, :, start:end].reshape(group * count, -1)
             scores = block @ key[0, head, first : past + end].t()  # (G * t, l)

@@ -6,7 +6,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations.errors import UnsupportedModelError
-from rapid_integrations.models.attention import ATTENTION_NAME, MAX_FOLDED_QUERIES, rapid_attention, register
+from rapid_integrations.models.attention import (
+    ATTENTION_NAME,
+    MAX_FOLDED_BEFORE_BLOCKS,
+    MAX_FOLDED_QUERIES,
+    rapid_attention,
+    register,
+)
 
 MODULE = torch.nn.Identity()
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}  # bfloat16 has 8 bits; scores of size 4 are off by 1/64
@@ -86,6 +92,14 @@ def test_windows_around_every_length_that_matters(new, before):
     total = new + before
     for window in {1, 2, before, before + 1, new - 1, new, new + 1, total - 1, total, total + 1, 10_000} - {0}:
         check(new, before, window=window)
+
+
+@pytest.mark.parametrize("window", [None, 1, 90, 256, 10_000])
+@pytest.mark.parametrize("new", [MAX_FOLDED_BEFORE_BLOCKS, MAX_FOLDED_BEFORE_BLOCKS + 1, 85, 86, 300])
+def test_blocks_of_queries(new, window):
+    """A prefill in bfloat16: 85 queries a block where three heads share a key."""
+    for before in (0, 200):
+        check(new, before, group=3, window=window, dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("new", [1, 5, 70])
