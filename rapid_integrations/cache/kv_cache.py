@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError
+from rapid_integrations.huge_pages import Arena
 
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
 
@@ -34,6 +35,7 @@ class KVCache:
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
         self._length = 0
+        self._arena = Arena()
         self._snapshots: list[weakref.ref[Snapshot]] = []
 
     @property
@@ -72,9 +74,8 @@ class KVCache:
         Raises:
             CacheError: the rows do not fit.
         """
+        self._check_room(keys.shape[2])
         end = self._length + keys.shape[2]
-        if end > self.capacity:
-            raise CacheError(f"a KV cache of {self.capacity:,} tokens cannot take {end:,}: allocate it larger")
         key_buffer, value_buffer = self._keys[layer], self._values[layer]
         if key_buffer is None or value_buffer is None:
             key_buffer = self._keys[layer] = self._allocate(keys)
@@ -83,9 +84,26 @@ class KVCache:
         value_buffer[:, :, self._length : end] = values
         return key_buffer[:, :, :end], value_buffer[:, :, :end]
 
+    def buffers(self, new: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return every layer's buffers (1, H_kv, capacity, head_dim), for a kernel that writes `new` rows itself.
+
+        The rows go behind `length`, which `advance` then moves.
+
+        Raises:
+            CacheError: the rows do not fit, or a layer has not been written yet.
+        """
+        self._check_room(new)
+        keys, values = zip(*(self._buffers(index) for index in range(self.layers)), strict=True)
+        return list(keys), list(values)
+
+    def _check_room(self, new: int) -> None:
+        if self._length + new > self.capacity:
+            raise CacheError(
+                f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger"
+            )
+
     def _allocate(self, rows: Tensor) -> Tensor:
-        batch, heads, _, head_dim = rows.shape
-        return rows.new_empty(batch, heads, self.capacity, head_dim)
+        return _empty(rows, self.capacity, self._arena)
 
     def advance(self, tokens: int) -> None:
         """Count the `tokens` rows that every layer has just written."""
@@ -111,7 +129,7 @@ class KVCache:
         for buffers in (self._keys, self._values):
             for index, buffer in enumerate(buffers):
                 if buffer is not None:
-                    buffers[index] = _first_rows(buffer, self._length, capacity)
+                    buffers[index] = _first_rows(buffer, self._length, capacity, self._arena)
         self.capacity = capacity
 
     def copy(self, length: int, capacity: int) -> KVCache:
@@ -120,7 +138,9 @@ class KVCache:
             raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
         other = KVCache(self.layers, capacity)
         for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
-            theirs[:] = [None if rows is None else _first_rows(rows, length, other.capacity) for rows in mine]
+            theirs[:] = [
+                None if rows is None else _first_rows(rows, length, other.capacity, other._arena) for rows in mine
+            ]
         other._length = length
         return other
 
@@ -146,9 +166,16 @@ def _in_buckets(tokens: int) -> int:
     return -(-tokens // CAPACITY_BUCKET) * CAPACITY_BUCKET
 
 
-def _first_rows(buffer: Tensor, length: int, capacity: int) -> Tensor:
+def _first_rows(buffer: Tensor, length: int, capacity: int, arena: Arena) -> Tensor:
     """Return a new buffer (1, H_kv, capacity, head_dim) with the first `length` rows of another."""
-    batch, heads, _, head_dim = buffer.shape
-    larger = buffer.new_empty(batch, heads, capacity, head_dim)
+    larger = _empty(buffer, capacity, arena)
     larger[:, :, :length] = buffer[:, :, :length]
     return larger
+
+
+def _empty(like: Tensor, capacity: int, arena: Arena) -> Tensor:
+    """Return a buffer (1, H_kv, capacity, head_dim)."""
+    batch, heads, _, head_dim = like.shape
+    if like.device.type != "cpu":
+        return like.new_empty(batch, heads, capacity, head_dim)
+    return arena.empty((batch, heads, capacity, head_dim), like.dtype)

@@ -11,6 +11,7 @@ model's own eager forward pass before it is used.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,11 @@ from torch.nn.functional import rms_norm
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.config import Quantization
+from rapid_integrations.huge_pages import Arena
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+from rapid_integrations.models.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library
+from rapid_integrations.progress import OnProgress, ignore_progress
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -69,9 +73,15 @@ class FusedDecoder:
         model: a transformers model that `serves` accepts.
         quantization: of every matrix but the embedding table and the head: four bits there cost SmolLM2 7% of
             perplexity, and the packed bfloat16 product of a few rows is the faster one anyway.
+        on_progress: hears of kernels that have to be compiled first.
     """
 
-    def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        quantization: Quantization | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> None:
         base, config = model.base_model, model.config
         head_dim = base.layers[0].self_attn.head_dim
         self._heads: int = config.num_attention_heads
@@ -79,9 +89,13 @@ class FusedDecoder:
         self._head_dim: int = head_dim
         self._embed = base.embed_tokens
         self._rotary = base.rotary_emb
-        self._layers = [_take_layer(layer, quantization) for layer in base.layers]
+        library = native_library(on_progress) if self._suits_kernels(model) else None
+        native = library is not None and NativeDecoder.serves(library, self._columns(config), head_dim)
+        arena = Arena() if native else None
+        self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
-        self._head = self._take_head(model)
+        self._head = self._take_head(model, arena)
+        self._native = self._native_decoder(library) if library is not None and native else None
 
     @staticmethod
     def serves(model: Any) -> bool:
@@ -121,13 +135,17 @@ class FusedDecoder:
         _unfuse(self._head, [model.lm_head])
 
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens; see `CausalLM.forward`. Logits come in the model's dtype.
+        """Read T further tokens; see `CausalLM.forward`. Logits come in the model's dtype or float32.
 
         The cache is written, and its length left for the caller to advance.
         """
         new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
         x: Tensor = self._embed(token_ids)  # (T, E)
+        if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
+            x = x.float()
+            cos, sin = self._rotation(x, cache.length, new)
+            return self._native.forward(x, cos.contiguous(), sin.contiguous(), cache, keep)
         cos, sin = self._rotation(x, cache.length, new)
         for index, layer in enumerate(self._layers):
             qkv = layer.qkv(layer.before_attention(x)).view(new, heads + 2 * kv_heads, head_dim)
@@ -156,10 +174,31 @@ class FusedDecoder:
         sin[:, : self._head_dim // 2].neg_()
         return cos[0][:, None], sin[:, None]
 
-    def _take_head(self, model: Any) -> Linear:
+    @staticmethod
+    def _suits_kernels(model: Any) -> bool:
+        return bool(model.dtype == torch.bfloat16 and model.device.type == "cpu" and model.config.hidden_act == "silu")
+
+    def _columns(self, config: Any) -> tuple[int, ...]:
+        return config.hidden_size, config.intermediate_size, self._heads * self._head_dim
+
+    def _native_decoder(self, library: ctypes.CDLL) -> NativeDecoder:
+        return NativeDecoder(
+            library,
+            [_native_layer(layer) for layer in self._layers],
+            self._norm.weight.data,
+            self._norm.eps,
+            _native_matrix(self._head),
+            heads=self._heads,
+            kv_heads=self._kv_heads,
+            head_dim=self._head_dim,
+        )
+
+    def _take_head(self, model: Any, arena: Arena | None) -> Linear:
         tied = model.lm_head.weight is model.base_model.embed_tokens.weight
-        head = make_linear(model.lm_head.weight.data, None, None)
-        if not isinstance(head, PlainLinear) and not tied:
+        head = make_linear(model.lm_head.weight.data, None, None, arena=arena)
+        if isinstance(head, PlainLinear):
+            model.lm_head.weight.data = head.dense()  # with it the embedding table, where they are one
+        elif not tied:
             _empty(model.lm_head)
         return head
 
@@ -180,22 +219,46 @@ def _is_known(layer: Any) -> bool:
     )
 
 
-def _take_layer(layer: Any, quantization: Quantization | None) -> _Layer:
+def _take_layer(layer: Any, quantization: Quantization | None, arena: Arena | None) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     normed = hasattr(attention, "q_norm")
     return _Layer(
         before_attention=_Norm.of(layer.input_layernorm),
-        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization),
+        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
         q_norm=_Norm.of(attention.q_norm) if normed else None,
         k_norm=_Norm.of(attention.k_norm) if normed else None,
-        out=_fuse([attention.o_proj], quantization),
+        out=_fuse([attention.o_proj], quantization, arena),
         scale=attention.scaling,
         window=_window(attention),
         before_mlp=_Norm.of(layer.post_attention_layernorm),
-        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization),
+        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
         activation=mlp.act_fn,
-        down=_fuse([mlp.down_proj], quantization),
+        down=_fuse([mlp.down_proj], quantization, arena),
     )
+
+
+def _native_layer(layer: _Layer) -> NativeLayer:
+    return NativeLayer(
+        qkv=_native_matrix(layer.qkv),
+        out=_native_matrix(layer.out),
+        gate_up=_native_matrix(layer.gate_up),
+        down=_native_matrix(layer.down),
+        attention_norm=layer.before_attention.weight.data,
+        attention_eps=layer.before_attention.eps,
+        mlp_norm=layer.before_mlp.weight.data,
+        mlp_eps=layer.before_mlp.eps,
+        q_norm=None if layer.q_norm is None else layer.q_norm.weight.data,
+        k_norm=None if layer.k_norm is None else layer.k_norm.weight.data,
+        qk_eps=0.0 if layer.q_norm is None else layer.q_norm.eps,
+        scale=layer.scale,
+        window=layer.window,
+    )
+
+
+def _native_matrix(weight: Linear) -> NativeMatrix:
+    matrix = weight.native()
+    assert matrix is not None  # every weight was made for the kernels
+    return matrix
 
 
 def _window(attention: Any) -> int | None:
@@ -205,7 +268,7 @@ def _window(attention: Any) -> int | None:
     return getattr(attention.config, "sliding_window", None)  # Mistral reads its configuration in every layer
 
 
-def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None) -> Linear:
+def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules."""
     weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
     biases = [linear.bias for linear in linears]
@@ -217,11 +280,11 @@ def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None) -> Li
                 for linear, each in zip(linears, biases, strict=True)
             ]
         )
-    fused = make_linear(weight, bias, quantization)
+    fused = make_linear(weight, bias, quantization, arena=arena)
     start = 0
     for linear in linears:
         if isinstance(fused, PlainLinear):
-            linear.weight.data = weight[start : start + linear.out_features]
+            linear.weight.data = fused.dense()[start : start + linear.out_features]
         else:
             _empty(linear)
         start += linear.out_features

@@ -165,21 +165,20 @@ class HuggingFaceLM:
 
     @torch.inference_mode()
     def _check(self, expected: Tensor) -> None:
-        """Compare a short forward pass of ours (a chunk, then single tokens) with what the model itself computes."""
-        ids = self._check_ids()
+        """Compare a short pass of ours (a chunk, a few tokens, single ones) with what the model itself computes."""
+        parts = torch.split(self._check_ids(), [CHECK_TOKENS - 5, 3, 1, 1])
         self.model.set_attn_implementation(attention.ATTENTION_NAME)
         try:
             if self.model.config._attn_implementation != attention.ATTENTION_NAME:
                 raise UnsupportedModelError(f"{self.name}: its attention cannot be replaced")
             cache = self.new_cache(CHECK_TOKENS)
-            chunk = CHECK_TOKENS - 2
-            parts = [self.forward(ids[:chunk], cache, chunk), *(self.forward(i[None], cache, 1) for i in ids[chunk:])]
+            logits = [self.forward(part, cache, len(part)) for part in parts]
             if cache.filled_layers != cache.layers:
                 raise UnsupportedModelError(
                     f"{self.name}: {cache.layers - cache.filled_layers} of its {cache.layers} layers keep no keys and "
                     "values in the cache; only models whose layers are all full or sliding-window attention can be run"
                 )
-            computed = torch.cat(parts)
+            computed = torch.cat(logits)
         finally:
             self._reset_attention()
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.

@@ -7,6 +7,8 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
   product: 6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/LOG.md).
 - `Int8Linear`, `Int4Linear`: weight-only quantisation with PyTorch's packed kernels; many rows (prefill) are multiplied
   with weights that are dequantised on the fly.
+
+Where this package's own kernels run the steps (`native`), they read plain rows, and nothing is packed for PyTorch's.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from torch.nn.functional import linear
 
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.huge_pages import Arena
+from rapid_integrations.models.native import NativeMatrix
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -41,6 +45,10 @@ class Linear(Protocol):
         """Return W, (O, K), as it takes part in the product."""
         ...
 
+    def native(self) -> NativeMatrix | None:
+        """Return the weight for this package's kernels; None where it lies in another form."""
+        ...
+
 
 class PlainLinear:
     """Weights (O, K) as they are; nothing is copied."""
@@ -57,6 +65,10 @@ class PlainLinear:
     def dense(self) -> Tensor:
         """Return the weights themselves."""
         return self._weight
+
+    def native(self) -> NativeMatrix | None:
+        """Return the weights themselves."""
+        return NativeMatrix(self._weight, bias=self._bias)
 
 
 class PackedLinear:
@@ -77,6 +89,9 @@ class PackedLinear:
         dense: Tensor = self._packed.to_dense()
         return dense
 
+    def native(self) -> None:
+        """The layout is oneDNN's."""
+
     @staticmethod
     def serves(weight: Tensor) -> bool:
         """Whether this weight can be packed here."""
@@ -91,10 +106,12 @@ class PackedLinear:
 class Int8Linear:
     """Weights (O, K) as int8 with one scale for each output: half the bytes of bfloat16."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
         self._ints = (weight.float() / scale[:, None]).round().to(torch.int8)
         self._scale = scale.to(weight.dtype)
+        if arena is not None:
+            self._ints, self._scale = arena.copy(self._ints), arena.copy(self._scale)
         self._bias = bias
         self._packed = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
         self.step_bytes = self._ints.nbytes + self._scale.nbytes
@@ -111,32 +128,36 @@ class Int8Linear:
         """Return the quantised weights as numbers."""
         return self._ints.to(self._scale.dtype) * self._scale[:, None]
 
+    def native(self) -> NativeMatrix | None:
+        """Return integers and scales."""
+        return NativeMatrix(self._ints, self._scale, bias=self._bias)
+
 
 class Int4Linear:
     """Weights (O, K) as four-bit integers with a scale and an offset for each 32 of a row: 5 bits a weight.
 
-    They are held twice, for few rows in the kernel's own layout and for many in pairs: 9 bits in all.
+    Where PyTorch's kernels multiply few rows, the integers are held once more in their layout: 9 bits in all.
 
     Scale and offset span each group's smallest and largest weight, so that weights from a GGUF file with blocks of 32
     and a minimum (Q4_1) fall on the very levels they came from, up to the rounding of the scales to bfloat16.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         rows, columns = weight.shape
         grouped = weight.float().view(rows, columns // INT4_GROUP, INT4_GROUP)
         low, high = grouped.amin(dim=2), grouped.amax(dim=2)
-        scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()
-        # The kernels compute (level - 8) * scale + zero.
-        zero = (low + 8 * scale.float()).bfloat16()
-        levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
-        self._levels = levels.view(rows, columns).to(torch.int32)
-        self._scale_and_zero = torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous()  # (K / 32, O, 2)
-        self._shape, self._dtype, self._bias = (rows, columns), weight.dtype, bias
-        self._packed = self._pack(weight.device)
-        halves = self._levels.view(rows, columns // 2, 2).to(torch.uint8)
-        self._pairs = halves[..., 0] | halves[..., 1] << 4  # for many rows; unpacked in a moment
-        del self._levels
-        self.step_bytes = self._packed.nbytes + self._scale_and_zero.nbytes
+        # A weight is (level - 8) * scale + zero.
+        self._scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
+        self._zero = (low + 8 * self._scale.float()).bfloat16()
+        levels = ((grouped - self._zero.float()[..., None]) / self._scale.float()[..., None] + 8).round().clamp(0, 15)
+        levels = levels.to(torch.uint8)
+        half = INT4_GROUP // 2
+        self._levels = (levels[..., :half] | levels[..., half:] << 4).view(rows, columns // 2)
+        self._shape, self._bias = (rows, columns), bias
+        self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), self._scale, self._zero)
+        if arena is not None:
+            self._levels, self._scale, self._zero = map(arena.copy, (self._levels, self._scale, self._zero))
+        self.step_bytes = self._levels.nbytes + self._scale.nbytes + self._zero.nbytes
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
@@ -145,7 +166,7 @@ class Int4Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
-        if x.shape[0] <= _FEW_ROWS and x.dtype == torch.bfloat16:
+        if self._few is not None and x.shape[0] <= _FEW_ROWS and x.dtype == torch.bfloat16:
             product = self._few(x)
         else:
             product = linear(x, self.dense().to(x.dtype))
@@ -153,30 +174,36 @@ class Int4Linear:
 
     def dense(self) -> Tensor:
         """Return the quantised weights as numbers."""
-        rows, columns = self._shape
-        levels = torch.stack([self._pairs & 15, self._pairs >> 4], dim=2).view(rows, columns // INT4_GROUP, INT4_GROUP)
-        scale, zero = self._scale_and_zero.transpose(0, 1).unbind(dim=2)  # (O, K / 32) each
-        return torch.addcmul(zero[..., None], levels.to(torch.bfloat16) - 8, scale[..., None]).reshape(rows, columns)
+        grouped = self._levels.view(*self._scale.shape, INT4_GROUP // 2)
+        levels = torch.cat([grouped & 15, grouped >> 4], dim=2).to(torch.bfloat16) - 8
+        return torch.addcmul(self._zero[..., None], levels, self._scale[..., None]).view(self._shape)
 
-    def _pack(self, device: torch.device) -> Tensor:
-        if device.type == "cpu":
-            packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(self._levels, 1)
-        else:
-            halves = self._levels.view(self._shape[0], -1, 2).to(torch.uint8)
-            packed = torch.ops.aten._convert_weight_to_int4pack(halves[..., 0] << 4 | halves[..., 1], 8)
-        return packed
+    def native(self) -> NativeMatrix | None:
+        """Return levels, scales and offsets."""
+        return NativeMatrix(self._levels, self._scale, self._zero, self._bias)
 
-    def _few(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu":
-            product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
-                x, self._packed, INT4_GROUP, self._scale_and_zero
-            )
+
+class _PackedInt4:
+    """Four-bit levels in the layout of PyTorch's kernels, for products with few rows of bfloat16."""
+
+    def __init__(self, levels: Tensor, scale: Tensor, zero: Tensor) -> None:
+        self._scale_and_zero = torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous()  # (K / 32, O, 2)
+        if levels.device.type == "cpu":
+            self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
+            self._product = torch.ops.aten._weight_int4pack_mm_for_cpu
         else:
-            product = torch.ops.aten._weight_int4pack_mm(x, self._packed, INT4_GROUP, self._scale_and_zero)
+            pairs = levels.view(levels.shape[0], -1, 2)
+            self._packed = torch.ops.aten._convert_weight_to_int4pack(pairs[..., 0] << 4 | pairs[..., 1], 8)
+            self._product = torch.ops.aten._weight_int4pack_mm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product: Tensor = self._product(x, self._packed, INT4_GROUP, self._scale_and_zero)
         return product
 
 
-def make_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization | None) -> Linear:
+def make_linear(
+    weight: Tensor, bias: Tensor | None, quantization: Quantization | None, *, arena: Arena | None = None
+) -> Linear:
     """Return the best form of a weight on its device.
 
     A weight whose shape the int4 kernels do not take is stored as int8.
@@ -185,6 +212,7 @@ def make_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization 
         weight: (O, K).
         bias: (O,) or None.
         quantization: None keeps every bit.
+        arena: where the numbers shall lie for this package's kernels, to which products with few rows are left then.
 
     Raises:
         ConfigurationError: no such quantisation.
@@ -192,7 +220,11 @@ def make_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization 
     if quantization not in (None, *QUANTIZATIONS):
         raise ConfigurationError(f"quantization={quantization!r} is none of {', '.join(QUANTIZATIONS)}; None keeps all")
     if quantization == "int4" and Int4Linear.serves(weight):
-        return Int4Linear(weight, bias)
+        return Int4Linear(weight, bias, arena)
     if quantization is not None:
-        return Int8Linear(weight, bias)
-    return PackedLinear(weight, bias) if PackedLinear.serves(weight) else PlainLinear(weight, bias)
+        return Int8Linear(weight, bias, arena)
+    if arena is not None:
+        return PlainLinear(arena.copy(weight), bias)
+    if not PackedLinear.serves(weight):
+        return PlainLinear(weight, bias)
+    return PackedLinear(weight, bias)

@@ -1,0 +1,190 @@
+"""The C++ decode step behind Python: structs filled once for a model, pointers passed for each step."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import KVCache
+
+MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
+COLUMNS = 32  # every matrix must have a multiple of this many
+
+
+@dataclass(frozen=True)
+class NativeMatrix:
+    """A weight (O, K) as the kernels read it, row after row.
+
+    `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O, K / 2): four-bit levels in groups of 32, byte i of a group
+    with element i in its low half and 16 + i in its high half. `scale` is bfloat16: (O,) for int8, (O, K / 32) for
+    int4, where `zero` (O, K / 32) is the weight of level 8. `bias` is (O,) bfloat16 or None.
+    """
+
+    data: Tensor
+    scale: Tensor | None = None
+    zero: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def columns(self) -> int:
+        """K."""
+        return self.data.shape[1] * (2 if self.data.dtype == torch.uint8 else 1)
+
+
+@dataclass(frozen=True)
+class NativeLayer:
+    """One decoder layer. Norm weights are bfloat16; `window` is None where a query sees everything."""
+
+    qkv: NativeMatrix
+    out: NativeMatrix
+    gate_up: NativeMatrix
+    down: NativeMatrix
+    attention_norm: Tensor
+    attention_eps: float
+    mlp_norm: Tensor
+    mlp_eps: float
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    qk_eps: float
+    scale: float
+    window: int | None
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
+        *((name, ctypes.c_void_p) for name in ("data", "scale", "zero", "bias")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
+        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
+        ("window", ctypes.c_int64),
+    )
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
+        ("layer", ctypes.POINTER(_Layer)),
+        ("final_norm", ctypes.c_void_p),
+        ("final_eps", ctypes.c_float),
+        ("reserved", ctypes.c_int32),
+        ("head", _Matrix),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
+        *((name, ctypes.c_int64) for name in ("past", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("x", "cos", "sin", "keys", "values", "logits")),
+    )
+
+
+_KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
+
+
+class NativeDecoder:
+    """Runs steps of at most `MAX_ROWS` tokens on a bfloat16 cache.
+
+    Args:
+        library: from `native_library`.
+        layers: of the model.
+        final_norm, final_eps, head: behind the last layer.
+        heads, kv_heads, head_dim: of attention.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        layers: Sequence[NativeLayer],
+        final_norm: Tensor,
+        final_eps: float,
+        head: NativeMatrix,
+        *,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+    ) -> None:
+        self._library = library
+        self._kept = (layers, final_norm, head)  # the structs hold bare addresses
+        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        self._vocab_size = head.data.shape[0]
+        self._model = _Model(
+            layers=len(layers),
+            hidden=layers[0].qkv.columns,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            intermediate=layers[0].down.columns,
+            layer=self._layers,
+            final_norm=_address(final_norm),
+            final_eps=final_eps,
+            head=_matrix(head),
+        )
+
+    @staticmethod
+    def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int) -> bool:
+        """Whether the kernels take matrices of these widths, and heads of this one."""
+        return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
+
+        Args:
+            x: (T, E) float32, embedded tokens; overwritten.
+            cos, sin: (T, D) float32; the first half of sin negated.
+            cache: filled by an earlier forward pass.
+            keep: as in `CausalLM.forward`.
+        """
+        keys, values = cache.buffers(x.shape[0])
+        addresses = ctypes.c_void_p * len(keys)
+        logits = torch.empty(keep, self._vocab_size)
+        step = _Step(
+            rows=x.shape[0],
+            keep=keep,
+            threads=torch.get_num_threads(),
+            past=cache.length,
+            capacity=cache.capacity,
+            x=x.data_ptr(),
+            cos=cos.data_ptr(),
+            sin=sin.data_ptr(),
+            keys=ctypes.cast(addresses(*(buffer.data_ptr() for buffer in keys)), ctypes.c_void_p),
+            values=ctypes.cast(addresses(*(buffer.data_ptr() for buffer in values)), ctypes.c_void_p),
+            logits=logits.data_ptr(),
+        )
+        self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step))
+        return logits
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+def _matrix(matrix: NativeMatrix) -> _Matrix:
+    return _Matrix(
+        kind=_KINDS[matrix.data.dtype],
+        rows=matrix.data.shape[0],
+        columns=matrix.columns,
+        **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "zero", "bias")},
+    )
+
+
+def _layer(layer: NativeLayer) -> _Layer:
+    return _Layer(
+        **{name: _matrix(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
+        **{name: _address(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
+        **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},
+        window=layer.window or 0,
+    )

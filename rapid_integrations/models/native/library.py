@@ -1,0 +1,166 @@
+"""Compile `decode_step.cpp` once for a machine, and load it.
+
+The library is kept under a hash of its source, the compiler, the flags and the processor, in `$RAPID_HOME/kernels` or
+the user's cache folder. It speaks plain C through ctypes, so that no version of PyTorch or Python matters to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+
+from rapid_integrations.progress import OnProgress, ignore_progress
+
+logger = logging.getLogger(__name__)
+
+SWITCH = "RAPID_NATIVE"
+STAGE = "compiling kernels"
+SOURCE = Path(__file__).with_name("decode_step.cpp")
+ABI = 1
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_COMPILE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    library: ctypes.CDLL | None
+    reason: str = ""
+
+
+_lock = threading.Lock()
+_outcome: _Outcome | None = None  # of the process
+
+
+def native_library(on_progress: OnProgress = ignore_progress) -> ctypes.CDLL | None:
+    """Return the kernels, compiled now if they never were (some seconds); None where there are none.
+
+    `why_not_native` then says why. RAPID_NATIVE=0 does without them.
+
+    Args:
+        on_progress: called with ("compiling kernels", 0 or 1, 1) if that is what takes the time.
+    """
+    return _get(on_progress).library
+
+
+def why_not_native() -> str:
+    """Return why `native_library` has nothing to give; empty where it has."""
+    return _get(ignore_progress).reason
+
+
+def _get(on_progress: OnProgress) -> _Outcome:
+    if os.environ.get(SWITCH, "1") == "0":
+        return _Outcome(None, f"{SWITCH}=0 is set")
+    global _outcome
+    with _lock:
+        if _outcome is None:
+            _outcome = _load(on_progress)
+            if _outcome.library is None:
+                logger.warning(
+                    "decoding runs on PyTorch's operators, at about half the speed of this package's kernels: %s "
+                    "(%s=0 silences this)",
+                    _outcome.reason,
+                    SWITCH,
+                )
+        return _outcome
+
+
+def _load(on_progress: OnProgress) -> _Outcome:
+    compiler = next(
+        filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")))), None
+    )
+    if compiler is None:
+        return _Outcome(None, "no C++ compiler was found (on Debian or Ubuntu: apt install g++)")
+    try:
+        name = f"decode_step-{_key(compiler)}.so"
+        kept = _cache_folder() / name
+        if kept.exists() and (outcome := _open(kept)) is not None:
+            return outcome
+        on_progress(STAGE, 0, 1)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _compile(compiler, kept)
+            outcome = _open(kept)
+        except OSError as error:  # nowhere to keep it
+            logger.info("compiled kernels are not kept: %s", error)
+            with tempfile.TemporaryDirectory(prefix="rapid-kernels-") as temporary:
+                _compile(compiler, Path(temporary) / name)
+                outcome = _open(Path(temporary) / name)
+        finally:
+            on_progress(STAGE, 1, 1)
+        return outcome or _Outcome(None, f"what {compiler} made of them cannot be loaded")
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines() or [str(error)]
+        return _Outcome(None, f"{compiler} did not compile them: {lines[0]}")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _Outcome(None, f"{compiler}: {error}")
+
+
+def _open(path: Path) -> _Outcome | None:
+    """Load a library; None for a damaged file, which would crash the process that maps it."""
+    try:
+        if _checksum_file(path).read_text() != _checksum(path):
+            raise OSError("its checksum is wrong")
+        library = ctypes.CDLL(str(path))  # calls through it release Python's lock
+        return _Outcome(library) if library.rapid_abi() == ABI else None
+    except (OSError, AttributeError) as error:
+        logger.info("%s: %s", path, error)
+        return None
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _compile(compiler: str, target: Path, *flags: str) -> None:
+    """Write the library, whole or not at all: several processes may do so at once."""
+    handle, scratch = tempfile.mkstemp(dir=target.parent, suffix=".so")
+    os.close(handle)
+    try:
+        command = [compiler, *_FLAGS, *flags, str(SOURCE), "-o", scratch]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_COMPILE_SECONDS)
+        checksum = Path(scratch).with_suffix(".sha256")
+        checksum.write_text(_checksum(Path(scratch)))
+        os.replace(scratch, target)
+        os.replace(checksum, _checksum_file(target))
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+
+
+def _key(compiler: str) -> str:
+    """Return a hash of all that decides the machine code: a cache folder may be shared by unlike machines."""
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
+    parts = [SOURCE.read_text(), " ".join(_FLAGS), compiler, version, platform.machine(), _processor()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(
+        next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
+    )
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("RAPID_HOME")
+    root = Path(home).expanduser() if home else platformdirs.user_cache_path("rapid-integrations")
+    return root.absolute() / "kernels"

@@ -1,0 +1,55 @@
+"""Tensors in blocks of large pages: whole, apart from one another, and given back."""
+
+import gc
+import mmap
+
+import psutil
+import pytest
+import torch
+
+from rapid_integrations import huge_pages
+from rapid_integrations.huge_pages import Arena
+
+
+def test_tensors_are_apart_and_aligned():
+    arena = Arena()
+    made = [
+        arena.empty(shape, dtype)
+        for shape, dtype in (((3, 5), torch.bfloat16), ((7,), torch.int8), ((2, 2), torch.float32))
+    ]
+    for number, tensor in enumerate(made):
+        tensor.fill_(number)
+    for number, tensor in enumerate(made):
+        assert tensor.is_contiguous() and tensor.data_ptr() % 64 == 0 and (tensor == number).all()
+    assert arena.empty((0, 4), torch.float32).shape == (0, 4)
+
+
+def test_more_than_a_block(monkeypatch):
+    monkeypatch.setattr(huge_pages, "_BLOCK", 4096)
+    arena = Arena()
+    source = torch.arange(3000, dtype=torch.float32)
+    assert torch.equal(arena.copy(source), source)
+    several = [arena.copy(source[:500]) for _ in range(5)]
+    assert all(torch.equal(tensor, source[:500]) for tensor in several)
+
+
+def test_blocks_are_given_back():
+    process = psutil.Process()
+    before = process.memory_info().rss
+    arena = Arena()
+    held = arena.empty((200 * 2**20,), torch.uint8)
+    held.fill_(1)
+    assert process.memory_info().rss - before > 150 * 2**20
+    del held, arena
+    gc.collect()
+    assert process.memory_info().rss - before < 50 * 2**20
+
+
+def test_where_the_system_has_none(monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    assert Arena().copy(torch.ones(3)).sum() == 3
+
+
+def test_what_cannot_be_had():
+    with pytest.raises(MemoryError, match="bytes were asked for"):
+        Arena().empty((2**60,), torch.uint8)
