@@ -16,6 +16,9 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <thread>
+#include <type_traits>
 #include <vector>
 
 #include <omp.h>
@@ -592,6 +595,40 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
 }
 
+// Waits by spinning for some microseconds, which is what the others need, and then lets other processes run: OpenMP's own
+// barrier either sleeps at once or, beside a busy process, spins for milliseconds on a thread that is not scheduled.
+class Barrier {
+ public:
+  explicit Barrier(int threads) : threads_(threads) {}
+
+  void wait() {
+    const int phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++) {
+      if (spins < 2000)
+        relax();
+      else
+        std::this_thread::yield();
+    }
+  }
+
+ private:
+  static void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  const int threads_;
+  std::atomic<int> arrived_{0}, phase_{0};
+};
+
 struct Share {  // of `count` things, in whole blocks, for one of the threads
   int first, last;
 };
@@ -646,10 +683,14 @@ void rapid_decode_step(const Model* model, const Step* step) {
   bf16* hidden = (bf16*)(base + at_hidden);  // (T, I), padded
   float* x = step->x;
   std::atomic<int> next{0};
+  std::unique_ptr<Barrier> team;
 
 #pragma omp parallel num_threads(step->threads)
   {
     const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+#pragma omp single
+    team = std::make_unique<Barrier>(threads);  // the system may give fewer threads than were asked for
+    Barrier& barrier = *team;
     own_input.resize(T * padded(widest) / 2 + T * (widest / GROUP + 1) + 32);
     float* aligned = align(own_input.data());
     bf16* mine = (bf16*)aligned;
@@ -685,7 +726,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
         const Share s = share(wide, 8, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
-#pragma omp barrier
+      barrier.wait();
       for (int i = thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
         float* v = qkv + size_t(t) * wide + size_t(head) * D;
@@ -707,7 +748,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
         for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
       }
       if (thread == 0) next.store(0);
-#pragma omp barrier
+      barrier.wait();
       const int64_t oldest = seen_by(step->past, 0, layer.window).begin;
       for (int task = next++; task < tasks; task = next++) {
         const int kv = task / chunks;
@@ -718,7 +759,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
                partial.max + size_t(task) * attention_rows, partial.sum + size_t(task) * attention_rows,
                partial.mixed + size_t(task) * attention_rows * D, space);
       }
-#pragma omp barrier
+      barrier.wait();
       for (int i = thread; i < H * (T - from); i += threads) {
         const int head = i % H, t = from + i / H, row = (head % G) * T + t;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
@@ -734,13 +775,13 @@ void rapid_decode_step(const Model* model, const Step* step) {
         }
         for (int d = 0; d < D; d++) by_head[t * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
       }
-#pragma omp barrier
+      barrier.wait();
       if (from < T) {
         const Input in = given(by_head, from, H * D, layer.out);
         const Share s = share(E, 8, thread, threads);
         add_product(layer.out, s, in, from);
       }
-#pragma omp barrier
+      barrier.wait();
       if (from < T) {
         const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, from, layer.gate_up);
         const Share s = share(I, 32, thread, threads);
@@ -756,13 +797,13 @@ void rapid_decode_step(const Model* model, const Step* step) {
                        hidden + t * padded(I) + start);
         }
       }
-#pragma omp barrier
+      barrier.wait();
       if (from < T) {
         const Input in = given(hidden, from, I, layer.down);
         const Share s = share(E, 8, thread, threads);
         add_product(layer.down, s, in, from);
       }
-#pragma omp barrier
+      barrier.wait();
     }
     if (step->keep > 0) {
       const int from = T - step->keep, V = model->head.rows;
