@@ -8,6 +8,8 @@ from statistics import median
 
 import torch
 
+from rapid_integrations.huge_pages import Arena
+
 _MIN_REPEATS, _MAX_REPEATS, _MIN_S = 5, 60, 0.3
 
 
@@ -31,6 +33,12 @@ def copy_bandwidth(device: torch.device) -> float:
     source = torch.zeros(elements, dtype=torch.uint8, device=device)
     copy = torch.empty_like(source)
     return 2 * elements / median_seconds(lambda: copy.copy_(source), device)
+
+
+def read_bandwidth() -> float:
+    """Return bytes per second that the processor reads from memory in large pages, on as many threads as torch uses."""
+    numbers = Arena().empty((2**27,), torch.int32).fill_(1)
+    return numbers.nbytes / median_seconds(numbers.max, torch.device("cpu"))
 
 
 def _catch_up(device: torch.device) -> None:
