@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from rapid_integrations.models.native import MAX_ROWS, NativeDecoder, NativeLaye
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+HEAD_QUANTIZATION: Final[Quantization] = "int8"
 _LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _QK_NORMS = {"q_norm", "k_norm"}
@@ -71,8 +72,8 @@ class FusedDecoder:
 
     Args:
         model: a transformers model that `serves` accepts.
-        quantization: of every matrix but the embedding table and the head: four bits there cost SmolLM2 7% of
-            perplexity, and the packed bfloat16 product of a few rows is the faster one anyway.
+        quantization: of every matrix but the embedding table. The head has eight bits at least: four cost SmolLM2 7% of
+            perplexity.
         on_progress: hears of kernels that have to be compiled first.
     """
 
@@ -94,7 +95,7 @@ class FusedDecoder:
         arena = Arena() if native else None
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
-        self._head = self._take_head(model, arena)
+        self._head = self._take_head(model, quantization, arena)
         self._native = self._native_decoder(library) if library is not None and native else None
 
     @staticmethod
@@ -193,9 +194,9 @@ class FusedDecoder:
             head_dim=self._head_dim,
         )
 
-    def _take_head(self, model: Any, arena: Arena | None) -> Linear:
+    def _take_head(self, model: Any, quantization: Quantization | None, arena: Arena | None) -> Linear:
         tied = model.lm_head.weight is model.base_model.embed_tokens.weight
-        head = make_linear(model.lm_head.weight.data, None, None, arena=arena)
+        head = make_linear(model.lm_head.weight.data, None, quantization and HEAD_QUANTIZATION, arena=arena)
         if isinstance(head, PlainLinear):
             model.lm_head.weight.data = head.dense()  # with it the embedding table, where they are one
         elif not tied:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from rapid_integrations.proposers.base import Proposal, ProposerRequest
 from rapid_integrations.sampling import Randomness
 
@@ -23,7 +25,7 @@ class PromptLookup:
         sources: token sequences to copy from, best first; the output is added as it grows.
         tail: the tokens that the text ends in now.
         eos_token_ids: a proposal ends with the first of these.
-        min_ngram: the shortest n-gram whose continuation is copied.
+        min_ngram: the shortest n-gram whose continuation is copied; at least 2.
     """
 
     def __init__(
@@ -35,11 +37,10 @@ class PromptLookup:
     ) -> None:
         self._eos = eos_token_ids
         self._min_ngram = min_ngram
-        self._sources = [list(source) for source in sources]
-        self._output: list[int] = []
-        self._tail = list(tail[-MAX_NGRAM:])
-        self._indexes = [_NgramIndex(source) for source in self._sources]
-        self._output_index = _NgramIndex(self._output)
+        first, *others = [_Tokens(source) for source in sources]
+        self._output = _Tokens(())
+        self._sources = [first, self._output, *others]
+        self._tail = tuple(tail[-MAX_NGRAM:])
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> PromptLookup:
@@ -51,47 +52,62 @@ class PromptLookup:
         return Proposal(self.find(max_tokens))
 
     def find(self, max_tokens: int) -> tuple[int, ...]:
-        """Return at most `max_tokens` tokens that followed the longest match."""
-        for length in range(MAX_NGRAM, self._min_ngram - 1, -1):
-            gram = tuple(self._tail[-length:])
-            if len(gram) < length:
-                continue
-            first, *others = self._indexes
-            for index in (first, self._output_index, *others):
-                if copied := index.continuation(gram, max_tokens):
-                    return self._up_to_eos(copied)
-        return ()
+        """Return at most `max_tokens` tokens that followed the longest match, of equal ones the last."""
+        if max_tokens < 1:
+            return ()
+        longest, copied = self._min_ngram - 1, tuple[int, ...]()
+        for source in self._sources:
+            length, end = source.longest_match(self._tail)
+            if length > longest:
+                longest, copied = length, source.after(end, max_tokens)
+        return self._up_to_eos(copied)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Add to the output, and index it."""
-        self._output += token_ids
-        self._output_index.catch_up()
-        self._tail = [*self._tail, *token_ids][-MAX_NGRAM:]
+        """Add to the output."""
+        self._output.extend(token_ids)
+        self._tail = (*self._tail, *token_ids)[-MAX_NGRAM:]
 
-    def _up_to_eos(self, tokens: list[int]) -> tuple[int, ...]:
+    def _up_to_eos(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         for position, token in enumerate(tokens):
             if token in self._eos:
-                return tuple(tokens[: position + 1])
-        return tuple(tokens)
+                return tokens[: position + 1]
+        return tokens
 
 
-class _NgramIndex:
-    """Where each n-gram of a growing token list was last followed by something."""
+class _Tokens:
+    """A growing list of tokens, searched from end to end: microseconds, where indexing it would take 0.1 s.
 
-    def __init__(self, tokens: list[int]) -> None:
-        self._tokens = tokens
-        self._after: dict[tuple[int, ...], int] = {}
-        self._indexed = 0
-        self.catch_up()
+    Args:
+        tokens: to begin with.
+    """
 
-    def catch_up(self) -> None:
-        """Index the n-grams that end before a token which was added since."""
-        for end in range(max(self._indexed, MIN_NGRAM), len(self._tokens)):
-            for length in range(MIN_NGRAM, min(MAX_NGRAM, end) + 1):
-                self._after[tuple(self._tokens[end - length : end])] = end
-        self._indexed = len(self._tokens)
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = np.asarray(tokens, dtype=np.int64)
 
-    def continuation(self, gram: tuple[int, ...], max_tokens: int) -> list[int]:
-        """Return at most `max_tokens` tokens that followed `gram` where it occurred last."""
-        start = self._after.get(gram)
-        return [] if start is None else self._tokens[start : start + max_tokens]
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Add to the end."""
+        self._tokens = np.concatenate([self._tokens, np.asarray(tokens, dtype=np.int64)])
+
+    def longest_match(self, tail: tuple[int, ...]) -> tuple[int, int]:
+        """Return how many tokens of `tail`'s end occur before some token, and where that token stands, the last such.
+
+        A match of fewer than two tokens counts as none: (0, 0).
+        """
+        known = self._tokens
+        if len(tail) < MIN_NGRAM or len(known) <= MIN_NGRAM:
+            return 0, 0
+        ends = 2 + np.flatnonzero((known[:-2] == tail[-2]) & (known[1:-1] == tail[-1]))  # of what may be copied
+        length = MIN_NGRAM
+        if not len(ends):
+            return 0, 0
+        while length < len(tail):
+            longer = ends[ends > length]
+            longer = longer[known[longer - length - 1] == tail[-length - 1]]
+            if not len(longer):
+                break
+            ends, length = longer, length + 1
+        return length, int(ends[-1])
+
+    def after(self, position: int, max_tokens: int) -> tuple[int, ...]:
+        """Return at most `max_tokens` tokens from `position` on."""
+        return tuple(self._tokens[position : position + max_tokens].tolist())

@@ -30,7 +30,13 @@ class Randomness:
         return probability > 0.0 and self._uniform() < probability
 
     def draw(self, probs: Tensor) -> int:
-        """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn."""
+        """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn.
+
+        A point mass draws nothing.
+        """
+        best = probs.argmax()
+        if probs[best] == probs.sum():
+            return int(best)
         cumulative = probs.double().cumsum(-1)
         threshold = cumulative[-1] * self._uniform()
         index = int(torch.searchsorted(cumulative, threshold, right=True))
