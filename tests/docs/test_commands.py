@@ -68,3 +68,10 @@ def test_every_module_that_is_named_is_there():
                 ROOT / "tests" / "langchain_rapid",
             )
             assert any((place / name).exists() for place in places), f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
+def test_every_figure_stands_where_it_was_measured(name):
+    measured = (ROOT / "docs" / "LOG.md").read_text() + FILES[0].read_text()
+    for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
+        assert figure in measured, figure
