@@ -61,28 +61,37 @@ class RapidModel(ModelFields, RequestFields):
         default="all-minilm-l6-v2",
         exclude=True,
         repr=False,
-        description="an Embeddings, an Embedder of the engine, a packaged name, a folder or a hub name",
+        description="scores the chunks of a context: an Embeddings, an Embedder of the engine, a packaged name, a folder "
+        "or a hub name",
     )
     text_splitter: Any = Field(
-        default=None, exclude=True, repr=False, description="a TextSplitter that cuts the context in place of ours"
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a TextSplitter that cuts the context into chunks; None: the engine's own chunker",
     )
     retriever: BaseRetriever | None = Field(
-        default=None, exclude=True, repr=False, description="chooses what the drafter reads"
+        default=None,
+        exclude=True,
+        repr=False,
+        description="chooses what the drafter reads of the context, in place of embeddings",
     )
     document_compressor: BaseDocumentCompressor | None = Field(
-        default=None, exclude=True, repr=False, description="reranks or filters what the others found"
+        default=None, exclude=True, repr=False, description="reranks or filters what retriever or embeddings found"
     )
     use_templates: bool = Field(
-        default=True, description="take context and question from the prompt template that the chain rendered"
+        default=True, description="takes context and question from the prompt template that the chain rendered"
     )
-    timeout: float | None = Field(default=None, gt=0, description="seconds that a request may take; TimeoutError after")
+    timeout: float | None = Field(
+        default=None, gt=0, description="seconds that a request may take; TimeoutError after them, None: any time"
+    )
     max_retries: int | None = Field(
-        default=None, ge=0, description="without effect: a local model fails for good or not at all; see `with_retry`"
+        default=None, ge=0, description="without effect: a local model fails for good or not at all; see with_retry"
     )
     api_key: SecretStr | None = Field(
         default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
     )
-    streaming: bool = Field(default=False, description="report tokens to callbacks in `invoke`, too")
+    streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
     _engine: RapidEngine = PrivateAttr()
     _compressor: ContextCompressor = PrivateAttr()

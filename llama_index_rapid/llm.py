@@ -63,25 +63,32 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     context_window: int | None = Field(
-        default=None, ge=64, description="use less of the model's context window than it has"
+        default=None,
+        ge=64,
+        description="tokens of the model's context window that pipelines may fill; None: all of them",
     )
     embed_model: Any = Field(
         default="all-minilm-l6-v2",
         exclude=True,
-        description="a BaseEmbedding, an Embedder of the engine, a packaged name, a folder or a hub name",
+        description="scores the chunks of a context: a BaseEmbedding, an Embedder of the engine, a packaged name, a folder "
+        "or a hub name",
     )
-    node_parser: NodeParser | None = Field(default=None, exclude=True, description="cuts the context in place of ours")
-    retriever: BaseRetriever | None = Field(default=None, exclude=True, description="chooses what the drafter reads")
+    node_parser: NodeParser | None = Field(
+        default=None, exclude=True, description="cuts the context into chunks; None: the engine's own chunker"
+    )
+    retriever: BaseRetriever | None = Field(
+        default=None, exclude=True, description="chooses what the drafter reads of the context, in place of embed_model"
+    )
     node_postprocessors: list[BaseNodePostprocessor] = Field(
-        default_factory=list, exclude=True, description="reorder or filter what `retriever` or `embed_model` found"
+        default_factory=list, exclude=True, description="reorder or filter what retriever or embed_model found"
     )
     use_pipeline_scores: bool = Field(
-        default=True, description="go by the scores of the retrieval that the context came from, where there are any"
+        default=True, description="goes by the scores of the retrieval that the context came from, where there are any"
     )
     count_with_own_tokenizer: bool = Field(
-        default=True, description="make the target's tokenizer LlamaIndex's global one, unless another was set"
+        default=True, description="makes the target's tokenizer LlamaIndex's global one, unless another was set"
     )
-    show_progress: bool = Field(default=False, description="show loading, embedding and prefill on standard error")
+    show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
     _engine: RapidEngine = PrivateAttr()
     _compressor: ContextCompressor = PrivateAttr()

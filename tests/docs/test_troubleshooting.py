@@ -17,7 +17,7 @@ SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", TEXT, re.MULTILINE)
 QUOTED = [
     message
     for name, section in SECTIONS.items()
-    if name.endswith("Error") or name == "Warnings"
+    if name.endswith("Error") or name == "Warnings" or name.startswith("Errors of")
     for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     + re.findall(r"^(`\.\.\. .*?`)", section, re.MULTILINE)
     for message in re.findall(r"`([^`]+)`", cell)
