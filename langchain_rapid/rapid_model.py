@@ -61,7 +61,7 @@ class RapidModel(ModelFields, RequestFields):
         default="all-minilm-l6-v2",
         exclude=True,
         repr=False,
-        description="scores the chunks of a context: an Embeddings, an Embedder of the engine, a packaged name, a folder "
+        description="scores the chunks of a context: an Embeddings, an Embedder, a packaged name, a folder "
         "or a hub name",
     )
     text_splitter: Any = Field(

@@ -70,7 +70,7 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
     embed_model: Any = Field(
         default="all-minilm-l6-v2",
         exclude=True,
-        description="scores the chunks of a context: a BaseEmbedding, an Embedder of the engine, a packaged name, a folder "
+        description="scores the chunks of a context: a BaseEmbedding, an Embedder, a packaged name, a folder "
         "or a hub name",
     )
     node_parser: NodeParser | None = Field(
