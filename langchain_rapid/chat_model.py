@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ from langchain_rapid.annotations import Parts, annotated_messages
 from langchain_rapid.messages import to_engine_messages
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import chat_chunk, chat_generation
+from langchain_rapid.setting_names import choice_of
 from langchain_rapid.structured_output import (
     METHODS,
     StructuredAnswer,
@@ -201,7 +202,7 @@ class ChatRapid(RapidModel, BaseChatModel):
                 "for with_structured_output"
             )
         bound: dict[str, Any] = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
-        if choice := _choice_of(tool_choice):
+        if choice := choice_of(tool_choice):
             bound["tool_choice"] = choice
         return self.bind(**bound)
 
@@ -260,16 +261,6 @@ class ChatRapid(RapidModel, BaseChatModel):
         if show_schema and structured is not None:
             given = with_instruction(given, instruction_for(structured.json_schema))
         return Request(given, options, deadline)
-
-
-def _choice_of(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
-    """Return the engine's word for a tool choice in LangChain's or OpenAI's form."""
-    if isinstance(tool_choice, Mapping):
-        name: str | None = tool_choice.get("function", {}).get("name")
-        return name
-    if isinstance(tool_choice, bool):
-        return "required" if tool_choice else None
-    return "required" if tool_choice == "any" else tool_choice
 
 
 def _in_turn(config: RunnableConfig | list[RunnableConfig] | None, inputs: Sequence[Any]) -> list[RunnableConfig]:

@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
-from langchain_rapid.structured_output import json_schema_of
+from langchain_rapid.setting_names import own_names, structured_of
 from langchain_rapid.template_capture import listen_to_templates
-from rapid_integrations import Completion, StructuredOutput
+from rapid_integrations import Completion
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.prompt import PromptLike
 
-# LangChain's names for settings that are the engine's under another one.
-_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
 _OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
 
 
@@ -61,28 +59,37 @@ class RapidModel(ModelFields, RequestFields):
         default="all-minilm-l6-v2",
         exclude=True,
         repr=False,
-        description="an Embeddings, an Embedder of the engine, a packaged name, a folder or a hub name",
+        description="scores the chunks of a context: an Embeddings, an Embedder, a packaged name, a folder "
+        "or a hub name",
     )
     text_splitter: Any = Field(
-        default=None, exclude=True, repr=False, description="a TextSplitter that cuts the context in place of ours"
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a TextSplitter that cuts the context into chunks; None: the engine's own chunker",
     )
     retriever: BaseRetriever | None = Field(
-        default=None, exclude=True, repr=False, description="chooses what the drafter reads"
+        default=None,
+        exclude=True,
+        repr=False,
+        description="chooses what the drafter reads of the context, in place of embeddings",
     )
     document_compressor: BaseDocumentCompressor | None = Field(
-        default=None, exclude=True, repr=False, description="reranks or filters what the others found"
+        default=None, exclude=True, repr=False, description="reranks or filters what retriever or embeddings found"
     )
     use_templates: bool = Field(
-        default=True, description="take context and question from the prompt template that the chain rendered"
+        default=True, description="takes context and question from the prompt template that the chain rendered"
     )
-    timeout: float | None = Field(default=None, gt=0, description="seconds that a request may take; TimeoutError after")
+    timeout: float | None = Field(
+        default=None, gt=0, description="seconds that a request may take; TimeoutError after them, None: any time"
+    )
     max_retries: int | None = Field(
-        default=None, ge=0, description="without effect: a local model fails for good or not at all; see `with_retry`"
+        default=None, ge=0, description="without effect: a local model fails for good or not at all; see with_retry"
     )
     api_key: SecretStr | None = Field(
         default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
     )
-    streaming: bool = Field(default=False, description="report tokens to callbacks in `invoke`, too")
+    streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
     _engine: RapidEngine = PrivateAttr()
     _compressor: ContextCompressor = PrivateAttr()
@@ -95,7 +102,7 @@ class RapidModel(ModelFields, RequestFields):
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = _own_names(settings)
+        settings = own_names(settings)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
@@ -172,7 +179,7 @@ class RapidModel(ModelFields, RequestFields):
                 f"{type(self).__name__}, and choose between the two with configurable_alternatives"
             )
         if (wanted := overrides.pop("response_format", None)) is not None:
-            overrides["structured"] = _structured_of(wanted)
+            overrides["structured"] = structured_of(wanted)
         if stop is not None:
             overrides["stop"] = stop
         deadline = Deadline(overrides.pop("timeout", self.timeout))
@@ -216,45 +223,3 @@ class RapidModel(ModelFields, RequestFields):
         if self.retriever is None:
             return compressor
         return retrieving(self.retriever, self.document_compressor, engine.vocabulary, compressor)
-
-
-def _own_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor's arguments under this package's names; None for a setting is its default.
-
-    Raises:
-        ConfigurationError: a setting under two names.
-    """
-    renamed = dict(settings)
-    aliases = {**_ALIASES, **({"model": "target"} if isinstance(settings.get("model"), str) else {})}
-    for alias, name in aliases.items():
-        value = renamed.pop(alias, None)
-        if value is None:
-            continue
-        if renamed.get(name) is not None and renamed[name] != value:
-            raise ConfigurationError(
-                f"{alias}={value!r} and {name}={renamed[name]!r} are one setting: give one of them"
-            )
-        renamed[name] = value
-    return {
-        name: value for name, value in renamed.items() if value is not None or name not in RequestFields.model_fields
-    }
-
-
-def _structured_of(response_format: Any) -> StructuredOutput | None:
-    """Return OpenAI's `response_format` as the engine's.
-
-    Raises:
-        ConfigurationError: a format of another kind.
-    """
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return StructuredOutput(json_schema={"type": "object"})
-    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
-    if schema is None:
-        raise ConfigurationError(
-            f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "
-            "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"
-        )
-    return StructuredOutput(json_schema=json_schema_of(schema))

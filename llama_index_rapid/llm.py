@@ -13,27 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
-from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 from llama_index.core.embeddings import BaseEmbedding
-from llama_index.core.llms import (
-    ChatMessage,
-    ChatResponse,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-    LLMMetadata,
-)
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
+from llama_index.core.llms import ChatMessage, LLMMetadata
+from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
-from llama_index.core.tools.types import BaseTool
 
 from llama_index_rapid.annotations import AnnotatedText, annotate, parts_of, prompt_of
+from llama_index_rapid.endpoints import Endpoints
 from llama_index_rapid.host_parts import (
     embedder_of,
     reranker_of,
@@ -43,9 +32,9 @@ from llama_index_rapid.host_parts import (
 )
 from llama_index_rapid.messages import to_engine_messages
 from llama_index_rapid.pipeline_scores import listen_to_retrievals
-from llama_index_rapid.responses import Answer, whole
 from llama_index_rapid.structured import StructuredPrediction
 from llama_index_rapid.tokenizer import use_for_counting
+from llama_index_rapid.tool_calling import ToolCalling
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
@@ -57,7 +46,7 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 
-class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
+class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, RequestFields):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
@@ -74,25 +63,32 @@ class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     context_window: int | None = Field(
-        default=None, ge=64, description="use less of the model's context window than it has"
+        default=None,
+        ge=64,
+        description="tokens of the model's context window that pipelines may fill; None: all of them",
     )
     embed_model: Any = Field(
         default="all-minilm-l6-v2",
         exclude=True,
-        description="a BaseEmbedding, an Embedder of the engine, a packaged name, a folder or a hub name",
+        description="scores the chunks of a context: a BaseEmbedding, an Embedder, a packaged name, a folder "
+        "or a hub name",
     )
-    node_parser: NodeParser | None = Field(default=None, exclude=True, description="cuts the context in place of ours")
-    retriever: BaseRetriever | None = Field(default=None, exclude=True, description="chooses what the drafter reads")
+    node_parser: NodeParser | None = Field(
+        default=None, exclude=True, description="cuts the context into chunks; None: the engine's own chunker"
+    )
+    retriever: BaseRetriever | None = Field(
+        default=None, exclude=True, description="chooses what the drafter reads of the context, in place of embed_model"
+    )
     node_postprocessors: list[BaseNodePostprocessor] = Field(
-        default_factory=list, exclude=True, description="reorder or filter what `retriever` or `embed_model` found"
+        default_factory=list, exclude=True, description="reorder or filter what retriever or embed_model found"
     )
     use_pipeline_scores: bool = Field(
-        default=True, description="go by the scores of the retrieval that the context came from, where there are any"
+        default=True, description="goes by the scores of the retrieval that the context came from, where there are any"
     )
     count_with_own_tokenizer: bool = Field(
-        default=True, description="make the target's tokenizer LlamaIndex's global one, unless another was set"
+        default=True, description="makes the target's tokenizer LlamaIndex's global one, unless another was set"
     )
-    show_progress: bool = Field(default=False, description="show loading, embedding and prefill on standard error")
+    show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
     _engine: RapidEngine = PrivateAttr()
     _compressor: ContextCompressor = PrivateAttr()
@@ -153,139 +149,6 @@ class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
         request, options = self._request(given, {}, raw=raw)
         wanted = ("compression", "compressor", "apply_chat_template")
         return self._engine.explain(request, **{name: options[name] for name in wanted if name in options})
-
-    # --- completion -------------------------------------------------------------------------------------------------
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer `prompt`. A model with a chat template reads it as a user message, unless `formatted`."""
-        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        with self._progress() as progress:
-            completion = self._engine.generate(request, **self._reporting(options, progress))
-        return whole(completion, self._model_name).completion()
-
-    @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer `prompt` piece by piece; what is wrong with it is raised here, not with the first piece."""
-        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        stream = self._engine.stream(request, **options)
-
-        def pieces() -> CompletionResponseGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved)
-            with stream:
-                for chunk in stream:
-                    yield answer.completion(delta=answer.add(chunk))
-
-        return pieces()
-
-    @llm_completion_callback()
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer `prompt` without blocking the event loop."""
-        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        return whole(await self._engine.agenerate(request, **options), self._model_name).completion()
-
-    @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Answer `prompt` piece by piece without blocking the event loop."""
-        request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        stream = await self._engine.astream(request, **options)
-
-        async def pieces() -> CompletionResponseAsyncGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved)
-            async with stream:
-                async for chunk in stream:
-                    yield answer.completion(delta=answer.add(chunk))
-
-        return pieces()
-
-    # --- chat -------------------------------------------------------------------------------------------------------
-
-    @llm_chat_callback()
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation."""
-        request, options = self._request(messages, kwargs)
-        with self._progress() as progress:
-            completion = self._engine.generate(request, **self._reporting(options, progress))
-        return whole(completion, self._model_name).chat()
-
-    @llm_chat_callback()
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer a conversation piece by piece; what is wrong with it is raised here, not with the first piece."""
-        request, options = self._request(messages, kwargs)
-        stream = self._engine.stream(request, **options)
-
-        def pieces() -> ChatResponseGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved)
-            with stream:
-                for chunk in stream:
-                    yield answer.chat(delta=answer.add(chunk))
-
-        return pieces()
-
-    @llm_chat_callback()
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation without blocking the event loop."""
-        request, options = self._request(messages, kwargs)
-        return whole(await self._engine.agenerate(request, **options), self._model_name).chat()
-
-    @llm_chat_callback()
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Answer a conversation piece by piece without blocking the event loop."""
-        request, options = self._request(messages, kwargs)
-        stream = await self._engine.astream(request, **options)
-
-        async def pieces() -> ChatResponseAsyncGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved)
-            async with stream:
-                async for chunk in stream:
-                    yield answer.chat(delta=answer.add(chunk))
-
-        return pieces()
-
-    # --- tools ------------------------------------------------------------------------------------------------------
-
-    def _prepare_chat_with_tools(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        tool_required: bool = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        messages = list(chat_history or [])
-        if user_msg is not None:
-            messages.append(ChatMessage(role="user", content=user_msg) if isinstance(user_msg, str) else user_msg)
-        prepared: dict[str, Any] = {"messages": messages, **kwargs}
-        if tools:
-            prepared["tools"] = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-            prepared.setdefault("tool_choice", "required" if tool_required else "auto")
-            prepared["parallel_tool_calls"] = allow_parallel_tool_calls
-        return prepared
-
-    def get_tool_calls_from_response(
-        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
-    ) -> list[ToolSelection]:
-        """Return the tools that the model calls, with parsed arguments.
-
-        Raises:
-            ValueError: it calls none, and `error_on_no_tool_call`.
-        """
-        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        if not calls and error_on_no_tool_call:
-            raise ValueError(
-                f"the model called no tool, it answered {response.message.content!r:.200}. Ask for one with "
-                "tool_required=True, which lets it write nothing else"
-            )
-        return [
-            ToolSelection(
-                tool_id=call.tool_call_id or "",
-                tool_name=call.tool_name,
-                tool_kwargs=call.tool_kwargs if isinstance(call.tool_kwargs, dict) else {},
-            )
-            for call in calls
-        ]
 
     # --- what the pipeline builds -----------------------------------------------------------------------------------
 
@@ -378,7 +241,3 @@ class RapidLLM(StructuredPrediction, ModelFields, RequestFields):
 
         with ProgressView(Console(stderr=True)) as progress:
             yield progress
-
-    @staticmethod
-    def _reporting(options: dict[str, Any], progress: OnProgress | None) -> dict[str, Any]:
-        return options if progress is None else {"on_progress": progress, **options}

@@ -6,6 +6,7 @@ Both frameworks' classes are pydantic models; they inherit these fields, typed a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 # Other names that callers of both frameworks use for a setting.
 _ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
-_ENGINE_OPTIONS = ("embedding_cache", "prefix_cache_bytes", "prefix_cache_dir")
+_ENGINE_OPTIONS = (
+    "embedding_cache",
+    "prefix_cache_bytes",
+    "prefix_cache_dir",
+    "prefix_cache_dir_bytes",
+    "template_date",
+)
 _REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls", "on_progress")
 
 
@@ -73,39 +80,88 @@ class ModelFields(BaseModel):
 
     target: str = Field(
         default="smollm2-135m-instruct",
-        description="the model whose text this is: a packaged name, a folder, a GGUF file or a hub name",
+        description="the model whose text this is: a packaged name (`rapid models list`), a folder with safetensors or "
+        "one GGUF file, a GGUF file, or a hub name",
     )
     drafter: str | None = Field(
-        default=None, description="a larger or smaller model with the same tokenizer; None: the target drafts itself"
+        default=None,
+        description="a larger or smaller model with the same tokenizer, which reads what was retrieved; None: the "
+        "target drafts for itself, on one copy of the weights",
     )
-    dtype: str = Field(default="auto", description="auto, float32, bfloat16 or float16")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    device_map: Any = Field(default=None, description="spreads the target over devices; see accelerate")
-    quantization: Quantization | None = Field(default=None, description="int8 or int4 weights for the target")
+    dtype: str = Field(
+        default="auto",
+        description='what the models compute in: "float32", "bfloat16" or "float16"; "auto" follows the model and the '
+        "processor (bfloat16 where it is fast)",
+    )
+    device: str = Field(
+        default="auto", description='"cpu", "cuda", "cuda:1", "mps"; "auto" is CUDA where there is one, else the CPU'
+    )
+    device_map: Any = Field(
+        default=None,
+        description="spreads the target over devices, as transformers and accelerate do; in place of device",
+    )
+    quantization: Quantization | None = Field(
+        default=None,
+        description="stores the target's weights with 8 or 4 bits (not the embedding table and the head): smaller, "
+        "int4 faster on processors, answers a little worse; None keeps them",
+    )
     drafter_quantization: Quantization | None = Field(
-        default=None, description="of the drafter; None: as the target. Without a drafter: a quantised copy drafts"
+        default=None,
+        description="the same for the drafter's weights; None: as the target. Without a drafter, a quantised copy of "
+        "the target drafts",
     )
     draft_lm: str | None = Field(
-        default=None, description="a small model that only proposes, for a large drafter; the target's name shares it"
+        default=None,
+        description='a model that only proposes (proposer "draft_lm" or "hybrid"), for a drafter larger than the '
+        "target; the target's own name shares its weights",
     )
-    draft_lm_quantization: Quantization | None = Field(default=None, description="of `draft_lm`")
-    drafter_dtype: str | None = Field(default=None, description="None: as the target")
-    drafter_device: str | None = Field(default=None, description="None: as the target")
-    drafter_device_map: Any = Field(default=None, description="None: as the target")
-    trust_remote_code: bool = Field(default=False, description="run Python code that comes with a model")
-    embedding_cache: str | Path | None = Field(default=None, description="a file that keeps embeddings between runs")
+    draft_lm_quantization: Quantization | None = Field(
+        default=None, description="the same for draft_lm; None keeps them"
+    )
+    drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as the target")
+    drafter_device: str | None = Field(default=None, description="device of the drafter; None: as the target")
+    drafter_device_map: Any = Field(default=None, description="device_map of the drafter; None: as the target")
+    trust_remote_code: bool = Field(
+        default=False, description="runs Python code that comes with a model: leave it off unless you trust its author"
+    )
+    embedding_cache: str | Path | None = Field(
+        default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
+    )
     prefix_cache_bytes: int | Literal["auto"] = Field(
-        default="auto", description="memory for what earlier requests have read; 0 reads every prompt anew"
+        default="auto",
+        description='bytes for the KV caches of ended requests; "auto" is a quarter of what is available when the '
+        "engine is built, 0 reads every prompt anew. Requests in flight come on top",
     )
     prefix_cache_dir: str | Path | None = Field(
-        default=None, description="a folder that keeps what was read between runs of the program"
+        default=None, description="a folder that keeps these caches between runs of the program, too; None keeps none"
+    )
+    prefix_cache_dir_bytes: int | Literal["auto"] = Field(
+        default="auto",
+        description='bytes of the files in prefix_cache_dir at most; "auto" is a quarter of what is free there and '
+        "what they take",
+    )
+    template_date: date | None = Field(
+        default=None,
+        description="the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the day "
+        "on which the model was loaded. With another day, nothing in prefix_cache_dir is found: pin it there",
     )
 
-    engine: Any = Field(default=None, exclude=True, repr=False, description="a RapidEngine that is there already")
-    model: Any = Field(default=None, exclude=True, repr=False, description="a transformers model, with `tokenizer`")
-    tokenizer: Any = Field(default=None, exclude=True, repr=False, description="the tokenizer of `model`")
-    drafter_model: Any = Field(default=None, exclude=True, repr=False, description="a transformers model that drafts")
-    drafter_tokenizer: Any = Field(default=None, exclude=True, repr=False, description="None: `tokenizer`")
+    engine: Any = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a RapidEngine that is there already, in place of all fields about models and caches",
+    )
+    model: Any = Field(
+        default=None, exclude=True, repr=False, description="a transformers model in place of target; needs tokenizer"
+    )
+    tokenizer: Any = Field(default=None, exclude=True, repr=False, description="the tokenizer of model")
+    drafter_model: Any = Field(
+        default=None, exclude=True, repr=False, description="a transformers model that drafts, beside model"
+    )
+    drafter_tokenizer: Any = Field(
+        default=None, exclude=True, repr=False, description="the tokenizer of drafter_model; None: that of model"
+    )
 
     def open_engine(self, on_progress: OnProgress | None = None) -> RapidEngine:
         """Return the engine that was given, or one over the models that were given or named.

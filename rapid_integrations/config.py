@@ -68,17 +68,52 @@ class StructuredOutput(Settings):
 class SamplingFields(BaseModel):
     """The fields of `SamplingParams`, for classes that carry them as their own (the frameworks' LLM classes)."""
 
-    temperature: float = Field(default=0.0, ge=0.0, le=10.0, allow_inf_nan=False, description="0 is greedy")
-    top_k: int = Field(default=0, ge=0, description="keep the k most probable tokens; 0 keeps all")
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="keep the smallest set with this much probability")
-    min_p: float = Field(default=0.0, ge=0.0, lt=1.0, description="drop tokens under min_p times the best one")
-    repetition_penalty: float = Field(
-        default=1.0, gt=0.0, le=10.0, description="over 1 makes tokens of the prompt and the output less likely"
+    temperature: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=10.0,
+        allow_inf_nan=False,
+        description="T in softmax(z / T), of target and drafter alike; 0 is greedy: the most probable token of the law "
+        "formed at T = 1",
     )
-    max_new_tokens: int = Field(default=256, ge=1, description="tokens generated at most")
-    stop: tuple[str, ...] = Field(default=(), description="strings that end the answer; not part of it")
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="makes sampled output repeatable")
-    structured: StructuredOutput | None = Field(default=None, description="what the answer must look like")
+    top_k: int = Field(default=0, ge=0, description="how many of the law's most probable tokens stay; 0 keeps all")
+    top_p: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="probability that the law's most probable tokens must reach together to stay; 1 keeps all",
+    )
+    min_p: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="drops tokens less probable than this share of the law's most probable one; 0 keeps all",
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=10.0,
+        description="divides the positive logits, and multiplies the negative ones, of tokens that stand in the "
+        "target's prompt or in the output; over 1 makes them less likely, 1 is off",
+    )
+    max_new_tokens: int = Field(
+        default=256, ge=1, description='tokens of the answer at most; one that they cut ends with "length"'
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="strings that end the answer where they appear; they are not part of it"
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="makes sampled output repeatable; the draft length then follows modelled costs, not a clock. None "
+        "draws differently each time",
+    )
+    structured: StructuredOutput | None = Field(
+        default=None,
+        description="what the answer must look like (a JSON schema, a regular expression or a grammar), enforced token "
+        "by token",
+    )
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -110,18 +145,44 @@ class SpeculationFields(BaseModel):
     """The fields of `SpeculationConfig`, for classes that carry them as their own."""
 
     law: LawName = Field(
-        default="auto", description='what the output follows: "target", "augmented", "paper" or "auto"'
+        default="auto",
+        description='what the output follows: "target" is p (lossless), "augmented" exactly p_hat, "paper" the '
+        'published rule, which follows neither; "auto" is "target" for a drafter smaller than the target, else '
+        '"augmented"',
     )
     eta: float | None = Field(
-        default=None, ge=0.0, le=1000.0, allow_inf_nan=False, description="strength of the knowledge transfer"
+        default=None,
+        ge=0.0,
+        le=1000.0,
+        allow_inf_nan=False,
+        description="strength of the shift eta (q - p) towards the drafter: 0 is the target alone, more trusts what "
+        "was retrieved more. None takes 10, and 40 for a drafter larger than the target",
     )
-    tail_rule: TailRule = Field(default="mask", description="what becomes of tokens the drafter finds improbable")
-    tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0, description="improbable: q < alpha * max q")
-    proposer: str = Field(default="drafter", description="what guesses ahead; `rapid_integrations.proposers`")
+    tail_rule: TailRule = Field(
+        default="mask",
+        description='"mask" shifts only tokens with q >= tail_alpha * max q (the released code); "restore" gives '
+        "tokens with p_hat < tail_alpha * max p_hat their p back (Eq. 9)",
+    )
+    tail_alpha: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="share of the largest probability under which a token counts as improbable; 0 switches the tail "
+        "rule off",
+    )
+    proposer: str = Field(
+        default="drafter",
+        description='what guesses ahead: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
+        "(one token at a time). Changes the speed, never what the output follows",
+    )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
-        default="auto", description="tokens guessed ahead"
+        default="auto",
+        description='K, tokens guessed ahead in a round; "auto" takes what acceptance and the costs of the steps make '
+        "fastest",
     )
-    max_draft_length: int = Field(default=16, ge=1, le=64, description="the most that draft_length='auto' chooses")
+    max_draft_length: int = Field(
+        default=16, ge=1, le=64, description='the most tokens that draft_length="auto" guesses ahead'
+    )
 
 
 class SpeculationConfig(SpeculationFields, Settings):
@@ -144,11 +205,32 @@ class CompressionConfig(Settings):
     cosine similarity; None takes the embedder's own. At least `min_chunks` are kept, whatever their score.
     """
 
-    chunk_tokens: int = Field(default=512, ge=16, le=8192)
-    threshold: float | None = Field(default=None, ge=-1.0, le=1.0)
-    min_tokens: int = Field(default=4096, ge=1)
-    ratio: float = Field(default=1 / 24, ge=0.0, le=1.0)
-    min_chunks: int = Field(default=2, ge=1)
+    chunk_tokens: int = Field(
+        default=512,
+        ge=16,
+        le=8192,
+        description="tokens (the target's) of a chunk at most: what is scored, and read or left out, as a whole",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=-1.0,
+        le=1.0,
+        description="cosine similarity to the question from which a chunk is read; None takes the embedder's own",
+    )
+    min_tokens: int = Field(
+        default=4096,
+        ge=1,
+        description="tokens that the budget does not go under, as far as they are no more than a sixth of the context",
+    )
+    ratio: float = Field(
+        default=1 / 24,
+        ge=0.0,
+        le=1.0,
+        description="share of a context's tokens that the drafter reads where that is more than min_tokens gives",
+    )
+    min_chunks: int = Field(
+        default=2, ge=1, description="chunks that are read whatever their score and size, the best ones"
+    )
 
     def budget(self, context_tokens: int) -> int:
         """Return how many tokens of a context of `context_tokens` the drafter reads."""

@@ -7,14 +7,11 @@ The file reads in that order: `stream` is the table of contents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from collections.abc import Sequence as ReadOnly
-from contextlib import ExitStack
+from collections.abc import Generator
 from datetime import date, datetime, time
-from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 import torch
 
@@ -22,6 +19,7 @@ from rapid_integrations.async_stream import AsyncCompletionStream
 from rapid_integrations.cache.memory_budget import memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
+from rapid_integrations.completion_stream import CompletionStream
 from rapid_integrations.compression import ContextCompressor, Embedder
 from rapid_integrations.config import (
     CompressionConfig,
@@ -29,62 +27,24 @@ from rapid_integrations.config import (
     SamplingParams,
     SpeculationConfig,
 )
-from rapid_integrations.decoding.loop import decode
-from rapid_integrations.decoding.prefixes import Prefixes, RequestSequences
+from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.sequence import Sequence
-from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.turns import Turns
 from rapid_integrations.default_compressor import DEFAULT_EMBEDDER, DefaultCompressor
-from rapid_integrations.errors import ConfigurationError, ContextOverflowError, VocabularyMismatchError
-from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, Usage
-from rapid_integrations.plan import Plan, choose_draft_length, plan_request
+from rapid_integrations.opening import give_back, loaded_models, require_one_vocabulary, wrapped_models
+from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.plan import plan_request
 from rapid_integrations.prepared import PreparedPrompt
+from rapid_integrations.preparing import Preparing, ToolDeclarations, require_room
 from rapid_integrations.progress import OnProgress, ignore_progress
-from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
-from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.base import ProposerRequest
-from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
-from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
-from rapid_integrations.streaming import TextStream
-from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
-from rapid_integrations.tool_calls.request import NO_TOOLS, with_arguments_as
+from rapid_integrations.prompt import PromptLike
+from rapid_integrations.serving import Serving
 
-ToolDeclarations: TypeAlias = ReadOnly[Mapping[str, Any]]
+__all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
-
-
-class CompletionStream(Iterator[CompletionChunk]):
-    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
-
-    Its KV caches then go to the engine's prefix cache, as far as that has room, and are freed otherwise.
-
-    Attributes:
-        prepared: what each model reads.
-    """
-
-    def __init__(self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None]) -> None:
-        self.prepared = prepared
-        self._chunks = chunks
-
-    def __next__(self) -> CompletionChunk:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        """Stop decoding and give the caches back; safe to call again."""
-        self._chunks.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class RapidEngine:
@@ -130,15 +90,7 @@ class RapidEngine:
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
         template_date: date | None = None,
     ) -> None:
-        for model in (target, drafter, draft_lm):
-            if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
-                raise VocabularyMismatchError(
-                    f"{model.lm.name} gives {model.lm.vocab_size:,} logits, but its tokenizer has ids up to "
-                    f"{model.vocabulary.highest_token_id:,}: they do not belong together"
-                )
-        for model in (drafter, draft_lm):
-            if model is not None:
-                target.vocabulary.require_same(model.vocabulary, target.lm.name, model.lm.name)
+        require_one_vocabulary(target, drafter, draft_lm)
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
         self.draft_lm: CausalLM | None = None if draft_lm is None else draft_lm.lm
@@ -151,6 +103,7 @@ class RapidEngine:
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
+        self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._turns = Turns()
         devices = {model.device for model in models}
         self._prefixes = Prefixes(
@@ -192,35 +145,23 @@ class RapidEngine:
         Raises:
             ModelLoadError: a model cannot be loaded or run.
         """
-        shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
-        with ExitStack() as on_failure:
-            loaded = loader.load(
-                target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared
-            )
-            on_failure.callback(_close, loaded.lm)
-            other = None
-            same = drafter is None or str(drafter) == str(target)
-            if not same or drafter_quantization not in (None, quantization):
-                other = loader.load(
-                    target if drafter is None else drafter,
-                    quantization=drafter_quantization or quantization,
-                    dtype=drafter_dtype or dtype,
-                    device=drafter_device or device,
-                    device_map=drafter_device_map or device_map,
-                    **shared,
-                )
-                on_failure.callback(_close, other.lm)
-            small = None
-            if draft_lm is not None:
-                small = loaded
-                if str(draft_lm) != str(target) or draft_lm_quantization not in (None, quantization):
-                    small = loader.load(
-                        draft_lm, dtype=dtype, device=device, quantization=draft_lm_quantization, **shared
-                    )
-                    on_failure.callback(_close, small.lm)
-            engine = cls(loaded, other, draft_lm=small, **options)
-            on_failure.pop_all()
-            return engine
+        with loaded_models(
+            target,
+            drafter,
+            draft_lm,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            quantization=quantization,
+            drafter_quantization=drafter_quantization,
+            draft_lm_quantization=draft_lm_quantization,
+            drafter_dtype=drafter_dtype,
+            drafter_device=drafter_device,
+            drafter_device_map=drafter_device_map,
+            trust_remote_code=trust_remote_code,
+            on_progress=on_progress,
+        ) as models:
+            return cls(models.target, models.drafter, draft_lm=models.draft_lm, **options)
 
     @classmethod
     def from_models(
@@ -230,16 +171,8 @@ class RapidEngine:
 
         A drafter without a tokenizer of its own is taken to share the target's.
         """
-        with ExitStack() as on_failure:
-            target = loader.wrap(model, tokenizer)
-            on_failure.callback(_close, target.lm)
-            drafter = None
-            if drafter_model is not None:
-                drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
-                on_failure.callback(_close, drafter.lm)
-            engine = cls(target, drafter, **options)
-            on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
-            return engine
+        with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
+            return cls(models.target, models.drafter, **options)
 
     @property
     def self_speculation(self) -> bool:
@@ -249,10 +182,7 @@ class RapidEngine:
     @property
     def supports_tools(self) -> bool:
         """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
-        try:
-            return bool(self._call_format)
-        except ConfigurationError:
-            return False
+        return self._preparing.supports_tools
 
     @property
     def reuses_prefixes(self) -> bool:
@@ -279,9 +209,9 @@ class RapidEngine:
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
         """Return what target and drafter would read; no model runs but the embedder."""
-        request = self._request_tools(tools, tool_choice, parallel_tool_calls)
-        rendered = self._split(prompt, apply_chat_template, request)
-        return self._compress(
+        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
+        rendered = self._preparing.split(prompt, apply_chat_template, request)
+        return self._preparing.compress(
             rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
         )
 
@@ -289,8 +219,8 @@ class RapidEngine:
         self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
     ) -> int:
         """Return how many tokens the target would read, those of its chat template included."""
-        request = self._request_tools(tools, "auto", True)
-        return len(self.vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request)))
+        request = self._preparing.request_tools(tools, "auto", True)
+        return len(self.vocabulary.encode_prompt(self._preparing.split(prompt, apply_chat_template, request)))
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
@@ -334,33 +264,31 @@ class RapidEngine:
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
         plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
-        request = self._request_tools(tools, tool_choice, parallel_tool_calls)
-        constraint = self._constrain(sampling, request)
+        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
+        constraint = self._preparing.constrain(sampling, request)
         recorder = Recorder(self.target.device)
 
         # 1) split the prompt into context and question
-        rendered = self._split(prompt, apply_chat_template, request)
+        rendered = self._preparing.split(prompt, apply_chat_template, request)
 
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
             if plan.uses_drafter or plan.uses_draft_lm:
-                prepared = self._compress(
+                prepared = self._preparing.compress(
                     rendered, compression or self.compression, compressor or self.compressor, report
                 )
             else:
                 ids = self.vocabulary.encode_prompt(rendered)
                 prepared = PreparedPrompt(rendered, rendered, ids, ids, None)
         plan = plan.for_prompts(prepared, self.self_speculation)
-        self._require_room(self.target, prepared.target_ids, sampling.max_new_tokens)
+        require_room(self.target, prepared.target_ids, sampling.max_new_tokens)
         if plan.uses_drafter:
-            self._require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
+            require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
         if plan.uses_draft_lm and self.draft_lm is not None:
-            self._require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
+            require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(
-            prepared, self._reusing(prepared, plan, sampling, request, constraint, recorder, report)
-        )
+        return CompletionStream(prepared, self._serve(prepared, plan, sampling, request, constraint, recorder, report))
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -376,10 +304,10 @@ class RapidEngine:
         their own attention setting back.
         """
         self._prefixes.close()
-        _close(self.target)
-        _close(self.drafter)
+        give_back(self.target)
+        give_back(self.drafter)
         if self.draft_lm is not None:
-            _close(self.draft_lm)
+            give_back(self.draft_lm)
 
     def __enter__(self) -> Self:
         return self
@@ -389,207 +317,7 @@ class RapidEngine:
     ) -> None:
         self.close()
 
-    # --- the stages -------------------------------------------------------------------------------------------------
-
-    def _split(
-        self, prompt: PromptLike, apply_chat_template: bool | None, request: ToolRequest | None
-    ) -> RenderedPrompt:
-        template = None if apply_chat_template is False else self.vocabulary.chat_template
-        if apply_chat_template and template is None:
-            raise ConfigurationError(f"apply_chat_template=True, but {self.target.name} has no chat template")
-        if request is not None and template is None:
-            raise ConfigurationError(
-                "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"
-            )
-        declarations = None if request is None else request.declarations
-        return render(prompt, template and partial(self._render_chat, tools=declarations))
-
-    def _render_chat(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        if any(message.get("tool_calls") for message in messages):
-            as_text = self.supports_tools and self._call_format.arguments_as_text
-            messages = with_arguments_as(messages, as_text)
-        return self.vocabulary.render_chat(messages, tools)
-
-    def _request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
-        if not tools or choice == NO_TOOLS:
-            return None
-        return ToolRequest.check(tools, choice, parallel, self._call_format)
-
-    @cached_property
-    def _call_format(self) -> CallFormat:
-        if self.vocabulary.chat_template is None:
-            raise ConfigurationError(
-                f"{self.target.name} cannot call tools: it has no chat template. Use an instruction-tuned model"
-            )
-        return learn_call_format(self.vocabulary.render_chat, self.vocabulary.eos_tokens, self.target.name)
-
-    def _compress(
-        self, rendered: RenderedPrompt, config: CompressionConfig, compressor: ContextCompressor, report: OnProgress
-    ) -> PreparedPrompt:
-        target_ids = self.vocabulary.encode_prompt(rendered)
-        if not rendered.context_spans:
-            return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        compression = compressor.compress(rendered.contexts, rendered.query, config, report)
-        if not compression.shortened:
-            return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
-        drafter = rendered.splice(compression.texts)
-        return PreparedPrompt(rendered, drafter, target_ids, self.vocabulary.encode_prompt(drafter), compression)
-
-    def _constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Constraint | None:
-        if request is not None:
-            if sampling.structured is not None:
-                raise ConfigurationError(
-                    "structured output and tools in one request: an answer is either. Use tool_choice='none', or ask "
-                    "for the structured answer in a request of its own"
-                )
-            return request.constraint(self.vocabulary, self._vocab_size)
-        if sampling.structured is None:
-            return None
-        from rapid_integrations.structured import GrammarConstraint, grammar_of
-
-        return GrammarConstraint(self.vocabulary, self._vocab_size, grammar_of(sampling.structured))
-
-    def _require_room(self, model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
-        if len(prompt_ids) + new_tokens > model.context_window:
-            raise ContextOverflowError(
-                model=model.name,
-                prompt_tokens=len(prompt_ids),
-                new_tokens=new_tokens,
-                context_window=model.context_window,
-            )
-
-    def _reusing(self, *request: Any) -> Generator[CompletionChunk, None, None]:
+    def _serve(self, *request: Any) -> Generator[CompletionChunk, None, None]:
+        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._turns)
         with self._prefixes.request() as sequences:
-            yield from self._run(sequences, *request)
-
-    def _run(
-        self,
-        sequences: RequestSequences,
-        prepared: PreparedPrompt,
-        plan: Plan,
-        sampling: SamplingParams,
-        request: ToolRequest | None,
-        constraint: Constraint | None,
-        recorder: Recorder,
-        report: OnProgress,
-    ) -> Generator[CompletionChunk, None, None]:
-        # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
-        new_tokens = sampling.max_new_tokens
-        penalty = RepetitionPenalty(
-            sampling.repetition_penalty, prepared.target_ids, self._vocab_size, self.target.device
-        )
-        eos = self.vocabulary.eos_token_ids
-
-        with recorder.phase("prefill"):
-            capacity = len(prepared.target_ids) + new_tokens
-            target = sequences.open(self.target, "target", prepared.target_ids, capacity)
-            self._prefill(target, "prefill target", report)
-            scorer = draft_lm = None
-            capacity = len(prepared.drafter_ids) + new_tokens
-            if plan.uses_drafter:
-                drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
-                self._prefill(drafter, "prefill drafter", report)
-                scorer = DrafterLM(drafter, self._vocab_size, plan.law, penalty, eos, constraint)
-            if plan.uses_draft_lm:
-                assert self.draft_lm is not None
-                small = sequences.open(self.draft_lm, "drafter", prepared.drafter_ids, capacity)
-                self._prefill(small, "prefill draft model", report)
-                draft_lm = DraftLM(small, self._vocab_size, plan.law, penalty, eos, constraint)
-        recorder.start_decoding()
-
-        proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(
-                prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint, draft_lm
-            )
-        )
-        rounds = decode(
-            target=target,
-            proposer=proposer,
-            scorer=scorer if plan.law.needs_drafter else None,
-            law=plan.law,
-            vocab_size=self._vocab_size,
-            penalty=penalty,
-            stopping=Stopping(eos, new_tokens, TextStream(self._decoder(request), sampling.stop)),
-            draft_length=choose_draft_length(
-                plan,
-                sampling,
-                target,
-                None if scorer is None else scorer.sequence,
-                None if draft_lm is None else draft_lm.sequence,
-                proposer,
-            ),
-            rng=Randomness(sampling.seed),
-            recorder=recorder,
-            turns=self._turns,
-            constraint=constraint,
-        )
-        calls = None if request is None else request.stream()
-        for taken in rounds:
-            text = taken.text if calls is None else calls.push(taken.text)
-            if taken.finish_reason is None:
-                yield CompletionChunk(text=text, token_ids=taken.token_ids)
-                continue
-            rest, found = ("", []) if calls is None else calls.finish()
-            recorder.cached_prompt_tokens = target.reused
-            recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
-            readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
-            recorder.cache_bytes = sum(reader.cache.nbytes for reader in readers)
-            yield CompletionChunk(
-                text=text + rest,
-                token_ids=taken.token_ids,
-                finish_reason="tool_calls" if found else taken.finish_reason,
-                tool_calls=tuple(found),
-                usage=Usage(
-                    prompt_tokens=len(prepared.target_ids),
-                    completion_tokens=recorder.tokens,
-                    drafter_prompt_tokens=len(prepared.drafter_ids) if plan.uses_drafter else 0,
-                ),
-                stats=self._stats(prepared, plan, recorder),
-            )
-
-    def _decoder(self, request: ToolRequest | None) -> Callable[[ReadOnly[int]], str]:
-        if request is None:
-            return self.vocabulary.decode
-        return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
-
-    def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
-        if sequence.reused:
-            report(stage, sequence.reused, len(sequence.tokens) - 1)
-        chunks = sequence.prefill()
-        while True:
-            with self._turns:
-                step = next(chunks, None)
-            if step is None:
-                return
-            report(stage, *step)
-
-    def _stats(self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder) -> DecodeStats:
-        seconds = recorder.seconds
-        return DecodeStats(
-            law=plan.law.kind,
-            eta=plan.law.eta if plan.law.needs_drafter else 0.0,
-            proposer=plan.proposer,
-            segmentation=prepared.target.segmentation,
-            retrieval=None if prepared.compression is None else prepared.compression.source,
-            target=self.target.name,
-            drafter=self.drafter.name if plan.uses_drafter else None,
-            rounds=recorder.rounds,
-            drafted_tokens=recorder.drafted,
-            accepted_tokens=recorder.accepted,
-            compress_s=seconds.get("compress", 0.0),
-            prefill_s=seconds.get("prefill", 0.0),
-            time_to_first_token_s=recorder.first_token_s,
-            decode_s=recorder.decode_s,
-            propose_s=seconds.get("propose", 0.0),
-            score_s=seconds.get("score", 0.0),
-            verify_s=seconds.get("verify", 0.0),
-            tokens=recorder.tokens,
-            cache_bytes=recorder.cache_bytes,
-            cached_prompt_tokens=recorder.cached_prompt_tokens,
-            cached_drafter_tokens=recorder.cached_drafter_tokens,
-        )
-
-
-def _close(model: CausalLM) -> None:
-    if callable(close := getattr(model, "close", None)):
-        close()
+            yield from serving.run(sequences, *request)

@@ -8,6 +8,7 @@ RapidError
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
+├── IncompleteOutputError (ValueError)   a structured answer that was cut off, or that its class does not accept
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """

@@ -1,0 +1,65 @@
+"""Settings as LangChain and OpenAI name them, under this package's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_rapid.structured_output import json_schema_of
+from rapid_integrations import StructuredOutput
+from rapid_integrations.adapter_fields import RequestFields
+from rapid_integrations.errors import ConfigurationError
+
+_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
+
+
+def own_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments under this package's names; None for a setting is its default.
+
+    Raises:
+        ConfigurationError: a setting under two names.
+    """
+    renamed = dict(settings)
+    aliases = {**_ALIASES, **({"model": "target"} if isinstance(settings.get("model"), str) else {})}
+    for alias, name in aliases.items():
+        value = renamed.pop(alias, None)
+        if value is None:
+            continue
+        if renamed.get(name) is not None and renamed[name] != value:
+            raise ConfigurationError(
+                f"{alias}={value!r} and {name}={renamed[name]!r} are one setting: give one of them"
+            )
+        renamed[name] = value
+    return {
+        name: value for name, value in renamed.items() if value is not None or name not in RequestFields.model_fields
+    }
+
+
+def structured_of(response_format: Any) -> StructuredOutput | None:
+    """Return OpenAI's `response_format` as the engine's.
+
+    Raises:
+        ConfigurationError: a format of another kind.
+    """
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return StructuredOutput(json_schema={"type": "object"})
+    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    if schema is None:
+        raise ConfigurationError(
+            f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "
+            "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"
+        )
+    return StructuredOutput(json_schema=json_schema_of(schema))
+
+
+def choice_of(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
+    """Return the engine's word for a tool choice in LangChain's or OpenAI's form."""
+    if isinstance(tool_choice, Mapping):
+        name: str | None = tool_choice.get("function", {}).get("name")
+        return name
+    if isinstance(tool_choice, bool):
+        return "required" if tool_choice else None
+    return "required" if tool_choice == "any" else tool_choice

@@ -1,0 +1,131 @@
+"""From a request to what each model reads: split, render, compress, and what the answer is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+from rapid_integrations.compression import ContextCompressor
+from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.errors import ConfigurationError, ContextOverflowError
+from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.prepared import PreparedPrompt
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
+from rapid_integrations.sampling import Constraint
+from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
+from rapid_integrations.tool_calls.request import NO_TOOLS, with_arguments_as
+
+ToolDeclarations: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class Preparing:
+    """The stages of a request before a model runs.
+
+    Args:
+        vocabulary: of the target, and so of every model.
+        model_name: the target's, for messages.
+        vocab_size: of the law: the logits that all models have.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, model_name: str, vocab_size: int) -> None:
+        self._vocabulary = vocabulary
+        self._model_name = model_name
+        self._vocab_size = vocab_size
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        try:
+            return bool(self.call_format)
+        except ConfigurationError:
+            return False
+
+    def split(
+        self, prompt: PromptLike, apply_chat_template: bool | None, request: ToolRequest | None
+    ) -> RenderedPrompt:
+        """Return the target's text with its context spans and question.
+
+        Raises:
+            PromptError: see `render`; ConfigurationError: a chat template is asked for, or needed, and not there.
+        """
+        template = None if apply_chat_template is False else self._vocabulary.chat_template
+        if apply_chat_template and template is None:
+            raise ConfigurationError(f"apply_chat_template=True, but {self._model_name} has no chat template")
+        if request is not None and template is None:
+            raise ConfigurationError(
+                "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"
+            )
+        declarations = None if request is None else request.declarations
+        return render(prompt, template and partial(self._render_chat, tools=declarations))
+
+    def _render_chat(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        if any(message.get("tool_calls") for message in messages):
+            as_text = self.supports_tools and self.call_format.arguments_as_text
+            messages = with_arguments_as(messages, as_text)
+        return self._vocabulary.render_chat(messages, tools)
+
+    def request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
+        """Return what the model may call, checked; None without tools.
+
+        Raises:
+            ConfigurationError: a declaration or choice that cannot work, or a model that cannot call tools.
+        """
+        if not tools or choice == NO_TOOLS:
+            return None
+        return ToolRequest.check(tools, choice, parallel, self.call_format)
+
+    @cached_property
+    def call_format(self) -> CallFormat:
+        """How the model writes a call, learnt from its chat template when it is first needed."""
+        if self._vocabulary.chat_template is None:
+            raise ConfigurationError(
+                f"{self._model_name} cannot call tools: it has no chat template. Use an instruction-tuned model"
+            )
+        return learn_call_format(self._vocabulary.render_chat, self._vocabulary.eos_tokens, self._model_name)
+
+    def compress(
+        self, rendered: RenderedPrompt, config: CompressionConfig, compressor: ContextCompressor, report: OnProgress
+    ) -> PreparedPrompt:
+        """Return both prompts: the drafter's is the target's with its contexts replaced by what was retrieved."""
+        target_ids = self._vocabulary.encode_prompt(rendered)
+        if not rendered.context_spans:
+            return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
+        compression = compressor.compress(rendered.contexts, rendered.query, config, report)
+        if not compression.shortened:
+            return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
+        drafter = rendered.splice(compression.texts)
+        return PreparedPrompt(rendered, drafter, target_ids, self._vocabulary.encode_prompt(drafter), compression)
+
+    def constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Constraint | None:
+        """Return what the answer is held to, token by token; None: nothing.
+
+        Raises:
+            ConfigurationError: a schema, regex or grammar that cannot be used.
+            MissingExtraError: llguidance is not installed.
+        """
+        if request is not None:
+            if sampling.structured is not None:
+                raise ConfigurationError(
+                    "structured output and tools in one request: an answer is either. Use tool_choice='none', or ask "
+                    "for the structured answer in a request of its own"
+                )
+            return request.constraint(self._vocabulary, self._vocab_size)
+        if sampling.structured is None:
+            return None
+        from rapid_integrations.structured import GrammarConstraint, grammar_of
+
+        return GrammarConstraint(self._vocabulary, self._vocab_size, grammar_of(sampling.structured))
+
+
+def require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
+    """Raise ContextOverflowError where the prompt and the longest answer exceed the model's context window."""
+    if len(prompt_ids) + new_tokens > model.context_window:
+        raise ContextOverflowError(
+            model=model.name,
+            prompt_tokens=len(prompt_ids),
+            new_tokens=new_tokens,
+            context_window=model.context_window,
+        )

@@ -1,0 +1,61 @@
+"""`RenderedPrompt`: the exact text that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rapid_integrations.segmentation import Span
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """The text that a model reads, and what stands where in it.
+
+    Attributes:
+        text: after the chat template.
+        data_spans: text that came from outside (message contents, documents); control tokens in it are data.
+        context_spans: the parts that are retrieved context, each within a data span.
+        query: the question; "" when none was found (plain decoding).
+        segmentation: how the spans were found: "explicit" (or what a `Prompt` says), "delimiters", "heuristic" or
+            "plain".
+        templated: whether a chat template wrote the control tokens, the first one included.
+    """
+
+    text: str
+    data_spans: tuple[Span, ...]
+    context_spans: tuple[Span, ...]
+    query: str
+    segmentation: str
+    templated: bool
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The context spans' texts."""
+        return tuple(self.text[start:end] for start, end in self.context_spans)
+
+    def splice(self, replacements: Sequence[str]) -> RenderedPrompt:
+        """Return this prompt with each context span replaced; everything else keeps its characters."""
+        if len(replacements) != len(self.context_spans):
+            raise ValueError(f"{len(replacements)} replacements for {len(self.context_spans)} context spans")
+        pieces: list[str] = []
+        moved: list[tuple[int, int]] = []  # (old end of span, characters added or removed up to there)
+        spans: list[Span] = []
+        position = shift = 0
+        for (start, end), new in zip(self.context_spans, replacements, strict=True):
+            pieces += [self.text[position:start], new]
+            spans.append((start + shift, start + shift + len(new)))
+            shift += len(new) - (end - start)
+            moved.append((end, shift))
+            position = end
+        pieces.append(self.text[position:])
+
+        def follow(offset: int) -> int:
+            return offset + next((s for end, s in reversed(moved) if end <= offset), 0)
+
+        return replace(
+            self,
+            text="".join(pieces),
+            data_spans=tuple((follow(start), follow(end)) for start, end in self.data_spans),
+            context_spans=tuple(spans),
+        )

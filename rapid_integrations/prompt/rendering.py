@@ -1,0 +1,87 @@
+"""From a prompt to the text that the target reads, with the context and the question found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rapid_integrations.errors import PromptError
+from rapid_integrations.prompt.chat_template import ChatTemplate, locate
+from rapid_integrations.prompt.conversation import (
+    messages_with_context,
+    query_of_messages,
+    require_query,
+    segment_content,
+    tool_results,
+)
+from rapid_integrations.prompt.prompt import Message, Prompt, PromptLike
+from rapid_integrations.prompt.rendered import RenderedPrompt
+from rapid_integrations.segmentation import Segmentation, Span
+
+
+def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPrompt:
+    """Return the text that the target reads, with its context spans and query.
+
+    Args:
+        prompt: a string or `Prompt` (one user message, where there is a template), or chat messages.
+        chat_template: the model's, or None to give a string to the model as it is.
+
+    Raises:
+        PromptError: an empty prompt, malformed messages, or messages without a template to render them.
+    """
+    if isinstance(prompt, (str, Prompt)):
+        if not (prompt if isinstance(prompt, str) else prompt.text).strip():
+            raise PromptError("the prompt is empty: give a text, chat messages or a Prompt")
+        if chat_template is None:
+            return _render_raw(prompt)
+        prompt = [{"role": "user", "content": prompt}]
+    if chat_template is None:
+        raise PromptError("this model has no chat template, so messages cannot be rendered: pass a string or a Prompt")
+    return _render_messages(list(prompt), chat_template)
+
+
+def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
+    parts = segment_content(prompt)
+    if parts.context_spans:
+        require_query(parts.query)
+    text = prompt if isinstance(prompt, str) else prompt.text
+    # Whoever writes a raw prompt may have put control tokens into it; only the retrieved text is data.
+    return RenderedPrompt(text, parts.context_spans, parts.context_spans, parts.query, parts.method, templated=False)
+
+
+def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> RenderedPrompt:
+    contents: list[str | Prompt] = []
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if content is None and isinstance(message, Mapping) and message.get("tool_calls"):
+            content = ""  # an answer that only calls tools
+        if not isinstance(content, (str, Prompt)) or "role" not in message:
+            raise PromptError(
+                f"a chat message needs a 'role' and a 'content' that is a string or a Prompt; given: {message!r:.200}"
+            )
+        contents.append(content)
+    texts = [content if isinstance(content, str) else content.text for content in contents]
+    if not any(text.strip() for text in texts):
+        raise PromptError("the prompt is empty: every message is blank")
+    plain = [
+        dict(message) if message.get("content") is None else {**message, "content": text}
+        for message, text in zip(messages, texts, strict=True)
+    ]
+    text, places = locate(plain, texts, chat_template)
+
+    segmentations = [segment_content(content) for content in contents]
+    results = tool_results(messages, texts)
+    for index in results:
+        segmentations[index] = Segmentation("tool messages", ((0, len(texts[index])),), "")
+    holders = messages_with_context(contents, segmentations, results)
+    spans: list[Span] = []
+    for holder in holders:
+        if (place := places[holder]) is not None and (offset := place.offset) is not None:
+            moved = ((offset + start, offset + end) for start, end in segmentations[holder].context_spans)
+            clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
+            spans += ((start, end) for start, end in clipped if start < end)
+    query = query_of_messages(messages, contents, segmentations, holders)
+    if spans:
+        require_query(query)
+    method = segmentations[holders[-1]].method if spans else "plain"
+    data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
+    return RenderedPrompt(text, data, tuple(spans), query, method, templated=True)

@@ -1,0 +1,175 @@
+"""One request through the models: prefill both caches, then { propose -> score -> verify -> commit }, and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from collections.abc import Sequence as ReadOnly
+from dataclasses import dataclass
+from functools import partial
+
+from rapid_integrations.config import SamplingParams
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.prefixes import RequestSequences
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
+from rapid_integrations.plan import Plan, choose_draft_length
+from rapid_integrations.prepared import PreparedPrompt
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.base import ProposerRequest
+from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
+from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
+from rapid_integrations.streaming import TextStream
+from rapid_integrations.tool_calls import ToolRequest
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the requests of one engine share: its models, and the turns that they take.
+
+    Attributes:
+        target, drafter, draft_lm: see `RapidEngine`.
+        vocabulary: of all of them.
+        vocab_size: of the law: the logits that all of them have.
+        turns: one round or prefill chunk at a time.
+    """
+
+    target: CausalLM
+    drafter: CausalLM
+    draft_lm: CausalLM | None
+    vocabulary: Vocabulary
+    vocab_size: int
+    turns: Turns
+
+    def run(
+        self,
+        sequences: RequestSequences,
+        prepared: PreparedPrompt,
+        plan: Plan,
+        sampling: SamplingParams,
+        request: ToolRequest | None,
+        constraint: Constraint | None,
+        recorder: Recorder,
+        report: OnProgress,
+    ) -> Generator[CompletionChunk, None, None]:
+        """Yield the answer piece by piece; the last piece says why it ends, and carries usage and statistics."""
+        # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
+        new_tokens = sampling.max_new_tokens
+        penalty = RepetitionPenalty(
+            sampling.repetition_penalty, prepared.target_ids, self.vocab_size, self.target.device
+        )
+        eos = self.vocabulary.eos_token_ids
+
+        with recorder.phase("prefill"):
+            capacity = len(prepared.target_ids) + new_tokens
+            target = sequences.open(self.target, "target", prepared.target_ids, capacity)
+            self._prefill(target, "prefill target", report)
+            scorer = draft_lm = None
+            capacity = len(prepared.drafter_ids) + new_tokens
+            if plan.uses_drafter:
+                drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
+                self._prefill(drafter, "prefill drafter", report)
+                scorer = DrafterLM(drafter, self.vocab_size, plan.law, penalty, eos, constraint)
+            if plan.uses_draft_lm:
+                assert self.draft_lm is not None
+                small = sequences.open(self.draft_lm, "drafter", prepared.drafter_ids, capacity)
+                self._prefill(small, "prefill draft model", report)
+                draft_lm = DraftLM(small, self.vocab_size, plan.law, penalty, eos, constraint)
+        recorder.start_decoding()
+
+        proposer = proposer_class(plan.proposer).from_request(
+            ProposerRequest(
+                prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint, draft_lm
+            )
+        )
+        rounds = decode(
+            target=target,
+            proposer=proposer,
+            scorer=scorer if plan.law.needs_drafter else None,
+            law=plan.law,
+            vocab_size=self.vocab_size,
+            penalty=penalty,
+            stopping=Stopping(eos, new_tokens, TextStream(self._decoder(request), sampling.stop)),
+            draft_length=choose_draft_length(
+                plan,
+                sampling,
+                target,
+                None if scorer is None else scorer.sequence,
+                None if draft_lm is None else draft_lm.sequence,
+                proposer,
+            ),
+            rng=Randomness(sampling.seed),
+            recorder=recorder,
+            turns=self.turns,
+            constraint=constraint,
+        )
+        calls = None if request is None else request.stream()
+        for taken in rounds:
+            text = taken.text if calls is None else calls.push(taken.text)
+            if taken.finish_reason is None:
+                yield CompletionChunk(text=text, token_ids=taken.token_ids)
+                continue
+            rest, found = ("", []) if calls is None else calls.finish()
+            recorder.cached_prompt_tokens = target.reused
+            recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
+            readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
+            recorder.cache_bytes = sum(reader.cache.nbytes for reader in readers)
+            yield CompletionChunk(
+                text=text + rest,
+                token_ids=taken.token_ids,
+                finish_reason="tool_calls" if found else taken.finish_reason,
+                tool_calls=tuple(found),
+                usage=Usage(
+                    prompt_tokens=len(prepared.target_ids),
+                    completion_tokens=recorder.tokens,
+                    drafter_prompt_tokens=len(prepared.drafter_ids) if plan.uses_drafter else 0,
+                ),
+                stats=self._stats(prepared, plan, recorder),
+            )
+
+    def _decoder(self, request: ToolRequest | None) -> Callable[[ReadOnly[int]], str]:
+        if request is None:
+            return self.vocabulary.decode
+        return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
+
+    def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
+        if sequence.reused:
+            report(stage, sequence.reused, len(sequence.tokens) - 1)
+        chunks = sequence.prefill()
+        while True:
+            with self.turns:
+                step = next(chunks, None)
+            if step is None:
+                return
+            report(stage, *step)
+
+    def _stats(self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder) -> DecodeStats:
+        seconds = recorder.seconds
+        return DecodeStats(
+            law=plan.law.kind,
+            eta=plan.law.eta if plan.law.needs_drafter else 0.0,
+            proposer=plan.proposer,
+            segmentation=prepared.target.segmentation,
+            retrieval=None if prepared.compression is None else prepared.compression.source,
+            target=self.target.name,
+            drafter=self.drafter.name if plan.uses_drafter else None,
+            rounds=recorder.rounds,
+            drafted_tokens=recorder.drafted,
+            accepted_tokens=recorder.accepted,
+            compress_s=seconds.get("compress", 0.0),
+            prefill_s=seconds.get("prefill", 0.0),
+            time_to_first_token_s=recorder.first_token_s,
+            decode_s=recorder.decode_s,
+            propose_s=seconds.get("propose", 0.0),
+            score_s=seconds.get("score", 0.0),
+            verify_s=seconds.get("verify", 0.0),
+            tokens=recorder.tokens,
+            cache_bytes=recorder.cache_bytes,
+            cached_prompt_tokens=recorder.cached_prompt_tokens,
+            cached_drafter_tokens=recorder.cached_drafter_tokens,
+        )

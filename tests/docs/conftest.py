@@ -1,0 +1,50 @@
+"""A tiny model in place of every model that the documents name, so that what they say can be run."""
+
+import inspect
+import json
+
+import pytest
+
+from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, default_compressor
+from tests.toys.chat_templates import QWEN25
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+LOADING = inspect.signature(RapidEngine.from_pretrained).parameters.keys() - {"options"}
+DOCUMENT = "\n\n".join(f"Section {number}. {words(number, 40)}." for number in range(16))
+
+
+@pytest.fixture
+def tiny_models(monkeypatch):
+    """Let `from_pretrained` take every argument that it has, and build a random model."""
+
+    def from_pretrained(cls, target=None, drafter=None, **options):
+        options = {name: value for name, value in options.items() if name not in LOADING}
+        settings = {
+            "embedder": HashEmbedder(),
+            "compression": CompressionConfig(chunk_tokens=256, min_tokens=512),
+            "sampling": SamplingParams(max_new_tokens=24),
+            **{name: value for name, value in options.items() if name != "embedder"},
+        }
+        model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262)
+        tokenizer = byte_tokenizer(chat_template=QWEN25, extra_tokens=("<tool_call>", "</tool_call>"))
+        return RapidEngine.from_models(model, tokenizer, **settings)
+
+    monkeypatch.setattr(RapidEngine, "from_pretrained", classmethod(from_pretrained))
+    monkeypatch.setattr(default_compressor.packaged, "pull", lambda name, report=None: name)
+    monkeypatch.setattr(default_compressor, "SentenceTransformerEmbedder", lambda source: HashEmbedder())
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with the files that the documents' examples name, and a home."""
+    (tmp_path / "examples").mkdir()
+    for name in ("examples/handbook.md", "report.md", "notes.txt", "minutes.txt"):
+        (tmp_path / name).write_text(DOCUMENT if name.startswith("examples") else DOCUMENT[:2500])
+    schema = {"type": "object", "properties": {"signed": {"type": "boolean"}}, "required": ["signed"]}
+    (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "rapid"))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    return tmp_path

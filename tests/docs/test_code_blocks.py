@@ -1,0 +1,61 @@
+"""The Python of README.md and docs/*.md runs, on tiny models."""
+
+import re
+from pathlib import Path
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableLambda
+from llama_index.core import Settings, VectorStoreIndex
+
+from llama_index_rapid import RapidLLM
+from tests.docs.conftest import DOCUMENT
+from tests.llama_index_rapid.parts import HashEmbedding, nodes
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(path, block, id=f"{path.name}-{number}")
+    for path in FILES
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE))
+]
+
+
+def before_llama_index():
+    return {"index": VectorStoreIndex(nodes(), embed_model=HashEmbedding())}
+
+
+def after_llama_index(names):
+    assert isinstance(names["llm"], RapidLLM)
+    assert names["query_engine"].query("which words?").source_nodes
+
+
+def before_langchain():
+    passages = [Document(text, metadata={"start_index": at}) for at, text in enumerate(DOCUMENT.split("\n\n"))]
+    return {
+        "retriever": RunnableLambda(lambda question: passages[::-1]),
+        "format_documents": RunnableLambda(lambda found: "\n\n".join(each.page_content for each in found)),
+        "prompt": PromptTemplate.from_template("Context:\n{context}\n\nQuestion: {question}\nAnswer:"),
+    }
+
+
+def after_langchain(names):
+    assert isinstance(names["chain"].invoke("which words?", max_tokens=8), str)
+
+
+# What stands around the examples: names that they take for granted, and a use of what they build.
+BEFORE = {"llama_index.md": before_llama_index, "langchain.md": before_langchain}
+AFTER = {"llama_index.md": after_llama_index, "langchain.md": after_langchain}
+
+
+@pytest.mark.parametrize(("path", "block"), BLOCKS)
+def test_it_runs(path, block, tiny_models, workplace, monkeypatch):
+    monkeypatch.setattr(Settings, "_embed_model", HashEmbedding())
+    names = BEFORE.get(path.name, dict)()
+    exec(compile(block, path.name, "exec"), names)
+    AFTER.get(path.name, lambda names: None)(names)
+
+
+def test_there_are_blocks():
+    assert {path.values[0].name for path in BLOCKS} >= {"README.md", "llama_index.md", "langchain.md", "evaluation.md"}

@@ -1,0 +1,77 @@
+"""The commands of README.md and docs/*.md exist; what `rapid ask` is told there, it does (on a tiny model)."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rapid_integrations.cli import app
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md")]
+COMMAND = re.compile(
+    r"^(?:    )?(?:cat (?P<input>\S+) \| )?(?:\.venv/bin/)?rapid (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE
+)
+COMMANDS = [
+    pytest.param(found["words"].replace("\\\n", " "), found["input"], id=f"{path.name}-{found['words'][:50]}")
+    for path in FILES
+    for found in COMMAND.finditer(path.read_text())
+]
+ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")]
+
+
+@pytest.mark.parametrize(("command", "standard_input"), COMMANDS)
+def test_it_exists_with_its_options(command, standard_input):
+    words = shlex.split(command)
+    name = []
+    while words and re.fullmatch(r"[a-z]+", words[0]):
+        name.append(words.pop(0))
+    result = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for option in (word for word in words if word.startswith("-") and len(word) > 1):
+        assert option in result.stdout, option
+
+
+@pytest.mark.parametrize(("command", "standard_input"), ASKED)
+def test_it_answers(command, standard_input, tiny_models, workplace):
+    text = (workplace / standard_input).read_text() if standard_input else None
+    result = CliRunner().invoke(app, shlex.split(command), input=text)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip()
+
+
+def test_there_are_commands():
+    assert len(ASKED) > 5 and len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
+        assert (path.parent / target).exists(), target
+    headings = {
+        re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in headings, anchor
+
+
+def test_every_module_that_is_named_is_there():
+    for path in FILES:
+        for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
+            places = (
+                ROOT,
+                ROOT / "rapid_integrations",
+                ROOT / "tests" / "llama_index_rapid",
+                ROOT / "tests" / "langchain_rapid",
+            )
+            assert any((place / name).exists() for place in places), f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
+def test_every_figure_stands_where_it_was_measured(name):
+    measured = (ROOT / "docs" / "LOG.md").read_text() + FILES[0].read_text()
+    for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
+        assert figure in measured, figure
