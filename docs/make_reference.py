@@ -34,9 +34,15 @@ Row: TypeAlias = tuple[str, ...]
 ENVIRONMENT: list[Row] = [
     (
         "`RAPID_HOME`",
-        "a folder for packaged models (`models/`) and dequantised copies of GGUF files (`dequantised/`); unset: the "
-        "user's cache folder (`~/.cache/rapid-integrations` on Linux)",
+        "a folder for packaged models (`models/`), dequantised copies of GGUF files (`dequantised/`) and compiled "
+        "kernels (`kernels/`); unset: the user's cache folder (`~/.cache/rapid-integrations` on Linux)",
     ),
+    (
+        "`RAPID_NATIVE`",
+        "0: decode with PyTorch's operators, not with this package's kernels ([where the time goes]"
+        "(where-the-time-goes.md))",
+    ),
+    ("`CXX`", "the C++ compiler for those kernels; unset: `c++`, `g++` or `clang++`, whichever is there"),
     (
         "`OMP_WAIT_POLICY`",
         'what a thread does between two parallel regions; read when torch is imported. `rapid ask` sets "passive" '

@@ -8,11 +8,15 @@ import threading
 import pytest
 import torch
 
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models import native
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.native import library as build
-from tests.toys.models import VOCAB_SIZE, tiny_model
+from rapid_integrations.models.vocabulary import Vocabulary
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, tiny_model, words
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
@@ -289,3 +293,28 @@ def test_a_damaged_library_is_compiled_anew(fresh_process):
     kept.write_bytes((fresh_process / "compiled.so").read_bytes()[:1000])  # to map it would kill the process
     assert build.native_library() is not None
     assert kept.read_bytes() == (fresh_process / "compiled.so").read_bytes()
+
+
+@pytest.mark.parametrize("quantization", [None, "int4"])
+@pytest.mark.parametrize("law", ["target", "augmented"])
+def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):
+    """The rows of a draft are bit for bit those of single tokens."""
+    tokenizer = byte_tokenizer()
+    drafter = HuggingFaceLM(model("llama", num_hidden_layers=3), take_over=True)
+    engine = RapidEngine(
+        LoadedModel(pair(quantization=quantization)[0], Vocabulary(tokenizer, frozenset({EOS_ID}))),
+        drafter=LoadedModel(drafter, Vocabulary(tokenizer, frozenset({EOS_ID}))),
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
+    )
+    for seed in range(4):
+        answers = {
+            engine.generate(
+                Prompt.from_context(words(seed, 80), "which words?"),
+                sampling=SamplingParams(max_new_tokens=60),
+                speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=5.0),
+            ).token_ids
+            for proposer in ("none", "drafter", "prompt_lookup", "hybrid")
+            for length in (1, 4, 16)
+        }
+        assert len(answers) == 1
