@@ -64,6 +64,9 @@ def run(
         4096
     ),
     minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    prefix_cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps what was read: methods added later read it from there.")
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -114,6 +117,7 @@ def run(
                 draft_lm=draft_lm,
                 embedder=embedder,
                 embedding_cache=folder / "embeddings.sqlite",
+                prefix_cache_dir=prefix_cache,
                 compression=compression,
             )
             at_end.callback(engine.close)
