@@ -112,8 +112,8 @@ class SpeculationFields(BaseModel):
     law: LawName = Field(
         default="auto", description='what the output follows: "target", "augmented", "paper" or "auto"'
     )
-    eta: float | None = Field(
-        default=None, ge=0.0, le=1000.0, allow_inf_nan=False, description="strength of the knowledge transfer"
+    eta: Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto"] | None = Field(
+        default=None, description='strength of the knowledge transfer; "auto" chooses it at each position'
     )
     tail_rule: TailRule = Field(default="mask", description="what becomes of tokens the drafter finds improbable")
     tail_alpha: float = Field(default=0.1, ge=0.0, le=1.0, description="improbable: q < alpha * max q")

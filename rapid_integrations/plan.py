@@ -44,12 +44,15 @@ class Plan:
         return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
     def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> Plan:
-        """Drop the drafter where it is the target reading the same tokens: p_hat is p then, and drafts save nothing.
+        """Tell the law how relevant what was retrieved is; drop the drafter where it is needless.
 
-        A draft length that was asked for is obeyed all the same (naive speculative decoding, to compare with).
+        Where it is the target reading the same tokens, p_hat is p, and drafts save nothing. A draft length that was
+        asked for is obeyed all the same (naive speculative decoding, to compare with).
         """
         if not self_speculation or prepared.drafter_ids != prepared.target_ids:
-            return self
+            if prepared.compression is None:
+                return self
+            return replace(self, law=replace(self.law, relevance=prepared.compression.relevance))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
             proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)

@@ -61,6 +61,14 @@ def select_positions(
     return sorted(chosen)
 
 
+def relevance_of(best_score: float, threshold: float) -> float:
+    """Return how far the best chunk stands out: 0 at the threshold of relevance, 1 from twice the threshold on.
+
+    With a threshold that is not positive the scores' scale is unknown: 1.
+    """
+    return 1.0 if threshold <= 0 else min(1.0, max(0.0, best_score / threshold - 1.0))
+
+
 def _without_repeats(ranking: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
     """Return `ranking` with the first position of each text only, texts compared without their white space's shape."""
     first: dict[str, int] = {}

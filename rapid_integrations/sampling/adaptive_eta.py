@@ -1,0 +1,56 @@
+"""eta = "auto": at each position as much transfer as brings p_hat nearest to q, in proportion to the drafter's say.
+
+Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fixed step is too short where p and q are
+both sure of different tokens, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers
+tokens that neither of the two does. This step is as long as an exact line search would make it, times the share of
+the evidence that is the drafter's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ETA_MOST = 50.0
+"""Where the line search ends: the strongest transfer that the paper tries."""
+
+_MOVED = 64  # tokens that the search sees one by one; those that would move less count as unmoved
+_HALVINGS = 40  # of [0, ETA_MOST]: to 5e-11
+
+
+def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0) -> Tensor:
+    """Return eta at each position: relevance * H(p) / (H(p) + H(q)) * eta*.
+
+    eta* in [0, `ETA_MOST`] minimises KL(q || softmax(log p + eta * direction)), a convex function. H is the entropy: a
+    drafter that is surer than the target is heard more. All of it depends on the two distributions and on the retrieval
+    only, so the law stays one and the same for every proposer and draft length.
+
+    Args:
+        p, q: (..., V) target and drafter distributions.
+        direction: (..., V) q - p, with 0 where the tail rule lets nothing move.
+        log_p: (..., V).
+        relevance: in [0, 1], of what was retrieved; 0 gives p back.
+
+    Returns:
+        (..., 1), float64.
+    """
+    # In float64: differences of nearly equal distributions are what this is made of.
+    h_p, h_q = (torch.special.entr(each).sum(-1, keepdim=True, dtype=torch.float64) for each in (p, q))
+    share = torch.where(h_p + h_q > 0, h_p / (h_p + h_q), 0.5)
+    return relevance * share * _line_search(p, q, direction, log_p)
+
+
+def _line_search(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor) -> Tensor:
+    moved = direction.abs().topk(min(_MOVED, direction.shape[-1]), dim=-1).indices
+    d, log_p_d, p_d, q_d = (each.gather(-1, moved).double() for each in (direction, log_p, p, q))
+    # Tokens that do not move share one weight, e^0 times what p leaves for them.
+    rest = (1.0 - p_d.sum(-1, keepdim=True)).clamp(min=0.0)
+    wanted = (q_d * d).sum(-1, keepdim=True)
+    low, high = torch.zeros_like(wanted), torch.full_like(wanted, ETA_MOST)
+    for _ in range(_HALVINGS):
+        eta = (low + high) / 2
+        log_weights = torch.cat([log_p_d + eta * d, rest.log()], dim=-1)
+        weights = torch.softmax(log_weights, dim=-1)[..., :-1]
+        rises = (weights * d).sum(-1, keepdim=True) < wanted  # the derivative of the divergence is still negative
+        low, high = torch.where(rises, eta, low), torch.where(rises, high, eta)
+    return low
