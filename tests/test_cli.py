@@ -77,6 +77,15 @@ def test_options_reach_the_engine(ask):
     assert sampled[0]["stats"]["law"] == "target" and sampled[0]["stats"]["proposer"] == "prompt_lookup"
 
 
+def test_a_strength_is_a_number_or_auto(ask):
+    result = ask("document.md", "-q", "where is the cat?", "--eta", "auto")
+    assert result.exit_code == 0 and "augmented (eta auto)" in result.stderr
+    assert json.loads(ask("document.md", "-q", "where?", "--json", "--eta", "2.5").stdout)["stats"]["eta"] == 2.5
+    refused = ask("document.md", "-q", "where is the cat?", "--eta", "strong")
+    said = " ".join(refused.stderr.split())
+    assert refused.exit_code == 1 and "eta='strong'" in said and "'auto'" in said
+
+
 def test_a_json_schema(ask):
     options = ("--json-schema", "schema.json", "--max-new-tokens", "200")
     result = ask("document.md", "-q", "is there a cat?", *options, "--json")

@@ -236,6 +236,14 @@ def test_a_drafter_is_a_field(given):
     assert stats["law"] == "augmented" and stats["eta"] == 40 and stats["drafted_tokens"] > 0
 
 
+def test_eta_is_a_number_or_auto_in_the_model_and_in_a_call(given):
+    llm = make_llm(eta="auto")
+    assert llm.complete(TEXT).raw["stats"]["eta"] == "auto"
+    assert llm.complete(TEXT, eta=3).raw["stats"]["eta"] == 3
+    with pytest.raises(ConfigurationError, match="eta='strong'"):
+        llm.complete(TEXT, eta="strong")
+
+
 def test_the_docs_table_names_tests_that_exist():
     folder = Path(__file__).parent
     rows = re.findall(r"`(test_\w+\.py)::(\w+)`", (folder.parents[1] / "docs" / "llama_index.md").read_text())
