@@ -62,11 +62,12 @@ def select_positions(
 
 
 def relevance_of(best_score: float, threshold: float) -> float:
-    """Return how far the best chunk stands out: 0 at the threshold of relevance, 1 from twice the threshold on.
+    """Return how sure it is that anything relevant was found, in [0, 1].
 
-    With a threshold that is not positive the scores' scale is unknown: 1.
+    0 where the best chunk only just reaches the threshold of relevance, 1 from half as much again on. With a threshold
+    that is not positive the scores' scale is unknown: 1.
     """
-    return 1.0 if threshold <= 0 else min(1.0, max(0.0, best_score / threshold - 1.0))
+    return 1.0 if threshold <= 0 else min(1.0, max(0.0, 2 * (best_score / threshold - 1.0)))
 
 
 def _without_repeats(ranking: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:

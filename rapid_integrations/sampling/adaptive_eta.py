@@ -1,9 +1,10 @@
-"""eta = "auto": at each position as much transfer as brings p_hat nearest to q, in proportion to the drafter's say.
+"""eta = "auto": at each position as much transfer as p and q agree to.
 
 Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fixed step is too short where p and q are
-both sure of different tokens, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers
-tokens that neither of the two does. This step is as long as an exact line search would make it, times the share of
-the evidence that is the drafter's.
+both sure, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers tokens that neither
+of the two does. An exact line search finds the step that brings p_hat nearest to q; of that step the share is taken
+that p and q have in common. So the drafter settles what the target leaves open, and is not heard where it contradicts
+a target that knows: what was retrieved is about something else then, as a rule (docs/results).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _HALVINGS = 40  # of [0, ETA_MOST]: to 5e-11
 
 
 def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0) -> Tensor:
-    """Return eta at each position: relevance * H(p) / (H(p) + H(q)) * eta*.
+    """Return eta at each position: relevance * (1 - TV(p, q)) * eta*.
 
-    eta* in [0, `ETA_MOST`] minimises KL(q || softmax(log p + eta * direction)), a convex function. H is the entropy: a
-    drafter that is surer than the target is heard more. All of it depends on the two distributions and on the retrieval
-    only, so the law stays one and the same for every proposer and draft length.
+    eta* in [0, `ETA_MOST`] minimises KL(q || softmax(log p + eta * direction)), a convex function; TV is the total
+    variation distance. All of it depends on the two distributions and on the retrieval only, so the law stays one and
+    the same for every proposer and draft length.
 
     Args:
         p, q: (..., V) target and drafter distributions.
@@ -34,14 +35,13 @@ def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, rele
     Returns:
         (..., 1), float64.
     """
-    # In float64: differences of nearly equal distributions are what this is made of.
-    h_p, h_q = (torch.special.entr(each).sum(-1, keepdim=True, dtype=torch.float64) for each in (p, q))
-    share = torch.where(h_p + h_q > 0, h_p / (h_p + h_q), 0.5)
-    return relevance * share * _line_search(p, q, direction, log_p)
+    common = torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64)  # 1 - TV(p, q)
+    return relevance * common * _line_search(p, q, direction, log_p)
 
 
 def _line_search(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor) -> Tensor:
     moved = direction.abs().topk(min(_MOVED, direction.shape[-1]), dim=-1).indices
+    # In float64: differences of nearly equal distributions are what this is made of.
     d, log_p_d, p_d, q_d = (each.gather(-1, moved).double() for each in (direction, log_p, p, q))
     # Tokens that do not move share one weight, e^0 times what p leaves for them.
     rest = (1.0 - p_d.sum(-1, keepdim=True)).clamp(min=0.0)
@@ -49,8 +49,7 @@ def _line_search(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor) -> Tens
     low, high = torch.zeros_like(wanted), torch.full_like(wanted, ETA_MOST)
     for _ in range(_HALVINGS):
         eta = (low + high) / 2
-        log_weights = torch.cat([log_p_d + eta * d, rest.log()], dim=-1)
-        weights = torch.softmax(log_weights, dim=-1)[..., :-1]
-        rises = (weights * d).sum(-1, keepdim=True) < wanted  # the derivative of the divergence is still negative
-        low, high = torch.where(rises, eta, low), torch.where(rises, high, eta)
+        weights = torch.softmax(torch.cat([log_p_d + eta * d, rest.log()], dim=-1), dim=-1)[..., :-1]
+        falls = (weights * d).sum(-1, keepdim=True) < wanted  # the divergence still falls: its derivative is negative
+        low, high = torch.where(falls, eta, low), torch.where(falls, high, eta)
     return low

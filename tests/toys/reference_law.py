@@ -43,22 +43,22 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
 
 
 def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float) -> float:
-    """relevance * H(p) / (H(p) + H(q)) * argmin over eta in [0, 50] of KL(q || p shifted by eta)."""
+    """relevance * (1 - TV(p, q)) * argmin over eta in [0, 50] of KL(q || p shifted by eta)."""
     shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
 
     def slope(eta: float) -> float:
         """Return the divergence's derivative: what the shift is worth on average under p_hat, less that under q."""
         best = max(eta * s_x for p_x, s_x in zip(p, shift, strict=True) if p_x > 0)
-        p_hat = normalised([p_x * math.exp(eta * s_x - best) if p_x > 0 else 0.0 for p_x, s_x in zip(p, shift, strict=True)])
+        weights = [p_x * math.exp(eta * s_x - best) if p_x > 0 else 0.0 for p_x, s_x in zip(p, shift, strict=True)]
+        p_hat = normalised(weights)
         return math.fsum((h_x - q_x) * s_x for h_x, q_x, s_x in zip(p_hat, q, shift, strict=True))
 
     low, high = 0.0, 50.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    h_p, h_q = (-math.fsum(x * math.log(x) for x in probs if x > 0) for probs in (p, q))
-    share = h_p / (h_p + h_q) if h_p + h_q > 0 else 0.5
-    return relevance * share * low
+    distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
+    return relevance * (1 - distance) * low
 
 
 def truncated(probs: Sequence[float], law: Law) -> list[float]:
