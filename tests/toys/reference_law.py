@@ -43,7 +43,7 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
 
 
 def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float) -> float:
-    """relevance * (1 - TV(p, q)) * argmin over eta in [0, 50] of KL(q || p shifted by eta)."""
+    """relevance * (1 - TV(p, q)) * the eta in [0, 50] that all but minimises KL(q || p shifted by eta)."""
     shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
 
     def slope(eta: float) -> float:
@@ -53,10 +53,10 @@ def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool],
         p_hat = normalised(weights)
         return math.fsum((h_x - q_x) * s_x for h_x, q_x, s_x in zip(p_hat, q, shift, strict=True))
 
-    low, high = 0.0, 50.0
+    low, high, end = 0.0, 50.0, 0.01 * slope(0.0)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+        low, high = (middle, high) if slope(middle) < end else (low, middle)
     distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
     return relevance * (1 - distance) * low
 
