@@ -125,6 +125,17 @@ def test_the_law_follows_the_drafters_size(layers, law, eta):
     assert (stats.law, stats.eta) == (law, eta)
 
 
+def test_an_automatic_strength_knows_whether_anything_relevant_was_found():
+    automatic = SpeculationConfig(eta="auto")
+    answers = {}
+    for threshold in (-1.0, 0.999):  # no scale: taken to be relevant; nothing comes near: irrelevant
+        with engine(embedder=HashEmbedder(threshold=threshold)) as asked:
+            answers[threshold] = asked.generate(PROMPT, speculation=automatic)
+            plain = asked.generate(PROMPT, speculation=SpeculationConfig(law="target"))
+    assert answers[0.999].stats.law == "augmented" and answers[0.999].stats.eta == "auto"
+    assert answers[0.999].token_ids == plain.token_ids != answers[-1.0].token_ids
+
+
 @pytest.mark.parametrize("draft_length", [3, "auto"])
 def test_a_seed_repeats_a_sample(shared, draft_length):
     speculation = SpeculationConfig(draft_length=draft_length)
