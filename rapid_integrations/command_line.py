@@ -22,7 +22,6 @@ stderr = Console(stderr=True)  # progress and tables, so that the answer alone c
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
-
 def _number_or_word(value: str) -> Any:
     try:
         return float(value)

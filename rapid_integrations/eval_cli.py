@@ -180,7 +180,8 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
     settings, predictions = read_predictions(folder / PREDICTIONS)
     predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
     if predictions and baseline not in (there := {p.method for p in predictions} | {"lc"}):
-        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {', '.join(sorted(there))}")
+        known = ", ".join(sorted(there))
+        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {known}")
     seed = settings.get("seed", 0)
     if methods:
         compared = [Summary(predictions, methods=methods, seed=seed, baseline=baseline)]

@@ -32,9 +32,7 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
     q = softmax([x / temperature for x in drafter_logits])
     moved = [law.tail_rule == "restore" or q_x >= law.tail_alpha * max(q) for q_x in q]
     eta = automatic_eta(p, q, moved, law.relevance) if law.eta == "auto" else law.eta
-    z_hat = [
-        z_x + eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)
-    ]
+    z_hat = [z_x + eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)]
     p_hat = softmax([x / temperature for x in z_hat])
     if law.tail_rule == "restore":
         floor = law.tail_alpha * max(p_hat)
