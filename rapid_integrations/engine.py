@@ -241,6 +241,16 @@ class RapidEngine:
             on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
             return engine
 
+    def alone(self, model: CausalLM) -> RapidEngine:
+        """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
+
+        Close this engine, not that one.
+        """
+        engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
+        engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
+        return engine
+
     @property
     def self_speculation(self) -> bool:
         """Whether the target drafts for itself."""
