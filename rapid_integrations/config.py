@@ -130,7 +130,10 @@ class SpeculationConfig(SpeculationFields, Settings):
     - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
       and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
       drafter at least as large as the target and "target" for a smaller one.
-    - `eta`: strength of the knowledge transfer; None is 10 for self-speculation and 40 for a larger drafter.
+    - `eta`: strength of the knowledge transfer. "auto" chooses it at each position: as much as brings p_hat nearest
+      to q, times what p and q have in common, times the relevance of what was retrieved
+      (`rapid_integrations.sampling.adaptive_eta`). None is "auto", and for the law "paper" 10, or 40 with a larger
+      drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift where q < alpha * max q, "restore" is Eq. 9.
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.

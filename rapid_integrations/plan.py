@@ -16,8 +16,9 @@ from rapid_integrations.proposers.base import Proposer
 from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
 from rapid_integrations.sampling import Law
 
-ETA_SAME_SIZE = 10.0
-ETA_LARGER_DRAFTER = 40.0
+# The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
+PAPER_ETA_SAME_SIZE = 10.0
+PAPER_ETA_LARGER_DRAFTER = 40.0
 
 # Modelled share of a verify pass that each further token adds; for seeded requests, which must not depend on clocks.
 _SHARE_PER_TOKEN = 0.05
@@ -80,7 +81,9 @@ def plan_request(
             f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
             "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
         )
-    default_eta = ETA_LARGER_DRAFTER if larger else ETA_SAME_SIZE
+    default_eta: float | Literal["auto"] = "auto"
+    if kind == "paper":
+        default_eta = PAPER_ETA_LARGER_DRAFTER if larger else PAPER_ETA_SAME_SIZE
     law = Law(
         kind=kind,
         temperature=sampling.temperature,

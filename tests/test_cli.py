@@ -50,7 +50,7 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(ask):
     result = ask("document.md", "-q", "where is the cat?")
     assert result.exit_code == 0, result.output
     assert "What the drafter read" in result.stderr and "document.md" in result.stderr
-    assert "Statistics" in result.stderr and "augmented (eta 10)" in result.stderr
+    assert "Statistics" in result.stderr and "augmented (eta auto)" in result.stderr
     as_json = ask("document.md", "-q", "where is the cat?", "--json")
     answer = json.loads(as_json.stdout)
     assert result.stdout == answer["text"] + "\n"

@@ -33,7 +33,7 @@ class Law:
 
     kind: Literal["target", "augmented", "paper"]
     temperature: float = 0.0
-    eta: float | Literal["auto"] = 10.0
+    eta: float | Literal["auto"] = "auto"
     relevance: float = 1.0
     tail_rule: Literal["mask", "restore"] = "mask"
     tail_alpha: float = 0.1
