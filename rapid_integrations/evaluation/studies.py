@@ -101,7 +101,7 @@ def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Sum
         "main": plain if len(plain) > 1 else [],
         "robustness": [BASELINE, *etas] if len(etas) > 1 else [],
         "lengths": [BASELINE, *retrieved] if retrieved and len(lengths) > 1 else [],
-        "success": list(_COMPARED),
+        "success": [*_COMPARED[:-1], "rapid:eta=auto"] if "rapid" not in names else list(_COMPARED),
     }
     found = {}
     for study, wanted in chosen.items():

@@ -131,6 +131,11 @@ def test_a_picture_for_every_study(tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_default_strength_by_its_name_is_the_engine_s_default():
+    found = summaries(run(("lc", "rag", "rapid:eta=auto", "rapid:eta=2")))
+    assert found["success"].methods == ["lc", "rag", "rapid:eta=auto"]
+
+
 def test_a_study_that_has_only_begun_has_no_picture():
     rows = run(("lc", "rapid"), tasks=("a",))
     rows.append(prediction("b", "0", "rapid:eta=5"))
