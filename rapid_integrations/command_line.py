@@ -21,6 +21,14 @@ stderr = Console(stderr=True)  # progress and tables, so that the answer alone c
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
+
+def _number_or_word(value: str) -> Any:
+    try:
+        return float(value)
+    except ValueError:
+        return value  # the settings know which words there are
+
+
 Target = Annotated[str, typer.Option("--target", "-t", help="Packaged name, GGUF file, folder or hub name.")]
 Drafter = Annotated[
     str | None, typer.Option("--drafter", "-d", help="Another model with the same tokenizer; default: the target.")
@@ -43,7 +51,12 @@ DraftModel = Annotated[
 LawName = Annotated[
     Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
 ]
-Eta = Annotated[float | None, typer.Option(help="Strength of the transfer from drafter to target.")]
+Eta = Annotated[
+    Any,
+    typer.Option(
+        parser=_number_or_word, metavar="NUMBER|auto", help="Strength of the transfer from drafter to target."
+    ),
+]
 Proposer = Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line on standard output, nothing else.")]
 

@@ -174,6 +174,16 @@ class RapidEngine:
         with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
             return cls(models.target, models.drafter, **options)
 
+    def alone(self, model: CausalLM) -> RapidEngine:
+        """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
+
+        Close this engine, not that one.
+        """
+        engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
+        engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
+        return engine
+
     @property
     def self_speculation(self) -> bool:
         """Whether the target drafts for itself."""

@@ -60,7 +60,7 @@ class DecodeStats(_Output):
     """
 
     law: str
-    eta: float
+    eta: float | Literal["auto"]
     proposer: str
     segmentation: str
     retrieval: str | None

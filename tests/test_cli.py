@@ -50,7 +50,7 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(ask):
     result = ask("document.md", "-q", "where is the cat?")
     assert result.exit_code == 0, result.output
     assert "What the drafter read" in result.stderr and "document.md" in result.stderr
-    assert "Statistics" in result.stderr and "augmented (eta 10)" in result.stderr
+    assert "Statistics" in result.stderr and "augmented (eta auto)" in result.stderr
     as_json = ask("document.md", "-q", "where is the cat?", "--json")
     answer = json.loads(as_json.stdout)
     assert result.stdout == answer["text"] + "\n"
@@ -75,6 +75,15 @@ def test_options_reach_the_engine(ask):
     ]
     assert sampled[0]["text"] == sampled[1]["text"] != sampled[2]["text"]
     assert sampled[0]["stats"]["law"] == "target" and sampled[0]["stats"]["proposer"] == "prompt_lookup"
+
+
+def test_a_strength_is_a_number_or_auto(ask):
+    result = ask("document.md", "-q", "where is the cat?", "--eta", "auto")
+    assert result.exit_code == 0 and "augmented (eta auto)" in result.stderr
+    assert json.loads(ask("document.md", "-q", "where?", "--json", "--eta", "2.5").stdout)["stats"]["eta"] == 2.5
+    refused = ask("document.md", "-q", "where is the cat?", "--eta", "strong")
+    said = " ".join(refused.stderr.split())
+    assert refused.exit_code == 1 and "eta='strong'" in said and "'auto'" in said
 
 
 def test_a_json_schema(ask):

@@ -116,13 +116,26 @@ def test_the_embedder_is_left_alone_where_no_drafter_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("layers", "law", "eta"), [(None, "augmented", 10.0), (4, "augmented", 40.0), (1, "target", 0.0)]
+    ("layers", "law", "eta"), [(None, "augmented", "auto"), (4, "augmented", "auto"), (1, "target", 0.0)]
 )
 def test_the_law_follows_the_drafters_size(layers, law, eta):
     drafter = None if layers is None else tiny_model("llama", 5, num_hidden_layers=layers)
     with engine(drafter_model=drafter) as sized:
         stats = sized.generate(PROMPT).stats
+        published = sized.generate(PROMPT, speculation=SpeculationConfig(law="paper")).stats
     assert (stats.law, stats.eta) == (law, eta)
+    assert published.eta == (40.0 if layers == 4 else 10.0)
+
+
+def test_an_automatic_strength_knows_whether_anything_relevant_was_found():
+    automatic = SpeculationConfig(eta="auto")
+    answers = {}
+    for threshold in (-1.0, 0.999):  # no scale: taken to be relevant; nothing comes near: irrelevant
+        with engine(embedder=HashEmbedder(threshold=threshold)) as asked:
+            answers[threshold] = asked.generate(PROMPT, speculation=automatic)
+            plain = asked.generate(PROMPT, speculation=SpeculationConfig(law="target"))
+    assert answers[0.999].stats.law == "augmented" and answers[0.999].stats.eta == "auto"
+    assert answers[0.999].token_ids == plain.token_ids != answers[-1.0].token_ids
 
 
 @pytest.mark.parametrize("draft_length", [3, "auto"])
