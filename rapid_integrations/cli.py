@@ -34,8 +34,9 @@ from rapid_integrations.command_line import (
     stdout,
 )
 from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
-from rapid_integrations.documents import STDIN, read_document, read_json_object
+from rapid_integrations.documents import read_documents
 from rapid_integrations.eval_cli import eval_app
+from rapid_integrations.json_file import read_json_object
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table

@@ -27,6 +27,7 @@ from rapid_integrations.config import (
     CompressionConfig,
     Quantization,
     SamplingParams,
+    Settings,
     SpeculationConfig,
 )
 from rapid_integrations.decoding.loop import decode
@@ -52,6 +53,8 @@ from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalt
 from rapid_integrations.streaming import TextStream
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.request import NO_TOOLS, with_arguments_as
+from rapid_integrations.trace.record import Trace
+from rapid_integrations.trace.tracer import Tracer
 
 ToolDeclarations: TypeAlias = ReadOnly[Mapping[str, Any]]
 
@@ -67,9 +70,17 @@ class CompletionStream(Iterator[CompletionChunk]):
         prepared: what each model reads.
     """
 
-    def __init__(self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None]) -> None:
+    def __init__(
+        self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None], tracer: Tracer | None = None
+    ) -> None:
         self.prepared = prepared
         self._chunks = chunks
+        self._tracer = tracer
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was recorded so far, where the request asked for it."""
+        return None if self._tracer is None else self._tracer.trace()
 
     def __next__(self) -> CompletionChunk:
         return next(self._chunks)
@@ -295,7 +306,7 @@ class RapidEngine:
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
         with self.stream(prompt, **options) as stream:
-            return Completion.join(list(stream), stream.prepared.retrieved)
+            return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
 
     def stream(
         self,
@@ -309,6 +320,7 @@ class RapidEngine:
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
+        trace: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
         """Answer `prompt` piece by piece.
@@ -325,6 +337,8 @@ class RapidEngine:
             parallel_tool_calls: whether one answer may hold several calls.
             apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
                 False gives it to the model as it is.
+            trace: record where each token came from (`CompletionStream.trace`, `Completion.trace`; see
+                `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
             on_progress: called with (stage, done, total) while embedding and prefilling.
 
         Raises:
@@ -358,14 +372,17 @@ class RapidEngine:
             self._require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(
-            prepared, self._reusing(prepared, plan, sampling, request, constraint, recorder, report)
-        )
+        tracer = None
+        if trace:
+            settings = [sampling, speculation or self.speculation, compression or self.compression]
+            tracer = self._tracer(prepared, settings, self._decoder(request))
+        chunks = self._reusing(prepared, plan, sampling, request, constraint, recorder, report, tracer)
+        return CompletionStream(prepared, chunks, tracer)
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
         async with await self.astream(prompt, **options) as stream:
-            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved)
+            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved, stream.trace)
 
     async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
         """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
@@ -472,6 +489,7 @@ class RapidEngine:
         constraint: Constraint | None,
         recorder: Recorder,
         report: OnProgress,
+        tracer: Tracer | None,
     ) -> Generator[CompletionChunk, None, None]:
         # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
         new_tokens = sampling.max_new_tokens
@@ -522,6 +540,7 @@ class RapidEngine:
             recorder=recorder,
             turns=self._turns,
             constraint=constraint,
+            observer=None if tracer is None else tracer.begin(plan.law, penalty, scorer),
         )
         calls = None if request is None else request.stream()
         for taken in rounds:
@@ -551,6 +570,19 @@ class RapidEngine:
         if request is None:
             return self.vocabulary.decode
         return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
+
+    def _tracer(
+        self, prepared: PreparedPrompt, settings: ReadOnly[Settings], decode: Callable[[ReadOnly[int]], str]
+    ) -> Tracer:
+        values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}
+        names = {index: token for token, index in self.vocabulary.added_tokens.items()}
+        return Tracer(
+            prepared.target.query,
+            prepared.target.contexts,
+            values,
+            decode,
+            lambda token: names.get(token) or self.vocabulary.decode([token]),
+        )
 
     def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
         if sequence.reused:
