@@ -96,9 +96,7 @@ def decode(
                 at = recorder.now()
                 corrected = verdict.correction is not None
                 elapsed_s = at - recorder.decode_started
-                observer.observe(
-                    Round(tuple(draft), proposal.source, z, accepted, corrected, taken, costs, elapsed_s)
-                )
+                observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, costs, elapsed_s))
                 recorder.waited(recorder.now() - at)
             for reader in _distinct(target, *parts_of(proposer), scorer, constraint):
                 reader.commit(taken.token_ids)

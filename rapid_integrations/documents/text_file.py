@@ -68,7 +68,9 @@ def _guess(data: bytes, source: str) -> tuple[str, tuple[str, ...]]:
     try:
         from charset_normalizer import from_bytes
     except ImportError:
-        raise MissingExtraError(feature=f"Telling the encoding of {source}, which is not UTF-8,", extra="documents") from None
+        raise MissingExtraError(
+            feature=f"Telling the encoding of {source}, which is not UTF-8,", extra="documents"
+        ) from None
     best = from_bytes(data).best()
     if best is None:
         raise DocumentError(source, "is a binary file, or text in an unknown encoding: convert it to UTF-8")

@@ -108,9 +108,7 @@ class _Document:
 
 def _stretches(trace: Trace, completion: Completion, context: int) -> tuple[_Stretch, ...]:
     text = trace.contexts[context]
-    chunks = [
-        (number, chunk) for number, chunk in enumerate(completion.retrieved, 1) if chunk.context == context
-    ]
+    chunks = [(number, chunk) for number, chunk in enumerate(completion.retrieved, 1) if chunk.context == context]
     cuts = sorted({0, len(text), *(at for _, chunk in chunks for at in (chunk.start, chunk.end) if at <= len(text))})
     found = []
     for start, end in pairwise(cuts):
