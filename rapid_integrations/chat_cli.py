@@ -22,6 +22,7 @@ from rapid_integrations.command_line import (
     DraftModel,
     Dtype,
     EmbedderName,
+    Encoding,
     Eta,
     LawName,
     MaxNewTokens,
@@ -91,6 +92,7 @@ def chat(
     prefix_cache_dir: PrefixCacheDir = None,
     template_date: TemplateDate = None,
     skip_unreadable: SkipUnreadable = False,
+    encoding: Encoding = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write an HTML page for each answer into this folder: 1.html, 2.html, ...")
     ] = None,
@@ -120,7 +122,7 @@ def chat(
             )
         if trace is not None:
             _make_folder(trace)
-        documents = open_documents(files, skip_unreadable)
+        documents = open_documents(files, skip_unreadable, encoding)
         with ProgressView(stderr) as progress:
             engine = load_engine(
                 progress,

@@ -25,6 +25,7 @@ from rapid_integrations.command_line import (
     DraftModel,
     Dtype,
     EmbedderName,
+    Encoding,
     Eta,
     LawName,
     MaxNewTokens,
@@ -101,6 +102,7 @@ def ask(
     prefix_cache_dir: PrefixCacheDir = None,
     template_date: TemplateDate = None,
     skip_unreadable: SkipUnreadable = False,
+    encoding: Encoding = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write an HTML page here: where each token came from, and what was read.")
     ] = None,
@@ -126,7 +128,7 @@ def ask(
         )
         if trace is not None:
             require_writable(trace)
-        documents = open_documents(files, skip_unreadable)
+        documents = open_documents(files, skip_unreadable, encoding)
         prompt = Prompt.from_context(
             [document.text for document in documents],
             question,

@@ -70,17 +70,18 @@ TemplateDate = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%d"], help="The day that a chat template writes (for --prefix-cache-dir)."),
 ]
+Encoding = Annotated[str | None, typer.Option(help="Of text and HTML files; default: found out for each.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line on standard output, nothing else.")]
 
 
-def open_documents(files: Sequence[str], skip_unreadable: bool) -> Documents:
+def open_documents(files: Sequence[str], skip_unreadable: bool, encoding: str | None) -> Documents:
     """Read the files and folders that were named; what was skipped or guessed goes to standard error."""
     from rapid_integrations.documents import read_documents
 
-    documents = read_documents(files, skip_unreadable=skip_unreadable)
+    documents = read_documents(files, skip_unreadable=skip_unreadable, encoding=encoding)
     for document in documents:
         for remark in document.remarks:
             say(f"{document.source}: {remark}")

@@ -17,14 +17,14 @@ _DECLARED = re.compile(rb"""<(?:meta\b[^>]*?charset|\?xml\b[^>]*?encoding)\s*=\s
 _DECLARED_WITHIN = 4096  # bytes
 
 
-def read_html(data: bytes, source: str) -> Document:
+def read_html(data: bytes, source: str, encoding: str | None = None) -> Document:
     """Return the text of a page as Markdown: headings, lists and tables as such, links as their words.
 
     Raises:
         DocumentError: the page shows no text, or cannot be parsed.
     """
     found = _DECLARED.search(data[:_DECLARED_WITHIN])
-    text, remarks = decode(data, source, found[1].decode("ascii", "replace") if found else None)
+    text, remarks = decode(data, source, found[1].decode("ascii", "replace") if found else None, encoding)
     return Document(html_to_markdown(text, source), source, "html", remarks)
 
 

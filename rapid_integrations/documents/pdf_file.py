@@ -11,6 +11,10 @@ from rapid_integrations.documents.document import Document, ReadLimits
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
 _NAMED_PAGES = 8
+# Typeset words hold one glyph for "ffi"; tokenizers and searches know the letters only.
+_LIGATURES = str.maketrans(
+    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
+)
 
 
 def read_pdf(data: bytes, source: str, limits: ReadLimits) -> Document:
@@ -68,8 +72,9 @@ def _texts(reader: object, source: str, limits: ReadLimits) -> list[str]:
 
 
 def _whole_characters(text: str) -> str:
-    """Join surrogate pairs, which some PDFs' character tables give apart, and drop NUL, which stands for no glyph."""
-    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Join surrogate pairs, which some PDFs' character tables give apart, spell out ligatures, and drop NUL."""
+    text = text.replace("\0", "").translate(_LIGATURES)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -25,20 +25,25 @@ _NAMED_ERRORS = 10
 _UNWANTED = (".", "~$")  # hidden files and folders, and the locks that Word leaves
 
 
-def read_document(path: PathLike, limits: ReadLimits | None = None) -> Document:
+def read_document(path: PathLike, *, encoding: str | None = None, limits: ReadLimits | None = None) -> Document:
     """Return a file as text; "-" is standard input.
 
-    What it is follows from its first bytes: a PDF, DOCX or HTML file may have any name, and come from a pipe.
+    What it is follows from its first bytes: a PDF, DOCX or HTML file may have any name, and come from a pipe. The
+    encoding of text and HTML is found out, unless `encoding` names it.
 
     Raises:
         DocumentError: missing, a folder, empty, encrypted, damaged, binary, or without text; it says which.
         MissingExtraError: the file needs a reader of the extra `documents`.
     """
-    return _read(os.fspath(path), os.fspath(path), limits or ReadLimits())
+    return _read(os.fspath(path), os.fspath(path), encoding, limits or ReadLimits())
 
 
 def read_documents(
-    paths: PathLike | Sequence[PathLike], *, skip_unreadable: bool = False, limits: ReadLimits | None = None
+    paths: PathLike | Sequence[PathLike],
+    *,
+    skip_unreadable: bool = False,
+    encoding: str | None = None,
+    limits: ReadLimits | None = None,
 ) -> Documents:
     """Return files and all files of folders as text, in the order given; a folder's by name, numbers by value.
 
@@ -48,6 +53,7 @@ def read_documents(
     Args:
         paths: files, folders, or "-" for standard input.
         skip_unreadable: leave out files that cannot be read, and name them in `Documents.skipped`.
+        encoding: of text and HTML files; None finds out for each.
         limits: how much is read at most.
 
     Raises:
@@ -65,7 +71,7 @@ def read_documents(
     files = list(_files([os.fspath(path) for path in given], limits))
     for path, name in files:
         try:
-            documents.append(_read(path, name, limits))
+            documents.append(_read(path, name, encoding, limits))
         except DocumentError as error:
             if len(files) == 1:
                 raise
@@ -101,7 +107,7 @@ def read_utf8(path: PathLike) -> str:
     return text
 
 
-def _read(path: str, name: str, limits: ReadLimits) -> Document:
+def _read(path: str, name: str, encoding: str | None, limits: ReadLimits) -> Document:
     name = _STDIN_NAME if path == STDIN else name
     data = _bytes(path, name, limits)
     if not data.strip():
@@ -112,9 +118,9 @@ def _read(path: str, name: str, limits: ReadLimits) -> Document:
         case "docx":
             document = read_docx(data, name, limits)
         case "html":
-            document = read_html(data, name)
+            document = read_html(data, name, encoding)
         case _:
-            text, remarks = decode(data, name)
+            text, remarks = decode(data, name, encoding=encoding)
             document = Document(text, name, "text", remarks)
     if not document.text.strip():
         raise DocumentError(name, "holds no text: there is nothing to answer from")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from rapid_integrations.errors import DocumentError, MissingExtraError
+from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 _MARKS = (
@@ -14,26 +14,46 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What texts outside of UTF-8 are really in (the WHATWG's list, one of each family). Given all that Python knows, a
+# detector takes short German for Icelandic of the old Macintosh.
+_LIKELY = (
+    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "cp866", "koi8_r"),
+    *("shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "euc_kr"),
+)
 _REPLACEMENT = "\ufffd"
 _DAMAGED_SHARE = 4  # whole characters for each broken one that make a text UTF-8 that was damaged
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\b\x1b") | {127}
 _MAX_CONTROL_SHARE = 0.01  # of a text's first bytes
 
 
-def decode(data: bytes, source: str, declared: str | None = None) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a file, with "\\n" line breaks, and remarks about what was guessed.
+def decode(
+    data: bytes, source: str, declared: str | None = None, encoding: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Return the text of a file, with line feeds for line breaks, and remarks about what was guessed.
 
     Args:
         data: the whole file.
         source: its name, for errors.
         declared: the encoding that the file itself names, tried behind the marks.
+        encoding: the encoding that the user names; nothing is guessed then.
 
     Raises:
         DocumentError: the file is binary, or damaged.
         MissingExtraError: it is not UTF-8, and nothing is installed that could tell its encoding.
     """
-    text, remarks = _decode(data, source, declared)
+    text, remarks = _decode(data, source, declared) if encoding is None else (_as_told(data, source, encoding), ())
     return text.replace("\r\n", "\n").replace("\r", "\n"), remarks
+
+
+def _as_told(data: bytes, source: str, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError as error:
+        raise ConfigurationError(
+            f"encoding={encoding!r} is unknown: name one that Python knows, for instance cp1252"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(source, f"is not in the encoding {encoding} (byte {error.start:,})") from error
 
 
 def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[str, ...]]:
@@ -71,7 +91,7 @@ def _guess(data: bytes, source: str) -> tuple[str, tuple[str, ...]]:
         raise MissingExtraError(
             feature=f"Telling the encoding of {source}, which is not UTF-8,", extra="documents"
         ) from None
-    best = from_bytes(data).best()
+    best = from_bytes(data, cp_isolation=list(_LIKELY)).best()
     if best is None:
-        raise DocumentError(source, "is a binary file, or text in an unknown encoding: convert it to UTF-8")
-    return str(best), (f"read as {best.encoding} (a guess: it is not UTF-8)",)
+        raise DocumentError(source, "is a binary file, or text in an unknown encoding: name it with --encoding")
+    return str(best), (f"read as {best.encoding}, which is a guess: it is not UTF-8. Name it with --encoding",)
