@@ -12,7 +12,7 @@ from rapid_integrations.errors import DocumentError
 
 _HTML_NAMES = (".html", ".htm", ".xhtml")
 _HTML_START = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
 )
 _PDF_WITHIN = 1024  # bytes before the mark, which readers put up with
 _WAY_OUT = "give PDF, DOCX, HTML, Markdown or plain text"

@@ -127,16 +127,13 @@ def _area(
 
 
 def _ticks(most: float, whole: bool = False) -> tuple[list[float], float]:
-    """Return three to six round numbers from 0, and the end of the axis: at or above `most`, and above 0."""
+    """Return at most six round numbers from 0, and the end of the axis: at or above `most`, and above 0."""
     if most <= 0:
         return [0.0], 1.0
-    step = 10.0 ** math.floor(math.log10(most))
-    for smaller in (5.0, 2.0):
-        if most / step >= 3:
-            break
-        step = 10.0 ** math.floor(math.log10(most)) / (10 / smaller)
+    power = 10.0 ** math.floor(math.log10(most))
+    step = next(step for step in (power / 5, power / 2, power, 2 * power) if most / step <= 5)
     if whole:
-        step = max(1.0, round(step))
+        step = max(1.0, step)
     ticks = [round(step * count, 10) for count in range(int(most / step) + 1)]
     return ticks, max(most, ticks[-1])
 
