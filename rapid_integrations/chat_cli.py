@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -170,6 +170,7 @@ class _Session:
     def run(self, lines: Iterator[Callable[[], str]]) -> None:
         """Take lines until they end, or one of them says so."""
         for line in lines:
+            question = None
             try:
                 question = line().strip()
                 if question == "/quit":
@@ -179,8 +180,8 @@ class _Session:
             except RapidError as error:
                 self.failed = True
                 if self._as_json:
-                    sys.stdout.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
-                    sys.stdout.flush()
+                    asked = {} if question is None else {"question": question}
+                    _write_line({**asked, "error": f"{type(error).__name__}: {error}"})
                 show_error(error)
 
     def _obeyed(self, line: str) -> bool:
@@ -225,8 +226,7 @@ class _Session:
             return
         completion = self._last = answer.completion
         if self._as_json:
-            sys.stdout.write(json.dumps({"question": question, **completion.model_dump(mode="json")}) + "\n")
-            sys.stdout.flush()
+            _write_line({"question": question, **completion.model_dump(mode="json")})
         self._show("\n\n")
         if completion.finish_reason == "length":
             say("(cut at --max-new-tokens)")
@@ -271,6 +271,11 @@ def _piped() -> Iterator[Callable[[], str]]:
                 raise PromptError(f"line {number} of standard input is no UTF-8 text") from error
 
         yield decoded
+
+
+def _write_line(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def _make_folder(path: Path) -> None:
