@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +52,7 @@ from rapid_integrations.command_line import (
 )
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.errors import ConfigurationError, PromptError, RapidError
+from rapid_integrations.interruption import AnswerStopped, StopWish
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def chat(
         window = engine.target.context_window
         say(f"{', '.join(documents.names)}: {tokens:,} tokens read, {window:,} fit. /help lists the commands.")
         interactive = sys.stdin.isatty()
-        session = _Session(conversation, documents.names, trace, as_json, keep_going=interactive)
+        session = _Session(conversation, documents.names, trace, as_json, interactive)
         session.run(_typed() if interactive else _piped())
         if session.failed and not interactive:
             raise typer.Exit(1)
@@ -156,14 +157,15 @@ class _Session:
     """One run of the command: answers questions and obeys commands."""
 
     def __init__(
-        self, conversation: Chat, names: tuple[str, ...], trace: Path | None, as_json: bool, keep_going: bool
+        self, conversation: Chat, names: tuple[str, ...], trace: Path | None, as_json: bool, interactive: bool
     ) -> None:
         self.failed = False
         self._chat = conversation
         self._names = names
         self._trace = trace
         self._as_json = as_json
-        self._keep_going = keep_going  # after Ctrl-C in an answer
+        # From a pipe Ctrl-C ends everything, as it does for other programs.
+        self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
         self._asked = 0
         self._last: Completion | None = None
 
@@ -208,23 +210,12 @@ class _Session:
     def _answer(self, question: str) -> None:
         self._asked += 1
         try:
-            with ProgressView(stderr) as progress:
-                answer = self._chat.ask(question, trace=self._trace is not None, on_progress=progress)
-                if answer.left_out:
-                    turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
-                    say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
-                first = next(answer)  # behind the prefill, whose progress is shown
-            with answer:
-                self._show(first.text)
-                for chunk in answer:
-                    self._show(chunk.text)
-        except KeyboardInterrupt:
-            if not self._keep_going:
-                raise
+            with self._stop:
+                completion = self._last = self._completed(question)
+        except AnswerStopped:
             self._show("\n")
             say("stopped")
             return
-        completion = self._last = answer.completion
         if self._as_json:
             _write_line({"question": question, **completion.model_dump(mode="json")})
         self._show("\n\n")
@@ -232,6 +223,30 @@ class _Session:
             say("(cut at --max-new-tokens)")
         if self._trace is not None:
             write_trace(self._trace / f"{self._asked}.html", completion, self._names)
+
+    def _completed(self, question: str) -> Completion:
+        """Show the answer as it comes, and return it whole."""
+        with ProgressView(stderr) as progress:
+
+            def report(stage: str, done: int, total: int) -> None:
+                self._check()
+                progress(stage, done, total)
+
+            answer = self._chat.ask(question, trace=self._trace is not None, on_progress=report)
+            if answer.left_out:
+                turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
+                say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
+            first = next(answer)  # behind the prefill, whose progress is shown
+        with answer:
+            self._show(first.text)
+            for chunk in answer:
+                self._show(chunk.text)
+                self._check()
+        return answer.completion
+
+    def _check(self) -> None:
+        if isinstance(self._stop, StopWish):
+            self._stop()
 
     def _show(self, text: str) -> None:
         if not self._as_json:

@@ -2,17 +2,27 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations.cli import app
 from rapid_integrations.command_line import INTERRUPTED
+from rapid_integrations.interruption import AnswerStopped, StopWish
 from tests.test_cli import folder  # noqa: F401  (a fixture)
 
 OPTIONS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "TERM": "xterm",
+    "COLUMNS": "100",
+    "PYTHONPATH": os.pathsep.join(sys.path),
+}
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
 
@@ -33,8 +43,7 @@ def terminal(folder):  # noqa: F811
 
     def start(*arguments):
         command = [sys.executable, "-m", "rapid_integrations", "chat", *OPTIONS, *arguments]
-        environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return Terminal(command, cwd=folder, env=environment)
+        return Terminal(command, cwd=folder, env=ENVIRONMENT)
 
     return start
 
@@ -161,14 +170,44 @@ def test_ctrl_c_at_the_prompt_leaves(terminal):
         assert "interrupted" in session.shown and "Traceback" not in session.shown
 
 
-def test_ctrl_c_while_the_prompt_is_read_keeps_the_chat(terminal):
+@pytest.mark.parametrize("delays", [(0.02, 0.05, 0.1), (0.2, 0.4, 0.8)])
+def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal, delays):
     with terminal("document.md", "--max-new-tokens", "3000", "--draft-length", "1") as session:
         at = session.wait_for("\n> ")
-        for _ in range(3):
+        for delay in delays:  # in the retrieval, in the prefill, in the answer
             session.type("where is the cat?\n")
-            session.wait_for("where is the cat?\n", after=at)
+            at = session.wait_for("where is the cat?", after=at)
+            time.sleep(delay)
             session.type("\x03")
-            at = session.wait_for("\n> ", after=at)
+            at = session.wait_for("stopped\n> ", after=at)
         session.type("/quit\n")
         assert session.end() == 0
         assert "Traceback" not in session.shown
+
+
+def test_ctrl_c_ends_a_pipe(folder):  # noqa: F811
+    command = [sys.executable, "-m", "rapid_integrations", "chat", *OPTIONS, "document.md", "--max-new-tokens", "3000"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes) as process:
+        process.stdin.write(b"where is the cat?\nand the dog?\n")
+        process.stdin.close()
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read()
+        process.stdout.read()
+        assert process.wait(60) == INTERRUPTED
+    assert b"interrupted" in stderr and b"Traceback" not in stderr
+
+
+def test_a_wish_to_stop_is_granted_when_it_is_safe():
+    with StopWish() as wish:
+        wish()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(AnswerStopped):
+            wish("prefill", 1, 2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with wish:
+        wish()  # begins anew

@@ -30,9 +30,9 @@ class Terminal:
         """Read until `text` is shown behind the first `after` characters; return where it ends."""
         end = time.monotonic() + seconds
         while text not in self.shown[after:]:
-            assert time.monotonic() < end, f"no {text!r} within {seconds} s:\n{self.shown}"
+            assert time.monotonic() < end, f"no {text!r} within {seconds} s:\n{self.shown[-2000:]}"
             if not self._read(0.1) and self.process.poll() is not None and text not in self.shown[after:]:
-                raise AssertionError(f"ended with {self.process.returncode} without {text!r}:\n{self.shown}")
+                raise AssertionError(f"ended with {self.process.returncode} without {text!r}:\n{self.shown[-2000:]}")
         return after + self.shown[after:].index(text) + len(text)
 
     def end(self, seconds=120.0):
