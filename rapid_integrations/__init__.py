@@ -8,11 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rapid_integrations.chat import Chat
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
+from rapid_integrations.documents import Document, Documents, read_document, read_documents
 from rapid_integrations.errors import (
     CacheError,
     ConfigurationError,
     ContextOverflowError,
+    DocumentError,
     DownloadError,
     IncompleteOutputError,
     MissingExtraError,
@@ -33,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CacheError",
+    "Chat",
     "Completion",
     "CompletionChunk",
     "CompletionStream",
@@ -40,6 +44,9 @@ __all__ = [
     "ConfigurationError",
     "ContextOverflowError",
     "DecodeStats",
+    "Document",
+    "DocumentError",
+    "Documents",
     "DownloadError",
     "IncompleteOutputError",
     "MissingExtraError",
@@ -57,6 +64,8 @@ __all__ = [
     "UnsupportedModelError",
     "Usage",
     "VocabularyMismatchError",
+    "read_document",
+    "read_documents",
 ]
 
 _NEEDS_TORCH = {"CompletionStream", "PreparedPrompt", "RapidEngine"}

@@ -235,7 +235,7 @@ class RapidEngine:
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
         with self.stream(prompt, **options) as stream:
-            return Completion.join(list(stream), stream.prepared.retrieved)
+            return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
 
     def stream(
         self,
@@ -249,6 +249,7 @@ class RapidEngine:
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
+        trace: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
         """Answer `prompt` piece by piece.
@@ -265,6 +266,8 @@ class RapidEngine:
             parallel_tool_calls: whether one answer may hold several calls.
             apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
                 False gives it to the model as it is.
+            trace: record where each token came from (`CompletionStream.trace`, `Completion.trace`; see
+                `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
             on_progress: called with (stage, done, total) while embedding and prefilling.
 
         Raises:
@@ -298,12 +301,18 @@ class RapidEngine:
             require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._serve(prepared, plan, sampling, request, constraint, recorder, report))
+        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._turns)
+        tracer = None
+        if trace:
+            settings = [sampling, speculation or self.speculation, compression or self.compression]
+            tracer = serving.tracer(prepared, settings, request)
+        chunks = self._serve(serving, prepared, plan, sampling, request, constraint, recorder, report, tracer)
+        return CompletionStream(prepared, chunks, tracer)
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
         async with await self.astream(prompt, **options) as stream:
-            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved)
+            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved, stream.trace)
 
     async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
         """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
@@ -327,7 +336,6 @@ class RapidEngine:
     ) -> None:
         self.close()
 
-    def _serve(self, *request: Any) -> Generator[CompletionChunk, None, None]:
-        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._turns)
+    def _serve(self, serving: Serving, *request: Any) -> Generator[CompletionChunk, None, None]:
         with self._prefixes.request() as sequences:
             yield from serving.run(sequences, *request)

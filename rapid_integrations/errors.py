@@ -3,6 +3,7 @@
 RapidError
 ├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
 ├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
+│   └── DocumentError                    a file that gives no text: damaged, encrypted, binary, empty, too large
 ├── ContextOverflowError (ValueError)    more tokens than the model's context window
 ├── ModelLoadError                       a file or a name that is no usable model
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
@@ -19,6 +20,7 @@ __all__ = [
     "CacheError",
     "ConfigurationError",
     "ContextOverflowError",
+    "DocumentError",
     "DownloadError",
     "IncompleteOutputError",
     "MissingExtraError",
@@ -40,6 +42,20 @@ class ConfigurationError(RapidError, ValueError):
 
 class PromptError(RapidError, ValueError):
     """A prompt that cannot be answered: no document, no question, or a span outside the text."""
+
+
+class DocumentError(PromptError):
+    """A file that gives no text.
+
+    Attributes:
+        source: the file.
+        reason: what is wrong with it, and the way out.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"{source} {reason}")
 
 
 class IncompleteOutputError(RapidError, ValueError):

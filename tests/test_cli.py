@@ -104,9 +104,11 @@ def test_several_files_and_stdin(ask):
     ("arguments", "said"),
     [
         (("missing.md", "-q", "what?"), "missing.md cannot be read: No such file"),
-        (("model", "-q", "what?"), "model cannot be read: Is a directory"),
+        (("model", "-q", "what?"), "2 of 5 files cannot be read: model/"),
+        (("document.md", "missing.md", "-q", "what?"), "--skip-unreadable"),
+        (("document.md", "-q", "what?", "--encoding", "latin-0"), "encoding='latin-0' is unknown"),
+        (("document.md", "-q", "what?", "--trace", "nowhere/out.html"), "nowhere/out.html cannot be written"),
         (("empty.txt", "-q", "what?"), "empty.txt is empty"),
-        (("latin.txt", "-q", "what?"), "latin.txt is no UTF-8 text (byte 2)"),
         (("document.md", "-q", " "), "the question is empty"),
         (("document.md", "-q", "what?", "--temperature", "-1"), "temperature=-1"),
         (("document.md", "-q", "what?", "--draft-length", "long"), "draft_length='long'"),
@@ -134,6 +136,47 @@ def test_errors_are_one_sentence_and_no_traceback(ask, arguments, said):
 def test_misspelt_options_are_refused(ask, arguments):
     result = ask("document.md", "-q", "what?", *arguments)
     assert result.exit_code == 2 and arguments[0] in result.stderr
+
+
+def test_other_formats_and_folders(ask, folder):
+    from tests.toys.document_files import docx, paragraph, pdf
+
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / "one.pdf").write_bytes(pdf("the cat sat on a mat"))
+    (folder / "mixed" / "two.docx").write_bytes(docx(paragraph("the dog ran far")))
+    (folder / "mixed" / "x.png").write_bytes(b"\x89PNG")
+    (folder / "mixed" / "größe.txt").write_bytes("die Größe".encode("cp1252"))
+    assert ask("mixed", "-q", "where?").exit_code == 1
+    result = ask("mixed", "-q", "where?", "--skip-unreadable", "--json", "--encoding", "cp1252")
+    assert result.exit_code == 0, result.output
+    assert [chunk["text"] for chunk in json.loads(result.stdout)["retrieved"]] == [
+        "die Größe",
+        "the cat sat on a mat",
+        "the dog ran far",
+    ]
+    assert "skipped: mixed/x.png is a PNG picture" in " ".join(result.stderr.split())
+    guessed = ask("mixed/größe.txt", "-q", "where?")
+    assert "which is a guess" in " ".join(guessed.stderr.split())
+
+
+def test_a_trace_is_written_beside_the_answer(ask, tmp_path):
+    page = tmp_path / "out.html"
+    plain = ask("document.md", "-q", "where is the cat?")
+    result = ask("document.md", "-q", "where is the cat?", "--trace", str(page))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == plain.stdout
+    assert "where is the cat?" in page.read_text() and "document.md" in page.read_text()
+    assert "trace: " in result.stderr
+
+
+def test_a_document_cannot_steer_the_terminal(capsys, monkeypatch):
+    from rapid_integrations import command_line
+
+    text = "a\x1b]0;title\x07\u202eb\n\tזה👩\u200d👧"
+    command_line.write_answer(text)
+    monkeypatch.setattr(command_line.sys.stdout, "isatty", lambda: True, raising=False)
+    command_line.write_answer(text)
+    assert capsys.readouterr().out == text + "a\ufffd]0;title\ufffd\ufffdb\n\tזה👩\u200d👧"
 
 
 def test_models_list(monkeypatch, tmp_path):
