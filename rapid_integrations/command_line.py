@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from rapid_integrations.__main__ import INTERRUPTED
 from rapid_integrations.errors import RapidError
 from rapid_integrations.terminal import ProgressView
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 stdout = Console()
 stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
-
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 Target = Annotated[str, typer.Option("--target", "-t", help="Packaged name, GGUF file, folder or hub name.")]
 Drafter = Annotated[

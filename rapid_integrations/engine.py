@@ -40,6 +40,7 @@ from rapid_integrations.errors import ConfigurationError, ContextOverflowError, 
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.out_of_memory import memory_errors_taught
 from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, Usage
 from rapid_integrations.plan import Plan, choose_draft_length, plan_request
 from rapid_integrations.prepared import PreparedPrompt
@@ -329,6 +330,7 @@ class RapidEngine:
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+            OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
             MissingExtraError: structured output or a required call without the package that they need.
         """
         sampling = sampling or self.sampling
@@ -429,7 +431,9 @@ class RapidEngine:
         target_ids = self.vocabulary.encode_prompt(rendered)
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        compression = compressor.compress(rendered.contexts, rendered.query, config, report)
+        way_out = "Shorten the document, or use a smaller embedder, or one on another device"
+        with memory_errors_taught("finding the passages that the question needs", way_out):
+            compression = compressor.compress(rendered.contexts, rendered.query, config, report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)

@@ -8,6 +8,7 @@ RapidError
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
+├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """
@@ -22,6 +23,7 @@ __all__ = [
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
+    "OutOfMemoryError",
     "PromptError",
     "RapidError",
     "UnsupportedModelError",
@@ -79,6 +81,10 @@ class VocabularyMismatchError(ModelLoadError):
 
 class DownloadError(ModelLoadError):
     """A packaged model that could not be fetched, or whose checksum is wrong."""
+
+
+class OutOfMemoryError(RapidError, MemoryError):
+    """A device has no room for a model, a request's caches or a step. What the request held has been freed."""
 
 
 class MissingExtraError(RapidError, ImportError):

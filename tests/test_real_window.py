@@ -74,7 +74,6 @@ def test_greedy_output_is_what_transformers_generates(engine, plain):
                 excused += 1
                 assert gaps[where] < TIE, f"{proposer}, token {where}: {got} is not {expected}"
             assert answer.usage.prompt_tokens == len(ids)
-            assert answer.stats.cached_prompt_tokens == 0 or proposer != PROPOSERS[0][0]
     print(f"\n{tokens} tokens in {len(LENGTHS) * len(PROPOSERS)} answers, {excused} part at a tie")
     assert excused <= 1
 
