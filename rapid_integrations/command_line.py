@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from rapid_integrations.__main__ import INTERRUPTED
 from rapid_integrations.config import TailRule
 from rapid_integrations.errors import ConfigurationError, RapidError
 from rapid_integrations.terminal import ProgressView, printable
@@ -26,8 +27,6 @@ stdout = Console()
 stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
 
 DOCUMENTS_HELP = "PDF, DOCX, HTML, Markdown or text files, or folders of them."
-
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 def _number_or_word(value: str) -> Any:

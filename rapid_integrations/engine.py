@@ -272,6 +272,7 @@ class RapidEngine:
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+            OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
             MissingExtraError: structured output or a required call without the package that they need.
         """
         sampling = sampling or self.sampling

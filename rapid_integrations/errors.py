@@ -10,6 +10,7 @@ RapidError
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
 ├── IncompleteOutputError (ValueError)   a structured answer that was cut off, or that its class does not accept
+├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """
@@ -25,6 +26,7 @@ __all__ = [
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
+    "OutOfMemoryError",
     "PromptError",
     "RapidError",
     "UnsupportedModelError",
@@ -96,6 +98,10 @@ class VocabularyMismatchError(ModelLoadError):
 
 class DownloadError(ModelLoadError):
     """A packaged model that could not be fetched, or whose checksum is wrong."""
+
+
+class OutOfMemoryError(RapidError, MemoryError):
+    """A device has no room for a model, a request's caches or a step. What the request held has been freed."""
 
 
 class MissingExtraError(RapidError, ImportError):

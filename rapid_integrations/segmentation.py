@@ -18,10 +18,12 @@ MAX_QUERY_CHARACTERS = 1000
 MAX_INSTRUCTION_CHARACTERS = 300
 
 _DASHES = re.compile(r"^-{5,}[ \t]*$", re.MULTILINE)
-_TAGS = re.compile(r"<(context|contexts|document|documents|passages)>\n?(.*)\n?</\1>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(context|contexts|document|documents|passages)>", re.IGNORECASE)
 _HEADING = re.compile(r"^(?:context|documents?|passages?)[ \t]*:[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
 _QUERY = re.compile(r"^[ \t]*(?:question|query|user query)[ \t]*:[ \t]*", re.MULTILINE | re.IGNORECASE)
-_ANSWER = re.compile(r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?[ \t]*$", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?$", re.IGNORECASE
+)  # of a text without white space at its end
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,17 @@ def _between_dashes(text: str) -> Span | None:
 
 
 def _between_tags(text: str) -> Span | None:
-    match = _TAGS.search(text)
-    return _trimmed(text, match.start(2), match.end(2)) if match else None
+    """From the first opening tag that is ever closed to the last tag that closes it."""
+    opened: dict[str, int] = {}
+    closed: dict[str, int] = {}
+    for tag in _TAG.finditer(text):
+        name = tag[2].lower()
+        if tag[1]:
+            closed[name] = tag.start()
+        else:
+            opened.setdefault(name, tag.end())
+    spans = [(opened[name], closed[name]) for name in opened if closed.get(name, -1) >= opened[name]]
+    return _trimmed(text, *min(spans)) if spans else None
 
 
 def _under_heading(text: str) -> Span | None:

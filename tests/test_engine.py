@@ -294,15 +294,16 @@ def test_progress_reaches_its_total(shared):
 # --- several at once ------------------------------------------------------------------------------------------------
 
 
-def test_eight_threads_get_what_they_would_get_alone(shared):
-    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(8)]
+@pytest.mark.parametrize("count", [2, 8])
+def test_threads_get_what_they_would_get_alone(shared, count):
+    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(count)]
     alone = [shared.generate(prompt).token_ids for prompt in prompts]
     together = [None] * len(prompts)
 
     def ask(number):
         together[number] = shared.generate(prompts[number]).token_ids
 
-    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
