@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rapid_integrations import plan
 from rapid_integrations.adapter_fields import ModelFields, RequestFields
 from rapid_integrations.config import CompressionConfig, SpeculationConfig
-from rapid_integrations.plan import ETA_LARGER_DRAFTER, ETA_SAME_SIZE
 from rapid_integrations.proposers import PROPOSERS
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,9 @@ def test_every_field_says_its_effect(settings):
 
 def test_what_the_descriptions_name_is_so():
     fields = SpeculationConfig.model_fields
-    for eta in (ETA_SAME_SIZE, ETA_LARGER_DRAFTER):
+    etas = [value for name, value in vars(plan).items() if re.search(r"\bETA_|_ETA_", name)]
+    assert len(etas) == 2
+    for eta in etas:
         assert re.search(rf"\b{eta:g}\b", fields["eta"].description)
     assert PROPOSERS.keys() == set(re.findall(r'"(\w+)"', fields["proposer"].description))
 
