@@ -104,7 +104,7 @@ def test_several_files_and_stdin(ask):
     ("arguments", "said"),
     [
         (("missing.md", "-q", "what?"), "missing.md cannot be read: No such file"),
-        (("model", "-q", "what?"), "2 of 5 files cannot be read: model/"),
+        (("model", "-q", "what?"), "1 of 6 files cannot be read: model/model.safetensors is a binary file"),
         (("document.md", "missing.md", "-q", "what?"), "--skip-unreadable"),
         (("document.md", "-q", "what?", "--encoding", "latin-0"), "encoding='latin-0' is unknown"),
         (("document.md", "-q", "what?", "--trace", "nowhere/out.html"), "nowhere/out.html cannot be written"),
