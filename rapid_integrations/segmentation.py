@@ -1,7 +1,7 @@
 """Finding the retrieved context and the question in a text that says nothing about them. Imports no torch.
 
-The first rule that hits wins: known delimiters (what LlamaIndex, LangChain and common templates write around the
-context), then a heuristic (the long block is the context, a short last or first paragraph the question), then plain.
+Known delimiters (what LlamaIndex, LangChain and common templates write around the context; the outermost ones), then a
+heuristic (the long block is the context, a short last or first paragraph the question), then plain.
 Spans that the caller gives ("explicit") never get here.
 """
 
@@ -44,11 +44,12 @@ class Segmentation:
 def segment(text: str) -> Segmentation:
     """Find the context and the question in `text`; linear in its length."""
     if len(text) >= MIN_CONTEXT_CHARACTERS:
-        for rule in (_between_dashes, _between_tags, _under_heading):
-            if span := rule(text):
-                query = _query_around(text, span)
-                if query:
-                    return Segmentation("delimiters", (span,), query)
+        # Of several that are found the one that begins first: a document cannot begin before itself, so delimiters that
+        # stand in it do not end the block that it is in.
+        found_spans = [span for rule in (_between_dashes, _between_tags, _under_heading) if (span := rule(text))]
+        for span in sorted(found_spans, key=lambda span: (span[0], -span[1])):
+            if query := _query_around(text, span):
+                return Segmentation("delimiters", (span,), query)
         if found := _longest_block(text):
             return found
     return Segmentation("plain", (), text.strip()[-MAX_QUERY_CHARACTERS:])
