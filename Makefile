@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUESTION ?= How many days of paid parental leave does an employee get, and from which day can it be taken?
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint bench docs-reference clean
+.PHONY: setup demo test test-slow test-hostile test-memory coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,19 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
+
+# Megabytes of hostile text and thousands of generated examples; bounded in time.
+test-hostile: $(STAMP)
+	RAPID_HOSTILE=1 $(BIN)/python -m pytest -q -m "hostile or not (slow or gpu or network)" tests/hostile
+
+# 200 requests of every length and outcome; writes the picture of docs/robustness.md.
+test-memory: $(STAMP)
+	RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
+
+# What decides over right or wrong output is covered line by line.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -q tests/sampling tests/cache --cov=rapid_integrations.sampling --cov=rapid_integrations.cache \
+		--cov-report=term-missing --cov-fail-under=100
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """RAPID: retrieval-augmented speculative decoding for questions over long documents, on your own models.
 
-Importing this package loads no model code; that happens when an engine is built.
+Importing this package loads nothing else; each name is loaded when it is first used, and model code when an engine is
+built.
 """
 
 from __future__ import annotations
@@ -8,31 +9,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
-from rapid_integrations.errors import (
-    CacheError,
-    ConfigurationError,
-    ContextOverflowError,
-    DownloadError,
-    IncompleteOutputError,
-    MissingExtraError,
-    ModelLoadError,
-    PromptError,
-    RapidError,
-    UnsupportedModelError,
-    VocabularyMismatchError,
-)
-from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
-from rapid_integrations.prompt import Prompt
-
 if TYPE_CHECKING:
+    from rapid_integrations.chat import Chat
+    from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
+    from rapid_integrations.documents import Document, Documents, read_document, read_documents
     from rapid_integrations.engine import CompletionStream, RapidEngine
+    from rapid_integrations.errors import (
+        CacheError,
+        ConfigurationError,
+        ContextOverflowError,
+        DocumentError,
+        DownloadError,
+        IncompleteOutputError,
+        MissingExtraError,
+        ModelLoadError,
+        OutOfMemoryError,
+        PromptError,
+        RapidError,
+        UnsupportedModelError,
+        VocabularyMismatchError,
+    )
+    from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
     from rapid_integrations.prepared import PreparedPrompt
+    from rapid_integrations.prompt import Prompt
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CacheError",
+    "Chat",
     "Completion",
     "CompletionChunk",
     "CompletionStream",
@@ -40,10 +45,14 @@ __all__ = [
     "ConfigurationError",
     "ContextOverflowError",
     "DecodeStats",
+    "Document",
+    "DocumentError",
+    "Documents",
     "DownloadError",
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
+    "OutOfMemoryError",
     "PreparedPrompt",
     "Prompt",
     "PromptError",
@@ -57,16 +66,29 @@ __all__ = [
     "UnsupportedModelError",
     "Usage",
     "VocabularyMismatchError",
+    "read_document",
+    "read_documents",
 ]
 
-_NEEDS_TORCH = {"CompletionStream", "PreparedPrompt", "RapidEngine"}
+_HOMES = {
+    "chat": ("Chat",),
+    "documents": ("Document", "Documents", "read_document", "read_documents"),
+    "config": ("CompressionConfig", "SamplingParams", "SpeculationConfig", "StructuredOutput"),
+    "engine": ("CompletionStream", "RapidEngine"),
+    "outputs": ("Completion", "CompletionChunk", "DecodeStats", "RetrievedChunk", "ToolCall", "Usage"),
+    "prepared": ("PreparedPrompt",),
+    "prompt": ("Prompt",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEEDS_TORCH:
-        return getattr(import_module("rapid_integrations.engine"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"rapid_integrations.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NEEDS_TORCH])
+    return sorted({*globals(), *__all__})

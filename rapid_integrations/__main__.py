@@ -1,6 +1,22 @@
-"""`python -m rapid_integrations` is the `rapid` command."""
+"""The `rapid` command, also as `python -m rapid_integrations`. Ctrl-C ends it in one line, however early it comes."""
 
-from rapid_integrations.cli import app
+from __future__ import annotations
+
+import sys
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from rapid_integrations.cli import app
+
+        app()
+    except KeyboardInterrupt:  # while modules are loaded; later, `errors_taught` is there
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
-    app()
+    main()

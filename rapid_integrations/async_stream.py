@@ -13,6 +13,7 @@ from rapid_integrations.outputs import CompletionChunk
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.progress import ignore_progress
 from rapid_integrations.prompt import PromptLike
+from rapid_integrations.trace.record import Trace
 
 if TYPE_CHECKING:
     from rapid_integrations.engine import CompletionStream, RapidEngine
@@ -59,6 +60,11 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
             return engine.stream(prompt, on_progress=unless_cancelled, **options)
 
         return cls(await _result(_submit(prepare), cancelled), cancelled)
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was recorded so far, where the request asked for it."""
+        return self._stream.trace
 
     async def __anext__(self) -> CompletionChunk:
         async with self._step:

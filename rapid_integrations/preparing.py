@@ -11,6 +11,7 @@ from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.out_of_memory import memory_errors_taught
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
@@ -93,7 +94,9 @@ class Preparing:
         target_ids = self._vocabulary.encode_prompt(rendered)
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        compression = compressor.compress(rendered.contexts, rendered.query, config, report)
+        way_out = "Shorten the document, or use a smaller embedder, or one on another device"
+        with memory_errors_taught("finding the passages that the question needs", way_out):
+            compression = compressor.compress(rendered.contexts, rendered.query, config, report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)

@@ -1,7 +1,7 @@
 """Finding the retrieved context and the question in a text that says nothing about them. Imports no torch.
 
-The first rule that hits wins: known delimiters (what LlamaIndex, LangChain and common templates write around the
-context), then a heuristic (the long block is the context, a short last or first paragraph the question), then plain.
+Known delimiters (what LlamaIndex, LangChain and common templates write around the context; the outermost ones), then a
+heuristic (the long block is the context, a short last or first paragraph the question), then plain.
 Spans that the caller gives ("explicit") never get here.
 """
 
@@ -18,10 +18,12 @@ MAX_QUERY_CHARACTERS = 1000
 MAX_INSTRUCTION_CHARACTERS = 300
 
 _DASHES = re.compile(r"^-{5,}[ \t]*$", re.MULTILINE)
-_TAGS = re.compile(r"<(context|contexts|document|documents|passages)>\n?(.*)\n?</\1>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)(context|contexts|document|documents|passages)>", re.IGNORECASE)
 _HEADING = re.compile(r"^(?:context|documents?|passages?)[ \t]*:[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
 _QUERY = re.compile(r"^[ \t]*(?:question|query|user query)[ \t]*:[ \t]*", re.MULTILINE | re.IGNORECASE)
-_ANSWER = re.compile(r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?[ \t]*$", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?$", re.IGNORECASE
+)  # of a text without white space at its end
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class Segmentation:
 def segment(text: str) -> Segmentation:
     """Find the context and the question in `text`; linear in its length."""
     if len(text) >= MIN_CONTEXT_CHARACTERS:
-        for rule in (_between_dashes, _between_tags, _under_heading):
-            if span := rule(text):
-                query = _query_around(text, span)
-                if query:
-                    return Segmentation("delimiters", (span,), query)
+        # Of several that are found the one that begins first: a document cannot begin before itself, so delimiters that
+        # stand in it do not end the block that it is in.
+        found_spans = [span for rule in (_between_dashes, _between_tags, _under_heading) if (span := rule(text))]
+        for span in sorted(found_spans, key=lambda span: (span[0], -span[1])):
+            if query := _query_around(text, span):
+                return Segmentation("delimiters", (span,), query)
         if found := _longest_block(text):
             return found
     return Segmentation("plain", (), text.strip()[-MAX_QUERY_CHARACTERS:])
@@ -59,8 +62,17 @@ def _between_dashes(text: str) -> Span | None:
 
 
 def _between_tags(text: str) -> Span | None:
-    match = _TAGS.search(text)
-    return _trimmed(text, match.start(2), match.end(2)) if match else None
+    """From the first opening tag that is ever closed to the last tag that closes it."""
+    opened: dict[str, int] = {}
+    closed: dict[str, int] = {}
+    for tag in _TAG.finditer(text):
+        name = tag[2].lower()
+        if tag[1]:
+            closed[name] = tag.start()
+        else:
+            opened.setdefault(name, tag.end())
+    spans = [(opened[name], closed[name]) for name in opened if closed.get(name, -1) >= opened[name]]
+    return _trimmed(text, *min(spans)) if spans else None
 
 
 def _under_heading(text: str) -> Span | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence as ReadOnly
 from dataclasses import dataclass
 from functools import partial
 
-from rapid_integrations.config import SamplingParams
+from rapid_integrations.config import SamplingParams, Settings
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.prefixes import RequestSequences
 from rapid_integrations.decoding.recorder import Recorder
@@ -26,6 +26,7 @@ from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
 from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
 from rapid_integrations.streaming import TextStream
 from rapid_integrations.tool_calls import ToolRequest
+from rapid_integrations.trace.tracer import Tracer
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Serving:
         constraint: Constraint | None,
         recorder: Recorder,
         report: OnProgress,
+        tracer: Tracer | None,
     ) -> Generator[CompletionChunk, None, None]:
         """Yield the answer piece by piece; the last piece says why it ends, and carries usage and statistics."""
         # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
@@ -107,6 +109,7 @@ class Serving:
             recorder=recorder,
             turns=self.turns,
             constraint=constraint,
+            observer=None if tracer is None else tracer.begin(plan.law, penalty, scorer),
         )
         calls = None if request is None else request.stream()
         for taken in rounds:
@@ -136,6 +139,18 @@ class Serving:
         if request is None:
             return self.vocabulary.decode
         return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
+
+    def tracer(self, prepared: PreparedPrompt, settings: ReadOnly[Settings], request: ToolRequest | None) -> Tracer:
+        """Return what records where each token of a request came from."""
+        values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}
+        names = {index: token for token, index in self.vocabulary.added_tokens.items()}
+        return Tracer(
+            prepared.target.query,
+            prepared.target.contexts,
+            values,
+            self._decoder(request),
+            lambda token: names.get(token) or self.vocabulary.decode([token]),
+        )
 
     def _prefill(self, sequence: Sequence, stage: str, report: OnProgress) -> None:
         if sequence.reused:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _REPLACEMENT = "\ufffd"  # what a decoder gives for the first bytes of an unfinished character
+_UNFINISHED = 4  # tokens at most that the bytes of one unfinished character come in
+_MOST_HELD = 32  # tokens; more than that are no unfinished character but broken text, or real U+FFFD
 
 
 class TextStream:
@@ -32,8 +34,8 @@ class TextStream:
         self._ids.append(token_id)
         new = self._decode_rest()
         if new.endswith(_REPLACEMENT):
-            return ""
-        self._settle()
+            return self._release_broken(new)
+        self._settle(len(self._ids))
         return self._release(new)
 
     def finish(self) -> str:
@@ -41,16 +43,28 @@ class TextStream:
         if self.stopped:
             return ""
         rest = self._decode_rest()
-        self._settle()
+        self._settle(len(self._ids))
         return self._release(rest) + self._take_held()
 
     def _decode_rest(self) -> str:
         before = self._decode(self._ids[self._context : self._settled])
         return self._decode(self._ids[self._context :])[len(before) :]
 
-    def _settle(self) -> None:
-        if len(self._ids) > self._settled:
-            self._context, self._settled = self._settled, len(self._ids)
+    def _release_broken(self, new: str) -> str:
+        """Release all but the end of a long run of tokens: to decode all of it with each further one is quadratic."""
+        if len(self._ids) - self._settled < _MOST_HELD:
+            return ""
+        end = len(self._ids) - _UNFINISHED
+        before = self._decode(self._ids[self._context : self._settled])
+        certain = self._decode(self._ids[self._context : end])[len(before) :]
+        if not new.startswith(certain):
+            return ""
+        self._settle(end)
+        return self._release(certain)
+
+    def _settle(self, end: int) -> None:
+        if end > self._settled:
+            self._context, self._settled = self._settled, end
 
     def _release(self, new: str) -> str:
         self._held += new

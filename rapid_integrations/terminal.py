@@ -17,6 +17,7 @@ from rapid_integrations.outputs import Completion, DecodeStats, RetrievedChunk, 
 
 _PREVIEW_CHARACTERS = 72
 _NAME_CHARACTERS = 28
+_JOINERS = "\u200c\u200d\u200e\u200f\u00ad\u200b\u2028\u2029\u3000\u00a0\u2009\u202f"
 
 
 class _AmountColumn(MofNCompleteColumn):
@@ -58,6 +59,17 @@ class ProgressView:
         self._progress.stop()
 
 
+def printable(text: str) -> str:
+    """Return `text` with control characters made visible: a document must not steer the terminal.
+
+    Line breaks and tabs stay; overrides of the writing direction count as control characters.
+    """
+    return "".join(
+        character if character.isprintable() or character in "\n\t" or character in _JOINERS else "\ufffd"
+        for character in text
+    )
+
+
 def chunks_table(retrieved: Sequence[RetrievedChunk], names: Sequence[str]) -> Table:
     """Return which chunks the drafter read: document, characters, tokens, score and how each begins."""
     table = Table(title="What the drafter read", title_justify="left", show_edge=False)
@@ -69,11 +81,11 @@ def chunks_table(retrieved: Sequence[RetrievedChunk], names: Sequence[str]) -> T
     for chunk in retrieved:
         preview = " ".join(chunk.text.split())[:_PREVIEW_CHARACTERS]
         table.add_row(
-            escape(names[chunk.context]),
+            escape(printable(names[chunk.context])),
             f"{chunk.start:,}-{chunk.end:,}",
             f"{chunk.tokens:,}",
             "-" if chunk.score is None else f"{chunk.score:.2f}",
-            escape(preview),
+            escape(printable(preview)),
         )
     return table
 
@@ -91,7 +103,8 @@ def stats_table(completion: Completion) -> Table:
 def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple[str, str]]:
     rate = stats.acceptance_rate
     drafting = "nothing drafted" if rate is None else f"{rate:.0%} of {stats.drafted_tokens:,}"
-    law = stats.law if stats.law == "target" else f"{stats.law} (eta {stats.eta:g})"
+    eta = stats.eta if stats.eta == "auto" else f"{stats.eta:g}"
+    law = stats.law if stats.law == "target" else f"{stats.law} (eta {eta})"
     return [
         ("target", stats.target),
         ("drafter", stats.drafter or "none"),

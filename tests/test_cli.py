@@ -50,7 +50,7 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(ask):
     result = ask("document.md", "-q", "where is the cat?")
     assert result.exit_code == 0, result.output
     assert "What the drafter read" in result.stderr and "document.md" in result.stderr
-    assert "Statistics" in result.stderr and "augmented (eta 10)" in result.stderr
+    assert "Statistics" in result.stderr and "augmented (eta auto)" in result.stderr
     as_json = ask("document.md", "-q", "where is the cat?", "--json")
     answer = json.loads(as_json.stdout)
     assert result.stdout == answer["text"] + "\n"
@@ -77,6 +77,15 @@ def test_options_reach_the_engine(ask):
     assert sampled[0]["stats"]["law"] == "target" and sampled[0]["stats"]["proposer"] == "prompt_lookup"
 
 
+def test_a_strength_is_a_number_or_auto(ask):
+    result = ask("document.md", "-q", "where is the cat?", "--eta", "auto")
+    assert result.exit_code == 0 and "augmented (eta auto)" in result.stderr
+    assert json.loads(ask("document.md", "-q", "where?", "--json", "--eta", "2.5").stdout)["stats"]["eta"] == 2.5
+    refused = ask("document.md", "-q", "where is the cat?", "--eta", "strong")
+    said = " ".join(refused.stderr.split())
+    assert refused.exit_code == 1 and "eta='strong'" in said and "'auto'" in said
+
+
 def test_a_json_schema(ask):
     options = ("--json-schema", "schema.json", "--max-new-tokens", "200")
     result = ask("document.md", "-q", "is there a cat?", *options, "--json")
@@ -95,9 +104,11 @@ def test_several_files_and_stdin(ask):
     ("arguments", "said"),
     [
         (("missing.md", "-q", "what?"), "missing.md cannot be read: No such file"),
-        (("model", "-q", "what?"), "model cannot be read: Is a directory"),
+        (("model", "-q", "what?"), "1 of 6 files cannot be read: model/model.safetensors is a binary file"),
+        (("document.md", "missing.md", "-q", "what?"), "--skip-unreadable"),
+        (("document.md", "-q", "what?", "--encoding", "latin-0"), "encoding='latin-0' is unknown"),
+        (("document.md", "-q", "what?", "--trace", "nowhere/out.html"), "nowhere/out.html cannot be written"),
         (("empty.txt", "-q", "what?"), "empty.txt is empty"),
-        (("latin.txt", "-q", "what?"), "latin.txt is no UTF-8 text (byte 2)"),
         (("document.md", "-q", " "), "the question is empty"),
         (("document.md", "-q", "what?", "--temperature", "-1"), "temperature=-1"),
         (("document.md", "-q", "what?", "--draft-length", "long"), "draft_length='long'"),
@@ -127,10 +138,52 @@ def test_misspelt_options_are_refused(ask, arguments):
     assert result.exit_code == 2 and arguments[0] in result.stderr
 
 
+def test_other_formats_and_folders(ask, folder):
+    from tests.toys.document_files import docx, paragraph, pdf
+
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / "one.pdf").write_bytes(pdf("the cat sat on a mat"))
+    (folder / "mixed" / "two.docx").write_bytes(docx(paragraph("the dog ran far")))
+    (folder / "mixed" / "x.png").write_bytes(b"\x89PNG")
+    (folder / "mixed" / "größe.txt").write_bytes("die Größe".encode("cp1252"))
+    assert ask("mixed", "-q", "where?").exit_code == 1
+    result = ask("mixed", "-q", "where?", "--skip-unreadable", "--json", "--encoding", "cp1252")
+    assert result.exit_code == 0, result.output
+    assert [chunk["text"] for chunk in json.loads(result.stdout)["retrieved"]] == [
+        "die Größe",
+        "the cat sat on a mat",
+        "the dog ran far",
+    ]
+    assert "skipped: mixed/x.png is a PNG picture" in " ".join(result.stderr.split())
+    guessed = ask("mixed/größe.txt", "-q", "where?")
+    assert "which is a guess" in " ".join(guessed.stderr.split())
+
+
+def test_a_trace_is_written_beside_the_answer(ask, tmp_path):
+    page = tmp_path / "out.html"
+    plain = ask("document.md", "-q", "where is the cat?")
+    result = ask("document.md", "-q", "where is the cat?", "--trace", str(page))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == plain.stdout
+    assert "where is the cat?" in page.read_text() and "document.md" in page.read_text()
+    assert "trace: " in result.stderr
+
+
+def test_a_document_cannot_steer_the_terminal(capsys, monkeypatch):
+    from rapid_integrations import command_line
+
+    text = "a\x1b]0;title\x07\u202eb\n\tזה👩\u200d👧"
+    command_line.write_answer(text)
+    monkeypatch.setattr(command_line.sys.stdout, "isatty", lambda: True, raising=False)
+    command_line.write_answer(text)
+    assert capsys.readouterr().out == text + "a\ufffd]0;title\ufffd\ufffdb\n\tזה👩\u200d👧"
+
+
 def test_models_list(monkeypatch, tmp_path):
     monkeypatch.setenv("RAPID_HOME", str(tmp_path))
     rows = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
-    assert {row["name"]: row["pulled"] for row in rows} == {"smollm2-135m-instruct": False, "all-minilm-l6-v2": False}
+    names = ("smollm2-135m-instruct", "gemma-3-270m", "all-minilm-l6-v2")
+    assert {row["name"]: row["pulled"] for row in rows} == dict.fromkeys(names, False)
     assert "smollm2-135m-instruct" in CliRunner().invoke(app, ["models", "list"]).stdout
     result = CliRunner().invoke(app, ["models", "pull", "smollm3"])
     assert result.exit_code == 1 and "smollm2-135m-instruct" in result.stderr

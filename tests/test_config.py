@@ -21,6 +21,10 @@ from rapid_integrations import CompressionConfig, ConfigurationError, RapidError
         (SamplingParams, {"seed": -1}, "seed=-1"),
         (SpeculationConfig, {"law": "exact"}, "law='exact'"),
         (SpeculationConfig, {"eta": -0.1}, "eta=-0.1"),
+        (SpeculationConfig, {"eta": 1001}, "eta=1001"),
+        (SpeculationConfig, {"eta": "adaptive"}, "eta='adaptive'"),
+        (SpeculationConfig, {"eta": "adaptive"}, "'auto'"),
+        (SpeculationConfig, {"eta": float("nan")}, "eta=nan"),
         (SpeculationConfig, {"tail_rule": "clip"}, "tail_rule='clip'"),
         (SpeculationConfig, {"tail_alpha": 2}, "tail_alpha=2"),
         (SpeculationConfig, {"draft_length": 0}, "draft_length"),
@@ -44,6 +48,10 @@ def test_settings_are_frozen_and_round_trip_through_json():
     with pytest.raises(ValueError):
         params.temperature = 1.0
     assert SamplingParams(**json.loads(params.model_dump_json())) == params
+    for eta in (None, 2, 2.5, "auto"):
+        speculation = SpeculationConfig(eta=eta)
+        assert SpeculationConfig(**json.loads(speculation.model_dump_json())) == speculation
+        assert speculation.eta == eta
 
 
 @pytest.mark.parametrize(

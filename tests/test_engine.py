@@ -116,13 +116,26 @@ def test_the_embedder_is_left_alone_where_no_drafter_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("layers", "law", "eta"), [(None, "augmented", 10.0), (4, "augmented", 40.0), (1, "target", 0.0)]
+    ("layers", "law", "eta"), [(None, "augmented", "auto"), (4, "augmented", "auto"), (1, "target", 0.0)]
 )
 def test_the_law_follows_the_drafters_size(layers, law, eta):
     drafter = None if layers is None else tiny_model("llama", 5, num_hidden_layers=layers)
     with engine(drafter_model=drafter) as sized:
         stats = sized.generate(PROMPT).stats
+        published = sized.generate(PROMPT, speculation=SpeculationConfig(law="paper")).stats
     assert (stats.law, stats.eta) == (law, eta)
+    assert published.eta == (40.0 if layers == 4 else 10.0)
+
+
+def test_an_automatic_strength_knows_whether_anything_relevant_was_found():
+    automatic = SpeculationConfig(eta="auto")
+    answers = {}
+    for threshold in (-1.0, 0.999):  # no scale: taken to be relevant; nothing comes near: irrelevant
+        with engine(embedder=HashEmbedder(threshold=threshold)) as asked:
+            answers[threshold] = asked.generate(PROMPT, speculation=automatic)
+            plain = asked.generate(PROMPT, speculation=SpeculationConfig(law="target"))
+    assert answers[0.999].stats.law == "augmented" and answers[0.999].stats.eta == "auto"
+    assert answers[0.999].token_ids == plain.token_ids != answers[-1.0].token_ids
 
 
 @pytest.mark.parametrize("draft_length", [3, "auto"])
@@ -281,15 +294,16 @@ def test_progress_reaches_its_total(shared):
 # --- several at once ------------------------------------------------------------------------------------------------
 
 
-def test_eight_threads_get_what_they_would_get_alone(shared):
-    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(8)]
+@pytest.mark.parametrize("count", [2, 8])
+def test_threads_get_what_they_would_get_alone(shared, count):
+    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(count)]
     alone = [shared.generate(prompt).token_ids for prompt in prompts]
     together = [None] * len(prompts)
 
     def ask(number):
         together[number] = shared.generate(prompts[number]).token_ids
 
-    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -16,6 +16,7 @@ from rapid_integrations.prompt import Prompt
 from rapid_integrations.proposers.base import Proposal
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, IM_END_ID, KINDS, VOCAB_SIZE, byte_tokenizer, tiny_model, words
+from tests.toys.reference_law import automatic_eta
 from tests.toys.scripted_proposer import use_script
 
 NEW = 24
@@ -312,10 +313,13 @@ def test_a_repetition_penalty_on_logits_that_are_all_negative():
 # --- law "augmented": p_hat at every position -----------------------------------------------------------------------
 
 
-def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha):
+def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha, relevance):
     """log p_hat in float64, straight from Eq. 6 of arXiv 2502.20330 and its two tail rules."""
     z, drafter_logits = z.double(), drafter_logits.double()
     p, q = torch.softmax(z, -1), torch.softmax(drafter_logits, -1)
+    if eta == "auto":
+        moves = [tail_rule == "restore" or b >= alpha * q.max() for b in q]
+        eta = automatic_eta(p.tolist(), q.tolist(), moves, relevance)
     if tail_rule == "mask":
         moved = torch.tensor(
             [b - a if b >= alpha * q.max() else 0.0 for a, b in zip(p.tolist(), q.tolist(), strict=True)]
@@ -328,7 +332,9 @@ def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha):
 
 
 @torch.inference_mode()
-def slow_answer(target, drafter, target_ids, drafter_ids, width, eta, tail_rule, alpha=0.1, penalty=1.0, new=NEW):
+def slow_answer(
+    target, drafter, target_ids, drafter_ids, width, eta, tail_rule, alpha=0.1, penalty=1.0, new=NEW, relevance=1.0
+):
     """Greedy decoding of p_hat: one full forward pass of both models per token, no cache."""
     output, gaps = [], []
     while len(output) < new and not EOS_IDS & set(output):
@@ -338,7 +344,7 @@ def slow_answer(target, drafter, target_ids, drafter_ids, width, eta, tail_rule,
             for token in {*target_ids, *output}:
                 row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
             logits.append(row)
-        best = slow_p_hat(*logits, eta, tail_rule, alpha).topk(2)
+        best = slow_p_hat(*logits, eta, tail_rule, alpha, relevance).topk(2)
         output.append(int(best.indices[0]))
         gaps.append(float(best.values[0] - best.values[1]))
     return output, gaps
@@ -362,6 +368,8 @@ AUGMENTED = {
         320,
         40.0,
     ),
+    "self, automatic": (("qwen2", 3), None, VOCAB_SIZE, "auto"),
+    "larger drafter, automatic": (("llama", 2), ("llama", 50, (("num_hidden_layers", 4),)), VOCAB_SIZE, "auto"),
     "smaller drafter": (("llama", 1), ("llama", 53, (("num_hidden_layers", 1),)), VOCAB_SIZE, 10.0),
 }
 
@@ -380,7 +388,14 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
         assert prepared.target_ids == prompt_ids(prompt)
         assert len(prepared.drafter_ids) < len(prepared.target_ids) / 2
         expected, gaps = slow_answer(
-            plain, plain_drafter, prepared.target_ids, prepared.drafter_ids, shared, eta, tail_rule
+            plain,
+            plain_drafter,
+            prepared.target_ids,
+            prepared.drafter_ids,
+            shared,
+            eta,
+            tail_rule,
+            relevance=prepared.compression.relevance,
         )
         moved += expected != generated(kind, seed, prompt.text, vocab_size=width)[0]
         settings = {"law": "augmented", "eta": eta, "tail_rule": tail_rule}

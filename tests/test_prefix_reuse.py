@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations import (
+    CompressionConfig,
+    OutOfMemoryError,
+    Prompt,
+    RapidEngine,
+    SamplingParams,
+    SpeculationConfig,
+)
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -156,7 +163,7 @@ def test_a_request_without_memory_frees_what_others_kept(monkeypatch):
             raise torch.OutOfMemoryError("no memory left")
 
         monkeypatch.setattr(type(shared.target), "forward", fail)
-        with pytest.raises(torch.OutOfMemoryError):
+        with pytest.raises(OutOfMemoryError, match="not enough memory for this request: no memory left"):
             shared.generate(about(DOCUMENT, "which?"))
         assert len(shared._prefixes.memory) == 0
 

@@ -51,6 +51,28 @@ def test_bytes_that_are_no_character_come_out_at_the_end():
     assert "".join(pieces) == decode_bytes(b"ok\xe2\x82")
 
 
+@given(st.binary(max_size=300), st.integers(0, 80))
+def test_broken_bytes_are_shown_as_decoding_all_of_them_shows_them(data, repeats):
+    data = data.replace(b"\0", b"") + b"\xef\xbf\xbd\xe2\x82" * repeats
+    pieces, _ = stream(data)
+    assert "".join(pieces) == decode_bytes(data)
+
+
+def test_a_long_run_of_broken_bytes_is_shown_as_it_comes_and_costs_linear_time():
+    decoded = 0
+
+    def counting(ids):
+        nonlocal decoded
+        decoded += len(ids)
+        return decode_bytes(ids)
+
+    text = TextStream(counting)
+    shown = "".join(text.push(byte) for byte in b"\xef\xbf\xbd\xff" * 1000)
+    assert len(shown) > 1900
+    assert shown + text.finish() == "\ufffd" * 2000
+    assert decoded < 4000 * 300
+
+
 @pytest.mark.parametrize(
     ("tokens", "limit", "taken", "reason", "text"),
     [

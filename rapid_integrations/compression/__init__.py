@@ -2,7 +2,7 @@
 
     chunker          a text in pieces of at most 512 tokens that tile it exactly
     embedder         pieces and questions to unit vectors; windows: what one vector can be made of;
-                     host_embedder: the same over a framework's embedding functions
+                     host_embedder: the same over a framework's embedding functions; bge_m3: through FlagEmbedding
     embedding_cache  each text is embedded once
     index            cosine similarity of a question to every piece
     selection        the best pieces within the budget
@@ -14,6 +14,7 @@ Importing it loads neither torch nor faiss nor sentence-transformers.
 
 from __future__ import annotations
 
+from rapid_integrations.compression.bge_m3 import BgeM3Embedder
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
 from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor, Rerank, Split
 from rapid_integrations.compression.embedder import Embedder, SentenceTransformerEmbedder
@@ -25,6 +26,7 @@ from rapid_integrations.compression.passages import Passage
 from rapid_integrations.compression.selection import ScoredChunk, select
 
 __all__ = [
+    "BgeM3Embedder",
     "Chunk",
     "ChunkIndex",
     "Compression",

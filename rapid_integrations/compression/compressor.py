@@ -18,7 +18,7 @@ from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passages import Passage, cut_at
-from rapid_integrations.compression.selection import ScoredChunk, select_positions
+from rapid_integrations.compression.selection import ScoredChunk, relevance_of, select_positions
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.progress import OnProgress
@@ -34,7 +34,8 @@ class Compression:
     """What became of the contexts: one text, and the chunks it is made of, for each of them.
 
     `shortened` is False where the contexts came back as they were; their chunks then have no score. `kept_tokens` of
-    `context_tokens` were selected, counted by the chunker's tokenizer.
+    `context_tokens` were selected, counted by the chunker's tokenizer. `relevance` says how far the best of them stands
+    out (see `relevance_of`); 1 where the scale of the scores is unknown, or nothing was left out.
     """
 
     texts: tuple[str, ...]
@@ -43,6 +44,7 @@ class Compression:
     kept_tokens: int
     shortened: bool
     source: str = "embedder"
+    relevance: float = 1.0
 
 
 class ContextCompressor(Protocol):
@@ -118,8 +120,10 @@ class Compressor:
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
         if self._rerank is None:
             chosen = select_positions(chunks, scores, budget, threshold, config.min_chunks)
-            return compression_of(contexts, document.chunks, chunks, scores, chosen, "embedder")
-        return self._reranked(contexts, query, document, chunks, scores, config)
+            found = compression_of(contexts, document.chunks, chunks, scores, chosen, "embedder")
+        else:
+            found = self._reranked(contexts, query, document, chunks, scores, config)
+        return replace(found, relevance=relevance_of(max(scores), threshold)) if found.shortened else found
 
     def _reranked(
         self,

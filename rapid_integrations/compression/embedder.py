@@ -149,14 +149,17 @@ class SentenceTransformerEmbedder:
         """
         with self._lock:
             if self._loaded is None:
-                self._loaded = load_embedding_model(
-                    self._source,
-                    device=self._device,
-                    max_tokens=self._max_tokens,
-                    trust_remote_code=self._trust_remote_code,
-                    use_safetensors=self._use_safetensors,
-                )
+                self._loaded = self._load_model()
             return self._loaded
+
+    def _load_model(self) -> EmbeddingModel:
+        return load_embedding_model(
+            self._source,
+            device=self._device,
+            max_tokens=self._max_tokens,
+            trust_remote_code=self._trust_remote_code,
+            use_safetensors=self._use_safetensors,
+        )
 
     def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> np.ndarray:
         clean = [encodable(text) for text in texts]

@@ -40,7 +40,7 @@ def load_embedding_model(
     `max_tokens` is more than the model has positions for, or too few to hold any text.
     """
     try:
-        with _no_loading_bar():
+        with without_loading_bar():
             from sentence_transformers import SentenceTransformer
 
             model = SentenceTransformer(
@@ -109,7 +109,7 @@ def _fingerprint(model: Any, backend: Any) -> str:
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
+def without_loading_bar() -> Iterator[None]:
     """Keep transformers' bar for loading weights off the terminal; a hub's download bars stay."""
     from transformers.utils import logging
 

@@ -61,6 +61,15 @@ def select_positions(
     return sorted(chosen)
 
 
+def relevance_of(best_score: float, threshold: float) -> float:
+    """Return how sure it is that anything relevant was found, in [0, 1].
+
+    0 where the best chunk only just reaches the threshold of relevance, 1 from half as much again on. With a threshold
+    that is not positive the scores' scale is unknown: 1.
+    """
+    return 1.0 if threshold <= 0 else min(1.0, max(0.0, 2 * (best_score / threshold - 1.0)))
+
+
 def _without_repeats(ranking: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
     """Return `ranking` with the first position of each text only, texts compared without their white space's shape."""
     first: dict[str, int] = {}

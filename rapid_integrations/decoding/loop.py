@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from torch import Tensor
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
+from rapid_integrations.decoding.observer import Observer, Round
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping, Taken
@@ -37,6 +38,7 @@ def decode(
     recorder: Recorder,
     turns: AbstractContextManager[None],
     constraint: Constraint | None = None,
+    observer: Observer | None = None,
 ) -> Iterator[Taken]:
     """Yield the output, one round at a time.
 
@@ -56,6 +58,7 @@ def decode(
         recorder: counts and times.
         turns: held for one round at a time.
         constraint: what the output may look like: the law's mask, shared with the proposer.
+        observer: is shown every round; its time is not counted.
     """
     while True:
         with turns:
@@ -87,12 +90,19 @@ def decode(
 
             # 4) commit what is output; every cache forgets the rest
             taken = stopping.take(tokens)
+            accepted = min(verdict.accepted, len(taken.token_ids))
+            costs = _costs(len(draft), verdict.accepted, before, recorder.seconds)
+            if observer is not None:
+                at = recorder.now()
+                corrected = verdict.correction is not None
+                elapsed_s = at - recorder.decode_started
+                observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, costs, elapsed_s))
+                recorder.waited(recorder.now() - at)
             for reader in _distinct(target, *parts_of(proposer), scorer, constraint):
                 reader.commit(taken.token_ids)
             penalty.add(taken.token_ids)
-            accepted = min(verdict.accepted, len(taken.token_ids))
             recorder.finish_round(len(draft), accepted, len(taken.token_ids))
-            draft_length.observe(_costs(len(draft), verdict.accepted, before, recorder.seconds))
+            draft_length.observe(costs)
         paused = recorder.now()
         yield taken
         if taken.finish_reason is not None:

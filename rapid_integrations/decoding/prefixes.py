@@ -8,7 +8,6 @@ from collections.abc import Sequence as ReadOnly
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.background_saver import BackgroundSaver
@@ -17,7 +16,12 @@ from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.out_of_memory import memory_errors_taught
 
+_WAY_OUT = (
+    "Its caches and those kept of earlier requests have been freed, and the next request can use them. Shorten the "
+    "document, ask for fewer new tokens, run fewer requests at once, or use a smaller model or quantization='int8' or 'int4'"
+)
 FLUSH_S = 30.0  # that closing may take, for saves that have not ended
 
 
@@ -45,14 +49,19 @@ class Prefixes:
         """Open one request's sequences; when it ends, finished, closed or failed, keep what they have read.
 
         A request that ran out of memory keeps nothing, and frees what others kept: the next one needs the room.
+
+        Raises:
+            OutOfMemoryError: in place of what torch raises for it.
         """
         sequences = RequestSequences(self)
-        try:
-            yield sequences
-        except (MemoryError, torch.OutOfMemoryError):
+
+        def free() -> None:
             sequences.opened.clear()
             self.memory.clear()
-            raise
+
+        try:
+            with memory_errors_taught("this request", _WAY_OUT, free):
+                yield sequences
         finally:
             while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
                 self._keep(*sequences.opened.pop())

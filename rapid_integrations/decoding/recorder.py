@@ -55,8 +55,13 @@ class Recorder:
         self.tokens += tokens
 
     def waited(self, seconds: float) -> None:
-        """Leave out time in which the stream's consumer held it open between two rounds."""
+        """Leave out time in which the stream's consumer held it open between two rounds, or an observer looked on."""
         self._decode_started += seconds
+
+    @property
+    def decode_started(self) -> float:
+        """When the prefill ended, moved on by what was left out since."""
+        return self._decode_started
 
     @property
     def decode_s(self) -> float:

@@ -49,6 +49,7 @@ class UnrelatedPassages:
             found.kept_tokens,
             shortened=True,
             source="unrelated",
+            relevance=found.relevance if found.shortened else 1.0,
         )
 
 

@@ -6,7 +6,8 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
+from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,6 +47,14 @@ class Prediction(BaseModel):
     def key(self) -> Key:
         """What tells predictions of a run apart."""
         return self.task, self.item, self.method
+
+    @property
+    def half(self) -> Literal["tune", "test"]:
+        """Which half of the questions this one belongs to: settings are chosen on one and reported on the other.
+
+        It hangs on task and item alone, so that it is the same for all methods, models and runs.
+        """
+        return "test" if crc32(f"{self.task} {self.item}".encode()) % 2 else "tune"
 
     @property
     def score(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rapid_integrations.documents import read_document
+from rapid_integrations.documents import read_document, read_utf8
 from rapid_integrations.errors import PromptError
 
 
@@ -40,7 +40,7 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
     """
     shared: str | None = None
     questions: list[Question] = []
-    for number, line in enumerate(read_document(str(path)).splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         if len(questions) == limit or not line.strip():
             continue
         row = _parse(line, path, number)
@@ -49,7 +49,7 @@ def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
         elif "document" in row:
             questions.append(Question(row["document"], row["question"]))
         else:
-            shared = read_document(str(document)) if shared is None else shared
+            shared = read_document(document).text if shared is None else shared
             questions.append(Question(shared, row["question"]))
     if not questions:
         raise PromptError(f"{path} holds no question: give one JSON object a line")
@@ -63,10 +63,10 @@ def load_question_pairs(path: Path, document: Path, limit: int) -> list[Question
         PromptError: see `load_questions`; or no document has two questions.
     """
     by_document: dict[str, list[str]] = {}
-    for number, line in enumerate(read_document(str(path)).splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         if line.strip():
             row = _parse(line, path, number)
-            text = row["input"] if "instructions" in row else row.get("document") or read_document(str(document))
+            text = row["input"] if "instructions" in row else row.get("document") or read_document(document).text
             by_document.setdefault(text, []).extend(row.get("instructions", [])[:2] or [row["question"]])
     pairs = [
         QuestionPair(text, *questions[start : start + 2])

@@ -17,7 +17,6 @@ from rapid_integrations.evaluation.contexts import SinksAndRecent, UnrelatedPass
 from rapid_integrations.evaluation.methods import Method
 from rapid_integrations.evaluation.predictions import Prediction, PredictionFile
 from rapid_integrations.evaluation.tasks.base import Item, PlannedTask
-from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.outputs import Completion
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import Prompt
@@ -226,17 +225,9 @@ class Runner:
 
     @cached_property
     def _drafter_alone(self) -> RapidEngine:
-        if self._engine.self_speculation:
-            return self._engine
-        return RapidEngine(
-            LoadedModel(self._engine.drafter, self._engine.vocabulary), compressor=self._engine.compressor
-        )
+        return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.drafter)
 
     @cached_property
     def _target_alone(self) -> RapidEngine:
-        """An engine whose target drafts for itself. It reads documents once more where the engine's drafter differs."""
-        if self._engine.self_speculation:
-            return self._engine
-        return RapidEngine(
-            LoadedModel(self._engine.target, self._engine.vocabulary), compressor=self._engine.compressor
-        )
+        """An engine whose target drafts for itself."""
+        return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.target)

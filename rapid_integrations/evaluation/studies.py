@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.methods import Method, parse_method
@@ -27,7 +28,7 @@ STUDIES = {
     "dialogue": "quality, acceptance and speed behind a long history",
     "success": "which questions each method alone gets right",
 }
-ETAS = (0, 5, 10, 20, 40, 50)
+ETAS = (0, 5, 10, 20, 40, 50, "auto")
 RIGHT = 0.5  # a score from here on counts as right where a study asks for right or wrong
 _COMPARED = ("lc", "rag", "rapid")
 
@@ -73,11 +74,11 @@ def plan_study(
     raise ConfigurationError(f"no study is called {name!r}; there are: {', '.join(STUDIES)}")
 
 
-def eta_of(method: Method) -> float | None:
+def eta_of(method: Method) -> float | Literal["auto"] | None:
     """Return the eta that a variant of "rapid" was given and nothing else but unrelated passages; else None."""
     if method.kind != "rapid" or not {"eta"} <= method.options.keys() <= {"eta", "context"}:
         return None
-    return float(method.options["eta"])
+    return "auto" if method.options["eta"] == "auto" else float(method.options["eta"])
 
 
 def length_of(task: str) -> int | None:
@@ -100,7 +101,7 @@ def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Sum
         "main": plain if len(plain) > 1 else [],
         "robustness": [BASELINE, *etas] if len(etas) > 1 else [],
         "lengths": [BASELINE, *retrieved] if retrieved and len(lengths) > 1 else [],
-        "success": list(_COMPARED),
+        "success": [*_COMPARED[:-1], "rapid:eta=auto"] if "rapid" not in names else list(_COMPARED),
     }
     found = {}
     for study, wanted in chosen.items():

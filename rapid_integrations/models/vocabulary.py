@@ -51,6 +51,7 @@ class Vocabulary:
         self._backend.no_truncation()
         self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
+        self._spelt: dict[str, list[int]] = {}
         self._special_ids = frozenset(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
         self._control_ids = frozenset(
             index
@@ -211,7 +212,12 @@ class Vocabulary:
         return bool(bos) and text.startswith(bos)
 
     def _spell(self, control: str) -> list[int]:
-        """Return ordinary tokens for the characters of a control token."""
+        """Return ordinary tokens for the characters of a control token; a document may hold it very often."""
+        if control not in self._spelt:
+            self._spelt[control] = self._spelling(control)
+        return self._spelt[control]
+
+    def _spelling(self, control: str) -> list[int]:
         for cut in range(1, len(control)):
             ids = [
                 index

@@ -21,6 +21,9 @@ DEFAULT_TEMPLATE = (
 )
 
 
+NAME_LINE = "Document: {name}\n\n"
+
+
 class Prompt(Settings):
     """A text, the character spans of it that are retrieved context, and the question.
 
@@ -57,14 +60,23 @@ class Prompt(Settings):
         return self
 
     @classmethod
-    def from_context(cls, context: str | Sequence[str], query: str, template: str = DEFAULT_TEMPLATE) -> Prompt:
+    def from_context(
+        cls,
+        context: str | Sequence[str],
+        query: str,
+        template: str = DEFAULT_TEMPLATE,
+        *,
+        names: Sequence[str] | None = None,
+    ) -> Prompt:
         """Put one or more documents and a question into `template`, the documents first.
 
         They stand before the question so that a second question shares their prefix. Several are set apart by blank
-        lines; each is a context span of its own.
+        lines; each is a context span of its own. With `names`, one a document, each stands below a line that names it,
+        which both models read whatever is retrieved.
 
         Raises:
-            PromptError: no document, an empty one, an empty question, or a template without {context} and {query}.
+            PromptError: no document, an empty one, an empty question, another number of names, or a template without
+                {context} and {query}.
         """
         contexts = [context] if isinstance(context, str) else list(context)
         for number, text in enumerate(contexts, 1):
@@ -73,6 +85,8 @@ class Prompt(Settings):
                 raise PromptError(f"{which} is empty: there is nothing to answer from. Give a text with content")
         if not contexts:
             raise PromptError("no document was given: there is nothing to answer from")
+        if names is not None and len(names) != len(contexts):
+            raise PromptError(f"{len(names)} names for {len(contexts)} documents: give one each, or none")
         if not query.strip():
             raise PromptError("the question is empty: ask one, for instance 'What does the report conclude?'")
         if template.count("{context}") != 1 or "{query}" not in template:
@@ -81,6 +95,7 @@ class Prompt(Settings):
         text, spans = before, []
         for index, document in enumerate(contexts):
             text += "\n\n" if index else ""
+            text += "" if names is None else NAME_LINE.format(name=" ".join(names[index].split()))
             spans.append((len(text), len(text) + len(document)))
             text += document
         return cls(text=text + after, context_spans=tuple(spans), query=query)

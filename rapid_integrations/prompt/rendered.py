@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,19 +40,20 @@ class RenderedPrompt:
         if len(replacements) != len(self.context_spans):
             raise ValueError(f"{len(replacements)} replacements for {len(self.context_spans)} context spans")
         pieces: list[str] = []
-        moved: list[tuple[int, int]] = []  # (old end of span, characters added or removed up to there)
+        ends, shifts = [0], [0]  # old end of each span, and characters added or removed up to there
         spans: list[Span] = []
         position = shift = 0
         for (start, end), new in zip(self.context_spans, replacements, strict=True):
             pieces += [self.text[position:start], new]
             spans.append((start + shift, start + shift + len(new)))
             shift += len(new) - (end - start)
-            moved.append((end, shift))
+            ends.append(end)
+            shifts.append(shift)
             position = end
         pieces.append(self.text[position:])
 
         def follow(offset: int) -> int:
-            return offset + next((s for end, s in reversed(moved) if end <= offset), 0)
+            return offset + shifts[bisect_right(ends, offset) - 1]
 
         return replace(
             self,

@@ -28,6 +28,8 @@ class DrafterLM:
         constraint: it drafts only what this allows.
     """
 
+    source = "drafter"
+
     def __init__(
         self,
         sequence: Sequence,
@@ -63,7 +65,7 @@ class DrafterLM:
             else:
                 tokens.append(rng.draw(distribution))
                 proposed.append(distribution)
-        return Proposal(tuple(tokens), torch.stack(proposed) if proposed else None)
+        return Proposal(tuple(tokens), torch.stack(proposed) if proposed else None, self.source)
 
     def logits(self, draft: ReadOnly[int], position: int) -> Tensor:
         """Return the logits (V,) after the first `position` tokens of `draft`.
@@ -79,6 +81,10 @@ class DrafterLM:
             self._rows += rows[:, : self._vocab_size].unbind()
         return self._rows[position]
 
+    def known_logits(self, position: int) -> Tensor | None:
+        """Return the logits (V,) after `position` draft tokens of this round, if they were needed; no model runs."""
+        return self._rows[position] if position < len(self._rows) else None
+
     def commit(self, token_ids: ReadOnly[int]) -> None:
         """Make `token_ids` part of the text; the cache keeps what was drafted right."""
         self.sequence.commit(token_ids)
@@ -91,6 +97,8 @@ class DraftLM(DrafterLM):
     Where the drafter is large, this is what makes it affordable: it reads K tokens at once instead of writing them one
     by one.
     """
+
+    source = "draft_lm"
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> DraftLM:

@@ -46,7 +46,7 @@ class Hybrid:
     def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
         """Copy at most `max_tokens` tokens, or draft them."""
         if self.copying and (copied := self._lookup.find(max_tokens)):
-            return Proposal(copied)
+            return Proposal(copied, source="prompt_lookup")
         return self._model.propose(max_tokens, rng)
 
     def commit(self, token_ids: Sequence[int]) -> None:

@@ -49,7 +49,7 @@ class PromptLookup:
 
     def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
         """Return what followed the longest match; nothing without one."""
-        return Proposal(self.find(max_tokens))
+        return Proposal(self.find(max_tokens), source="prompt_lookup")
 
     def find(self, max_tokens: int) -> tuple[int, ...]:
         """Return at most `max_tokens` tokens that followed the longest match, of equal ones the last."""

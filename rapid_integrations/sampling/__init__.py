@@ -6,7 +6,7 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
     p        target distribution, softmax(z / T), given the long context
     q        drafter distribution, softmax of its logits / T, given the compressed context
     p_hat    retrieval-augmented target distribution: softmax(z / T + eta * (q - p)), with a tail rule
-    eta      strength of the knowledge transfer from drafter to target
+    eta      strength of the knowledge transfer from drafter to target; "auto" chooses it at each position
     T        temperature; greedy is the argmax of the law formed at T = 1
     K        draft length (the paper's gamma)
     V        vocabulary width shared by target and drafter

@@ -7,12 +7,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rapid_integrations.sampling.adaptive_eta import adaptive_eta
+
 
 def augmented_target(
     p: Tensor,
     q: Tensor,
     *,
-    eta: float,
+    eta: float | Literal["auto"],
+    relevance: float = 1.0,
     tail_rule: Literal["mask", "restore"] = "mask",
     tail_alpha: float = 0.1,
     log_p: Tensor | None = None,
@@ -23,7 +26,8 @@ def augmented_target(
 
     Args:
         p, q: (..., V) target and drafter distributions at the same temperature, untruncated.
-        eta: >= 0; 0 gives p back.
+        eta: >= 0; 0 gives p back. "auto" chooses it at each position: see `adaptive_eta`.
+        relevance: in [0, 1], of what was retrieved; counts with eta "auto" only.
         tail_rule: "mask" moves only entries with q >= tail_alpha * max q (the released code). "restore" gives entries
             of p_hat under tail_alpha * max p_hat the target's own value back and renormalises (Eq. 9).
         tail_alpha: in [0, 1]; 0 switches the tail rule off.
@@ -32,10 +36,12 @@ def augmented_target(
     Returns:
         (..., V), non-negative, summing to 1.
     """
-    shift = eta * (q - p)
+    direction = q - p
     if tail_rule == "mask":
-        shift = shift * (q >= tail_alpha * q.amax(-1, keepdim=True))
-    p_hat = torch.softmax((p.log() if log_p is None else log_p) + shift, dim=-1)  # log 0 = -inf stays 0
+        direction = direction * (q >= tail_alpha * q.amax(-1, keepdim=True))
+    log_p = p.log() if log_p is None else log_p  # log 0 = -inf stays 0
+    strength = adaptive_eta(p, q, direction, log_p, relevance=relevance).to(p.dtype) if eta == "auto" else eta
+    p_hat = torch.softmax(log_p + strength * direction, dim=-1)
     if tail_rule == "restore":
         p_hat = torch.where(p_hat < tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)
         p_hat = p_hat / p_hat.sum(-1, keepdim=True)

@@ -27,13 +27,14 @@ class Law:
         kind: "target" is p; "augmented" is p_hat; "paper" accepts against p_hat with the published residual and bonus.
         temperature: 0 is greedy: a point mass on the argmax of the law formed at T = 1. (At T -> 0 the shift
             eta * T * (q - p) would vanish from the logits, and with it everything that the retrieval added.)
-        eta, tail_rule, tail_alpha: see `augmented_target`.
+        eta, relevance, tail_rule, tail_alpha: see `augmented_target`.
         top_k, top_p, min_p: see `truncate`.
     """
 
     kind: Literal["target", "augmented", "paper"]
     temperature: float = 0.0
-    eta: float = 10.0
+    eta: float | Literal["auto"] = "auto"
+    relevance: float = 1.0
     tail_rule: Literal["mask", "restore"] = "mask"
     tail_alpha: float = 0.1
     top_k: int = 0
@@ -77,6 +78,7 @@ class Law:
             self.softmax(z),
             self.softmax(drafter_logits.to(z.device)),
             eta=self.eta,
+            relevance=self.relevance,
             tail_rule=self.tail_rule,
             tail_alpha=self.tail_alpha,
             log_p=torch.log_softmax(self._scaled(z), dim=-1),

@@ -8,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rapid_integrations.cache import prefix_store
+from rapid_integrations.cache import KVCache, prefix_store
 from rapid_integrations.cache.background_saver import WAITING, BackgroundSaver
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, write_cache
@@ -398,3 +399,40 @@ def test_a_job_that_fails_leaves_the_thread_alive():
         saver.submit(lambda go_on: done.set())
         assert done.wait(10)
     assert saver.close(10)
+
+
+def test_the_end_of_the_interpreter_finishes_what_waits():
+    saver, done = BackgroundSaver(exit_s=5.0), []
+    saver.submit(lambda go_on: done.append(go_on()))
+    saver._at_exit()
+    assert done == [True]
+
+
+# --- what changes between two looks at a file -------------------------------------------------------------------------
+
+
+def test_a_file_that_became_another_between_index_and_load_is_not_used(store, monkeypatch):
+    save(store, DOCUMENT)
+
+    def other(*args):
+        saved, cache = read_cache(*args)
+        return replace(saved, model=OTHER), cache
+
+    monkeypatch.setattr(prefix_store, "read_cache", other)
+    with pytest.warns(RuntimeWarning, match="about another text than its header said"):
+        assert load(store, DOCUMENT) is None
+
+
+def test_a_file_that_goes_while_it_is_touched_is_no_error(store, monkeypatch):
+    save(store, DOCUMENT)
+    monkeypatch.setattr(prefix_store.os, "utime", lambda path: Path(str(path) + "gone").stat())
+    save(store, DOCUMENT)  # is there already
+    assert store._writable
+
+
+def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
+    cache = KVCache(1, 10)
+    cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.int8) for _ in range(2)))
+    cache.advance(5)
+    with pytest.raises(CacheError, match="a KV cache of torch.int8 cannot be saved"):
+        write_cache(tmp_path / "f", cache.snapshot(), np.arange(5), MODEL)

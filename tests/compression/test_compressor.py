@@ -69,6 +69,16 @@ def test_the_threshold_is_the_embedders_unless_the_config_names_one():
     assert compressor(threshold=0.9).compress([FRUIT], query, lax).texts == (both,)
 
 
+def test_relevance_is_that_of_the_best_chunk():
+    found = compressor(threshold=0.2).compress([FRUIT], "grape?", CONFIG)
+    best = max(scored.score for scored in found.selected[0])
+    assert found.relevance == min(1.0, 2 * (best / 0.2 - 1)) == 1.0
+    assert compressor(threshold=0.2).compress([FRUIT], "zebra", CONFIG).relevance == 0.0
+    assert compressor(threshold=-1.0).compress([FRUIT], "zebra", CONFIG).relevance == 1.0
+    whole = compressor(threshold=0.2).compress(["zebra"], "grape?", CONFIG)
+    assert not whole.shortened and whole.relevance == 1.0
+
+
 def test_a_minimum_of_chunks_is_kept_for_a_question_about_nothing():
     config = CONFIG.model_copy(update={"min_chunks": 3})
     result = compressor(threshold=0.99).compress([FRUIT], "zebra", config)

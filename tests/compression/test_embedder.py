@@ -167,6 +167,20 @@ def test_weights_that_are_not_safetensors_need_permission(folder, tmp_path):
     assert SentenceTransformerEmbedder(copy, device="cpu", use_safetensors=False).embed(["cat"]).shape == (1, 16)
 
 
+def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
+    copy, mark = tmp_path / "own", tmp_path / "executed"
+    shutil.copytree(folder, copy)
+    (copy / "own_code.py").write_text(
+        f"open({str(mark)!r}, 'w').close()\nfrom sentence_transformers.models import Pooling\n"
+        "class Own(Pooling):\n    pass\n"
+    )
+    modules = (copy / "modules.json").read_text()
+    (copy / "modules.json").write_text(modules.replace("sentence_transformers.models.Pooling", "own_code.Own"))
+    with pytest.raises(ModelLoadError, match="could not be loaded.*trust_remote_code"):
+        SentenceTransformerEmbedder(copy, device="cpu").load()
+    assert not mark.exists()
+
+
 def test_zero_vectors_stay_zero():
     assert normalised(np.zeros((1, 3), dtype=np.float32)).tolist() == [[0, 0, 0]]
 

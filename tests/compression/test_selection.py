@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapid_integrations.compression import Chunk, ScoredChunk, select
-from rapid_integrations.compression.selection import select_positions
+from rapid_integrations.compression.selection import relevance_of, select_positions
 
 
 def chunks_of(*texts_and_tokens):
@@ -35,6 +35,14 @@ def test_ties_go_to_the_earlier_chunk():
 
 def test_the_threshold_is_inclusive():
     assert select_positions(distinct(1, 1, 1), [0.9, 0.3, 0.29], 100, 0.3, 1) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("best", "threshold", "relevance"),
+    [(0.2, 0.3, 0.0), (0.3, 0.3, 0.0), (0.375, 0.3, 0.5), (0.45, 0.3, 1.0), (0.9, 0.3, 1.0), (-0.5, -1.0, 1.0)],
+)
+def test_relevance_grows_from_the_threshold_on(best, threshold, relevance):
+    assert relevance_of(best, threshold) == pytest.approx(relevance)
 
 
 def test_a_chunk_that_does_not_fit_lets_smaller_ones_follow():

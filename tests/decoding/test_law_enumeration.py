@@ -83,6 +83,25 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     assert deviation(toy) < TOLERANCE
 
 
+@pytest.mark.parametrize(("proposer", "length"), [("none", 1), ("drafter", 2), ("prompt_lookup", 2), ("hybrid", 2)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"eta": "auto", "tail_rule": "mask"},
+        {"eta": "auto", "tail_rule": "restore", "relevance": 0.6},
+        {"eta": "auto", "tail_rule": "mask", "temperature": 0.7, "top_p": 0.8, "relevance": 0.3},
+    ],
+    ids=str,
+)
+def test_a_strength_that_follows_both_distributions_is_still_a_law(settings, proposer, length):
+    law = Law("augmented", **{"temperature": 1.0} | settings)
+    toy = ToyRequest(law, proposer, length, repetition_penalty=1.2, eos=frozenset({1}))
+    assert deviation(toy) < TOLERANCE
+    # The strength differs from one prefix to the next: no constant one has the same law.
+    for eta in (0.0, 1.0, 2.0, 5.0):
+        assert total_variation(toy.expected(), toy.expected(replace(law, eta=eta))) > 1e-3
+
+
 @pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
@@ -292,7 +311,7 @@ def near(model: TableLM, seed: int) -> TableLM:
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_greedy_output_is_the_argmax_of_the_law(kind, proposer, length):
     accepted = drafted = 0
-    for seed, penalty, eta in itertools.product(range(3), (1.0, 1.3), (0.0, 10.0)):
+    for seed, penalty, eta in itertools.product(range(3), (1.0, 1.3), (0.0, 10.0, "auto")):
         model = TableLM(seed, 6)
         toy = ToyRequest(
             Law(kind, eta=eta, tail_rule=("mask", "restore")[seed % 2]),

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from rapid_integrations.cli import app
 from rapid_integrations.evaluation import runner
+from rapid_integrations.evaluation.predictions import read_predictions
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -63,8 +64,37 @@ def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
     assert sum(summary["right"].values()) == 1
     assert evaluate("report", str(out)).exit_code == 0
     assert json.loads((out / "summary.json").read_text())["tables"][0]["methods"].keys() >= {"lc", "rapid:eta=2"}
+    assert evaluate("report", str(out), "--baseline", "rag").exit_code == 0
+    assert json.loads((out / "summary-over-rag.json").read_text())["tables"][0]["baseline"] == "rag"
+    refused = evaluate("report", str(out), "--baseline", "sd")
+    assert refused.exit_code == 1 and "--baseline sd has no predictions here; there are: lc, rag" in refused.stderr
     pytest.importorskip("matplotlib")
     assert (out / "main.png").exists() and (out / "success.png").exists()
+
+
+def test_the_halves_of_the_questions(evaluate, folder):
+    out = folder / "halves"
+    made = ("run", str(out), "--task", "needle@300", "--max-documents", "3", "--method", "lc", "--method", "rag")
+    assert evaluate(*made).exit_code == 0
+    counts = {}
+    for half in ("tune", "test"):
+        assert evaluate("report", str(out), "--half", half).exit_code == 0
+        (table,) = json.loads((out / f"summary-{half}.json").read_text())["tables"]
+        counts[half] = table["questions"]["needle@300"]
+    _, predictions = read_predictions(out / "predictions.jsonl")
+    assert counts["tune"] + counts["test"] == 12 and min(counts.values()) > 0
+    for method in ("lc", "rag"):  # a question is in one half, whatever answers it
+        tuned = {p.item for p in predictions if p.method == method and p.half == "tune"}
+        assert tuned == {p.item for p in predictions if p.half == "tune"} and len(tuned) == counts["tune"]
+
+
+def test_documents_are_read_from_disk_where_methods_are_added(evaluate, folder):
+    made = ("run", str(folder / "again"), "--task", "needle@300", "--max-documents", "1", "--prefix-cache", "read")
+    assert evaluate(*made, "--method", "lc").exit_code == 0
+    assert evaluate(*made, "--method", "rapid:eta=2").exit_code == 0
+    _, predictions = read_predictions(folder / "again" / "predictions.jsonl")
+    fresh = [p.stats.cached_prompt_tokens for p in predictions]
+    assert fresh[0] == 0 and min(fresh[4:]) > 0  # the first question of the first method has nothing to begin with
 
 
 def test_lengths(evaluate, folder):

@@ -41,6 +41,27 @@ def test_f1_and_exact_match(answer, references, f1, exact):
     assert exact_match(answer, references) == exact
 
 
+def test_f1_and_exact_match_are_squad_s():
+    squad = pytest.importorskip("torchmetrics.functional.text").squad
+    cases = [
+        ("The red house", ["red house!"]),
+        ("red house on the hill", ["the red house", "a hill"]),
+        ("red red house", ["red house house"]),
+        ("It's 1,234.5 (approximately), or so", ["1234.5", "its 12345 or so"]),
+        ("Straße nach Köln - the A 4", ["strasse nach köln", "straße köln a4"]),
+        ("", ["red"]),
+        ("an answer without any word in common", ["nothing of it"]),
+        ("line\none\ttwo", ["one two  line"]),
+    ]
+    for number, (answer, references) in enumerate(cases):
+        wanted = squad(
+            {"prediction_text": answer, "id": str(number)},
+            {"answers": {"text": references, "answer_start": [0] * len(references)}, "id": str(number)},
+        )
+        assert 100 * token_f1(answer, references) == pytest.approx(float(wanted["f1"]), abs=1e-4)
+        assert 100 * exact_match(answer, references) == pytest.approx(float(wanted["exact_match"]))
+
+
 def test_facts_are_whole_words():
     assert fact_recall("It is 8398, and bay 12.", ["83", "12", "8398", "7"]) == 0.5
     assert fact_recall("port sarne.", ["Port Sarne"]) == 1.0

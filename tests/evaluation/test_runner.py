@@ -133,6 +133,8 @@ def test_rag_reads_with_the_drafter_s_model(run):
     rag, rag_target = (predictions["words", "0.0", method] for method in ("rag", "rag-target"))
     assert rag.usage == rag_target.usage or rag.answer != rag_target.answer
     assert rag.answer != rag_target.answer  # two random models
+    # The drafter reads its prompt once, for itself and for the engine.
+    assert predictions["words", "0.0", "sd"].stats.cached_drafter_tokens == rag.usage.prompt_tokens - 1
     assert predictions["words", "0.0", "magicdec"].answer == predictions["words", "0.0", "lc"].answer
 
 

@@ -97,7 +97,7 @@ def test_plans():
     assert plan_study("main").methods == ("lc", "rag", "sd", "magicdec", "rapid")
     assert "rag-target" in plan_study("main", other_drafter=True).methods
     robustness = plan_study("robustness").methods
-    assert len(robustness) == 13 and "rapid:eta=20,context=unrelated" in robustness
+    assert len(robustness) == 15 and "rapid:eta=20,context=unrelated" in robustness
     lengths = plan_study("lengths", lengths=[1024, 2048], retrieved=[256])
     assert lengths.lengths == (1024, 2048) and lengths.methods == ("lc", "rapid:retrieved=256")
     for study in ("main", "robustness", "dialogue", "success"):
@@ -111,6 +111,7 @@ def test_plans():
 
 def test_names_tell_what_was_varied():
     assert eta_of(parse_method("rapid:eta=2.5")) == 2.5 == eta_of(parse_method("rapid:eta=2.5,context=unrelated"))
+    assert eta_of(parse_method("rapid:eta=auto")) == "auto"
     assert eta_of(parse_method("rapid")) is None and eta_of(parse_method("rapid:eta=1,tail=restore")) is None
     assert (length_of("facts@800"), length_of("facts"), length_of("own:a@b")) == (800, None, None)
 
@@ -128,6 +129,11 @@ def test_a_picture_for_every_study(tmp_path):
         path = tmp_path / "plots" / f"{study}.png"
         draw(study, summary, path, "a title")
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_default_strength_by_its_name_is_the_engine_s_default():
+    found = summaries(run(("lc", "rag", "rapid:eta=auto", "rapid:eta=2")))
+    assert found["success"].methods == ["lc", "rag", "rapid:eta=auto"]
 
 
 def test_a_study_that_has_only_begun_has_no_picture():

@@ -92,7 +92,16 @@ class TestSettings:
         parts = {"model": tiny_model("llama", 0), "tokenizer": byte_tokenizer(), "embeddings": HashEmbedder()}
         stats = RapidLLM(**parts, drafter_model=tiny_model("llama", 1, num_hidden_layers=3)).generate(["hello"])
         rapid = stats.generations[0][0].generation_info["rapid"]
-        assert rapid["law"] == "augmented" and rapid["eta"] == 40 and rapid["drafted_tokens"] > 0
+        assert rapid["law"] == "augmented" and rapid["eta"] == "auto" and rapid["drafted_tokens"] > 0
+
+    def test_eta_is_a_number_or_auto_in_the_model_and_in_a_call(self):
+        parts = {"model": tiny_model("llama", 0), "tokenizer": byte_tokenizer(), "embeddings": HashEmbedder()}
+        drafter = tiny_model("llama", 1, num_hidden_layers=3)
+        model = ChatRapid(**parts, drafter_model=drafter, eta="auto", max_new_tokens=2)
+        assert model.invoke("hello").response_metadata["rapid"]["eta"] == "auto"
+        assert model.invoke("hello", eta=3).response_metadata["rapid"]["eta"] == 3
+        with pytest.raises(ConfigurationError, match="eta='strong'"):
+            model.invoke("hello", eta="strong")
 
     def test_one_bos(self):
         """A chat template writes the BOS token itself, and a tokenizer that adds one must not add another."""

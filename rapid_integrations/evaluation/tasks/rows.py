@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rapid_integrations.documents import read_document
+from rapid_integrations.documents import read_utf8
 from rapid_integrations.errors import PromptError
 
 Row = dict[str, Any]
@@ -44,7 +44,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         PromptError: the file is missing or malformed, with the line.
     """
-    text = read_document(str(path))
+    text = read_utf8(path)
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)

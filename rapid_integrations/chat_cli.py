@@ -1,0 +1,300 @@
+"""`rapid chat`: questions at a prompt, or one a line from a pipe, about documents that are read once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rapid_integrations.command_line import (
+    DOCUMENTS_HELP,
+    Device,
+    Drafter,
+    DrafterQuantized,
+    DraftLength,
+    DraftModel,
+    Dtype,
+    EmbedderName,
+    Encoding,
+    Eta,
+    LawName,
+    MaxNewTokens,
+    PrefixCacheDir,
+    Proposer,
+    Quantized,
+    RepetitionPenalty,
+    Seed,
+    SkipUnreadable,
+    Stop,
+    TailRuleName,
+    Target,
+    Temperature,
+    TemplateDate,
+    TopK,
+    TopP,
+    TrustRemoteCode,
+    draft_length_of,
+    errors_taught,
+    load_engine,
+    open_documents,
+    say,
+    show_error,
+    stderr,
+    write_answer,
+    write_trace,
+)
+from rapid_integrations.config import SamplingParams, SpeculationConfig
+from rapid_integrations.errors import ConfigurationError, PromptError, RapidError
+from rapid_integrations.interruption import AnswerStopped, StopWish
+from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
+
+if TYPE_CHECKING:
+    from rapid_integrations.chat import Chat
+    from rapid_integrations.outputs import Completion
+
+_HELP = {
+    "/forget": "begin a new conversation about the same documents",
+    "/stats": "what the drafter read for the last answer, and how decoding went",
+    "/help": "this list",
+    "/quit": "leave (as end of file does)",
+}
+
+
+def chat(
+    files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP)],
+    target: Target = "smollm2-135m-instruct",
+    drafter: Drafter = None,
+    embedder: EmbedderName = "all-minilm-l6-v2",
+    law: LawName = "auto",
+    eta: Eta = None,
+    tail_rule: TailRuleName = "mask",
+    proposer: Proposer = "drafter",
+    draft_length: DraftLength = "auto",
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 256,
+    stop: Stop = None,
+    seed: Seed = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
+    draft_lm: DraftModel = None,
+    trust_remote_code: TrustRemoteCode = False,
+    prefix_cache_dir: PrefixCacheDir = None,
+    template_date: TemplateDate = None,
+    skip_unreadable: SkipUnreadable = False,
+    encoding: Encoding = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write an HTML page for each answer into this folder: 1.html, 2.html, ...")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line for each question.")] = False,
+) -> None:
+    """Ask one question after another about documents that are read once.
+
+    Questions come from the prompt, or one a line from a pipe. Ctrl-C stops an answer; at the prompt it leaves.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
+    with errors_taught(), ExitStack() as at_end:
+        sampling = SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            max_new_tokens=max_new_tokens,
+            stop=tuple(stop or ()),
+            seed=seed,
+        )
+        speculation = SpeculationConfig(
+            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=draft_length_of(draft_length)
+        )
+        if "-" in files:
+            raise ConfigurationError(
+                "standard input brings the questions of a chat, so it cannot be a document: save it in a file first"
+            )
+        if trace is not None:
+            _make_folder(trace)
+        documents = open_documents(files, skip_unreadable, encoding)
+        with ProgressView(stderr) as progress:
+            engine = load_engine(
+                progress,
+                target,
+                drafter,
+                embedder=embedder,
+                dtype=dtype,
+                device=device,
+                quantization=quantization,
+                drafter_quantization=drafter_quantization,
+                draft_lm=draft_lm,
+                trust_remote_code=trust_remote_code,
+                prefix_cache_dir=prefix_cache_dir,
+                template_date=template_date,
+            )
+            at_end.callback(engine.close)
+            from rapid_integrations.chat import Chat
+
+            conversation = Chat(engine, documents, sampling=sampling, speculation=speculation)
+            tokens = conversation.read(progress)
+        window = engine.target.context_window
+        say(f"{', '.join(documents.names)}: {tokens:,} tokens read, {window:,} fit. /help lists the commands.")
+        interactive = sys.stdin.isatty()
+        session = _Session(conversation, documents.names, trace, as_json, interactive)
+        session.run(_typed() if interactive else _piped())
+        if session.failed and not interactive:
+            raise typer.Exit(1)
+
+
+class _Session:
+    """One run of the command: answers questions and obeys commands."""
+
+    def __init__(
+        self, conversation: Chat, names: tuple[str, ...], trace: Path | None, as_json: bool, interactive: bool
+    ) -> None:
+        self.failed = False
+        self._chat = conversation
+        self._names = names
+        self._trace = trace
+        self._as_json = as_json
+        # From a pipe Ctrl-C ends everything, as it does for other programs.
+        self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
+        self._asked = 0
+        self._last: Completion | None = None
+
+    def run(self, lines: Iterator[Callable[[], str]]) -> None:
+        """Take lines until they end, or one of them says so."""
+        for line in lines:
+            question = None
+            try:
+                question = line().strip()
+                if question == "/quit":
+                    return
+                if question and not self._obeyed(question):
+                    self._answer(question)
+            except RapidError as error:
+                self.failed = True
+                if self._as_json:
+                    asked = {} if question is None else {"question": question}
+                    _write_line({**asked, "error": f"{type(error).__name__}: {error}"})
+                show_error(error)
+
+    def _obeyed(self, line: str) -> bool:
+        word = line.split()[0]
+        if not (word.startswith("/") and word[1:].isalpha()):
+            return False
+        if word not in _HELP:
+            say(f"no command is called {word}; there are {', '.join(_HELP)}")
+        elif word == "/help":
+            for name, meaning in _HELP.items():
+                say(f"{name:8} {meaning}")
+        elif word == "/forget":
+            self._chat.forget()
+            say("forgotten; the documents stay read")
+        elif self._last is None:
+            say("no answer has ended yet")
+        else:
+            if self._last.retrieved:
+                stderr.print(chunks_table(self._last.retrieved, self._names))
+                stderr.print()
+            stderr.print(stats_table(self._last))
+        return True
+
+    def _answer(self, question: str) -> None:
+        self._asked += 1
+        try:
+            with self._stop:
+                completion = self._last = self._completed(question)
+        except AnswerStopped:
+            self._show("\n")
+            say("stopped")
+            return
+        if self._as_json:
+            _write_line({"question": question, **completion.model_dump(mode="json")})
+        self._show("\n\n")
+        if completion.finish_reason == "length":
+            say("(cut at --max-new-tokens)")
+        if self._trace is not None:
+            write_trace(self._trace / f"{self._asked}.html", completion, self._names)
+
+    def _completed(self, question: str) -> Completion:
+        """Show the answer as it comes, and return it whole."""
+        with ProgressView(stderr) as progress:
+
+            def report(stage: str, done: int, total: int) -> None:
+                self._check()
+                progress(stage, done, total)
+
+            answer = self._chat.ask(question, trace=self._trace is not None, on_progress=report)
+            if answer.left_out:
+                turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
+                say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
+            first = next(answer)  # behind the prefill, whose progress is shown
+        with answer:
+            self._show(first.text)
+            for chunk in answer:
+                self._show(chunk.text)
+                self._check()
+        return answer.completion
+
+    def _check(self) -> None:
+        if isinstance(self._stop, StopWish):
+            self._stop()
+
+    def _show(self, text: str) -> None:
+        if not self._as_json:
+            write_answer(text)
+
+
+def _typed() -> Iterator[Callable[[], str]]:
+    """Yield what a person types, with line editing and this run's history where the platform has readline."""
+    edits = sys.stdout.isatty()
+    if edits and find_spec("readline"):
+        import readline  # noqa: F401  (input() uses it once it is there)
+
+    while True:
+        try:
+            if edits:
+                line = input("> ")
+            else:  # the answers go into a file: the prompt must not
+                sys.stderr.write("> ")
+                sys.stderr.flush()
+                line = sys.stdin.readline()
+                if not line:
+                    raise EOFError
+        except EOFError:
+            sys.stderr.write("\n")
+            return
+        yield lambda line=line: line  # type: ignore[misc]
+
+
+def _piped() -> Iterator[Callable[[], str]]:
+    """Yield the lines of standard input; one that is no UTF-8 is refused when it is its turn."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+
+        def decoded(line: bytes = line, number: int = number) -> str:
+            try:
+                return line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise PromptError(f"line {number} of standard input is no UTF-8 text") from error
+
+        yield decoded
+
+
+def _write_line(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be a folder: {error.strerror or error}. Name another") from error

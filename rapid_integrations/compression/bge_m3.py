@@ -1,0 +1,146 @@
+"""BGE-M3's dense vectors (arXiv 2402.03216) through FlagEmbedding, its authors' package: the paper's embedder.
+
+It is published without safetensors; FlagEmbedding reads its `.bin` and `.pt` files as weights only, never as pickled
+code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rapid_integrations.compression.embedder import SentenceTransformerEmbedder
+from rapid_integrations.compression.embedding_model import EmbeddingModel, without_loading_bar
+from rapid_integrations.compression.windows import Windows
+from rapid_integrations.errors import ConfigurationError, MissingExtraError, ModelLoadError
+
+BGE_M3 = "BAAI/bge-m3"
+_HEADS = "colbert_linear.pt"  # only BGE-M3 and models tuned from it have this file
+_LEAST_ROOM = 8  # tokens of text in a window
+
+
+class BgeM3Embedder(SentenceTransformerEmbedder):
+    """BGE-M3, or a model tuned from it, from a local folder or by its hub name. Loaded when first needed.
+
+    - `source`: folder or hub name; `device`: torch device, None picks CUDA where there is one.
+    - `threshold`: cosine similarity from which on a chunk counts as relevant; 0.3 is the one of arXiv 2502.20330.
+    - `max_tokens`: longest window, special tokens included; None is the model's own maximum (8,192).
+    - `batch_size`: windows embedded at once.
+    - `half_precision`: compute in float16; on processors that is slower than float32, and not available.
+
+    Loading raises `MissingExtraError` without FlagEmbedding.
+    """
+
+    def __init__(
+        self,
+        source: str | Path = BGE_M3,
+        *,
+        device: str | None = None,
+        threshold: float = 0.3,
+        max_tokens: int | None = None,
+        batch_size: int = 16,
+        half_precision: bool = False,
+    ) -> None:
+        super().__init__(source, device=device, threshold=threshold, max_tokens=max_tokens, batch_size=batch_size)
+        self._half_precision = half_precision
+
+    def _load_model(self) -> EmbeddingModel:
+        try:
+            from FlagEmbedding import BGEM3FlagModel
+        except ImportError as error:
+            raise MissingExtraError(feature="BGE-M3", extra="bge") from error
+        try:
+            with without_loading_bar():
+                model = BGEM3FlagModel(
+                    self._source,
+                    devices=[self._device or _device()],
+                    use_fp16=self._half_precision,
+                    pooling_method="cls",
+                )
+        except Exception as error:  # whatever a hub, a config file or a damaged weight file may raise
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise ModelLoadError(
+                f"The embedding model {self._source} could not be loaded by FlagEmbedding: {reason[:300]}. Give the "
+                f"folder of BGE-M3 or its hub name ({BGE_M3}); `--embedder all-minilm-l6-v2` needs neither a hub nor "
+                "this package."
+            ) from error
+        return _measured(model, self._source, self._max_tokens)
+
+
+def is_bge_m3(source: str | Path) -> bool:
+    """Whether a name or a folder is BGE-M3's."""
+    if str(source).lower() == BGE_M3.lower():
+        return True
+    return (Path(source).expanduser() / _HEADS).is_file()
+
+
+class _DenseM3:
+    """FlagEmbedding's model with the two methods that sentence-transformers' models have. It knows no prompts."""
+
+    def __init__(self, model: Any, max_tokens: int) -> None:
+        self._model = model
+        self._max_tokens = max_tokens
+
+    def encode(self, texts: Sequence[str], batch_size: int, show_progress_bar: bool = False) -> np.ndarray:
+        """Return the dense vectors (n, dimension)."""
+        dense = self._model.encode(
+            list(texts),
+            batch_size=batch_size + 1,  # a batch that is full gets a progress bar of its own
+            max_length=self._max_tokens,
+            return_dense=True,
+            return_sparse=False,
+            return_colbert_vecs=False,
+        )["dense_vecs"]
+        return np.asarray(dense, dtype=np.float32)
+
+    encode_document = encode_query = encode
+
+
+def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelLoadError(
+            f"The embedding model {source} has no fast tokenizer, so a text cannot be cut to its maximum length "
+            "exactly. Use a folder that holds its tokenizer.json."
+        )
+    backend = type(backend).from_str(backend.to_str())  # our own copy: FlagEmbedding switches truncation on and off
+    backend.no_truncation()
+    backend.no_padding()
+    config = model.model.model.config
+    # XLM-RoBERTa counts positions from behind the padding index: that many of its rows are never used.
+    own = int(config.max_position_embeddings) - int(config.pad_token_id or 0) - 1
+    max_tokens = own if asked is None else asked
+    overhead = len(backend.encode("", add_special_tokens=True).ids)
+    if not overhead + _LEAST_ROOM <= max_tokens <= own:
+        raise ConfigurationError(
+            f"max_tokens={max_tokens}: the embedding model {source} takes {overhead + _LEAST_ROOM} to {own} tokens at "
+            "once"
+        )
+    windows = Windows(backend, max_tokens - overhead)
+    dense = _DenseM3(model, max_tokens)
+    dimension = dense.encode([""], batch_size=1).shape[1]
+    return EmbeddingModel(dense, _fingerprint(model, backend, max_tokens), max_tokens, dimension, windows, windows)
+
+
+def _fingerprint(model: Any, backend: Any, max_tokens: int) -> str:
+    """Return the SHA-256 of everything a dense vector depends on; of the weights a CRC-32 per tensor, which is fast."""
+    import torch
+
+    digest = hashlib.sha256()
+    for part in ("bge-m3 dense cls", repr(model.model.model.config), backend.to_str(), str(max_tokens)):
+        digest.update(part.encode() + b"\0")
+    for name, tensor in model.model.model.state_dict().items():
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(content)}\0".encode())
+    return digest.hexdigest()
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,88 @@
+"""What reading gives back, and how much is read at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["text", "html", "pdf", "docx"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file as text.
+
+    Attributes:
+        text: what the models read; never blank.
+        source: the file's name as it was given (within a folder: below it), "standard input" for "-".
+        format: what the file was.
+        remarks: what the reader had to guess or leave out ("pages 3, 4 have no text").
+    """
+
+    text: str
+    source: str
+    format: Format = "text"
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be read and was left out, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Several documents, in the order in which they were named; iterates over them.
+
+    Attributes:
+        documents: those that were read, at least one.
+        skipped: those that were not; empty unless skipping was asked for.
+    """
+
+    documents: tuple[Document, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each document: its file name, with as many folders before it as tell it from the others."""
+        paths = [[part for part in document.source.replace("\\", "/").split("/") if part] for document in self]
+        names = []
+        for path in paths:
+            for length in range(1, len(path) + 1):
+                if sum(other[-length:] == path[-length:] for other in paths) == 1:
+                    break
+            names.append(_printable("/".join(path[-length:])))
+        return tuple(names)
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """How much is read at most. They bound what a damaged or hostile file can cost, and are far above what a model's
+    context window holds.
+
+    Attributes:
+        file_bytes: of one file.
+        unpacked_bytes: of the XML in one DOCX file.
+        characters: of text in all documents together.
+        files: in all folders together, subfolders included.
+    """
+
+    file_bytes: int = 256 * 2**20
+    unpacked_bytes: int = 64 * 2**20
+    characters: int = 20_000_000
+    files: int = 10_000
+
+
+def _printable(name: str) -> str:
+    """Return `name` on one line: file names may hold line breaks and control characters, and models read them."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)

@@ -1,0 +1,194 @@
+"""The front door: one file, or files and folders, to documents."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from rapid_integrations.documents.document import Document, Documents, ReadLimits, Skipped
+from rapid_integrations.documents.docx_file import read_docx
+from rapid_integrations.documents.formats import format_of
+from rapid_integrations.documents.html_file import read_html
+from rapid_integrations.documents.pdf_file import read_pdf
+from rapid_integrations.documents.text_file import decode
+from rapid_integrations.errors import DocumentError, PromptError
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+STDIN = "-"
+_STDIN_NAME = "standard input"
+_NAMED_ERRORS = 10
+_UNWANTED = (".", "~$")  # hidden files and folders, and the locks that Word leaves
+
+
+def read_document(path: PathLike, *, encoding: str | None = None, limits: ReadLimits | None = None) -> Document:
+    """Return a file as text; "-" is standard input.
+
+    What it is follows from its first bytes: a PDF, DOCX or HTML file may have any name, and come from a pipe. The
+    encoding of text and HTML is found out, unless `encoding` names it.
+
+    Raises:
+        DocumentError: missing, a folder, empty, encrypted, damaged, binary, or without text; it says which.
+        MissingExtraError: the file needs a reader of the extra `documents`.
+    """
+    return _read(os.fspath(path), os.fspath(path), encoding, limits or ReadLimits())
+
+
+def read_documents(
+    paths: PathLike | Sequence[PathLike],
+    *,
+    skip_unreadable: bool = False,
+    encoding: str | None = None,
+    limits: ReadLimits | None = None,
+) -> Documents:
+    """Return files and all files of folders as text, in the order given; a folder's by name, numbers by value.
+
+    Hidden files and folders ("." first) and links to folders are left out of folders; a file that is named twice is
+    read once.
+
+    Args:
+        paths: files, folders, or "-" for standard input.
+        skip_unreadable: leave out files that cannot be read, and name them in `Documents.skipped`.
+        encoding: of text and HTML files; None finds out for each.
+        limits: how much is read at most.
+
+    Raises:
+        DocumentError: any file cannot be read (it names them all), or with `skip_unreadable` not one of them can; a
+            folder without files; more text than `limits` allow.
+        MissingExtraError: a file needs a reader of the extra `documents`.
+    """
+    limits = limits or ReadLimits()
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise PromptError("no document was given: name files or folders")
+    documents: list[Document] = []
+    skipped: list[Skipped] = []
+    characters = 0
+    files = list(_files([os.fspath(path) for path in given], limits))
+    for path, name in files:
+        try:
+            documents.append(_read(path, name, encoding, limits))
+        except DocumentError as error:
+            if len(files) == 1:
+                raise
+            skipped.append(Skipped(error.source, error.reason))
+            continue
+        characters += len(documents[-1].text)
+        if characters > limits.characters:
+            raise DocumentError(
+                name, f"brings the text to more than {limits.characters:,} characters: give fewer documents"
+            )
+    if skipped and not (skip_unreadable and documents):
+        raise _unreadable(skipped, len(files), skip_unreadable)
+    return Documents(tuple(documents), tuple(skipped))
+
+
+def read_utf8(path: PathLike) -> str:
+    """Return the text of a file that a program wrote (questions, data), whatever its size.
+
+    Raises:
+        DocumentError: the file is missing, empty, a folder, or no UTF-8 text.
+    """
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise _not_opened(name, error) from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            name, f"is no UTF-8 text (byte {error.start:,}): convert it, for instance with iconv -f latin1 -t utf8"
+        ) from error
+    if not text.strip():
+        raise DocumentError(name, "is empty")
+    return text
+
+
+def _read(path: str, name: str, encoding: str | None, limits: ReadLimits) -> Document:
+    name = _STDIN_NAME if path == STDIN else name
+    data = _bytes(path, name, limits)
+    if not data.strip():
+        raise DocumentError(name, "is empty: there is nothing to answer from")
+    match format_of(data, name):
+        case "pdf":
+            document = read_pdf(data, name, limits)
+        case "docx":
+            document = read_docx(data, name, limits)
+        case "html":
+            document = read_html(data, name, encoding)
+        case _:
+            text, remarks = decode(data, name, encoding=encoding)
+            document = Document(text, name, "text", remarks)
+    if not document.text.strip():
+        raise DocumentError(name, "holds no text: there is nothing to answer from")
+    if len(document.text) > limits.characters:
+        raise DocumentError(
+            name,
+            f"holds {len(document.text):,} characters, more than {limits.characters:,}: give the part you ask about",
+        )
+    return document
+
+
+def _bytes(path: str, name: str, limits: ReadLimits) -> bytes:
+    try:
+        if path == STDIN:
+            data = sys.stdin.buffer.read(limits.file_bytes + 1)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(limits.file_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _not_opened(name, error) from error
+    if len(data) > limits.file_bytes:
+        raise DocumentError(name, f"is larger than {limits.file_bytes:,} bytes: give the part that you ask about")
+    return data
+
+
+def _not_opened(name: str, error: OSError | ValueError) -> DocumentError:
+    return DocumentError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _files(paths: Iterable[str], limits: ReadLimits) -> Iterator[tuple[str, str]]:
+    """Yield (path, name) of each file, each once."""
+    seen: set[str] = set()
+    for path in paths:
+        within = [path]
+        if path != STDIN and os.path.isdir(path):
+            within = _in_folder(path, limits.files - len(seen))
+            if not within:
+                raise DocumentError(path, "is a folder without files")
+        for file in within:
+            key = file if file == STDIN else os.path.realpath(file)
+            if key not in seen:
+                seen.add(key)
+                yield file, file
+
+
+def _in_folder(folder: str, most: int) -> list[str]:
+    found: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        raise _not_opened(str(error.filename or folder), error)
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(_UNWANTED)]
+        paths = [os.path.join(place, name) for name in names if not name.startswith(_UNWANTED)]
+        found += [path for path in paths if os.path.isfile(path)]  # a pipe or a device would be waited for
+        if len(found) > most:
+            raise DocumentError(folder, f"holds more than {most:,} files: name the ones that you ask about")
+    return sorted(found, key=_natural)
+
+
+def _natural(path: str) -> list[tuple[int, int, str]]:
+    """Sort key: "part 2" before "part 10"."""
+    parts = re.split(r"(\d+)", path.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _unreadable(skipped: Sequence[Skipped], files: int, skipping: bool) -> DocumentError:
+    named = "; ".join(f"{each.source} {each.reason}" for each in skipped[:_NAMED_ERRORS])
+    more = f"; and {len(skipped) - _NAMED_ERRORS:,} more" if len(skipped) > _NAMED_ERRORS else ""
+    way_out = "" if skipping else ". Leave them out, or skip them with --skip-unreadable (skip_unreadable=True)"
+    return DocumentError(f"{len(skipped):,} of {files:,} files", f"cannot be read: {named}{more}{way_out}")

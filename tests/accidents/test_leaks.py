@@ -1,0 +1,103 @@
+"""After requests of every length and outcome: no thread, no file handle and no KV cache more than before.
+
+`make test-memory` asks 200 of them and looks at the process's memory (docs/robustness.md has the figure).
+"""
+
+import gc
+import json
+import os
+import threading
+import time
+
+import psutil
+import pytest
+
+from rapid_integrations import CompressionConfig, RapidEngine
+from rapid_integrations.async_stream import _WORKERS
+from rapid_integrations.cache import KVCache
+from tests.accidents.mixed_requests import OUTCOMES, one_request
+from tests.test_engine import caches  # noqa: F401 (a fixture)
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model
+
+BUDGET = 4_000_000  # of kept prefixes
+
+
+def engine(**options):
+    return RapidEngine.from_models(
+        tiny_model("llama", 0, max_position_embeddings=4096),
+        byte_tokenizer(),
+        embedder=HashEmbedder(),
+        compression=CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2),
+        prefix_cache_bytes=BUDGET,
+        **options,
+    )
+
+
+def other_threads():
+    """Threads but those of the pool for asynchronous requests, which is bounded and lives as long as the program."""
+    return sorted(thread.name for thread in threading.enumerate() if thread not in _WORKERS._threads)
+
+
+def settled(measure, expected, seconds=10.0):
+    """Return what `measure` gives, once it is as expected or the time is over: a cancelled step ends a little later."""
+    end = time.monotonic() + seconds
+    while (found := measure()) != expected and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
+    threads = other_threads()
+    with engine(prefix_cache_dir=tmp_path / "prefixes", embedding_cache=tmp_path / "embeddings.sqlite") as running:
+        for number in range(3):
+            one_request(running, number, outcome)
+        gc.collect()
+        process = psutil.Process()
+        handles = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+        for number in range(3, 8):
+            one_request(running, number, outcome)
+        gc.collect()
+        count = process.num_fds if hasattr(process, "num_fds") else process.num_handles
+        assert settled(lambda: count() <= handles, True)
+        assert running._prefixes.memory.nbytes <= BUDGET
+    assert settled(other_threads, threads) == threads
+    assert settled(lambda: sum(cache.nbytes for cache in caches), 0) == 0
+    assert len(_WORKERS._threads) <= 64
+
+
+@pytest.mark.slow
+def test_memory_stays_level_over_two_hundred_requests():
+    """The plot goes to the file that RAPID_MEMORY_PLOT names."""
+    process, megabytes = psutil.Process(), []
+    with engine() as running:
+        for number in range(200):
+            one_request(running, number, OUTCOMES[number % len(OUTCOMES)])
+            gc.collect()
+            megabytes.append(process.memory_info().rss / 2**20)
+    first, last = (sorted(part)[len(part) // 2] for part in (megabytes[50:100], megabytes[150:]))
+    summary = {"after 10": megabytes[9], "50-100": first, "150-200": last, "most": max(megabytes)}
+    print("\n" + json.dumps({name: round(value, 1) for name, value in summary.items()}))
+    if path := os.environ.get("RAPID_MEMORY_PLOT"):
+        _plot(megabytes, path)
+    assert last - first < 5, summary
+
+
+def _plot(megabytes, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, len(megabytes) + 1), megabytes, linewidth=1.2)
+    axes.set(
+        xlabel="requests", ylabel="resident memory, MiB", ylim=(0, 1.15 * max(megabytes)), xlim=(0, len(megabytes))
+    )
+    axes.set_title("200 requests of thirteen outcomes, tiny models, 4 MB of kept prefixes", fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def test_the_fixture_sees_caches(caches):  # noqa: F811
+    cache = KVCache(1, 10)
+    assert cache in caches

@@ -1,0 +1,87 @@
+"""A megabyte of anything is read in seconds: nothing in the way of a document costs more than linear time.
+
+Processor time, not the clock's, so that a busy machine changes nothing.
+"""
+
+import time
+
+import pytest
+
+from rapid_integrations.compression import chunk_text
+from rapid_integrations.compression.windows import Windows
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.prompt import Prompt, render
+from rapid_integrations.segmentation import segment
+from rapid_integrations.streaming import TextStream
+from tests.hostile.texts import KINDS
+from tests.toys.models import EOS_ID, byte_tokenizer
+
+MERGES = (("a", "a"), ("aa", "aa"), ("t", "h"), ("<", "|"))
+
+
+def seconds(call, *arguments):
+    begin = time.process_time()
+    call(*arguments)
+    return time.process_time() - begin
+
+
+def templates(document):
+    return (
+        document,
+        f"Context:\n{document}\n\nQuestion: why?",
+        f"-----\n{document}\n-----\nQuery: why?\nAnswer:",
+        f"<context>\n{document}\n</context>\nwhy?",
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_segmentation_is_linear(kind):
+    """200,000 characters; a quadratic rule took minutes for opening tags, and for an answer before spaces."""
+    for text in templates(KINDS[kind](200_000)):
+        assert seconds(segment, text) < 2
+
+
+@pytest.mark.parametrize("kind", ["control tokens", "short lines", "one letter", "broken UTF-8", "NUL bytes"])
+def test_reading_fifty_thousand_characters(kind):
+    assert seconds(read, KINDS[kind](50_000)) < 6
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("kind", KINDS)
+def test_reading_a_megabyte(kind):
+    assert seconds(read, KINDS[kind](1_000_000)) < 90  # a token a byte: real tokenizers are far below (docs)
+
+
+def read(document):
+    """Do everything to a document that is done before a model reads it."""
+    mine = Vocabulary(byte_tokenizer(merges=MERGES), [EOS_ID])
+    for text in templates(document):
+        segment(text)
+    prompt = Prompt.from_context(document if document.strip() else document + "x", "why?")
+    mine.encode_prompt(render(prompt, mine.chat_template))
+    windows = Windows(mine._backend, 254)
+    for chunk in chunk_text(document, mine):
+        windows.split(chunk.text)
+
+
+@pytest.mark.parametrize("unit", [b"\xff", b"\xef\xbf\xbd", b"a", "🙂".encode()])
+def test_an_answer_of_ten_thousand_tokens(unit):
+    def answer():
+        text = TextStream(lambda ids: bytes(ids).decode("utf-8", "replace"), ("aab", "🙂" * 50, "b" * 1000))
+        for byte in (unit * 10_000)[:10_000]:
+            text.push(byte)
+        text.finish()
+
+    assert seconds(answer) < 5
+
+
+def test_ten_thousand_documents():
+    documents = ["the cat sat on a mat"] * 10_000
+    mine = Vocabulary(byte_tokenizer(chat_template=None), [EOS_ID])
+
+    def build():
+        rendered = render(Prompt.from_context(documents, "why?"), None)
+        rendered.splice(["cat"] * len(documents))
+        mine.encode_prompt(rendered)
+
+    assert seconds(build) < 10
