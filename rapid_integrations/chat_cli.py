@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from rapid_integrations.chat import Chat
     from rapid_integrations.outputs import Completion
 
+_WORTH_TELLING = 100  # tokens of documents that are read anew for each question
+
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
     "/stats": "what the drafter read for the last answer, and how decoding went",
@@ -147,7 +149,7 @@ def chat(
         window = engine.target.context_window
         say(f"{', '.join(documents.names)}: {tokens:,} tokens read, {window:,} fit. /help lists the commands.")
         interactive = sys.stdin.isatty()
-        session = _Session(conversation, documents.names, trace, as_json, interactive)
+        session = _Session(conversation, tokens, documents.names, trace, as_json, interactive)
         session.run(_typed() if interactive else _piped())
         if session.failed and not interactive:
             raise typer.Exit(1)
@@ -157,7 +159,13 @@ class _Session:
     """One run of the command: answers questions and obeys commands."""
 
     def __init__(
-        self, conversation: Chat, names: tuple[str, ...], trace: Path | None, as_json: bool, interactive: bool
+        self,
+        conversation: Chat,
+        tokens: int,
+        names: tuple[str, ...],
+        trace: Path | None,
+        as_json: bool,
+        interactive: bool,
     ) -> None:
         self.failed = False
         self._chat = conversation
@@ -168,6 +176,8 @@ class _Session:
         self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
         self._asked = 0
         self._last: Completion | None = None
+        self._tokens = tokens
+        self._told = False  # that the documents are read again for each question
 
     def run(self, lines: Iterator[Callable[[], str]]) -> None:
         """Take lines until they end, or one of them says so."""
@@ -216,6 +226,7 @@ class _Session:
             self._show("\n")
             say("stopped")
             return
+        self._say_if_read_again(completion)
         if self._as_json:
             _write_line({"question": question, **completion.model_dump(mode="json")})
         self._show("\n\n")
@@ -223,6 +234,15 @@ class _Session:
             say("(cut at --max-new-tokens)")
         if self._trace is not None:
             write_trace(self._trace / f"{self._asked}.html", completion, self._names)
+
+    def _say_if_read_again(self, completion: Completion) -> None:
+        stats = completion.stats
+        if not self._told and self._tokens > _WORTH_TELLING and 2 * stats.cached_prompt_tokens < self._tokens:
+            self._told = True
+            say(
+                f"(the documents were read again: their KV caches, {stats.cache_bytes / 2**20:,.0f} MiB, do not fit "
+                "into a quarter of the available memory, and nothing else keeps them)"
+            )
 
     def _completed(self, question: str) -> Completion:
         """Show the answer as it comes, and return it whole."""

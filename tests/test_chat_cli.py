@@ -107,6 +107,14 @@ def test_a_line_that_is_no_text(chat):
     assert rows[1]["error"] == "PromptError: line 2 of standard input is no UTF-8 text"
 
 
+def test_documents_that_no_cache_has_room_for(chat, monkeypatch):
+    result = chat("document.md", text="where?\nwhy?\n")
+    assert "read again" not in result.stderr
+    monkeypatch.setattr("rapid_integrations.engine.memory_budget", lambda *_: 1000)
+    result = chat("document.md", text="where?\nwhy?\n")
+    assert result.exit_code == 0 and result.stderr.count("the documents were read again") == 1
+
+
 def test_turns_that_leave_are_said(chat):
     result = chat("document.md", text=f"{'filling ' * 180}\n" * 4)
     assert result.exit_code == 0, result.output

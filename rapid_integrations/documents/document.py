@@ -72,13 +72,13 @@ class ReadLimits:
 
     Attributes:
         file_bytes: of one file.
-        unpacked_bytes: of the XML in one DOCX file.
+        unpacked_bytes: of the XML in one DOCX file (its reader takes about 36 times as much memory).
         characters: of text in all documents together.
         files: in all folders together, subfolders included.
     """
 
     file_bytes: int = 256 * 2**20
-    unpacked_bytes: int = 64 * 2**20
+    unpacked_bytes: int = 32 * 2**20
     characters: int = 20_000_000
     files: int = 10_000
 

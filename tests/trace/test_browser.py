@@ -53,7 +53,7 @@ def chromium(page, *options):
     command = [CHROMIUM, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []
     command += [f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return run.stdout
 
 
