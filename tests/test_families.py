@@ -52,7 +52,10 @@ def test_the_toys_rope_matters(kind):
 @pytest.mark.parametrize("take_over", [False, True])
 @pytest.mark.parametrize(
     ("kind", "rope_type"),
-    [("phi3", "longrope"), *((kind, each) for kind in ("llama", "qwen2", "gemma3") for each in ("dynamic", "longrope"))],
+    [
+        ("phi3", "longrope"),
+        *((kind, each) for kind in ("llama", "qwen2", "gemma3") for each in ("dynamic", "longrope")),
+    ],
 )
 def test_frequencies_that_follow_the_length_are_refused_with_the_reason(kind, rope_type, take_over):
     rope = {"rope_type": rope_type, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}

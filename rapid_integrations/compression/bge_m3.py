@@ -57,7 +57,10 @@ class BgeM3Embedder(SentenceTransformerEmbedder):
         try:
             with without_loading_bar():
                 model = BGEM3FlagModel(
-                    self._source, devices=[self._device or _device()], use_fp16=self._half_precision, pooling_method="cls"
+                    self._source,
+                    devices=[self._device or _device()],
+                    use_fp16=self._half_precision,
+                    pooling_method="cls",
                 )
         except Exception as error:  # whatever a hub, a config file or a damaged weight file may raise
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__

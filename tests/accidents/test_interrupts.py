@@ -42,9 +42,7 @@ def assert_interrupted(process, timeout=120):
     assert stderr.split() == ["interrupted"]
 
 
-@pytest.mark.parametrize(
-    "stage", ["load models", "load embedder", "embed", "prefill target", "prefill drafter"]
-)
+@pytest.mark.parametrize("stage", ["load models", "load embedder", "embed", "prefill target", "prefill drafter"])
 def test_while(stage, folder, monkeypatch):  # noqa: F811
     """A real signal at the moment when the progress of a stage is shown."""
     shown = terminal.ProgressView.__call__

@@ -91,7 +91,9 @@ def _plot(megabytes, path):
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot(range(1, len(megabytes) + 1), megabytes, linewidth=1.2)
-    axes.set(xlabel="requests", ylabel="resident memory, MiB", ylim=(0, 1.15 * max(megabytes)), xlim=(0, len(megabytes)))
+    axes.set(
+        xlabel="requests", ylabel="resident memory, MiB", ylim=(0, 1.15 * max(megabytes)), xlim=(0, len(megabytes))
+    )
     axes.set_title("200 requests of thirteen outcomes, tiny models, 4 MB of kept prefixes", fontsize=9)
     figure.savefig(path, dpi=120)
 

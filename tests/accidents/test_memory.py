@@ -1,6 +1,6 @@
 """Out of memory: a clear error of the exception tree, caches freed even while it is handled, the next request served.
 
-torch raises `torch.OutOfMemoryError` on GPUs and a bare `RuntimeError` on processors, from wherever memory is asked for.
+torch raises `torch.OutOfMemoryError` on GPUs and a bare `RuntimeError` on processors, wherever memory is asked for.
 """
 
 import gc
@@ -22,7 +22,11 @@ CPU = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:131] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
     "64000000000 bytes. Error code 12 (Cannot allocate memory)"
 )
-KINDS = {"processor": CPU, "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "python": MemoryError()}
+KINDS = {
+    "processor": CPU,
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    "python": MemoryError(),
+}
 
 
 def fail_at(monkeypatch, owner, name, error, call):
@@ -52,7 +56,12 @@ def fail_at(monkeypatch, owner, name, error, call):
     ids=["target's cache", "drafter's cache", "prefill", "decoding", "new cache"],
 )
 def test_the_error_is_clear_and_everything_is_free_while_it_is_handled(
-    monkeypatch, caches, owner, name, call, kind  # noqa: F811
+    monkeypatch,
+    caches,
+    owner,
+    name,
+    call,
+    kind,  # noqa: F811
 ):
     with engine() as running:
         expected = running.generate(PROMPT).token_ids
@@ -80,7 +89,9 @@ def test_embedding_without_memory(monkeypatch):
     with engine(embedder=HashEmbedder()) as running:
         with monkeypatch.context() as patch:
             fail_at(patch, HashEmbedder, "embed", CPU, 0)
-            with pytest.raises(OutOfMemoryError, match="finding the passages that the question needs: .*smaller embedder"):
+            with pytest.raises(
+                OutOfMemoryError, match="finding the passages that the question needs: .*smaller embedder"
+            ):
                 running.generate(PROMPT)
         assert running.generate(PROMPT).token_ids == expected
 

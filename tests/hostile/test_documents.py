@@ -24,7 +24,9 @@ any_text = st.lists(
         st.sampled_from(SPECIAL),
         st.text(max_size=8),
         st.text(alphabet=st.characters(categories=["Cs", "Cc", "Cf", "Mn", "Zs", "Zl", "So"]), max_size=8),
-        st.builds(lambda unit, count: unit * count, st.sampled_from([" ", "\n", "a", "🙂", "-", "\0"]), st.integers(1, 80)),
+        st.builds(
+            lambda unit, count: unit * count, st.sampled_from([" ", "\n", "a", "🙂", "-", "\0"]), st.integers(1, 80)
+        ),
     ),
     min_size=1,
     max_size=12,

@@ -310,7 +310,7 @@ def test_a_pickle_is_not_opened_even_with_the_right_weights_in_it(folder):
 
 @pytest.fixture
 def with_code(folder, tmp_path, monkeypatch):
-    """A folder whose configuration, model and tokenizer name classes of a file beside them, and the mark that it sets."""
+    """A folder whose configuration and tokenizer name classes of a file beside them, and the mark that it sets."""
     # transformers copies such code there before it runs it.
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
@@ -323,7 +323,10 @@ def with_code(folder, tmp_path, monkeypatch):
         "class Tokenizer(PreTrainedTokenizerFast):\n    pass\n"
     )
     classes = {"AutoConfig": "own_code.Config", "AutoModelForCausalLM": "own_code.Model"}
-    for file, named in (("config.json", classes), ("tokenizer_config.json", {"AutoTokenizer": [None, "own_code.Tokenizer"]})):
+    for file, named in (
+        ("config.json", classes),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "own_code.Tokenizer"]}),
+    ):
         content = json.loads((folder / file).read_text())
         (folder / file).write_text(json.dumps(content | {"auto_map": named}))
     return folder, mark
@@ -331,7 +334,9 @@ def with_code(folder, tmp_path, monkeypatch):
 
 def test_code_that_comes_with_a_model_is_not_run(with_code):
     folder, mark = with_code
-    torch.testing.assert_close(logits(load(folder, dtype="float32")), expected(), rtol=0, atol=1e-3)  # transformers' own
+    torch.testing.assert_close(
+        logits(load(folder, dtype="float32")), expected(), rtol=0, atol=1e-3
+    )  # transformers' own
     assert not mark.exists()
 
 
