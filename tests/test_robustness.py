@@ -13,14 +13,14 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCS)
 
 
 @cache
-def tests_of(file):
+def functions_in(file):
     tree = ast.parse((ROOT / file).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 def test_every_test_that_the_tables_name_exists():
     assert len(NAMED) > 45
-    missing = [f"{file}::{name}" for file, name in NAMED if name not in tests_of(file)]
+    missing = [f"{file}::{name}" for file, name in NAMED if name not in functions_in(file)]
     assert missing == []
 
 

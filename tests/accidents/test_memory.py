@@ -57,11 +57,11 @@ def fail_at(monkeypatch, owner, name, error, call):
 )
 def test_the_error_is_clear_and_everything_is_free_while_it_is_handled(
     monkeypatch,
-    caches,
+    caches,  # noqa: F811
     owner,
     name,
     call,
-    kind,  # noqa: F811
+    kind,
 ):
     with engine() as running:
         expected = running.generate(PROMPT).token_ids
