@@ -1,7 +1,7 @@
 """Gemma 3 270M, real weights, most layers with windows of 512 tokens: greedy output is transformers' `generate`.
 
-In float32, under the law "target", behind prompts of up to three windows. Takes minutes, and the network where the model
-was not pulled before.
+In float32, under the law "target", behind prompts of up to three windows. Minutes, and the network where the model was
+not pulled before.
 """
 
 import os
