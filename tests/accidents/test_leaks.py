@@ -74,7 +74,7 @@ def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
 def test_memory_stays_level_over_two_hundred_requests():
     """The plot goes to the file that RAPID_MEMORY_PLOT names.
 
-    What the allocator holds although nobody uses it is given back before each look, and `make test-memory` allows it one
+    What the allocator holds although nobody uses it is given back before each look, and `make test-memory` allows one
     arena: with glibc's default, an arena for each thread, it keeps some 25 MB more by and by.
     """
     process, megabytes = psutil.Process(), []
