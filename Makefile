@@ -32,7 +32,7 @@ test-hostile: $(STAMP)
 
 # 200 requests of every length and outcome; writes the picture of docs/robustness.md.
 test-memory: $(STAMP)
-	RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
+	MALLOC_ARENA_MAX=1 RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
 
 # What decides over right or wrong output is covered line by line.
 coverage: $(STAMP)

@@ -21,9 +21,8 @@ _DASHES = re.compile(r"^-{5,}[ \t]*$", re.MULTILINE)
 _TAG = re.compile(r"<(/?)(context|contexts|document|documents|passages)>", re.IGNORECASE)
 _HEADING = re.compile(r"^(?:context|documents?|passages?)[ \t]*:[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
 _QUERY = re.compile(r"^[ \t]*(?:question|query|user query)[ \t]*:[ \t]*", re.MULTILINE | re.IGNORECASE)
-_ANSWER = re.compile(
-    r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?$", re.IGNORECASE
-)  # of a text without white space at its end
+# Of a text without white space at its end: to allow for some here too would be quadratic in a run of it.
+_ANSWER = re.compile(r"\n[ \t]*(?:helpful |final )?answer[ \t]*:?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

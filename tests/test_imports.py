@@ -14,13 +14,13 @@ FRAMEWORKS = ("llama_index", "langchain", "langchain_core", "langchain_classic")
 
 
 def imported(path: Path) -> set[str]:
-    """Return every module that a file imports, wherever in it."""
+    """Return every module that a file imports, wherever in it, and every name it takes from one ("module.name")."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -44,15 +44,45 @@ def test_sampling_imports_only_torch(path):
 def test_decoding_sees_only_the_contracts(path):
     for module in imported(path):
         if module.startswith("rapid_integrations.proposers"):
-            assert module == "rapid_integrations.proposers.base"
+            assert (module + ".").startswith("rapid_integrations.proposers.base.")
         if module.startswith("rapid_integrations.models"):
-            assert module == "rapid_integrations.models.causal_lm"
+            assert (module + ".").startswith("rapid_integrations.models.causal_lm.")
         assert not module.startswith("transformers")
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_engine_imports_no_framework(path):
     assert not {m for m in imported(path) if m.split(".")[0] in FRAMEWORKS}
+
+
+ADAPTERS = [
+    path
+    for package in ("langchain_rapid", "llama_index_rapid")
+    for path in sorted((PACKAGE.parent / package).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_adapters_use_public_names_only(path):
+    ours = [m for m in imported(path) if m.startswith("rapid_integrations")]
+    assert not [m for m in ours if any(part.startswith("_") for part in m.split("."))]
+    inner = ("models", "decoding", "sampling", "cache", "proposers")
+    assert not [m for m in ours if m.split(".")[1:2] and m.split(".")[1] in inner]
+    private = [
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if isinstance(node.value, ast.Attribute | ast.Name)
+        and getattr(node.value, "attr", getattr(node.value, "id", "")) in ("engine", "_engine", "compressor", "stream")
+    ]
+    assert private == []
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    (tmp_path / "f.py").write_text(
+        "import a.b\ndef f():\n    from c import d as e\n    from rapid_integrations import models\n"
+    )
+    assert imported(tmp_path / "f.py") == {"a.b", "c", "c.d", "rapid_integrations", "rapid_integrations.models"}
 
 
 def test_every_public_name_is_there():

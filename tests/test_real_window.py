@@ -1,7 +1,7 @@
 """Gemma 3 270M, real weights, most layers with windows of 512 tokens: greedy output is transformers' `generate`.
 
-In float32, under the law "target", behind prompts of up to four windows. Takes minutes, and the network where the model
-was not pulled before.
+In float32, under the law "target", behind prompts of up to three windows. Minutes, and the network where the model was
+not pulled before.
 """
 
 import os
@@ -22,8 +22,8 @@ MODEL = "gemma-3-270m"
 HANDBOOK = Path(__file__).parents[1] / "examples" / "handbook.md"
 WINDOW = 512
 TIE = 1e-4
-QUESTIONS = ("How long is the probation period?", "When are the core hours?", "Who approves travel?")
-LENGTHS = (700, 1200, 2100)  # tokens of the document
+QUESTIONS = ("How long is the probation period?", "When are the core hours?")
+LENGTHS = (700, 1600)  # tokens of the document
 PROPOSERS = (("drafter", 4), ("prompt_lookup", 10), ("hybrid", "auto"))
 
 

@@ -20,7 +20,8 @@ from rapid_integrations.out_of_memory import memory_errors_taught
 
 _WAY_OUT = (
     "Its caches and those kept of earlier requests have been freed, and the next request can use them. Shorten the "
-    "document, ask for fewer new tokens, run fewer requests at once, or use a smaller model or quantization='int8' or 'int4'"
+    "document, ask for fewer new tokens, run fewer requests at once, or use a smaller model or quantization='int8' or "
+    "'int4'"
 )
 FLUSH_S = 30.0  # that closing may take, for saves that have not ended
 

@@ -212,8 +212,8 @@ def _eos_token_ids(model: Any, tokenizer: Any) -> Iterable[int]:
 def _explain(name: str | Path, path: Path | None, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return (
-            f"{path or name} could not be loaded: only Python code that comes with it can run it. Read that code, and pass "
-            "trust_remote_code=True (--trust-remote-code) if you trust its author"
+            f"{path or name} could not be loaded: only Python code that comes with it can run it. Read that code, and "
+            "pass trust_remote_code=True (--trust-remote-code) if you trust its author"
         )
     reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
     if path is None:

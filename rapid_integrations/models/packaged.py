@@ -23,8 +23,11 @@ from pathlib import Path
 import platformdirs
 
 from rapid_integrations.errors import DownloadError
-from rapid_integrations.models.catalogue import MODELS, PackagedModel, Wheel
+from rapid_integrations.models import catalogue
+from rapid_integrations.models.catalogue import PackagedModel, Wheel
 from rapid_integrations.progress import OnProgress
+
+MODELS = catalogue.MODELS
 
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 _STOP_S = 5.0  # for pip to end before it is killed

@@ -1,7 +1,7 @@
-"""A full disk and a home that cannot be written: the answer comes all the same, with a warning; a download says why not.
+"""A full disk and a home that cannot be written: the answer comes all the same, warned of; a download says why not.
 
-The full disk is a real one of 256 kB where the machine lets a test mount one (root on Linux), and otherwise a write that
-fails as one does there.
+The full disk is a real one of 256 kB where the machine lets a test mount one (root on Linux), and otherwise a
+write that fails as one does there.
 """
 
 import errno
@@ -178,7 +178,8 @@ import sys
 from pathlib import Path
 from rapid_integrations import Prompt, RapidEngine, SamplingParams
 with RapidEngine.from_pretrained(sys.argv[1], embedder=sys.argv[2], dtype="float32") as engine:
-    print(len(engine.generate(Prompt.from_context(sys.argv[3], "where?"), sampling=SamplingParams(max_new_tokens=4)).token_ids))
+    prompt = Prompt.from_context(sys.argv[3], "where?")
+    print(len(engine.generate(prompt, sampling=SamplingParams(max_new_tokens=4)).token_ids))
 """
 
 

@@ -1,4 +1,4 @@
-"""Downloads that break off, come damaged, or end early: an error that says so, and nothing that is taken for a model."""
+"""Downloads that break off or come damaged: an error that says so, and nothing that is taken for a model."""
 
 import http.server
 import threading

@@ -1,6 +1,6 @@
 """Out of memory: a clear error of the exception tree, caches freed even while it is handled, the next request served.
 
-torch raises `torch.OutOfMemoryError` on GPUs and a bare `RuntimeError` on processors, from wherever memory is asked for.
+torch raises `torch.OutOfMemoryError` on GPUs and a bare `RuntimeError` on processors, wherever memory is asked for.
 """
 
 import gc
@@ -57,11 +57,11 @@ def fail_at(monkeypatch, owner, name, error, call):
 )
 def test_the_error_is_clear_and_everything_is_free_while_it_is_handled(
     monkeypatch,
-    caches,
+    caches,  # noqa: F811
     owner,
     name,
     call,
-    kind,  # noqa: F811
+    kind,
 ):
     with engine() as running:
         expected = running.generate(PROMPT).token_ids

@@ -310,7 +310,7 @@ def test_a_pickle_is_not_opened_even_with_the_right_weights_in_it(folder):
 
 @pytest.fixture
 def with_code(folder, tmp_path, monkeypatch):
-    """A folder whose configuration, model and tokenizer name classes of a file beside them, and the mark that it sets."""
+    """A folder whose configuration and tokenizer name classes of a file beside them, and the mark that it sets."""
     # transformers copies such code there before it runs it.
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
