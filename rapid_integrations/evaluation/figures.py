@@ -155,12 +155,8 @@ def _success(figure: Any, summary: Summary) -> None:
     for row, set_ in enumerate(reversed(sets)):
         count = counts.get(set_, 0)
         alone = len(set_) == 1
-        axes.barh(
-            row,
-            count,
-            color=_INK if alone and set_[0] in ("lc", "rag") else _color(set_[0]) if alone else _OTHER,
-            height=0.62,
-        )
+        color = _OTHER if not alone else _RAPID if set_[0].startswith("rapid") else _INK
+        axes.barh(row, count, color=color, height=0.62)
         axes.annotate(str(count), (count, row), xytext=(4, -3), textcoords="offset points", fontsize=8)
     axes.set_yticks(range(len(sets)), [_set_name(set_, len(summary.methods)) for set_ in reversed(sets)], fontsize=8)
     axes.set_xlabel(f"questions of {sum(counts.values())}", fontsize=8)
