@@ -73,25 +73,32 @@ def _main(figure: Any, summary: Summary) -> None:
 def _robustness(figure: Any, summary: Summary) -> None:
     """Gain over the baseline and decode speed by eta; one line for related passages, one for unrelated ones.
 
-    Each eta takes the same room, "auto" stands apart at the end.
+    Each eta takes the same room, "auto" stands apart at the end. Answers too short to be timed have no speed.
     """
-    figure.set_size_inches(6.4, 6.0)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     methods = {name: parse_method(name) for name in summary.methods}
     etas = {name: eta for name, method in methods.items() if (eta := eta_of(method)) is not None}
     ordered = sorted(set(etas.values()), key=lambda eta: math.inf if eta == "auto" else eta)
+    gains = {name: summary.gain(name) for name in etas}
+    speeds = {name: summary.decoding(name).speedup for name in etas}
+    timed = any(speed is not None for speed in speeds.values())
+    figure.set_size_inches(6.4, 6.0 if timed else 3.8)
+    panels = figure.subplots(2 if timed else 1, 1, sharex=True, squeeze=False, height_ratios=(3, 2) if timed else (1,))
+    above, below = panels[0, 0], panels[-1, 0]
     for color, unrelated, label in ((_LINES[0], False, "passages of the document"), (_LINES[1], True, "unrelated")):
         variants = sorted((n for n in etas if methods[n].unrelated == unrelated), key=lambda n: ordered.index(etas[n]))
-        for constant in (True, False):
-            names = [name for name in variants if (etas[name] != "auto") == constant]
-            at = [ordered.index(etas[name]) for name in names]
-            title = label if constant or len(names) == len(variants) else ""
-            _line(above, at, [summary.gain(name) for name in names], color, title, 100)
-            _line(below, at, [summary.decoding(name).speedup for name in names], color, title, 1)
+        for names in ([n for n in variants if etas[n] != "auto"], [n for n in variants if etas[n] == "auto"]):
+            if not names:
+                continue
+            at = [ordered.index(etas[name]) + 0.05 * unrelated for name in names]  # side by side where they are equal
+            _line(above, at, [gains[name] for name in names], color, label, 100)
+            if timed:
+                _line(below, at, [speeds[name] for name in names], color, label, 1)
+            label = ""
     below.set_xticks(range(len(ordered)), [eta if eta == "auto" else f"{eta:g}" for eta in ordered])
     questions = sum(len(summary.items(task)) for task in summary.tasks)
-    _label(above, "", f"gain over {summary.baseline} (points), n={questions}", zero=0)
-    _label(below, "eta", f"decode speed, times {summary.baseline}", zero=1)
+    _label(above, "" if timed else "eta", f"gain over {summary.baseline} (points), n={questions}", zero=0)
+    if timed:
+        _label(below, "eta", f"decode speed, times {summary.baseline}", zero=1)
     above.legend(fontsize=8, frameon=False)
 
 
@@ -148,12 +155,8 @@ def _success(figure: Any, summary: Summary) -> None:
     for row, set_ in enumerate(reversed(sets)):
         count = counts.get(set_, 0)
         alone = len(set_) == 1
-        axes.barh(
-            row,
-            count,
-            color=_INK if alone and set_[0] in ("lc", "rag") else _color(set_[0]) if alone else _OTHER,
-            height=0.62,
-        )
+        color = _OTHER if not alone else _RAPID if set_[0].startswith("rapid") else _INK
+        axes.barh(row, count, color=color, height=0.62)
         axes.annotate(str(count), (count, row), xytext=(4, -3), textcoords="offset points", fontsize=8)
     axes.set_yticks(range(len(sets)), [_set_name(set_, len(summary.methods)) for set_ in reversed(sets)], fontsize=8)
     axes.set_xlabel(f"questions of {sum(counts.values())}", fontsize=8)

@@ -4,7 +4,7 @@ Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fi
 both sure, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers tokens that neither
 of the two does. A line search finds the step that brings p_hat nearest to q; of that step the share is taken that p
 and q have in common. So the drafter settles what the target leaves open, and is not heard where it contradicts
-a target that knows: what was retrieved is about something else then, as a rule (docs/results).
+a target that is sure: what was retrieved may be about something else (docs/results).
 """
 
 from __future__ import annotations

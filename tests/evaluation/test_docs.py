@@ -1,4 +1,4 @@
-"""docs/evaluation.md names what there is."""
+"""docs/evaluation.md names what there is, and the commands of both pages exist."""
 
 import re
 import shlex
@@ -12,8 +12,10 @@ from rapid_integrations.evaluation.methods import METHODS, parse_method
 from rapid_integrations.evaluation.predictions import Prediction
 from rapid_integrations.evaluation.studies import STUDIES
 
-TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
-COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    rapid ")]
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "evaluation.md").read_text()
+RESULTS = (DOCS / "results" / "README.md").read_text()
+COMMANDS = re.findall(r"^    (rapid .*)$", re.sub(r"\\\n +", "", f"{TEXT}\n{RESULTS}"), re.M)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -28,8 +30,13 @@ def test_it_names_every_method_study_and_field():
     rows = {name for line in re.findall(r"^\| (`.*?) \|", TEXT, re.M) for name in re.findall(r"`([\w:.-]+)`", line)}
     assert METHODS.keys() | STUDIES.keys() <= rows
     assert Prediction.model_fields.keys() <= rows
-    for method in re.findall(r"`(rapid:[^`]+)`", TEXT):
+    for method in re.findall(r"`(rapid:[^`]+)`", TEXT + RESULTS):
         parse_method(method)
+
+
+def test_the_results_page_s_files_are_there():
+    named = re.findall(r"\(([\w.-]+\.(?:png|json|gz))\)", RESULTS)
+    assert named and all((DOCS / "results" / name).is_file() for name in named)
 
 
 def test_the_python_example_is_python():

@@ -123,7 +123,7 @@ def assert_valid(answer, schema):
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_finished_answer_satisfies_the_schema(name, way):
     sampling, speculation = WAYS[way]
-    answer = ask(json_schema=SCHEMAS[name], speculation=speculation, **sampling)
+    answer = ask(json_schema=SCHEMAS[name], speculation=speculation, new=250, **sampling)
     assert_valid(answer, SCHEMAS[name])
     if name not in ("recursive", "free strings"):  # which need not end
         assert answer.finish_reason == "eos", answer.text
