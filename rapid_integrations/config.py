@@ -153,8 +153,8 @@ class SpeculationFields(BaseModel):
     eta: Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto"] | None = Field(
         default=None,
         description="strength of the shift eta (q - p) to the drafter: 0 is the target alone, more trusts what "
-        'was retrieved more. "auto" chooses it at each position; None is "auto", and for the law "paper" 10, or 40 with '
-        "a drafter larger than the target",
+        'was retrieved more. "auto" chooses it at each position; None is "auto", and for the law "paper" 10, or 40 '
+        "with a drafter larger than the target",
     )
     tail_rule: TailRule = Field(
         default="mask",

@@ -80,6 +80,7 @@ def bench_decode(
     embedder: EmbedderName = "all-minilm-l6-v2",
     law: LawName = "auto",
     eta: Eta = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of this engine's methods; 0 is greedy.")] = 0.0,
     proposer: Proposer = "drafter",
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -107,7 +108,6 @@ def bench_decode(
                 quantization=quantization,
                 drafter_quantization=drafter_quantization,
                 draft_lm=draft_lm,
-                prefix_cache_bytes=0,
             )
             bench = DecodeBench(
                 engine,
@@ -118,6 +118,7 @@ def bench_decode(
                 on_progress=progress,
                 source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
                 peers=_names(peers),
+                temperature=temperature,
             )
             result = bench.run(cases)
         if plot is not None:

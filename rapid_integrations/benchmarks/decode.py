@@ -69,8 +69,8 @@ class DecodeResult:
 
     target: str
     drafter: str
-    machine: dict[str, str | int]
-    settings: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    machine: dict[str, str | float]
+    settings: dict[str, dict[str, str | float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     prompt_tokens: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -177,8 +177,8 @@ class DecodeBench:
     """Runs every method on every question.
 
     Args:
-        engine: its settings count for all of its methods but those that define a method. It must not reuse prefixes:
-            each method reads the same prompts, and all but the first would find them read.
+        engine: its settings count for all of its methods but those that define a method. Where it keeps prefixes, only
+            the first method of a document reads it: decoding is not touched by that, the time to the first token is.
         speculation: what "rapid" runs with.
         context_tokens: the target's prompt is cut to this, at the document's end.
         new_tokens: output at most; answers end earlier at an eos token.
@@ -187,10 +187,11 @@ class DecodeBench:
         peers: names, see `benchmarks.peers`.
         methods: this engine's; "target" and "rapid" are needed for the bound.
         compression: of "rapid" and "drafter", in place of the engine's.
+        temperature: of this engine's methods; the peers decode greedily.
         on_progress: called with ("benchmark", done, total).
 
     Raises:
-        ConfigurationError: an engine that reuses prefixes, or a peer or method that nobody knows.
+        ConfigurationError: a peer or method that nobody knows.
     """
 
     def __init__(
@@ -206,12 +207,8 @@ class DecodeBench:
         peers: Sequence[str] = (),
         methods: Sequence[str] = OWN_METHODS,
         compression: CompressionConfig | None = None,
+        temperature: float = 0.0,
     ) -> None:
-        if engine.reuses_prefixes:
-            raise ConfigurationError(
-                "the benchmark's methods read the same prompts, so an engine that reuses prefixes would falsify their "
-                "prefill: build it with prefix_cache_bytes=0 and without prefix_cache_dir"
-            )
         require_known(peers)
         if unknown := [method for method in methods if method not in OWN_METHODS]:
             raise ConfigurationError(
@@ -227,6 +224,7 @@ class DecodeBench:
         self._peers = peers
         self._methods = methods
         self._compression = compression
+        self._temperature = temperature
         self._clock = ForwardClock()
 
     def run(self, questions: Sequence[Question]) -> DecodeResult:
@@ -236,7 +234,7 @@ class DecodeBench:
             target=self._engine.target.name,
             drafter=self._engine.drafter.name,
             machine=describe_machine(self._engine.target.device),
-            settings={"engine": _engine_settings(self._engine)},
+            settings={"engine": _engine_settings(self._engine) | {"temperature": self._temperature}},
         )
         self._progress("open peers", 0, 1)
         peers, result.skipped = self._open_peers(prompts[0])
@@ -280,14 +278,16 @@ class DecodeBench:
 
     def _engine_with(self, speculation: SpeculationConfig, compression: CompressionConfig | None = None) -> Method:
         return lambda prompt, tokens: self._engine.generate(
-            prompt, sampling=SamplingParams(max_new_tokens=tokens), speculation=speculation, compression=compression
+            prompt, sampling=self._sampling(tokens), speculation=speculation, compression=compression
         )
 
     def _drafter_alone(self, prompt: Prompt, tokens: int) -> Completion:
         text = self._engine.explain(prompt, compression=self._compression).drafter.text
         alone = RapidEngine(LoadedModel(self._engine.drafter, self._engine.vocabulary), prefix_cache_bytes=0)
-        sampling = SamplingParams(max_new_tokens=tokens)
-        return alone.generate(text, sampling=sampling, speculation=ALONE, apply_chat_template=False)
+        return alone.generate(text, sampling=self._sampling(tokens), speculation=ALONE, apply_chat_template=False)
+
+    def _sampling(self, tokens: int) -> SamplingParams:
+        return SamplingParams(max_new_tokens=tokens, temperature=self._temperature)
 
     def _timed(self, name: str, number: int, method: Method, prompt: Prompt) -> Run:
         before = self._clock.seconds
@@ -305,9 +305,9 @@ class DecodeBench:
         ).prepared.target_ids
 
 
-def _engine_settings(engine: RapidEngine) -> dict[str, str | int]:
+def _engine_settings(engine: RapidEngine) -> dict[str, str | float]:
     """Return what the engine computes in, and how much of its weights a step reads."""
-    settings: dict[str, str | int] = {}
+    settings: dict[str, str | float] = {}
     for prefix, lm in (("", engine.target), ("drafter_", engine.drafter)):
         settings[f"{prefix}dtype"] = str(getattr(lm, "dtype", "unknown")).removeprefix("torch.")
         settings[f"{prefix}weights_mb"] = round(lm.weight_bytes / 1e6)

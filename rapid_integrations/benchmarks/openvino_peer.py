@@ -37,7 +37,7 @@ class OpenVINO:
             reason = str(error).strip().splitlines()[-1][:200]
             raise UnsupportedModelError(f"OpenVINO GenAI cannot load {file.name}: {reason}") from error
         core = openvino.Core()
-        self.settings: dict[str, str | int] = {
+        self.settings: dict[str, str | float] = {
             "version": str(openvino_genai.__version__),
             "weights": file.name,
             "kv_cache": kv_cache or _name(core.get_property("CPU", "KV_CACHE_PRECISION")),

@@ -75,7 +75,7 @@ class Peer(Protocol):
         settings: what its figures depend on, such as dtypes and threads.
     """
 
-    settings: dict[str, str | int]
+    settings: dict[str, str | float]
 
     def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
         """Decode greedily, stopping at an id of `eos`."""

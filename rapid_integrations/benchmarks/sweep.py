@@ -11,6 +11,7 @@ from rapid_integrations.benchmarks.decode import DecodeBench, DecodeResult
 from rapid_integrations.benchmarks.peers import PeerSource
 from rapid_integrations.config import CompressionConfig, SpeculationConfig
 from rapid_integrations.engine import RapidEngine
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import spread
 from rapid_integrations.progress import OnProgress
@@ -109,7 +110,7 @@ def sweep(
     """Measure every method at every context length, then RAPID at every retrieval length.
 
     Args:
-        engine: see `DecodeBench`.
+        engine: see `DecodeBench`; it must keep no prefixes.
         questions: asked at every point; their documents should be as long as the longest context.
         contexts: tokens of the target's prompt, at most.
         retrievals: tokens that the drafter's context may have, at the longest context; may be empty.
@@ -120,8 +121,13 @@ def sweep(
         source, peers: see `DecodeBench`.
 
     Raises:
-        ConfigurationError: see `DecodeBench`.
+        ConfigurationError: an engine that keeps prefixes; see also `DecodeBench`.
     """
+    if engine.reuses_prefixes:
+        raise ConfigurationError(
+            "the methods read the same prompts, so an engine that reuses prefixes would falsify the time to their "
+            "first token: build it with prefix_cache_bytes=0 and without prefix_cache_dir"
+        )
 
     def measured(context: int, compression: CompressionConfig | None, methods: Sequence[str]) -> DecodeResult:
         return DecodeBench(

@@ -23,7 +23,7 @@ class Plain:
     def __init__(self, model: Any, dtype: torch.dtype, **options: Any) -> None:
         self._model = model
         self._options = options
-        self.settings: dict[str, str | int] = {"dtype": str(dtype).removeprefix("torch.")}
+        self.settings: dict[str, str | float] = {"dtype": str(dtype).removeprefix("torch.")}
 
     @classmethod
     def open(cls, source: PeerSource) -> Self:
