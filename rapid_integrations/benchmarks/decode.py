@@ -69,7 +69,7 @@ class DecodeResult:
 
     target: str
     drafter: str
-    machine: dict[str, str | float]
+    machine: dict[str, str | int]
     settings: dict[str, dict[str, str | float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     prompt_tokens: list[int] = field(default_factory=list)

@@ -48,7 +48,7 @@ class QuestionResult:
     drafter: str
     machine: dict[str, str | int]
     answers: dict[str, dict[str, list[Answered]]] = field(default_factory=dict)
-    settings: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    settings: dict[str, dict[str, str | float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, method: str, stage: str, answered: Answered) -> None:
