@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.adaptive_eta import adaptive_eta
+from rapid_integrations.sampling.adaptive_eta import ETA_MOST, adaptive_eta, sparse_eta
+
+_LEAST_SPARSE_ALPHA = 0.01  # from here on few tokens can move, and only those are looked at
+_CLEAR = 1e-3  # of a margin in log p_hat, beyond all rounding
 
 
 def augmented_target(
@@ -36,13 +39,46 @@ def augmented_target(
     Returns:
         (..., V), non-negative, summing to 1.
     """
+    log_p = p.log() if log_p is None else log_p  # log 0 = -inf stays 0
+    if tail_rule == "mask" and tail_alpha >= _LEAST_SPARSE_ALPHA and p.ndim == 1:
+        moved = (q >= tail_alpha * q.max()).nonzero()[:, 0]  # 1 / tail_alpha tokens at most
+        strength = sparse_eta(p, q, moved, log_p, relevance=relevance).to(p.dtype) if eta == "auto" else eta
+        return torch.softmax(log_p.index_add(0, moved, strength * (q[moved] - p[moved])), dim=-1)
     direction = q - p
     if tail_rule == "mask":
         direction = direction * (q >= tail_alpha * q.amax(-1, keepdim=True))
-    log_p = p.log() if log_p is None else log_p  # log 0 = -inf stays 0
     strength = adaptive_eta(p, q, direction, log_p, relevance=relevance).to(p.dtype) if eta == "auto" else eta
     p_hat = torch.softmax(log_p + strength * direction, dim=-1)
     if tail_rule == "restore":
         p_hat = torch.where(p_hat < tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)
         p_hat = p_hat / p_hat.sum(-1, keepdim=True)
     return p_hat
+
+
+def settled_token(
+    log_p: Tensor, q: Tensor, *, eta: float | Literal["auto"], relevance: float = 1.0, tail_alpha: float = 0.1
+) -> int | None:
+    """Return the best token of p_hat with the tail rule "mask", where that can be seen without forming p_hat.
+
+    The target's best token stays the best of p_hat if it is ahead of every other at the largest strength in question:
+    margins in log p_hat are linear in eta, and at 0 it is ahead. None says that p_hat has to be formed.
+
+    Args:
+        log_p, q: (V,).
+        eta, relevance, tail_alpha: see `augmented_target`.
+    """
+    if tail_alpha < _LEAST_SPARSE_ALPHA:
+        return None
+    most = relevance * ETA_MOST if eta == "auto" else eta
+    best = int(log_p.argmax())
+    moved = (q >= tail_alpha * q.max()).nonzero()[:, 0]
+    log_p_d = log_p[moved]
+    shift = most * (q[moved] - log_p_d.exp())
+    own = moved == best
+    ahead = log_p[best] + shift[own].sum() - _CLEAR
+    if bool(((log_p_d + shift)[~own] > ahead).any()):
+        return None
+    # Behind those that do not move it can only fall if it loses ground itself.
+    if bool((shift[own] < 0).any()) and bool(log_p.topk(2).values[1] > ahead):
+        return None
+    return best

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.augmented_target import augmented_target
+from rapid_integrations.sampling.augmented_target import augmented_target, settled_token
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
 
@@ -74,17 +74,27 @@ class Law:
         """
         if drafter_logits is None:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
+        log_p, q = torch.log_softmax(self._scaled(z), dim=-1), self.softmax(drafter_logits.to(z.device))
+        if (token := self._settled(log_p, q, allowed)) is not None:
+            point = torch.zeros_like(z)
+            point[token] = 1.0
+            return point
         p_hat = augmented_target(
-            self.softmax(z),
-            self.softmax(drafter_logits.to(z.device)),
+            log_p.exp(),
+            q,
             eta=self.eta,
             relevance=self.relevance,
             tail_rule=self.tail_rule,
             tail_alpha=self.tail_alpha,
-            log_p=torch.log_softmax(self._scaled(z), dim=-1),
+            log_p=log_p,
         )
         law = self._restrict(p_hat, z, allowed)
         return self._point(law) if self.greedy else law
+
+    def _settled(self, log_p: Tensor, q: Tensor, allowed: Tensor | None) -> int | None:
+        if not self.greedy or allowed is not None or self.tail_rule != "mask":
+            return None
+        return settled_token(log_p, q, eta=self.eta, relevance=self.relevance, tail_alpha=self.tail_alpha)
 
     def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
         """Return what the drafter draws a token from: q, truncated and masked as the law is.
