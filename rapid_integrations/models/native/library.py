@@ -145,7 +145,8 @@ def _compile(compiler: str, target: Path, *flags: str) -> None:
 def _key(compiler: str) -> str:
     """Return a hash of all that decides the machine code: a cache folder may be shared by unlike machines."""
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
-    parts = [SOURCE.read_text(), " ".join(_FLAGS), compiler, version, platform.machine(), _processor()]
+    sources = [path.read_text() for path in sorted(SOURCE.parent.glob("*.h"))]
+    parts = [SOURCE.read_text(), *sources, " ".join(_FLAGS), compiler, version, platform.machine(), _processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,237 @@
+// Attention of a few queries over a long cache.
+
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "numbers.h"
+
+namespace {
+
+constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absolute positions
+constexpr int TILE = 64;    // keys whose scores are formed together
+
+struct Span {  // keys that a query sees: [begin, end)
+  int64_t begin, end;
+};
+
+inline Span seen_by(int64_t past, int t, int64_t window) {
+  const int64_t end = past + t + 1;
+  return {window ? std::max<int64_t>(0, end - window) : 0, end};
+}
+
+#if RAPID_AVX512
+
+inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
+  __m512i t[16];
+  for (int i = 0; i < 8; i++) {
+    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; i++) {
+    r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; i++) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+// Scores of N rows with a tile of 64 keys; `packed` (D / 2, 64) has pairs of dimensions, a key a lane.
+template <int D, int N>
+inline void tile_scores(const bf16* q, const uint32_t* packed, float scale, float* scores, const bf16* ahead) {
+  __m512 acc[N][4];
+  for (int n = 0; n < N; n++)
+    for (int i = 0; i < 4; i++) acc[n][i] = _mm512_setzero_ps();
+  for (int d = 0; d < D / 2; d++) {
+    for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(4 * d + i) * 32), _MM_HINT_T1);
+    __m512bh k[4];
+    for (int i = 0; i < 4; i++) k[i] = load_bf16(packed + d * TILE + 16 * i);
+    for (int n = 0; n < N; n++) {
+      int32_t pair;
+      std::memcpy(&pair, q + n * D + 2 * d, 4);
+      const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+      for (int i = 0; i < 4; i++) acc[n][i] = _mm512_dpbf16_ps(acc[n][i], k[i], both);
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int i = 0; i < 4; i++)
+      _mm512_storeu_ps(scores + n * TILE + 16 * i, _mm512_mul_ps(acc[n][i], _mm512_set1_ps(scale)));
+}
+
+// mixed (N, D) += weights (N, 64) x values; `packed` (32, D) has pairs of keys, a dimension a lane.
+template <int N>
+inline void tile_mix(const bf16* weights, const uint32_t* packed, int D, float* mixed, const bf16* ahead) {
+  for (int d = 0; d < D; d += 32) {
+    __m512 acc[N][2];
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < 2; i++) acc[n][i] = _mm512_loadu_ps(mixed + n * D + d + 16 * i);
+    for (int j = 0; j < TILE / 2; j++) {
+      for (int i = 0; i < 2; i++, ahead += 32) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+      const __m512bh v0 = load_bf16(packed + j * D + d), v1 = load_bf16(packed + j * D + d + 16);
+      for (int n = 0; n < N; n++) {
+        int32_t pair;
+        std::memcpy(&pair, weights + n * TILE + 2 * j, 4);
+        const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+        acc[n][0] = _mm512_dpbf16_ps(acc[n][0], v0, both);
+        acc[n][1] = _mm512_dpbf16_ps(acc[n][1], v1, both);
+      }
+    }
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < 2; i++) _mm512_storeu_ps(mixed + n * D + d + 16 * i, acc[n][i]);
+  }
+}
+
+template <int D>
+void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
+                  int64_t past, int64_t window, float scale, float* row_max, float* row_sum, float* mixed,
+                  std::vector<float>& scratch) {
+  scratch.resize(size_t(D / 2) * TILE + size_t(TILE / 2) * D + size_t(rows) * TILE * 2 + 64);
+  uint32_t* packed_keys = (uint32_t*)scratch.data();
+  uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
+  float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
+  bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
+  std::fill(row_max, row_max + rows, -std::numeric_limits<float>::infinity());
+  std::fill(row_sum, row_sum + rows, 0.0f);
+  std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
+  const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+    const int present = int(std::min<int64_t>(TILE, end - j0));
+    for (int i = 0; i < TILE; i += 16)
+      for (int d = 0; d < D; d += 32) {
+        __m512i r[16];
+        for (int j = 0; j < 16; j++)
+          r[j] = i + j < present ? _mm512_loadu_si512(keys + (j0 + i + j) * D + d) : _mm512_setzero_si512();
+        transpose16(r);
+        for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed_keys + (d / 2 + j) * TILE + i, r[j]);
+      }
+    for (int j = 0; j < TILE; j += 2)
+      for (int d = 0; d < D; d += 32) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i a = j < present ? _mm512_loadu_si512(values + (j0 + j) * D + d) : zero;
+        const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j0 + j + 1) * D + d) : zero;
+        const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
+        _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
+        _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
+      }
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) tile_scores<D, 4>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D);
+    switch (rows - r) {
+      case 3: tile_scores<D, 3>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
+      case 2: tile_scores<D, 2>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
+      case 1: tile_scores<D, 1>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
+    }
+    for (r = 0; r < rows; r++) {
+      const Span span = seen_by(past, r % T, window);
+      const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
+      bf16* w = weights + r * TILE;
+      if (to <= from) {
+        std::memset(w, 0, TILE * sizeof(bf16));
+        continue;
+      }
+      const uint64_t visible = (to == 64 ? ~0ull : (1ull << to) - 1) & ~((1ull << from) - 1);
+      __m512 s[4], top = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+      for (int i = 0; i < 4; i++) {
+        s[i] = _mm512_loadu_ps(scores + r * TILE + 16 * i);
+        top = _mm512_mask_max_ps(top, __mmask16(visible >> (16 * i)), top, s[i]);
+      }
+      const float highest = std::max(row_max[r], _mm512_reduce_max_ps(top));
+      if (highest > row_max[r]) {
+        const float shrink = std::exp(row_max[r] - highest);  // 0 for the first tile
+        row_sum[r] *= shrink;
+        for (int d = 0; d < D; d += 16)
+          _mm512_storeu_ps(mixed + r * D + d, _mm512_mul_ps(_mm512_loadu_ps(mixed + r * D + d), _mm512_set1_ps(shrink)));
+        row_max[r] = highest;
+      }
+      __m512 total = _mm512_setzero_ps();
+      for (int i = 0; i < 4; i++) {
+        __m512 e = _mm512_maskz_mov_ps(__mmask16(visible >> (16 * i)), exp512(_mm512_sub_ps(s[i], _mm512_set1_ps(highest))));
+        total = _mm512_add_ps(total, e);
+        _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e));
+      }
+      row_sum[r] += sum16(total);
+    }
+    for (r = 0; r + 4 <= rows; r += 4) tile_mix<4>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D);
+    switch (rows - r) {
+      case 3: tile_mix<3>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
+      case 2: tile_mix<2>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
+      case 1: tile_mix<1>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
+    }
+  }
+}
+
+inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
+
+void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
+            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, std::vector<float>& scratch) {
+  switch (D) {
+    case 32: return attend_chunk<32>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+    case 64: return attend_chunk<64>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+    case 96: return attend_chunk<96>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+    case 128: return attend_chunk<128>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+    default: return attend_chunk<256>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+  }
+}
+
+#else
+
+inline bool head_dim_served(int) { return true; }
+
+void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
+            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, std::vector<float>& scratch) {
+  scratch.resize(size_t(TILE) * (D + 1) + D);
+  float *wide = scratch.data(), *weights = wide + size_t(TILE) * D, *query = weights + TILE;
+  std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
+  std::fill(l, l + rows, 0.0f);
+  std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
+  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+    for (int r = 0; r < rows; r++) {
+      const Span span = seen_by(past, r % T, window);
+      const int from = int(std::max<int64_t>(0, span.begin - j0)), to = int(std::min<int64_t>(TILE, span.end - j0));
+      if (to <= from) continue;
+      for (int d = 0; d < D; d++) query[d] = to_float(q[r * D + d]);
+      float highest = m[r];
+      for (int j = from; j < to; j++) {
+        float lanes[16] = {};
+        const bf16* key = keys + (j0 + j) * D;
+        for (int d = 0; d + 16 <= D; d += 16)
+          for (int i = 0; i < 16; i++) lanes[i] += query[d + i] * to_float(key[d + i]);
+        float dot = 0;
+        for (int d = D / 16 * 16; d < D; d++) dot += query[d] * to_float(key[d]);
+        for (int i = 0; i < 16; i++) dot += lanes[i];
+        weights[j] = dot * scale;
+        highest = std::max(highest, weights[j]);
+      }
+      float* mix = mixed + size_t(r) * D;
+      const float shrink = std::exp(m[r] - highest);
+      l[r] *= shrink;
+      for (int d = 0; d < D; d++) mix[d] *= shrink;
+      m[r] = highest;
+      for (int j = from; j < to; j++) {
+        const float e = std::exp(weights[j] - highest);
+        l[r] += e;
+        const float rounded = to_float(to_bf16(e));
+        const bf16* value = values + (j0 + j) * D;
+        for (int d = 0; d < D; d++) mix[d] += rounded * to_float(value[d]);
+      }
+    }
+  }
+}
+
+#endif
+
+}  // namespace

@@ -1,0 +1,46 @@
+// What passes between Python and the kernels; `decoder.py` mirrors it.
+
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+struct Matrix {  // (rows, columns), x -> x W^T + bias
+  int32_t kind, rows, columns, reserved;
+  const void* data;   // BF16: bf16; INT8: int8; INT4: per group of 32, byte i has element i low and 16 + i high
+  const void* scale;  // INT8: bf16 (rows,); INT4: bf16 (rows, columns / 32)
+  const void* zero;   // INT4: bf16 (rows, columns / 32): weight = (level - 8) * scale + zero
+  const void* bias;   // bf16 (rows,) or null
+};
+
+struct Layer {
+  Matrix qkv, out, gate_up, down;
+  const void *attention_norm, *mlp_norm;  // bf16
+  const void *q_norm, *k_norm;            // bf16 (head_dim,) or null
+  float attention_eps, mlp_eps, qk_eps, scale;
+  int64_t window;  // keys that a query sees, its own included; 0: all
+};
+
+struct Model {
+  int32_t layers, hidden, heads, kv_heads, head_dim, intermediate;
+  const Layer* layer;
+  const void* final_norm;
+  float final_eps;
+  int32_t reserved;
+  Matrix head;
+};
+
+struct Step {
+  int32_t rows, keep, threads, reserved;
+  int64_t past, capacity;     // tokens before this step; rows of each cache buffer
+  float* x;                   // (rows, hidden): the embedded tokens; overwritten
+  const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
+  void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
+  void* const* values;
+  float* logits;              // (keep, vocabulary)
+};
+
+}  // extern "C"
+
+enum Kind : int32_t { BF16 = 0, INT8 = 1, INT4 = 2 };

@@ -1,0 +1,83 @@
+// Numbers: bfloat16, and what a processor's vectors do with it.
+
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
+    !defined(RAPID_PORTABLE)
+#define RAPID_AVX512 1
+#include <immintrin.h>
+#endif
+
+namespace {
+
+using bf16 = uint16_t;
+
+inline float to_float(bf16 x) {
+  uint32_t bits = uint32_t(x) << 16;
+  float out;
+  std::memcpy(&out, &bits, 4);
+  return out;
+}
+
+inline bf16 to_bf16(float x) {  // round to nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return bf16((bits >> 16) | 0x40);  // NaN
+  return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+#if RAPID_AVX512
+
+inline float sum16(__m512 v) { return _mm512_reduce_add_ps(v); }
+
+inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+
+inline __m512bh load_bf16(const void* p) { return (__m512bh)_mm512_loadu_si512(p); }
+
+inline __m512 exp512(__m512 x) {  // relative error about 2e-7; for x <= 0
+  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
+  __m512 y = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
+  __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
+  __m512 p = _mm512_set1_ps(1.9875691e-4f);
+  for (float c : {1.3981999e-3f, 8.3334519e-3f, 4.1665796e-2f, 1.6666665e-1f, 5.0000001e-1f})
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+  return _mm512_scalef_ps(p, n);
+}
+
+// Sums of the lanes of N <= 16 vectors, all in the order of additions that one vector's sum has.
+template <int N>
+inline void sums(const __m512* v, float* out) {
+  constexpr int quads = (N + 3) / 4;
+  __m512 quad[4];
+  for (int k = 0; k < 4; k++) {
+    if (k >= quads) {
+      quad[k] = _mm512_setzero_ps();
+      continue;
+    }
+    auto at = [&](int i) { return 4 * k + i < N ? v[4 * k + i] : _mm512_setzero_ps(); };
+    auto halves = [](__m512 a, __m512 b) {  // lane i and i + 8
+      return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    };
+    const __m512 ab = halves(at(0), at(1)), cd = halves(at(2), at(3));
+    quad[k] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));  // i and i + 4
+  }
+  auto pairs = [](__m512 a, __m512 b) {  // i and i + 2
+    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  };
+  const __m512 p = pairs(quad[0], quad[1]), q = pairs(quad[2], quad[3]);
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, _mm512_add_ps(_mm512_shuffle_ps(p, q, 0x88), _mm512_shuffle_ps(p, q, 0xdd)));
+  for (int i = 0; i < N; i++) out[i] = lanes[i % 4 * 4 + i / 4];
+}
+
+#endif
+
+}  // namespace
