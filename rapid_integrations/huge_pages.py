@@ -53,7 +53,8 @@ def _new_block(size: int) -> Tensor:
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(size, dtype=torch.uint8)
     try:
-        memory = mmap.mmap(-1, size)
+        # Private: shared memory has no large pages, and a forked process would write into ours.
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise MemoryError(f"{size:,} bytes were asked for: {error}") from error
     try:
