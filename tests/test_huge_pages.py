@@ -2,6 +2,8 @@
 
 import gc
 import mmap
+import multiprocessing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -53,3 +55,31 @@ def test_where_the_system_has_none(monkeypatch):
 def test_what_cannot_be_had():
     with pytest.raises(MemoryError, match="bytes were asked for"):
         Arena().empty((2**60,), torch.uint8)
+
+
+def test_the_pages_are_large():
+    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not switch.exists() or "[never]" in switch.read_text():
+        pytest.skip("this system has none")
+    held = Arena().empty((64 * 2**20,), torch.uint8)
+    held.fill_(1)
+    sizes, inside = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            start, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
+            inside = start <= held.data_ptr() + 32 * 2**20 < end
+        elif inside and line.startswith("AnonHugePages"):
+            sizes.append(int(line.split()[1]))
+    assert sum(sizes) > 16 * 1024  # kB
+
+
+def _write(tensor):
+    tensor.fill_(2)
+
+
+def test_a_forked_process_writes_into_its_own():
+    held = Arena().copy(torch.ones(1000))
+    child = multiprocessing.get_context("fork").Process(target=_write, args=(held,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0 and (held == 1).all()

@@ -121,14 +121,16 @@ class KVCache:
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens, keeping those that are held.
 
-        Copies once, layer by layer, so that a single buffer is held twice. Meant for the start of a request.
+        Copies once, layer by layer, so that little is held twice. Meant for the start of a request.
         """
         capacity = _in_buckets(capacity)
         if capacity <= self.capacity:
             return
-        for buffers in (self._keys, self._values):
-            for index, buffer in enumerate(buffers):
-                if buffer is not None:
+        # A block is given back with its last tensor: so layer by layer, and the larger ones in blocks of their own.
+        self._arena = Arena()
+        for index in range(self.layers):
+            for buffers in (self._keys, self._values):
+                if (buffer := buffers[index]) is not None:
                     buffers[index] = _first_rows(buffer, self._length, capacity, self._arena)
         self.capacity = capacity
 

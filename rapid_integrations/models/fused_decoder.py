@@ -266,7 +266,8 @@ def _window(attention: Any) -> int | None:
     if hasattr(attention, "sliding_window"):
         window: int | None = attention.sliding_window
         return window
-    return getattr(attention.config, "sliding_window", None)  # Mistral reads its configuration in every layer
+    # Mistral reads its configuration in every layer. Others ignore the key where a configuration happens to have it.
+    return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
 
 
 def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:

@@ -3,6 +3,8 @@
 import ctypes
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -66,6 +68,7 @@ def fresh_process(monkeypatch, tmp_path):
     shutil.copy(native.native_library()._name, held)
 
     def compile_quickly(_, target):
+        target.unlink(missing_ok=True)  # it may be mapped
         shutil.copy(held, target)
         build._checksum_file(target).write_text(build._checksum(held))
 
@@ -189,6 +192,57 @@ def test_a_cache_that_is_full():
     assert ours.forward(ids(12), cache, 1).isfinite().all()
 
 
+def test_another_models_cache():
+    ours, _ = pair()
+    other = HuggingFaceLM(model("llama", num_key_value_heads=3), take_over=True)
+    cache = other.new_cache(20)
+    other.forward(ids(5), cache, 1)
+    with pytest.raises(CacheError, match="another model's"):
+        ours.forward(ids(1), cache, 1)
+    with pytest.raises(CacheError, match="keep=2 of 1"):
+        cache = ours.new_cache(20)
+        ours.forward(ids(5), cache, 1)
+        ours.forward(ids(1), cache, 2)
+
+
+_LITTLE_MEMORY = """
+import resource, torch
+from tests.models.test_native import ids, model
+from rapid_integrations.models.hf import HuggingFaceLM
+lm = HuggingFaceLM(model(max_position_embeddings=70000), take_over=True)
+cache = lm.new_cache(60000)
+lm.forward(ids(40), cache, 1)
+lm.forward(ids(1), cache, 1)
+cache.advance(59000 - cache.length)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, -1))
+try:
+    lm.forward(ids(32), cache, 32)
+except MemoryError as error:
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    print("clear:", error)
+    print(lm.forward(ids(32), cache, 32).shape)
+"""
+
+
+def test_a_step_without_memory_is_an_error_and_the_next_one_works():
+    run = subprocess.run([sys.executable, "-c", _LITTLE_MEMORY], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and "clear: a decode step found no memory" in run.stdout, run.stderr[-2000:]
+    assert "torch.Size([32, " in run.stdout
+
+
+def test_a_window_that_only_the_configuration_mentions():
+    """Llama has none, whatever its configuration says."""
+    plain = model("llama")
+    plain.config.sliding_window = 40
+    text = ids(120)
+    with torch.no_grad():
+        expected = plain.float()(input_ids=text[None]).logits[0]
+    plain.bfloat16()
+    lm = HuggingFaceLM(plain, take_over=True)
+    assert error(read(lm, text, 100, 20), expected) < 0.03
+
+
 def test_two_threads_at_once():
     ours, _ = pair()
     text = ids(200)
@@ -281,6 +335,35 @@ def test_a_compiler_that_fails(monkeypatch, tmp_path):
 def test_a_folder_that_cannot_be_written(fresh_process, monkeypatch):
     (fresh_process / "file").write_text("")
     monkeypatch.setenv("RAPID_HOME", str(fresh_process / "file"))
+    assert build.native_library() is not None
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b""])
+def test_a_damaged_checksum(fresh_process, monkeypatch, content):
+    build.native_library()
+    (checksum,) = (fresh_process / "home" / "kernels").glob("*.sha256")
+    checksum.write_bytes(content)
+    monkeypatch.setattr(build, "_outcome", None)
+    assert build.native_library() is not None and checksum.read_bytes() != content
+
+
+def test_a_folder_that_others_may_write_to(fresh_process, monkeypatch):
+    folder = fresh_process / "home" / "kernels"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert build.native_library() is not None
+    assert list(folder.iterdir()) == []  # nothing is run from there
+
+
+def test_a_folder_from_which_nothing_may_be_run(fresh_process, monkeypatch):
+    load, folder = ctypes.CDLL, str(fresh_process / "home")
+
+    def refuse(path):
+        if path.startswith(folder):
+            raise OSError("failed to map segment from shared object")
+        return load(path)
+
+    monkeypatch.setattr(build.ctypes, "CDLL", refuse)
     assert build.native_library() is not None
 
 

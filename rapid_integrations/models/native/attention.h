@@ -3,8 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
-#include <vector>
 
 #include "numbers.h"
 
@@ -21,6 +21,9 @@ inline Span seen_by(int64_t past, int t, int64_t window) {
   const int64_t end = past + t + 1;
   return {window ? std::max<int64_t>(0, end - window) : 0, end};
 }
+
+// Floats of scratch space for one call of `attend`.
+inline size_t attention_floats(int D, int rows) { return size_t(D) * TILE + size_t(rows) * TILE * 2 + 64; }
 
 #if RAPID_AVX512
 
@@ -98,9 +101,8 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, int D, float* 
 template <int D>
 void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
                   int64_t past, int64_t window, float scale, float* row_max, float* row_sum, float* mixed,
-                  std::vector<float>& scratch) {
-  scratch.resize(size_t(D / 2) * TILE + size_t(TILE / 2) * D + size_t(rows) * TILE * 2 + 64);
-  uint32_t* packed_keys = (uint32_t*)scratch.data();
+                  float* scratch) {
+  uint32_t* packed_keys = (uint32_t*)scratch;
   uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
   float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
   bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
@@ -177,7 +179,7 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 
 void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
-            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, std::vector<float>& scratch) {
+            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
   switch (D) {
     case 32: return attend_chunk<32>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
     case 64: return attend_chunk<64>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
@@ -189,12 +191,11 @@ void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16*
 
 #else
 
-inline bool head_dim_served(int) { return true; }
+inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
 
 void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
-            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, std::vector<float>& scratch) {
-  scratch.resize(size_t(TILE) * (D + 1) + D);
-  float *wide = scratch.data(), *weights = wide + size_t(TILE) * D, *query = weights + TILE;
+            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
+  float *weights = scratch, *query = weights + TILE;
   std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
   std::fill(l, l + rows, 0.0f);
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);

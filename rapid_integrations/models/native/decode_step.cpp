@@ -14,7 +14,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -73,7 +73,7 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
 // barrier either sleeps at once or, beside a busy process, spins for milliseconds on a thread that is not scheduled.
 class Barrier {
  public:
-  explicit Barrier(int threads) : threads_(threads) {}
+  void expect(int threads) { threads_ = threads; }
 
   void wait() {
     const int phase = phase_.load(std::memory_order_relaxed);
@@ -99,7 +99,7 @@ class Barrier {
 #endif
   }
 
-  const int threads_;
+  int threads_ = 1;
   std::atomic<int> arrived_{0}, phase_{0};
 };
 
@@ -114,6 +114,16 @@ Share share(int count, int block, int thread, int threads) {
 }
 
 float* align(float* p) { return (float*)((uintptr_t(p) + 63) / 64 * 64); }
+
+// Nothing may be thrown across threads or into Python.
+bool grow(std::vector<float>& v, size_t size) {
+  try {
+    if (v.size() < size) v.resize(size);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
 
 thread_local std::vector<float> buffers;    // of the calling thread: what the threads share
 thread_local std::vector<float> own_space;  // of each thread: attention's tiles, results on their way
@@ -135,7 +145,8 @@ int rapid_fast_path() {
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
-void rapid_decode_step(const Model* model, const Step* step) {
+// Returns 0, or 1 where there was no memory for what is computed on the way.
+int rapid_decode_step(const Model* model, const Step* step) {
   const int T = step->rows, E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
   const int I = model->intermediate, G = H / KV, wide = (H + 2 * KV) * D;
   const int64_t total = step->past + T;
@@ -148,7 +159,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
   const size_t at_max = reserve(size_t(tasks) * attention_rows), at_sum = reserve(size_t(tasks) * attention_rows);
   const size_t at_mixed = reserve(size_t(tasks) * attention_rows * D);
   const size_t at_heads = reserve(T * padded(H * D) / 2), at_hidden = reserve(T * padded(I) / 2);
-  if (buffers.size() < floats + 16) buffers.resize(floats + 16);
+  if (!grow(buffers, floats + 16)) return 1;
   float* base = align(buffers.data());
   float* qkv = base + at_qkv;
   bf16* q = (bf16*)(base + at_q);            // (KV, G * T, D)
@@ -157,19 +168,15 @@ void rapid_decode_step(const Model* model, const Step* step) {
   bf16* hidden = (bf16*)(base + at_hidden);  // (T, I), padded
   float* x = step->x;
   std::atomic<int> next{0};
-  std::unique_ptr<Barrier> team;
+  std::atomic<bool> short_of_memory{false};
+  Barrier barrier;
+  const size_t own = std::max(size_t(T) * std::max(E, 64), attention_floats(D, attention_rows));
 
-#pragma omp parallel num_threads(step->threads)
-  {
-    const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-#pragma omp single
-    team = std::make_unique<Barrier>(threads);  // the system may give fewer threads than were asked for
-    Barrier& barrier = *team;
-    own_input.resize(T * padded(widest) / 2 + T * (widest / GROUP + 1) + 32);
-    float* aligned = align(own_input.data());
-    bf16* mine = (bf16*)aligned;
-    std::vector<float>& space = own_space;
-    float* sums = aligned + T * padded(widest) / 2;
+  auto work = [&](const int thread, const int threads) {
+    float* const aligned = align(own_input.data());
+    bf16* const mine = (bf16*)aligned;
+    float* const sums = aligned + T * padded(widest) / 2;
+    float* const space = align(own_space.data());
 
     auto normed = [&](const bf16* weight, float eps, int from, const Matrix& m) {
       for (int t = from; t < T; t++) norm(x + size_t(t) * E, weight, eps, E, mine + (t - from) * padded(E));
@@ -184,8 +191,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
 
     auto add_product = [&](const Matrix& m, Share s, const Input& in, int from) {
       const int count = s.last - s.first;
-      space.resize(std::max(space.size(), size_t(T) * count));
-      product(m, s.first, s.last, in, T - from, {space.data(), size_t(count), s.first});
+      product(m, s.first, s.last, in, T - from, {space, size_t(count), s.first});
       for (int t = from; t < T; t++)
         for (int o = 0; o < count; o++) x[size_t(t) * E + s.first + o] += space[size_t(t - from) * count + o];
     };
@@ -260,8 +266,7 @@ void rapid_decode_step(const Model* model, const Step* step) {
         const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, from, layer.gate_up);
         const Share s = share(I, 32, thread, threads);
         constexpr int BLOCK = 32;
-        space.resize(std::max(space.size(), size_t(T) * BLOCK * 2));
-        float *gate = space.data(), *up = gate + size_t(T) * BLOCK;
+        float *gate = space, *up = gate + size_t(T) * BLOCK;
         for (int start = s.first; start < s.last; start += BLOCK) {
           const int end = std::min(s.last, start + BLOCK);
           product(layer.gate_up, start, end, in, T - from, {gate, BLOCK, start});
@@ -285,7 +290,18 @@ void rapid_decode_step(const Model* model, const Step* step) {
       const Share s = share(V, 32, thread, threads);
       product(model->head, s.first, s.last, in, step->keep, {step->logits, size_t(V), 0});
     }
+  };
+
+#pragma omp parallel num_threads(step->threads)
+  {
+#pragma omp single
+    barrier.expect(omp_get_num_threads());  // the system may give fewer than were asked for
+    const size_t input = T * padded(widest) / 2 + T * (widest / GROUP + 1) + 32;
+    if (!grow(own_input, input) || !grow(own_space, own + 16)) short_of_memory.store(true);
+    barrier.wait();
+    if (!short_of_memory.load()) work(omp_get_thread_num(), omp_get_num_threads());
   }
+  return short_of_memory.load() ? 1 : 0;
 }
 
 }  // extern "C"

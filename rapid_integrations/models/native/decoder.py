@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.errors import CacheError
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
@@ -146,6 +147,7 @@ class NativeDecoder:
             keep: as in `CausalLM.forward`.
         """
         keys, values = cache.buffers(x.shape[0])
+        self._require_form(cache, keys + values, keep, x.shape[0])
         addresses = ctypes.c_void_p * len(keys)
         logits = torch.empty(keep, self._vocab_size)
         step = _Step(
@@ -161,8 +163,21 @@ class NativeDecoder:
             values=ctypes.cast(addresses(*(buffer.data_ptr() for buffer in values)), ctypes.c_void_p),
             logits=logits.data_ptr(),
         )
-        self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step))
+        if self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
+            raise MemoryError("a decode step found no memory for what it computes on the way")
         return logits
+
+    def _require_form(self, cache: KVCache, buffers: Sequence[Tensor], keep: int, rows: int) -> None:
+        """Raise CacheError for what bare addresses would not forgive."""
+        shape = (1, self._model.kv_heads, cache.capacity, self._model.head_dim)
+        for buffer in buffers:
+            if buffer.shape != shape or buffer.dtype != torch.bfloat16 or buffer.device.type != "cpu":
+                raise CacheError(
+                    f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
+                    "torch.bfloat16 on the processor: it is another model's"
+                )
+        if not 0 <= keep <= rows:
+            raise CacheError(f"keep={keep} of {rows} rows")
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -15,6 +15,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -84,39 +86,81 @@ def _load(on_progress: OnProgress) -> _Outcome:
         return _Outcome(None, "no C++ compiler was found (on Debian or Ubuntu: apt install g++)")
     try:
         name = f"decode_step-{_key(compiler)}.so"
-        kept = _cache_folder() / name
-        if kept.exists() and (outcome := _open(kept)) is not None:
-            return outcome
-        on_progress(STAGE, 0, 1)
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _compile(compiler, kept)
-            outcome = _open(kept)
-        except OSError as error:  # nowhere to keep it
-            logger.info("compiled kernels are not kept: %s", error)
-            with tempfile.TemporaryDirectory(prefix="rapid-kernels-") as temporary:
-                _compile(compiler, Path(temporary) / name)
-                outcome = _open(Path(temporary) / name)
-        finally:
-            on_progress(STAGE, 1, 1)
-        return outcome or _Outcome(None, f"what {compiler} made of them cannot be loaded")
+        with _compiling(on_progress) as compiling:
+            try:
+                return _kept(compiler, name, compiling)
+            except OSError as error:  # nowhere to keep it, or not to be run or trusted there
+                logger.info("compiled kernels are not kept: %s", error)
+                with tempfile.TemporaryDirectory(prefix="rapid-kernels-") as temporary:
+                    compiling()
+                    _compile(compiler, Path(temporary) / name)
+                    return _open(Path(temporary) / name)
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [str(error)]
         return _Outcome(None, f"{compiler} did not compile them: {lines[0]}")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return _Outcome(None, f"{compiler}: {error}")
+        return _Outcome(None, f"what {compiler} makes of them cannot be loaded: {error}")
 
 
-def _open(path: Path) -> _Outcome | None:
-    """Load a library; None for a damaged file, which would crash the process that maps it."""
+@contextmanager
+def _compiling(on_progress: OnProgress) -> Iterator[Callable[[], None]]:
+    """Yield what reports that compiling begins; its end is reported behind the block."""
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            on_progress(STAGE, 0, 1)
+
     try:
-        if _checksum_file(path).read_text() != _checksum(path):
-            raise OSError("its checksum is wrong")
-        library = ctypes.CDLL(str(path))  # calls through it release Python's lock
-        return _Outcome(library) if library.rapid_abi() == ABI else None
-    except (OSError, AttributeError) as error:
-        logger.info("%s: %s", path, error)
-        return None
+        yield begin
+    finally:
+        if begun:
+            on_progress(STAGE, 1, 1)
+
+
+def _kept(compiler: str, name: str, compiling: Callable[[], None]) -> _Outcome:
+    """Load the library from the cache folder, made there first if need be.
+
+    Raises:
+        OSError: the folder cannot be used.
+    """
+    path = _cache_folder() / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _require_own(path.parent)
+    if path.exists():
+        try:
+            return _open(path)
+        except OSError as error:
+            logger.info("%s is compiled anew: %s", path, error)
+    compiling()
+    _compile(compiler, path)
+    return _open(path)
+
+
+def _require_own(path: Path) -> None:
+    """Raise OSError for what somebody else could have written: code is run from it."""
+    if not hasattr(os, "geteuid"):
+        return
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise OSError(f"{path} belongs to somebody else, or others may write to it")
+
+
+def _open(path: Path) -> _Outcome:
+    """Load a library.
+
+    Raises:
+        OSError: it is not what was compiled (to map a damaged file would kill the process), or cannot be run there.
+    """
+    _require_own(path)
+    if _checksum_file(path).read_bytes() != _checksum(path).encode():
+        raise OSError(f"the checksum of {path} is wrong")
+    library = ctypes.CDLL(str(path))  # calls through it release Python's lock
+    if library.rapid_abi() != ABI:
+        raise OSError(f"{path} is of another version")
+    return _Outcome(library)
 
 
 def _checksum(path: Path) -> str:
@@ -136,6 +180,7 @@ def _compile(compiler: str, target: Path, *flags: str) -> None:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_COMPILE_SECONDS)
         checksum = Path(scratch).with_suffix(".sha256")
         checksum.write_text(_checksum(Path(scratch)))
+        os.chmod(scratch, 0o700)
         os.replace(scratch, target)
         os.replace(checksum, _checksum_file(target))
     finally:
