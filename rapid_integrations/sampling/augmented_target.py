@@ -71,7 +71,10 @@ def settled_token(
         return None
     most = relevance * ETA_MOST if eta == "auto" else eta
     best = int(log_p.argmax())
-    moved = (q >= tail_alpha * q.max()).nonzero()[:, 0]
+    highest, its_token = q.max(0)
+    # Where the best has so much that no other can reach the tail rule's share of it, it moves alone.
+    alone = float(highest) * (1 + tail_alpha) > 1 + 1e-6
+    moved = its_token[None] if alone else (q >= tail_alpha * highest).nonzero()[:, 0]
     log_p_d = log_p[moved]
     shift = most * (q[moved] - log_p_d.exp())
     own = moved == best

@@ -7,7 +7,7 @@ import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, default_compressor
 from tests.toys.chat_templates import QWEN25
-from tests.toys.document_files import docx, paragraph
+from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -42,6 +42,10 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
     for name in ("examples/handbook.md", "report.md", "notes.txt", "minutes.txt"):
         (tmp_path / name).write_text(DOCUMENT if name.startswith("examples") else DOCUMENT[:2500])
+    (tmp_path / "minutes").mkdir()
+    (tmp_path / "minutes" / "march.txt").write_text(DOCUMENT[:1500])
+    (tmp_path / "letter.txt").write_text("Viele Grüße, Jörg Müller. " + DOCUMENT[:1500], encoding="cp1252")
+    (tmp_path / "report.pdf").write_bytes(pdf(*DOCUMENT[:2500].split("\n\n")))
     (tmp_path / "report.docx").write_bytes(docx(paragraph(DOCUMENT[:2500])))
     schema = {"type": "object", "properties": {"signed": {"type": "boolean"}}, "required": ["signed"]}
     (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
