@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.adaptive_eta import ETA_MOST, adaptive_eta, sparse_eta
+from rapid_integrations.sampling.vectors import places
 
 _LEAST_SPARSE_ALPHA = 0.01  # from here on few tokens can move, and only those are looked at
 _CLEAR = 1e-3  # of a margin in log p_hat, beyond all rounding
@@ -41,7 +42,7 @@ def augmented_target(
     """
     log_p = p.log() if log_p is None else log_p  # log 0 = -inf stays 0
     if tail_rule == "mask" and tail_alpha >= _LEAST_SPARSE_ALPHA and p.ndim == 1:
-        moved = (q >= tail_alpha * q.max()).nonzero()[:, 0]  # 1 / tail_alpha tokens at most
+        moved = places(q >= tail_alpha * q.max())  # few: they have a share of the best one's probability
         strength = sparse_eta(p, q, moved, log_p, relevance=relevance).to(p.dtype) if eta == "auto" else eta
         return torch.softmax(log_p.index_add(0, moved, strength * (q[moved] - p[moved])), dim=-1)
     direction = q - p
@@ -74,7 +75,7 @@ def settled_token(
     highest, its_token = q.max(0)
     # Where the best has so much that no other can reach the tail rule's share of it, it moves alone.
     alone = float(highest) * (1 + tail_alpha) > 1 + 1e-6
-    moved = its_token[None] if alone else (q >= tail_alpha * highest).nonzero()[:, 0]
+    moved = its_token[None] if alone else places(q >= tail_alpha * highest)
     log_p_d = log_p[moved]
     shift = most * (q[moved] - log_p_d.exp())
     own = moved == best

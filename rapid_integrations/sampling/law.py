@@ -11,6 +11,7 @@ from torch import Tensor
 from rapid_integrations.sampling.augmented_target import augmented_target, settled_token
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
+from rapid_integrations.sampling.vectors import point_mass
 
 _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
 
@@ -76,9 +77,7 @@ class Law:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
         log_p, q = torch.log_softmax(self._scaled(z), dim=-1), self.softmax(drafter_logits.to(z.device))
         if (token := self._settled(log_p, q, allowed)) is not None:
-            point = torch.zeros_like(z)
-            point[token] = 1.0
-            return point
+            return point_mass(token, z)
         p_hat = augmented_target(
             log_p.exp(),
             q,
@@ -122,4 +121,4 @@ class Law:
 
     @staticmethod
     def _point(scores: Tensor) -> Tensor:
-        return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
+        return point_mass(int(scores.argmax()), scores)

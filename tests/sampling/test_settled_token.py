@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations.sampling import Law
 from rapid_integrations.sampling.augmented_target import augmented_target, settled_token
+from rapid_integrations.sampling.vectors import places, point_mass
 
 LOGITS = st.lists(st.sampled_from([-30.0, -4.0, -1.0, 0.0, 0.5, 1.0, 3.0, 7.0, 20.0]), min_size=2, max_size=8)
 ETAS = st.sampled_from([0.0, 0.3, 2.0, 10.0, 40.0, 1000.0, "auto"])
@@ -53,3 +54,10 @@ def test_a_third_token_is_not_overlooked():
     assert augmented_target(p, q, eta=10.0).argmax() == 2
     assert settled_token(p.log(), q, eta=10.0) is None
     assert Law("augmented", eta=10.0).form(p.log(), q.log()).argmax() == 2
+
+
+def test_vectors():
+    like = torch.tensor([0.5, float("nan"), float("inf"), -2.0])
+    assert point_mass(2, like).tolist() == [0.0, 0.0, 1.0, 0.0] and like[3] == -2.0
+    assert places(torch.tensor([True, False, True])).tolist() == [0, 2]
+    assert places(torch.zeros(3, dtype=torch.bool)).shape == (0,)
