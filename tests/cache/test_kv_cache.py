@@ -335,3 +335,25 @@ def test_damaged_rows_are_refused(saved):
     saved.write_bytes(content)
     with pytest.raises(CacheError):
         load(saved, CAPACITY)
+
+
+def test_buffers_for_a_kernel_that_writes_itself():
+    cache = KVCache(2, 512)
+    with pytest.raises(CacheError, match="layer 0 has not been written"):
+        cache.buffers(1)
+    rows = torch.ones(1, 2, 510, 4)
+    for layer in range(2):
+        cache.write(layer, rows, rows)
+    cache.advance(510)
+    keys, values = cache.buffers(2)
+    assert len(keys) == len(values) == 2 and keys[0].shape == (1, 2, 512, 4)
+    assert keys[0].data_ptr() == cache.layer(0)[0].data_ptr()
+    with pytest.raises(CacheError, match="cannot take 513"):
+        cache.buffers(3)
+
+
+def test_rows_of_another_device_stay_there():
+    cache = KVCache(1, 512)
+    rows = torch.ones(1, 2, 3, 4, device="meta")
+    cache.write(0, rows, rows)
+    assert cache.buffers(1)[0][0].device.type == "meta"

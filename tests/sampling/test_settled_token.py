@@ -1,5 +1,7 @@
 """The short cut for greedy decoding says nothing, or what p_hat says; and few tokens moving is all tokens moving."""
 
+from types import SimpleNamespace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,3 +63,21 @@ def test_vectors():
     assert point_mass(2, like).tolist() == [0.0, 0.0, 1.0, 0.0] and like[3] == -2.0
     assert places(torch.tensor([True, False, True])).tolist() == [0, 2]
     assert places(torch.zeros(3, dtype=torch.bool)).shape == (0,)
+
+
+def test_vectors_on_another_device():
+    assert point_mass(1, torch.zeros(3, device="meta")).device.type == "meta"
+    condition = SimpleNamespace(device=torch.device("cuda"), nonzero=lambda: torch.tensor([[0], [2]]))
+    assert places(condition).tolist() == [0, 2]
+
+
+def test_many_tokens_that_move():
+    """A flat q: the search sees the 64 that would move most, here as there."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.randn(300, generator=generator).softmax(-1), torch.rand(300, generator=generator).softmax(-1)
+    sparse = augmented_target(p, q, eta="auto", tail_alpha=0.1)
+    torch.testing.assert_close(sparse, augmented_target(p[None], q[None], eta="auto", tail_alpha=0.1)[0])
+
+
+def test_without_a_tail_rule_nothing_is_settled():
+    assert settled_token(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.9, 0.1]), eta=1.0, tail_alpha=0.0) is None
