@@ -142,7 +142,7 @@ with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder()) a
         try:
             engine.generate("where is the cat?", sampling=SamplingParams(max_new_tokens=100_000_000))
         except OutOfMemoryError as error:
-            print(type(error.__cause__).__name__, "DefaultCPUAllocator" in str(error))
+            print(any(words in str(error) for words in ("DefaultCPUAllocator", "bytes were asked for")))  # torch's, ours
             assert engine.generate("where is the cat?", sampling=few).token_ids == expected
 """
 
@@ -155,4 +155,4 @@ def test_the_allocator_of_a_real_process_with_too_little_memory():
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
-    assert out.stdout.splitlines() == ["RuntimeError True"] * 3, out.stderr
+    assert out.stdout.splitlines() == ["True"] * 3, out.stderr
