@@ -23,12 +23,11 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.huge_pages import Arena
 from rapid_integrations.models.native import NativeMatrix
+from rapid_integrations.models.panels import GROUP, PANEL_ROWS, from_panels, to_panels
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
-INT4_GROUP = 32  # weights that share a scale and an offset; also the block of GGUF's 4-bit formats
 _FEW_ROWS = 16  # rows up to which the packed kernels beat dequantising
-_INT4_ROWS = 16  # rows of a weight that the packed int4 kernels treat together
 
 
 class Linear(Protocol):
@@ -144,25 +143,22 @@ class Int4Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         rows, columns = weight.shape
-        grouped = weight.float().view(rows, columns // INT4_GROUP, INT4_GROUP)
+        grouped = weight.float().view(rows, columns // GROUP, GROUP)
         low, high = grouped.amin(dim=2), grouped.amax(dim=2)
-        # A weight is (level - 8) * scale + zero.
-        self._scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
-        self._zero = (low + 8 * self._scale.float()).bfloat16()
-        levels = ((grouped - self._zero.float()[..., None]) / self._scale.float()[..., None] + 8).round().clamp(0, 15)
+        scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
+        zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
+        levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
         levels = levels.to(torch.uint8)
-        half = INT4_GROUP // 2
-        self._levels = (levels[..., :half] | levels[..., half:] << 4).view(rows, columns // 2)
-        self._shape, self._bias = (rows, columns), bias
-        self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), self._scale, self._zero)
+        self._panels, self._bias = to_panels(levels, scale, zero), bias
+        self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), scale, zero)
         if arena is not None:
-            self._levels, self._scale, self._zero = map(arena.copy, (self._levels, self._scale, self._zero))
-        self.step_bytes = self._levels.nbytes + self._scale.nbytes + self._zero.nbytes
+            self._panels = arena.copy(self._panels)
+        self.step_bytes = self._panels.nbytes
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
         """Whether the shape fits the kernels."""
-        return weight.shape[1] % INT4_GROUP == 0 and weight.shape[0] % _INT4_ROWS == 0
+        return weight.shape[1] % GROUP == 0 and weight.shape[0] % PANEL_ROWS == 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
@@ -174,13 +170,12 @@ class Int4Linear:
 
     def dense(self) -> Tensor:
         """Return the quantised weights as numbers."""
-        grouped = self._levels.view(*self._scale.shape, INT4_GROUP // 2)
-        levels = torch.cat([grouped & 15, grouped >> 4], dim=2).to(torch.bfloat16) - 8
-        return torch.addcmul(self._zero[..., None], levels, self._scale[..., None]).view(self._shape)
+        levels, scale, zero = from_panels(self._panels)
+        return torch.addcmul(zero[..., None], levels.to(torch.bfloat16) - 8, scale[..., None]).flatten(1)
 
     def native(self) -> NativeMatrix | None:
-        """Return levels, scales and offsets."""
-        return NativeMatrix(self._levels, self._scale, self._zero, self._bias)
+        """Return the panels."""
+        return NativeMatrix(self._panels, bias=self._bias)
 
 
 class _PackedInt4:
@@ -197,7 +192,7 @@ class _PackedInt4:
             self._product = torch.ops.aten._weight_int4pack_mm
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = self._product(x, self._packed, INT4_GROUP, self._scale_and_zero)
+        product: Tensor = self._product(x, self._packed, GROUP, self._scale_and_zero)
         return product
 
 

@@ -133,7 +133,7 @@ thread_local std::vector<float> own_input;  // of each thread: normalised rows a
 
 extern "C" {
 
-int rapid_abi() { return 1; }
+int rapid_abi() { return 2; }
 
 int rapid_fast_path() {
 #if RAPID_AVX512
@@ -203,7 +203,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
 
       {
         const Input in = normed((const bf16*)layer.attention_norm, layer.attention_eps, 0, layer.qkv);
-        const Share s = share(wide, 8, thread, threads);
+        const Share s = share(wide, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
       barrier.wait();
@@ -258,7 +258,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       barrier.wait();
       if (from < T) {
         const Input in = given(by_head, from, H * D, layer.out);
-        const Share s = share(E, 8, thread, threads);
+        const Share s = share(E, PANEL, thread, threads);
         add_product(layer.out, s, in, from);
       }
       barrier.wait();
@@ -279,7 +279,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       barrier.wait();
       if (from < T) {
         const Input in = given(hidden, from, I, layer.down);
-        const Share s = share(E, 8, thread, threads);
+        const Share s = share(E, PANEL, thread, threads);
         add_product(layer.down, s, in, from);
       }
       barrier.wait();

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.errors import CacheError
+from rapid_integrations.models.panels import GROUP, PANEL_ROWS
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
@@ -18,22 +19,25 @@ COLUMNS = 32  # every matrix must have a multiple of this many
 
 @dataclass(frozen=True)
 class NativeMatrix:
-    """A weight (O, K) as the kernels read it, row after row.
+    """A weight (O, K) as the kernels read it.
 
-    `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O, K / 2): four-bit levels in groups of 32, byte i of a group
-    with element i in its low half and 16 + i in its high half. `scale` is bfloat16: (O,) for int8, (O, K / 32) for
-    int4, where `zero` (O, K / 32) is the weight of level 8. `bias` is (O,) bfloat16 or None.
+    `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O / 16, K / 32, 320): panels of four-bit levels with their scales
+    and offsets (interface.h, `models.panels`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
     """
 
     data: Tensor
     scale: Tensor | None = None
-    zero: Tensor | None = None
     bias: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """O."""
+        return self.data.shape[0] * (PANEL_ROWS if self.data.dtype == torch.uint8 else 1)
 
     @property
     def columns(self) -> int:
         """K."""
-        return self.data.shape[1] * (2 if self.data.dtype == torch.uint8 else 1)
+        return self.data.shape[1] * (GROUP if self.data.dtype == torch.uint8 else 1)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class NativeLayer:
 class _Matrix(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
-        *((name, ctypes.c_void_p) for name in ("data", "scale", "zero", "bias")),
+        *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
     )
 
 
@@ -118,7 +122,7 @@ class NativeDecoder:
         self._library = library
         self._kept = (layers, final_norm, head)  # the structs hold bare addresses
         self._layers = (_Layer * len(layers))(*map(_layer, layers))
-        self._vocab_size = head.data.shape[0]
+        self._vocab_size = head.rows
         self._model = _Model(
             layers=len(layers),
             hidden=layers[0].qkv.columns,
@@ -190,9 +194,9 @@ def _address(tensor: Tensor | None) -> int | None:
 def _matrix(matrix: NativeMatrix) -> _Matrix:
     return _Matrix(
         kind=_KINDS[matrix.data.dtype],
-        rows=matrix.data.shape[0],
+        rows=matrix.rows,
         columns=matrix.columns,
-        **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "zero", "bias")},
+        **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "bias")},
     )
 
 

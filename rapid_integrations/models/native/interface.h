@@ -8,11 +8,14 @@ extern "C" {
 
 struct Matrix {  // (rows, columns), x -> x W^T + bias
   int32_t kind, rows, columns, reserved;
-  const void* data;   // BF16: bf16; INT8: int8; INT4: per group of 32, byte i has element i low and 16 + i high
-  const void* scale;  // INT8: bf16 (rows,); INT4: bf16 (rows, columns / 32)
-  const void* zero;   // INT4: bf16 (rows, columns / 32): weight = (level - 8) * scale + zero
+  const void* data;   // BF16: bf16; INT8: int8; INT4: panels, see below
+  const void* scale;  // INT8: bf16 (rows,)
   const void* bias;   // bf16 (rows,) or null
 };
+
+// INT4: weight = (level - 8) * scale + zero, in groups of 32 columns. 16 rows are a panel; it is one group after another,
+// each 256 bytes of levels, the rows' scales (bf16) and their zeros (bf16). Of the levels, the 64 bytes number c / 8 have
+// columns c = 8 q to 8 q + 7: byte 4 row + 2 (c % 2) + c % 8 / 4, its low half where c % 4 < 2.
 
 struct Layer {
   Matrix qkv, out, gate_up, down;

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
 SOURCE = Path(__file__).with_name("decode_step.cpp")
-ABI = 1
+ABI = 2
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 

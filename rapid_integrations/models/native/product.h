@@ -11,6 +11,8 @@
 namespace {
 
 constexpr int GROUP = 32;   // int4 weights that share a scale and an offset
+constexpr int PANEL = 16;   // rows of an int4 weight that lie together, a row a lane
+constexpr int PANEL_BYTES = PANEL * GROUP / 2 + 2 * PANEL * 2;  // of a group: levels, scales, offsets
 constexpr int AHEAD = 1024; // bytes of a weight that are asked for before they are needed
 
 struct Input {  // rows of bfloat16, `stride` apart, and the sums of their groups for int4
@@ -44,20 +46,11 @@ alignas(64) const bf16 LEVELS[32] = {  // level - 8 as bfloat16; twice, so that 
     0x40C0, 0x40E0, 0xC100, 0xC0E0, 0xC0C0, 0xC0A0, 0xC080, 0xC040, 0xC000, 0xBF80, 0x0000, 0x3F80, 0x4000, 0x4040,
     0x4080, 0x40A0, 0x40C0, 0x40E0};
 
-struct LoadInt4 {
-  static constexpr int bytes_per_32 = 16;
-  static inline __m512bh get(const uint8_t* p) {
-    __m256i pairs = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p));
-    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(pairs), _mm256_srli_epi16(pairs, 4), 1);
-    return (__m512bh)_mm512_permutexvar_epi16(both, _mm512_load_si512(LEVELS));
-  }
-};
-
 // out[r * T + t] for R rows of the weight and T rows of input; every sum is one chain over the columns. The weight is
 // read strictly in the order in which it lies in memory, once for all inputs: that is what the processor fetches ahead
 // best (two rows at a time ran at less than half the speed).
 template <class Load, int R, int T>
-inline void dots(const uint8_t* w, const bf16* scale, const Input& in, float* out) {
+inline void dots(const uint8_t* w, const Input& in, float* out) {
   __m512 all[R][T];
   for (int r = 0; r < R; r++) {
     __m512 acc[T];
@@ -66,26 +59,50 @@ inline void dots(const uint8_t* w, const bf16* scale, const Input& in, float* ou
       _mm_prefetch((const char*)w + AHEAD, _MM_HINT_T0);
       const __m512bh weights = Load::get(w);
       const bf16* x = in.x + k;
-      if constexpr (std::is_same_v<Load, LoadInt4>) {
-        const __m512 s = _mm512_set1_ps(to_float(*scale++)), zero = _mm512_setzero_ps();
-        for (int t = 0; t < T; t++)
-          acc[t] = _mm512_fmadd_ps(_mm512_dpbf16_ps(zero, weights, load_bf16(x + t * in.stride)), s, acc[t]);
-      } else {
-        for (int t = 0; t < T; t++) acc[t] = _mm512_dpbf16_ps(acc[t], weights, load_bf16(x + t * in.stride));
-      }
+      for (int t = 0; t < T; t++) acc[t] = _mm512_dpbf16_ps(acc[t], weights, load_bf16(x + t * in.stride));
     }
     for (int t = 0; t < T; t++) all[r][t] = acc[t];
   }
   sums<R * T>(&all[0][0], out);
 }
 
-inline float dot_zero(const bf16* zero, const float* sums, int groups) {
-  __m512 acc = _mm512_setzero_ps();
-  for (int g = 0; g < groups; g += 16) {
-    __mmask16 mask = groups - g >= 16 ? 0xffff : __mmask16((1u << (groups - g)) - 1);
-    acc = _mm512_fmadd_ps(widen(_mm256_maskz_loadu_epi16(mask, zero + g)), _mm512_maskz_loadu_ps(mask, sums + g), acc);
+// out[t * PANEL + row] for the 16 rows of an int4 panel. A row is a lane, so that nothing is summed across lanes, and a
+// group's scales and offsets are one vector each. Unpacking costs a shift and a table look-up for 32 weights.
+template <int T>
+inline void panel_dots(const uint8_t* p, const Input& in, float* out) {
+  const __m512i levels = _mm512_load_si512(LEVELS);
+  const int groups = in.columns / GROUP;
+  __m512 total[T];
+  for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
+  for (int g = 0; g < groups; g++, p += PANEL_BYTES) {
+    for (int line = 0; line < PANEL_BYTES; line += 64) _mm_prefetch((const char*)p + AHEAD + line, _MM_HINT_T0);
+    __m512 even[T], odd[T];
+    for (int t = 0; t < T; t++) even[t] = odd[t] = _mm512_setzero_ps();
+    const bf16* x = in.x + g * GROUP;
+    auto add = [&](__m512i indices, int column, __m512* sums) {
+      const __m512bh weights = (__m512bh)_mm512_permutexvar_epi16(indices, levels);
+      for (int t = 0; t < T; t++) {
+        int32_t pair;
+        std::memcpy(&pair, x + t * in.stride + column, 4);
+        sums[t] = _mm512_dpbf16_ps(sums[t], weights, (__m512bh)_mm512_set1_epi32(pair));
+      }
+    };
+    for (int quarter = 0; quarter < 4; quarter++) {
+      const __m512i packed = _mm512_loadu_si512(p + 64 * quarter);
+      const int column = 8 * quarter;
+      add(packed, column, even);
+      add(_mm512_srli_epi16(packed, 4), column + 2, odd);
+      add(_mm512_srli_epi16(packed, 8), column + 4, even);
+      add(_mm512_srli_epi16(packed, 12), column + 6, odd);
+    }
+    const __m512 scale = widen(_mm256_loadu_si256((const __m256i*)(p + 256)));
+    const __m512 zero = widen(_mm256_loadu_si256((const __m256i*)(p + 288)));
+    for (int t = 0; t < T; t++) {
+      total[t] = _mm512_fmadd_ps(_mm512_add_ps(even[t], odd[t]), scale, total[t]);
+      total[t] = _mm512_fmadd_ps(zero, _mm512_set1_ps(in.group_sums[t * groups + g]), total[t]);
+    }
   }
-  return sum16(acc);
+  for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * PANEL, total[t]);
 }
 
 #else
@@ -98,36 +115,47 @@ struct LoadInt8 {
   static constexpr int bytes_per_32 = 32;
   static inline float get(const uint8_t* p, int i) { return float(((const int8_t*)p)[i]); }
 };
-struct LoadInt4 {
-  static constexpr int bytes_per_32 = 16;
-  static inline float get(const uint8_t* p, int i) { return float((i < 16 ? p[i] & 15 : p[i - 16] >> 4) - 8); }
-};
 
 template <class Load, int R, int T>
-inline void dots(const uint8_t* w, const bf16* scale, const Input& in, float* out) {
+inline void dots(const uint8_t* w, const Input& in, float* out) {
   for (int r = 0; r < R; r++) {
-    float acc[T][GROUP] = {};  // the lanes of a vector of 32
+    float acc[T][32] = {};  // the lanes of a vector of 32
     for (int k = 0; k < in.columns; k += 32, w += Load::bytes_per_32) {
-      float weights[GROUP];
-      const float s = std::is_same_v<Load, LoadInt4> ? to_float(*scale++) : 1.0f;
-      for (int i = 0; i < GROUP; i++) weights[i] = Load::get(w, i) * s;
+      float weights[32];
+      for (int i = 0; i < 32; i++) weights[i] = Load::get(w, i);
       for (int t = 0; t < T; t++) {
         const bf16* x = in.x + t * in.stride + k;
-        for (int i = 0; i < GROUP; i++) acc[t][i] += weights[i] * to_float(x[i]);
+        for (int i = 0; i < 32; i++) acc[t][i] += weights[i] * to_float(x[i]);
       }
     }
     for (int t = 0; t < T; t++) {
       float total = 0;
-      for (int i = 0; i < GROUP; i++) total += acc[t][i];
+      for (int i = 0; i < 32; i++) total += acc[t][i];
       out[r * T + t] = total;
     }
   }
 }
 
-inline float dot_zero(const bf16* zero, const float* sums, int groups) {
-  float total = 0;
-  for (int g = 0; g < groups; g++) total += to_float(zero[g]) * sums[g];
-  return total;
+template <int T>
+inline void panel_dots(const uint8_t* p, const Input& in, float* out) {
+  const int groups = in.columns / GROUP;
+  std::fill(out, out + T * PANEL, 0.0f);
+  for (int g = 0; g < groups; g++, p += PANEL_BYTES) {
+    const bf16 *scale = (const bf16*)(p + 256), *zero = (const bf16*)(p + 288);
+    for (int row = 0; row < PANEL; row++) {
+      float weights[GROUP];
+      for (int c = 0; c < GROUP; c++) {
+        const uint8_t both = p[c / 8 * 64 + row * 4 + c % 2 * 2 + c % 8 / 4];
+        weights[c] = float((c % 4 / 2 ? both >> 4 : both & 15) - 8);
+      }
+      for (int t = 0; t < T; t++) {
+        const bf16* x = in.x + t * in.stride + g * GROUP;
+        float sum = 0;
+        for (int c = 0; c < GROUP; c++) sum += weights[c] * to_float(x[c]);
+        out[t * PANEL + row] += sum * to_float(scale[row]) + to_float(zero[row]) * in.group_sums[t * groups + g];
+      }
+    }
+  }
 }
 
 #endif
@@ -138,32 +166,40 @@ struct Output {  // element (t, row) of a product goes to data[t * stride + row 
   int first;
 };
 
+struct LoadInt4 {};  // lies in panels
+
 template <class Load, int T>
 void product_rows(const Matrix& m, int first, int last, const Input& in, int t0, const Output& to) {
-  constexpr int R = T <= 4 ? 4 : 2;  // weight rows whose sums are formed together
   constexpr bool int4 = std::is_same_v<Load, LoadInt4>;
+  constexpr int R = int4 ? PANEL : T <= 4 ? 4 : 2;  // weight rows whose sums are formed together
   const int groups = m.columns / GROUP;
-  const size_t stride = size_t(m.columns / 32) * Load::bytes_per_32;
   const uint8_t* data = (const uint8_t*)m.data;
-  const bf16 *scale = (const bf16*)m.scale, *zero = (const bf16*)m.zero, *bias = (const bf16*)m.bias;
+  const bf16 *scale = (const bf16*)m.scale, *bias = (const bf16*)m.bias;
   const Input part{in.x + t0 * in.stride, in.group_sums + size_t(t0) * groups, in.columns, in.stride};
   float out[R * T];
-  for (int row = first; row < last;) {
-    const bool whole = row + R <= last;
-    const int count = whole ? R : 1;
-    const bf16* scales = int4 ? scale + size_t(row) * groups : nullptr;
-    if (whole)
-      dots<Load, R, T>(data + row * stride, scales, part, out);
-    else
-      dots<Load, 1, T>(data + row * stride, scales, part, out);
-    for (int r = 0; r < count; r++, row++)
-      for (int t = 0; t < T; t++) {
-        float value = out[r * T + t];
-        if constexpr (int4) value += dot_zero(zero + size_t(row) * groups, part.group_sums + size_t(t) * groups, groups);
-        if constexpr (std::is_same_v<Load, LoadInt8>) value *= to_float(scale[row]);
-        if (bias) value += to_float(bias[row]);
-        to.data[size_t(t0 + t) * to.stride + row - to.first] = value;
-      }
+  auto put = [&](int row, int t, float value) {
+    if constexpr (std::is_same_v<Load, LoadInt8>) value *= to_float(scale[row]);
+    if (bias) value += to_float(bias[row]);
+    to.data[size_t(t0 + t) * to.stride + row - to.first] = value;
+  };
+  if constexpr (int4) {
+    for (int row = first; row < last; row += PANEL) {
+      panel_dots<T>(data + size_t(row / PANEL) * groups * PANEL_BYTES, part, out);
+      for (int t = 0; t < T; t++)
+        for (int r = 0; r < PANEL; r++) put(row + r, t, out[t * PANEL + r]);
+    }
+  } else {
+    const size_t stride = size_t(m.columns / 32) * Load::bytes_per_32;
+    for (int row = first; row < last;) {
+      const bool whole = row + R <= last;
+      const int count = whole ? R : 1;
+      if (whole)
+        dots<Load, R, T>(data + row * stride, part, out);
+      else
+        dots<Load, 1, T>(data + row * stride, part, out);
+      for (int r = 0; r < count; r++, row++)
+        for (int t = 0; t < T; t++) put(row, t, out[r * T + t]);
+    }
   }
 }
 
@@ -187,7 +223,7 @@ void product_of(const Matrix& m, int first, int last, const Input& in, int rows,
   }
 }
 
-// Products of weight rows [first, last) with `rows` inputs.
+// Products of weight rows [first, last) with `rows` inputs. INT4: first and last are multiples of PANEL.
 void product(const Matrix& m, int first, int last, const Input& in, int rows, const Output& to) {
   switch (m.kind) {
     case INT8: return product_of<LoadInt8>(m, first, last, in, rows, to);
