@@ -1,5 +1,5 @@
 """Key/value caches that are written in place and rolled back in O(1)."""
 
-from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, KVCache
+from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, Buffers, KVCache
 
-__all__ = ["CAPACITY_BUCKET", "KVCache"]
+__all__ = ["CAPACITY_BUCKET", "Buffers", "KVCache"]

@@ -9,6 +9,7 @@ that a rollback is exact for them as well.
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -17,6 +18,14 @@ from rapid_integrations.errors import CacheError
 from rapid_integrations.huge_pages import Arena
 
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """Every layer's keys and values, each (1, H_kv, capacity, head_dim); one object while they stay where they are."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
 
 
 class KVCache:
@@ -35,6 +44,7 @@ class KVCache:
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
         self._length = 0
+        self._all: Buffers | None = None
         self._arena = Arena()
         self._snapshots: list[weakref.ref[Snapshot]] = []
 
@@ -84,8 +94,8 @@ class KVCache:
         value_buffer[:, :, self._length : end] = values
         return key_buffer[:, :, :end], value_buffer[:, :, :end]
 
-    def buffers(self, new: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return every layer's buffers (1, H_kv, capacity, head_dim), for a kernel that writes `new` rows itself.
+    def buffers(self, new: int) -> Buffers:
+        """Return every layer's buffers, for a kernel that writes `new` rows itself.
 
         The rows go behind `length`, which `advance` then moves.
 
@@ -93,8 +103,9 @@ class KVCache:
             CacheError: the rows do not fit, or a layer has not been written yet.
         """
         self._check_room(new)
-        keys, values = zip(*(self._buffers(index) for index in range(self.layers)), strict=True)
-        return list(keys), list(values)
+        if self._all is None:
+            self._all = Buffers(*zip(*(self._buffers(index) for index in range(self.layers)), strict=True))
+        return self._all
 
     def _check_room(self, new: int) -> None:
         if self._length + new > self.capacity:
@@ -127,7 +138,7 @@ class KVCache:
         if capacity <= self.capacity:
             return
         # A block is given back with its last tensor: so layer by layer, and the larger ones in blocks of their own.
-        self._arena = Arena()
+        self._arena, self._all = Arena(), None
         for index in range(self.layers):
             for buffers in (self._keys, self._values):
                 if (buffer := buffers[index]) is not None:

@@ -30,6 +30,7 @@ from rapid_integrations.progress import OnProgress, ignore_progress
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
+_LEAST_ROTATIONS = 2048  # positions whose cosines are computed at once
 _LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _QK_NORMS = {"q_norm", "k_norm"}
@@ -96,6 +97,7 @@ class FusedDecoder:
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
         self._head = self._take_head(model, quantization, arena)
+        self._turned: tuple[Tensor, Tensor] | None = None
         self._native = self._native_decoder(library) if library is not None and native else None
 
     @staticmethod
@@ -144,9 +146,9 @@ class FusedDecoder:
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
         x: Tensor = self._embed(token_ids)  # (T, E)
         if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
-            x = x.float()
-            cos, sin = self._rotation(x, cache.length, new)
-            return self._native.forward(x, cos.contiguous(), sin.contiguous(), cache, keep)
+            cos, sin = self._rotations(cache.length + new)
+            rows = slice(cache.length, cache.length + new)
+            return self._native.forward(x.float(), cos[rows], sin[rows], cache, keep)
         cos, sin = self._rotation(x, cache.length, new)
         for index, layer in enumerate(self._layers):
             qkv = layer.qkv(layer.before_attention(x)).view(new, heads + 2 * kv_heads, head_dim)
@@ -174,6 +176,14 @@ class FusedDecoder:
         sin = sin[0].clone()
         sin[:, : self._head_dim // 2].neg_()
         return cos[0][:, None], sin[:, None]
+
+    def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
+        """Return `_rotation` of at least the first `length` positions, (T, D) float32; kept: every step needs a row."""
+        if self._turned is None or self._turned[0].shape[0] < length:
+            start = torch.empty(1, device=self._embed.weight.device)  # says what to compute in and where
+            cos, sin = self._rotation(start, 0, max(_LEAST_ROTATIONS, 2 * length))
+            self._turned = cos[:, 0].contiguous(), sin[:, 0].contiguous()
+        return self._turned
 
     @staticmethod
     def _suits_kernels(model: Any) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.proposers.base import Proposal, ProposerRequest
 from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty, mask
+from rapid_integrations.sampling.vectors import best
 
 
 class DrafterLM:
@@ -61,7 +62,7 @@ class DrafterLM:
             allowed = None if self._constraint is None else self._constraint.allowed(tokens)
             distribution = self._law.propose(logits, allowed)
             if distribution is None:
-                tokens.append(int(mask(logits, allowed).argmax()))
+                tokens.append(best(mask(logits, allowed)))
             else:
                 tokens.append(rng.draw(distribution))
                 proposed.append(distribution)

@@ -11,7 +11,7 @@ from torch import Tensor
 from rapid_integrations.sampling.augmented_target import augmented_target, settled_token
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
-from rapid_integrations.sampling.vectors import point_mass
+from rapid_integrations.sampling.vectors import best, point_mass
 
 _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
 
@@ -57,7 +57,7 @@ class Law:
         return torch.softmax(self._scaled(logits), dim=-1)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        if self.greedy:
+        if self.temperature in (0.0, 1.0):
             return logits
         # With the best at 0, no temperature, however small, makes an infinity that softmax cannot take.
         return (logits - logits.amax(-1, keepdim=True)) / max(self.temperature, _LEAST_TEMPERATURE)
@@ -75,25 +75,26 @@ class Law:
         """
         if drafter_logits is None:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
-        log_p, q = torch.log_softmax(self._scaled(z), dim=-1), self.softmax(drafter_logits.to(z.device))
-        if (token := self._settled(log_p, q, allowed)) is not None:
+        logits, q = self._scaled(z), self.softmax(drafter_logits.to(z.device))
+        p = torch.softmax(logits, dim=-1)
+        if (token := self._settled(p, q, logits, allowed)) is not None:
             return point_mass(token, z)
         p_hat = augmented_target(
-            log_p.exp(),
+            p,
             q,
             eta=self.eta,
             relevance=self.relevance,
             tail_rule=self.tail_rule,
             tail_alpha=self.tail_alpha,
-            log_p=log_p,
+            logits=logits,
         )
         law = self._restrict(p_hat, z, allowed)
         return self._point(law) if self.greedy else law
 
-    def _settled(self, log_p: Tensor, q: Tensor, allowed: Tensor | None) -> int | None:
+    def _settled(self, p: Tensor, q: Tensor, logits: Tensor, allowed: Tensor | None) -> int | None:
         if not self.greedy or allowed is not None or self.tail_rule != "mask":
             return None
-        return settled_token(log_p, q, eta=self.eta, relevance=self.relevance, tail_alpha=self.tail_alpha)
+        return settled_token(p, q, logits, eta=self.eta, relevance=self.relevance, tail_alpha=self.tail_alpha)
 
     def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
         """Return what the drafter draws a token from: q, truncated and masked as the law is.
@@ -121,4 +122,4 @@ class Law:
 
     @staticmethod
     def _point(scores: Tensor) -> Tensor:
-        return point_mass(int(scores.argmax()), scores)
+        return point_mass(best(scores), scores)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from rapid_integrations.sampling.vectors import best, total
+
+_BLOCK = 256  # entries
 
 
 class Randomness:
@@ -34,14 +39,23 @@ class Randomness:
 
         A point mass draws nothing.
         """
-        best = probs.argmax()
-        if probs[best] == probs.sum():
-            return int(best)
-        cumulative = probs.double().cumsum(-1)
-        threshold = cumulative[-1] * self._uniform()
-        index = int(torch.searchsorted(cumulative, threshold, right=True))
-        # Rounding can push the threshold up to the total; the last entry that adds to it is meant then.
-        return min(index, int(torch.searchsorted(cumulative, cumulative[-1])))
+        token = best(probs)
+        if float(probs[token]) == total(probs):
+            return token
+        # In two strides, to a block and then in it: adding up a vocabulary one by one takes longer than a layer.
+        blocks = pad(probs, (0, -probs.shape[-1] % _BLOCK)).view(-1, _BLOCK)
+        sums = blocks.sum(-1, dtype=torch.float64)
+        block, left = _reach(sums, float(sums.sum()) * self._uniform())
+        return block * _BLOCK + _reach(blocks[block], left)[0]
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+
+def _reach(weights: Tensor, distance: float) -> tuple[int, float]:
+    """Return the weight in which so much of their sum is reached, and what of the distance is left there."""
+    cumulative = weights.double().cumsum(-1)
+    # Rounding can push the distance up to the total; the last weight that adds to it is meant then.
+    last = int(torch.searchsorted(cumulative, cumulative[-1]))
+    place = min(last, int(torch.searchsorted(cumulative, distance, right=True)))
+    return place, distance - (float(cumulative[place - 1]) if place else 0.0)

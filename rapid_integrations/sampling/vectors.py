@@ -1,29 +1,65 @@
-"""Two operations on vectors as wide as a vocabulary, on one thread where PyTorch would wake all of them.
+"""Operations on vectors as wide as a vocabulary, on one thread where PyTorch would wake all of them.
 
-On a processor PyTorch spreads these over its threads from some ten thousand elements on. Waking them costs as much as
-the work on an idle machine (0.1 ms), and milliseconds on a busy one; a draft asks for several a token.
+On a processor PyTorch spreads these over its threads from some thirty thousand elements on. Waking them costs as much
+as the work on an idle machine (0.1 ms), and milliseconds on a busy one; a draft asks for several a token. NumPy works
+alone.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
+def best(values: Tensor) -> int:
+    """Return where (V,) is largest; the first place of several."""
+    return int(values.argmax()) if _elsewhere(values) else int(values.numpy().argmax())
+
+
 def places(condition: Tensor) -> Tensor:
     """Return where (V,) bool is True, (M,)."""
-    if condition.device.type != "cpu":
-        return condition.nonzero()[:, 0]
-    return torch.from_numpy(condition.numpy().nonzero()[0])
+    return condition.nonzero()[:, 0] if _elsewhere(condition) else torch.from_numpy(condition.numpy().nonzero()[0])
+
+
+def at_least(values: Tensor, least: float) -> Tensor:
+    """Return where (V,) is at least so much, (M,)."""
+    return places(values >= least) if _elsewhere(values) else torch.from_numpy((values.numpy() >= least).nonzero()[0])
+
+
+def total(values: Tensor) -> float:
+    """Return the sum of (V,)."""
+    return float(values.sum()) if _elsewhere(values) else float(values.numpy().sum())
+
+
+def overlap(p: Tensor, q: Tensor) -> float:
+    """Return the sum of the smaller of p and q, each (V,): what two distributions have in common."""
+    if _elsewhere(p):
+        return float(torch.minimum(p, q).sum(dtype=torch.float64))
+    return float(np.minimum(p.numpy(), q.numpy()).sum(dtype=np.float64))
+
+
+def surplus(values: Tensor, less: Tensor) -> Tensor:
+    """Return what one (V,) has more than another, nowhere below 0."""
+    if _elsewhere(values):
+        return (values - less).clamp(min=0.0)
+    difference = values.numpy() - less.numpy()
+    return torch.from_numpy(np.maximum(difference, 0.0, out=difference))
+
+
+def scaled(values: Tensor, factor: float) -> Tensor:
+    """Return (V,) times a number."""
+    return (
+        values * factor if _elsewhere(values) else torch.from_numpy(values.numpy() * values.numpy().dtype.type(factor))
+    )
 
 
 def point_mass(token: int, like: Tensor) -> Tensor:
     """Return (V,), 1 at `token` and 0 elsewhere."""
-    if like.device.type != "cpu":
-        point = torch.zeros_like(like)
-        point[token] = 1.0
-        return point
-    values = like.numpy().copy()
-    values.fill(0.0)
-    values[token] = 1.0
-    return torch.from_numpy(values)
+    point = torch.zeros_like(like) if _elsewhere(like) else torch.from_numpy(np.zeros_like(like.numpy()))
+    point[token] = 1.0
+    return point
+
+
+def _elsewhere(values: Tensor) -> bool:
+    return values.device.type != "cpu"

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from rapid_integrations.sampling.randomness import Randomness
+from rapid_integrations.sampling.vectors import scaled, surplus, total
 
 LawAt: TypeAlias = Callable[[int], Tensor]
 """The law (V,) at a position of the draft; formed only when asked for."""
@@ -55,9 +56,9 @@ def exact_residual(law: Tensor, token: int, proposed: Tensor | None) -> Tensor:
         rest = law.clone()
         rest[token] = 0.0
     else:
-        rest = (law - proposed).clamp(min=0.0)
-    total = rest.sum()
-    return rest / total if total > 0 else law
+        rest = surplus(law, proposed)
+    left = total(rest)
+    return scaled(rest, 1.0 / left) if left > 0 else law
 
 
 def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
@@ -67,8 +68,8 @@ def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
     Where nothing remains, it is p_hat.
     """
     rest = (p - p_hat).maximum(p - proposed).clamp(min=0.0)
-    total = rest.sum()
-    return rest / total if total > 0 else p_hat
+    left = rest.sum()
+    return rest / left if left > 0 else p_hat
 
 
 def verify(

@@ -345,15 +345,18 @@ def test_buffers_for_a_kernel_that_writes_itself():
     for layer in range(2):
         cache.write(layer, rows, rows)
     cache.advance(510)
-    keys, values = cache.buffers(2)
-    assert len(keys) == len(values) == 2 and keys[0].shape == (1, 2, 512, 4)
-    assert keys[0].data_ptr() == cache.layer(0)[0].data_ptr()
+    buffers = cache.buffers(2)
+    assert len(buffers.keys) == len(buffers.values) == 2 and buffers.keys[0].shape == (1, 2, 512, 4)
+    assert buffers.keys[0].data_ptr() == cache.layer(0)[0].data_ptr()
+    assert cache.buffers(1) is buffers
     with pytest.raises(CacheError, match="cannot take 513"):
         cache.buffers(3)
+    cache.reserve(1024)
+    assert cache.buffers(3).keys[0].data_ptr() == cache.layer(0)[0].data_ptr() != buffers.keys[0].data_ptr()
 
 
 def test_rows_of_another_device_stay_there():
     cache = KVCache(1, 512)
     rows = torch.ones(1, 2, 3, 4, device="meta")
     cache.write(0, rows, rows)
-    assert cache.buffers(1)[0][0].device.type == "meta"
+    assert cache.buffers(1).keys[0].device.type == "meta"

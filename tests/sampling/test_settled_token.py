@@ -24,9 +24,9 @@ def logits(values):
 def test_it_is_the_best_token_of_p_hat(first, second, eta, alpha, relevance):
     size = min(len(first), len(second))
     z, y = logits(first[:size]), logits(second[:size])
-    token = settled_token(z.log_softmax(-1), y.softmax(-1), eta=eta, relevance=relevance, tail_alpha=alpha)
+    token = settled_token(z.softmax(-1), y.softmax(-1), z, eta=eta, relevance=relevance, tail_alpha=alpha)
     options = {"eta": eta, "relevance": relevance, "tail_alpha": alpha}
-    p_hat = augmented_target(z.softmax(-1), y.softmax(-1), log_p=z.log_softmax(-1), **options)
+    p_hat = augmented_target(z.softmax(-1), y.softmax(-1), logits=z, **options)
     assert token is None or token == int(p_hat.argmax())
 
 
@@ -44,8 +44,8 @@ def test_most_positions_are_settled():
     """Where both are sure and agree; where they are not, p_hat is formed."""
     z, y = torch.zeros(1000), torch.zeros(1000)
     z[3], y[3] = 16.0, 15.0
-    assert settled_token(z.log_softmax(-1), y.softmax(-1), eta="auto") == 3
-    assert settled_token(z.log_softmax(-1), y.roll(1).softmax(-1), eta="auto") is None
+    assert settled_token(z.softmax(-1), y.softmax(-1), z, eta="auto") == 3
+    assert settled_token(z.softmax(-1), y.roll(1).softmax(-1), z, eta="auto") is None
     law = Law("augmented").form(z, y)
     assert law[3] == 1.0 and law.sum() == 1.0
 
@@ -54,7 +54,7 @@ def test_a_third_token_is_not_overlooked():
     """p and q have the same best token, and yet another one is p_hat's."""
     p, q = torch.tensor([0.5, 0.4, 0.1]), torch.tensor([0.4, 0.3, 0.3])
     assert augmented_target(p, q, eta=10.0).argmax() == 2
-    assert settled_token(p.log(), q, eta=10.0) is None
+    assert settled_token(p, q, p.log(), eta=10.0) is None
     assert Law("augmented", eta=10.0).form(p.log(), q.log()).argmax() == 2
 
 
@@ -80,4 +80,9 @@ def test_many_tokens_that_move():
 
 
 def test_without_a_tail_rule_nothing_is_settled():
-    assert settled_token(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.9, 0.1]), eta=1.0, tail_alpha=0.0) is None
+    assert (
+        settled_token(
+            torch.tensor([0.9, 0.1]), torch.tensor([0.9, 0.1]), torch.tensor([0.9, 0.1]).log(), eta=1.0, tail_alpha=0.0
+        )
+        is None
+    )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import Buffers, KVCache
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models.panels import GROUP, PANEL_ROWS
+
+Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
@@ -123,6 +127,7 @@ class NativeDecoder:
         self._kept = (layers, final_norm, head)  # the structs hold bare addresses
         self._layers = (_Layer * len(layers))(*map(_layer, layers))
         self._vocab_size = head.rows
+        self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
         self._model = _Model(
             layers=len(layers),
             hidden=layers[0].qkv.columns,
@@ -150,9 +155,9 @@ class NativeDecoder:
             cache: filled by an earlier forward pass.
             keep: as in `CausalLM.forward`.
         """
-        keys, values = cache.buffers(x.shape[0])
-        self._require_form(cache, keys + values, keep, x.shape[0])
-        addresses = ctypes.c_void_p * len(keys)
+        keys, values = self._pointers(cache.buffers(x.shape[0]), cache.capacity)
+        if not 0 <= keep <= x.shape[0]:
+            raise CacheError(f"keep={keep} of {x.shape[0]} rows")
         logits = torch.empty(keep, self._vocab_size)
         step = _Step(
             rows=x.shape[0],
@@ -163,25 +168,33 @@ class NativeDecoder:
             x=x.data_ptr(),
             cos=cos.data_ptr(),
             sin=sin.data_ptr(),
-            keys=ctypes.cast(addresses(*(buffer.data_ptr() for buffer in keys)), ctypes.c_void_p),
-            values=ctypes.cast(addresses(*(buffer.data_ptr() for buffer in values)), ctypes.c_void_p),
+            keys=ctypes.cast(keys, ctypes.c_void_p),
+            values=ctypes.cast(values, ctypes.c_void_p),
             logits=logits.data_ptr(),
         )
         if self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
             raise MemoryError("a decode step found no memory for what it computes on the way")
         return logits
 
-    def _require_form(self, cache: KVCache, buffers: Sequence[Tensor], keep: int, rows: int) -> None:
-        """Raise CacheError for what bare addresses would not forgive."""
-        shape = (1, self._model.kv_heads, cache.capacity, self._model.head_dim)
-        for buffer in buffers:
+    def _pointers(self, buffers: Buffers, capacity: int) -> tuple[Addresses, Addresses]:
+        """Return where the layers' buffers lie; looked up once, since a step is short.
+
+        Raises:
+            CacheError: for what bare addresses would not forgive.
+        """
+        if (known := self._known.get(buffers)) is not None:
+            return known
+        shape = (1, self._model.kv_heads, capacity, self._model.head_dim)
+        for buffer in (*buffers.keys, *buffers.values):
             if buffer.shape != shape or buffer.dtype != torch.bfloat16 or buffer.device.type != "cpu":
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
                     "torch.bfloat16 on the processor: it is another model's"
                 )
-        if not 0 <= keep <= rows:
-            raise CacheError(f"keep={keep} of {rows} rows")
+        keys, values = ([buffer.data_ptr() for buffer in part] for part in (buffers.keys, buffers.values))
+        array = ctypes.c_void_p * len(keys)
+        self._known[buffers] = array(*keys), array(*values)
+        return self._known[buffers]
 
 
 def _address(tensor: Tensor | None) -> int | None:
