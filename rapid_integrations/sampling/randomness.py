@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from rapid_integrations.sampling.vectors import best, total
+from rapid_integrations.sampling.vectors import Numbers
 
 _BLOCK = 256  # entries
 
@@ -39,23 +39,28 @@ class Randomness:
 
         A point mass draws nothing.
         """
-        token = best(probs)
-        if float(probs[token]) == total(probs):
-            return token
+        numbers = probs.cpu().numpy()
         # In two strides, to a block and then in it: adding up a vocabulary one by one takes longer than a layer.
-        blocks = pad(probs, (0, -probs.shape[-1] % _BLOCK)).view(-1, _BLOCK)
-        sums = blocks.sum(-1, dtype=torch.float64)
-        block, left = _reach(sums, float(sums.sum()) * self._uniform())
-        return block * _BLOCK + _reach(blocks[block], left)[0]
+        whole = len(numbers) // _BLOCK * _BLOCK
+        sums = numbers[:whole].reshape(-1, _BLOCK).sum(-1, dtype=np.float64)
+        if whole < len(numbers):
+            sums = np.append(sums, numbers[whole:].sum(dtype=np.float64))
+        total = float(sums.sum())
+        best = int(numbers.argmax())
+        if float(numbers[best]) == total:
+            return best
+        block, left = _reach(sums, total * self._uniform())
+        start = block * _BLOCK
+        return start + _reach(numbers[start : start + _BLOCK], left)[0]
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self._generator, dtype=torch.float64))
 
 
-def _reach(weights: Tensor, distance: float) -> tuple[int, float]:
+def _reach(weights: Numbers, distance: float) -> tuple[int, float]:
     """Return the weight in which so much of their sum is reached, and what of the distance is left there."""
-    cumulative = weights.double().cumsum(-1)
+    cumulative = weights.cumsum(dtype=np.float64)
     # Rounding can push the distance up to the total; the last weight that adds to it is meant then.
-    last = int(torch.searchsorted(cumulative, cumulative[-1]))
-    place = min(last, int(torch.searchsorted(cumulative, distance, right=True)))
+    last = int(cumulative.searchsorted(cumulative[-1]))
+    place = min(last, int(cumulative.searchsorted(distance, side="right")))
     return place, distance - (float(cumulative[place - 1]) if place else 0.0)

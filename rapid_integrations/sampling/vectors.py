@@ -7,9 +7,13 @@ alone.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
+
+Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]"
 
 
 def best(values: Tensor) -> int:
@@ -36,7 +40,7 @@ def overlap(p: Tensor, q: Tensor) -> float:
     """Return the sum of the smaller of p and q, each (V,): what two distributions have in common."""
     if _elsewhere(p):
         return float(torch.minimum(p, q).sum(dtype=torch.float64))
-    return float(np.minimum(p.numpy(), q.numpy()).sum(dtype=np.float64))
+    return float(np.minimum(p.numpy(), q.numpy()).sum())
 
 
 def surplus(values: Tensor, less: Tensor) -> Tensor:
