@@ -25,7 +25,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.huge_pages import Arena
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
-from rapid_integrations.models.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library
+from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})

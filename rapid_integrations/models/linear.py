@@ -22,8 +22,8 @@ from torch.nn.functional import linear
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.huge_pages import Arena
-from rapid_integrations.models.native import NativeMatrix
-from rapid_integrations.models.panels import GROUP, PANEL_ROWS, from_panels, to_panels
+from rapid_integrations.native import NativeMatrix
+from rapid_integrations.native.panels import GROUP, PANEL_ROWS, from_panels, to_panels
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 

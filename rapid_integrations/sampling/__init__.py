@@ -1,4 +1,4 @@
-"""The mathematics of decoding: pure functions over tensors. Imports only torch.
+"""The mathematics of decoding: pure functions over tensors. Imports tensors, and kernels of the same.
 
 Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
 

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.vectors import overlap
-
 ETA_MOST = 50.0
 """Where the line search ends: the strongest transfer that the paper tries."""
 
@@ -47,28 +45,6 @@ def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, rele
     found = [_line_search(*row) for row in zip(*(part.double().tolist() for part in parts), strict=True)]
     eta = torch.tensor(found, dtype=torch.float64, device=p.device).view(*p.shape[:-1], 1)
     return relevance * torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64) * eta  # 1 - TV(p, q)
-
-
-def sparse_eta(
-    p: Tensor,
-    q: Tensor,
-    p_m: Sequence[float],
-    q_m: Sequence[float],
-    log_p_m: Sequence[float],
-    *,
-    relevance: float = 1.0,
-) -> float:
-    """Return `adaptive_eta` at one position of which few tokens move; the others' direction is 0.
-
-    Args:
-        p, q: (V,).
-        p_m, q_m, log_p_m: of the tokens that move.
-        relevance: in [0, 1].
-    """
-    moved = [(mass, wanted, wanted - mass, log) for mass, wanted, log in zip(p_m, q_m, log_p_m, strict=True)]
-    if len(moved) > _MOVED:
-        moved = sorted(moved, key=lambda token: -abs(token[2]))[:_MOVED]
-    return relevance * overlap(p, q) * _line_search(*zip(*moved, strict=True))
 
 
 def _line_search(p: Sequence[float], q: Sequence[float], d: Sequence[float], log_p: Sequence[float]) -> float:

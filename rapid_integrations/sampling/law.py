@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.augmented_target import augmented_target, settled_token
+from rapid_integrations.native import distributions
+from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
 from rapid_integrations.sampling.vectors import best, point_mass
 
 _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
+_LEAST_ALPHA = 0.01  # of the tail rule, for which the kernels are made: few tokens move
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,14 @@ class Law:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return softmax(logits / T), untruncated; T = 1 when greedy."""
+        if distributions.served(logits):
+            return distributions.softmax(logits, self._factor)
         return torch.softmax(self._scaled(logits), dim=-1)
+
+    @property
+    def _factor(self) -> float:
+        """1 / T."""
+        return 1.0 / max(self.temperature or 1.0, _LEAST_TEMPERATURE)
 
     def _scaled(self, logits: Tensor) -> Tensor:
         if self.temperature in (0.0, 1.0):
@@ -75,26 +84,27 @@ class Law:
         """
         if drafter_logits is None:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
-        logits, q = self._scaled(z), self.softmax(drafter_logits.to(z.device))
-        p = torch.softmax(logits, dim=-1)
-        if (token := self._settled(p, q, logits, allowed)) is not None:
-            return point_mass(token, z)
-        p_hat = augmented_target(
-            p,
-            q,
-            eta=self.eta,
-            relevance=self.relevance,
-            tail_rule=self.tail_rule,
-            tail_alpha=self.tail_alpha,
-            logits=logits,
-        )
-        law = self._restrict(p_hat, z, allowed)
+        drafter_logits = drafter_logits.to(z.device)
+        if self.greedy and allowed is None and self._kernels_serve(z, drafter_logits):
+            return point_mass(distributions.best_of_p_hat(z, drafter_logits, **self._shift), z)
+        law = self._restrict(self._p_hat(z, drafter_logits), z, allowed)
         return self._point(law) if self.greedy else law
 
-    def _settled(self, p: Tensor, q: Tensor, logits: Tensor, allowed: Tensor | None) -> int | None:
-        if not self.greedy or allowed is not None or self.tail_rule != "mask":
-            return None
-        return settled_token(p, q, logits, eta=self.eta, relevance=self.relevance, tail_alpha=self.tail_alpha)
+    def _p_hat(self, z: Tensor, drafter_logits: Tensor) -> Tensor:
+        if self._kernels_serve(z, drafter_logits):
+            return distributions.p_hat(z, drafter_logits, factor=self._factor, **self._shift)
+        logits, q = self._scaled(z), self.softmax(drafter_logits)
+        return augmented_target(
+            torch.softmax(logits, dim=-1), q, tail_rule=self.tail_rule, logits=logits, **self._shift
+        )
+
+    @property
+    def _shift(self) -> dict[str, Any]:
+        return {"eta": self.eta, "relevance": self.relevance, "tail_alpha": self.tail_alpha}
+
+    def _kernels_serve(self, z: Tensor, drafter_logits: Tensor) -> bool:
+        few_move = self.tail_rule == "mask" and self.tail_alpha >= _LEAST_ALPHA
+        return few_move and distributions.served(z, drafter_logits)
 
     def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
         """Return what the drafter draws a token from: q, truncated and masked as the law is.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rapid_integrations.native.distributions import draw, served
 from rapid_integrations.sampling.vectors import Numbers
 
 _BLOCK = 256  # entries
@@ -35,10 +36,9 @@ class Randomness:
         return probability > 0.0 and self._uniform() < probability
 
     def draw(self, probs: Tensor) -> int:
-        """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn.
-
-        A point mass draws nothing.
-        """
+        """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn."""
+        if served(probs):
+            return draw(probs, self._uniform())
         numbers = probs.cpu().numpy()
         # In two strides, to a block and then in it: adding up a vocabulary one by one takes longer than a layer.
         whole = len(numbers) // _BLOCK * _BLOCK

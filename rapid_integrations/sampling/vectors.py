@@ -21,26 +21,9 @@ def best(values: Tensor) -> int:
     return int(values.argmax()) if _elsewhere(values) else int(values.numpy().argmax())
 
 
-def places(condition: Tensor) -> Tensor:
-    """Return where (V,) bool is True, (M,)."""
-    return condition.nonzero()[:, 0] if _elsewhere(condition) else torch.from_numpy(condition.numpy().nonzero()[0])
-
-
-def at_least(values: Tensor, least: float) -> Tensor:
-    """Return where (V,) is at least so much, (M,)."""
-    return places(values >= least) if _elsewhere(values) else torch.from_numpy((values.numpy() >= least).nonzero()[0])
-
-
 def total(values: Tensor) -> float:
     """Return the sum of (V,)."""
     return float(values.sum()) if _elsewhere(values) else float(values.numpy().sum())
-
-
-def overlap(p: Tensor, q: Tensor) -> float:
-    """Return the sum of the smaller of p and q, each (V,): what two distributions have in common."""
-    if _elsewhere(p):
-        return float(torch.minimum(p, q).sum(dtype=torch.float64))
-    return float(np.minimum(p.numpy(), q.numpy()).sum())
 
 
 def surplus(values: Tensor, less: Tensor) -> Tensor:

@@ -42,8 +42,7 @@ def acceptance_probability(law: Tensor, token: int, proposed: Tensor | None) -> 
     """
     if proposed is None:
         return float(law[token])
-    ratio = law[token].double() / proposed[token].double()
-    return min(1.0, float(ratio))
+    return min(1.0, float(law[token]) / float(proposed[token]))
 
 
 def exact_residual(law: Tensor, token: int, proposed: Tensor | None) -> Tensor:

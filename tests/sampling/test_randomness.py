@@ -2,15 +2,23 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rapid_integrations.native import native_library
 from rapid_integrations.sampling import Randomness
 from tests.sampling.strategies import distributions
 from tests.toys.distributions import chi_square_p_value
 
 RUNS = 20_000
 ALPHA = 1e-4
+
+
+@pytest.fixture(autouse=True, params=["kernels", "numpy"])
+def way(request, monkeypatch):
+    """Both ways of drawing; without a compiler they are one."""
+    monkeypatch.setenv("RAPID_NATIVE", "1" if request.param == "kernels" else "0")
+    native_library()
 
 
 class ScriptedUniform(Randomness):
@@ -74,7 +82,7 @@ def test_the_frequency_test_can_fail():
     assert chi_square_p_value(counts, {0: 0.5, 1: 0.5}) < ALPHA
 
 
-@settings(deadline=None, database=None)
+@settings(deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     probs=distributions(7),
     uniform=st.one_of(st.sampled_from([0.0, 5e-324, 1 - 2.0**-53, 1.0]), st.floats(0, 1, exclude_max=True)),

@@ -133,7 +133,7 @@ thread_local std::vector<float> own_input;  // of each thread: normalised rows a
 
 extern "C" {
 
-int rapid_abi() { return 2; }
+int rapid_abi() { return 3; }
 
 int rapid_fast_path() {
 #if RAPID_AVX512

@@ -1,6 +1,6 @@
-"""Compile `decode_step.cpp` once for a machine, and load it.
+"""Compile the kernels once for a machine, and load them.
 
-The library is kept under a hash of its source, the compiler, the flags and the processor, in `$RAPID_HOME/kernels` or
+The library is kept under a hash of its sources, the compiler, the flags and the processor, in `$RAPID_HOME/kernels` or
 the user's cache folder. It speaks plain C through ctypes, so that no version of PyTorch or Python matters to it.
 """
 
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
-SOURCE = Path(__file__).with_name("decode_step.cpp")
-ABI = 2
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
+ABI = 3
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 
@@ -54,6 +54,12 @@ def native_library(on_progress: OnProgress = ignore_progress) -> ctypes.CDLL | N
         on_progress: called with ("compiling kernels", 0 or 1, 1) if that is what takes the time.
     """
     return _get(on_progress).library
+
+
+def loaded_library() -> ctypes.CDLL | None:
+    """Return the kernels if this process has loaded them already; compiles nothing."""
+    found = _outcome
+    return None if found is None or os.environ.get(SWITCH, "1") == "0" else found.library
 
 
 def why_not_native() -> str:
@@ -85,7 +91,7 @@ def _load(on_progress: OnProgress) -> _Outcome:
     if compiler is None:
         return _Outcome(None, "no C++ compiler was found (on Debian or Ubuntu: apt install g++)")
     try:
-        name = f"decode_step-{_key(compiler)}.so"
+        name = f"kernels-{_key(compiler)}.so"
         with _compiling(on_progress) as compiling:
             try:
                 return _kept(compiler, name, compiling)
@@ -160,6 +166,11 @@ def _open(path: Path) -> _Outcome:
     library = ctypes.CDLL(str(path))  # calls through it release Python's lock
     if library.rapid_abi() != ABI:
         raise OSError(f"{path} is of another version")
+    real, whole, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_void_p
+    library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
+    library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
+    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 4, ctypes.c_int32, pointer, pointer)
+    library.rapid_p_hat.restype = whole
     return _Outcome(library)
 
 
@@ -176,7 +187,7 @@ def _compile(compiler: str, target: Path, *flags: str) -> None:
     handle, scratch = tempfile.mkstemp(dir=target.parent, suffix=".so")
     os.close(handle)
     try:
-        command = [compiler, *_FLAGS, *flags, str(SOURCE), "-o", scratch]
+        command = [compiler, *_FLAGS, *flags, *map(str, SOURCES), "-o", scratch]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_COMPILE_SECONDS)
         checksum = Path(scratch).with_suffix(".sha256")
         checksum.write_text(_checksum(Path(scratch)))
@@ -190,8 +201,15 @@ def _compile(compiler: str, target: Path, *flags: str) -> None:
 def _key(compiler: str) -> str:
     """Return a hash of all that decides the machine code: a cache folder may be shared by unlike machines."""
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
-    sources = [path.read_text() for path in sorted(SOURCE.parent.glob("*.h"))]
-    parts = [SOURCE.read_text(), *sources, " ".join(_FLAGS), compiler, version, platform.machine(), _processor()]
+    headers = sorted(Path(__file__).parent.glob("*.h"))
+    parts = [
+        *(path.read_text() for path in (*SOURCES, *headers)),
+        " ".join(_FLAGS),
+        compiler,
+        version,
+        platform.machine(),
+        _processor(),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import Buffers, KVCache
 from rapid_integrations.errors import CacheError
-from rapid_integrations.models.panels import GROUP, PANEL_ROWS
+from rapid_integrations.native.panels import GROUP, PANEL_ROWS
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 

@@ -11,13 +11,12 @@ import threading
 import pytest
 import torch
 
-from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig, native
 from rapid_integrations.errors import CacheError
-from rapid_integrations.models import native
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.models.native import library as build
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.native import library as build
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, tiny_model, words
 
@@ -208,7 +207,7 @@ def test_another_models_cache():
 
 _LITTLE_MEMORY = """
 import resource, torch
-from tests.models.test_native import ids, model
+from tests.native.test_decode_step import ids, model
 from rapid_integrations.models.hf import HuggingFaceLM
 lm = HuggingFaceLM(model(max_position_embeddings=70000), take_over=True)
 cache = lm.new_cache(60000)

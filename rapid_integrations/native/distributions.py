@@ -1,0 +1,95 @@
+"""Distributions over a vocabulary in one call each; see distributions.cpp."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.native.library import loaded_library
+
+Eta: TypeAlias = float | Literal["auto"]
+
+_AUTOMATIC = -1.0  # says eta="auto" to the kernels
+
+
+def served(*vectors: Tensor) -> bool:
+    """Whether the kernels are there for these vectors: of one length, in float32, on the processor."""
+    return loaded_library() is not None and all(
+        each.ndim == 1
+        and each.dtype == torch.float32
+        and each.device.type == "cpu"
+        and len(each) == len(vectors[0]) > 0
+        for each in vectors
+    )
+
+
+def softmax(logits: Tensor, factor: float) -> Tensor:
+    """Return softmax(logits * factor), (V,)."""
+    library, logits = loaded_library(), logits.contiguous()
+    assert library is not None
+    out = torch.empty_like(logits)
+    library.rapid_softmax(logits.data_ptr(), len(logits), factor, out.data_ptr())
+    return out
+
+
+def draw(probs: Tensor, share: float) -> int:
+    """Return the index at which the running sum of (V,), not negative, exceeds this share of the whole."""
+    library, probs = loaded_library(), probs.contiguous()
+    assert library is not None
+    return int(library.rapid_draw(probs.data_ptr(), len(probs), share))
+
+
+def p_hat(
+    z: Tensor,
+    drafter_logits: Tensor,
+    *,
+    factor: float,
+    eta: Eta,
+    relevance: float,
+    tail_alpha: float,
+) -> Tensor:
+    """Return p_hat (V,) with the tail rule "mask".
+
+    Args:
+        z, drafter_logits: (V,).
+        factor: that both are multiplied with, 1 / T.
+        eta, relevance, tail_alpha: see `sampling.augmented_target`.
+    """
+    return _p_hat(z, drafter_logits, factor, eta, relevance, tail_alpha, greedy=False)[1]
+
+
+def best_of_p_hat(z: Tensor, drafter_logits: Tensor, *, eta: Eta, relevance: float, tail_alpha: float) -> int:
+    """Return the best token of `p_hat` at T = 1, without forming it."""
+    return _p_hat(z, drafter_logits, 1.0, eta, relevance, tail_alpha, greedy=True)[0]
+
+
+def _p_hat(
+    z: Tensor,
+    drafter_logits: Tensor,
+    factor: float,
+    eta: Eta,
+    relevance: float,
+    tail_alpha: float,
+    *,
+    greedy: bool,
+) -> tuple[int, Tensor]:
+    library, z, drafter_logits = loaded_library(), z.contiguous(), drafter_logits.contiguous()
+    assert library is not None
+    out, scratch = torch.empty_like(z), torch.empty_like(z)
+    token = library.rapid_p_hat(
+        z.data_ptr(),
+        drafter_logits.data_ptr(),
+        len(z),
+        factor,
+        _AUTOMATIC if eta == "auto" else eta,
+        relevance,
+        tail_alpha,
+        greedy,
+        out.data_ptr(),
+        scratch.data_ptr(),
+    )
+    if token == -2:
+        raise MemoryError("forming a distribution found no memory")
+    return token, out

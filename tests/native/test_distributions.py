@@ -1,0 +1,133 @@
+"""The kernels' distributions against the mathematics in `sampling`, which is checked against the slow reference."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rapid_integrations import native
+from rapid_integrations.native import distributions
+from rapid_integrations.sampling import Law, augmented_target
+
+pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+
+LOGITS = st.lists(st.sampled_from([-90.0, -30.0, -4.0, -1.0, 0.0, 0.5, 1.0, 3.0, 7.0, 20.0]), min_size=2, max_size=40)
+ETAS = st.sampled_from([0.0, 0.3, 2.0, 10.0, 40.0, 1000.0, "auto"])
+ALPHAS = st.sampled_from([0.011, 0.1, 0.5, 1.0])
+RELEVANCE = st.sampled_from([0.0, 0.4, 1.0])
+
+
+def logits(values, turn=0.0):
+    return torch.tensor(values) + 0.01 * (turn + torch.arange(len(values)).float()).cos()  # no ties
+
+
+def slow(z, y, eta, relevance, alpha, factor=1.0):
+    """In float64, whole vectors at a time."""
+    z, y = factor * z.double(), factor * y.double()
+    options = {"eta": eta, "relevance": relevance, "tail_alpha": alpha}
+    return augmented_target(z.softmax(-1)[None], y.softmax(-1)[None], logits=z[None], **options)[0]
+
+
+def on_the_edge(y, alpha):
+    """Whether rounding decides which tokens move."""
+    shares = y.double().softmax(-1)
+    return bool(((shares - alpha * shares.max()).abs() < 1e-6 * shares.max()).any()) and alpha < 1.0
+
+
+@settings(deadline=None, database=None, max_examples=300)
+@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, st.sampled_from([0.5, 1.0, 3.0]))
+def test_p_hat(first, second, eta, alpha, relevance, factor):
+    size = min(len(first), len(second))
+    z, y = logits(first[:size]), logits(second[:size], 2.0)
+    expected = slow(z, y, eta, relevance, alpha, factor)
+    found = distributions.p_hat(z, y, factor=factor, eta=eta, relevance=relevance, tail_alpha=alpha)
+    assert float(found.double().sum()) == pytest.approx(1.0, abs=1e-5) and float(found.min()) >= 0.0
+    strong = eta == 1000.0  # which multiplies what rounding leaves
+    close = torch.allclose(found.double(), expected, rtol=2e-3, atol=2e-3 if strong else 1e-5)
+    assert close or on_the_edge(factor * y, alpha)
+
+
+@settings(deadline=None, database=None, max_examples=300)
+@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE)
+def test_the_best_of_p_hat(first, second, eta, alpha, relevance):
+    size = min(len(first), len(second))
+    z, y = logits(first[:size]), logits(second[:size], 2.0)
+    token = distributions.best_of_p_hat(z, y, eta=eta, relevance=relevance, tail_alpha=alpha)
+    expected = slow(z, y, eta, relevance, alpha)
+    assert float(expected[token]) >= float(expected.max()) * (1 - 1e-3) or on_the_edge(y, alpha)
+    whole = distributions.p_hat(z, y, factor=1.0, eta=eta, relevance=relevance, tail_alpha=alpha)
+    assert float(whole[token]) >= float(whole.max()) * (1 - 1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 255, 256, 300, 5003])
+@pytest.mark.parametrize("flat", [0.01, 1.0, 6.0])
+def test_vocabularies_of_every_width(size, flat):
+    generator = torch.Generator().manual_seed(size)
+    z, y = (flat * torch.randn(size, generator=generator) for _ in range(2))
+    assert torch.allclose(distributions.softmax(z, 0.7), (0.7 * z).softmax(-1), rtol=1e-5, atol=1e-9)
+    for eta in ("auto", 3.0):
+        found = distributions.p_hat(z, y, factor=1.0, eta=eta, relevance=1.0, tail_alpha=0.1)
+        expected = slow(z, y, eta, 1.0, 0.1)
+        assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
+        token = distributions.best_of_p_hat(z, y, eta=eta, relevance=1.0, tail_alpha=0.1)
+        assert float(expected[token]) >= float(expected.max()) * (1 - 1e-5)
+
+
+def test_a_token_whose_p_has_underflown_can_rise_and_one_that_falls_leaves_the_others():
+    z = torch.tensor([0.0, -200.0, -90.0, -91.0])
+    options = {"factor": 1.0, "eta": 1e3, "relevance": 1.0}
+    up = distributions.p_hat(z, torch.tensor([-50.0, 0.0, -50.0, -50.0]), tail_alpha=0.1, **options)
+    assert up[1] == 1.0  # -200 + 1000
+    # The first falls by some 500: the others are left, in their shares.
+    down = distributions.p_hat(z, torch.tensor([1.0, 0.0, 0.0, 0.0]), tail_alpha=0.9, **options)
+    assert torch.allclose(down, torch.tensor([0.0, 0.0, 0.73105858, 0.26894143]), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-30, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("allowed", [None, torch.arange(3000) % 2 == 0])
+def test_the_law_is_the_same_with_and_without_them(temperature, allowed, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z, y = (3 * torch.randn(3000, generator=generator) for _ in range(2))
+    law = Law("augmented", temperature=temperature, top_p=0.9)
+    ours = law.form(z, y, allowed), law.propose(y, allowed), Law("target", temperature).form(z, None)
+    monkeypatch.setenv("RAPID_NATIVE", "0")
+    theirs = law.form(z, y, allowed), law.propose(y, allowed), Law("target", temperature).form(z, None)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine is other is None) or torch.allclose(mine, other, rtol=1e-3, atol=1e-6)
+
+
+@settings(deadline=None, database=None, max_examples=300)
+@given(
+    size=st.integers(1, 700),
+    zeros=st.sampled_from([0.0, 0.5, 0.98]),
+    share=st.one_of(st.sampled_from([0.0, 5e-324, 1 - 2.0**-53, 1.0]), st.floats(0, 1)),
+)
+def test_draws(size, zeros, share):
+    generator = torch.Generator().manual_seed(size)
+    probs = torch.rand(size, generator=generator) * (torch.rand(size, generator=generator) >= zeros)
+    probs[size // 2] += 0.1
+    drawn = distributions.draw(probs, share)
+    assert probs[drawn] > 0
+    values = probs.double()
+    below, total = float(values[:drawn].sum()), float(values.sum())
+    assert below - 1e-12 * size <= share * total <= below + float(values[drawn]) + 1e-12 * size
+
+
+def test_what_they_do_not_serve(monkeypatch):
+    z = torch.zeros(8)
+    assert distributions.served(z) and not distributions.served(z.double()) and not distributions.served(z[None])
+    assert not distributions.served(z, torch.zeros(9)) and not distributions.served(torch.zeros(0))
+    assert not distributions.served(torch.zeros(8, device="meta"))
+    assert torch.allclose(distributions.softmax(torch.arange(16.0)[::2], 1.0), torch.arange(16.0)[::2].softmax(-1))
+    monkeypatch.setenv("RAPID_NATIVE", "0")
+    assert not distributions.served(z)
+
+
+def test_without_memory_it_is_an_error():
+    class Library:
+        def rapid_p_hat(self, *arguments):
+            return -2
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError, match="no memory"):
+        patch.setattr(distributions, "loaded_library", Library)
+        distributions.p_hat(torch.zeros(4), torch.zeros(4), factor=1.0, eta=1.0, relevance=1.0, tail_alpha=0.1)
