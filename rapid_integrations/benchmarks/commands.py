@@ -32,7 +32,7 @@ from rapid_integrations.command_line import (
     stderr,
     stdout,
 )
-from rapid_integrations.config import SpeculationConfig
+from rapid_integrations.config import Quantization, SpeculationConfig
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.terminal import ProgressView
 
@@ -73,8 +73,12 @@ def bench_decode(
     new_tokens: NewTokens = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
     max_questions: MaxQuestions = 20,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents to take, of L-Eval's lines.")] = None,
     peers: Peers = ALL_PEERS,
     openvino_kv_cache: KVCache = None,
+    also: Annotated[
+        str, typer.Option(help="The target alone with other weights, too: plain, int8, int4; commas between; or none.")
+    ] = "none",
     target: Target = "smollm2-135m-instruct",
     drafter: Drafter = None,
     embedder: EmbedderName = "all-minilm-l6-v2",
@@ -96,7 +100,8 @@ def bench_decode(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
-        cases = load_questions(questions, document, max_questions)
+        cases = load_questions(questions, document, max_questions, max_documents)
+        forms = _forms(also)
         with ProgressView(stderr) as progress:
             engine = load_engine(
                 progress,
@@ -109,6 +114,12 @@ def bench_decode(
                 drafter_quantization=drafter_quantization,
                 draft_lm=draft_lm,
             )
+            others = {
+                f"target_{name}": load_engine(
+                    progress, target, None, embedder=embedder, dtype=dtype, device=device, quantization=form
+                )
+                for name, form in forms.items()
+            }
             bench = DecodeBench(
                 engine,
                 speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
@@ -118,6 +129,7 @@ def bench_decode(
                 on_progress=progress,
                 source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
                 peers=_names(peers),
+                also=others,
                 temperature=temperature,
             )
             result = bench.run(cases)
@@ -380,6 +392,14 @@ def _names(value: str) -> list[str]:
     """Return the names between the commas of an option; "none" is none."""
     names = [name.strip() for name in value.split(",") if name.strip()]
     return [] if names == ["none"] else names
+
+
+def _forms(value: str) -> dict[str, Quantization | None]:
+    """Return the quantisations between the commas of --also, by name."""
+    known: dict[str, Quantization | None] = {"plain": None, "int8": "int8", "int4": "int4"}
+    if unknown := [name for name in _names(value) if name not in known]:
+        raise ConfigurationError(f"--also={value!r}: {', '.join(unknown)} is none of {', '.join(known)}; or give none")
+    return {name: known[name] for name in _names(value)}
 
 
 def _lengths(value: str, option: str) -> list[int]:

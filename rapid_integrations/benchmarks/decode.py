@@ -2,6 +2,7 @@
 
 the peers      other engines (`benchmarks.peers`)
 target         the target alone, on this engine
+target_int8    the target alone with other weights: int8, int4, or as they come (target_plain)
 target_lookup  the target alone, drafts copied from its text: law "target", proposer "prompt_lookup"
 drafter        the drafter alone, reading what was retrieved (plain RAG)
 sd             naive speculative decoding: the drafter reads the whole context, law "target"
@@ -10,13 +11,13 @@ rapid          the engine as configured
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any, Final, TypeAlias
 
 from rapid_integrations.benchmarks.forward_clock import ForwardClock
-from rapid_integrations.benchmarks.peers import Peer, PeerSource, TimedTokens, open_peers, require_known
+from rapid_integrations.benchmarks.peers import PEERS, Peer, PeerSource, TimedTokens, open_peers, require_known
 from rapid_integrations.benchmarks.prompts import prompt_of_length
 from rapid_integrations.benchmarks.round_costs import RoundCosts, measured_costs
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, CompressionConfig, SamplingParams, SpeculationConfig
@@ -30,6 +31,8 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
 
 OWN_METHODS: Final = ("target", "target_lookup", "drafter", "sd", "rapid")
+PLAIN: Final = ("transformers", "openvino", "target", "target_plain", "target_int8", "target_int4")
+"""Methods that decode without drafts what the target would say."""
 ALONE = SpeculationConfig(law="target", proposer="none")
 _LOOKUP = SpeculationConfig(law="target", proposer="prompt_lookup")
 _NAIVE = SpeculationConfig(law="target", proposer="drafter", draft_length=PAPER_DRAFT_LENGTH)
@@ -83,7 +86,7 @@ class DecodeResult:
     @property
     def peers(self) -> list[str]:
         """Names of the peers that ran."""
-        return [method for method in self.methods if method not in OWN_METHODS]
+        return [method for method in self.methods if method in PEERS]
 
     def speeds(self, method: str) -> list[float]:
         """Return a method's decode tokens/s, one per run."""
@@ -108,14 +111,21 @@ class DecodeResult:
         """Return what RAPID's rounds cost in this run; None where it drafted nothing."""
         return measured_costs(self.stats("rapid"), self.stats("target"))
 
+    def fastest_plain(self) -> str | None:
+        """Return which method without drafts has the best median; None where none ran."""
+        plain = [method for method in self.methods if method in PLAIN and self.speeds(method)]
+        return max(plain, key=lambda method: median(self.speeds(method)), default=None)
+
     def summary(self) -> dict[str, Any]:
         """Return everything that people compare, ready for JSON."""
         over = [*self.peers, "target"]
-        pairs = [(m, o) for m in self.methods if m in OWN_METHODS for o in over if m != o and o in self.methods]
+        over += [method for method in self.methods if method in PLAIN and method not in over]
+        pairs = [(m, o) for m in self.methods if m not in PEERS for o in over if m != o and o in self.methods]
         return {
             "benchmark": "decode",
             "methods": {method: self._summary(method) for method in self.methods},
             "ratios": {f"{m}/{o}": spread(ratios) for m, o in pairs if (ratios := self.ratios(m, o))},
+            "fastest_plain": self.fastest_plain(),
             "bound": self._bound(),
             "skipped": self.skipped,
             "prompt_tokens": spread(self.prompt_tokens),
@@ -186,6 +196,7 @@ class DecodeBench:
         source: what the peers are made from, but for the prompt to warm up with; None for no peers.
         peers: names, see `benchmarks.peers`.
         methods: this engine's; "target" and "rapid" are needed for the bound.
+        also: further engines by the name of the method that is their target alone, see `PLAIN`.
         compression: of "rapid" and "drafter", in place of the engine's.
         temperature: of this engine's methods; the peers decode greedily.
         on_progress: called with ("benchmark", done, total).
@@ -206,6 +217,7 @@ class DecodeBench:
         source: PeerSource | None = None,
         peers: Sequence[str] = (),
         methods: Sequence[str] = OWN_METHODS,
+        also: Mapping[str, RapidEngine] | None = None,
         compression: CompressionConfig | None = None,
         temperature: float = 0.0,
     ) -> None:
@@ -223,6 +235,7 @@ class DecodeBench:
         self._source = source
         self._peers = peers
         self._methods = methods
+        self._also = also or {}
         self._compression = compression
         self._temperature = temperature
         self._clock = ForwardClock()
@@ -239,11 +252,13 @@ class DecodeBench:
         self._progress("open peers", 0, 1)
         peers, result.skipped = self._open_peers(prompts[0])
         self._progress("open peers", 1, 1)
+        result.settings |= {name: _engine_settings(engine) for name, engine in self._also.items()}
         result.settings |= {name: peer.settings for name, peer in peers.items()}
         methods = {name: self._peer(peer) for name, peer in peers.items()} | self._own_methods()
         steps, done = len(methods) * (1 + len(prompts) * self._repeats), 0
         self._progress("benchmark", done, steps)
-        readers = (self._engine.target, self._engine.drafter, self._engine.draft_lm)
+        readers = [self._engine.target, self._engine.drafter, self._engine.draft_lm]
+        readers += [engine.target for engine in self._also.values()]
         with self._clock.over(*(lm for lm in readers if lm is not None)):
             for method in methods.values():
                 method(prompts[0], _WARM_UP_TOKENS)
@@ -269,15 +284,21 @@ class DecodeBench:
     def _own_methods(self) -> dict[str, Method]:
         methods: dict[str, Method] = {
             "target": self._engine_with(ALONE),
+            **{name: self._engine_with(ALONE, engine=engine) for name, engine in self._also.items()},
             "target_lookup": self._engine_with(_LOOKUP),
             "drafter": self._drafter_alone,
             "sd": self._engine_with(_NAIVE, _WHOLE_CONTEXT),
             "rapid": self._engine_with(self._speculation, self._compression),
         }
-        return {name: method for name, method in methods.items() if name in self._methods}
+        return {name: method for name, method in methods.items() if name in (*self._methods, *self._also)}
 
-    def _engine_with(self, speculation: SpeculationConfig, compression: CompressionConfig | None = None) -> Method:
-        return lambda prompt, tokens: self._engine.generate(
+    def _engine_with(
+        self,
+        speculation: SpeculationConfig,
+        compression: CompressionConfig | None = None,
+        engine: RapidEngine | None = None,
+    ) -> Method:
+        return lambda prompt, tokens: (engine or self._engine).generate(
             prompt, sampling=self._sampling(tokens), speculation=speculation, compression=compression
         )
 

@@ -31,7 +31,7 @@ def decode_table(result: DecodeResult) -> Table:
         f"Decoding behind {summary['prompt_tokens']['median']:,.0f} tokens of prompt, {asked}",
         ["method"],
         _COLUMNS,
-        [*_explained(base, summary), *_bound(summary), *_settings(summary), *_skipped(result)],
+        [*_explained(base, summary), *_against_plain(result), *_bound(summary), *_settings(summary), *_skipped(result)],
     )
     for method in result.methods:
         row, ratios = summary["methods"][method], result.ratios(method, base)
@@ -90,6 +90,17 @@ def _bound(summary: dict[str, Any]) -> list[str]:
         f"RAPID's own acceptance ({bound['per_token_acceptance']:.0%} per token) and step costs allow "
         f"{bound['tps']:.1f} tokens/s, {_at(bound['draft_length'])}; {bound['reached']:.0%} of that was reached.",
         f"What limits it most: {bound['limit']} (without: {bound['tps_without_limit']:.1f} tokens/s).",
+    ]
+
+
+def _against_plain(result: DecodeResult) -> list[str]:
+    plain = result.fastest_plain()
+    if plain is None or not (ratios := result.ratios("rapid", plain)):
+        return []
+    faster = sum(ratio > 1 for ratio in ratios)
+    return [
+        f"The fastest without drafts is {METHOD_LABELS[plain]}; RAPID has {median(ratios):.2f} times its speed "
+        f"({min(ratios):.2f} to {max(ratios):.2f}), and is the faster one on {faster} of {len(ratios)} questions."
     ]
 
 

@@ -28,32 +28,43 @@ class QuestionPair:
     second: str
 
 
-def load_questions(path: Path, document: Path, limit: int) -> list[Question]:
+def load_questions(path: Path, document: Path, limit: int, documents: int | None = None) -> list[Question]:
     """Read at most `limit` questions.
 
     A line is {"question": ...} about the text of `document`, or {"document": ..., "question": ...}, or the published
-    format of L-Eval: {"input": document, "instructions": [question, ...]}, of which the first counts, so that several
-    lines bring several documents.
+    format of L-Eval: {"input": document, "instructions": [question, ...]}. Of those the first instruction of every line
+    is taken, then the second of every line and so on, so that few questions bring many documents. Questions about one
+    document come one after another.
+
+    Args:
+        path: JSON lines.
+        document: read where a line needs it.
+        limit: questions at most.
+        documents: of L-Eval's lines, at most; None takes all.
 
     Raises:
         PromptError: a file that is missing, holds no question, or is malformed, with the line.
     """
     shared: str | None = None
-    questions: list[Question] = []
+    found: list[tuple[int, int, Question]] = []  # which of its line, the line, the question
+    lines = 0
     for number, line in enumerate(read_utf8(path).splitlines(), 1):
-        if len(questions) == limit or not line.strip():
+        if not line.strip():
             continue
         row = _parse(line, path, number)
         if "instructions" in row:
-            questions.append(Question(row["input"], row["instructions"][0]))
+            lines += 1
+            if documents is None or lines <= documents:
+                found += [(i, number, Question(row["input"], asked)) for i, asked in enumerate(row["instructions"])]
         elif "document" in row:
-            questions.append(Question(row["document"], row["question"]))
+            found.append((0, number, Question(row["document"], row["question"])))
         else:
             shared = read_document(document).text if shared is None else shared
-            questions.append(Question(shared, row["question"]))
-    if not questions:
+            found.append((0, number, Question(shared, row["question"])))
+    if not found:
         raise PromptError(f"{path} holds no question: give one JSON object a line")
-    return questions
+    taken = sorted(found, key=lambda entry: entry[:2])[:limit]
+    return [question for *_, question in sorted(taken, key=lambda entry: (entry[1], entry[0]))]
 
 
 def load_question_pairs(path: Path, document: Path, limit: int) -> list[QuestionPair]:

@@ -43,6 +43,16 @@ def test_no_peers(bench):
     assert list(figures["methods"]) == OWN and figures["skipped"] == {}
 
 
+def test_the_target_in_other_forms(bench):
+    found = bench("decode", *SHORT, "--peers", "none", "--also", "int8,int4", "--dtype", "bfloat16")
+    figures = summary(found)
+    assert list(figures["methods"]) == ["target", "target_int8", "target_int4", *OWN[1:]]
+    assert figures["settings"]["target_int4"]["weights_mb"] <= figures["settings"]["engine"]["weights_mb"]
+    assert figures["fastest_plain"] in ("target", "target_int8", "target_int4")
+    assert f"rapid/{figures['fastest_plain']}" in figures["ratios"]
+    assert "The fastest without drafts is" in found.stdout
+
+
 def test_a_json_line_alone(bench):
     assert len(bench("decode", *SHORT, "--peers", "none", "--json").stdout.splitlines()) == 1
 
@@ -51,6 +61,7 @@ def test_a_json_line_alone(bench):
     ("arguments", "said"),
     [
         (("--peers", "transformers,lama"), "no peer is called 'lama'"),
+        (("--also", "int8,int2"), "int2 is none of plain, int8, int4"),
         (("--questions", "embedder/config.json"), "is no JSON"),
         (("--questions", "missing.jsonl"), "missing.jsonl cannot be read"),
         (("--context", "256", "--new-tokens", "8180"), "has no room for a document"),
