@@ -173,7 +173,10 @@ def test_a_session_in_a_terminal(terminal):
 def test_ctrl_c_at_the_prompt_leaves(terminal):
     with terminal("document.md") as session:
         session.wait_for("\n> ")
-        session.type("half a ques\x03")
+        for _ in range(10):  # CPython loses a Ctrl-C that comes between readline's prompt and its wait for a key
+            session.type("half a ques\x03")
+            if session.ends_within(3.0):
+                break
         assert session.end() == INTERRUPTED
         assert "interrupted" in session.shown and "Traceback" not in session.shown
 
