@@ -61,7 +61,7 @@ LawName = Annotated[
 Eta = Annotated[
     Any,
     typer.Option(
-        parser=_number_or_word, metavar="NUMBER|auto", help="Strength of the transfer from drafter to target."
+        parser=_number_or_word, metavar="NUMBER|auto|nearest", help="Strength of the transfer from drafter to target."
     ),
 ]
 Proposer = Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")]

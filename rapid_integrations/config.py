@@ -150,7 +150,7 @@ class SpeculationFields(BaseModel):
         'published rule, which follows neither; "auto" is "target" for a drafter smaller than the target, else '
         '"augmented"',
     )
-    eta: Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto"] | None = Field(
+    eta: Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto", "nearest"] | None = Field(
         default=None,
         description="strength of the shift eta (q - p) to the drafter: 0 is the target alone, more trusts what "
         'was retrieved more. "auto" chooses it at each position; None is "auto", and for the law "paper" 10, or 40 '
@@ -189,8 +189,8 @@ class SpeculationConfig(SpeculationFields, Settings):
     - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
       and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
       drafter at least as large as the target and "target" for a smaller one.
-    - `eta`: strength of the knowledge transfer. "auto" chooses it at each position: as much as brings p_hat nearest
-      to q, times what p and q have in common, times the relevance of what was retrieved
+    - `eta`: strength of the knowledge transfer. "nearest" chooses it at each position: as much as brings p_hat nearest
+      to q, times the relevance of what was retrieved; "auto" is that times what p and q have in common
       (`rapid_integrations.sampling.adaptive_eta`). None is "auto", and for the law "paper" 10, or 40 with a larger
       drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift where q < alpha * max q, "restore" is Eq. 9.

@@ -62,7 +62,7 @@ class DecodeStats(_Output):
     """
 
     law: str
-    eta: float | Literal["auto"]
+    eta: float | Literal["auto", "nearest"]
     proposer: str
     segmentation: str
     retrieval: str | None

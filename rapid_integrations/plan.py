@@ -14,7 +14,7 @@ from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import Proposer
 from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
-from rapid_integrations.sampling import Law
+from rapid_integrations.sampling import Eta, Law
 
 # The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
 PAPER_ETA_SAME_SIZE = 10.0
@@ -81,7 +81,7 @@ def plan_request(
             f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
             "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
         )
-    default_eta: float | Literal["auto"] = "auto"
+    default_eta: Eta = "auto"
     if kind == "paper":
         default_eta = PAPER_ETA_LARGER_DRAFTER if larger else PAPER_ETA_SAME_SIZE
     law = Law(

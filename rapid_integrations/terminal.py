@@ -103,7 +103,7 @@ def stats_table(completion: Completion) -> Table:
 def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple[str, str]]:
     rate = stats.acceptance_rate
     drafting = "nothing drafted" if rate is None else f"{rate:.0%} of {stats.drafted_tokens:,}"
-    eta = stats.eta if stats.eta == "auto" else f"{stats.eta:g}"
+    eta = stats.eta if isinstance(stats.eta, str) else f"{stats.eta:g}"
     law = stats.law if stats.law == "target" else f"{stats.law} (eta {eta})"
     return [
         ("target", stats.target),

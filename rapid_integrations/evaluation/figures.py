@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -73,11 +72,12 @@ def _main(figure: Any, summary: Summary) -> None:
 def _robustness(figure: Any, summary: Summary) -> None:
     """Gain over the baseline and decode speed by eta; one line for related passages, one for unrelated ones.
 
-    Each eta takes the same room, "auto" stands apart at the end. Answers too short to be timed have no speed.
+    Each eta takes the same room, those that are chosen stand apart at the end. Answers too short to be timed have no
+    speed.
     """
     methods = {name: parse_method(name) for name in summary.methods}
     etas = {name: eta for name, method in methods.items() if (eta := eta_of(method)) is not None}
-    ordered = sorted(set(etas.values()), key=lambda eta: math.inf if eta == "auto" else eta)
+    ordered = sorted(set(etas.values()), key=lambda eta: (isinstance(eta, str), eta))
     gains = {name: summary.gain(name) for name in etas}
     speeds = {name: summary.decoding(name).speedup for name in etas}
     timed = any(speed is not None for speed in speeds.values())
@@ -86,7 +86,8 @@ def _robustness(figure: Any, summary: Summary) -> None:
     above, below = panels[0, 0], panels[-1, 0]
     for color, unrelated, label in ((_LINES[0], False, "passages of the document"), (_LINES[1], True, "unrelated")):
         variants = sorted((n for n in etas if methods[n].unrelated == unrelated), key=lambda n: ordered.index(etas[n]))
-        for names in ([n for n in variants if etas[n] != "auto"], [n for n in variants if etas[n] == "auto"]):
+        fixed = [name for name in variants if not isinstance(etas[name], str)]
+        for names in (fixed, *([name] for name in variants if name not in fixed)):
             if not names:
                 continue
             at = [ordered.index(etas[name]) + 0.05 * unrelated for name in names]  # side by side where they are equal
@@ -94,7 +95,7 @@ def _robustness(figure: Any, summary: Summary) -> None:
             if timed:
                 _line(below, at, [speeds[name] for name in names], color, label, 1)
             label = ""
-    below.set_xticks(range(len(ordered)), [eta if eta == "auto" else f"{eta:g}" for eta in ordered])
+    below.set_xticks(range(len(ordered)), [eta if isinstance(eta, str) else f"{eta:g}" for eta in ordered])
     questions = sum(len(summary.items(task)) for task in summary.tasks)
     _label(above, "" if timed else "eta", f"gain over {summary.baseline} (points), n={questions}", zero=0)
     if timed:

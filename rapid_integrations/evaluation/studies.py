@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.methods import Method, parse_method
@@ -74,11 +73,12 @@ def plan_study(
     raise ConfigurationError(f"no study is called {name!r}; there are: {', '.join(STUDIES)}")
 
 
-def eta_of(method: Method) -> float | Literal["auto"] | None:
+def eta_of(method: Method) -> float | str | None:
     """Return the eta that a variant of "rapid" was given and nothing else but unrelated passages; else None."""
     if method.kind != "rapid" or not {"eta"} <= method.options.keys() <= {"eta", "context"}:
         return None
-    return "auto" if method.options["eta"] == "auto" else float(method.options["eta"])
+    eta = method.options["eta"]
+    return eta if eta in ("auto", "nearest") else float(eta)
 
 
 def length_of(task: str) -> int | None:

@@ -218,7 +218,7 @@ int64_t rapid_draw(const float* p, int64_t n, double share) {
 
 // p_hat of `augmented_target` with the tail rule "mask", from both models' logits times `factor`.
 //
-// eta: below 0 for "auto". greedy: only the best token is wanted, and returned; `out` is left with nothing of use.
+// eta: -1 for "auto", -2 for "nearest". greedy: only the best token is wanted, and returned; `out` is left with nothing of use.
 // Otherwise -1 is returned, and `out` is p_hat; -2: there was no memory. scratch: (n,).
 int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, double eta, double relevance, double alpha,
                     int32_t greedy, float* out, float* scratch) try {
@@ -234,8 +234,10 @@ int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, do
     m.p = std::exp(m.log_p);
     m.q = scratch[m.index] / y_sum;
   }
-  if (eta < 0)
-    eta = relevance * overlap(out, float(1 / z_sum), scratch, float(1 / y_sum), n) * line_search(moved);
+  if (eta < 0) {
+    const double share = eta == -1 ? overlap(out, float(1 / z_sum), scratch, float(1 / y_sum), n) : 1;
+    eta = relevance * share * line_search(moved);
+  }
   double top = 0;
   const Moved* highest = nullptr;
   for (Moved& m : moved) {

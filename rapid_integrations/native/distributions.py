@@ -9,9 +9,9 @@ from torch import Tensor
 
 from rapid_integrations.native.library import loaded_library
 
-Eta: TypeAlias = float | Literal["auto"]
+Eta: TypeAlias = float | Literal["auto", "nearest"]
 
-_AUTOMATIC = -1.0  # says eta="auto" to the kernels
+_CHOSEN = {"auto": -1.0, "nearest": -2.0}  # what the kernels call them
 
 
 def served(*vectors: Tensor) -> bool:
@@ -83,7 +83,7 @@ def _p_hat(
         drafter_logits.data_ptr(),
         len(z),
         factor,
-        _AUTOMATIC if eta == "auto" else eta,
+        _CHOSEN[eta] if isinstance(eta, str) else eta,
         relevance,
         tail_alpha,
         greedy,

@@ -6,7 +6,7 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
     p        target distribution, softmax(z / T), given the long context
     q        drafter distribution, softmax of its logits / T, given the compressed context
     p_hat    retrieval-augmented target distribution: softmax(z / T + eta * (q - p)), with a tail rule
-    eta      strength of the knowledge transfer from drafter to target; "auto" chooses it at each position
+    eta      strength of the knowledge transfer from drafter to target; "auto" and "nearest" choose it at each position
     T        temperature; greedy is the argmax of the law formed at T = 1
     K        draft length (the paper's gamma)
     V        vocabulary width shared by target and drafter
@@ -15,6 +15,7 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
     proposed the distribution that a draft token was really drawn from; None is a point mass
 """
 
+from rapid_integrations.sampling.adaptive_eta import Eta
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import Constraint, allowed_prefix, mask
 from rapid_integrations.sampling.law import Law
@@ -30,6 +31,7 @@ from rapid_integrations.sampling.verification import (
 
 __all__ = [
     "Constraint",
+    "Eta",
     "Law",
     "Randomness",
     "RepetitionPenalty",

@@ -1,19 +1,22 @@
-"""eta = "auto": at each position as much transfer as p and q agree to.
+"""eta = "auto" and "nearest": at each position as much transfer as it takes, or as p and q agree to.
 
 Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fixed step is too short where p and q are
 both sure, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers tokens that neither
-of the two does. A line search finds the step that brings p_hat nearest to q; of that step the share is taken that p
-and q have in common. So the drafter settles what the target leaves open, and is not heard where it contradicts
-a target that is sure: what was retrieved may be about something else (docs/results).
+of the two does. A line search finds the step that brings p_hat nearest to q: "nearest". Of that step "auto" takes the
+share that p and q have in common: the drafter settles what the target leaves open, and is not heard where it
+contradicts a target that is sure, since what was retrieved may be about something else (docs/results).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+Eta: TypeAlias = float | Literal["auto", "nearest"]
 
 ETA_MOST = 50.0
 """Where the line search ends: the strongest transfer that the paper tries."""
@@ -23,7 +26,9 @@ _MOVED = 64  # tokens that the search sees one by one; those that would move les
 _CLOSE = 1e-9  # of eta
 
 
-def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0) -> Tensor:
+def adaptive_eta(
+    p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0, nearest: bool = False
+) -> Tensor:
     """Return eta at each position: relevance * (1 - TV(p, q)) * eta*.
 
     Along eta, KL(q || softmax(log p + eta * direction)) is convex. eta* in [0, `ETA_MOST`] is where its slope has
@@ -36,6 +41,7 @@ def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, rele
         direction: (..., V) q - p, with 0 where the tail rule lets nothing move.
         log_p: (..., V).
         relevance: in [0, 1], of what was retrieved; 0 gives p back.
+        nearest: leave 1 - TV(p, q) out.
 
     Returns:
         (..., 1), float64.
@@ -44,6 +50,8 @@ def adaptive_eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, rele
     parts = (each.gather(-1, moved).view(-1, moved.shape[-1]) for each in (p, q, direction, log_p))
     found = [_line_search(*row) for row in zip(*(part.double().tolist() for part in parts), strict=True)]
     eta = torch.tensor(found, dtype=torch.float64, device=p.device).view(*p.shape[:-1], 1)
+    if nearest:
+        return relevance * eta
     return relevance * torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64) * eta  # 1 - TV(p, q)
 
 

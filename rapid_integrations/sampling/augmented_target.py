@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.adaptive_eta import adaptive_eta
+from rapid_integrations.sampling.adaptive_eta import Eta, adaptive_eta
 
 
 def augmented_target(
     p: Tensor,
     q: Tensor,
     *,
-    eta: float | Literal["auto"],
+    eta: Eta,
     relevance: float = 1.0,
     tail_rule: Literal["mask", "restore"] = "mask",
     tail_alpha: float = 0.1,
@@ -26,8 +26,8 @@ def augmented_target(
 
     Args:
         p, q: (..., V) target and drafter distributions at the same temperature, untruncated.
-        eta: >= 0; 0 gives p back. "auto" chooses it at each position: see `adaptive_eta`.
-        relevance: in [0, 1], of what was retrieved; counts with eta "auto" only.
+        eta: >= 0; 0 gives p back. "auto" and "nearest" choose it at each position: see `adaptive_eta`.
+        relevance: in [0, 1], of what was retrieved; counts where eta is chosen.
         tail_rule: "mask" moves only entries with q >= tail_alpha * max q (the released code). "restore" gives entries
             of p_hat under tail_alpha * max p_hat the target's own value back and renormalises (Eq. 9).
         tail_alpha: in [0, 1]; 0 switches the tail rule off.
@@ -41,7 +41,12 @@ def augmented_target(
     direction = q - p
     if tail_rule == "mask":
         direction = direction * (q >= tail_alpha * q.amax(-1, keepdim=True))
-    strength = adaptive_eta(p, q, direction, log_p, relevance=relevance).to(p.dtype) if eta == "auto" else eta
+    strength: float | Tensor
+    if isinstance(eta, str):
+        chosen = adaptive_eta(p, q, direction, log_p, relevance=relevance, nearest=eta == "nearest")
+        strength = chosen.to(p.dtype)
+    else:
+        strength = eta
     p_hat = torch.softmax(log_p + strength * direction, dim=-1)
     if tail_rule == "restore":
         p_hat = torch.where(p_hat < tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)

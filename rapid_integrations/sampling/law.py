@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.native import distributions
+from rapid_integrations.sampling.adaptive_eta import Eta
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.processing import truncate
@@ -36,7 +37,7 @@ class Law:
 
     kind: Literal["target", "augmented", "paper"]
     temperature: float = 0.0
-    eta: float | Literal["auto"] = "auto"
+    eta: Eta = "auto"
     relevance: float = 1.0
     tail_rule: Literal["mask", "restore"] = "mask"
     tail_alpha: float = 0.1

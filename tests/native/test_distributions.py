@@ -12,7 +12,7 @@ from rapid_integrations.sampling import Law, augmented_target
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
 LOGITS = st.lists(st.sampled_from([-90.0, -30.0, -4.0, -1.0, 0.0, 0.5, 1.0, 3.0, 7.0, 20.0]), min_size=2, max_size=40)
-ETAS = st.sampled_from([0.0, 0.3, 2.0, 10.0, 40.0, 1000.0, "auto"])
+ETAS = st.sampled_from([0.0, 0.3, 2.0, 10.0, 40.0, 1000.0, "auto", "nearest"])
 ALPHAS = st.sampled_from([0.011, 0.1, 0.5, 1.0])
 RELEVANCE = st.sampled_from([0.0, 0.4, 1.0])
 
@@ -65,7 +65,7 @@ def test_vocabularies_of_every_width(size, flat):
     generator = torch.Generator().manual_seed(size)
     z, y = (flat * torch.randn(size, generator=generator) for _ in range(2))
     assert torch.allclose(distributions.softmax(z, 0.7), (0.7 * z).softmax(-1), rtol=1e-5, atol=1e-9)
-    for eta in ("auto", 3.0):
+    for eta in ("auto", "nearest", 3.0):
         found = distributions.p_hat(z, y, factor=1.0, eta=eta, relevance=1.0, tail_alpha=0.1)
         expected = slow(z, y, eta, 1.0, 0.1)
         assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)

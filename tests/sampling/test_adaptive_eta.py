@@ -32,11 +32,17 @@ def test_it_is_the_reference(p, q, relevance):
 
 
 @settings(deadline=None, database=None, max_examples=100)
-@given(z=logits(), drafter_logits=logits(), rule=st.sampled_from(TAIL_RULES), relevance=st.sampled_from([0.4, 1.0]))
-def test_p_hat_is_the_reference(z, drafter_logits, rule, relevance):
-    law = Law("augmented", temperature=1.0, eta="auto", relevance=relevance, tail_rule=rule, tail_alpha=0.1)
+@given(
+    z=logits(),
+    drafter_logits=logits(),
+    rule=st.sampled_from(TAIL_RULES),
+    relevance=st.sampled_from([0.4, 1.0]),
+    eta=st.sampled_from(["auto", "nearest"]),
+)
+def test_p_hat_is_the_reference(z, drafter_logits, rule, relevance, eta):
+    law = Law("augmented", temperature=1.0, eta=eta, relevance=relevance, tail_rule=rule, tail_alpha=0.1)
     p, q = (torch.softmax(x.double(), -1) for x in (z, drafter_logits))
-    p_hat = augmented_target(p, q, eta="auto", relevance=relevance, tail_rule=rule, tail_alpha=0.1)
+    p_hat = augmented_target(p, q, eta=eta, relevance=relevance, tail_rule=rule, tail_alpha=0.1)
     slow = torch.tensor(augmented(z.tolist(), drafter_logits.tolist(), law), dtype=torch.float64)
     threshold = torch.minimum((q - 0.1 * q.max()).abs().min(), (p_hat - 0.1 * p_hat.max()).abs().min())
     assert torch.allclose(p_hat, slow, rtol=0, atol=1e-6) or float(threshold) < 1e-6

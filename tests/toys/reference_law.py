@@ -31,7 +31,7 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
     p = softmax([x / temperature for x in z])
     q = softmax([x / temperature for x in drafter_logits])
     moved = [law.tail_rule == "restore" or q_x >= law.tail_alpha * max(q) for q_x in q]
-    eta = automatic_eta(p, q, moved, law.relevance) if law.eta == "auto" else law.eta
+    eta = automatic_eta(p, q, moved, law.relevance, law.eta) if isinstance(law.eta, str) else law.eta
     z_hat = [z_x + eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)]
     p_hat = softmax([x / temperature for x in z_hat])
     if law.tail_rule == "restore":
@@ -40,7 +40,9 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
     return p_hat
 
 
-def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float) -> float:
+def automatic_eta(
+    p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float, eta: str = "auto"
+) -> float:
     """relevance * (1 - TV(p, q)) * the eta in [0, 50] that all but minimises KL(q || p shifted by eta)."""
     shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
 
@@ -55,6 +57,8 @@ def automatic_eta(p: Sequence[float], q: Sequence[float], moved: Sequence[bool],
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < end else (low, middle)
+    if eta == "nearest":
+        return relevance * low
     distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
     return relevance * (1 - distance) * low
 
