@@ -2,13 +2,14 @@
 
 Registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and `AttentionMaskInterface`. It
 serves one text without padding, so that causality follows from shapes alone: the T queries are the last T of the L
-keys. Three paths:
+keys. The paths:
 
 - few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
   the rows of one matrix product per KV head, so that no key is copied or repeated. The scores are formed as K q^T,
   the orientation in which CPU kernels stream K once (K q^T took 228 us where q K^T took 1,106 us; docs/LOG.md).
-- many queries (prefill) in bfloat16 on a CPU: blocks of queries, of one KV head each, so that the scores stay in the
-  processor's cache and nothing behind a block is computed: 1.7 times as fast as the fused kernel (docs/LOG.md).
+- many queries (prefill) in bfloat16 on a CPU: this package's kernel where it serves (`native/prefill.cpp`); otherwise
+  blocks of queries, of one KV head each, so that the scores stay in the processor's cache and nothing behind a block is
+  computed: 1.7 times as fast as the fused kernel (docs/LOG.md).
 - many queries elsewhere: the library's fused attention.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.native import prefill
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64
@@ -99,6 +101,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int 
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES):
         return _folded(query, key, value, scale, window)
+    if prefill.serves_attention(query, key, value):
+        return prefill.attend(query, key, value, scale, window)
     return (_blocked if blocked else _fused)(query, key, value, scale, window)
 
 

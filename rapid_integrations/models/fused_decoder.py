@@ -25,8 +25,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.huge_pages import Arena
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
-from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library
-from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -75,15 +74,9 @@ class FusedDecoder:
         model: a transformers model that `serves` accepts.
         quantization: of every matrix but the embedding table. The head has eight bits at least: four cost SmolLM2 7% of
             perplexity.
-        on_progress: hears of kernels that have to be compiled first.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        quantization: Quantization | None = None,
-        on_progress: OnProgress = ignore_progress,
-    ) -> None:
+    def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
         base, config = model.base_model, model.config
         head_dim = base.layers[0].self_attn.head_dim
         self._heads: int = config.num_attention_heads
@@ -91,7 +84,7 @@ class FusedDecoder:
         self._head_dim: int = head_dim
         self._embed = base.embed_tokens
         self._rotary = base.rotary_emb
-        library = native_library(on_progress) if self._suits_kernels(model) else None
+        library = native_library() if self._suits_kernels(model) else None
         native = library is not None and NativeDecoder.serves(library, self._columns(config), head_dim)
         arena = Arena() if native else None
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
@@ -149,14 +142,17 @@ class FusedDecoder:
             cos, sin = self._rotations(cache.length + new)
             rows = slice(cache.length, cache.length + new)
             return self._native.forward(x.float(), cos[rows], sin[rows], cache, keep)
-        cos, sin = self._rotation(x, cache.length, new)
+        kernels = self._native is not None and prefill.serves_prefill(x)
+        if kernels:
+            cos, sin = (table[cache.length : cache.length + new] for table in self._rotations(cache.length + new))
+        else:
+            cos, sin = self._rotation(x, cache.length, new)
+        more: Tensor | None = None  # what the layer before adds to x
         for index, layer in enumerate(self._layers):
-            qkv = layer.qkv(layer.before_attention(x)).view(new, heads + 2 * kv_heads, head_dim)
-            qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
-            if layer.q_norm is not None and layer.k_norm is not None:
-                qk = torch.cat([layer.q_norm(qk[:, :heads]), layer.k_norm(qk[:, heads:])], dim=1)
-            qk = torch.addcmul(qk * cos, qk.roll(head_dim // 2, -1), sin)
-            by_head = qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+            x, normed = _add_and_norm(x, more, layer.before_attention, kernels)
+            qkv = layer.qkv(normed).view(new, heads + 2 * kv_heads, head_dim)
+            v = qkv[:, heads + kv_heads :]
+            by_head = self._rotated(qkv, layer, cos, sin, kernels).transpose(0, 1)[None]  # (1, H + H_kv, T, D)
             keys, values = cache.write(index, by_head[:, heads:], v.transpose(0, 1)[None])
             q = by_head[:, :heads]
             if index == len(self._layers) - 1 and keep < new:  # of the last layer only what is asked for
@@ -164,10 +160,23 @@ class FusedDecoder:
                     return x.new_empty(0, 0)
                 q, x = q[:, :, -keep:], x[-keep:]
             attended = attend(q, keys, values, layer.scale, layer.window)  # (1, T, H, D)
-            x = x + layer.out(attended.reshape(x.shape[0], heads * head_dim))
-            gate, up = layer.gate_up(layer.before_mlp(x)).chunk(2, dim=-1)
-            x = x + layer.down(layer.activation(gate) * up)
-        return self._head(self._norm(x))
+            more = layer.out(attended.reshape(x.shape[0], heads * head_dim))
+            x, normed = _add_and_norm(x, more, layer.before_mlp, kernels)
+            gate_up = layer.gate_up(normed)
+            more = layer.down(prefill.gated(gate_up) if kernels else _gated(gate_up, layer.activation))
+        return self._head(_add_and_norm(x, more, self._norm, kernels)[1])
+
+    def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:
+        """Return queries and keys of (T, H + 2 H_kv, D), normalised and rotated, (T, H + H_kv, D)."""
+        if kernels:
+            norms = None
+            if layer.q_norm is not None and layer.k_norm is not None:
+                norms = layer.q_norm.weight, layer.k_norm.weight, layer.q_norm.eps
+            return prefill.rotate(qkv, self._heads, self._kv_heads, norms, cos, sin)
+        qk = qkv[:, : self._heads + self._kv_heads]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            qk = torch.cat([layer.q_norm(qk[:, : self._heads]), layer.k_norm(qk[:, self._heads :])], dim=1)
+        return torch.addcmul(qk * cos, qk.roll(self._head_dim // 2, -1), sin)
 
     def _rotation(self, x: Tensor, start: int, new: int) -> tuple[Tensor, Tensor]:
         """Return cosine and signed sine, (T, 1, D): x cos + roll(x, D / 2) sin is the rotated x."""
@@ -301,6 +310,20 @@ def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena
             _empty(linear)
         start += linear.out_features
     return fused
+
+
+def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
+    """Return x with `more` added (x itself may be changed), and that normalised."""
+    if kernels:
+        return x, prefill.add_and_norm(x, more, norm.weight, norm.eps)
+    x = x if more is None else x + more
+    return x, norm(x)
+
+
+def _gated(gate_up: Tensor, activation: Any) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    gated: Tensor = activation(gate) * up
+    return gated
 
 
 def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:

@@ -17,6 +17,8 @@ from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
+from rapid_integrations.native import native_library
+from rapid_integrations.progress import OnProgress, ignore_progress
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 CHECK_TOKENS = 24
@@ -35,6 +37,7 @@ class HuggingFaceLM:
         take_over: the model is nobody else's, so that its weights may be fused, packed and quantised (see
             `FusedDecoder`). Otherwise, or where its architecture is not known that well, its own forward pass runs.
         quantization: of the weights; needs `take_over`.
+        on_progress: hears of kernels that have to be compiled first.
 
     Raises:
         UnsupportedModelError: layers that this engine cannot run exactly, with the reason.
@@ -47,8 +50,11 @@ class HuggingFaceLM:
         *,
         take_over: bool = False,
         quantization: Quantization | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         refuse_unsupported(model)
+        if model.dtype == torch.bfloat16 and model.device.type == "cpu":
+            native_library(on_progress or ignore_progress)  # attention asks for what is loaded
         attention.register()
         self.model = model
         shared = _SHARED.get(model)

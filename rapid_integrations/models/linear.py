@@ -23,7 +23,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.huge_pages import Arena
 from rapid_integrations.native import NativeMatrix
-from rapid_integrations.native.panels import GROUP, PANEL_ROWS, from_panels, to_panels
+from rapid_integrations.native.panels import GROUP, PANEL_ROWS, to_panels, weights_of
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -170,8 +170,7 @@ class Int4Linear:
 
     def dense(self) -> Tensor:
         """Return the quantised weights as numbers."""
-        levels, scale, zero = from_panels(self._panels)
-        return torch.addcmul(zero[..., None], levels.to(torch.bfloat16) - 8, scale[..., None]).flatten(1)
+        return weights_of(self._panels)
 
     def native(self) -> NativeMatrix | None:
         """Return the panels."""

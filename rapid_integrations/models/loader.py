@@ -90,7 +90,7 @@ def _load(
         if is_out_of_memory(error):
             raise
         raise ModelLoadError(_explain(name, path, error)) from error
-    return wrap(model, tokenizer, name=str(name), take_over=True, quantization=quantization)
+    return wrap(model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress)
 
 
 def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) -> LoadedModel:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 #include "numbers.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absolute positions
 constexpr int TILE = 64;    // keys whose scores are formed together
+constexpr int ROWS_TOGETHER = 6;  // query rows of a product: 24 sums stay in registers
 
 struct Span {  // keys that a query sees: [begin, end)
   int64_t begin, end;
@@ -23,7 +25,7 @@ inline Span seen_by(int64_t past, int t, int64_t window) {
 }
 
 // Floats of scratch space for one call of `attend`.
-inline size_t attention_floats(int D, int rows) { return size_t(D) * TILE + size_t(rows) * TILE * 2 + 64; }
+inline size_t attention_floats(int D, int rows) { return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64; }
 
 #if RAPID_AVX512
 
@@ -53,14 +55,29 @@ inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
   }
 }
 
+// Calls f(count, first row) for all rows, a few at a time.
+template <class F>
+inline void in_groups(int rows, const F& f) {
+  int r = 0;
+  for (; r + ROWS_TOGETHER <= rows; r += ROWS_TOGETHER) f(std::integral_constant<int, ROWS_TOGETHER>(), r);
+  switch (rows - r) {
+    case 5: f(std::integral_constant<int, 5>(), r); break;
+    case 4: f(std::integral_constant<int, 4>(), r); break;
+    case 3: f(std::integral_constant<int, 3>(), r); break;
+    case 2: f(std::integral_constant<int, 2>(), r); break;
+    case 1: f(std::integral_constant<int, 1>(), r); break;
+  }
+}
+
 // Scores of N rows with a tile of 64 keys; `packed` (D / 2, 64) has pairs of dimensions, a key a lane.
 template <int D, int N>
-inline void tile_scores(const bf16* q, const uint32_t* packed, float scale, float* scores, const bf16* ahead) {
+inline void tile_scores(const bf16* q, const uint32_t* packed, float* scores, const bf16* ahead) {
   __m512 acc[N][4];
   for (int n = 0; n < N; n++)
     for (int i = 0; i < 4; i++) acc[n][i] = _mm512_setzero_ps();
   for (int d = 0; d < D / 2; d++) {
-    for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(4 * d + i) * 32), _MM_HINT_T1);
+    if (ahead)
+      for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(4 * d + i) * 32), _MM_HINT_T1);
     __m512bh k[4];
     for (int i = 0; i < 4; i++) k[i] = load_bf16(packed + d * TILE + 16 * i);
     for (int n = 0; n < N; n++) {
@@ -71,30 +88,31 @@ inline void tile_scores(const bf16* q, const uint32_t* packed, float scale, floa
     }
   }
   for (int n = 0; n < N; n++)
-    for (int i = 0; i < 4; i++)
-      _mm512_storeu_ps(scores + n * TILE + 16 * i, _mm512_mul_ps(acc[n][i], _mm512_set1_ps(scale)));
+    for (int i = 0; i < 4; i++) _mm512_storeu_ps(scores + n * TILE + 16 * i, acc[n][i]);
 }
 
 // mixed (N, D) += weights (N, 64) x values; `packed` (32, D) has pairs of keys, a dimension a lane.
-template <int N>
-inline void tile_mix(const bf16* weights, const uint32_t* packed, int D, float* mixed, const bf16* ahead) {
-  for (int d = 0; d < D; d += 32) {
-    __m512 acc[N][2];
+template <int D, int N>
+inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, const bf16* ahead) {
+  constexpr int W = D % 64 == 0 ? 4 : 2;
+  for (int d = 0; d < D; d += 16 * W) {
+    __m512 acc[N][W];
     for (int n = 0; n < N; n++)
-      for (int i = 0; i < 2; i++) acc[n][i] = _mm512_loadu_ps(mixed + n * D + d + 16 * i);
+      for (int i = 0; i < W; i++) acc[n][i] = _mm512_loadu_ps(mixed + n * D + d + 16 * i);
     for (int j = 0; j < TILE / 2; j++) {
-      for (int i = 0; i < 2; i++, ahead += 32) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
-      const __m512bh v0 = load_bf16(packed + j * D + d), v1 = load_bf16(packed + j * D + d + 16);
+      if (ahead)
+        for (int i = 0; i < W; i++, ahead += 32) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+      __m512bh v[W];
+      for (int i = 0; i < W; i++) v[i] = load_bf16(packed + j * D + d + 16 * i);
       for (int n = 0; n < N; n++) {
         int32_t pair;
         std::memcpy(&pair, weights + n * TILE + 2 * j, 4);
         const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-        acc[n][0] = _mm512_dpbf16_ps(acc[n][0], v0, both);
-        acc[n][1] = _mm512_dpbf16_ps(acc[n][1], v1, both);
+        for (int i = 0; i < W; i++) acc[n][i] = _mm512_dpbf16_ps(acc[n][i], v[i], both);
       }
     }
     for (int n = 0; n < N; n++)
-      for (int i = 0; i < 2; i++) _mm512_storeu_ps(mixed + n * D + d + 16 * i, acc[n][i]);
+      for (int i = 0; i < W; i++) _mm512_storeu_ps(mixed + n * D + d + 16 * i, acc[n][i]);
   }
 }
 
@@ -102,12 +120,15 @@ template <int D>
 void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
                   int64_t past, int64_t window, float scale, float* row_max, float* row_sum, float* mixed,
                   float* scratch) {
+  const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
   uint32_t* packed_keys = (uint32_t*)scratch;
   uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
   float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
   bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
+  float* lane_sums = (float*)(weights + size_t(rows) * TILE);
+  const float log2 = scale * 1.44269504f;  // weights are powers of 2
   std::fill(row_max, row_max + rows, -std::numeric_limits<float>::infinity());
-  std::fill(row_sum, row_sum + rows, 0.0f);
+  std::fill(lane_sums, lane_sums + rows * 16, 0.0f);
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
   const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
@@ -130,15 +151,12 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
         _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
         _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
       }
-    int r = 0;
-    for (; r + 4 <= rows; r += 4) tile_scores<D, 4>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D);
-    switch (rows - r) {
-      case 3: tile_scores<D, 3>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
-      case 2: tile_scores<D, 2>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
-      case 1: tile_scores<D, 1>(q + r * D, packed_keys, scale, scores + r * TILE, keys + (j0 + TILE) * D); break;
-    }
-    for (r = 0; r < rows; r++) {
-      const Span span = seen_by(past, r % T, window);
+    const bf16 *next_keys = keys + (j0 + TILE) * D, *next_values = values + (j0 + TILE) * D;
+    in_groups(rows, [&](auto count, int r) {
+      tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
+    });
+    for (int r = 0, t = 0; r < rows; r++, t = t + 1 == T ? 0 : t + 1) {
+      const Span span = seen_by(past, t, window);
       const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
       bf16* w = weights + r * TILE;
       if (to <= from) {
@@ -146,33 +164,35 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
         continue;
       }
       const uint64_t visible = (to == 64 ? ~0ull : (1ull << to) - 1) & ~((1ull << from) - 1);
-      __m512 s[4], top = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-      for (int i = 0; i < 4; i++) {
-        s[i] = _mm512_loadu_ps(scores + r * TILE + 16 * i);
-        top = _mm512_mask_max_ps(top, __mmask16(visible >> (16 * i)), top, s[i]);
-      }
-      const float highest = std::max(row_max[r], _mm512_reduce_max_ps(top));
-      if (highest > row_max[r]) {
-        const float shrink = std::exp(row_max[r] - highest);  // 0 for the first tile
-        row_sum[r] *= shrink;
+      const float* s = scores + r * TILE;
+      __m512 v[4];
+      for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), s + 16 * i);
+      const __m512 top = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
+      __m512 sum = _mm512_loadu_ps(lane_sums + r * 16);
+      if (_mm512_cmp_ps_mask(top, _mm512_set1_ps(row_max[r]), _CMP_GT_OQ)) {
+        const float highest = _mm512_reduce_max_ps(top);
+        const float shrink = std::exp2((row_max[r] - highest) * log2);  // 0 for the first tile
+        const __m512 factor = _mm512_set1_ps(shrink);
+        sum = _mm512_mul_ps(sum, factor);
         for (int d = 0; d < D; d += 16)
-          _mm512_storeu_ps(mixed + r * D + d, _mm512_mul_ps(_mm512_loadu_ps(mixed + r * D + d), _mm512_set1_ps(shrink)));
+          _mm512_storeu_ps(mixed + r * D + d, _mm512_mul_ps(_mm512_loadu_ps(mixed + r * D + d), factor));
         row_max[r] = highest;
       }
-      __m512 total = _mm512_setzero_ps();
+      const __m512 factor = _mm512_set1_ps(log2), less = _mm512_set1_ps(row_max[r] * log2);
       for (int i = 0; i < 4; i++) {
-        __m512 e = _mm512_maskz_mov_ps(__mmask16(visible >> (16 * i)), exp512(_mm512_sub_ps(s[i], _mm512_set1_ps(highest))));
-        total = _mm512_add_ps(total, e);
+        const __m512 e = exp2_512(_mm512_fmsub_ps(v[i], factor, less));
+        sum = _mm512_add_ps(sum, e);
         _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e));
       }
-      row_sum[r] += sum16(total);
+      _mm512_storeu_ps(lane_sums + r * 16, sum);
     }
-    for (r = 0; r + 4 <= rows; r += 4) tile_mix<4>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D);
-    switch (rows - r) {
-      case 3: tile_mix<3>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
-      case 2: tile_mix<2>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
-      case 1: tile_mix<1>(weights + r * TILE, packed_values, D, mixed + r * D, values + (j0 + TILE) * D); break;
-    }
+    in_groups(rows, [&](auto count, int r) {
+      tile_mix<D, count>(weights + r * TILE, packed_values, mixed + r * D, r ? nullptr : next_values);
+    });
+  }
+  for (int r = 0; r < rows; r++) {
+    row_max[r] *= scale;
+    row_sum[r] = sum16(_mm512_loadu_ps(lane_sums + r * 16));
   }
 }
 

@@ -14,7 +14,6 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <thread>
 #include <vector>
 
@@ -24,6 +23,7 @@
 #include "interface.h"
 #include "numbers.h"
 #include "product.h"
+#include "scratch.h"
 
 namespace {
 
@@ -58,12 +58,9 @@ void sum_groups(const bf16* x, int rows, int columns, float* sums) {
 void silu_times(const float* gate, const float* up, int n, bf16* out) {
   int i = 0;
 #if RAPID_AVX512
-  for (; i + 16 <= n; i += 16) {  // silu(x) = x / (1 + exp(-x)); exp(-|x|) is what exp512 computes
-    const __m512 g = _mm512_loadu_ps(gate + i), one = _mm512_set1_ps(1.0f);
-    const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(g)));
-    const __m512 top = _mm512_mask_mov_ps(one, _mm512_cmp_ps_mask(g, _mm512_setzero_ps(), _CMP_LT_OQ), e);
-    const __m512 silu = _mm512_div_ps(_mm512_mul_ps(g, top), _mm512_add_ps(one, e));
-    _mm256_storeu_si256((__m256i*)(out + i), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(silu, _mm512_loadu_ps(up + i))));
+  for (; i + 16 <= n; i += 16) {
+    const __m512 product = _mm512_mul_ps(silu512(_mm512_loadu_ps(gate + i)), _mm512_loadu_ps(up + i));
+    _mm256_storeu_si256((__m256i*)(out + i), (__m256i)_mm512_cvtneps_pbh(product));
   }
 #endif
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
@@ -113,18 +110,6 @@ Share share(int count, int block, int thread, int threads) {
   return {std::min(count, first * block), std::min(count, last * block)};
 }
 
-float* align(float* p) { return (float*)((uintptr_t(p) + 63) / 64 * 64); }
-
-// Nothing may be thrown across threads or into Python.
-bool grow(std::vector<float>& v, size_t size) {
-  try {
-    if (v.size() < size) v.resize(size);
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-}
-
 thread_local std::vector<float> buffers;    // of the calling thread: what the threads share
 thread_local std::vector<float> own_space;  // of each thread: attention's tiles, results on their way
 thread_local std::vector<float> own_input;  // of each thread: normalised rows and their group sums
@@ -133,7 +118,7 @@ thread_local std::vector<float> own_input;  // of each thread: normalised rows a
 
 extern "C" {
 
-int rapid_abi() { return 3; }
+int rapid_abi() { return 4; }
 
 int rapid_fast_path() {
 #if RAPID_AVX512

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "numbers.h"
@@ -66,20 +67,26 @@ double exps(const float* x, int64_t n, float highest, float factor, float* out) 
   return total;
 }
 
-double sum_of(const float* x, int64_t n) {
+// Sum of term(i): sixteen at a time in single precision, blocks in double.
+template <class Term>
+double sum_in_blocks(int64_t n, Term term) {
   double total = 0;
   for (int64_t start = 0; start < n; start += BLOCK) {
     const int64_t end = std::min(n, start + BLOCK);
     float lanes[16] = {};
     int64_t i = start;
     for (; i + 16 <= end; i += 16)
-      for (int j = 0; j < 16; j++) lanes[j] += x[i + j];
+      for (int j = 0; j < 16; j++) lanes[j] += term(i + j);
     float sum = 0;
-    for (; i < end; i++) sum += x[i];
+    for (; i < end; i++) sum += term(i);
     for (float lane : lanes) sum += lane;
     total += sum;
   }
   return total;
+}
+
+double sum_of(const float* x, int64_t n) {
+  return sum_in_blocks(n, [&](int64_t i) { return x[i]; });
 }
 
 // In double precision: improbable entries behind probable ones count, too.
@@ -95,27 +102,16 @@ double exact_sum(const float* x, int64_t n) {
 
 // Sum of the smaller of x * a and y * b: what two distributions have in common.
 double overlap(const float* x, float a, const float* y, float b, int64_t n) {
-  double total = 0;
-  for (int64_t start = 0; start < n; start += BLOCK) {
-    const int64_t end = std::min(n, start + BLOCK);
-    float lanes[16] = {};
-    int64_t i = start;
-    for (; i + 16 <= end; i += 16)
-      for (int j = 0; j < 16; j++) {
-        const float p = x[i + j] * a, q = y[i + j] * b;
-        lanes[j] += p < q ? p : q;
-      }
-    float sum = 0;
-    for (; i < end; i++) sum += std::min(x[i] * a, y[i] * b);
-    for (float lane : lanes) sum += lane;
-    total += sum;
-  }
-  return total;
+  return sum_in_blocks(n, [&](int64_t i) {
+    const float p = x[i] * a, q = y[i] * b;
+    return p < q ? p : q;
+  });
 }
 
 struct Moved {  // a token that the tail rule lets move, and where it gets
   int64_t index;
-  double p, q, log_p, raised;
+  double p = 0, q = 0, log_p = 0, raised = 0;
+  float weight = 0;
   double direction() const { return q - p; }
 };
 
@@ -125,27 +121,31 @@ void find(const float* x, int64_t n, float least, std::vector<Moved>& found) {
 #if RAPID_AVX512
   for (; i + 16 <= n; i += 16)
     for (uint32_t hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(least), _CMP_GE_OQ); hits; hits &= hits - 1)
-      found.push_back({i + __builtin_ctz(hits), 0, 0, 0, 0});
+      found.push_back({i + __builtin_ctz(hits)});
 #endif
   for (; i < n; i++)
-    if (x[i] >= least) found.push_back({i, 0, 0, 0, 0});
+    if (x[i] >= least) found.push_back({i});
 }
 
 // eta*: where the slope of KL(q || p_hat) along q - p has fallen to a hundredth of what it was at 0.
-double line_search(std::vector<Moved> seen) {
+//
+// weights (n,): p times `whole`; what it leaves for tokens that do not move is summed by itself, since 1 less the others
+// would be rounding and nothing else where a token that moves has nearly all.
+double line_search(std::vector<Moved> seen, float* weights, int64_t n, double whole) {
   if (seen.size() > SEEN) {
     std::nth_element(seen.begin(), seen.begin() + SEEN, seen.end(), [](const Moved& a, const Moved& b) {
       return std::abs(a.direction()) > std::abs(b.direction());
     });
     seen.resize(SEEN);
   }
-  double under_p = 0, under_q = 0, rest = 1;
-  for (const Moved& m : seen) {
+  double under_p = 0, under_q = 0;
+  for (Moved& m : seen) {
     under_p += m.p * m.direction();
     under_q += m.q * m.direction();
-    rest -= m.p;
+    std::swap(m.weight, weights[m.index]);
   }
-  rest = std::max(0.0, rest);  // tokens that do not move share one weight
+  const double rest = sum_of(weights, n) / whole;
+  for (Moved& m : seen) std::swap(m.weight, weights[m.index]);
   const double wanted = under_q + SLOPE_LEFT * (under_p - under_q);
   double rise = 0;
   auto slope = [&](double eta) {
@@ -157,7 +157,7 @@ double line_search(std::vector<Moved> seen) {
       mean += weight * d;
       square += weight * d * d;
     }
-    total += rest * std::exp(-top);
+    total += rest * std::exp(-top);  // tokens that do not move share one weight
     mean /= total;
     rise = square / total - mean * mean;
     return mean - wanted;
@@ -236,7 +236,7 @@ int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, do
   }
   if (eta < 0) {
     const double share = eta == -1 ? overlap(out, float(1 / z_sum), scratch, float(1 / y_sum), n) : 1;
-    eta = relevance * share * line_search(moved);
+    eta = relevance * share * line_search(moved, out, n, z_sum);
   }
   double top = 0;
   const Moved* highest = nullptr;

@@ -44,6 +44,26 @@ struct Step {
   float* logits;              // (keep, vocabulary)
 };
 
+struct Rotation {  // of a prompt's queries and keys
+  int32_t rows, heads, kv_heads, head_dim, threads;
+  float qk_eps;
+  const void* qkv;              // bf16 (rows, heads + 2 kv_heads, head_dim)
+  const void *q_norm, *k_norm;  // bf16 (head_dim,) or null
+  const float *cos, *sin;       // as in Step
+  void* out;                    // bf16 (rows, heads + kv_heads, head_dim)
+};
+
+struct Attention {  // of the last `rows` of past + rows positions
+  int32_t rows, heads, kv_heads, head_dim, threads;
+  float scale;
+  int64_t past, window;         // window: as in Layer
+  int64_t row_stride, head_stride;  // of the queries, in elements; a head's numbers lie together
+  int64_t key_stride, value_stride; // from one head to the next, in elements; rows follow each other
+  const void* queries;
+  const void *keys, *values;
+  void* out;                    // bf16 (rows, heads, head_dim)
+};
+
 }  // extern "C"
 
 enum Kind : int32_t { BF16 = 0, INT8 = 1, INT4 = 2 };

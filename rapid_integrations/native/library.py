@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
-ABI = 3
+ABI = 4
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 
@@ -166,12 +166,20 @@ def _open(path: Path) -> _Outcome:
     library = ctypes.CDLL(str(path))  # calls through it release Python's lock
     if library.rapid_abi() != ABI:
         raise OSError(f"{path} is of another version")
-    real, whole, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_void_p
+    _declare(library)
+    return _Outcome(library)
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Say what functions take that are not called with structs."""
+    real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
     library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
     library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
-    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 4, ctypes.c_int32, pointer, pointer)
+    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 4, small, pointer, pointer)
     library.rapid_p_hat.restype = whole
-    return _Outcome(library)
+    library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)
+    library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
+    library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)
 
 
 def _checksum(path: Path) -> str:

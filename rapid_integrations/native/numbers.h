@@ -51,6 +51,21 @@ inline __m512 exp512(__m512 x) {  // relative error about 2e-7; for x <= 0
   return _mm512_scalef_ps(p, n);
 }
 
+inline __m512 exp2_512(__m512 y) {  // 2^y, relative error about 2e-7
+  const __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_sub_ps(y, n);
+  __m512 p = _mm512_set1_ps(1.33976603e-3f);
+  for (float c : {9.67011460e-3f, 5.55042094e-2f, 2.40223021e-1f, 6.93147182e-1f, 1.0f})
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  return _mm512_scalef_ps(p, n);
+}
+
+inline __m512 silu512(__m512 x) {  // x / (1 + exp(-x)), by exp(-|x|), which is what exp512 computes
+  const __m512 one = _mm512_set1_ps(1.0f), e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
+  const __m512 top = _mm512_mask_mov_ps(one, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), e);
+  return _mm512_div_ps(_mm512_mul_ps(x, top), _mm512_add_ps(one, e));
+}
+
 // Sums of the lanes of N <= 16 vectors, all in the order of additions that one vector's sum has.
 template <int N>
 inline void sums(const __m512* v, float* out) {

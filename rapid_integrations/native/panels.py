@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rapid_integrations.native.library import loaded_library
+
 GROUP = 32  # weights that share a scale and an offset; also the block of GGUF's 4-bit formats
 PANEL_ROWS = 16
 _LEVEL_BYTES = PANEL_ROWS * GROUP // 2
@@ -46,3 +48,15 @@ def from_panels(panels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         part.contiguous().view(torch.bfloat16).transpose(1, 2).reshape(count * PANEL_ROWS, groups) for part in figures
     )
     return levels, scale, zero
+
+
+def weights_of(panels: Tensor) -> Tensor:
+    """Return the weights that the panels stand for, (O, K) bfloat16."""
+    count, groups, _ = panels.shape
+    library = loaded_library()
+    if library is None or panels.device.type != "cpu":
+        levels, scale, zero = from_panels(panels)
+        return torch.addcmul(zero[..., None], levels.to(torch.bfloat16) - 8, scale[..., None]).flatten(1)
+    out = torch.empty(count * PANEL_ROWS, groups * GROUP, dtype=torch.bfloat16)
+    library.rapid_unpack(panels.contiguous().data_ptr(), *out.shape, torch.get_num_threads(), out.data_ptr())
+    return out

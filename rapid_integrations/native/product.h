@@ -136,6 +136,11 @@ inline void dots(const uint8_t* w, const Input& in, float* out) {
   }
 }
 
+inline float panel_level(const uint8_t* group, int row, int c) {  // -8 to 7
+  const uint8_t both = group[c / 8 * 64 + row * 4 + c % 2 * 2 + c % 8 / 4];
+  return float((c % 4 / 2 ? both >> 4 : both & 15) - 8);
+}
+
 template <int T>
 inline void panel_dots(const uint8_t* p, const Input& in, float* out) {
   const int groups = in.columns / GROUP;
@@ -144,10 +149,7 @@ inline void panel_dots(const uint8_t* p, const Input& in, float* out) {
     const bf16 *scale = (const bf16*)(p + 256), *zero = (const bf16*)(p + 288);
     for (int row = 0; row < PANEL; row++) {
       float weights[GROUP];
-      for (int c = 0; c < GROUP; c++) {
-        const uint8_t both = p[c / 8 * 64 + row * 4 + c % 2 * 2 + c % 8 / 4];
-        weights[c] = float((c % 4 / 2 ? both >> 4 : both & 15) - 8);
-      }
+      for (int c = 0; c < GROUP; c++) weights[c] = panel_level(p, row, c);
       for (int t = 0; t < T; t++) {
         const bf16* x = in.x + t * in.stride + g * GROUP;
         float sum = 0;

@@ -48,30 +48,33 @@ def adaptive_eta(
     """
     moved = direction.abs().topk(min(_MOVED, direction.shape[-1]), dim=-1).indices
     parts = (each.gather(-1, moved).view(-1, moved.shape[-1]) for each in (p, q, direction, log_p))
-    found = [_line_search(*row) for row in zip(*(part.double().tolist() for part in parts), strict=True)]
+    # A sum of its own: 1 less the others would be rounding and nothing else where a token that moves has nearly all.
+    rest = p.scatter(-1, moved, 0.0).sum(-1, dtype=torch.float64).flatten()
+    columns = (part.double().tolist() for part in (*parts, rest))
+    found = [_line_search(*row) for row in zip(*columns, strict=True)]
     eta = torch.tensor(found, dtype=torch.float64, device=p.device).view(*p.shape[:-1], 1)
     if nearest:
         return relevance * eta
     return relevance * torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64) * eta  # 1 - TV(p, q)
 
 
-def _line_search(p: Sequence[float], q: Sequence[float], d: Sequence[float], log_p: Sequence[float]) -> float:
-    """Return eta* from what the tokens are that move; see `adaptive_eta`.
+def _line_search(
+    p: Sequence[float], q: Sequence[float], d: Sequence[float], log_p: Sequence[float], rest: float
+) -> float:
+    """Return eta* from what the tokens are that move, and what p leaves for the `rest`; see `adaptive_eta`.
 
     Newton's steps on the slope of the divergence, which rises with eta, between bounds that close in. In double
     precision: differences of nearly equal distributions are what this is made of.
     """
     under_p, under_q = _dot(p, d), _dot(q, d)
     wanted = under_q + _SLOPE_LEFT * (under_p - under_q)
-    # Tokens that do not move share one weight, e^0 times what p leaves for them.
-    rest = max(0.0, 1.0 - math.fsum(p))
 
     def slope(eta: float) -> tuple[float, float]:
         """Return what the direction is worth under p_hat, less what is wanted; and its derivative, the variance."""
         raised = [log + eta * move for log, move in zip(log_p, d, strict=True)]
         top = max(0.0, *raised)
         weights = [math.exp(value - top) for value in raised]
-        whole = math.fsum(weights) + rest * math.exp(-top)
+        whole = math.fsum(weights) + rest * math.exp(-top)  # tokens that do not move share one weight
         mean = _dot(weights, d) / whole
         square = sum(weight * move * move for weight, move in zip(weights, d, strict=True)) / whole
         return mean - wanted, square - mean * mean

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations import native
@@ -36,6 +36,8 @@ def on_the_edge(y, alpha):
 
 @settings(deadline=None, database=None, max_examples=300)
 @given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, st.sampled_from([0.5, 1.0, 3.0]))
+@example([3.0, 1.0, 3.0, 20.0], [3.0, 0.0, -90.0, 3.0], "nearest", 1.0, 1.0, 1.0)  # a token with nearly all moves
+@example([7.0, -30.0, -90.0], [3.0, -30.0, 3.0], "auto", 0.1, 1.0, 0.5)
 def test_p_hat(first, second, eta, alpha, relevance, factor):
     size = min(len(first), len(second))
     z, y = logits(first[:size]), logits(second[:size], 2.0)

@@ -1,0 +1,25 @@
+"""The kernels as a process finds them that has not loaded them yet."""
+
+import shutil
+
+import pytest
+
+from rapid_integrations import native
+from rapid_integrations.native import library as build
+
+
+@pytest.fixture
+def fresh_process(monkeypatch, tmp_path):
+    """As if nothing had been loaded, with a compiler that hands out what was compiled for this process."""
+    held = tmp_path / "compiled.so"
+    shutil.copy(native.native_library()._name, held)
+
+    def compile_quickly(_, target):
+        target.unlink(missing_ok=True)  # it may be mapped
+        shutil.copy(held, target)
+        build._checksum_file(target).write_text(build._checksum(held))
+
+    monkeypatch.setattr(build, "_outcome", None)
+    monkeypatch.setattr(build, "_compile", compile_quickly)
+    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
+    return tmp_path
