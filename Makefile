@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUESTION ?= How many days of paid parental leave does an employee get, and from which day can it be taken?
+QUESTION ?= How long are customer results kept after an order is closed?
+ETA ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test test-slow test-hostile test-memory coverage lint bench docs-reference clean
@@ -18,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)"
+	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)" --eta $(ETA)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q

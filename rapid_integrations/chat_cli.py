@@ -13,46 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rapid_integrations.command_line import (
-    DOCUMENTS_HELP,
-    Device,
-    Drafter,
-    DrafterQuantized,
-    DraftLength,
-    DraftModel,
-    Dtype,
-    EmbedderName,
-    Encoding,
-    Eta,
-    LawName,
-    MaxNewTokens,
-    PrefixCacheDir,
-    Proposer,
-    Quantized,
-    RepetitionPenalty,
-    Seed,
-    SkipUnreadable,
-    Stop,
-    TailRuleName,
-    Target,
-    Temperature,
-    TemplateDate,
-    TopK,
-    TopP,
-    TrustRemoteCode,
-    draft_length_of,
-    errors_taught,
-    load_engine,
-    open_documents,
-    say,
-    show_error,
-    stderr,
-    write_answer,
-    write_trace,
-)
-from rapid_integrations.config import SamplingParams, SpeculationConfig
+from rapid_integrations.command_line import errors_taught, say, show_error, stderr, write_answer, write_trace
 from rapid_integrations.errors import ConfigurationError, PromptError, RapidError
 from rapid_integrations.interruption import AnswerStopped, StopWish
+from rapid_integrations.options import (
+    DOCUMENTS_HELP,
+    DocumentOptions,
+    SamplingOptions,
+    ServingOptions,
+    SpeculationOptions,
+)
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
 
 if TYPE_CHECKING:
@@ -71,31 +41,10 @@ _HELP = {
 
 def chat(
     files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP)],
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    eta: Eta = None,
-    tail_rule: TailRuleName = "mask",
-    proposer: Proposer = "drafter",
-    draft_length: DraftLength = "auto",
-    temperature: Temperature = 0.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    repetition_penalty: RepetitionPenalty = 1.0,
-    max_new_tokens: MaxNewTokens = 256,
-    stop: Stop = None,
-    seed: Seed = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
-    trust_remote_code: TrustRemoteCode = False,
-    prefix_cache_dir: PrefixCacheDir = None,
-    template_date: TemplateDate = None,
-    skip_unreadable: SkipUnreadable = False,
-    encoding: Encoding = None,
+    models: ServingOptions,
+    transfer: SpeculationOptions,
+    sampling: SamplingOptions,
+    reading: DocumentOptions,
     trace: Annotated[
         Path | None, typer.Option(help="Write an HTML page for each answer into this folder: 1.html, 2.html, ...")
     ] = None,
@@ -107,44 +56,20 @@ def chat(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
     with errors_taught(), ExitStack() as at_end:
-        sampling = SamplingParams(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop or ()),
-            seed=seed,
-        )
-        speculation = SpeculationConfig(
-            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=draft_length_of(draft_length)
-        )
+        params, speculation = sampling.params(), transfer.config()
         if "-" in files:
             raise ConfigurationError(
                 "standard input brings the questions of a chat, so it cannot be a document: save it in a file first"
             )
         if trace is not None:
             _make_folder(trace)
-        documents = open_documents(files, skip_unreadable, encoding)
+        documents = reading.read(files)
         with ProgressView(stderr) as progress:
-            engine = load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=embedder,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                trust_remote_code=trust_remote_code,
-                prefix_cache_dir=prefix_cache_dir,
-                template_date=template_date,
-            )
+            engine = models.load(progress)
             at_end.callback(engine.close)
             from rapid_integrations.chat import Chat
 
-            conversation = Chat(engine, documents, sampling=sampling, speculation=speculation)
+            conversation = Chat(engine, documents, sampling=params, speculation=speculation)
             tokens = conversation.read(progress)
         window = engine.target.context_window
         say(f"{', '.join(documents.names)}: {tokens:,} tokens read, {window:,} fit. /help lists the commands.")

@@ -15,47 +15,19 @@ from rich.table import Table
 
 from rapid_integrations.benchmarks.commands import bench_app
 from rapid_integrations.chat_cli import chat
-from rapid_integrations.command_line import (
-    DOCUMENTS_HELP,
-    AsJson,
-    Device,
-    Drafter,
-    DrafterQuantized,
-    DraftLength,
-    DraftModel,
-    Dtype,
-    EmbedderName,
-    Encoding,
-    Eta,
-    LawName,
-    MaxNewTokens,
-    PrefixCacheDir,
-    Proposer,
-    Quantized,
-    RepetitionPenalty,
-    Seed,
-    SkipUnreadable,
-    Stop,
-    TailRuleName,
-    Target,
-    Temperature,
-    TemplateDate,
-    TopK,
-    TopP,
-    TrustRemoteCode,
-    draft_length_of,
-    errors_taught,
-    load_engine,
-    open_documents,
-    require_writable,
-    stderr,
-    stdout,
-    write_answer,
-    write_trace,
-)
-from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput
+from rapid_integrations.command_line import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
+from rapid_integrations.config import StructuredOutput
 from rapid_integrations.eval_cli import eval_app
 from rapid_integrations.json_file import read_json_object
+from rapid_integrations.options import (
+    DOCUMENTS_HELP,
+    AsJson,
+    DocumentOptions,
+    SamplingOptions,
+    ServingOptions,
+    SpeculationOptions,
+    with_option_groups,
+)
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.terminal import ProgressView, chunks_table, stats_table
@@ -72,37 +44,17 @@ app.add_typer(eval_app, name="eval")
 
 
 @app.command()
+@with_option_groups
 def ask(
     files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP + " - is standard input.")],
     question: Annotated[str, typer.Option("--question", "-q", help="What to ask about them.")],
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    eta: Eta = None,
-    tail_rule: TailRuleName = "mask",
-    proposer: Proposer = "drafter",
-    draft_length: DraftLength = "auto",
-    temperature: Temperature = 0.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    repetition_penalty: RepetitionPenalty = 1.0,
-    max_new_tokens: MaxNewTokens = 256,
-    stop: Stop = None,
-    seed: Seed = None,
+    models: ServingOptions,
+    transfer: SpeculationOptions,
+    sampling: SamplingOptions,
+    reading: DocumentOptions,
     json_schema: Annotated[
         Path | None, typer.Option(help="File with a JSON schema: the answer is JSON that satisfies it.")
     ] = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
-    trust_remote_code: TrustRemoteCode = False,
-    prefix_cache_dir: PrefixCacheDir = None,
-    template_date: TemplateDate = None,
-    skip_unreadable: SkipUnreadable = False,
-    encoding: Encoding = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write an HTML page here: where each token came from, and what was read.")
     ] = None,
@@ -113,45 +65,21 @@ def ask(
     # idle machine and up to 50 times more beside a busy process (docs/LOG.md). The benchmark keeps the default.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with errors_taught(), ExitStack() as at_end:
-        sampling = SamplingParams(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop or ()),
-            seed=seed,
-            structured=None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema)),
-        )
-        speculation = SpeculationConfig(
-            law=law, eta=eta, tail_rule=tail_rule, proposer=proposer, draft_length=draft_length_of(draft_length)
-        )
+        structured = None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema))
+        params, speculation = sampling.params(structured), transfer.config()
         if trace is not None:
             require_writable(trace)
-        documents = open_documents(files, skip_unreadable, encoding)
+        documents = reading.read(files)
         prompt = Prompt.from_context(
             [document.text for document in documents],
             question,
             names=documents.names if len(documents) > 1 else None,
         )
         with ProgressView(stderr) as progress:
-            engine = load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=embedder,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                trust_remote_code=trust_remote_code,
-                prefix_cache_dir=prefix_cache_dir,
-                template_date=template_date,
-            )
+            engine = models.load(progress)
             at_end.callback(engine.close)
             stream = engine.stream(
-                prompt, sampling=sampling, speculation=speculation, trace=trace is not None, on_progress=progress
+                prompt, sampling=params, speculation=speculation, trace=trace is not None, on_progress=progress
             )
             first = next(stream)  # what takes long comes before it: the progress shown is that of the prefill
         chunks = []
@@ -175,7 +103,7 @@ def ask(
             write_trace(trace, completion, documents.names)
 
 
-app.command()(chat)
+app.command()(with_option_groups(chat))
 
 
 @models_app.command("list")

