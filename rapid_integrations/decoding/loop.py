@@ -78,7 +78,7 @@ def decode(
                 z = target.extend(draft, keep=len(draft) + 1)[:, :vocab_size]
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
-            proposed = None if proposal.probs is None else proposal.probs.to(z.device)
+            proposed = None if proposal.probs is None else [probs.to(z.device) for probs in proposal.probs]
             position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, constraint, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
             verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
@@ -118,7 +118,7 @@ class _PositionLaws:
         law: Law,
         z: Tensor,
         draft: tuple[int, ...],
-        proposed: Tensor | None,
+        proposed: list[Tensor] | None,
         scorer: Scorer | None,
         penalty: RepetitionPenalty,
         constraint: Constraint | None,

@@ -137,11 +137,11 @@ class FusedDecoder:
         """
         new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
-        x: Tensor = self._embed(token_ids)  # (T, E)
         if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
             cos, sin = self._rotations(cache.length + new)
             rows = slice(cache.length, cache.length + new)
-            return self._native.forward(x.float(), cos[rows], sin[rows], cache, keep)
+            return self._native.forward(token_ids, cos[rows], sin[rows], cache, keep)
+        x: Tensor = self._embed(token_ids)  # (T, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         if kernels:
             cos, sin = (table[cache.length : cache.length + new] for table in self._rotations(cache.length + new))
@@ -205,6 +205,7 @@ class FusedDecoder:
         return NativeDecoder(
             library,
             [_native_layer(layer) for layer in self._layers],
+            self._embed.weight.data,
             self._norm.weight.data,
             self._norm.eps,
             _native_matrix(self._head),

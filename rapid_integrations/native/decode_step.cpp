@@ -118,7 +118,7 @@ thread_local std::vector<float> own_input;  // of each thread: normalised rows a
 
 extern "C" {
 
-int rapid_abi() { return 4; }
+int rapid_abi() { return 5; }
 
 int rapid_fast_path() {
 #if RAPID_AVX512
@@ -130,8 +130,10 @@ int rapid_fast_path() {
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
-// Returns 0, or 1 where there was no memory for what is computed on the way.
+// Returns 0; 1 where there was no memory for what is computed on the way; 2 where an id is no token's.
 int rapid_decode_step(const Model* model, const Step* step) {
+  for (int t = 0; t < step->rows; t++)
+    if (step->ids[t] < 0 || step->ids[t] >= model->vocabulary) return 2;
   const int T = step->rows, E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
   const int I = model->intermediate, G = H / KV, wide = (H + 2 * KV) * D;
   const int64_t total = step->past + T;
@@ -143,6 +145,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   const size_t at_qkv = reserve(size_t(T) * wide), at_q = reserve(size_t(T) * H * D / 2 + 16);
   const size_t at_max = reserve(size_t(tasks) * attention_rows), at_sum = reserve(size_t(tasks) * attention_rows);
   const size_t at_mixed = reserve(size_t(tasks) * attention_rows * D);
+  const size_t at_x = reserve(size_t(T) * E);
   const size_t at_heads = reserve(T * padded(H * D) / 2), at_hidden = reserve(T * padded(I) / 2);
   if (!grow(buffers, floats + 16)) return 1;
   float* base = align(buffers.data());
@@ -151,7 +154,11 @@ int rapid_decode_step(const Model* model, const Step* step) {
   const Partial partial{base + at_max, base + at_sum, base + at_mixed};
   bf16* by_head = (bf16*)(base + at_heads);  // (T, H * D), padded
   bf16* hidden = (bf16*)(base + at_hidden);  // (T, I), padded
-  float* x = step->x;
+  float* x = base + at_x;                    // (T, E)
+  for (int t = 0; t < T; t++) {
+    const bf16* token = (const bf16*)model->embedding + step->ids[t] * E;
+    for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
+  }
   std::atomic<int> next{0};
   std::atomic<bool> short_of_memory{false};
   Barrier barrier;

@@ -85,8 +85,9 @@ class _Model(ctypes.Structure):
         ("layer", ctypes.POINTER(_Layer)),
         ("final_norm", ctypes.c_void_p),
         ("final_eps", ctypes.c_float),
-        ("reserved", ctypes.c_int32),
+        ("vocabulary", ctypes.c_int32),
         ("head", _Matrix),
+        ("embedding", ctypes.c_void_p),
     )
 
 
@@ -94,10 +95,11 @@ class _Step(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
         *((name, ctypes.c_int64) for name in ("past", "capacity")),
-        *((name, ctypes.c_void_p) for name in ("x", "cos", "sin", "keys", "values", "logits")),
+        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values", "logits")),
     )
 
 
+_NO_TOKEN = 2  # what a step returns where an id is none
 _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
@@ -107,6 +109,7 @@ class NativeDecoder:
     Args:
         library: from `native_library`.
         layers: of the model.
+        embedding: (V, E) bfloat16.
         final_norm, final_eps, head: behind the last layer.
         heads, kv_heads, head_dim: of attention.
     """
@@ -115,6 +118,7 @@ class NativeDecoder:
         self,
         library: ctypes.CDLL,
         layers: Sequence[NativeLayer],
+        embedding: Tensor,
         final_norm: Tensor,
         final_eps: float,
         head: NativeMatrix,
@@ -124,7 +128,7 @@ class NativeDecoder:
         head_dim: int,
     ) -> None:
         self._library = library
-        self._kept = (layers, final_norm, head)  # the structs hold bare addresses
+        self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
         self._layers = (_Layer * len(layers))(*map(_layer, layers))
         self._vocab_size = head.rows
         self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
@@ -138,7 +142,9 @@ class NativeDecoder:
             layer=self._layers,
             final_norm=_address(final_norm),
             final_eps=final_eps,
+            vocabulary=embedding.shape[0],
             head=_matrix(head),
+            embedding=_address(embedding),
         )
 
     @staticmethod
@@ -146,33 +152,36 @@ class NativeDecoder:
         """Whether the kernels take matrices of these widths, and heads of this one."""
         return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
+    def forward(self, token_ids: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
 
         Args:
-            x: (T, E) float32, embedded tokens; overwritten.
+            token_ids: (T,) int64.
             cos, sin: (T, D) float32; the first half of sin negated.
             cache: filled by an earlier forward pass.
             keep: as in `CausalLM.forward`.
         """
-        keys, values = self._pointers(cache.buffers(x.shape[0]), cache.capacity)
-        if not 0 <= keep <= x.shape[0]:
-            raise CacheError(f"keep={keep} of {x.shape[0]} rows")
+        rows, token_ids = token_ids.shape[0], token_ids.contiguous()
+        keys, values = self._pointers(cache.buffers(rows), cache.capacity)
+        if not 0 <= keep <= rows:
+            raise CacheError(f"keep={keep} of {rows} rows")
         logits = torch.empty(keep, self._vocab_size)
         step = _Step(
-            rows=x.shape[0],
+            rows=rows,
             keep=keep,
             threads=torch.get_num_threads(),
             past=cache.length,
             capacity=cache.capacity,
-            x=x.data_ptr(),
+            ids=token_ids.data_ptr(),
             cos=cos.data_ptr(),
             sin=sin.data_ptr(),
             keys=ctypes.cast(keys, ctypes.c_void_p),
             values=ctypes.cast(values, ctypes.c_void_p),
             logits=logits.data_ptr(),
         )
-        if self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
+        if failed := self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
+            if failed == _NO_TOKEN:
+                raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
             raise MemoryError("a decode step found no memory for what it computes on the way")
         return logits
 

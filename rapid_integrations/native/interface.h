@@ -30,14 +30,15 @@ struct Model {
   const Layer* layer;
   const void* final_norm;
   float final_eps;
-  int32_t reserved;
+  int32_t vocabulary;
   Matrix head;
+  const void* embedding;      // bf16 (vocabulary, hidden)
 };
 
 struct Step {
   int32_t rows, keep, threads, reserved;
   int64_t past, capacity;     // tokens before this step; rows of each cache buffer
-  float* x;                   // (rows, hidden): the embedded tokens; overwritten
+  const int64_t* ids;         // (rows,): the tokens
   const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
   void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
   void* const* values;

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
-ABI = 4
+ABI = 5
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 

@@ -17,13 +17,13 @@ class Proposal:
 
     Attributes:
         token_ids: K tokens; K may be 0.
-        probs: (K, V) the distribution that each token was really drawn from; None when each was certain to be
+        probs: K times (V,), the distribution that each token was really drawn from; None when each was certain to be
             proposed (a point mass).
         source: the registered name of the proposer that guessed; for those who look on, decoding does not ask.
     """
 
     token_ids: tuple[int, ...]
-    probs: Tensor | None = None
+    probs: Sequence[Tensor] | None = None
     source: str = ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence as ReadOnly
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from rapid_integrations.decoding.sequence import Sequence
@@ -66,7 +65,7 @@ class DrafterLM:
             else:
                 tokens.append(rng.draw(distribution))
                 proposed.append(distribution)
-        return Proposal(tuple(tokens), torch.stack(proposed) if proposed else None, self.source)
+        return Proposal(tuple(tokens), proposed or None, self.source)
 
     def logits(self, draft: ReadOnly[int], position: int) -> Tensor:
         """Return the logits (V,) after the first `position` tokens of `draft`.

@@ -43,7 +43,7 @@ def scaled(values: Tensor, factor: float) -> Tensor:
 
 def point_mass(token: int, like: Tensor) -> Tensor:
     """Return (V,), 1 at `token` and 0 elsewhere."""
-    point = torch.zeros_like(like) if _elsewhere(like) else torch.from_numpy(np.zeros_like(like.numpy()))
+    point = torch.zeros_like(like) if _elsewhere(like) else torch.from_numpy(np.zeros(len(like), like.numpy().dtype))
     point[token] = 1.0
     return point
 

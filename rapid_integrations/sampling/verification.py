@@ -52,6 +52,8 @@ def exact_residual(law: Tensor, token: int, proposed: Tensor | None) -> Tensor:
     the rejection itself was a rounding accident), it is the law.
     """
     if proposed is None:
+        if not law[token]:
+            return law
         rest = law.clone()
         rest[token] = 0.0
     else:
@@ -73,7 +75,7 @@ def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
 
 def verify(
     token_ids: Sequence[int],
-    proposed: Tensor | None,
+    proposed: Sequence[Tensor] | None,
     law_at: LawAt,
     rng: Randomness,
     residual_at: Callable[[int], Tensor] | None = None,
@@ -82,7 +84,7 @@ def verify(
 
     Args:
         token_ids: K draft tokens.
-        proposed: (K, V) what they were drawn from, or None for point masses.
+        proposed: K times (V,), what they were drawn from, or None for point masses.
         law_at: the law at each position.
         rng: the request's randomness.
         residual_at: the correction's distribution at a position, in place of the exact one.

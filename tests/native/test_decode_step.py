@@ -272,6 +272,16 @@ def test_shapes_that_are_not_served_run_on_pytorch(shape):
     assert lm.forward(ids(5), lm.new_cache(8), 1).isfinite().all()
 
 
+@pytest.mark.parametrize("wrong", [-1, VOCAB_SIZE])
+def test_an_id_that_is_no_token(wrong):
+    ours, _ = pair()
+    cache = ours.new_cache(60)
+    ours.forward(ids(40), cache, 0)
+    with pytest.raises(IndexError, match=f"{VOCAB_SIZE - 1} are tokens"):
+        ours.forward(torch.tensor([1, wrong]), cache, 1)
+    assert ours.forward(ids(2), cache, 1).isfinite().all() and cache.length == 42
+
+
 def test_float32_runs_on_pytorch():
     assert HuggingFaceLM(model().float(), take_over=True)._fused._native is None
 
