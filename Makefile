@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)" --eta $(ETA)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -11,6 +11,7 @@ RapidError
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
 ├── IncompleteOutputError (ValueError)   a structured answer that was cut off, or that its class does not accept
 ├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
+├── NotANumberError (ArithmeticError)    a model that computed NaN
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 """
@@ -26,6 +27,7 @@ __all__ = [
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
+    "NotANumberError",
     "OutOfMemoryError",
     "PromptError",
     "RapidError",
@@ -102,6 +104,10 @@ class DownloadError(ModelLoadError):
 
 class OutOfMemoryError(RapidError, MemoryError):
     """A device has no room for a model, a request's caches or a step. What the request held has been freed."""
+
+
+class NotANumberError(RapidError, ArithmeticError):
+    """A model computed logits that are no numbers (NaN)."""
 
 
 class MissingExtraError(RapidError, ImportError):

@@ -93,16 +93,17 @@ def rapid_attention(
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
     """Return the attention of the last T of L positions, (1, T, H, D_v); see `rapid_attention`."""
+    blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
+    if not few and prefill.serves_attention(query, key, value):
+        return prefill.attend(query, key, value, scale, window)
     if window is not None:
         first = max(0, key.shape[2] - query.shape[2] - window + 1)  # older keys are out of every window
         key, value = key[:, :, first:], value[:, :, first:]
         if window >= key.shape[2]:
             window = None
-    blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    if query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES):
+    if few:
         return _folded(query, key, value, scale, window)
-    if prefill.serves_attention(query, key, value):
-        return prefill.attend(query, key, value, scale, window)
     return (_blocked if blocked else _fused)(query, key, value, scale, window)
 
 

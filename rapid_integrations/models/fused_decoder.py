@@ -189,7 +189,8 @@ class FusedDecoder:
     def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
         """Return `_rotation` of at least the first `length` positions, (T, D) float32; kept: every step needs a row."""
         if self._turned is None or self._turned[0].shape[0] < length:
-            start = torch.empty(1, device=self._embed.weight.device)  # says what to compute in and where
+            # Says what to compute in and where; a process may have other defaults while a model is being loaded.
+            start = torch.empty(1, dtype=torch.float32, device=self._embed.weight.device)
             cos, sin = self._rotation(start, 0, max(_LEAST_ROTATIONS, 2 * length))
             self._turned = cos[:, 0].contiguous(), sin[:, 0].contiguous()
         return self._turned

@@ -125,7 +125,7 @@ class HuggingFaceLM:
         if self._fused is not None:
             logits = self._fused.forward(token_ids, cache, keep)
             cache.advance(new)
-            return logits.float() if keep else torch.empty(0, self.vocab_size)
+            return logits.float() if keep else torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
         positions = torch.arange(cache.length, cache.length + new, device=self.device)
         inputs = {
             "input_ids": token_ids[None],
@@ -137,7 +137,7 @@ class HuggingFaceLM:
             logits = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
         else:
             self.model.base_model(**inputs)
-            logits = torch.empty(0, self.vocab_size)
+            logits = torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
         cache.advance(new)
         return logits.float()
 

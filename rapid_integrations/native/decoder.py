@@ -156,16 +156,16 @@ class NativeDecoder:
         """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
 
         Args:
-            token_ids: (T,) int64.
+            token_ids: (T,), whole numbers.
             cos, sin: (T, D) float32; the first half of sin negated.
             cache: filled by an earlier forward pass.
             keep: as in `CausalLM.forward`.
         """
-        rows, token_ids = token_ids.shape[0], token_ids.contiguous()
+        rows, token_ids = token_ids.shape[0], token_ids.to("cpu", torch.int64).contiguous()
         keys, values = self._pointers(cache.buffers(rows), cache.capacity)
         if not 0 <= keep <= rows:
             raise CacheError(f"keep={keep} of {rows} rows")
-        logits = torch.empty(keep, self._vocab_size)
+        logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
         step = _Step(
             rows=rows,
             keep=keep,

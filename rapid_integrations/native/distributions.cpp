@@ -31,7 +31,7 @@ Best best_of(const float* x, int64_t first, int64_t last) {
   __m512 top[4];
   for (auto& lane : top) lane = _mm512_set1_ps(highest);
   for (; i + 64 <= last; i += 64)
-    for (int j = 0; j < 4; j++) top[j] = _mm512_max_ps(top[j], _mm512_loadu_ps(x + i + 16 * j));
+    for (int j = 0; j < 4; j++) top[j] = _mm512_max_ps(_mm512_loadu_ps(x + i + 16 * j), top[j]);
   highest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
 #endif
   for (; i < last; i++) highest = std::max(highest, x[i]);

@@ -39,7 +39,7 @@ inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_m
 inline __m512bh load_bf16(const void* p) { return (__m512bh)_mm512_loadu_si512(p); }
 
 inline __m512 exp512(__m512 x) {  // relative error about 2e-7; for x <= 0
-  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // of NaN it returns its second operand
   __m512 y = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
   __m512 n = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);

@@ -57,6 +57,7 @@ def weights_of(panels: Tensor) -> Tensor:
     if library is None or panels.device.type != "cpu":
         levels, scale, zero = from_panels(panels)
         return torch.addcmul(zero[..., None], levels.to(torch.bfloat16) - 8, scale[..., None]).flatten(1)
-    out = torch.empty(count * PANEL_ROWS, groups * GROUP, dtype=torch.bfloat16)
-    library.rapid_unpack(panels.contiguous().data_ptr(), *out.shape, torch.get_num_threads(), out.data_ptr())
+    panels = panels.contiguous()
+    out = torch.empty(count * PANEL_ROWS, groups * GROUP, dtype=torch.bfloat16, device="cpu")
+    library.rapid_unpack(panels.data_ptr(), *out.shape, torch.get_num_threads(), out.data_ptr())
     return out

@@ -2,8 +2,8 @@
 //
 // Attention reads the keys in tiles that stay in a core's cache, forms the scores of a block of queries (all heads that
 // share the keys), and adds up the values weighted with what it has of the softmax so far; scores are never stored
-// beyond a tile (Dao 2023, arXiv 2307.08691). Tiles begin at absolute positions, and a query's sums do not depend on the
-// block that it is in.
+// beyond a tile (Dao 2023, arXiv 2307.08691). Tiles begin at absolute positions, so that a query's sums do not depend on
+// the block that it is in.
 
 #include <algorithm>
 #include <atomic>

@@ -42,13 +42,18 @@ def serves_prefill(*tensors: Tensor) -> bool:
 
 
 def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Whether `attend` takes these: heads of a width that there is code for, each one's numbers together."""
+    """Whether `attend` takes these: heads of a width that there is code for, each one's numbers together.
+
+    What it computes has no gradient: a model that is somebody else's may be asked for one.
+    """
     library = loaded_library()
     return (
         serves_prefill(query, key, value)
         and library is not None
         and bool(library.rapid_serves_head_dim(query.shape[-1]))
         and key.shape == value.shape
+        and query.shape[-1] == key.shape[-1]
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)))
         and query.stride(3) == 1
         and all(each.stride(3) == 1 and each.stride(2) == each.shape[3] for each in (key, value))
     )
@@ -65,7 +70,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int 
     library = loaded_library()
     assert library is not None
     _, heads, new, head_dim = query.shape
-    out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16)
+    out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
     call = _Attention(
         rows=new,
         heads=heads,
@@ -103,7 +108,7 @@ def rotate(
     library = loaded_library()
     assert library is not None
     qkv, new, head_dim = qkv.contiguous(), qkv.shape[0], cos.shape[1]
-    out = torch.empty(new, heads + kv_heads, head_dim, dtype=torch.bfloat16)
+    out = torch.empty(new, heads + kv_heads, head_dim, dtype=torch.bfloat16, device="cpu")
     call = _Rotation(
         rows=new,
         heads=heads,
@@ -138,6 +143,6 @@ def gated(gate_up: Tensor) -> Tensor:
     library, gate_up = loaded_library(), gate_up.contiguous()
     assert library is not None
     rows, both = gate_up.shape
-    out = torch.empty(rows, both // 2, dtype=torch.bfloat16)
+    out = torch.empty(rows, both // 2, dtype=torch.bfloat16, device="cpu")
     library.rapid_gate(gate_up.data_ptr(), rows, both // 2, torch.get_num_threads(), out.data_ptr())
     return out

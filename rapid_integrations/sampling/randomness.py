@@ -23,7 +23,7 @@ class Randomness:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self._generator = torch.Generator()
+        self._generator = torch.Generator("cpu")
         if seed is None:
             self._generator.seed()
         else:
@@ -37,8 +37,9 @@ class Randomness:
 
     def draw(self, probs: Tensor) -> int:
         """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn."""
+        share = self._uniform()  # drawn whatever it is for: a seed means the same with and without kernels
         if served(probs):
-            return draw(probs, self._uniform())
+            return draw(probs, share)
         numbers = probs.cpu().numpy()
         # In two strides, to a block and then in it: adding up a vocabulary one by one takes longer than a layer.
         whole = len(numbers) // _BLOCK * _BLOCK
@@ -49,12 +50,12 @@ class Randomness:
         best = int(numbers.argmax())
         if float(numbers[best]) == total:
             return best
-        block, left = _reach(sums, total * self._uniform())
+        block, left = _reach(sums, total * share)
         start = block * _BLOCK
         return start + _reach(numbers[start : start + _BLOCK], left)[0]
 
     def _uniform(self) -> float:
-        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64, device="cpu"))
 
 
 def _reach(weights: Numbers, distance: float) -> tuple[int, float]:

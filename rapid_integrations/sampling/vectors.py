@@ -22,7 +22,7 @@ def best(values: Tensor) -> int:
 
 
 def total(values: Tensor) -> float:
-    """Return the sum of (V,)."""
+    """Return the sum of (V,), or of several such rows."""
     return float(values.sum()) if _elsewhere(values) else float(values.numpy().sum())
 
 

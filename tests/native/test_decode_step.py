@@ -282,6 +282,28 @@ def test_an_id_that_is_no_token(wrong):
     assert ours.forward(ids(2), cache, 1).isfinite().all() and cache.length == 42
 
 
+@pytest.mark.parametrize("change", [torch.set_default_dtype, torch.set_default_device])
+def test_what_else_happens_in_the_process_changes_nothing(change):
+    """transformers sets the default dtype of the whole process while it loads a model."""
+    ours, _ = pair()
+    text = ids(200)
+    expected = read(ours, text, 150, 1, 9, 40)
+    ours._fused._turned = None  # rotations are computed again
+    try:
+        change(torch.bfloat16 if change is torch.set_default_dtype else "meta")
+        found = read(ours, text, 150, 1, 9, 40)
+    finally:
+        change(torch.float32 if change is torch.set_default_dtype else "cpu")
+    assert torch.equal(found, expected)
+
+
+def test_ids_of_another_width():
+    ours, _ = pair()
+    text = ids(60)
+    found = [read(ours, text.to(kind), 40, 19, 1) for kind in (torch.int32, torch.int64)]
+    assert torch.equal(*found)
+
+
 def test_float32_runs_on_pytorch():
     assert HuggingFaceLM(model().float(), take_over=True)._fused._native is None
 

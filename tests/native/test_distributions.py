@@ -115,6 +115,15 @@ def test_draws(size, zeros, share):
     assert below - 1e-12 * size <= share * total <= below + float(values[drawn]) + 1e-12 * size
 
 
+@pytest.mark.parametrize("size", [5, 64, 300, 3000])
+@pytest.mark.parametrize("where", [0, -1])
+def test_no_number_stays_none(size, where):
+    z, y = torch.zeros(size), torch.arange(float(size))
+    z[where] = float("nan")
+    assert distributions.softmax(z, 1.0).isnan().any()
+    assert distributions.p_hat(z, y, factor=1.0, eta=2.0, relevance=1.0, tail_alpha=0.1).isnan().any()
+
+
 def test_what_they_do_not_serve(monkeypatch):
     z = torch.zeros(8)
     assert distributions.served(z) and not distributions.served(z.double()) and not distributions.served(z[None])

@@ -79,6 +79,37 @@ def test_a_query_gets_the_same_bits_in_whatever_block_it_is():
             assert torch.equal(part, whole[:, start:end])
 
 
+@fast_only
+def test_windows_and_chunks_do_not_change_bits_either():
+    query, key, value = inputs(0, 2, 3, 500, 500, torch.bfloat16, 64, 64)
+    whole = served_attention(query, key, value, 0.125, 90)
+    for start, end in ((0, 130), (130, 300), (300, 500)):
+        part = served_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], 0.125, 90)
+        assert torch.equal(part, whole[:, start:end])
+
+
+def test_the_number_of_threads_changes_nothing():
+    query, key, value = inputs(0, 2, 3, 300, 450, torch.bfloat16, 64, 64)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(prefill.attend(query, key, value, 0.125, None))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@fast_only
+def test_a_gradient_is_left_to_pytorch():
+    parts = [part.clone().requires_grad_() for part in inputs(0, 1, 2, 40, 40, torch.bfloat16, 64, 64)]
+    assert not prefill.serves_attention(*parts)
+    served_attention(*parts, 0.125, None).sum().backward()
+    assert all(part.grad is not None for part in parts)
+    with torch.no_grad():
+        assert prefill.serves_attention(*parts)
+
+
 def test_scores_too_large_for_their_exponentials():
     query, key, value = inputs(0, 1, 2, 80, 200, torch.bfloat16, 64, 64, spread=400.0)
     found = prefill.attend(query, key, value, 1.0, None)
@@ -92,6 +123,7 @@ def test_what_attention_is_not_served():
     assert not prefill.serves_attention(query.float(), key.float(), value.float())
     assert not prefill.serves_attention(query[..., :40], key[..., :40], value[..., :40])
     assert not prefill.serves_attention(query, key, value[..., :32])
+    assert not prefill.serves_attention(query[..., :32], key, value)
     assert not prefill.serves_attention(query, key.transpose(2, 3).contiguous().transpose(2, 3), value)
     odd = [part[..., ::2] for part in (query, key, value)]
     assert not prefill.serves_attention(*odd)
@@ -142,8 +174,10 @@ def test_weights_of_panels(path, shape, monkeypatch):
     scale, zero = (torch.randn(shape, generator=generator).bfloat16() for _ in range(2))
     made = panels.to_panels(levels, scale, zero)
     found = panels.weights_of(made)
+    every_second = panels.weights_of(made[:, ::2])
     monkeypatch.setenv("RAPID_NATIVE", "0")
     assert torch.equal(found, panels.weights_of(made))
+    assert torch.equal(every_second, panels.weights_of(made[:, ::2]))
 
 
 @fast_only

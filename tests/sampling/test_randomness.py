@@ -43,6 +43,16 @@ def test_a_seed_repeats_the_decisions():
     assert decisions(Randomness()) != decisions(Randomness())  # a fresh seed each: equal once in 10^27
 
 
+def test_a_seed_means_the_same_with_and_without_kernels(monkeypatch):
+    point, flat = torch.tensor([0.0, 1.0, 0.0]), torch.full((1000,), 1e-3)
+    drawn = []
+    for switch in ("0", "1"):
+        monkeypatch.setenv("RAPID_NATIVE", switch)
+        rng = Randomness(0)
+        drawn.append([rng.draw(point), *(rng.draw(flat) for _ in range(5))])
+    assert drawn[0] == drawn[1]
+
+
 def test_the_global_generator_is_neither_read_nor_written():
     probs = torch.tensor([0.1, 0.2, 0.3, 0.4])
     torch.manual_seed(0)
