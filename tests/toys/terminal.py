@@ -35,12 +35,12 @@ class Terminal:
                 raise AssertionError(f"ended with {self.process.returncode} without {text!r}:\n{self.shown[-2000:]}")
         return after + self.shown[after:].index(text) + len(text)
 
-    def ends_within(self, seconds):
-        """Return whether the program ends in this time."""
+    def shows_within(self, text, seconds):
+        """Return whether `text` is shown in this time."""
         end = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < end:
+        while text not in self.shown and time.monotonic() < end:
             self._read(0.1)
-        return self.process.poll() is not None
+        return text in self.shown
 
     def end(self, seconds=120.0):
         """Wait until the program ends; return its exit code."""
