@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 QUESTION ?= How long are customer results kept after an order is closed?
-ETA ?= 2
+ETA ?= 10
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test test-slow test-hostile test-memory coverage lint bench docs-reference clean
