@@ -43,7 +43,10 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
         self._stream = stream
         self._cancelled = cancelled
         self._step = asyncio.Lock()  # a generator runs one step at a time
-        self._running: asyncio.Future[Any] | None = None
+        # A cancelled stream is closed by the worker as its step ends or, between two steps, by whoever cancels; under
+        # this lock each knows which of the two it is.
+        self._turn = threading.Lock()
+        self._stepping = False
 
     @classmethod
     async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
@@ -68,8 +71,12 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
 
     async def __anext__(self) -> CompletionChunk:
         async with self._step:
-            self._running = _submit(self._advance)
-            chunk: CompletionChunk | None = await _result(self._running, self._cancelled)
+            step = _submit(self._advance)
+            try:
+                chunk: CompletionChunk | None = await _result(step, self._cancelled)
+            except asyncio.CancelledError:
+                self._free_when_idle()
+                raise
         if chunk is None:
             raise StopAsyncIteration
         return chunk
@@ -77,11 +84,10 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
     async def aclose(self) -> None:
         """Stop decoding and free the caches; safe to call again.
 
-        A step that is still running (its task was cancelled) ends with its forward pass and cleans up after itself.
+        A step that is still running (its task was cancelled) ends with its forward pass; the caches are freed then.
         """
         self._cancelled.set()
-        if self._running is None or self._running.done():
-            self._stream.close()
+        self._free_when_idle()
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,10 +96,21 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
         await self.aclose()
 
     def _advance(self) -> CompletionChunk | None:
-        try:
-            return None if self._cancelled.is_set() else next(self._stream, None)
-        finally:
+        with self._turn:
             if self._cancelled.is_set():
+                return None
+            self._stepping = True
+        try:
+            return next(self._stream, None)
+        finally:
+            with self._turn:
+                self._stepping = False
+                if self._cancelled.is_set():
+                    self._stream.close()
+
+    def _free_when_idle(self) -> None:
+        with self._turn:
+            if not self._stepping:
                 self._stream.close()
 
 

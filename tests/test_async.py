@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
+from rapid_integrations import ContextOverflowError, Prompt, SamplingParams, async_stream
 from tests.test_engine import PROMPT, caches, engine  # noqa: F401  (a fixture)
 from tests.toys.models import words
 
@@ -114,6 +114,39 @@ async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
     slow.clear_prefix_cache()
     gc.collect()
     assert len(caches) == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_cancelling_just_as_the_step_ends(how, monkeypatch, caches):  # noqa: F811
+    """The worker has looked for a cancellation for the last time, and the loop does not know yet that it is done."""
+    shared = engine(prefix_cache_bytes=0)
+    stream = await shared.astream(PROMPT)
+    await anext(stream)
+    assert len(caches) > 0
+    ended, gate, outcome = threading.Event(), threading.Event(), async_stream._outcome
+
+    def held_back(call):
+        result = outcome(call)
+        ended.set()
+        gate.wait(10)
+        return result
+
+    monkeypatch.setattr(async_stream, "_outcome", held_back)
+    step = asyncio.create_task(anext(stream))
+    await until(ended.is_set)
+    try:
+        if how == "cancel":
+            step.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await step
+        else:
+            await stream.aclose()
+        gc.collect()
+        assert len(caches) == 0
+    finally:
+        gate.set()
+    if how == "close":
+        await step
 
 
 async def test_a_failing_model_raises_where_the_answer_is_awaited(monkeypatch):
