@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,19 +64,16 @@ class PrefixCache:
     @property
     def nbytes(self) -> int:
         """Bytes that the entries take."""
-        with self._lock:
-            self._admit_returned()
+        with self._locked():
             return sum(entry.cache.nbytes for entry in self._entries)
 
     def __len__(self) -> int:
-        with self._lock:
-            self._admit_returned()
+        with self._locked():
             return len(self._entries)
 
     def shared(self, model: object, token_ids: Sequence[int]) -> int:
         """Return how many tokens `take` would find read."""
-        with self._lock:
-            self._admit_returned()
+        with self._locked():
             return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
 
     def take(self, model: object, token_ids: Sequence[int], capacity: int) -> KVCache | None:
@@ -88,8 +86,7 @@ class PrefixCache:
             token_ids: the prompt.
             capacity: tokens that must fit; a smaller entry is grown by copying it once.
         """
-        with self._lock:
-            self._admit_returned()
+        with self._locked():
             entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
             if entry is None:
                 return None
@@ -122,8 +119,7 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Free every entry."""
-        with self._lock:
-            self._returned.clear()
+        with self._locked():
             self._entries.clear()
 
     def close(self) -> None:
@@ -131,10 +127,23 @@ class PrefixCache:
         self._closed = True
         self.clear()
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The entries are ours: those that others have given back so far are among them."""
+        try:
+            with self._lock:
+                self._admit_returned()
+                yield
+        finally:
+            self._admit_if_free()  # what was given back meanwhile
+
     def _give_back(self, entry: _Entry) -> None:
         # A request may end in a finaliser, which Python may run anywhere, even in a thread that is inside the lock.
-        # So nothing here waits: whoever holds the lock, or takes it next, admits the entry.
+        # So nothing here waits: whoever holds the lock admits the entry.
         self._returned.append(entry)
+        self._admit_if_free()
+
+    def _admit_if_free(self) -> None:
         while self._returned and self._lock.acquire(blocking=False):
             try:
                 self._admit_returned()

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -224,6 +225,24 @@ def test_a_finaliser_inside_the_lock_does_not_hang(monkeypatch):
     monkeypatch.undo()
     gc.collect()
     assert prefixes.shared(MODEL, [*text(9, 100), 1]) == 100
+
+
+@pytest.mark.parametrize("way", ["nbytes", "clear", "close"])
+def test_what_is_given_back_while_the_lock_is_held_waits_for_nobody(way, monkeypatch):
+    """It would count for no budget and, once the engine is closed, never be freed."""
+    prefixes, caches = kept(DOCUMENT), []
+    admit = PrefixCache._admit_returned
+
+    def admitted_and_then_one_more(self):
+        admit(self)
+        if not caches:
+            caches.append(weakref.ref(cache := holding(text(9, 100))))
+            self.put(MODEL, "target", text(9, 100), cache)
+
+    monkeypatch.setattr(PrefixCache, "_admit_returned", admitted_and_then_one_more)
+    PrefixCache.nbytes.fget(prefixes) if way == "nbytes" else getattr(prefixes, way)()
+    assert not prefixes._returned
+    assert (caches[0]() is None) == (way == "close")
 
 
 @settings(max_examples=60, deadline=None)
