@@ -24,7 +24,6 @@ from rapid_integrations.sampling.randomness import Randomness
 from rapid_integrations.sampling.verification import (
     Verdict,
     acceptance_probability,
-    exact_residual,
     paper_residual,
     verify,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "acceptance_probability",
     "allowed_prefix",
     "augmented_target",
-    "exact_residual",
     "mask",
     "paper_residual",
     "truncate",

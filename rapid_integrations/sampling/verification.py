@@ -32,34 +32,27 @@ class Verdict:
     correction: int | None
 
 
-def acceptance_probability(law: Tensor, token: int, proposed: Tensor | None) -> float:
-    """Return min(1, law(x) / proposed(x)); for a point mass, law(x).
+def acceptance_probability(law: Tensor, token: int, proposed: Tensor | None, before: float = 1.0) -> float:
+    """Return min(1, before * law(x) / proposed(x)); for a point mass, before * law(x).
 
     Args:
         law: (V,).
         token: the draft token x.
         proposed: (V,) the distribution that x was drawn from, or None.
+        before: what this gave for the draft before x, where the draft is verified as a block.
     """
-    if proposed is None:
-        return float(law[token])
-    return min(1.0, float(law[token]) / float(proposed[token]))
+    ratio = float(law[token]) if proposed is None else float(law[token]) / float(proposed[token])
+    return min(1.0, before * ratio)
 
 
-def exact_residual(law: Tensor, token: int, proposed: Tensor | None) -> Tensor:
-    """Return the distribution of the correction that makes the output follow `law`: norm(max(law - proposed, 0)).
+def without(law: Tensor, token: int) -> Tensor:
+    """Return the correction's distribution where a point mass was rejected: the law without x.
 
-    For a point mass this is the law without x. Where nothing remains (law and proposed agree up to rounding, so that
-    the rejection itself was a rounding accident), it is the law.
+    Where nothing remains (the law is x up to rounding, so that the rejection itself was a rounding accident), the law.
     """
-    if proposed is None:
-        if not law[token]:
-            return law
-        rest = law.clone()
-        rest[token] = 0.0
-    else:
-        rest = surplus(law, proposed)
-    left = total(rest)
-    return scaled(rest, 1.0 / left) if left > 0 else law
+    rest = law.clone()
+    rest[token] = 0.0
+    return _normed(rest, total(rest), law)
 
 
 def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
@@ -80,7 +73,7 @@ def verify(
     rng: Randomness,
     residual_at: Callable[[int], Tensor] | None = None,
 ) -> Verdict:
-    """Accept a prefix of the draft, and draw the correction where one token is rejected.
+    """Accept a prefix of the draft, and draw the correction where a token is rejected.
 
     Args:
         token_ids: K draft tokens.
@@ -89,11 +82,42 @@ def verify(
         rng: the request's randomness.
         residual_at: the correction's distribution at a position, in place of the exact one.
     """
+    if proposed is not None and residual_at is None:
+        return _verify_block(token_ids, proposed, law_at, rng)
     for position, token in enumerate(token_ids):
         law = law_at(position)
         drawn_from = None if proposed is None else proposed[position]
         if rng.accept(acceptance_probability(law, token, drawn_from)):
             continue
-        rest = exact_residual(law, token, drawn_from) if residual_at is None else residual_at(position)
-        return Verdict(position, rng.draw(rest))
+        return Verdict(position, rng.draw(without(law, token) if residual_at is None else residual_at(position)))
     return Verdict(len(token_ids), None)
+
+
+def _verify_block(token_ids: Sequence[int], proposed: Sequence[Tensor], law_at: LawAt, rng: Randomness) -> Verdict:
+    """Algorithm 2 of arXiv 2403.10444: the longest prefix that can be accepted, looked for from the end.
+
+    Where one token is less likely under the law than it was to be drafted, the tokens behind it can make up for that.
+    No rule that keeps to the law accepts more tokens on average, and token by token never more than this. (For point
+    masses both come to the same.)
+    """
+    accept = [1.0]  # the probability that so many tokens stand, or more
+    for position, token in enumerate(token_ids):
+        accept.append(acceptance_probability(law_at(position), token, proposed[position], accept[-1]))
+        if not accept[-1]:
+            break  # none of those behind it can stand
+    for accepted in range(len(accept) - 1, -1, -1):
+        probability = accept[accepted]
+        if accepted == len(token_ids):
+            if rng.accept(probability):
+                return Verdict(accepted, None)
+        elif probability:
+            law = law_at(accepted)
+            rest = surplus(scaled(law, probability), proposed[accepted])
+            left = total(rest)
+            if rng.accept(left / (left + 1.0 - probability) if probability < 1.0 else 1.0):
+                return Verdict(accepted, rng.draw(_normed(rest, left, law)))
+    raise AssertionError("an empty prefix is always accepted")
+
+
+def _normed(rest: Tensor, left: float, law: Tensor) -> Tensor:
+    return scaled(rest, 1.0 / left) if left > 0 else law
