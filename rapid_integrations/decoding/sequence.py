@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from collections.abc import Sequence as ReadOnly
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,7 +81,7 @@ class Sequence:
         self._tried = []
 
     def _feed(self, token_ids: list[int], keep: int) -> Tensor:
-        ids = torch.tensor(token_ids, dtype=torch.long, device=self.model.device)
+        ids = torch.from_numpy(np.array(token_ids, dtype=np.int64)).to(self.model.device)
         logits = self.model.forward(ids, self.cache, keep)
         if keep and math.isnan(total(logits)):  # any NaN makes the sum one
             raise NotANumberError(

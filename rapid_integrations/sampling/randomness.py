@@ -10,6 +10,7 @@ from rapid_integrations.native.distributions import draw, served
 from rapid_integrations.sampling.vectors import Numbers
 
 _BLOCK = 256  # entries
+_AHEAD = 64  # uniform numbers
 
 
 class Randomness:
@@ -28,6 +29,7 @@ class Randomness:
             self._generator.seed()
         else:
             self._generator.manual_seed(seed)
+        self._ready: list[float] = []  # the next ones, last first
 
     def accept(self, probability: float) -> bool:
         """Return True with this probability; certain outcomes draw nothing."""
@@ -55,7 +57,11 @@ class Randomness:
         return start + _reach(numbers[start : start + _BLOCK], left)[0]
 
     def _uniform(self) -> float:
-        return float(torch.rand((), generator=self._generator, dtype=torch.float64, device="cpu"))
+        # Many at a time: between two steps of a model, which empty the caches, a call of torch takes some 30 us.
+        if not self._ready:
+            drawn = torch.rand(_AHEAD, generator=self._generator, dtype=torch.float64, device="cpu")
+            self._ready = drawn.tolist()[::-1]
+        return self._ready.pop()
 
 
 def _reach(weights: Numbers, distance: float) -> tuple[int, float]:
