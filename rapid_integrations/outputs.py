@@ -55,10 +55,11 @@ class DecodeStats(_Output):
     `law` is what the output followed; `segmentation` how the context was found in the prompt: "explicit",
     "delimiters", "heuristic", "plain", or what the prompt's maker called it. `retrieval` says whose scores chose what
     the drafter read ("embedder", "reranker", "retriever", "pipeline"), or "whole" where it read everything; None
-    without a drafter or a context. `prefill_s` is for both models. `decode_s` runs from the end of the prefill to the
-    last token and is the sum of `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s` (the
-    target's passes) and the rest (sampling, text). `cached_prompt_tokens` and `cached_drafter_tokens` count the
-    tokens of the two prompts that an earlier request had read: they were not prefilled.
+    without a drafter or a context. `draft_lm` is the model that only proposes, where one did. `prefill_s` is for all
+    models. `decode_s` runs from the end of the prefill to the last token and is the sum of `propose_s` (drafting),
+    `score_s` (the drafter's other passes), `verify_s` (the target's passes) and the rest (sampling, text).
+    `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that an earlier request had
+    read: they were not prefilled.
     """
 
     law: str
@@ -82,6 +83,7 @@ class DecodeStats(_Output):
     cache_bytes: int
     cached_prompt_tokens: int = 0
     cached_drafter_tokens: int = 0
+    draft_lm: str | None = None
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -187,4 +187,5 @@ class Serving:
             cache_bytes=recorder.cache_bytes,
             cached_prompt_tokens=recorder.cached_prompt_tokens,
             cached_drafter_tokens=recorder.cached_drafter_tokens,
+            draft_lm=self.draft_lm.name if plan.uses_draft_lm and self.draft_lm is not None else None,
         )

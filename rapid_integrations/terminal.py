@@ -108,6 +108,7 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
     return [
         ("target", stats.target),
         ("drafter", stats.drafter or "none"),
+        *([("draft model", stats.draft_lm)] if stats.draft_lm else []),
         ("law", law),
         ("proposer", stats.proposer),
         ("context found by", stats.segmentation),

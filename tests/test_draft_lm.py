@@ -45,6 +45,12 @@ def ask(running, proposer, law="augmented", length=3, **sampling):
     )
 
 
+def test_the_statistics_name_the_model_that_proposed(upward):
+    named = {name: ask(upward, name).stats.draft_lm for name in ("none", "drafter", "draft_lm", "hybrid")}
+    name = upward.draft_lm.name
+    assert named == {"none": None, "drafter": None, "draft_lm": name, "hybrid": name}
+
+
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("length", [1, 5, "auto"])
 def test_greedy_answers_are_the_same_whoever_proposes(upward, law, length):
