@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from collections.abc import Sequence as ReadOnly
 
@@ -11,9 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache
-from rapid_integrations.errors import NotANumberError
 from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.sampling.vectors import total
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
 
@@ -82,10 +79,4 @@ class Sequence:
 
     def _feed(self, token_ids: list[int], keep: int) -> Tensor:
         ids = torch.from_numpy(np.array(token_ids, dtype=np.int64)).to(self.model.device)
-        logits = self.model.forward(ids, self.cache, keep)
-        if keep and math.isnan(total(logits)):  # any NaN makes the sum one
-            raise NotANumberError(
-                f"{self.model.name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype "
-                "is too narrow for what it computes; try dtype='bfloat16' or 'float32'"
-            )
-        return logits
+        return self.model.forward(ids, self.cache, keep)

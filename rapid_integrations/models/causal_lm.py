@@ -48,5 +48,8 @@ class CausalLM(Protocol):
 
         Returns:
             (keep, vocab_size) float32.
+
+        Raises:
+            NotANumberError: NaN among them.
         """
         ...

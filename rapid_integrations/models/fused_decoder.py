@@ -25,6 +25,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.huge_pages import Arena
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+from rapid_integrations.models.numbers import numbers
 from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
@@ -131,9 +132,12 @@ class FusedDecoder:
         _unfuse(self._head, [model.lm_head])
 
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens; see `CausalLM.forward`. Logits come in the model's dtype or float32.
+        """Read T further tokens; see `CausalLM.forward`.
 
         The cache is written, and its length left for the caller to advance.
+
+        Raises:
+            FloatingPointError: NaN among the logits.
         """
         new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
@@ -157,14 +161,14 @@ class FusedDecoder:
             q = by_head[:, :heads]
             if index == len(self._layers) - 1 and keep < new:  # of the last layer only what is asked for
                 if keep == 0:
-                    return x.new_empty(0, 0)
+                    return x.new_empty(0, 0, dtype=torch.float32)
                 q, x = q[:, :, -keep:], x[-keep:]
             attended = attend(q, keys, values, layer.scale, layer.window)  # (1, T, H, D)
             more = layer.out(attended.reshape(x.shape[0], heads * head_dim))
             x, normed = _add_and_norm(x, more, layer.before_mlp, kernels)
             gate_up = layer.gate_up(normed)
             more = layer.down(prefill.gated(gate_up) if kernels else _gated(gate_up, layer.activation))
-        return self._head(_add_and_norm(x, more, self._norm, kernels)[1])
+        return numbers(self._head(_add_and_norm(x, more, self._norm, kernels)[1]))
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:
         """Return queries and keys of (T, H + 2 H_kv, D), normalised and rotated, (T, H + H_kv, D)."""

@@ -13,10 +13,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.errors import NotANumberError, UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
+from rapid_integrations.models.numbers import numbers
 from rapid_integrations.native import native_library
 from rapid_integrations.progress import OnProgress, ignore_progress
 
@@ -121,12 +122,19 @@ class HuggingFaceLM:
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`."""
-        new = token_ids.shape[0]
-        if self._fused is not None:
-            logits = self._fused.forward(token_ids, cache, keep)
-            cache.advance(new)
-            return logits.float() if keep else torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
-        positions = torch.arange(cache.length, cache.length + new, device=self.device)
+        try:
+            logits = (self._read if self._fused is None else self._fused.forward)(token_ids, cache, keep)
+        except FloatingPointError:
+            raise NotANumberError(
+                f"{self.name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
+                "narrow for what it computes; try dtype='bfloat16' or 'float32'"
+            ) from None
+        cache.advance(token_ids.shape[0])
+        return logits if keep else torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
+
+    def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Do what `FusedDecoder.forward` does, by the model's own forward pass."""
+        positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
         inputs = {
             "input_ids": token_ids[None],
             "position_ids": positions[None],
@@ -134,12 +142,9 @@ class HuggingFaceLM:
             "use_cache": True,
         }
         if keep:
-            logits = self.model(**inputs, logits_to_keep=keep).logits[0]  # (keep, V)
-        else:
-            self.model.base_model(**inputs)
-            logits = torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
-        cache.advance(new)
-        return logits.float()
+            return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
+        self.model.base_model(**inputs)
+        return torch.empty(0, 0, dtype=torch.float32, device=self.device)
 
     def close(self) -> None:
         """Give the model its own attention setting back, if nobody else here uses it; safe to call again."""

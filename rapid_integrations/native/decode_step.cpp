@@ -130,7 +130,8 @@ int rapid_fast_path() {
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
-// Returns 0; 1 where there was no memory for what is computed on the way; 2 where an id is no token's.
+// Returns 0; 1 where there was no memory for what is computed on the way; 2 where an id is no token's; 3 where a logit is
+// no number.
 int rapid_decode_step(const Model* model, const Step* step) {
   for (int t = 0; t < step->rows; t++)
     if (step->ids[t] < 0 || step->ids[t] >= model->vocabulary) return 2;
@@ -160,7 +161,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
     for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
   }
   std::atomic<int> next{0};
-  std::atomic<bool> short_of_memory{false};
+  std::atomic<bool> short_of_memory{false}, not_a_number{false};
   Barrier barrier;
   const size_t own = std::max(size_t(T) * std::max(E, 64), attention_floats(D, attention_rows));
 
@@ -281,6 +282,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const Input in = normed((const bf16*)model->final_norm, model->final_eps, from, model->head);
       const Share s = share(V, 32, thread, threads);
       product(model->head, s.first, s.last, in, step->keep, {step->logits, size_t(V), 0});
+      for (int t = 0; t < step->keep; t++)
+        if (any_nan(step->logits + size_t(t) * V + s.first, s.last - s.first)) not_a_number.store(true);
     }
   };
 
@@ -293,7 +296,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
     barrier.wait();
     if (!short_of_memory.load()) work(omp_get_thread_num(), omp_get_num_threads());
   }
-  return short_of_memory.load() ? 1 : 0;
+  if (short_of_memory.load()) return 1;
+  return not_a_number.load() ? 3 : 0;
 }
 
 }  // extern "C"

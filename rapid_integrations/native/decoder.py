@@ -99,7 +99,7 @@ class _Step(ctypes.Structure):
     )
 
 
-_NO_TOKEN = 2  # what a step returns where an id is none
+_NO_TOKEN, _NO_NUMBER = 2, 3  # what a step returns where an id is none, and where a logit is NaN
 _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
@@ -160,6 +160,9 @@ class NativeDecoder:
             cos, sin: (T, D) float32; the first half of sin negated.
             cache: filled by an earlier forward pass.
             keep: as in `CausalLM.forward`.
+
+        Raises:
+            FloatingPointError: NaN among the logits.
         """
         rows, token_ids = token_ids.shape[0], token_ids.to("cpu", torch.int64).contiguous()
         keys, values = self._pointers(cache.buffers(rows), cache.capacity)
@@ -182,6 +185,8 @@ class NativeDecoder:
         if failed := self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
             if failed == _NO_TOKEN:
                 raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
+            if failed == _NO_NUMBER:
+                raise FloatingPointError("NaN among the logits")
             raise MemoryError("a decode step found no memory for what it computes on the way")
         return logits
 

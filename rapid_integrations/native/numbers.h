@@ -30,6 +30,12 @@ inline bf16 to_bf16(float x) {  // round to nearest, ties to even
   return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+inline bool any_nan(const float* x, int64_t n) {
+  bool found = false;
+  for (int64_t i = 0; i < n; i++) found |= x[i] != x[i];
+  return found;
+}
+
 #if RAPID_AVX512
 
 inline float sum16(__m512 v) { return _mm512_reduce_add_ps(v); }

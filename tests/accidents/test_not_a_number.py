@@ -4,27 +4,35 @@ import pytest
 import torch
 
 from rapid_integrations import NotANumberError, RapidError, SpeculationConfig
+from rapid_integrations.models.hf import HuggingFaceLM
 from tests.test_engine import PROMPT, engine
+from tests.toys.models import tiny_model
 
 
 @pytest.mark.parametrize("call", [0, 3])
 @pytest.mark.parametrize("law", ["target", "augmented"])
-def test_it_is_an_error_and_the_next_request_works(monkeypatch, call, law):
+def test_it_is_an_error_and_the_next_request_works(call, law):
     running = engine()
     speculation = SpeculationConfig(law=law)
     expected = running.generate(PROMPT, speculation=speculation).text
-    model = type(running.target)
-    forward, calls = model.forward, iter(range(10**6))
+    calls = iter(range(10**6))
 
-    def damaged(self, token_ids, cache, keep):
-        logits = forward(self, token_ids, cache, keep)
-        if keep and next(calls) == call:
-            logits = torch.where(torch.arange(logits.shape[-1]) == 7, float("nan"), logits)
+    def damage(module, given, logits):
+        if next(calls) == call:
+            return torch.where(torch.arange(logits.shape[-1]) == 7, float("nan"), logits)
         return logits
 
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "forward", damaged)
-        with pytest.raises(NotANumberError, match="NaN.*float32") as raised:
-            running.generate(PROMPT, speculation=speculation)
+    hook = running.target.model.lm_head.register_forward_hook(damage)
+    with pytest.raises(NotANumberError, match="NaN.*float32") as raised:
+        running.generate(PROMPT, speculation=speculation)
+    hook.remove()
     assert isinstance(raised.value, RapidError) and isinstance(raised.value, ArithmeticError)
     assert running.generate(PROMPT, speculation=speculation).text == expected
+
+
+def test_damaged_weights_are_found_as_the_model_is_loaded():
+    model = tiny_model("llama", 0)
+    with torch.no_grad():
+        model.lm_head.weight[7, 3] = float("nan")
+    with pytest.raises(NotANumberError, match="weights are damaged"):
+        HuggingFaceLM(model)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig, native
-from rapid_integrations.errors import CacheError
+from rapid_integrations.errors import CacheError, NotANumberError
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
@@ -280,6 +280,19 @@ def test_an_id_that_is_no_token(wrong):
     with pytest.raises(IndexError, match=f"{VOCAB_SIZE - 1} are tokens"):
         ours.forward(torch.tensor([1, wrong]), cache, 1)
     assert ours.forward(ids(2), cache, 1).isfinite().all() and cache.length == 42
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("quantization", [None, "int4"])
+def test_a_weight_that_is_no_number(quantization, rows):
+    ours, _ = pair(quantization=quantization)
+    with torch.no_grad():
+        ours.model.base_model.norm.weight[3] = float("nan")
+    cache = ours.new_cache(100)
+    ours.forward(ids(40), cache, 0)
+    with pytest.raises(NotANumberError, match="NaN"):
+        ours.forward(ids(rows), cache, 1)
+    assert cache.length == 40
 
 
 @pytest.mark.parametrize("change", [torch.set_default_dtype, torch.set_default_device])
