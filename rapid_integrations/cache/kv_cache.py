@@ -66,7 +66,8 @@ class KVCache:
     @property
     def filled_layers(self) -> int:
         """Layers that have been written at least once."""
-        return sum(keys is not None for keys in self._keys)
+        # Every step of a model asks.
+        return self.layers if self._all is not None else sum(keys is not None for keys in self._keys)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store T new rows behind `length` and return views over all rows, the new ones included.

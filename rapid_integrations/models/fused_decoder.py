@@ -142,9 +142,7 @@ class FusedDecoder:
         new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
         if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
-            cos, sin = self._rotations(cache.length + new)
-            rows = slice(cache.length, cache.length + new)
-            return self._native.forward(token_ids, cos[rows], sin[rows], cache, keep)
+            return self._native.forward(token_ids, *self._rotations(cache.length + new), cache, keep)
         x: Tensor = self._embed(token_ids)  # (T, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         if kernels:

@@ -157,7 +157,7 @@ class NativeDecoder:
 
         Args:
             token_ids: (T,), whole numbers.
-            cos, sin: (T, D) float32; the first half of sin negated.
+            cos, sin: (at least length + T, D) float32, of positions from 0 on; the first half of sin negated.
             cache: filled by an earlier forward pass.
             keep: as in `CausalLM.forward`.
 
@@ -168,6 +168,7 @@ class NativeDecoder:
         keys, values = self._pointers(cache.buffers(rows), cache.capacity)
         if not 0 <= keep <= rows:
             raise CacheError(f"keep={keep} of {rows} rows")
+        skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
         logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
         step = _Step(
             rows=rows,
@@ -176,8 +177,8 @@ class NativeDecoder:
             past=cache.length,
             capacity=cache.capacity,
             ids=token_ids.data_ptr(),
-            cos=cos.data_ptr(),
-            sin=sin.data_ptr(),
+            cos=cos.data_ptr() + skipped,
+            sin=sin.data_ptr() + skipped,
             keys=ctypes.cast(keys, ctypes.c_void_p),
             values=ctypes.cast(values, ctypes.c_void_p),
             logits=logits.data_ptr(),
