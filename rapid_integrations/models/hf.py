@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import NotANumberError, UnsupportedModelError
+from rapid_integrations.errors import ModelLoadError, NotANumberError, UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
@@ -42,6 +42,7 @@ class HuggingFaceLM:
 
     Raises:
         UnsupportedModelError: layers that this engine cannot run exactly, with the reason.
+        ModelLoadError: weights with which it computes NaN.
     """
 
     def __init__(
@@ -190,6 +191,8 @@ class HuggingFaceLM:
                     "values in the cache; only models whose layers are all full or sliding-window attention can be run"
                 )
             computed = torch.cat(logits)
+        except NotANumberError as found:
+            raise ModelLoadError(str(found)) from None
         finally:
             self._reset_attention()
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rapid_integrations import NotANumberError, RapidError, SpeculationConfig
+from rapid_integrations import ModelLoadError, NotANumberError, RapidError, SpeculationConfig
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.test_engine import PROMPT, engine
 from tests.toys.models import tiny_model
@@ -34,5 +34,5 @@ def test_damaged_weights_are_found_as_the_model_is_loaded():
     model = tiny_model("llama", 0)
     with torch.no_grad():
         model.lm_head.weight[7, 3] = float("nan")
-    with pytest.raises(NotANumberError, match="weights are damaged"):
+    with pytest.raises(ModelLoadError, match="weights are damaged"):
         HuggingFaceLM(model)

@@ -258,7 +258,7 @@ def test_weights_that_are_not_numbers(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(ModelLoadError, match="NaN"):
         load(folder)
 
 
