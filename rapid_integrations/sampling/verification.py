@@ -50,6 +50,8 @@ def without(law: Tensor, token: int) -> Tensor:
 
     Where nothing remains (the law is x up to rounding, so that the rejection itself was a rounding accident), the law.
     """
+    if not law[token]:  # as where greedy: nothing to copy and add up
+        return law
     rest = law.clone()
     rest[token] = 0.0
     return _normed(rest, total(rest), law)
