@@ -140,9 +140,15 @@ class FusedDecoder:
             FloatingPointError: NaN among the logits.
         """
         new = token_ids.shape[0]
-        heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
         if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
             return self._native.forward(token_ids, *self._rotations(cache.length + new), cache, keep)
+        return self._read(token_ids, cache, keep)
+
+    @torch.inference_mode()
+    def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Do `forward` with PyTorch's products."""
+        new = token_ids.shape[0]
+        heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
         x: Tensor = self._embed(token_ids)  # (T, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         if kernels:

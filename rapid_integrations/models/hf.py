@@ -120,7 +120,6 @@ class HuggingFaceLM:
         """Return an empty cache with room for `capacity` tokens."""
         return KVCache(len(self._layer_types), capacity)
 
-    @torch.inference_mode()
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`."""
         try:
@@ -133,6 +132,7 @@ class HuggingFaceLM:
         cache.advance(token_ids.shape[0])
         return logits if keep else torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
 
+    @torch.inference_mode()
     def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Do what `FusedDecoder.forward` does, by the model's own forward pass."""
         positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)

@@ -164,7 +164,9 @@ class NativeDecoder:
         Raises:
             FloatingPointError: NaN among the logits.
         """
-        rows, token_ids = token_ids.shape[0], token_ids.to("cpu", torch.int64).contiguous()
+        if token_ids.dtype != torch.int64 or token_ids.device.type != "cpu" or not token_ids.is_contiguous():
+            token_ids = token_ids.to("cpu", torch.int64).contiguous()
+        rows = token_ids.shape[0]
         keys, values = self._pointers(cache.buffers(rows), cache.capacity)
         if not 0 <= keep <= rows:
             raise CacheError(f"keep={keep} of {rows} rows")

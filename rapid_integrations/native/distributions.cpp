@@ -4,7 +4,9 @@
 // its memory, between two steps of a model that have just emptied the caches.
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
@@ -116,15 +118,43 @@ struct Moved {  // a token that the tail rule lets move, and where it gets
 };
 
 // Adds the indices of (n,) entries of at least `least`.
-void find(const float* x, int64_t n, float least, std::vector<Moved>& found) {
+template <class Found>
+void find(const float* x, int64_t n, float least, std::vector<Found>& found) {
   int64_t i = 0;
 #if RAPID_AVX512
   for (; i + 16 <= n; i += 16)
     for (uint32_t hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(least), _CMP_GE_OQ); hits; hits &= hits - 1)
-      found.push_back({i + __builtin_ctz(hits)});
+      found.push_back(Found{i + __builtin_ctz(hits)});
 #endif
   for (; i < n; i++)
-    if (x[i] >= least) found.push_back({i});
+    if (x[i] >= least) found.push_back(Found{i});
+}
+
+struct Likely {
+  int64_t index;
+  float p;
+};
+
+// A heap's order: the most likely one comes first, of several the first.
+bool comes_later(const Likely& a, const Likely& b) { return a.p < b.p || (a.p == b.p && a.index > b.index); }
+
+// The entries of at least `least`, which is lowered until they are `enough`.
+template <class Enough>
+void find_likely(const float* p, int64_t n, float least, Enough enough, std::vector<Likely>& found) {
+  static thread_local std::vector<int64_t> indices;
+  do {
+    least = std::max(least / 32, FLT_TRUE_MIN);
+    indices.clear();
+    find(p, n, least, indices);
+    found.clear();
+    for (int64_t i : indices) found.push_back({i, p[i]});
+  } while (least > FLT_TRUE_MIN && !enough(found, least));
+}
+
+double sum_of(const std::vector<Likely>& entries) {
+  double sum = 0;
+  for (const Likely& each : entries) sum += each.p;
+  return sum;
 }
 
 // eta*: where the slope of KL(q || p_hat) along q - p has fallen to a hundredth of what it was at 0.
@@ -214,6 +244,53 @@ int64_t rapid_draw(const float* p, int64_t n, double share) {
   }
   for (i = n - 1; drawn < 0 && i > 0 && p[i] <= 0;) i--;  // nothing but zeros was left
   return drawn < 0 ? i : drawn;
+}
+
+// Drops improbable entries of p, which is not negative and sums to 1, as `truncate` in sampling/processing.py does; what is
+// left sums to 1. Returns 0, or 1 where there was no memory.
+int rapid_truncate(float* p, int64_t n, int64_t top_k, double top_p, double min_p) try {
+  static thread_local std::vector<Likely> kept;
+  const float highest = best_of(p, 0, n).value, lowest = float(min_p) * highest;
+  const bool cut = 0 < top_k && top_k < n;
+  auto enough = [&](const std::vector<Likely>& found, float least) {
+    if (cut) return int64_t(found.size()) >= top_k;
+    return top_p < 1 ? sum_of(found) >= top_p : least <= lowest;
+  };
+  find_likely(p, n, highest, enough, kept);
+  if (kept.empty()) return 0;  // NaN, or nothing at all
+  double whole = 1;
+  if (cut && int64_t(kept.size()) > top_k) {
+    auto edge = kept.begin() + top_k - 1;
+    std::nth_element(kept.begin(), edge, kept.end(), [](auto& a, auto& b) { return a.p > b.p; });
+    kept.erase(std::remove_if(edge + 1, kept.end(), [=, last = edge->p](auto& each) { return each.p < last; }), kept.end());
+  }
+  if (cut) whole = sum_of(kept);
+  if (top_p < 1) {
+    std::make_heap(kept.begin(), kept.end(), comes_later);
+    double better = 0;
+    auto end = kept.end();
+    do {  // the first always stays
+      std::pop_heap(kept.begin(), end--, comes_later);
+      better += end->p;
+    } while (end != kept.begin() && better < top_p * whole);
+    kept.erase(kept.begin(), end);
+  }
+  kept.erase(std::remove_if(kept.begin(), kept.end(), [=](auto& each) { return each.p < lowest; }), kept.end());
+  const double sum = sum_of(kept);
+  std::memset(p, 0, n * sizeof(float));
+  for (const Likely& each : kept) p[each.index] = float(each.p / sum);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// out = max(p * factor - q, 0), scaled to a sum of 1 where anything is left; returns the sum that it had.
+double rapid_residual(const float* p, double factor, const float* q, int64_t n, float* out) {
+  const float f = float(factor);
+  const double left = sum_in_blocks(n, [&](int64_t i) { return std::max(p[i] * f - q[i], 0.0f); });
+  const float scale = left > 0 ? float(1 / left) : 0.0f;
+  for (int64_t i = 0; i < n; i++) out[i] = std::max(p[i] * f - q[i], 0.0f) * scale;
+  return left;
 }
 
 // p_hat of `augmented_target` with the tail rule "mask", from both models' logits times `factor`.

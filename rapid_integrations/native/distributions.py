@@ -41,6 +41,24 @@ def draw(probs: Tensor, share: float) -> int:
     return int(library.rapid_draw(probs.data_ptr(), len(probs), share))
 
 
+def truncate_(probs: Tensor, *, top_k: int, top_p: float, min_p: float) -> Tensor:
+    """Do what `sampling.truncate` does to contiguous (V,), in place, and return it."""
+    library = loaded_library()
+    assert library is not None and probs.is_contiguous()
+    if library.rapid_truncate(probs.data_ptr(), len(probs), top_k, top_p, min_p):
+        raise MemoryError("truncating a distribution found no memory")
+    return probs
+
+
+def residual(law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
+    """Return the sum of max(law * factor - proposed, 0), and that scaled to a sum of 1 where it is not 0; all (V,)."""
+    library, law, proposed = loaded_library(), law.contiguous(), proposed.contiguous()
+    assert library is not None
+    out = torch.empty_like(law)
+    left = library.rapid_residual(law.data_ptr(), factor, proposed.data_ptr(), len(law), out.data_ptr())
+    return left, out
+
+
 def p_hat(
     z: Tensor,
     drafter_logits: Tensor,

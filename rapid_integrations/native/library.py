@@ -175,6 +175,8 @@ def _declare(library: ctypes.CDLL) -> None:
     real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
     library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
     library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
+    library.rapid_truncate.argtypes = (pointer, whole, whole, real, real)
+    library.rapid_residual.argtypes, library.rapid_residual.restype = (pointer, real, pointer, whole, pointer), real
     library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 4, small, pointer, pointer)
     library.rapid_p_hat.restype = whole
     library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)

@@ -83,10 +83,13 @@ class _Tokens:
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens = np.asarray(tokens, dtype=np.int64)
+        self._pairs = _pairs(self._tokens)
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Add to the end."""
-        self._tokens = np.concatenate([self._tokens, np.asarray(tokens, dtype=np.int64)])
+        new = np.asarray(tokens, dtype=np.int64)
+        self._pairs = np.concatenate([self._pairs, _pairs(np.concatenate([self._tokens[-1:], new]))])
+        self._tokens = np.concatenate([self._tokens, new])
 
     def longest_match(self, tail: tuple[int, ...]) -> tuple[int, int]:
         """Return how many tokens of `tail`'s end occur before some token, and where that token stands, the last such.
@@ -96,7 +99,7 @@ class _Tokens:
         known = self._tokens
         if len(tail) < MIN_NGRAM or len(known) <= MIN_NGRAM:
             return 0, 0
-        ends = 2 + np.flatnonzero((known[:-2] == tail[-2]) & (known[1:-1] == tail[-1]))  # of what may be copied
+        ends = 2 + np.flatnonzero(self._pairs[:-1] == _pair(*tail[-2:]))  # of what may be copied
         length = MIN_NGRAM
         if not len(ends):
             return 0, 0
@@ -111,3 +114,12 @@ class _Tokens:
     def after(self, position: int, max_tokens: int) -> tuple[int, ...]:
         """Return at most `max_tokens` tokens from `position` on."""
         return tuple(self._tokens[position : position + max_tokens].tolist())
+
+
+def _pair(first: int, second: int) -> int:
+    """Return two ids as one number, so that a pair is found by comparing once."""
+    return (first << 32) + second
+
+
+def _pairs(tokens: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return (tokens[:-1] << 32) + tokens[1:]

@@ -116,10 +116,10 @@ class Law:
 
     def _restrict(self, probs: Tensor, logits: Tensor, allowed: Tensor | None) -> Tensor:
         """Truncate and mask `probs`; `logits` stand in where no probability is left of it."""
-        truncated = self._truncate(probs)
         if allowed is None:
-            return truncated
+            return self._truncate(probs)
         allowed = allowed.to(probs.device)
+        truncated = self._truncate(probs.clone())
         for candidate in (truncated, probs):
             kept = candidate.where(allowed, candidate.new_zeros(()))
             total = kept.sum()
@@ -128,8 +128,12 @@ class Law:
         return self.softmax(mask(logits, allowed))
 
     def _truncate(self, probs: Tensor) -> Tensor:
+        """Return `probs` truncated, which may be done in place."""
+        edges: dict[str, Any] = {"top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
         # Greedy takes the best of what is allowed, and of that truncation keeps the best or nothing.
-        return probs if self.greedy else truncate(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+        if self.greedy or not (self.top_k or self.top_p < 1.0 or self.min_p):
+            return probs
+        return distributions.truncate_(probs, **edges) if distributions.served(probs) else truncate(probs, **edges)
 
     @staticmethod
     def _point(scores: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from rapid_integrations.native import distributions
 from rapid_integrations.sampling.randomness import Randomness
 from rapid_integrations.sampling.vectors import scaled, surplus, total
 
@@ -54,7 +55,8 @@ def without(law: Tensor, token: int) -> Tensor:
         return law
     rest = law.clone()
     rest[token] = 0.0
-    return _normed(rest, total(rest), law)
+    left = total(rest)
+    return scaled(rest, 1.0 / left) if left > 0.0 else law
 
 
 def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
@@ -114,12 +116,16 @@ def _verify_block(token_ids: Sequence[int], proposed: Sequence[Tensor], law_at: 
                 return Verdict(accepted, None)
         elif probability:
             law = law_at(accepted)
-            rest = surplus(scaled(law, probability), proposed[accepted])
-            left = total(rest)
+            left, rest = _residual(law, probability, proposed[accepted])
             if rng.accept(left / (left + 1.0 - probability) if probability < 1.0 else 1.0):
-                return Verdict(accepted, rng.draw(_normed(rest, left, law)))
+                return Verdict(accepted, rng.draw(rest if left > 0.0 else law))
     raise AssertionError("an empty prefix is always accepted")
 
 
-def _normed(rest: Tensor, left: float, law: Tensor) -> Tensor:
-    return scaled(rest, 1.0 / left) if left > 0 else law
+def _residual(law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
+    """Return the sum of max(law * factor - proposed, 0), and that scaled to a sum of 1 where it is not 0."""
+    if distributions.served(law, proposed):
+        return distributions.residual(law, factor, proposed)
+    rest = surplus(scaled(law, factor), proposed)
+    left = total(rest)
+    return left, scaled(rest, 1.0 / left) if left > 0.0 else rest

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations import native
 from rapid_integrations.native import distributions
-from rapid_integrations.sampling import Law, augmented_target
+from rapid_integrations.sampling import Law, augmented_target, truncate
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
@@ -87,15 +87,79 @@ def test_a_token_whose_p_has_underflown_can_rise_and_one_that_falls_leaves_the_o
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-30, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("allowed", [None, torch.arange(3000) % 2 == 0])
-def test_the_law_is_the_same_with_and_without_them(temperature, allowed, monkeypatch):
+@pytest.mark.parametrize("edges", [{"top_p": 0.9}, {"top_k": 40}, {"min_p": 0.02}, {"top_k": 60, "top_p": 0.8}])
+def test_the_law_is_the_same_with_and_without_them(temperature, allowed, edges, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     z, y = (3 * torch.randn(3000, generator=generator) for _ in range(2))
-    law = Law("augmented", temperature=temperature, top_p=0.9)
+    law = Law("augmented", temperature=temperature, **edges)
     ours = law.form(z, y, allowed), law.propose(y, allowed), Law("target", temperature).form(z, None)
     monkeypatch.setenv("RAPID_NATIVE", "0")
     theirs = law.form(z, y, allowed), law.propose(y, allowed), Law("target", temperature).form(z, None)
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine is other is None) or torch.allclose(mine, other, rtol=1e-3, atol=1e-6)
+
+
+@settings(deadline=None, database=None, max_examples=300)
+@given(
+    size=st.integers(1, 700),
+    flat=st.sampled_from([0.0, 0.05, 1.0, 4.0, 20.0]),
+    top_k=st.sampled_from([0, 1, 2, 20, 699, 5000]),
+    top_p=st.one_of(st.sampled_from([1e-9, 0.5, 0.9, 0.999, 1.0]), st.floats(0.01, 1.0)),
+    min_p=st.one_of(st.sampled_from([0.0, 1e-6, 0.05, 1.0]), st.floats(0.0, 1.0)),
+)
+def test_truncation(size, flat, top_k, top_p, min_p):
+    generator = torch.Generator().manual_seed(size)
+    probs = (flat * torch.randn(size, generator=generator)).softmax(-1)
+    edges = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
+    expected = truncate(probs.double(), **edges)
+    found = distributions.truncate_(probs.clone(), **edges)
+    assert float(found.double().sum()) == pytest.approx(1.0, abs=1e-5)
+    if flat:  # else all are equally likely, and which of them fill a nucleus is nobody's matter
+        assert torch.allclose(found.double(), expected, rtol=1e-5, atol=0) or rounding_decides(probs, **edges)
+    else:
+        assert int((found > 0).sum()) == int((expected > 0).sum()) or rounding_decides(probs, **edges)
+
+
+def rounding_decides(probs, top_k, top_p, min_p):
+    """Whether a token lies on an edge."""
+    best = probs.double().sort(descending=True).values
+    if 0 < top_k < len(best):
+        best = best[best >= best[top_k - 1]]
+    on_an_edge = ((best.cumsum(-1) / best.sum() - top_p).abs() < 1e-6) & (top_p < 1.0)
+    return bool(on_an_edge.any() or ((best / best[0] - min_p).abs() < 1e-6).any())
+
+
+def test_truncation_by_hand():
+    probs = torch.tensor([0.1, 0.4, 0.2, 0.1, 0.2])
+    for edges, left in (
+        ({"top_k": 2}, [0.0, 0.5, 0.25, 0.0, 0.25]),  # as likely as the second
+        ({"top_p": 0.45}, [0.0, 2 / 3, 1 / 3, 0.0, 0.0]),  # of two the first
+        ({"top_p": 0.85}, [1 / 9, 4 / 9, 2 / 9, 0.0, 2 / 9]),
+        ({"min_p": 0.4}, [0.0, 0.5, 0.25, 0.0, 0.25]),
+        ({"top_k": 1, "top_p": 0.9, "min_p": 0.9}, [0.0, 1.0, 0.0, 0.0, 0.0]),
+    ):
+        found = distributions.truncate_(probs.clone(), **{"top_k": 0, "top_p": 1.0, "min_p": 0.0} | edges)
+        assert torch.allclose(found, torch.tensor(left)), edges
+    for none in (torch.zeros(40), torch.full((40,), float("nan"))):
+        assert (
+            torch.equal(distributions.truncate_(none.clone(), top_k=3, top_p=0.5, min_p=0.1), none)
+            or none.isnan().all()
+        )
+
+
+@settings(deadline=None, database=None, max_examples=200)
+@given(size=st.integers(1, 700), factor=st.floats(0.0, 1.0), same=st.booleans())
+def test_residuals(size, factor, same):
+    generator = torch.Generator().manual_seed(size)
+    law, proposed = (torch.randn(size, generator=generator).softmax(-1) for _ in range(2))
+    proposed = law if same else proposed
+    left, found = distributions.residual(law, factor, proposed)
+    rest = (factor * law.double() - proposed.double()).clamp(min=0.0)
+    assert left == pytest.approx(float(rest.sum()), abs=1e-6)
+    if left > 1e-3:
+        assert torch.allclose(found.double(), rest / rest.sum(), rtol=1e-3, atol=1e-5)
+    else:
+        assert float(found.sum()) == pytest.approx(1.0, abs=1e-3) or (left == 0.0 and not found.any())
 
 
 @settings(deadline=None, database=None, max_examples=300)
@@ -139,6 +203,12 @@ def test_without_memory_it_is_an_error():
         def rapid_p_hat(self, *arguments):
             return -2
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError, match="no memory"):
+        def rapid_truncate(self, *arguments):
+            return 1
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributions, "loaded_library", Library)
-        distributions.p_hat(torch.zeros(4), torch.zeros(4), factor=1.0, eta=1.0, relevance=1.0, tail_alpha=0.1)
+        with pytest.raises(MemoryError, match="no memory"):
+            distributions.truncate_(torch.ones(4) / 4, top_k=2, top_p=1.0, min_p=0.0)
+        with pytest.raises(MemoryError, match="no memory"):
+            distributions.p_hat(torch.zeros(4), torch.zeros(4), factor=1.0, eta=1.0, relevance=1.0, tail_alpha=0.1)
