@@ -52,7 +52,7 @@ def chat(
 ) -> None:
     """Ask one question after another about documents that are read once.
 
-    Questions come from the prompt, or one a line from a pipe. Ctrl-C stops an answer; at the prompt it leaves.
+    Questions come from the prompt, or one a line from a pipe. Ctrl-C stops an answer; twice at the prompt it leaves.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
     with errors_taught(), ExitStack() as at_end:
@@ -112,8 +112,9 @@ class _Session:
                 question = line().strip()
                 if question == "/quit":
                     return
-                if question and not self._obeyed(question):
-                    self._answer(question)
+                with self._stop:  # to its very end: a Ctrl-C that comes too late for an answer is not for the prompt
+                    if question and not self._obeyed(question):
+                        self._answer(question)
             except RapidError as error:
                 self.failed = True
                 if self._as_json:
@@ -145,8 +146,7 @@ class _Session:
     def _answer(self, question: str) -> None:
         self._asked += 1
         try:
-            with self._stop:
-                completion = self._last = self._completed(question)
+            completion = self._last = self._completed(question)
         except AnswerStopped:
             self._show("\n")
             say("stopped")
@@ -199,11 +199,15 @@ class _Session:
 
 
 def _typed() -> Iterator[Callable[[], str]]:
-    """Yield what a person types, with line editing and this run's history where the platform has readline."""
+    """Yield what a person types, with line editing and this run's history where the platform has readline.
+
+    One Ctrl-C may have been meant for an answer that ended just before it: it takes a second one to leave.
+    """
     edits = sys.stdout.isatty()
     if edits and find_spec("readline"):
         import readline  # noqa: F401  (input() uses it once it is there)
 
+    leaving = False
     while True:
         try:
             if edits:
@@ -217,6 +221,14 @@ def _typed() -> Iterator[Callable[[], str]]:
         except EOFError:
             sys.stderr.write("\n")
             return
+        except KeyboardInterrupt:
+            if leaving:
+                raise
+            leaving = True
+            sys.stderr.write("\n")
+            say("(Ctrl-C again leaves; so does /quit)")
+            continue
+        leaving = False
         yield lambda line=line: line  # type: ignore[misc]
 
 

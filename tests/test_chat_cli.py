@@ -170,15 +170,35 @@ def test_a_session_in_a_terminal(terminal):
         assert "Traceback" not in session.shown
 
 
-def test_ctrl_c_at_the_prompt_leaves(terminal):
+AGAIN = "(Ctrl-C again leaves; so does /quit)\n"
+
+
+def press_until(session, text, after):
+    """Press Ctrl-C; CPython loses one that comes between readline's prompt and its wait for a key."""
+    for _ in range(10):
+        session.type("half a ques\x03")
+        if session.shows_within(text, 5.0, after):  # another one would be one too many
+            return session.wait_for(text, after=after)
+    raise AssertionError(f"no {text!r}:\n{session.shown}")
+
+
+def test_ctrl_c_twice_at_the_prompt_leaves(terminal):
     with terminal("document.md") as session:
-        session.wait_for("\n> ")
-        for _ in range(10):  # CPython loses a Ctrl-C that comes between readline's prompt and its wait for a key
-            session.type("half a ques\x03")
-            if session.shows_within("interrupted", 5.0):  # another one would meet a program that is leaving
-                break
+        at = press_until(session, AGAIN, session.wait_for("\n> "))
+        press_until(session, "interrupted", session.wait_for("> ", after=at))
         assert session.end() == INTERRUPTED
-        assert "interrupted" in session.shown and "Traceback" not in session.shown
+        assert "Traceback" not in session.shown
+
+
+def test_ctrl_c_once_at_the_prompt_drops_the_line(terminal):
+    with terminal("document.md") as session:
+        at = session.wait_for("\n> ")
+        for _ in range(2):  # what was done in between makes it the first one again
+            at = session.wait_for("> ", after=press_until(session, AGAIN, at))
+            session.type("/stats\n")
+            at = session.wait_for("no answer has ended yet\n> ", after=at)
+        session.type("/quit\n")
+        assert session.end() == 0
 
 
 @pytest.mark.parametrize("delays", [(0.02, 0.05, 0.1), (0.2, 0.4, 0.8)])
@@ -190,7 +210,7 @@ def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal, delays):
             at = session.wait_for("where is the cat?", after=at)
             time.sleep(delay)
             session.type("\x03")
-            at = session.wait_for("stopped\n> ", after=at)
+            at = session.wait_for("stopped\n> ", AGAIN + "> ", after=at)  # an answer may end of itself before it comes
         session.type("/quit\n")
         assert session.end() == 0
         assert "Traceback" not in session.shown

@@ -26,21 +26,22 @@ class Terminal:
     def type(self, text):
         os.write(self._terminal, text.encode())
 
-    def wait_for(self, text, seconds=120.0, after=0):
-        """Read until `text` is shown behind the first `after` characters; return where it ends."""
+    def wait_for(self, *texts, seconds=120.0, after=0):
+        """Read until one of `texts` is shown behind the first `after` characters; return where it ends."""
         end = time.monotonic() + seconds
-        while text not in self.shown[after:]:
-            assert time.monotonic() < end, f"no {text!r} within {seconds} s:\n{self.shown[-2000:]}"
-            if not self._read(0.1) and self.process.poll() is not None and text not in self.shown[after:]:
-                raise AssertionError(f"ended with {self.process.returncode} without {text!r}:\n{self.shown[-2000:]}")
-        return after + self.shown[after:].index(text) + len(text)
+        wanted = re.compile("|".join(map(re.escape, texts)))
+        while not (found := wanted.search(self.shown, after)):
+            assert time.monotonic() < end, f"none of {texts} within {seconds} s:\n{self.shown[-2000:]}"
+            if not self._read(0.1) and self.process.poll() is not None and not wanted.search(self.shown, after):
+                raise AssertionError(f"ended with {self.process.returncode} without {texts}:\n{self.shown[-2000:]}")
+        return found.end()
 
-    def shows_within(self, text, seconds):
-        """Return whether `text` is shown in this time."""
+    def shows_within(self, text, seconds, after=0):
+        """Return whether `text` is shown behind the first `after` characters in this time."""
         end = time.monotonic() + seconds
-        while text not in self.shown and time.monotonic() < end:
+        while text not in self.shown[after:] and time.monotonic() < end:
             self._read(0.1)
-        return text in self.shown
+        return text in self.shown[after:]
 
     def end(self, seconds=120.0):
         """Wait until the program ends; return its exit code."""
