@@ -9,9 +9,9 @@ Caches hold random values, since a step costs the same whatever they say.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from rapid_integrations.cache import KVCache
 from rapid_integrations.evaluation.timing import describe_machine
 from rapid_integrations.models import loader
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.native import without_kernels
 
 ROWS = (1, 2, 4, 8, 16)
 CPU = torch.device("cpu")
@@ -71,7 +72,11 @@ class Measured:
 
 def measure(way: Way, model: str, context: int) -> Measured:
     """Time steps of 1 to 16 tokens behind `context` tokens."""
-    os.environ["RAPID_NATIVE"] = "1" if way.native else "0"
+    with nullcontext() if way.native else without_kernels():
+        return _measured(way, model, context)
+
+
+def _measured(way: Way, model: str, context: int) -> Measured:
     lm = loader.load(model, quantization=way.quantization, dtype="float32" if way.transformers else "auto").lm
     if not isinstance(lm, HuggingFaceLM):
         raise typer.BadParameter(f"{model} is no transformers model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence as ReadOnly
 from contextlib import AbstractContextManager
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
 from rapid_integrations.decoding.observer import Observer, Round
 from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.sequence import Sequence, first_columns
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.proposers.base import Proposer, Scorer, parts_of
 from rapid_integrations.sampling import (
@@ -75,10 +76,12 @@ def decode(
 
             # 2) verify: the target reads the whole draft in one pass
             with recorder.phase("verify"):
-                z = target.extend(draft, keep=len(draft) + 1)[:, :vocab_size]
+                z = first_columns(target.extend(draft, keep=len(draft) + 1), vocab_size)
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
-            proposed = None if proposal.probs is None else [probs.to(z.device) for probs in proposal.probs]
+            proposed = proposal.probs
+            if proposed is not None and not z.is_cpu:
+                proposed = [probs.to(z.device) for probs in proposed]
             position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, constraint, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
             verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
@@ -118,7 +121,7 @@ class _PositionLaws:
         law: Law,
         z: Tensor,
         draft: tuple[int, ...],
-        proposed: list[Tensor] | None,
+        proposed: ReadOnly[Tensor] | None,
         scorer: Scorer | None,
         penalty: RepetitionPenalty,
         constraint: Constraint | None,

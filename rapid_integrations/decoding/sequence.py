@@ -82,3 +82,8 @@ class Sequence:
         ids = torch.frombuffer(array("q", token_ids), dtype=torch.int64)
         device = self.model.device
         return self.model.forward(ids if device.type == "cpu" else ids.to(device), self.cache, keep)
+
+
+def first_columns(logits: Tensor, vocab_size: int) -> Tensor:
+    """Return (keep, V) of (keep, at least V)."""
+    return logits if logits.shape[1] == vocab_size else logits[:, :vocab_size]

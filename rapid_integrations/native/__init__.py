@@ -4,6 +4,14 @@ Without a compiler, on a GPU, for float32 models or with RAPID_NATIVE=0, PyTorch
 """
 
 from rapid_integrations.native.decoder import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix
-from rapid_integrations.native.library import native_library, why_not_native
+from rapid_integrations.native.library import native_library, why_not_native, without_kernels
 
-__all__ = ["MAX_ROWS", "NativeDecoder", "NativeLayer", "NativeMatrix", "native_library", "why_not_native"]
+__all__ = [
+    "MAX_ROWS",
+    "NativeDecoder",
+    "NativeLayer",
+    "NativeMatrix",
+    "native_library",
+    "why_not_native",
+    "without_kernels",
+]

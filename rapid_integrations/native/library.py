@@ -59,7 +59,20 @@ def native_library(on_progress: OnProgress = ignore_progress) -> ctypes.CDLL | N
 def loaded_library() -> ctypes.CDLL | None:
     """Return the kernels if this process has loaded them already; compiles nothing."""
     found = _outcome
-    return None if found is None or os.environ.get(SWITCH, "1") == "0" else found.library
+    return None if found is None else found.library
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Do inside, in the whole process, as if they could not be had: to compare."""
+    global _outcome
+    with _lock:
+        before, _outcome = _outcome, _Outcome(None, "they are switched off")
+    try:
+        yield
+    finally:
+        with _lock:
+            _outcome = before
 
 
 def why_not_native() -> str:

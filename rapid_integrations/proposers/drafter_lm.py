@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
-from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.sequence import Sequence, first_columns
 from rapid_integrations.proposers.base import Proposal, ProposerRequest
 from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty, mask
 from rapid_integrations.sampling.vectors import best
@@ -78,7 +78,7 @@ class DrafterLM:
             fed = max(have - 1, 0)  # draft tokens in the cache already
             upto = len(draft) if have == 0 else position
             rows = self.sequence.extend(draft[fed:upto], keep=upto + 1 - have)
-            self._rows += rows[:, : self._vocab_size].unbind()
+            self._rows += first_columns(rows, self._vocab_size).unbind()
         return self._rows[position]
 
     def known_logits(self, position: int) -> Tensor | None:

@@ -85,7 +85,8 @@ class Law:
         """
         if drafter_logits is None:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
-        drafter_logits = drafter_logits.to(z.device)
+        if not (z.is_cpu and drafter_logits.is_cpu):
+            drafter_logits = drafter_logits.to(z.device)
         if self.greedy and allowed is None and self._kernels_serve(z, drafter_logits):
             return point_mass(distributions.best_of_p_hat(z, drafter_logits, **self._shift), z)
         law = self._restrict(self._p_hat(z, drafter_logits), z, allowed)

@@ -1,11 +1,12 @@
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.native import native_library
+from rapid_integrations.native import native_library, without_kernels
 from rapid_integrations.sampling import Randomness
 from tests.sampling.strategies import distributions
 from tests.toys.distributions import chi_square_p_value
@@ -15,10 +16,11 @@ ALPHA = 1e-4
 
 
 @pytest.fixture(autouse=True, params=["kernels", "numpy"])
-def way(request, monkeypatch):
+def way(request):
     """Both ways of drawing; without a compiler they are one."""
-    monkeypatch.setenv("RAPID_NATIVE", "1" if request.param == "kernels" else "0")
     native_library()
+    with nullcontext() if request.param == "kernels" else without_kernels():
+        yield
 
 
 class ScriptedUniform(Randomness):
@@ -43,14 +45,16 @@ def test_a_seed_repeats_the_decisions():
     assert decisions(Randomness()) != decisions(Randomness())  # a fresh seed each: equal once in 10^27
 
 
-def test_a_seed_means_the_same_with_and_without_kernels(monkeypatch):
+def test_a_seed_means_the_same_with_and_without_kernels():
     point, flat = torch.tensor([0.0, 1.0, 0.0]), torch.full((1000,), 1e-3)
-    drawn = []
-    for switch in ("0", "1"):
-        monkeypatch.setenv("RAPID_NATIVE", switch)
+
+    def drawn() -> list[int]:
         rng = Randomness(0)
-        drawn.append([rng.draw(point), *(rng.draw(flat) for _ in range(5))])
-    assert drawn[0] == drawn[1]
+        return [rng.draw(point), *(rng.draw(flat) for _ in range(5))]
+
+    with_kernels = drawn()
+    with without_kernels():
+        assert drawn() == with_kernels
 
 
 def test_the_global_generator_is_neither_read_nor_written():
