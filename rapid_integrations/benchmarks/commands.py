@@ -77,6 +77,7 @@ def bench_decode(
     models: ModelOptions,
     transfer: SpeculationOptions,
     temperature: Annotated[float, typer.Option(min=0.0, help="Of this engine's methods; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of this engine's methods.")] = 1.0,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,6 +108,7 @@ def bench_decode(
                 peers=_names(peers),
                 also=others,
                 temperature=temperature,
+                top_p=top_p,
             )
             result = bench.run(cases)
         if plot is not None:

@@ -198,7 +198,7 @@ class DecodeBench:
         methods: this engine's; "target" and "rapid" are needed for the bound.
         also: further engines by the name of the method that is their target alone, see `PLAIN`.
         compression: of "rapid" and "drafter", in place of the engine's.
-        temperature: of this engine's methods; the peers decode greedily.
+        temperature, top_p: of this engine's methods; the peers decode greedily.
         on_progress: called with ("benchmark", done, total).
 
     Raises:
@@ -220,6 +220,7 @@ class DecodeBench:
         also: Mapping[str, RapidEngine] | None = None,
         compression: CompressionConfig | None = None,
         temperature: float = 0.0,
+        top_p: float = 1.0,
     ) -> None:
         require_known(peers)
         if unknown := [method for method in methods if method not in OWN_METHODS]:
@@ -237,7 +238,7 @@ class DecodeBench:
         self._methods = methods
         self._also = also or {}
         self._compression = compression
-        self._temperature = temperature
+        self._params = SamplingParams(temperature=temperature, top_p=top_p)
         self._clock = ForwardClock()
 
     def run(self, questions: Sequence[Question]) -> DecodeResult:
@@ -247,7 +248,9 @@ class DecodeBench:
             target=self._engine.target.name,
             drafter=self._engine.drafter.name,
             machine=describe_machine(self._engine.target.device),
-            settings={"engine": _engine_settings(self._engine) | {"temperature": self._temperature}},
+            settings={
+                "engine": _engine_settings(self._engine) | self._params.model_dump(include={"temperature", "top_p"})
+            },
         )
         self._progress("open peers", 0, 1)
         peers, result.skipped = self._open_peers(prompts[0])
@@ -308,7 +311,7 @@ class DecodeBench:
         return alone.generate(text, sampling=self._sampling(tokens), speculation=ALONE, apply_chat_template=False)
 
     def _sampling(self, tokens: int) -> SamplingParams:
-        return SamplingParams(max_new_tokens=tokens, temperature=self._temperature)
+        return self._params.model_copy(update={"max_new_tokens": tokens})
 
     def _timed(self, name: str, number: int, method: Method, prompt: Prompt) -> Run:
         before = self._clock.seconds
