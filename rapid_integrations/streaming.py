@@ -29,11 +29,19 @@ class TextStream:
         self._held = ""  # decoded, but not shown yet
         self.stopped = False
 
-    def push(self, token_id: int) -> str:
-        """Take one more token and return the text that is now safe to show."""
-        self._ids.append(token_id)
+    @property
+    def may_stop(self) -> bool:
+        """Whether there are strings that end the text."""
+        return bool(self._stop)
+
+    def push(self, *token_ids: int) -> str:
+        """Take further tokens and return the text that is now safe to show."""
+        self._ids += token_ids
         new = self._decode_rest()
         if new.endswith(_REPLACEMENT):
+            if len(token_ids) > 1:  # those before the unfinished character can be shown
+                del self._ids[-len(token_ids) :]
+                return "".join(map(self.push, token_ids))
             return self._release_broken(new)
         self._settle(len(self._ids))
         return self._release(new)

@@ -28,6 +28,18 @@ def test_pieces_joined_are_the_whole_text_and_never_half_a_character(text):
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+@given(st.text(alphabet="ab€\U0001f600", max_size=40), st.lists(st.integers(0, 6), max_size=40))
+def test_tokens_that_come_together_show_every_whole_character(text, sizes):
+    data, shown, at = text.encode(), "", 0
+    together = TextStream(decode_bytes)
+    for size in sizes:
+        shown += together.push(*data[at : at + size])
+        at = min(len(data), at + size)
+        assert shown == data[:at].decode("utf-8", errors="ignore")
+    shown += together.push(*data[at:]) + together.finish()
+    assert shown == text
+
+
 @given(st.text(alphabet="abc€", max_size=30), st.lists(st.text(alphabet="abc€", min_size=1, max_size=4), max_size=3))
 def test_text_ends_before_the_first_stop_string_to_appear(text, stop):
     pieces, state = stream(text.encode(), stop)
@@ -84,8 +96,11 @@ def test_a_long_run_of_broken_bytes_is_shown_as_it_comes_and_costs_linear_time()
         (b"ab\x01", 3, b"ab\x01", "eos", "ab\x01"),
     ],
 )
-def test_a_round_is_cut_where_the_answer_ends(tokens, limit, taken, reason, text):
-    stopping = Stopping(frozenset({1}), limit, TextStream(decode_bytes, ("XY",)))
+@pytest.mark.parametrize("stop", [("XY",), ()])
+def test_a_round_is_cut_where_the_answer_ends(tokens, limit, taken, reason, text, stop):
+    stopping = Stopping(frozenset({1}), limit, TextStream(decode_bytes, stop))
+    if reason == "stop" and not stop:
+        taken, reason, text = tokens, None, ""
     result = stopping.take(list(tokens))
     assert (bytes(result.token_ids), result.finish_reason) == (taken, reason)
     if reason is not None:

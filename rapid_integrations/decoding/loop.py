@@ -80,7 +80,7 @@ def decode(
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
             proposed = proposal.probs
-            if proposed is not None and not z.is_cpu:
+            if proposed is not None and not (z.is_cpu and all(probs.is_cpu for probs in proposed)):
                 proposed = [probs.to(z.device) for probs in proposed]
             position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, constraint, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None

@@ -36,6 +36,7 @@ class Sequence:
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
+        self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens, in the cache or about to be
 
     def prefill(self) -> Iterator[tuple[int, int]]:
@@ -80,8 +81,7 @@ class Sequence:
     def _feed(self, token_ids: list[int], keep: int) -> Tensor:
         # A step has just emptied the processor's caches: each call of torch takes 10 us there.
         ids = torch.frombuffer(array("q", token_ids), dtype=torch.int64)
-        device = self.model.device
-        return self.model.forward(ids if device.type == "cpu" else ids.to(device), self.cache, keep)
+        return self.model.forward(ids if self._on_processor else ids.to(self.model.device), self.cache, keep)
 
 
 def first_columns(logits: Tensor, vocab_size: int) -> Tensor:

@@ -48,7 +48,8 @@ class Stopping:
         for token in token_ids:
             taken.append(token)
             self.remaining -= 1
-            text += self._text.push(token)
+            if self._text.may_stop:  # at any of them; else they are decoded together
+                text += self._text.push(token)
             if self._text.stopped:
                 reason = "stop"
             elif token in self.eos_token_ids:
@@ -56,8 +57,11 @@ class Stopping:
             elif self.remaining == 0:
                 reason = "length"
             if reason is not None:
-                text += self._text.finish()
                 break
+        if not self._text.may_stop:
+            text = self._text.push(*taken)
+        if reason is not None:
+            text += self._text.finish()
         # What was held back may complete a stop string only now, together with the last bytes.
         if reason in ("eos", "length") and self._text.stopped:
             reason = "stop"
