@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import itertools
 import threading
 
 import pytest
@@ -17,6 +18,8 @@ from rapid_integrations import (
     SamplingParams,
     SpeculationConfig,
 )
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
+from rapid_integrations.decoding import sequence
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -112,14 +115,14 @@ def test_logits_are_close_whatever_was_reused():
     with engine() as shared:
         ids = shared.explain(about(DOCUMENT, "which words?")).target_ids
         with shared._prefixes.request() as fresh:
-            sequence = fresh.open(shared.target, "target", ids, len(ids) + 10)
-            list(sequence.prefill())
-            expected = sequence.extend([], keep=1)
-            sequence.commit([5])
+            opened = fresh.open(shared.target, "target", ids, len(ids) + 10)
+            list(opened.prefill())
+            expected = opened.extend([], keep=1)
+            opened.commit([5])
         with shared._prefixes.request() as second:
-            sequence = second.open(shared.target, "target", ids, len(ids) + 10)
-            assert sequence.reused == len(ids) - 1
-            torch.testing.assert_close(sequence.extend([], keep=1), expected, rtol=0, atol=LOGITS_TOLERANCE)
+            opened = second.open(shared.target, "target", ids, len(ids) + 10)
+            assert opened.reused == len(ids) - 1
+            torch.testing.assert_close(opened.extend([], keep=1), expected, rtol=0, atol=LOGITS_TOLERANCE)
 
 
 def test_two_requests_over_one_document_at_once():
@@ -131,7 +134,45 @@ def test_two_requests_over_one_document_at_once():
         outputs = [[first, *stream] for first, stream in zip(firsts, streams, strict=True)]
         assert [tuple(t for piece in pieces for t in piece.token_ids) for pieces in outputs] == expected
         a, b = (pieces[-1].stats.cached_prompt_tokens for pieces in outputs)
-        assert a > len(DOCUMENT) and b < 100  # the second shares no more than the template with the drafter's entry
+        assert a > len(DOCUMENT) and b > len(DOCUMENT)  # the second one copies what the first one has taken
+        assert_entries_are_right(shared)
+
+
+def test_a_request_in_the_middle_of_anothers_prefill_copies_what_is_read(monkeypatch):
+    monkeypatch.setattr(sequence, "PREFILL_CHUNK", 64)
+    with engine() as shared, engine(prefix_cache_bytes=0) as without:
+        inner = []
+
+        def ask_too(stage, done, total):
+            if stage == "prefill target" and done >= 192 and not inner:
+                inner.append(None)
+                inner[0] = shared.generate(about(DOCUMENT, "b?"))
+
+        outer = shared.generate(about(DOCUMENT, "a?"), on_progress=ask_too)
+        for completion, question in ((outer, "a?"), (inner[0], "b?")):
+            assert completion.token_ids == without.generate(about(DOCUMENT, question)).token_ids
+        assert inner[0].stats.cached_prompt_tokens == 192
+        assert_entries_are_right(shared)
+
+
+@pytest.mark.parametrize("roles", [("target", "target"), ("target", "drafter")])
+def test_prefills_at_once_share_the_work(roles, monkeypatch):
+    monkeypatch.setattr(sequence, "PREFILL_CHUNK", 64)
+    with engine() as shared:
+        ids = shared.explain(about(DOCUMENT, "which words?")).target_ids
+        forward, fed = type(shared.target).forward, []
+        monkeypatch.setattr(type(shared.target), "forward", lambda *call: (fed.append(len(call[1])), forward(*call))[1])
+        with shared._prefixes.request() as one, shared._prefixes.request() as two:
+            both = [each.open(shared.target, role, ids, len(ids)) for each, role in zip((one, two), roles, strict=True)]
+            for _ in itertools.zip_longest(*(each.prefill() for each in both)):
+                pass
+            assert [each.cache.length for each in both] == [len(ids) - 1] * 2
+        alone = len(ids) - 1
+        if roles[1] == "target":
+            assert alone <= sum(fed) < alone + MIN_REUSED_TOKENS  # fewer tokens are not worth a copy
+        else:  # what a drafter reads follows from its own prompt only
+            assert sum(fed) == 2 * alone
+        assert not shared._prefixes.live
         assert_entries_are_right(shared)
 
 

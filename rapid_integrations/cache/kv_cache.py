@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rapid_integrations.cache.snapshot import Snapshot
@@ -157,6 +158,21 @@ class KVCache:
             ]
         other._length = length
         return other
+
+    @torch.inference_mode()  # as forward passes write, whose buffers take no other writing
+    def adopt(self, other: KVCache, length: int) -> bool:
+        """Copy the rows that another cache of the same text holds behind those held here, up to `length` tokens.
+
+        Nobody may write to the other one meanwhile. It may be rolled back, though: where it no longer holds so many
+        tokens, nothing is copied, and False returned.
+        """
+        rows = [other.layer(index) for index in range(other.layers)]  # which stay, whatever becomes of the cache
+        if any(keys.shape[2] < length for keys, _ in rows):
+            return False
+        for index, (keys, values) in enumerate(rows):
+            self.write(index, keys[:, :, self._length : length], values[:, :, self._length : length])
+        self.advance(length - self._length)
+        return True
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Return views of one layer's keys and values, each (1, H_kv, length, head_dim)."""

@@ -34,8 +34,8 @@ class PrefixCache:
     """Keeps the KV caches of finished requests, within a byte budget, least recently used out first.
 
     A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it
-    ends, however it ends. What it takes is its own: nobody else sees it, and it is not evicted. A second request over
-    the same document meanwhile finds nothing and prefills.
+    ends, however it ends. What it takes is its own: nobody else sees it, and it is not evicted. (A second request over
+    the same document meanwhile finds nothing here, and copies what the first one has read: `Sequence.prefill`.)
 
     Where less than half of an entry is shared (two documents behind one system prompt), the shared rows are copied
     and the entry stays: it is worth more to the next question about its own document.

@@ -37,6 +37,7 @@ class Prefixes:
     def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
         self.memory = memory
         self.store = store
+        self.live: list[tuple[Sequence, Role]] = []  # of requests that run
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
         self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
 
@@ -57,6 +58,8 @@ class Prefixes:
         sequences = RequestSequences(self)
 
         def free() -> None:
+            for opened in sequences.opened:
+                self.live.remove(opened)
             sequences.opened.clear()
             self.memory.clear()
 
@@ -65,7 +68,9 @@ class Prefixes:
                 yield sequences
         finally:
             while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
-                self._keep(*sequences.opened.pop())
+                opened = sequences.opened.pop()
+                self.live.remove(opened)
+                self._keep(*opened)
 
     def find(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
@@ -74,6 +79,14 @@ class Prefixes:
             if (cache := self.store.load(name, prompt_ids, capacity, model.device, more_than)) is not None:
                 return cache
         return self.memory.take(model, prompt_ids, capacity)
+
+    def others(self, model: CausalLM, role: Role, own: ReadOnly[tuple[Sequence, Role]]) -> list[Sequence]:
+        """Return what other requests are reading just now with the same model in the same role."""
+        return [
+            sequence
+            for sequence, as_role in tuple(self.live)
+            if sequence.model is model and as_role == role and (sequence, as_role) not in own
+        ]
 
     def clear(self) -> None:
         """Free what is kept in memory, and look at the models' weights anew."""
@@ -132,5 +145,8 @@ class RequestSequences:
         """Return a sequence that has read as much of its prompt as is kept; see `Sequence` for the arguments."""
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
         sequence = Sequence(model, prompt_ids, capacity, cache)
+        if self._prefixes.enabled:
+            sequence.others = lambda: self._prefixes.others(model, role, self.opened)
         self.opened.append((sequence, role))
+        self._prefixes.live.append((sequence, role))
         return sequence

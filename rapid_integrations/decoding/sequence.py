@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as ReadOnly
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
 from rapid_integrations.models.causal_lm import CausalLM
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
@@ -28,11 +30,15 @@ class Sequence:
         cache: holds the first tokens of the prompt already, fewer than all, and has room for `capacity`.
 
     Attributes:
-        reused: tokens of the prompt that were in `cache`.
+        reused: tokens of the prompt that were in `cache`, or that others read meanwhile.
+        others: sequences of the same model that are being read or decoded just now; rows that they have of the same
+            prompt are copied rather than computed.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int, cache: KVCache | None = None) -> None:
         self.model = model
+        self.others: Callable[[], Iterable[Sequence]] = tuple
+        self._prompt = np.asarray(prompt_ids, dtype=np.int64)
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
@@ -42,12 +48,25 @@ class Sequence:
     def prefill(self) -> Iterator[tuple[int, int]]:
         """Read all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
 
-        The last token is left for the first decoding step, which needs the logits after it.
+        The last token is left for the first decoding step, which needs the logits after it. None of `others` may run
+        while a chunk is read.
         """
         total = len(self.tokens) - 1
         while (done := self.cache.length) < total:
-            self._feed(self.tokens[done : min(done + PREFILL_CHUNK, total)], keep=0)
+            if not self._adopt():
+                self._feed(self.tokens[done : min(done + PREFILL_CHUNK, total)], keep=0)
             yield self.cache.length, total
+
+    def _adopt(self) -> bool:
+        """Copy what another sequence has read of the same prompt; False where none has clearly more."""
+        done, most, best = self.cache.length, 0, None
+        for other in self.others():
+            if (shared := min(common_prefix(self._prompt[:-1], other._prompt), other.cache.length)) > most:
+                most, best = shared, other
+        if best is None or most < done + MIN_REUSED_TOKENS or not self.cache.adopt(best.cache, most):
+            return False
+        self.reused += most - done
+        return True
 
     def extend(self, draft: ReadOnly[int], keep: int) -> Tensor:
         """Try further draft tokens and return the logits after the last `keep` tokens of the text so far.

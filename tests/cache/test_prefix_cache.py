@@ -79,6 +79,23 @@ def test_a_copy_shares_nothing():
         copy.copy(101, 600)
 
 
+def test_rows_are_adopted_behind_those_held():
+    reading, other = KVCache(1, 600), holding(DOCUMENT)
+    assert reading.adopt(other, 100) and held(reading) == DOCUMENT[:100]
+    assert reading.adopt(other, 400) and held(reading) == DOCUMENT
+    other.rollback(0)
+    zeros = torch.zeros(1, 1, 400, 1, dtype=torch.long)
+    other.write(0, zeros, zeros)
+    assert held(reading) == DOCUMENT  # it shares nothing
+
+
+def test_rows_that_are_gone_are_not_adopted():
+    reading, other = KVCache(1, 600), holding(DOCUMENT)
+    other.rollback(50)
+    assert not reading.adopt(other, 100) and reading.length == 0
+    assert reading.adopt(other, 50) and held(reading) == DOCUMENT[:50]
+
+
 def test_an_unwritten_cache_can_grow_and_be_copied():
     cache = KVCache(2, 10)
     cache.reserve(600)
