@@ -172,7 +172,7 @@ def test_prefills_at_once_share_the_work(roles, monkeypatch):
             assert alone <= sum(fed) < alone + MIN_REUSED_TOKENS  # fewer tokens are not worth a copy
         else:  # what a drafter reads follows from its own prompt only
             assert sum(fed) == 2 * alone
-        assert not shared._prefixes.live
+        assert not shared._prefixes._running
         assert_entries_are_right(shared)
 
 

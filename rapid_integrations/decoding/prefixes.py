@@ -37,7 +37,7 @@ class Prefixes:
     def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
         self.memory = memory
         self.store = store
-        self.live: list[tuple[Sequence, Role]] = []  # of requests that run
+        self._running: list[RequestSequences] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
         self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
 
@@ -58,19 +58,17 @@ class Prefixes:
         sequences = RequestSequences(self)
 
         def free() -> None:
-            for opened in sequences.opened:
-                self.live.remove(opened)
             sequences.opened.clear()
             self.memory.clear()
 
+        self._running.append(sequences)
         try:
             with memory_errors_taught("this request", _WAY_OUT, free):
                 yield sequences
         finally:
+            self._running.remove(sequences)  # before the next request may have the caches
             while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
-                opened = sequences.opened.pop()
-                self.live.remove(opened)
-                self._keep(*opened)
+                self._keep(*sequences.opened.pop())
 
     def find(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
@@ -80,12 +78,13 @@ class Prefixes:
                 return cache
         return self.memory.take(model, prompt_ids, capacity)
 
-    def others(self, model: CausalLM, role: Role, own: ReadOnly[tuple[Sequence, Role]]) -> list[Sequence]:
-        """Return what other requests are reading just now with the same model in the same role."""
+    def others(self, model: CausalLM, role: Role, own: RequestSequences) -> list[Sequence]:
+        """Return what other requests than `own` have open just now with the same model in the same role."""
         return [
             sequence
-            for sequence, as_role in tuple(self.live)
-            if sequence.model is model and as_role == role and (sequence, as_role) not in own
+            for request in tuple(self._running)
+            for sequence, as_role in tuple(request.opened)
+            if request is not own and sequence.model is model and as_role == role
         ]
 
     def clear(self) -> None:
@@ -146,7 +145,6 @@ class RequestSequences:
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
         sequence = Sequence(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:
-            sequence.others = lambda: self._prefixes.others(model, role, self.opened)
+            sequence.others = lambda: self._prefixes.others(model, role, self)
         self.opened.append((sequence, role))
-        self._prefixes.live.append((sequence, role))
         return sequence
