@@ -59,7 +59,8 @@ class DecodeStats(_Output):
     models. `decode_s` runs from the end of the prefill to the last token and is the sum of `propose_s` (drafting),
     `score_s` (the drafter's other passes), `verify_s` (the target's passes) and the rest (sampling, text).
     `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that an earlier request had
-    read: they were not prefilled.
+    read: they were not prefilled. `query_coverage` is the share of the question's distinctive words, as the document
+    has them, that what was retrieved has, too; None where nothing was left out.
     """
 
     law: str
@@ -84,6 +85,7 @@ class DecodeStats(_Output):
     cached_prompt_tokens: int = 0
     cached_drafter_tokens: int = 0
     draft_lm: str | None = None
+    query_coverage: float | None = None
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
 from rapid_integrations.decoding.sequence import Sequence
@@ -45,7 +46,7 @@ class Plan:
         return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
     def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> Plan:
-        """Tell the law how relevant what was retrieved is; drop the drafter where it is needless.
+        """Tell the law what to think of what was retrieved; drop the drafter where it is needless.
 
         Where it is the target reading the same tokens, p_hat is p, and drafts save nothing. A draft length that was
         asked for is obeyed all the same (naive speculative decoding, to compare with).
@@ -53,7 +54,10 @@ class Plan:
         if not self_speculation or prepared.drafter_ids != prepared.target_ids:
             if prepared.compression is None:
                 return self
-            return replace(self, law=replace(self.law, relevance=prepared.compression.relevance))
+            trust = trust_of(prepared.query_coverage or 0.0)
+            # Passages that hold all that the question names are relevant, however little they resemble it.
+            relevance = max(prepared.compression.relevance, trust)
+            return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
             proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)

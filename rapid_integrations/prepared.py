@@ -17,6 +17,8 @@ class PreparedPrompt:
         target, drafter: the rendered prompts; the drafter's has its context spans replaced.
         target_ids, drafter_ids: their tokens.
         compression: what was retrieved; None where nothing was (plain decoding, or no drafter in the request).
+        query_coverage: how much of what the question names was retrieved (see `compression.query_coverage`); None where
+            nothing was left out.
     """
 
     target: RenderedPrompt
@@ -24,6 +26,7 @@ class PreparedPrompt:
     target_ids: list[int]
     drafter_ids: list[int]
     compression: Compression | None
+    query_coverage: float | None = None
 
     @property
     def retrieved(self) -> tuple[RetrievedChunk, ...]:

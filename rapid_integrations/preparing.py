@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
-from rapid_integrations.compression import ContextCompressor
+from rapid_integrations.compression import ContextCompressor, query_coverage
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError
 from rapid_integrations.models.causal_lm import CausalLM
@@ -100,7 +100,9 @@ class Preparing:
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)
-        return PreparedPrompt(rendered, drafter, target_ids, self._vocabulary.encode_prompt(drafter), compression)
+        covered = query_coverage(rendered.contexts, compression.texts, rendered.query)
+        drafter_ids = self._vocabulary.encode_prompt(drafter)
+        return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
     def constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Constraint | None:
         """Return what the answer is held to, token by token; None: nothing.

@@ -188,4 +188,5 @@ class Serving:
             cached_prompt_tokens=recorder.cached_prompt_tokens,
             cached_drafter_tokens=recorder.cached_drafter_tokens,
             draft_lm=self.draft_lm.name if plan.uses_draft_lm and self.draft_lm is not None else None,
+            query_coverage=prepared.query_coverage,
         )

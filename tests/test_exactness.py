@@ -313,13 +313,13 @@ def test_a_repetition_penalty_on_logits_that_are_all_negative():
 # --- law "augmented": p_hat at every position -----------------------------------------------------------------------
 
 
-def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha, relevance):
+def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha, relevance, trust):
     """log p_hat in float64, straight from Eq. 6 of arXiv 2502.20330 and its two tail rules."""
     z, drafter_logits = z.double(), drafter_logits.double()
     p, q = torch.softmax(z, -1), torch.softmax(drafter_logits, -1)
     if eta == "auto":
         moves = [tail_rule == "restore" or b >= alpha * q.max() for b in q]
-        eta = automatic_eta(p.tolist(), q.tolist(), moves, relevance)
+        eta = automatic_eta(p.tolist(), q.tolist(), moves, relevance, trust)
     if tail_rule == "mask":
         moved = torch.tensor(
             [b - a if b >= alpha * q.max() else 0.0 for a, b in zip(p.tolist(), q.tolist(), strict=True)]
@@ -333,7 +333,18 @@ def slow_p_hat(z, drafter_logits, eta, tail_rule, alpha, relevance):
 
 @torch.inference_mode()
 def slow_answer(
-    target, drafter, target_ids, drafter_ids, width, eta, tail_rule, alpha=0.1, penalty=1.0, new=NEW, relevance=1.0
+    target,
+    drafter,
+    target_ids,
+    drafter_ids,
+    width,
+    eta,
+    tail_rule,
+    alpha=0.1,
+    penalty=1.0,
+    new=NEW,
+    relevance=1.0,
+    trust=0.0,
 ):
     """Greedy decoding of p_hat: one full forward pass of both models per token, no cache."""
     output, gaps = [], []
@@ -344,7 +355,7 @@ def slow_answer(
             for token in {*target_ids, *output}:
                 row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
             logits.append(row)
-        best = slow_p_hat(*logits, eta, tail_rule, alpha, relevance).topk(2)
+        best = slow_p_hat(*logits, eta, tail_rule, alpha, relevance, trust).topk(2)
         output.append(int(best.indices[0]))
         gaps.append(float(best.values[0] - best.values[1]))
     return output, gaps
@@ -385,6 +396,7 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
     moved = 0
     for prompt in DOCUMENTS[:1] if width == VOCAB_SIZE else DOCUMENTS:
         prepared = running.explain(prompt)
+        trust = min(1.0, max(0.0, 2 * prepared.query_coverage - 1))
         assert prepared.target_ids == prompt_ids(prompt)
         assert len(prepared.drafter_ids) < len(prepared.target_ids) / 2
         expected, gaps = slow_answer(
@@ -395,7 +407,8 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
             shared,
             eta,
             tail_rule,
-            relevance=prepared.compression.relevance,
+            relevance=max(prepared.compression.relevance, trust),
+            trust=trust,
         )
         moved += expected != generated(kind, seed, prompt.text, vocab_size=width)[0]
         settings = {"law": "augmented", "eta": eta, "tail_rule": tail_rule}

@@ -295,10 +295,10 @@ double rapid_residual(const float* p, double factor, const float* q, int64_t n, 
 
 // p_hat of `augmented_target` with the tail rule "mask", from both models' logits times `factor`.
 //
-// eta: -1 for "auto", -2 for "nearest". greedy: only the best token is wanted, and returned; `out` is left with nothing of use.
+// eta: negative where it is chosen at each position, by relevance and trust; see sampling/adaptive_eta.py. greedy: only the best token is wanted, and returned; `out` is left with nothing of use.
 // Otherwise -1 is returned, and `out` is p_hat; -2: there was no memory. scratch: (n,).
-int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, double eta, double relevance, double alpha,
-                    int32_t greedy, float* out, float* scratch) try {
+int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, double eta, double relevance, double trust,
+                    double alpha, int32_t greedy, float* out, float* scratch) try {
   static thread_local std::vector<Moved> moved;
   moved.clear();
   const Best z_best = best_of(z, 0, n), y_best = best_of(y, 0, n);
@@ -312,8 +312,8 @@ int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, do
     m.q = scratch[m.index] / y_sum;
   }
   if (eta < 0) {
-    const double share = eta == -1 ? overlap(out, float(1 / z_sum), scratch, float(1 / y_sum), n) : 1;
-    eta = relevance * share * line_search(moved, out, n, z_sum);
+    const double in_common = trust < 1 ? overlap(out, float(1 / z_sum), scratch, float(1 / y_sum), n) : 1;
+    eta = relevance * (trust + (1 - trust) * in_common) * line_search(moved, out, n, z_sum);
   }
   double top = 0;
   const Moved* highest = nullptr;

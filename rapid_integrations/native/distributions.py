@@ -11,7 +11,7 @@ from rapid_integrations.native.library import loaded_library
 
 Eta: TypeAlias = float | Literal["auto", "nearest"]
 
-_CHOSEN = {"auto": -1.0, "nearest": -2.0}  # what the kernels call them
+_CHOSEN = -1.0  # the kernels' eta where they choose it at each position
 
 
 def served(first: Tensor, *others: Tensor) -> bool:
@@ -67,6 +67,7 @@ def p_hat(
     factor: float,
     eta: Eta,
     relevance: float,
+    trust: float,
     tail_alpha: float,
 ) -> Tensor:
     """Return p_hat (V,) with the tail rule "mask".
@@ -74,14 +75,16 @@ def p_hat(
     Args:
         z, drafter_logits: (V,).
         factor: that both are multiplied with, 1 / T.
-        eta, relevance, tail_alpha: see `sampling.augmented_target`.
+        eta, relevance, trust, tail_alpha: see `sampling.augmented_target`.
     """
-    return _p_hat(z, drafter_logits, factor, eta, relevance, tail_alpha, greedy=False)[1]
+    return _p_hat(z, drafter_logits, factor, eta, relevance, trust, tail_alpha, greedy=False)[1]
 
 
-def best_of_p_hat(z: Tensor, drafter_logits: Tensor, *, eta: Eta, relevance: float, tail_alpha: float) -> int:
+def best_of_p_hat(
+    z: Tensor, drafter_logits: Tensor, *, eta: Eta, relevance: float, trust: float, tail_alpha: float
+) -> int:
     """Return the best token of `p_hat` at T = 1, without forming it."""
-    return _p_hat(z, drafter_logits, 1.0, eta, relevance, tail_alpha, greedy=True)[0]
+    return _p_hat(z, drafter_logits, 1.0, eta, relevance, trust, tail_alpha, greedy=True)[0]
 
 
 def _p_hat(
@@ -90,6 +93,7 @@ def _p_hat(
     factor: float,
     eta: Eta,
     relevance: float,
+    trust: float,
     tail_alpha: float,
     *,
     greedy: bool,
@@ -102,8 +106,9 @@ def _p_hat(
         drafter_logits.data_ptr(),
         z.numel(),
         factor,
-        _CHOSEN[eta] if isinstance(eta, str) else eta,
+        _CHOSEN if isinstance(eta, str) else eta,
         relevance,
+        1.0 if eta == "nearest" else trust,
         tail_alpha,
         greedy,
         out.data_ptr(),

@@ -190,7 +190,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
     library.rapid_truncate.argtypes = (pointer, whole, whole, real, real)
     library.rapid_residual.argtypes, library.rapid_residual.restype = (pointer, real, pointer, whole, pointer), real
-    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 4, small, pointer, pointer)
+    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 5, small, pointer, pointer)
     library.rapid_p_hat.restype = whole
     library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)

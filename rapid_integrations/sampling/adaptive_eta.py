@@ -3,8 +3,8 @@
 Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fixed step is too short where p and q are
 both sure, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers tokens that neither
 of the two does. A line search finds the step that brings p_hat nearest to q: "nearest". Of that step "auto" takes the
-share that p and q have in common: the drafter settles what the target leaves open, and is not heard where it
-contradicts a target that is sure, since what was retrieved may be about something else (docs/results).
+share that p and q have in common: the drafter settles what the target leaves open. Where it contradicts a target that
+is sure, it is heard as far as retrieval is to be trusted: it may have found something else (docs/results).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _CLOSE = 1e-9  # of eta
 
 
 def adaptive_eta(
-    p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0, nearest: bool = False
+    p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor, *, relevance: float = 1.0, trust: float = 0.0
 ) -> Tensor:
-    """Return eta at each position: relevance * (1 - TV(p, q)) * eta*.
+    """Return eta at each position: relevance * (1 - (1 - trust) * TV(p, q)) * eta*.
 
     Along eta, KL(q || softmax(log p + eta * direction)) is convex. eta* in [0, `ETA_MOST`] is where its slope has
     fallen to a hundredth of that at 0: all but its minimum. TV is the total variation distance. All of it depends on
@@ -41,7 +41,7 @@ def adaptive_eta(
         direction: (..., V) q - p, with 0 where the tail rule lets nothing move.
         log_p: (..., V).
         relevance: in [0, 1], of what was retrieved; 0 gives p back.
-        nearest: leave 1 - TV(p, q) out.
+        trust: in [0, 1], of what was retrieved where q contradicts p; 1 takes the whole step: "nearest".
 
     Returns:
         (..., 1), float64.
@@ -53,9 +53,8 @@ def adaptive_eta(
     columns = (part.double().tolist() for part in (*parts, rest))
     found = [_line_search(*row) for row in zip(*columns, strict=True)]
     eta = torch.tensor(found, dtype=torch.float64, device=p.device).view(*p.shape[:-1], 1)
-    if nearest:
-        return relevance * eta
-    return relevance * torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64) * eta  # 1 - TV(p, q)
+    in_common = torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64)  # 1 - TV(p, q)
+    return relevance * (trust + (1.0 - trust) * in_common) * eta
 
 
 def _line_search(

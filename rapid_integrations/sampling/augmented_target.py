@@ -16,6 +16,7 @@ def augmented_target(
     *,
     eta: Eta,
     relevance: float = 1.0,
+    trust: float = 0.0,
     tail_rule: Literal["mask", "restore"] = "mask",
     tail_alpha: float = 0.1,
     logits: Tensor | None = None,
@@ -28,6 +29,7 @@ def augmented_target(
         p, q: (..., V) target and drafter distributions at the same temperature, untruncated.
         eta: >= 0; 0 gives p back. "auto" and "nearest" choose it at each position: see `adaptive_eta`.
         relevance: in [0, 1], of what was retrieved; counts where eta is chosen.
+        trust: in [0, 1], of what was retrieved where q contradicts p; counts for "auto".
         tail_rule: "mask" moves only entries with q >= tail_alpha * max q (the released code). "restore" gives entries
             of p_hat under tail_alpha * max p_hat the target's own value back and renormalises (Eq. 9).
         tail_alpha: in [0, 1]; 0 switches the tail rule off.
@@ -43,7 +45,8 @@ def augmented_target(
         direction = direction * (q >= tail_alpha * q.amax(-1, keepdim=True))
     strength: float | Tensor
     if isinstance(eta, str):
-        chosen = adaptive_eta(p, q, direction, log_p, relevance=relevance, nearest=eta == "nearest")
+        trust = 1.0 if eta == "nearest" else trust
+        chosen = adaptive_eta(p, q, direction, log_p, relevance=relevance, trust=trust)
         strength = chosen.to(p.dtype)
     else:
         strength = eta

@@ -31,7 +31,7 @@ class Law:
         kind: "target" is p; "augmented" is p_hat; "paper" accepts against p_hat with the published residual and bonus.
         temperature: 0 is greedy: a point mass on the argmax of the law formed at T = 1. (At T -> 0 the shift
             eta * T * (q - p) would vanish from the logits, and with it everything that the retrieval added.)
-        eta, relevance, tail_rule, tail_alpha: see `augmented_target`.
+        eta, relevance, trust, tail_rule, tail_alpha: see `augmented_target`.
         top_k, top_p, min_p: see `truncate`.
     """
 
@@ -39,6 +39,7 @@ class Law:
     temperature: float = 0.0
     eta: Eta = "auto"
     relevance: float = 1.0
+    trust: float = 0.0
     tail_rule: Literal["mask", "restore"] = "mask"
     tail_alpha: float = 0.1
     top_k: int = 0
@@ -102,7 +103,7 @@ class Law:
 
     @property
     def _shift(self) -> dict[str, Any]:
-        return {"eta": self.eta, "relevance": self.relevance, "tail_alpha": self.tail_alpha}
+        return {"eta": self.eta, "relevance": self.relevance, "trust": self.trust, "tail_alpha": self.tail_alpha}
 
     def _kernels_serve(self, z: Tensor, drafter_logits: Tensor) -> bool:
         few_move = self.tail_rule == "mask" and self.tail_alpha >= _LEAST_ALPHA

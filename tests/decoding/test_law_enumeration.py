@@ -89,6 +89,7 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     [
         {"eta": "auto", "tail_rule": "mask"},
         {"eta": "auto", "tail_rule": "restore", "relevance": 0.6},
+        {"eta": "auto", "tail_rule": "mask", "trust": 0.6},
         {"eta": "auto", "tail_rule": "mask", "temperature": 0.7, "top_p": 0.8, "relevance": 0.3},
     ],
     ids=str,

@@ -15,16 +15,17 @@ LOGITS = st.lists(st.sampled_from([-90.0, -30.0, -4.0, -1.0, 0.0, 0.5, 1.0, 3.0,
 ETAS = st.sampled_from([0.0, 0.3, 2.0, 10.0, 40.0, 1000.0, "auto", "nearest"])
 ALPHAS = st.sampled_from([0.011, 0.1, 0.5, 1.0])
 RELEVANCE = st.sampled_from([0.0, 0.4, 1.0])
+TRUST = st.sampled_from([0.0, 0.7, 1.0])
 
 
 def logits(values, turn=0.0):
     return torch.tensor(values) + 0.01 * (turn + torch.arange(len(values)).float()).cos()  # no ties
 
 
-def slow(z, y, eta, relevance, alpha, factor=1.0):
+def slow(z, y, eta, relevance, trust, alpha, factor=1.0):
     """In float64, whole vectors at a time."""
     z, y = factor * z.double(), factor * y.double()
-    options = {"eta": eta, "relevance": relevance, "tail_alpha": alpha}
+    options = {"eta": eta, "relevance": relevance, "trust": trust, "tail_alpha": alpha}
     return augmented_target(z.softmax(-1)[None], y.softmax(-1)[None], logits=z[None], **options)[0]
 
 
@@ -35,14 +36,15 @@ def on_the_edge(y, alpha):
 
 
 @settings(deadline=None, database=None, max_examples=300)
-@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, st.sampled_from([0.5, 1.0, 3.0]))
-@example([3.0, 1.0, 3.0, 20.0], [3.0, 0.0, -90.0, 3.0], "nearest", 1.0, 1.0, 1.0)  # a token with nearly all moves
-@example([7.0, -30.0, -90.0], [3.0, -30.0, 3.0], "auto", 0.1, 1.0, 0.5)
-def test_p_hat(first, second, eta, alpha, relevance, factor):
+@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST, st.sampled_from([0.5, 1.0, 3.0]))
+@example([3.0, 1.0, 3.0, 20.0], [3.0, 0.0, -90.0, 3.0], "nearest", 1.0, 1.0, 0.0, 1.0)  # a token with nearly all moves
+@example([7.0, -30.0, -90.0], [3.0, -30.0, 3.0], "auto", 0.1, 1.0, 0.0, 0.5)
+def test_p_hat(first, second, eta, alpha, relevance, trust, factor):
     size = min(len(first), len(second))
     z, y = logits(first[:size]), logits(second[:size], 2.0)
-    expected = slow(z, y, eta, relevance, alpha, factor)
-    found = distributions.p_hat(z, y, factor=factor, eta=eta, relevance=relevance, tail_alpha=alpha)
+    expected = slow(z, y, eta, relevance, trust, alpha, factor)
+    options = {"eta": eta, "relevance": relevance, "trust": trust, "tail_alpha": alpha}
+    found = distributions.p_hat(z, y, factor=factor, **options)
     assert float(found.double().sum()) == pytest.approx(1.0, abs=1e-5) and float(found.min()) >= 0.0
     strong = eta == 1000.0  # which multiplies what rounding leaves
     close = torch.allclose(found.double(), expected, rtol=2e-3, atol=2e-3 if strong else 1e-5)
@@ -50,14 +52,15 @@ def test_p_hat(first, second, eta, alpha, relevance, factor):
 
 
 @settings(deadline=None, database=None, max_examples=300)
-@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE)
-def test_the_best_of_p_hat(first, second, eta, alpha, relevance):
+@given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST)
+def test_the_best_of_p_hat(first, second, eta, alpha, relevance, trust):
     size = min(len(first), len(second))
     z, y = logits(first[:size]), logits(second[:size], 2.0)
-    token = distributions.best_of_p_hat(z, y, eta=eta, relevance=relevance, tail_alpha=alpha)
-    expected = slow(z, y, eta, relevance, alpha)
+    options = {"eta": eta, "relevance": relevance, "trust": trust, "tail_alpha": alpha}
+    token = distributions.best_of_p_hat(z, y, **options)
+    expected = slow(z, y, eta, relevance, trust, alpha)
     assert float(expected[token]) >= float(expected.max()) * (1 - 1e-3) or on_the_edge(y, alpha)
-    whole = distributions.p_hat(z, y, factor=1.0, eta=eta, relevance=relevance, tail_alpha=alpha)
+    whole = distributions.p_hat(z, y, factor=1.0, **options)
     assert float(whole[token]) >= float(whole.max()) * (1 - 1e-5)
 
 
@@ -68,16 +71,17 @@ def test_vocabularies_of_every_width(size, flat):
     z, y = (flat * torch.randn(size, generator=generator) for _ in range(2))
     assert torch.allclose(distributions.softmax(z, 0.7), (0.7 * z).softmax(-1), rtol=1e-5, atol=1e-9)
     for eta in ("auto", "nearest", 3.0):
-        found = distributions.p_hat(z, y, factor=1.0, eta=eta, relevance=1.0, tail_alpha=0.1)
-        expected = slow(z, y, eta, 1.0, 0.1)
+        options = {"eta": eta, "relevance": 1.0, "trust": 0.3, "tail_alpha": 0.1}
+        found = distributions.p_hat(z, y, factor=1.0, **options)
+        expected = slow(z, y, eta, 1.0, 0.3, 0.1)
         assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
-        token = distributions.best_of_p_hat(z, y, eta=eta, relevance=1.0, tail_alpha=0.1)
+        token = distributions.best_of_p_hat(z, y, **options)
         assert float(expected[token]) >= float(expected.max()) * (1 - 1e-5)
 
 
 def test_a_token_whose_p_has_underflown_can_rise_and_one_that_falls_leaves_the_others():
     z = torch.tensor([0.0, -200.0, -90.0, -91.0])
-    options = {"factor": 1.0, "eta": 1e3, "relevance": 1.0}
+    options = {"factor": 1.0, "eta": 1e3, "relevance": 1.0, "trust": 0.0}
     up = distributions.p_hat(z, torch.tensor([-50.0, 0.0, -50.0, -50.0]), tail_alpha=0.1, **options)
     assert up[1] == 1.0  # -200 + 1000
     # The first falls by some 500: the others are left, in their shares.
@@ -185,7 +189,7 @@ def test_no_number_stays_none(size, where):
     z, y = torch.zeros(size), torch.arange(float(size))
     z[where] = float("nan")
     assert distributions.softmax(z, 1.0).isnan().any()
-    assert distributions.p_hat(z, y, factor=1.0, eta=2.0, relevance=1.0, tail_alpha=0.1).isnan().any()
+    assert distributions.p_hat(z, y, factor=1.0, eta=2.0, relevance=1.0, trust=0.0, tail_alpha=0.1).isnan().any()
 
 
 def test_what_they_do_not_serve():
@@ -212,4 +216,5 @@ def test_without_memory_it_is_an_error():
         with pytest.raises(MemoryError, match="no memory"):
             distributions.truncate_(torch.ones(4) / 4, top_k=2, top_p=1.0, min_p=0.0)
         with pytest.raises(MemoryError, match="no memory"):
-            distributions.p_hat(torch.zeros(4), torch.zeros(4), factor=1.0, eta=1.0, relevance=1.0, tail_alpha=0.1)
+            options = {"eta": 1.0, "relevance": 1.0, "trust": 0.0, "tail_alpha": 0.1}
+            distributions.p_hat(torch.zeros(4), torch.zeros(4), factor=1.0, **options)

@@ -13,9 +13,9 @@ from tests.toys.reference_law import augmented, automatic_eta
 TAIL_RULES = ("mask", "restore")
 
 
-def strength(p, q, relevance=1.0):
+def strength(p, q, relevance=1.0, trust=0.0):
     p, q = (torch.as_tensor(each, dtype=torch.float64) for each in (p, q))
-    return float(adaptive_eta(p, q, q - p, p.log(), relevance=relevance))
+    return float(adaptive_eta(p, q, q - p, p.log(), relevance=relevance, trust=trust))
 
 
 def divergence(q, p_hat):
@@ -23,10 +23,15 @@ def divergence(q, p_hat):
 
 
 @settings(deadline=None, database=None, max_examples=200)
-@given(p=distributions(zeros=False), q=distributions(), relevance=st.sampled_from([0.0, 0.3, 1.0]))
-def test_it_is_the_reference(p, q, relevance):
-    wanted = automatic_eta(p.tolist(), q.tolist(), [True] * 5, relevance)
-    eta = strength(p, q, relevance)
+@given(
+    p=distributions(zeros=False),
+    q=distributions(),
+    relevance=st.sampled_from([0.0, 0.3, 1.0]),
+    trust=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_it_is_the_reference(p, q, relevance, trust):
+    wanted = automatic_eta(p.tolist(), q.tolist(), [True] * 5, relevance, trust)
+    eta = strength(p, q, relevance, trust)
     # Where p and q hardly differ, any eta does nothing, and rounding decides which one it is.
     assert eta == pytest.approx(wanted, rel=1e-4, abs=1e-4) or float((q - p).abs().max()) < 1e-4
 
@@ -37,12 +42,14 @@ def test_it_is_the_reference(p, q, relevance):
     drafter_logits=logits(),
     rule=st.sampled_from(TAIL_RULES),
     relevance=st.sampled_from([0.4, 1.0]),
+    trust=st.sampled_from([0.0, 0.7]),
     eta=st.sampled_from(["auto", "nearest"]),
 )
-def test_p_hat_is_the_reference(z, drafter_logits, rule, relevance, eta):
-    law = Law("augmented", temperature=1.0, eta=eta, relevance=relevance, tail_rule=rule, tail_alpha=0.1)
+def test_p_hat_is_the_reference(z, drafter_logits, rule, relevance, trust, eta):
+    options = {"eta": eta, "relevance": relevance, "trust": trust, "tail_rule": rule, "tail_alpha": 0.1}
+    law = Law("augmented", temperature=1.0, **options)
     p, q = (torch.softmax(x.double(), -1) for x in (z, drafter_logits))
-    p_hat = augmented_target(p, q, eta=eta, relevance=relevance, tail_rule=rule, tail_alpha=0.1)
+    p_hat = augmented_target(p, q, **options)
     slow = torch.tensor(augmented(z.tolist(), drafter_logits.tolist(), law), dtype=torch.float64)
     threshold = torch.minimum((q - 0.1 * q.max()).abs().min(), (p_hat - 0.1 * p_hat.max()).abs().min())
     assert torch.allclose(p_hat, slow, rtol=0, atol=1e-6) or float(threshold) < 1e-6
@@ -95,6 +102,17 @@ def test_a_drafter_that_contradicts_a_target_that_knows_is_not_heard():
     assert augmented_target(p, q, eta=10.0).argmax() == 1
     p_hat = augmented_target(p, q, eta="auto")
     assert torch.allclose(p_hat, p, rtol=0, atol=0.05) and p_hat.argmax() == 0
+
+
+def test_a_drafter_that_retrieval_bears_out_is_heard_where_it_contradicts():
+    p, q = torch.tensor([0.97, 0.001, 0.029]), torch.tensor([0.007, 0.95, 0.043])
+    assert augmented_target(p, q, eta="auto", trust=0.0).argmax() == 0
+    assert augmented_target(p, q, eta="auto", trust=1.0).argmax() == 1
+    # The surer the target is, the more trust it takes.
+    sure = torch.tensor([1 - 2e-6, 1e-6, 1e-6])
+    assert augmented_target(p, q, eta="auto", trust=0.8).argmax() == 1
+    assert augmented_target(sure, q, eta="auto", trust=0.8).argmax() == 0
+    assert torch.equal(augmented_target(p, q, eta="auto", trust=1.0), augmented_target(p, q, eta="nearest"))
 
 
 @pytest.mark.parametrize("rule", TAIL_RULES)

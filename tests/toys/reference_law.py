@@ -31,7 +31,8 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
     p = softmax([x / temperature for x in z])
     q = softmax([x / temperature for x in drafter_logits])
     moved = [law.tail_rule == "restore" or q_x >= law.tail_alpha * max(q) for q_x in q]
-    eta = automatic_eta(p, q, moved, law.relevance, law.eta) if isinstance(law.eta, str) else law.eta
+    trust = 1.0 if law.eta == "nearest" else law.trust
+    eta = automatic_eta(p, q, moved, law.relevance, trust) if isinstance(law.eta, str) else law.eta
     z_hat = [z_x + eta * temperature * (q_x - p_x) * moves for z_x, p_x, q_x, moves in zip(z, p, q, moved, strict=True)]
     p_hat = softmax([x / temperature for x in z_hat])
     if law.tail_rule == "restore":
@@ -41,9 +42,9 @@ def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> 
 
 
 def automatic_eta(
-    p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float, eta: str = "auto"
+    p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float, trust: float = 0.0
 ) -> float:
-    """relevance * (1 - TV(p, q)) * the eta in [0, 50] that all but minimises KL(q || p shifted by eta)."""
+    """relevance * (1 - (1 - trust) * TV(p, q)) * eta*, in [0, 50], which all but minimises KL(q || p shifted by it)."""
     shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
 
     def slope(eta: float) -> float:
@@ -57,10 +58,8 @@ def automatic_eta(
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < end else (low, middle)
-    if eta == "nearest":
-        return relevance * low
     distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
-    return relevance * (1 - distance) * low
+    return relevance * (1 - (1 - trust) * distance) * low
 
 
 def truncated(probs: Sequence[float], law: Law) -> list[float]:
