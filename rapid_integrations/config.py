@@ -190,9 +190,9 @@ class SpeculationConfig(SpeculationFields, Settings):
       and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
       drafter at least as large as the target and "target" for a smaller one.
     - `eta`: strength of the knowledge transfer. "nearest" chooses it at each position: as much as brings p_hat nearest
-      to q, times the relevance of what was retrieved; "auto" is that times what p and q have in common
-      (`rapid_integrations.sampling.adaptive_eta`). None is "auto", and for the law "paper" 10, or 40 with a larger
-      drafter.
+      to q, times the relevance of what was retrieved; "auto" is less of it where q contradicts p, unless what the
+      question names has been retrieved (`rapid_integrations.sampling.adaptive_eta`). None is "auto", and for the law
+      "paper" 10, or 40 with a larger drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift where q < alpha * max q, "restore" is Eq. 9.
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.

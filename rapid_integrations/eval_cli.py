@@ -6,7 +6,7 @@ import importlib.util
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -16,6 +16,9 @@ from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.options import ModelOptions, with_option_groups
 from rapid_integrations.terminal import ProgressView
+
+if TYPE_CHECKING:
+    from rapid_integrations.evaluation.summary import Summary
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -116,7 +119,9 @@ def run(
 
 @eval_app.command("report")
 def report(
-    folder: Folder,
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Of a run; the tasks of several are shown as one table.")
+    ],
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
     ] = None,
@@ -126,9 +131,15 @@ def report(
         typer.Option(help="Only these questions: choose settings on one half, report them on the other."),
     ] = None,
 ) -> None:
-    """Write the tables and plots of a run again, finished or not; no model is loaded."""
+    """Write the tables and plots of a run again, finished or not; no model is loaded.
+
+    Of several runs only the tables are shown: the methods that all have, over all of their tasks.
+    """
     with errors_taught():
-        _report(folder, methods, baseline, half)
+        if len(folders) == 1:
+            _report(folders[0], methods, baseline, half)
+        else:
+            _report_together(folders, methods, baseline, half)
 
 
 @eval_app.command("tasks")
@@ -151,26 +162,19 @@ def list_tasks() -> None:
 def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half: str | None = None) -> None:
     from rapid_integrations.evaluation.figures import draw
     from rapid_integrations.evaluation.predictions import read_predictions
-    from rapid_integrations.evaluation.results_table import decoding_table, gains_table, groups_table, results_table
     from rapid_integrations.evaluation.studies import patterns, summaries
     from rapid_integrations.evaluation.summary import Summary, comparable
 
     settings, predictions = read_predictions(folder / PREDICTIONS)
     predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
-    if predictions and baseline not in (there := {p.method for p in predictions} | {"lc"}):
-        known = ", ".join(sorted(there))
-        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {known}")
+    _require_baseline(baseline, {p.method for p in predictions})
     seed = settings.get("seed", 0)
     if methods:
         compared = [Summary(predictions, methods=methods, seed=seed, baseline=baseline)]
     else:
         compared = comparable(predictions, seed, baseline)
     for summary in compared:
-        tables = [results_table(summary), gains_table(summary), decoding_table(summary)]
-        for table in [*tables, *(groups_table(summary, task) for task in summary.tasks)]:
-            if table is not None:
-                stdout.print(table)
-                stdout.print()
+        _show(summary)
     studies = summaries(predictions, seed)  # their pictures show what the paper's do, over lc
     figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
@@ -187,6 +191,46 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
         picture = folder / f"{study}{variant}.png"
         draw(study, of_study, picture, _title(settings))
         stderr.print(str(picture), highlight=False)
+
+
+def _report_together(folders: list[Path], methods: list[str] | None, baseline: str, half: str | None) -> None:
+    from rapid_integrations.evaluation.predictions import read_predictions
+    from rapid_integrations.evaluation.summary import Summary, well_covered
+
+    predictions = []
+    common: list[str] | None = methods
+    for folder in folders:
+        _, of_run = read_predictions(folder / PREDICTIONS)
+        chosen = [p for p in of_run if half in (None, p.half)]
+        if methods is None:
+            covered = well_covered(chosen)
+            common = covered if common is None else [method for method in common if method in covered]
+        # Runs of other models may have asked the same task.
+        predictions += [p.model_copy(update={"task": f"{p.task}, {folder.name}"}) for p in chosen]
+    if not common:
+        raise ConfigurationError(
+            f"the {len(folders)} runs have no method in common that answered half of their questions; choose with "
+            "--method"
+        )
+    _require_baseline(baseline, set(common))
+    _show(Summary(predictions, methods=common, baseline=baseline))
+
+
+def _require_baseline(baseline: str, methods: set[str]) -> None:
+    there = methods | {"lc"}
+    if methods and baseline not in there:
+        known = ", ".join(sorted(there))
+        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {known}")
+
+
+def _show(summary: Summary) -> None:
+    from rapid_integrations.evaluation import results_table as of
+
+    tables = [of.results_table(summary), of.gains_table(summary), of.better_table(summary), of.decoding_table(summary)]
+    for table in [*tables, *(of.groups_table(summary, task) for task in summary.tasks)]:
+        if table is not None:
+            stdout.print(table)
+            stdout.print()
 
 
 def _title(settings: dict[str, Any]) -> str:

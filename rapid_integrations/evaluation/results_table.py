@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.table import Table
 
 from rapid_integrations.evaluation.statistics import Estimate
-from rapid_integrations.evaluation.summary import AVERAGE, Summary
+from rapid_integrations.evaluation.summary import AVERAGE, EITHER, Summary
 
 
 def results_table(summary: Summary) -> Table:
@@ -28,14 +28,27 @@ def gains_table(summary: Summary) -> Table | None:
     """Return each method's paired gain over the baseline in points; None without a baseline."""
     if summary.baseline is None:
         return None
-    table = _table(f"Gain over {summary.baseline} (points), paired 95% intervals")
+    others = [method for method in summary.methods if method != summary.baseline]
+    return _gains(summary, f"Gain over {summary.baseline}", others, summary.gain)
+
+
+def better_table(summary: Summary) -> Table | None:
+    """Return the gains over the better of `EITHER`, task by task; None without both, or with nothing else."""
+    others = [method for method in summary.methods if method not in EITHER]
+    if not others or not set(EITHER) <= set(summary.methods):
+        return None
+    title = f"Gain over the better of {' and '.join(EITHER)}, task by task"
+    return _gains(summary, title, others, summary.gain_over_better)
+
+
+def _gains(summary: Summary, title: str, methods: Sequence[str], gain: Callable[..., Estimate | None]) -> Table:
+    table = _table(f"{title} (points), paired 95% intervals")
     table.add_column("method", overflow="fold")
     columns = _columns(summary)
     for task in columns:
         table.add_column(task, justify="right")
-    for method in summary.methods:
-        if method != summary.baseline:
-            table.add_row(method, *(_signed(summary.gain(method, _tasks(task))) for task in columns))
+    for method in methods:
+        table.add_row(method, *(_signed(gain(method, _tasks(task))) for task in columns))
     return table
 
 

@@ -18,6 +18,8 @@ from rapid_integrations.evaluation.statistics import Estimate, Resamples, interv
 BASELINE = "lc"
 MIN_SPEED_TOKENS = 8  # shorter answers tell nothing of decode speed
 AVERAGE = "average"
+EITHER = ("lc", "rag")
+"""What RAPID joins: it should be no worse than the better of them."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,17 @@ class Summary:
         differences = {name: {method: scores[method] - scores[baseline]} for name, scores in self._scores.items()}
         return self._over_tasks(differences, method, tasks or self.tasks)
 
+    def gain_over_better(self, method: str, tasks: Sequence[str] | None = None) -> Estimate | None:
+        """Return the gain over that one of `EITHER` which scores higher on a task, task by task; None without both.
+
+        Which one is better is taken from the whole sample, not drawn anew in each resample.
+        """
+        if not set(EITHER) <= set(self.methods):
+            return None
+        better = {name: max((scores[one] for one in EITHER), key=np.mean) for name, scores in self._scores.items()}
+        differences = {name: {method: scores[method] - better[name]} for name, scores in self._scores.items()}
+        return self._over_tasks(differences, method, tasks or self.tasks)
+
     def decoding(self, method: str, tasks: Sequence[str] | None = None) -> Decoding:
         """Return how a method decodes, over `tasks` (None: all)."""
         rows = [row for task in tasks or self.tasks for row in self._rows[task]]
@@ -153,9 +166,9 @@ class Summary:
             "methods": {
                 method: {
                     "scores": {name: asdict(self.score(method, tasks)) for name, tasks in columns.items()},
-                    "gains": {
-                        name: None if (gain := self.gain(method, tasks)) is None else asdict(gain)
-                        for name, tasks in columns.items()
+                    "gains": {name: _plain(self.gain(method, tasks)) for name, tasks in columns.items()},
+                    "gains_over_better": {
+                        name: _plain(self.gain_over_better(method, tasks)) for name, tasks in columns.items()
                     },
                     **asdict(self.decoding(method)),
                 }
@@ -192,3 +205,7 @@ class Summary:
             task: Resamples.draw([next(iter(row.values())).document for row in rows], self._seed + number)
             for number, (task, rows) in enumerate(self._rows.items())
         }
+
+
+def _plain(estimate: Estimate | None) -> dict[str, float] | None:
+    return None if estimate is None else asdict(estimate)

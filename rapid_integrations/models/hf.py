@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -73,6 +74,9 @@ class HuggingFaceLM:
         self._layer_types: list[str] = getattr(config, "layer_types", None) or (
             ["full_attention"] * config.num_hidden_layers
         )
+        # transformers 5.24 renamed it; models that bring their own code may keep the old name.
+        taken = inspect.signature(model.base_model.forward).parameters
+        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
         self._fused: FusedDecoder | None = None
         expected = self._eager_logits()
         self._check(expected)
@@ -139,7 +143,7 @@ class HuggingFaceLM:
         inputs = {
             "input_ids": token_ids[None],
             "position_ids": positions[None],
-            "past_key_values": _HostCache(cache, self._layer_types),
+            self._cache_argument: _HostCache(cache, self._layer_types),
             "use_cache": True,
         }
         if keep:

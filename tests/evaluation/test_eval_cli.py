@@ -72,6 +72,25 @@ def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
     assert (out / "main.png").exists() and (out / "success.png").exists()
 
 
+def test_several_runs_as_one_table(evaluate, folder):
+    runs = [str(folder / name) for name in ("one", "two")]
+    for out, task in zip(runs, ("needle@300", "own:mine.jsonl"), strict=True):
+        made = ("--task", task, "--max-documents", "1", "--method", "lc", "--method", "rag", "--method", "rapid:eta=2")
+        assert evaluate("run", out, *made).exit_code == 0
+    assert evaluate("run", runs[0], "--task", "needle@300", "--max-documents", "1", "--method", "rapid").exit_code == 0
+    result = evaluate("report", *runs)
+    assert result.exit_code == 0, result.output
+    shown = " ".join(result.stdout.split())
+    assert "needle@300, one" in shown and "own:mine, two" in shown and "average" in shown
+    assert "Gain over lc (points)" in shown and "Gain over the better of lc and rag, task by task" in shown
+    assert "rapid " not in shown  # the second run has not been asked that way
+    refused = evaluate("report", *runs, "--baseline", "rapid")
+    assert refused.exit_code == 1 and "there are: lc, rag, rapid:eta=2" in " ".join(refused.stderr.split())
+    assert evaluate("run", str(folder / "three"), "--task", "own:mine.jsonl", "--method", "sd").exit_code == 0
+    refused = evaluate("report", runs[0], str(folder / "three"))
+    assert refused.exit_code == 1 and "no method in common" in " ".join(refused.stderr.split())
+
+
 def test_the_halves_of_the_questions(evaluate, folder):
     out = folder / "halves"
     made = ("run", str(out), "--task", "needle@300", "--max-documents", "3", "--method", "lc", "--method", "rag")

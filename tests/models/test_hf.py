@@ -407,8 +407,8 @@ REFUSED = {
         "2 of its 4 layers keep no keys",
     ),
     "attention of its own": (
-        ("GPTJForCausalLM", "GPTJConfig"),
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 8},
+        ("XGLMForCausalLM", "XGLMConfig"),
+        {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4, "max_position_embeddings": 256},
         "attention cannot be replaced",
     ),
     "both directions": (("BertForMaskedLM", "BertConfig"), {}, "BertSelfAttention|differs"),
