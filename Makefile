@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 QUESTION ?= How long are customer results kept after an order is closed?
-ETA ?= 10
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test test-slow test-hostile test-memory coverage lint bench docs-reference clean
@@ -19,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)" --eta $(ETA)
+	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal

@@ -423,6 +423,23 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
     assert moved  # the law is not the target's
 
 
+def test_trust_in_what_was_retrieved_is_part_of_the_law():
+    running, plain = engine("qwen2", 3), model("qwen2", 3, vocab_size=VOCAB_SIZE)
+    document = words(0, 120)
+    prompt = Prompt.from_context(document, " ".join(document.split()[70:76]))
+    prepared = running.explain(prompt)
+    trust = 2 * prepared.query_coverage - 1
+    assert 0.2 < trust < 0.8  # some of what the question names was retrieved
+    inputs = (plain, plain, prepared.target_ids, prepared.drafter_ids, VOCAB_SIZE, "auto", "mask")
+    relevance = max(prepared.compression.relevance, trust)
+    expected, gaps = slow_answer(*inputs, relevance=relevance, trust=trust)
+    assert expected != slow_answer(*inputs, relevance=relevance)[0]
+    for proposer, length in (("none", 1), ("drafter", 4), ("drafter", "auto"), ("prompt_lookup", 4), ("hybrid", 4)):
+        answer = ask(running, prompt, proposer, length, "augmented", eta="auto")
+        assert_same_answer(answer, expected, gaps, TIE_AUGMENTED)
+        assert answer.stats.query_coverage == prepared.query_coverage
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_the_ends_of_the_tail_rules(alpha):
     running, plain = engine("llama", 0), model("llama", 0, vocab_size=VOCAB_SIZE)
