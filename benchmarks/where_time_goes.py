@@ -104,7 +104,7 @@ def _transformers_step(lm: HuggingFaceLM, cache: KVCache) -> Callable[[Tensor], 
         own.update(*cache.layer(index), index)
 
     def step(ids: Tensor) -> None:
-        model(input_ids=ids[None], past_key_values=own)
+        model(ids[None], None, None, own)  # the cache, whatever this version calls it
         own.crop(-len(ids))
 
     return step

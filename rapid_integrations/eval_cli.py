@@ -64,6 +64,7 @@ def run(
         from rapid_integrations.evaluation.runner import Runner
         from rapid_integrations.evaluation.studies import StudyPlan, plan_study
         from rapid_integrations.evaluation.tasks import plan_task
+        from rapid_integrations.sampling.adaptive_eta import ETA_RULE
 
         plan = StudyPlan(DEFAULT_METHODS)
         if study is not None:
@@ -93,6 +94,7 @@ def run(
                 "context": context,
                 "compression": compression.model_dump(),
                 "dtype": models.dtype,
+                "eta_rule": ETA_RULE,
             },
         )
         with ProgressView(stderr) as progress:
@@ -133,7 +135,7 @@ def report(
 ) -> None:
     """Write the tables and plots of a run again, finished or not; no model is loaded.
 
-    Of several runs only the tables are shown: the methods that all have, over all of their tasks.
+    Of several runs only the tables are shown, over the methods that all of their tasks have.
     """
     with errors_taught():
         if len(folders) == 1:
@@ -194,26 +196,39 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
 
 
 def _report_together(folders: list[Path], methods: list[str] | None, baseline: str, half: str | None) -> None:
-    from rapid_integrations.evaluation.predictions import read_predictions
+    from rapid_integrations.evaluation.predictions import Prediction, read_predictions
     from rapid_integrations.evaluation.summary import Summary, well_covered
 
-    predictions = []
-    common: list[str] | None = methods
-    for folder in folders:
-        _, of_run = read_predictions(folder / PREDICTIONS)
-        chosen = [p for p in of_run if half in (None, p.half)]
-        if methods is None:
-            covered = well_covered(chosen)
-            common = covered if common is None else [method for method in common if method in covered]
-        # Runs of other models may have asked the same task.
-        predictions += [p.model_copy(update={"task": f"{p.task}, {folder.name}"}) for p in chosen]
-    if not common:
-        raise ConfigurationError(
-            f"the {len(folders)} runs have no method in common that answered half of their questions; choose with "
-            "--method"
-        )
+    names = _labels(folders)
+    by_task: dict[str, list[Prediction]] = {}
+    for folder, name in zip(folders, names, strict=True):
+        _, predictions = read_predictions(folder / PREDICTIONS)
+        chosen = [p for p in predictions if half in (None, p.half)]
+        if not chosen:
+            raise ConfigurationError(f"{folder} has no predictions{f' of the half {half}' if half else ''} yet")
+        for prediction in chosen:
+            task = f"{prediction.task}, {name}"  # runs of other models may have asked the same
+            by_task.setdefault(task, []).append(prediction.model_copy(update={"task": task}))
+    covered = {task: well_covered(of_task) for task, of_task in by_task.items()}
+    known = list(dict.fromkeys(method for of_task in covered.values() for method in of_task))
+    common = [method for method in methods or known if all(method in of_task for of_task in covered.values())]
+    if common != (methods or common) or not common:
+        told = "; ".join(f"{task}: {', '.join(of_task)}" for task, of_task in covered.items())
+        raise ConfigurationError(f"no table over methods that a task does not have. What answers most of each: {told}")
     _require_baseline(baseline, set(common))
-    _show(Summary(predictions, methods=common, baseline=baseline))
+    _show(Summary([p for of_task in by_task.values() for p in of_task], methods=common, baseline=baseline))
+
+
+def _labels(folders: list[Path]) -> list[str]:
+    """Return the folders' names, with as many of the folders around them as it takes to tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise ConfigurationError("a run was given twice: each counts once")
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _require_baseline(baseline: str, methods: set[str]) -> None:

@@ -52,11 +52,10 @@ class Plan:
         asked for is obeyed all the same (naive speculative decoding, to compare with).
         """
         if not self_speculation or prepared.drafter_ids != prepared.target_ids:
-            if prepared.compression is None:
-                return self
-            trust = trust_of(prepared.query_coverage or 0.0)
+            # Where nothing was left out, retrieval has missed nothing.
+            trust = 1.0 if prepared.query_coverage is None else trust_of(prepared.query_coverage)
             # Passages that hold all that the question names are relevant, however little they resemble it.
-            relevance = max(prepared.compression.relevance, trust)
+            relevance = trust if prepared.compression is None else max(prepared.compression.relevance, trust)
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:

@@ -6,7 +6,7 @@
     embedding_cache  each text is embedded once
     index            cosine similarity of a question to every piece
     selection        the best pieces within the budget
-    query_coverage   how much of what the question names they hold
+    query_terms      how much of what the question names they hold
     passages         what a host framework retrieved, found again in the contexts; passage_compressor: selecting it
     compressor       all of it: contexts and a question in, the drafter's contexts out
 
@@ -24,7 +24,7 @@ from rapid_integrations.compression.host_embedder import HostEmbedder
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passage_compressor import PassageCompressor
 from rapid_integrations.compression.passages import Passage
-from rapid_integrations.compression.query_coverage import query_coverage, trust_of
+from rapid_integrations.compression.query_terms import query_coverage, trust_of
 from rapid_integrations.compression.selection import ScoredChunk, select
 
 __all__ = [

@@ -81,9 +81,9 @@ class Method:
 def parse_method(text: str) -> Method:
     """Return the method that "name:option=value,..." means.
 
-    Options: law, eta (a number or auto), tail, tail_alpha, proposer, draft (tokens or auto) and max_draft_length of
-    "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; retrieved (tokens) and
-    context=unrelated of all that retrieve.
+    Options: law, eta (a number, auto or nearest), tail, tail_alpha, proposer, draft (tokens or auto) and
+    max_draft_length of "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; retrieved
+    (tokens) and context=unrelated of all that retrieve.
 
     Raises:
         ConfigurationError: an unknown method or option, or a value that it does not take.

@@ -295,7 +295,8 @@ double rapid_residual(const float* p, double factor, const float* q, int64_t n, 
 
 // p_hat of `augmented_target` with the tail rule "mask", from both models' logits times `factor`.
 //
-// eta: negative where it is chosen at each position, by relevance and trust; see sampling/adaptive_eta.py. greedy: only the best token is wanted, and returned; `out` is left with nothing of use.
+// eta: negative where it is chosen at each position, by relevance and trust; see sampling/adaptive_eta.py. greedy: only
+// the best token is wanted, and returned; `out` is left with nothing of use.
 // Otherwise -1 is returned, and `out` is p_hat; -2: there was no memory. scratch: (n,).
 int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, double eta, double relevance, double trust,
                     double alpha, int32_t greedy, float* out, float* scratch) try {

@@ -1,4 +1,4 @@
-"""eta = "auto" and "nearest": at each position as much transfer as it takes, or as p and q agree to.
+"""eta = "auto" and "nearest": at each position as much transfer as it takes, or as can be trusted.
 
 Eq. 6 of arXiv 2502.20330 is a gradient step of size eta on KL(q || p_hat). A fixed step is too short where p and q are
 both sure, and overshoots where both are flat: there eta (q - p) outweighs log p, and p_hat prefers tokens that neither
@@ -21,6 +21,9 @@ Eta: TypeAlias = float | Literal["auto", "nearest"]
 ETA_MOST = 50.0
 """Where the line search ends: the strongest transfer that the paper tries."""
 
+ETA_RULE = 2
+"""Which rule "auto" and "nearest" follow: another number where it changes, so that results of both are not mixed."""
+
 _SLOPE_LEFT = 0.01  # where the search ends; at 0 it would hang on rounding wherever q is nearly a point mass
 _MOVED = 64  # tokens that the search sees one by one; those that would move less count as unmoved
 _CLOSE = 1e-9  # of eta
@@ -41,7 +44,8 @@ def adaptive_eta(
         direction: (..., V) q - p, with 0 where the tail rule lets nothing move.
         log_p: (..., V).
         relevance: in [0, 1], of what was retrieved; 0 gives p back.
-        trust: in [0, 1], of what was retrieved where q contradicts p; 1 takes the whole step: "nearest".
+        trust: in [0, 1], of what was retrieved where q contradicts p: the share of the step that TV cannot take
+            away. 1 is "nearest".
 
     Returns:
         (..., 1), float64.

@@ -86,9 +86,14 @@ def test_several_runs_as_one_table(evaluate, folder):
     assert "rapid " not in shown  # the second run has not been asked that way
     refused = evaluate("report", *runs, "--baseline", "rapid")
     assert refused.exit_code == 1 and "there are: lc, rag, rapid:eta=2" in " ".join(refused.stderr.split())
-    assert evaluate("run", str(folder / "three"), "--task", "own:mine.jsonl", "--method", "sd").exit_code == 0
-    refused = evaluate("report", runs[0], str(folder / "three"))
-    assert refused.exit_code == 1 and "no method in common" in " ".join(refused.stderr.split())
+    elsewhere = folder / "elsewhere" / "one"  # of the same name
+    assert evaluate("run", str(elsewhere), "--task", "own:mine.jsonl", "--method", "sd").exit_code == 0
+    for arguments in ((runs[0], str(elsewhere)), (*runs, "--method", "lc", "--method", "rapid")):
+        refused = evaluate("report", *arguments)
+        said = " ".join(refused.stderr.split())
+        assert refused.exit_code == 1 and "methods that a task does not have" in said
+        assert "elsewhere/one: sd" in said or "own:mine, two: lc, rag, rapid:eta=2" in said
+    assert "given twice" in evaluate("report", runs[0], runs[0] + "/../one").stderr
 
 
 def test_the_halves_of_the_questions(evaluate, folder):
