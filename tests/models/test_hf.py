@@ -1,6 +1,7 @@
 """transformers models on this package's cache and attention, against the same models left alone."""
 
 import functools
+import inspect
 
 import numpy as np
 import pytest
@@ -236,6 +237,32 @@ def test_it_is_a_causal_lm_with_the_models_figures():
     assert lm.num_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert lm.device == torch.device("cpu")
     assert HuggingFaceLM(tiny_model("llama", 1)).name == "LlamaForCausalLM"
+
+
+class _FormerBase(transformers.LlamaModel):
+    """Calls its cache what transformers did before 5.24, as code beside a model may do for long."""
+
+    def forward(self, input_ids, position_ids=None, past_key_values=None, use_cache=None):
+        taken = inspect.signature(transformers.LlamaModel.forward).parameters
+        name = "cache" if "cache" in taken else "past_key_values"
+        cache = {} if past_key_values is None else {name: past_key_values}
+        return super().forward(input_ids=input_ids, position_ids=position_ids, use_cache=use_cache, **cache)
+
+
+class _FormerModel(transformers.LlamaForCausalLM):
+    def forward(self, input_ids, position_ids=None, past_key_values=None, use_cache=None, logits_to_keep=0):
+        read = self.model(input_ids, position_ids, past_key_values, use_cache).last_hidden_state
+        return transformers.modeling_outputs.CausalLMOutputWithPast(logits=self.lm_head(read[:, -logits_to_keep:]))
+
+
+def test_a_model_that_calls_its_cache_by_the_former_name():
+    model, ids = tiny_model("llama", 1), random_ids(0, 40)
+    expected = all_logits(model, ids)
+    model.__class__, model.model.__class__ = _FormerModel, _FormerBase
+    lm = HuggingFaceLM(model)
+    cache = lm.new_cache(64)
+    lm.forward(ids[:30], cache, 0)
+    torch.testing.assert_close(lm.forward(ids[30:], cache, 10), expected[30:], rtol=0, atol=ATOL)
 
 
 # --- the model is the user's ------------------------------------------------------------------------------------------
