@@ -10,5 +10,6 @@ from __future__ import annotations
 
 from llama_index_rapid.document_order import DocumentOrder
 from llama_index_rapid.llm import RapidLLM
+from llama_index_rapid.structured import RapidProgram
 
-__all__ = ["DocumentOrder", "RapidLLM"]
+__all__ = ["DocumentOrder", "RapidLLM", "RapidProgram"]

@@ -7,13 +7,15 @@ asynchronous endpoints leave the event loop free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
@@ -21,8 +23,21 @@ from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 
-from llama_index_rapid.annotations import AnnotatedText, annotate, parts_of, prompt_of
-from llama_index_rapid.endpoints import Endpoints
+from llama_index_rapid.annotations import (
+    ANNOTATION,
+    AnnotatedText,
+    Filled,
+    Parts,
+    annotate,
+    annotated,
+    annotation_of,
+    fill,
+    parts_of,
+    prompt_of,
+)
+from llama_index_rapid.asked_for_json import schema_in_text, schema_of_parser
+from llama_index_rapid.endpoints import Endpoints, Request
+from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.host_parts import (
     embedder_of,
     reranker_of,
@@ -30,15 +45,17 @@ from llama_index_rapid.host_parts import (
     reusing_pipeline_scores,
     splitter_of,
 )
-from llama_index_rapid.messages import to_engine_messages
+from llama_index_rapid.live_settings import LiveSettings
+from llama_index_rapid.messages import to_engine_messages, with_text_only
 from llama_index_rapid.pipeline_scores import listen_to_retrievals
-from llama_index_rapid.structured import StructuredPrediction
-from llama_index_rapid.tokenizer import use_for_counting
-from llama_index_rapid.tool_calling import ToolCalling
+from llama_index_rapid.structured import StructuredPrediction, parts_before_format
+from llama_index_rapid.tokenizer import OwnTokenizer
+from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
-from rapid_integrations.config import explain_validation_error
+from rapid_integrations.config import StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.verbatim import verbatim_spans
 
 if TYPE_CHECKING:
     from rapid_integrations import PreparedPrompt, RapidEngine
@@ -46,7 +63,7 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 
-class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, RequestFields):
+class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, ModelFields, RequestFields):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
@@ -57,7 +74,8 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
     was retrieved from it: by `retriever`, else by the scores that the pipeline's own retrieval has left, else by
     cutting it (`node_parser`) and embedding it (`embed_model`), reordered and filtered by `node_postprocessors`.
 
-    Threads and tasks may share one. Answers carry usage and decoding statistics in `raw`.
+    Threads and tasks may share one. Answers carry usage and decoding statistics in `raw`. A setting that is changed
+    later (`llm.max_new_tokens = 600`) counts from the next call on; what the models were loaded with cannot be changed.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -90,9 +108,17 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
+    @field_validator("embed_model")
+    @classmethod
+    def _it_can_embed(cls, value: Any) -> Any:
+        if not isinstance(value, (BaseEmbedding, str, Path)) and not callable(getattr(value, "embed_query", None)):
+            raise ValueError("give a BaseEmbedding, an Embedder, or the name or folder of a model")
+        return value
+
     _engine: RapidEngine = PrivateAttr()
-    _compressor: ContextCompressor = PrivateAttr()
-    _metadata: LLMMetadata = PrivateAttr()
+    _tokenizer: OwnTokenizer = PrivateAttr()
+    # The compressor and the parts that it was made of: it is made anew when one of them is replaced.
+    _made: tuple[tuple[Any, ...], ContextCompressor] | None = PrivateAttr(default=None)
 
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
@@ -109,12 +135,10 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         with self._progress() as progress:
             self._engine = self.open_engine(progress)
-        self._compressor = self._make_compressor()
-        self._metadata = self._read_metadata()
-        if self.use_pipeline_scores:
-            listen_to_retrievals()
+        self._tokenizer = OwnTokenizer(self._engine.vocabulary.encode, self._engine.target.name)
+        self._compressor()  # a part that cannot work is refused here, and retrievals are listened to from now on
         if self.count_with_own_tokenizer:
-            use_for_counting(self._engine.vocabulary.encode)
+            self._tokenizer.use_for_counting()
 
     @classmethod
     def class_name(cls) -> str:
@@ -123,8 +147,22 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Read from the model. Of its context window, room for the chat template's own tokens is left out."""
-        return self._metadata
+        """Read from the model and the present settings.
+
+        Of the context window, room for the chat template's own tokens is left out. Who asks for it is about to count
+        tokens: with the target's tokenizer (see `llama_index_rapid.tokenizer`).
+        """
+        if self.count_with_own_tokenizer:
+            self._tokenizer.use_for_counting()
+        vocabulary, target = self._engine.vocabulary, self._engine.target
+        window = min(target.context_window, self.context_window or target.context_window)
+        return LLMMetadata(
+            context_window=window - vocabulary.template_tokens,
+            num_output=self.max_new_tokens,
+            is_chat_model=self._is_chat_model,
+            is_function_calling_model=self._engine.supports_tools,
+            model_name=target.name,
+        )
 
     @property
     def rapid_engine(self) -> RapidEngine:
@@ -141,22 +179,46 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
         given: str | Sequence[ChatMessage]
         if not isinstance(prompt, BasePromptTemplate):
             given = prompt
-        elif self.metadata.is_chat_model:
+        elif self._is_chat_model:
             given = self._get_messages(prompt, **prompt_args)
         else:
             given = self._get_prompt(prompt, **prompt_args)
         raw = isinstance(given, str) and isinstance(prompt, BasePromptTemplate)
-        request, options = self._request(given, {}, raw=raw)
+        request = self._request(given, {}, raw=raw)
         wanted = ("compression", "compressor", "apply_chat_template")
-        return self._engine.explain(request, **{name: options[name] for name in wanted if name in options})
+        options = {name: request.options[name] for name in wanted if name in request.options}
+        return self._engine.explain(request.prompt, **options)
 
     # --- what the pipeline builds -----------------------------------------------------------------------------------
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
-        return annotate(super()._get_messages(prompt, **prompt_args), parts_of(prompt, prompt_args))
+        with reaching_the_caller("a function of the prompt template"):
+            filled = fill(prompt, prompt_args, self)
+            messages = super()._get_messages(filled.template, **filled.values)
+
+            def render(values: Mapping[str, Any]) -> list[str]:
+                rendered = super(RapidLLM, self)._get_messages(filled.template, **values)
+                return [message.content or "" for message in rendered]
+
+            parts = parts_of(filled, [message.content or "" for message in messages], render)
+            known = annotate(messages, parts)
+            if known and (schema := self._schema_asked_for(filled)) is not None:
+                known[-1] = annotated(known[-1], replace(annotation_of(known[-1]), json_schema=schema))
+            return known
 
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        return AnnotatedText(super()._get_prompt(prompt, **prompt_args), parts_of(prompt, prompt_args))
+        with reaching_the_caller("a function of the prompt template"):
+            filled = fill(prompt, prompt_args, self)
+            text = super()._get_prompt(filled.template, **filled.values)
+
+            def render(values: Mapping[str, Any]) -> list[str]:
+                return [super(RapidLLM, self)._get_prompt(filled.template, **values)]
+
+            (parts,) = parts_of(filled, [text], render)
+            return AnnotatedText(text, replace(parts, json_schema=self._schema_asked_for(filled)))
+
+    def _schema_asked_for(self, filled: Filled) -> dict[str, Any] | None:
+        return schema_of_parser(filled.template.output_parser or self.output_parser, filled.values)
 
     def _written_out(self, prompt: str, formatted: bool) -> str:
         """Return the prompt as the user's own `completion_to_prompt` writes it, if there is one."""
@@ -166,48 +228,65 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
         written: str = write(prompt)
         return AnnotatedText(written, prompt.parts) if isinstance(prompt, AnnotatedText) else written
 
-    def _request(
-        self, prompt: str | Sequence[ChatMessage], overrides: dict[str, Any], raw: bool = False
-    ) -> tuple[PromptLike, dict[str, Any]]:
-        """Return the engine's prompt and options.
+    def _request(self, prompt: str | Sequence[ChatMessage], overrides: dict[str, Any], raw: bool = False) -> Request:
+        """Return what the engine is asked.
 
         Args:
             prompt: a text or messages, annotated or not.
             overrides: settings of this call.
             raw: a text that the model reads as it is, without its chat template.
         """
+        if "tool_choice" in overrides:
+            overrides = {**overrides, "tool_choice": tool_choice_of(overrides["tool_choice"])}
+        prompt, schema = _asked_for_json(prompt)
         options = self.request_options(overrides)
-        options["compressor"] = self._compressor
+        options["compressor"] = self._compressor()
+        wanted = None
+        if schema is not None and options["sampling"].structured is None and not options.get("tools"):
+            wanted = str(schema.get("title") or "an object")
+            options["sampling"] = options["sampling"].model_copy(
+                update={"structured": StructuredOutput(json_schema=schema)}
+            )
         if isinstance(prompt, str):
-            parts = prompt.parts if isinstance(prompt, AnnotatedText) else None
             written_by_user = self.completion_to_prompt is not default_completion_to_prompt
             if raw or written_by_user:
                 options["apply_chat_template"] = False
-            return (prompt_of(prompt, parts) if parts else str(prompt)), options
+            parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
+            return Request(prompt_of(prompt, parts), options, wanted)
         write = self.messages_to_prompt
         if write is not None and write is not generic_messages_to_prompt:
             options["apply_chat_template"] = False
-            return str(write(prompt)), options
-        if not self._metadata.is_chat_model:  # a base model reads a conversation as text
-            return str(generic_messages_to_prompt(prompt)), options
-        return to_engine_messages(prompt), options
+            return Request(_written(write, prompt), options, wanted)
+        if not self._is_chat_model:  # a base model reads a conversation as text
+            return Request(_written(generic_messages_to_prompt, prompt), options, wanted)
+        return Request(to_engine_messages(prompt), options, wanted)
 
     # --- setting up -------------------------------------------------------------------------------------------------
 
     @property
     def _model_name(self) -> str:
-        return self._metadata.model_name
+        return self._engine.target.name
 
-    def _read_metadata(self) -> LLMMetadata:
-        vocabulary, target = self._engine.vocabulary, self._engine.target
-        window = min(target.context_window, self.context_window or target.context_window)
-        return LLMMetadata(
-            context_window=window - vocabulary.template_tokens,
-            num_output=self.max_new_tokens,
-            is_chat_model=vocabulary.chat_template is not None,
-            is_function_calling_model=self._engine.supports_tools,
-            model_name=target.name,
+    @property
+    def _is_chat_model(self) -> bool:
+        return self._engine.vocabulary.chat_template is not None
+
+    def _compressor(self) -> ContextCompressor:
+        """Return what finds passages, made of the parts that are set now."""
+        parts = (
+            self.embed_model,
+            self.node_parser,
+            self.retriever,
+            self.use_pipeline_scores,
+            self.embedding_cache,
+            *self.node_postprocessors,
         )
+        made = self._made
+        if made is None or len(made[0]) != len(parts) or any(a is not b for a, b in zip(made[0], parts, strict=True)):
+            if self.use_pipeline_scores:
+                listen_to_retrievals()
+            made = self._made = (parts, self._make_compressor())
+        return made[1]
 
     def _make_compressor(self) -> ContextCompressor:
         from rapid_integrations.default_compressor import DefaultCompressor
@@ -216,18 +295,18 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
         own = {"embed_model", "node_parser", "node_postprocessors", "embedding_cache"} & self.model_fields_set
         compressor = engine.compressor
         if own or self.engine is None:
-            embedder = (
-                embedder_of(self.embed_model) if isinstance(self.embed_model, BaseEmbedding) else self.embed_model
-            )
+            embedder: Any = self.embed_model
+            if isinstance(embedder, BaseEmbedding):
+                embedder = embedder_of(embedder)
             compressor = DefaultCompressor(
                 embedder,
                 engine.vocabulary,
                 self.embedding_cache,
                 split=None if self.node_parser is None else splitter_of(self.node_parser),
-                rerank=reranker_of(self.node_postprocessors) if self.node_postprocessors else None,
+                rerank=reranker_of(tuple(self.node_postprocessors)) if self.node_postprocessors else None,
             )
         if self.retriever is not None:
-            return retrieving(self.retriever, self.node_postprocessors, engine.vocabulary, compressor)
+            return retrieving(self.retriever, tuple(self.node_postprocessors), engine.vocabulary, compressor)
         return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
     @contextmanager
@@ -241,3 +320,47 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
 
         with ProgressView(Console(stderr=True)) as progress:
             yield progress
+
+
+def _asked_for_json(
+    prompt: str | Sequence[ChatMessage],
+) -> tuple[str | Sequence[ChatMessage], dict[str, Any] | None]:
+    """Return the prompt, and the schema that LlamaIndex asks for in it and is going to parse; None for text.
+
+    A text that asks for it in LlamaIndex's words is annotated: they are neither question nor document.
+    """
+    if isinstance(prompt, str):
+        parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
+        if parts.json_schema is not None or (found := schema_in_text(prompt)) is None:
+            return prompt, parts.json_schema
+        return AnnotatedText(prompt, parts if parts.known else parts_before_format(prompt[: found[0]])), found[1]
+    messages = list(prompt)
+    for index, message in enumerate(messages):
+        parts = annotation_of(message)
+        if parts.json_schema is not None:
+            return messages, parts.json_schema
+        if (found := schema_in_text(message.content or "")) is not None:
+            if not any(annotation_of(each).known for each in messages):
+                messages[index] = annotated(message, parts_before_format((message.content or "")[: found[0]]))
+            return messages, found[1]
+    return messages, None
+
+
+def _written(write: Callable[[Sequence[ChatMessage]], str], messages: Sequence[ChatMessage]) -> PromptLike:
+    """Return the conversation as `write` prints it, with the context that its messages are known to hold."""
+    known = [annotation_of(message) for message in messages]
+    shown = [
+        message.model_copy(
+            update={"additional_kwargs": {k: v for k, v in message.additional_kwargs.items() if k != ANNOTATION}}
+        )
+        for message in with_text_only(messages)
+    ]
+    text = str(write(shown))
+    contexts = [
+        (message.content or "")[start:end]
+        for message, parts in zip(messages, known, strict=True)
+        for start, end in parts.spans
+    ]
+    query = next((parts.query for parts in reversed(known) if parts.query is not None), None)
+    spans = verbatim_spans(text, contexts)
+    return prompt_of(text, Parts(spans, query, known=bool(spans)))

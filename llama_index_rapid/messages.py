@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llama_index.core.base.llms.types import TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    CachePoint,
+    CitableBlock,
+    CitationBlock,
+    ContentBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
 from llama_index.core.llms import ChatMessage, MessageRole
 
 from llama_index_rapid.annotations import content_of
@@ -18,6 +26,9 @@ _ROLES = {
     MessageRole.DEVELOPER: "system",
     MessageRole.FUNCTION: "tool",
 }
+# Reasoning of earlier turns is not repeated to the model, as chat templates themselves have it; a citation points at
+# what an answer rests on, and is no part of it; a cache point is for a provider's bill.
+_SAY_NOTHING = (ToolCallBlock, ThinkingBlock, CitationBlock, CachePoint)
 
 
 def to_engine_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
@@ -29,24 +40,41 @@ def to_engine_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     return [_to_engine_message(message) for message in messages]
 
 
-def _to_engine_message(message: ChatMessage) -> dict[str, Any]:
-    for block in message.blocks:
-        # Reasoning of earlier turns is not repeated to the model, as chat templates themselves have it.
-        if not isinstance(block, (TextBlock, ToolCallBlock, ThinkingBlock)):
+def with_text_only(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return the messages with all that they say in blocks of text: those who print a message read nothing else.
+
+    Raises:
+        PromptError: a message holds something that cannot be read as text.
+    """
+    return [_with_text_only(message) for message in messages]
+
+
+def _with_text_only(message: ChatMessage) -> ChatMessage:
+    texts = list(_texts(message.blocks))
+    if not any(isinstance(block, CitableBlock) for block in message.blocks):
+        return message
+    kept: list[ContentBlock] = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    return message.model_copy(update={"blocks": [*(TextBlock(text=text) for text in texts), *kept]})
+
+
+def _texts(blocks: Sequence[Any]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, TextBlock):
+            yield block.text
+        elif isinstance(block, CitableBlock):
+            yield "\n".join([block.title, *_texts(block.content)])
+        elif not isinstance(block, _SAY_NOTHING):
             raise PromptError(
-                f"a message holds a {type(block).__name__}, but the target reads text only: pass it as a TextBlock"
+                f"a message holds a {type(block).__name__}, but the target reads text only: pass what it says as a "
+                "TextBlock, or leave it out"
             )
+
+
+def _to_engine_message(message: ChatMessage) -> dict[str, Any]:
+    message = _with_text_only(message)
     given: dict[str, Any] = {"role": _ROLES.get(message.role, message.role.value), "content": content_of(message)}
-    calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    if calls:
-        given["tool_calls"] = [
-            {
-                "id": call.tool_call_id,
-                "type": "function",
-                "function": {"name": call.tool_name, "arguments": _arguments(call)},
-            }
-            for call in calls
-        ]
+    if calls := _calls(message):
+        given["tool_calls"] = calls
     if given["role"] == "tool":
         given |= {
             key: message.additional_kwargs[key] for key in ("tool_call_id", "name") if key in message.additional_kwargs
@@ -54,11 +82,40 @@ def _to_engine_message(message: ChatMessage) -> dict[str, Any]:
     return given
 
 
-def _arguments(call: ToolCallBlock) -> Any:
+def _calls(message: ChatMessage) -> list[dict[str, Any]]:
+    """Return a message's calls: its blocks, or what older messages and other LLM classes keep beside them."""
+    found = [
+        (block.tool_call_id, block.tool_name, block.tool_kwargs)
+        for block in message.blocks
+        if isinstance(block, ToolCallBlock)
+    ] or [_kept_beside(call) for call in message.additional_kwargs.get("tool_calls") or ()]
+    return [
+        {"id": call_id, "type": "function", "function": {"name": name, "arguments": _arguments(arguments)}}
+        for call_id, name, arguments in found
+    ]
+
+
+def _kept_beside(call: Any) -> tuple[str | None, str, Any]:
+    """Return id, name and arguments of a call as OpenAI writes it, an object or a mapping."""
+    function = _get(call, "function") or call
+    name = _get(function, "name")
+    if not isinstance(name, str) or not name:
+        raise PromptError(
+            'a message\'s additional_kwargs["tool_calls"] holds a call without a name: give {"id": ..., "type": '
+            f'"function", "function": {{"name": ..., "arguments": ...}}}}; given: {call!r:.200}'
+        )
+    return _get(call, "id"), name, _get(function, "arguments") or {}
+
+
+def _get(holder: Any, key: str) -> Any:
+    return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+
+
+def _arguments(arguments: Any) -> Any:
     """Return the arguments as an object, which is what chat templates print."""
-    if not isinstance(call.tool_kwargs, str):
-        return call.tool_kwargs
+    if not isinstance(arguments, str):
+        return arguments
     try:
-        return json.loads(call.tool_kwargs)
+        return json.loads(arguments)
     except ValueError:
-        return call.tool_kwargs
+        return arguments

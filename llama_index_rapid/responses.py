@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBlock
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 
-from rapid_integrations import Completion, CompletionChunk, RetrievedChunk
+from rapid_integrations import Completion, CompletionChunk, IncompleteOutputError, RetrievedChunk, ToolCall
+
+# "stop" for an end token, too: what tools around LlamaIndex read is OpenAI's.
+_FINISH_REASONS = {"eos": "stop"}
 
 
 class Answer:
-    """A growing answer: chunks in, LlamaIndex's cumulative responses out."""
+    """A growing answer: chunks in, LlamaIndex's cumulative responses out.
 
-    def __init__(self, model: str, retrieved: tuple[RetrievedChunk, ...] = ()) -> None:
+    Args:
+        model: the target's name.
+        retrieved: what the drafter read.
+        wanted: the name of the class that LlamaIndex will make of the answer, where it asked for JSON; None for text.
+    """
+
+    def __init__(self, model: str, retrieved: tuple[RetrievedChunk, ...] = (), wanted: str | None = None) -> None:
         self._model = model
         self._retrieved = retrieved
+        self._wanted = wanted
         self._text = ""
         self._last: CompletionChunk | None = None
 
     def add(self, chunk: CompletionChunk) -> str:
-        """Take the next chunk and return its text."""
+        """Take the next chunk and return its text.
+
+        Raises:
+            IncompleteOutputError: the last chunk of an answer that LlamaIndex is about to parse, and that is not whole.
+        """
         self._text += chunk.text
         self._last = chunk
+        if self._wanted and chunk.finish_reason not in (None, "eos") and not _is_json(self._text):
+            raise IncompleteOutputError(
+                f"{self._wanted} could not be made of the answer {self._text!r:.200}: it was cut off. Raise "
+                "max_new_tokens, or drop the stop strings"
+            )
         return chunk.text
 
     def completion(self, delta: str | None = None) -> CompletionResponse:
         """Return the answer so far; `delta` is what came last."""
-        return CompletionResponse(text=self._text, delta=delta, raw=self._raw())
+        return CompletionResponse(text=self._text, delta=delta, raw=self._raw(), additional_kwargs=self._counts())
 
     def chat(self, delta: str | None = None) -> ChatResponse:
         """Return the answer so far as a message; `delta` is what came last."""
@@ -35,40 +55,64 @@ class Answer:
         blocks: list[ContentBlock] = [TextBlock(text=self._text)] if self._text or not calls else []
         blocks += [ToolCallBlock(tool_call_id=c.id, tool_name=c.name, tool_kwargs=c.arguments) for c in calls]
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
-        if calls:  # where LlamaIndex's own programs look for them
-            message.additional_kwargs["tool_calls"] = [call.model_dump() for call in calls]
-        return ChatResponse(message=message, delta=delta, raw=self._raw())
+        if calls:  # where LlamaIndex's own programs, and tracers, look for them
+            message.additional_kwargs["tool_calls"] = [_as_openai(call) for call in calls]
+        if invalid := getattr(self._last, "invalid_tool_calls", ()):
+            message.additional_kwargs["invalid_tool_calls"] = [
+                {"name": call.name, "arguments": call.arguments, "error": call.error} for call in invalid
+            ]
+        return ChatResponse(message=message, delta=delta, raw=self._raw(), additional_kwargs=self._counts())
+
+    def _counts(self) -> dict[str, Any]:
+        """Return how many tokens were read and written, where token counters look that do not know `raw`."""
+        usage = None if self._last is None else self._last.usage
+        if usage is None:
+            return {}
+        return {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+        }
 
     def _raw(self) -> dict[str, Any]:
-        """Return usage where token counters read it, and the decoding statistics, once the answer is whole."""
+        """Return usage where token counters read it, and the decoding statistics, once the answer is whole.
+
+        `finish_reason` is in OpenAI's words; the engine's own is among the statistics.
+        """
         last = self._last
-        if last is None or last.usage is None or last.stats is None:
+        if last is None or last.usage is None or last.stats is None or last.finish_reason is None:
             return {"model": self._model}
         return {
             "model": self._model,
-            "finish_reason": last.finish_reason,
+            "finish_reason": _FINISH_REASONS.get(last.finish_reason, last.finish_reason),
             "usage": {**last.usage.model_dump(), "total_tokens": last.usage.total_tokens},
             "stats": {
                 **last.stats.model_dump(),
                 "acceptance_rate": last.stats.acceptance_rate,
                 "tokens_per_round": last.stats.tokens_per_round,
                 "decode_tps": last.stats.decode_tps,
+                "finish_reason": last.finish_reason,
             },
             "retrieved": [chunk.model_dump() for chunk in self._retrieved],
         }
 
 
-def whole(completion: Completion, model: str) -> Answer:
-    """Return a finished answer."""
-    answer = Answer(model, completion.retrieved)
-    answer.add(
-        CompletionChunk(
-            text=completion.text,
-            token_ids=completion.token_ids,
-            finish_reason=completion.finish_reason,
-            usage=completion.usage,
-            stats=completion.stats,
-            tool_calls=completion.tool_calls,
-        )
-    )
+def whole(completion: Completion, model: str, wanted: str | None = None) -> Answer:
+    """Return a finished answer; see `Answer`."""
+    answer = Answer(model, completion.retrieved, wanted)
+    fields = {name: getattr(completion, name) for name in CompletionChunk.model_fields}
+    answer.add(CompletionChunk(**fields))
     return answer
+
+
+def _as_openai(call: ToolCall) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -5,9 +5,10 @@ LlamaIndex's own program asks for JSON and parses what comes; here the model can
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeVar, cast
 
+from llama_index.core import Settings as LlamaIndexSettings
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -17,46 +18,95 @@ from llama_index.core.program.utils import process_streaming_objects
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import BasePydanticProgram, PydanticProgramMode
 from llama_index_instrumentation import get_dispatcher
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from llama_index_rapid.annotations import ANNOTATION, AnnotatedText, Parts
-from rapid_integrations import IncompleteOutputError, StructuredOutput
-from rapid_integrations.json_schema import closed
+from llama_index_rapid.annotations import AnnotatedText, Parts, annotated, annotation_of
+from llama_index_rapid.asked_for_json import schema_of_class
+from rapid_integrations import ConfigurationError, ContextOverflowError, IncompleteOutputError, StructuredOutput
 from rapid_integrations.segmentation import segment
 
 dispatcher = get_dispatcher(__name__)
 
+_LEAST_ROOM = 16  # tokens: an answer that has no more room than this is not begun
+_T = TypeVar("_T")
 
-class ConstrainedProgram(BasePydanticProgram[BaseModel]):
-    """A prompt whose answer is an object of a class: the schema is shown in the prompt and enforced by the decoder."""
+
+class RapidProgram(BasePydanticProgram[BaseModel]):
+    """A prompt whose answer is an object of a class: the schema is shown in the prompt and enforced by the decoder.
+
+    It takes the place of LlamaIndex's own programs wherever those can be given (`program=...`), and needs no tools in
+    the model's chat template:
+
+        PydanticSingleSelector.from_defaults(
+            program=RapidProgram.from_defaults(SingleSelection, DEFAULT_SINGLE_PYD_SELECT_PROMPT_TMPL, llm=llm)
+        )
+
+    Raises:
+        ConfigurationError: a class that has no JSON schema.
+    """
 
     def __init__(self, llm: LLM, output_cls: type[BaseModel], prompt: BasePromptTemplate) -> None:
+        self._structured = StructuredOutput(json_schema=schema_of_class(output_cls))
         self._llm = llm
         self._output_cls = output_cls
         self._prompt = prompt
         self._format = PydanticOutputParser(output_cls).get_format_string(escape_json=False)
-        self._structured = StructuredOutput(json_schema=closed(output_cls.model_json_schema()))
+
+    @classmethod
+    def from_defaults(
+        cls,
+        output_cls: type[BaseModel],
+        prompt_template_str: str | None = None,
+        prompt: BasePromptTemplate | None = None,
+        llm: LLM | None = None,
+        **kwargs: Any,
+    ) -> RapidProgram:
+        """Return a program over a template, or the text of one; `llm` is a `RapidLLM`, by default `Settings.llm`.
+
+        Raises:
+            ConfigurationError: neither or both of the prompts, or an LLM that cannot be held to a schema.
+        """
+        if (prompt is None) == (prompt_template_str is None):
+            raise ConfigurationError("give one of prompt and prompt_template_str")
+        llm = LlamaIndexSettings.llm if llm is None else llm
+        if not isinstance(llm, StructuredPrediction):
+            raise ConfigurationError(
+                f"a RapidProgram needs a RapidLLM, which can be held to a schema; given: {type(llm).__name__}"
+            )
+        return cls(llm, output_cls, PromptTemplate(prompt_template_str or "") if prompt is None else prompt)
 
     @property
     def output_cls(self) -> type[BaseModel]:
         """The class of the answers."""
         return self._output_cls
 
+    @property
+    def prompt(self) -> BasePromptTemplate:
+        """The template; it may be replaced."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: BasePromptTemplate) -> None:
+        self._prompt = prompt
+
     def __call__(self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any) -> BaseModel:
         """Answer."""
         given = self._given(prompt_args)
-        options = self._options(llm_kwargs)
         if isinstance(given, str):
-            return self._parse(self._llm.complete(given, formatted=True, **options).text, options)
-        return self._parse(self._llm.chat(given, **options).message.content, options)
+            ask = self._llm.complete
+            return self._parse(
+                _within_the_window(lambda **o: ask(given, formatted=True, **o), self._options(llm_kwargs))
+            )
+        return self._parse(_within_the_window(lambda **o: self._llm.chat(given, **o), self._options(llm_kwargs)))
 
     async def acall(self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any) -> BaseModel:
         """Answer without blocking the event loop."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         if isinstance(given, str):
-            return self._parse((await self._llm.acomplete(given, formatted=True, **options)).text, options)
-        return self._parse((await self._llm.achat(given, **options)).message.content, options)
+            ask = self._llm.acomplete
+            return self._parse(await _awithin_the_window(lambda **o: ask(given, formatted=True, **o), options))
+        return self._parse(await _awithin_the_window(lambda **o: self._llm.achat(given, **o), options))
 
     def stream_call(
         self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
@@ -66,17 +116,17 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         options = self._options(llm_kwargs)
         responses: Any
         if isinstance(given, str):
-            responses = self._llm.stream_complete(given, formatted=True, **options)
+            ask = self._llm.stream_complete
+            responses = _within_the_window(lambda **o: ask(given, formatted=True, **o), options)
         else:
-            responses = self._llm.stream_chat(given, **options)
+            responses = _within_the_window(lambda **o: self._llm.stream_chat(given, **o), options)
 
         def pieces() -> Generator[BaseModel, None, None]:
-            text, so_far = "", None
-            for response in responses:
-                text = _text_of(response)
-                so_far = self._partial(response, so_far)
+            last, so_far = None, None
+            for last in responses:
+                so_far = self._partial(last, so_far)
                 yield so_far
-            yield self._parse(text, options)
+            yield self._parse(last)
 
         return pieces()
 
@@ -88,17 +138,17 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         options = self._options(llm_kwargs)
         responses: Any
         if isinstance(given, str):
-            responses = await self._llm.astream_complete(given, formatted=True, **options)
+            ask = self._llm.astream_complete
+            responses = await _awithin_the_window(lambda **o: ask(given, formatted=True, **o), options)
         else:
-            responses = await self._llm.astream_chat(given, **options)
+            responses = await _awithin_the_window(lambda **o: self._llm.astream_chat(given, **o), options)
 
         async def pieces() -> AsyncGenerator[BaseModel, None]:
-            text, so_far = "", None
-            async for response in responses:
-                text = _text_of(response)
-                so_far = self._partial(response, so_far)
+            last, so_far = None, None
+            async for last in responses:
+                so_far = self._partial(last, so_far)
                 yield so_far
-            yield self._parse(text, options)
+            yield self._parse(last)
 
         return pieces()
 
@@ -109,20 +159,24 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
             return [*messages[:-1], _with_format(messages, self._format)]
         prompt = self._llm._get_prompt(self._prompt, **prompt_args)
         parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
-        return AnnotatedText(prompt + self._format, parts)
+        return AnnotatedText(prompt + self._format, parts if parts.known else parts_before_format(prompt, parts.query))
 
     def _options(self, llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
         return {**(llm_kwargs or {}), "structured": self._structured}
 
     def _partial(self, response: Any, so_far: BaseModel | None) -> Any:
-        return process_streaming_objects(
-            response, self._output_cls, cur_objects=None if so_far is None else [so_far], llm=self._llm
-        )
-
-    def _parse(self, text: str | None, options: dict[str, Any]) -> BaseModel:
         try:
-            return self._output_cls.model_validate_json(text or "")
-        except ValidationError as error:
+            return process_streaming_objects(
+                response, self._output_cls, cur_objects=None if so_far is None else [so_far], llm=self._llm
+            )
+        except Exception:  # a validator of the class that half an object is too little for
+            return so_far
+
+    def _parse(self, response: Any) -> BaseModel:
+        text = "" if response is None else _text_of(response)
+        try:
+            return self._output_cls.model_validate_json(text)
+        except Exception as error:  # pydantic's, or whatever a validator of the class raises
             raise IncompleteOutputError(
                 f"{self._output_cls.__name__} could not be made of the answer {text!r:.200}. It keeps to the JSON "
                 "schema as far as it goes: either it was cut off (raise max_new_tokens, or drop the stop strings), or "
@@ -131,7 +185,7 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
 
 
 class StructuredPrediction(FunctionCallingLLM):
-    """The LLM class's structured endpoints, over `ConstrainedProgram`.
+    """The LLM class's structured endpoints, over `RapidProgram`.
 
     Events and spans are those of LlamaIndex's own methods. A `pydantic_program_mode` other than the default is obeyed.
     """
@@ -149,7 +203,7 @@ class StructuredPrediction(FunctionCallingLLM):
         dispatcher.event(
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
         )
-        result = ConstrainedProgram(self, output_cls, prompt)(llm_kwargs=llm_kwargs, **prompt_args)
+        result = RapidProgram(self, output_cls, prompt)(llm_kwargs=llm_kwargs, **prompt_args)
         dispatcher.event(LLMStructuredPredictEndEvent(output=result))
         return result
 
@@ -166,7 +220,7 @@ class StructuredPrediction(FunctionCallingLLM):
         dispatcher.event(
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
         )
-        result = await ConstrainedProgram(self, output_cls, prompt).acall(llm_kwargs=llm_kwargs, **prompt_args)
+        result = await RapidProgram(self, output_cls, prompt).acall(llm_kwargs=llm_kwargs, **prompt_args)
         dispatcher.event(LLMStructuredPredictEndEvent(output=result))
         return result
 
@@ -179,7 +233,7 @@ class StructuredPrediction(FunctionCallingLLM):
     ) -> Generator[Any, None, None]:
         if self.pydantic_program_mode is not PydanticProgramMode.DEFAULT:
             return super()._structured_stream_call(output_cls, cast(PromptTemplate, prompt), llm_kwargs, **prompt_args)
-        return ConstrainedProgram(self, output_cls, prompt).stream_call(llm_kwargs=llm_kwargs, **prompt_args)
+        return RapidProgram(self, output_cls, prompt).stream_call(llm_kwargs=llm_kwargs, **prompt_args)
 
     async def _structured_astream_call(
         self,
@@ -192,20 +246,51 @@ class StructuredPrediction(FunctionCallingLLM):
             return await super()._structured_astream_call(
                 output_cls, cast(PromptTemplate, prompt), llm_kwargs, **prompt_args
             )
-        return await ConstrainedProgram(self, output_cls, prompt).astream_call(llm_kwargs=llm_kwargs, **prompt_args)
+        return await RapidProgram(self, output_cls, prompt).astream_call(llm_kwargs=llm_kwargs, **prompt_args)
 
 
 def _with_format(messages: Sequence[ChatMessage], instruction: str) -> ChatMessage:
     """Return the last message with the instruction behind it; where its context stands is found out before."""
     last = messages[-1]
     text = last.content or ""
-    kwargs = dict(last.additional_kwargs)
-    if not any(ANNOTATION in message.additional_kwargs for message in messages):
-        found = segment(text)  # rendered elsewhere (`as_structured_llm`): the schema must not pass for the question
-        if found.context_spans:
-            spans = [list(span) for span in found.context_spans]
-            kwargs[ANNOTATION] = {"context_spans": spans, "query": found.query, "segmentation": found.method}
-    return ChatMessage(role=last.role, content=text + instruction, additional_kwargs=kwargs)
+    said = ChatMessage(role=last.role, content=text + instruction, additional_kwargs=dict(last.additional_kwargs))
+    if any(annotation_of(message).known for message in messages):
+        return said
+    # Rendered elsewhere (`as_structured_llm`), or by a template that says little: the schema must not pass for the
+    # question, nor for a document.
+    return annotated(said, parts_before_format(text, annotation_of(last).query))
+
+
+def parts_before_format(text: str, query: str | None = None) -> Parts:
+    """Return what is found in a text before the words that ask for JSON."""
+    found = segment(text)
+    return Parts(found.context_spans, query or found.query.strip() or None, known=True, segmentation=found.method)
+
+
+def _within_the_window(ask: Callable[..., _T], options: dict[str, Any]) -> _T:
+    """Return `ask(**options)`, with fewer new tokens if the schema's text has left too little room.
+
+    Pipelines pack prompts without it. An answer that needs more than what is left raises `IncompleteOutputError`.
+    """
+    try:
+        return ask(**options)
+    except ContextOverflowError as error:
+        return ask(**_with_room(options, error))
+
+
+async def _awithin_the_window(ask: Callable[..., Awaitable[_T]], options: dict[str, Any]) -> _T:
+    try:
+        return await ask(**options)
+    except ContextOverflowError as error:
+        fewer = _with_room(options, error)
+    return await ask(**fewer)
+
+
+def _with_room(options: dict[str, Any], error: ContextOverflowError) -> dict[str, Any]:
+    room = error.context_window - error.prompt_tokens
+    if room < _LEAST_ROOM:
+        raise error
+    return {**{name: value for name, value in options.items() if name != "max_tokens"}, "max_new_tokens": room}
 
 
 def _text_of(response: Any) -> str:

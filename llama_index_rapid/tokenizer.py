@@ -1,19 +1,72 @@
-"""LlamaIndex counts tokens with one global tokenizer: the target's, so that what it packs into a prompt fits."""
+"""LlamaIndex counts tokens with one global tokenizer: that of the LLM it is packing a prompt for.
+
+Whoever packs a prompt (a prompt helper, a chat memory) asks the LLM for its `metadata` and then takes the global
+tokenizer for its own. So a `RapidLLM` makes its target's the global one whenever it is asked, and each of several LLMs
+is counted with its own.
+"""
 
 from __future__ import annotations
 
 import functools
+import threading
+import warnings
 from collections.abc import Callable
 
 import llama_index.core
 from llama_index.core.utils import set_global_tokenizer
 
+_SAMPLE = (
+    "In 2024, the company's net revenue (excl. VAT) rose by 12.7% to EUR 1,408,311; see § 4.2 and https://example.com. "
+    "Der Vorstand beschloss daraufhin außerordentliche Maßnahmen. def f(x): return x ** 2  # 漢字 и кириллица\n"
+)
+_NEARLY = 0.95  # of the target's tokens: a tokenizer that counts fewer packs prompts that do not fit
 
-def use_for_counting(encode: Callable[[str], list[int]]) -> None:
-    """Make `encode` the global tokenizer unless the user has set one (LlamaIndex's own default does not count)."""
-    current = llama_index.core.global_tokenizer
-    if current is None or _is_default(current):
-        set_global_tokenizer(encode)
+
+class OwnTokenizer:
+    """A target's tokenizer in the place of LlamaIndex's global one.
+
+    Args:
+        encode: from a text to its tokens.
+        model: the target's name, for messages.
+    """
+
+    def __init__(self, encode: Callable[[str], list[int]], model: str) -> None:
+        self._encode = encode
+        self._model = model
+        self._compared: object = None  # the user's tokenizer that was looked at last
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the tokens of `text`."""
+        return self._encode(text)
+
+    def use_for_counting(self) -> None:
+        """Make it the global tokenizer unless the user has set one (LlamaIndex's own default does not count).
+
+        A user's that counts fewer tokens than the target reads is warned of, once.
+        """
+        current = llama_index.core.global_tokenizer
+        if current is self:
+            return
+        if current is None or isinstance(current, OwnTokenizer) or _is_default(current):
+            set_global_tokenizer(self)
+            return
+        with self._lock:
+            if current is self._compared:
+                return
+            self._compared = current
+        self._warn_of(current)
+
+    def _warn_of(self, users: Callable[[str], list[int]]) -> None:
+        theirs, own = len(users(_SAMPLE)), len(self(_SAMPLE))
+        if theirs < _NEARLY * own:
+            warnings.warn(
+                f"LlamaIndex counts tokens with a tokenizer that was set by hand (Settings.tokenizer), which finds "
+                f"{theirs} in a sample where {self._model} reads {own}: prompts may be packed so full that they do not "
+                "fit the context window. set_global_tokenizer(None) leaves the choice to each RapidLLM; for several "
+                "LLMs set the one that counts the most",
+                stacklevel=4,
+            )
 
 
 def _is_default(tokenizer: object) -> bool:

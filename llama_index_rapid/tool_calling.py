@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms import ChatMessage, ChatResponse
@@ -11,10 +12,18 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 
+from llama_index_rapid.errors import raised_within
+from llama_index_rapid.spans import no_span
+from rapid_integrations.errors import ConfigurationError, IncompleteOutputError
+
+if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
+
 
 class ToolCalling(FunctionCallingLLM):
     """What `FunctionCallingLLM` asks for besides the endpoints."""
 
+    @no_span
     def _prepare_chat_with_tools(
         self,
         tools: Sequence[BaseTool],
@@ -28,10 +37,13 @@ class ToolCalling(FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(role="user", content=user_msg) if isinstance(user_msg, str) else user_msg)
+        choice = tool_choice_of(kwargs.pop("tool_choice", None))
         prepared: dict[str, Any] = {"messages": messages, **kwargs}
         if tools:
             prepared["tools"] = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-            prepared.setdefault("tool_choice", "required" if tool_required else "auto")
+            # A program that streams does not say that the tool its answer is made by is required.
+            required = tool_required or all(map(_is_an_answers_class, tools))
+            prepared["tool_choice"] = choice or ("required" if required else "auto")
             prepared["parallel_tool_calls"] = allow_parallel_tool_calls
         return prepared
 
@@ -42,18 +54,102 @@ class ToolCalling(FunctionCallingLLM):
 
         Raises:
             ValueError: it calls none, and `error_on_no_tool_call`.
+            IncompleteOutputError: it calls none but one that was cut off, or that is no JSON.
         """
-        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        if not calls and error_on_no_tool_call:
-            raise ValueError(
-                f"the model called no tool, it answered {response.message.content!r:.200}. Ask for one with "
-                "tool_required=True, which lets it write nothing else"
-            )
-        return [
+        calls = [
             ToolSelection(
                 tool_id=call.tool_call_id or "",
                 tool_name=call.tool_name,
                 tool_kwargs=call.tool_kwargs if isinstance(call.tool_kwargs, dict) else {},
             )
-            for call in calls
+            for call in response.message.blocks
+            if isinstance(call, ToolCallBlock)
         ]
+        if calls:
+            return calls
+        if invalid := response.message.additional_kwargs.get("invalid_tool_calls"):
+            return [_selection_of_invalid(call) for call in invalid]
+        if error_on_no_tool_call:
+            reason = response.raw.get("finish_reason") if isinstance(response.raw, Mapping) else None
+            if reason == "length":
+                raise IncompleteOutputError(
+                    f"the model called no tool before its answer {response.message.content!r:.200} was cut off: raise "
+                    "max_new_tokens"
+                )
+            raise ValueError(
+                f"the model called no tool, it answered {response.message.content!r:.200}. Ask for one with "
+                "tool_required=True, which lets it write nothing else"
+            )
+        return []
+
+    @no_span  # the inherited one has it
+    def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Call a tool; see `FunctionCallingLLM.predict_and_call`.
+
+        A model without tools in its chat template is asked in words, as `ReActAgent` does. What is wrong with such a
+        request is raised; LlamaIndex itself would return it as the answer.
+        """
+        with raised_within() as errors:
+            response = super().predict_and_call(tools, *args, **kwargs)
+        return _unless(errors, response)
+
+    @no_span
+    async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Call a tool without blocking the event loop; see `predict_and_call`."""
+        with raised_within() as errors:
+            response = await super().apredict_and_call(tools, *args, **kwargs)
+        return _unless(errors, response)
+
+
+def tool_choice_of(choice: Any) -> str | None:
+    """Return a choice of tools as the engine takes it: "auto", "required", "none" or a tool's name; None: not given.
+
+    OpenAI's and Anthropic's forms are understood, too: {"type": "function", "function": {"name": ...}}, {"type":
+    "function", "name": ...}, {"type": "tool", "name": ...}, {"type": "any"}, "any", True and False.
+
+    Raises:
+        ConfigurationError: something else.
+    """
+    if choice is None or choice is False:
+        return None if choice is None else "none"
+    if choice is True:
+        return "required"
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+        given = name or choice.get("type")
+    else:
+        given = choice
+    if not isinstance(given, str) or not given or (isinstance(choice, Mapping) and given in ("function", "tool")):
+        raise ConfigurationError(
+            f'tool_choice={choice!r:.200} is no choice of tools: give "auto", "required", "none", a tool\'s name, or '
+            '{"type": "function", "function": {"name": ...}}'
+        )
+    return "required" if given == "any" else given
+
+
+def _is_an_answers_class(tool: BaseTool) -> bool:
+    """Return whether LlamaIndex made the tool of a class, to have an object of it: the answer is its call."""
+    function = getattr(tool, "fn", None)
+    return getattr(function, "__qualname__", "") == "get_function_tool.<locals>.model_fn"
+
+
+def _selection_of_invalid(call: Mapping[str, Any]) -> ToolSelection:
+    """Return a call that is whole but of no declared tool: agents tell the model so. Refuse others."""
+    name, arguments = call.get("name"), call.get("arguments")
+    try:
+        parsed = json.loads(arguments or "")
+    except ValueError:
+        parsed = None
+    if not name or not isinstance(parsed, dict):
+        raise IncompleteOutputError(
+            f"the model's call of {name or 'a tool'} cannot be made: {call.get('error')}. Written so far: "
+            f"{arguments!r:.200}. If it was cut off, raise max_new_tokens"
+        )
+    return ToolSelection(tool_id="", tool_name=name, tool_kwargs=parsed)
+
+
+def _unless(errors: Sequence[BaseException], response: AgentChatResponse) -> AgentChatResponse:
+    if errors and not response.sources:
+        raise errors[-1]
+    return response

@@ -10,6 +10,7 @@ RapidError
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
 ├── IncompleteOutputError                a structured answer that was cut off, or that its class does not accept
+├── HostPartError                        a part that the caller supplied (an embedder, a retriever, ...) failed
 ├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── NotANumberError (ArithmeticError)    a model that computed NaN
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
@@ -30,6 +31,7 @@ __all__ = [
     "ContextOverflowError",
     "DocumentError",
     "DownloadError",
+    "HostPartError",
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
@@ -97,6 +99,10 @@ class ContextOverflowError(RapidError):
     def __reduce__(self) -> tuple[object, ...]:
         names = ("model", "prompt_tokens", "new_tokens", "context_window")
         return functools.partial(type(self), **{name: getattr(self, name) for name in names}), ()
+
+
+class HostPartError(RapidError):
+    """A part that the caller supplied failed: an embedder, a retriever, a template's function; `__cause__` says how."""
 
 
 class ModelLoadError(RapidError):

@@ -17,6 +17,8 @@ def segment_content(content: str | Prompt) -> Segmentation:
     if content.context_spans:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
         return Segmentation(content.segmentation, content.context_spans, query)
+    if content.segmentation != "explicit":  # whoever knows the parts of this text knows that it holds no context
+        return Segmentation("plain", (), content.query or "")
     found = segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
 

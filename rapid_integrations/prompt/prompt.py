@@ -30,7 +30,7 @@ class Prompt(Settings):
     Args:
         text: what the target reads (before the chat template).
         context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
-            for (`rapid_integrations.segmentation`).
+            for (`rapid_integrations.segmentation`), unless `segmentation` says that the parts are known.
         query: the question that retrieval searches for; None: looked for in the text outside of the spans.
         segmentation: how the spans came to be known; reported in the statistics.
     """

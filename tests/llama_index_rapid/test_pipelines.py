@@ -139,10 +139,16 @@ def test_a_template_of_ones_own(index, llm, given):
     assert f"Read:\n{DOCUMENT}\nNow: {QUESTION}" in request.target.text
 
 
-def test_a_template_whose_variables_have_other_names_falls_back_to_the_segmenter(llm, given):
+def test_the_one_long_value_of_a_template_is_its_document_whatever_it_is_called(llm, given):
     template = PromptTemplate("Context:\n{stuff}\n\nQuestion: {ask}")
     llm.predict(template, stuff=DOCUMENT, ask=QUESTION)
-    check_compressed(given[0], DOCUMENT, segmentation="delimiters")
+    check_compressed(given[0], DOCUMENT)
+
+
+def test_two_long_values_of_unknown_names_fall_back_to_the_segmenter(llm, given):
+    template = PromptTemplate("Context:\n{one}\n\n{other}\n\nQuestion: {ask}")
+    llm.predict(template, one=DOCUMENT, other=DOCUMENT, ask=QUESTION)
+    check_compressed(given[0], f"{DOCUMENT}\n\n{DOCUMENT}", segmentation="delimiters")
 
 
 def test_a_value_that_does_not_stand_in_the_prompt_does_not_count(llm, given):

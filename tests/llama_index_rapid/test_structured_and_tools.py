@@ -7,7 +7,7 @@ import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ToolCallBlock
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, ChatResponse
 from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
@@ -183,7 +183,11 @@ async def test_a_workflow_agent_calls_its_tool(tool_llm, given):
 
 
 def test_no_tool_call_and_no_tools_in_the_template_are_clear_errors(tool_llm, llm):
+    answer = ChatResponse(message=ChatMessage(role="assistant", content="no"), raw={"finish_reason": "stop"})
     with pytest.raises(ValueError, match="tool_required=True"):
+        tool_llm.get_tool_calls_from_response(answer)
+    assert tool_llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False) == []
+    with pytest.raises(IncompleteOutputError, match="raise max_new_tokens"):
         tool_llm.get_tool_calls_from_response(tool_llm.chat([ChatMessage(role="user", content="hi")], max_new_tokens=2))
     with pytest.raises(ConfigurationError, match="tools"):
         llm.chat_with_tools([TOOL], user_msg="Add them.")

@@ -1,0 +1,98 @@
+"""Where LlamaIndex asks for JSON in words and parses what comes: the schema, which the decoder then enforces.
+
+Selectors, question generators and programs for models without tools write into the prompt what the answer must look
+like. Some say so by the parser of their template; a program renders its prompt itself, so that only the text is left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.indices.vector_store.retrievers.auto_retriever.output_parser import VectorStoreQueryOutputParser
+from llama_index.core.output_parsers import PydanticOutputParser, SelectionOutputParser
+from llama_index.core.output_parsers.pydantic import PYDANTIC_FORMAT_TMPL
+from llama_index.core.question_gen.output_parser import SubQuestionOutputParser
+from llama_index.core.question_gen.types import SubQuestionList
+from llama_index.core.types import BaseOutputParser
+from llama_index.core.vector_stores.types import VectorStoreQuerySpec
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.json_schema import closed
+
+_BEFORE, _AFTER = (part.strip() for part in PYDANTIC_FORMAT_TMPL.split("{schema}"))
+
+
+def schema_of_parser(parser: BaseOutputParser | None, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the JSON schema of what a template's parser reads; None for a parser that reads no JSON, or another's.
+
+    Args:
+        parser: of the template, or of the LLM.
+        values: of the template's variables: how many choices there are.
+    """
+    kind = type(parser)
+    if isinstance(parser, PydanticOutputParser) and type(parser).parse is PydanticOutputParser.parse:
+        return schema_of_class(parser.output_cls)
+    if kind is SelectionOutputParser:
+        return _selection(values)
+    if kind is SubQuestionOutputParser:
+        return schema_of_class(SubQuestionList)
+    if kind is VectorStoreQueryOutputParser:
+        return schema_of_class(VectorStoreQuerySpec)
+    return None
+
+
+def schema_of_class(output_cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema that answers of a class are held to.
+
+    Raises:
+        ConfigurationError: no JSON can be made into one of its fields.
+    """
+    try:
+        schema: dict[str, Any] = closed(output_cls.model_json_schema())
+    except (PydanticUserError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{getattr(output_cls, '__name__', output_cls)} cannot be an answer's class, as it has no JSON schema: "
+            f"{str(error).splitlines()[0]}. Give a pydantic model whose fields can be written as JSON"
+        ) from error
+    return schema
+
+
+def schema_in_text(text: str) -> tuple[int, dict[str, Any]] | None:
+    """Return where LlamaIndex's words for a schema begin at the end of a message, and the schema; None without them."""
+    body = text.rstrip()
+    if not body.endswith(_AFTER):
+        return None
+    begin = body.rfind(_BEFORE)
+    written = body[begin + len(_BEFORE) : -len(_AFTER)].strip() if begin >= 0 else ""
+    for form in (written, written.replace("{{", "{").replace("}}", "}")):  # parsers double the braces
+        try:
+            schema = json.loads(form)
+        except ValueError:
+            continue
+        return (begin, closed(schema)) if isinstance(schema, dict) else None
+    return None
+
+
+def _selection(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a selector's answer: numbers from 1 on, each with a reason."""
+    choice: dict[str, Any] = {"type": "integer", "minimum": 1}
+    if isinstance(count := values.get("num_choices"), int):
+        choice["maximum"] = max(1, count)
+    most = values.get("max_outputs", 1)
+    answer = {
+        "type": "object",
+        "properties": {"choice": choice, "reason": {"type": "string"}},
+        "required": ["choice", "reason"],
+        "additionalProperties": False,
+    }
+    return {
+        "title": "Selection",
+        "type": "array",
+        "items": answer,
+        "minItems": 1,
+        "maxItems": most if isinstance(most, int) and most > 0 else 1,
+    }

@@ -1,0 +1,119 @@
+"""Which variable of a prompt template is the document, which is the question, and which is neither.
+
+LlamaIndex's own prompts (and most of its users') name them alike: `context_str` of a query engine, `context_messages`
+of a reranker, `text` of an extractor. Everything else in a template is instruction, format, or something to be read as
+it is (an answer so far, a database's schema, the choices of a selector), and both models read it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts.default_prompts import HYDE_TMPL
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+
+from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS
+
+DOCUMENTS = frozenset(
+    "context_str context_msg context_messages context contexts reference_contexts text texts document documents docs "
+    "document_text passage passages chunk chunks node nodes source sources article transcript content sql_response_str "
+    "kg_response_str json_path_value query_engine_response_str retrieved_context retrieved_documents retrieved_chunks "
+    "search_results".split()
+)
+QUESTIONS = (
+    "query_str",
+    "query",
+    "question",
+    "user_query",
+    "user_question",
+    "user_input",
+    "user_message",
+    "input",
+    "query_bundle",
+    "new_chunk_text",  # of a tree index: the text that a place is looked for
+)
+WHOLE = frozenset(
+    "existing_answer existing_facts answer answers answer_1 answer_2 second_answer response generated_answer "
+    "reference reference_answer lookahead_response prev_response prev_reasoning query_answer_pairs feedback guidelines "
+    "schema schema_str info_str json_schema table_schema table_name sql_query sql_query_str kg_query_str json_path "
+    "query_engine_query_str dialect context_list num_chunks num_choices num num_questions max_outputs max_keywords "
+    "max_facts max_knowledge_triplets max_triplets_per_chunk branching_factor keywords allowed_entity_types "
+    "allowed_relation_types allowed_entity_properties allowed_relation_properties chat_history history memory_blocks "
+    "messages tools tools_str tool_desc tool_names instructions instruction format_instructions output_format format "
+    "examples system_prompt persona image_width".split()
+)
+
+
+def is_question_written_as_context(template: BasePromptTemplate) -> bool:
+    """Return whether the template's `context_str` is what is asked: HyDE has the model write a passage for it."""
+    return getattr(template, "template", None) == HYDE_TMPL
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which variables of a template are what.
+
+    Attributes:
+        documents: names of those that hold what an answer comes from.
+        question: the name of the one that is asked; None if there is none.
+        whole: names of the long ones that both models read whole.
+    """
+
+    documents: tuple[str, ...] = ()
+    question: str | None = None
+    whole: tuple[str, ...] = ()
+
+
+def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
+    """Return which variables are what.
+
+    A name that says nothing is a document's if its value is a long text and the only such one, and a question's if it
+    is the only short text beside a document.
+    """
+    shown = _shown(template, values)
+    given = {name: value for name, value in values.items() if name in shown and texts_of(value)}
+    if is_question_written_as_context(template):
+        return Roles(question="context_str" if "context_str" in given else None)
+    documents = [name for name in given if name in DOCUMENTS]
+    question = next((name for name in QUESTIONS if name in given), None)
+    unknown = {
+        name: value
+        for name, value in given.items()
+        if name not in DOCUMENTS and name not in WHOLE and name not in QUESTIONS and isinstance(value, str)
+    }
+    if not documents:
+        long = [name for name, value in unknown.items() if len(value) >= MIN_CONTEXT_CHARACTERS]
+        documents = long if len(long) == 1 else []
+    if question is None and documents:
+        short = [n for n, value in unknown.items() if n not in documents and len(value) <= MAX_QUERY_CHARACTERS]
+        question = short[0] if len(short) == 1 else None
+    whole = [name for name in given if name in WHOLE and len(str(given[name])) >= MIN_CONTEXT_CHARACTERS]
+    return Roles(tuple(documents), question, tuple(whole))
+
+
+def texts_of(value: Any) -> list[str]:
+    """Return the texts that a variable's value holds: a text, messages, nodes, or a list of any of them."""
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    if isinstance(value, ChatMessage):
+        return [block.text for block in value.blocks if isinstance(block, TextBlock)]
+    if isinstance(value, NodeWithScore):
+        return texts_of(value.node)
+    if isinstance(value, BaseNode):
+        return [value.get_content(MetadataMode.NONE)]
+    if isinstance(value, Mapping):
+        return [text for each in value.values() for text in texts_of(each)]
+    if isinstance(value, Iterable) and isinstance(value, Collection):
+        return [text for each in value for text in texts_of(each)]
+    return []
+
+
+def _shown(template: BasePromptTemplate, values: Mapping[str, Any]) -> set[str]:
+    """Return which variables the template prints, by the names that the pipeline gives them."""
+    names = set(template.template_vars or ())
+    mapped = template.template_var_mappings or {}
+    return {name for name in values if mapped.get(name, name) in names} if names else set(values)
