@@ -1,22 +1,28 @@
 """The exception tree. Every error says what was given, the rule, and the way out.
 
 RapidError
-├── ConfigurationError (ValueError)      a setting or a combination of settings that cannot work
-├── PromptError (ValueError)             an empty document, an empty question, a span outside the text
+├── ConfigurationError                   a setting or a combination of settings that cannot work
+├── PromptError                          an empty document, an empty question, a span outside the text
 │   └── DocumentError                    a file that gives no text: damaged, encrypted, binary, empty, too large
-├── ContextOverflowError (ValueError)    more tokens than the model's context window
+├── ContextOverflowError                 more tokens than the model's context window
 ├── ModelLoadError                       a file or a name that is no usable model
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
-├── IncompleteOutputError (ValueError)   a structured answer that was cut off, or that its class does not accept
+├── IncompleteOutputError                a structured answer that was cut off, or that its class does not accept
 ├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── NotANumberError (ArithmeticError)    a model that computed NaN
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
 └── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+
+What is wrong with a request is no `ValueError` and no `TypeError`: frameworks catch those to mean "the model's text
+could not be parsed", and go on without the answer (LlamaIndex's `refine` says "Empty Response" then). All of them can
+be pickled, so that they reach the user from a worker process, too.
 """
 
 from __future__ import annotations
+
+import functools
 
 __all__ = [
     "CacheError",
@@ -40,11 +46,11 @@ class RapidError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
-class ConfigurationError(RapidError, ValueError):
+class ConfigurationError(RapidError):
     """A setting, or a combination of settings, that cannot work."""
 
 
-class PromptError(RapidError, ValueError):
+class PromptError(RapidError):
     """A prompt that cannot be answered: no document, no question, or a span outside the text."""
 
 
@@ -61,12 +67,15 @@ class DocumentError(PromptError):
         self.reason = reason
         super().__init__(f"{source} {reason}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.source, self.reason)
 
-class IncompleteOutputError(RapidError, ValueError):
+
+class IncompleteOutputError(RapidError):
     """A structured answer that was cut off before it was whole, or that its class does not accept."""
 
 
-class ContextOverflowError(RapidError, ValueError):
+class ContextOverflowError(RapidError):
     """The request needs more tokens than a model's context window holds."""
 
     def __init__(self, *, model: str, prompt_tokens: int, new_tokens: int, context_window: int) -> None:
@@ -84,6 +93,10 @@ class ContextOverflowError(RapidError, ValueError):
             f"{model} holds {context_window:,} tokens, but the prompt has {prompt_tokens:,} and max_new_tokens "
             f"asks for {new_tokens:,} more. {way_out}, or use a target with a longer context window."
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        names = ("model", "prompt_tokens", "new_tokens", "context_window")
+        return functools.partial(type(self), **{name: getattr(self, name) for name in names}), ()
 
 
 class ModelLoadError(RapidError):
@@ -114,7 +127,12 @@ class MissingExtraError(RapidError, ImportError):
     """An optional package is not installed."""
 
     def __init__(self, *, feature: str, extra: str) -> None:
+        self.feature = feature
+        self.extra = extra
         super().__init__(f"{feature} needs an optional package: pip install 'rapid-integrations[{extra}]'")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(type(self), feature=self.feature, extra=self.extra), ()
 
 
 class CacheError(RapidError):

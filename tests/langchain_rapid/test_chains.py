@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from langchain_rapid import ChatRapid, RapidLLM, in_document_order
+from rapid_integrations import PromptError
 from tests.langchain_rapid.conftest import DOCUMENT, QUESTION, as_user, expect
 
 TEMPLATE = "Read this.\n{context}\nAsked: {question}"
@@ -213,5 +214,5 @@ def test_fallbacks_and_retries(engine, seen):
 
 def test_one_bad_prompt_leaves_the_rest_of_a_batch_alone(either):
     answers = either.batch(["fine", "", "fine"], return_exceptions=True)
-    assert answers[0] is not None and isinstance(answers[1], ValueError)
+    assert answers[0] is not None and isinstance(answers[1], PromptError)
     assert [type(answer) for answer in (answers[0], answers[2])] == [type(either.invoke("fine"))] * 2
