@@ -16,12 +16,13 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
-from langchain_rapid.setting_names import own_names, structured_of
+from langchain_rapid.setting_names import structured_of
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion
-from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.adapter_fields import ModelFields, RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.held_engine import HoldsEngine
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.prompt import PromptLike
 
+_PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
 _OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
 
 
@@ -41,7 +43,7 @@ class Request:
     deadline: Deadline
 
 
-class RapidModel(ModelFields, RequestFields):
+class RapidModel(HoldsEngine, RequestFields):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
@@ -91,8 +93,6 @@ class RapidModel(ModelFields, RequestFields):
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
-    _engine: RapidEngine = PrivateAttr()
-    _compressor: ContextCompressor = PrivateAttr()
     _identity: str = PrivateAttr(default="")
 
     def __init__(self, **settings: Any) -> None:
@@ -102,19 +102,18 @@ class RapidModel(ModelFields, RequestFields):
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = own_names(settings)
+        settings = constructor_settings(type(self), settings)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
-        self._engine = self.open_engine()
-        self._compressor = self._make_compressor()
+        self._open_engine(None)
+        _ = self._compressor  # what is wrong with its parts is said now
         if any(getattr(self, name) is not None for name in _OBJECTS):
             self._identity = uuid.uuid4().hex  # what is in an object cannot be compared
-        if self.use_templates:
-            listen_to_templates()
+        self._when_arrived()
 
     def model_post_init(self, context: Any, /) -> None:
         """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
@@ -205,11 +204,22 @@ class RapidModel(ModelFields, RequestFields):
             chunks = [chunk async for chunk in request.deadline.awatch(stream)]
             return Completion.join(chunks, stream.prepared.retrieved)
 
+    def _when_arrived(self) -> None:
+        if self.use_templates:
+            listen_to_templates()
+
+    @property
+    def _compressor(self) -> ContextCompressor:
+        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        parts = (self.embeddings, self.embedding_cache, self.text_splitter, self.retriever, self.document_compressor)
+        own = sorted(self.given_names(_PARTS))
+        return self._made_once(("langchain", ",".join(own), self.engine is None, *parts), self._make_compressor)
+
     def _make_compressor(self) -> ContextCompressor:
         from rapid_integrations.default_compressor import DefaultCompressor
 
         engine = self._engine
-        own = {"embeddings", "text_splitter", "document_compressor", "embedding_cache"} & self.model_fields_set
+        own = self.given_names(_PARTS)
         compressor = engine.compressor
         if own or self.engine is None:
             embeddings = self.embeddings

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms import (
     ChatMessage,
     ChatResponse,
@@ -21,17 +20,15 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llama_index_rapid.responses import Answer, whole
+from rapid_integrations.held_engine import HoldsEngine
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
-    from rapid_integrations import RapidEngine
     from rapid_integrations.prompt import PromptLike
 
 
-class Endpoints(FunctionCallingLLM):
+class Endpoints(FunctionCallingLLM, HoldsEngine):
     """Translates calls and answers; what the engine is asked is `_request`'s to say."""
-
-    _engine: RapidEngine = PrivateAttr()
 
     @property
     @abstractmethod

@@ -35,7 +35,7 @@ from llama_index_rapid.pipeline_scores import listen_to_retrievals
 from llama_index_rapid.structured import StructuredPrediction
 from llama_index_rapid.tokenizer import use_for_counting
 from llama_index_rapid.tool_calling import ToolCalling
-from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 
-class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, RequestFields):
+class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
@@ -90,8 +90,6 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
-    _engine: RapidEngine = PrivateAttr()
-    _compressor: ContextCompressor = PrivateAttr()
     _metadata: LLMMetadata = PrivateAttr()
 
     def __init__(self, **settings: Any) -> None:
@@ -101,6 +99,7 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
+        settings = constructor_settings(type(self), settings)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
@@ -108,13 +107,10 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         with self._progress() as progress:
-            self._engine = self.open_engine(progress)
-        self._compressor = self._make_compressor()
+            self._open_engine(progress)
         self._metadata = self._read_metadata()
-        if self.use_pipeline_scores:
-            listen_to_retrievals()
-        if self.count_with_own_tokenizer:
-            use_for_counting(self._engine.vocabulary.encode)
+        _ = self._compressor  # what is wrong with its parts is said now
+        self._when_arrived()
 
     @classmethod
     def class_name(cls) -> str:
@@ -192,6 +188,19 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
             return str(generic_messages_to_prompt(prompt)), options
         return to_engine_messages(prompt), options
 
+    # --- in this process and others (see `HoldsEngine`) -------------------------------------------------------------
+
+    def _when_opened(self, engine: RapidEngine) -> None:
+        if self.count_with_own_tokenizer:
+            use_for_counting(engine.vocabulary.encode)
+
+    def _when_arrived(self) -> None:
+        if self.use_pipeline_scores:
+            listen_to_retrievals()
+
+    def _left_behind(self) -> tuple[str, ...]:
+        return ("callback_manager",)
+
     # --- setting up -------------------------------------------------------------------------------------------------
 
     @property
@@ -209,11 +218,19 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
             model_name=target.name,
         )
 
+    @property
+    def _compressor(self) -> ContextCompressor:
+        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        parts = (self.embed_model, self.embedding_cache, self.node_parser, self.retriever, *self.node_postprocessors)
+        own = sorted(self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache")))
+        key = ("llama_index", self.use_pipeline_scores, ",".join(own), self.engine is None, *parts)
+        return self._made_once(key, self._make_compressor)
+
     def _make_compressor(self) -> ContextCompressor:
         from rapid_integrations.default_compressor import DefaultCompressor
 
         engine = self._engine
-        own = {"embed_model", "node_parser", "node_postprocessors", "embedding_cache"} & self.model_fields_set
+        own = self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache"))
         compressor = engine.compressor
         if own or self.engine is None:
             embedder = (

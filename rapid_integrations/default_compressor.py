@@ -21,11 +21,12 @@ from rapid_integrations.compression.bge_m3 import is_bge_m3
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.models import packaged
 from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.shared_resource import SharedResource
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
 
-class DefaultCompressor:
+class DefaultCompressor(SharedResource):
     """A `Compressor` over an embedder that is given, or fetched and loaded on first use. Threads may share one.
 
     Args:

@@ -16,6 +16,7 @@ import numpy as np
 from rapid_integrations.compression.embedding_model import EmbeddingModel, load_embedding_model
 from rapid_integrations.compression.windows import encodable
 from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.shared_resource import SharedResource
 
 
 class Embedder(Protocol):
@@ -54,7 +55,7 @@ class Embedder(Protocol):
         ...
 
 
-class SentenceTransformerEmbedder:
+class SentenceTransformerEmbedder(SharedResource):
     """A sentence-transformers model, from a local folder or by its hub name. Loaded when first needed.
 
     - `source`: folder or hub name; `device`: torch device, None picks the best one.

@@ -92,6 +92,16 @@ class Prefixes:
         self.memory.clear()
         self._fingerprints.clear()
 
+    def abandon(self) -> None:
+        """Do what `close` does without waiting: what is being written to disk ends by itself."""
+        self.memory.close()
+        if self._saver is not None:
+            self._saver.end()
+
+    def fingerprint_of(self, model: CausalLM) -> str | None:
+        """Return what tells a model with its weights from every other; None, with a warning, where that is unknown."""
+        return self._fingerprint(model)
+
     def close(self) -> None:
         """Free what is kept in memory; end what is being written, within `FLUSH_S`."""
         self.memory.close()
