@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,19 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
-from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.host_parts import embedder_of, reranker_of, retrieving, splitter_of
 from langchain_rapid.setting_names import structured_of
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion
-from rapid_integrations.adapter_fields import ModelFields, RequestFields, constructor_settings, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.held_engine import HoldsEngine
+from rapid_integrations.identity import key_of_embedder
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 _PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
-_OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,6 @@ class RapidModel(HoldsEngine, RequestFields):
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
-    _identity: str = PrivateAttr(default="")
-
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
 
@@ -111,8 +108,6 @@ class RapidModel(HoldsEngine, RequestFields):
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         self._open_engine(None)
         _ = self._compressor  # what is wrong with its parts is said now
-        if any(getattr(self, name) is not None for name in _OBJECTS):
-            self._identity = uuid.uuid4().hex  # what is in an object cannot be compared
         self._when_arrived()
 
     def model_post_init(self, context: Any, /) -> None:
@@ -143,17 +138,22 @@ class RapidModel(HoldsEngine, RequestFields):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Everything that an answer depends on: models, settings, and the parts that make the drafter's context."""
-        names = {*ModelFields.model_fields, *RequestFields.model_fields}
-        settings = self.model_dump(include=names, mode="json", warnings=False)
-        embeddings = self.embeddings
+        settings = self.model_dump(include={*RequestFields.model_fields}, mode="json", warnings=False)
         return {
             **settings,
             "default_stop": settings["stop"],  # LangChain writes the call's over "stop", and None where it has none
             "model_name": self.model_name,
             "drafter_name": self._engine.drafter.name,
-            "embeddings": embeddings if isinstance(embeddings, str) else fingerprint_of(embeddings),
             "use_templates": self.use_templates,
-            "objects": self._identity,
+            **self._identity_of_answers(),
+        }
+
+    def _parts_of_answers(self) -> dict[str, object]:
+        return {
+            "embeddings": key_of_embedder(self.embeddings),
+            "text_splitter": self.text_splitter,
+            "retriever": self.retriever,
+            "document_compressor": self.document_compressor,
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

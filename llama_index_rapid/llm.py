@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
@@ -38,6 +46,7 @@ from llama_index_rapid.tool_calling import ToolCalling
 from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.identity import key_of_embedder, models_of
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
@@ -189,6 +198,36 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
         return to_engine_messages(prompt), options
 
     # --- in this process and others (see `HoldsEngine`) -------------------------------------------------------------
+
+    def _parts_of_answers(self) -> dict[str, object]:
+        return {
+            "embed_model": key_of_embedder(self.embed_model),
+            "node_parser": self.node_parser,
+            "retriever": self.retriever,
+            "node_postprocessors": self.node_postprocessors,
+            "completion_to_prompt": self.completion_to_prompt,
+            "messages_to_prompt": self.messages_to_prompt,
+            "output_parser": self.output_parser,
+        }
+
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Write out what decides the answers: an IngestionPipeline's cache keeps them under it.
+
+        Models that were given as objects are there by name; "identity" has the weights of all, and the parts.
+        """
+        data: dict[str, Any] = handler(self)
+        data["class_name"] = self.class_name()
+        if self.engine is not None or self.model is not None:
+            names = models_of(self._engine)["models"]
+            data.update({name: names.get(name) for name in ("target", "drafter", "draft_lm")})
+        data["identity"] = self._identity_of_answers()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Build one from what `to_dict` returned, and further arguments."""
+        return super().from_dict({name: value for name, value in data.items() if name != "identity"}, **kwargs)
 
     def _when_opened(self, engine: RapidEngine) -> None:
         if self.count_with_own_tokenizer:

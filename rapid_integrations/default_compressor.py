@@ -37,6 +37,8 @@ class DefaultCompressor(SharedResource):
         split, rerank: see `Compressor`.
     """
 
+    settings_of_answers = ("_embedder", "_split", "_rerank")
+
     def __init__(
         self,
         embedder: Embedder | str | Path,

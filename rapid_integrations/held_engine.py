@@ -12,6 +12,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from rapid_integrations.adapter_fields import ModelFields
 from rapid_integrations.errors import ConfigurationError, NotPicklableError
+from rapid_integrations.identity import models_of, part_key
 from rapid_integrations.loaded_engines import LOADED_ENGINES, Hold
 from rapid_integrations.progress import OnProgress
 
@@ -61,6 +62,20 @@ class HoldsEngine(ModelFields):
     def _made_once(self, key: tuple[Hashable | object, ...], make: Callable[[], T]) -> T:
         """Return what `make` makes over the engine: once for the same key, whoever of the sharers asks."""
         return LOADED_ENGINES.part(self._engine, key, make)
+
+    def _parts_of_answers(self) -> dict[str, object]:
+        """Return the host's parts that an answer depends on, by the fields that hold them."""
+        return {}
+
+    def _identity_of_answers(self) -> dict[str, Any]:
+        """Return what an answer depends on besides the settings: models by their weights, and the parts.
+
+        Equal settings give equal ones in every process, as long as no part is an object that cannot be compared.
+        """
+        parts = self._parts_of_answers()
+        if self.engine is not None:
+            parts["compressor"] = self._engine.compressor
+        return {**models_of(self._engine), "parts": part_key(parts)}
 
     # --- closing ----------------------------------------------------------------------------------------------------
 

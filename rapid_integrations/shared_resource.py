@@ -13,6 +13,9 @@ class SharedResource:
     A copy of an index, a chain or an agent that holds one therefore takes no second set of weights.
     """
 
+    settings_of_answers: ClassVar[tuple[str, ...]] = ()
+    """Attributes that decide what it does to an answer (see `identity.part_key`); none: it is one by itself."""
+
     _elsewhere: ClassVar[str] = "build it there, from the names that it was built from here"
 
     def __copy__(self) -> Self:

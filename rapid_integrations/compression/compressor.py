@@ -72,6 +72,8 @@ class Compressor(SharedResource):
     - `rerank`: reorders, filters or rescores the chunks that embeddings found relevant; it may rewrite their texts.
     """
 
+    settings_of_answers = ("_embedder", "_split", "_rerank")
+
     def __init__(
         self,
         embedder: Embedder,

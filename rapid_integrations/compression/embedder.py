@@ -67,6 +67,8 @@ class SentenceTransformerEmbedder(SharedResource):
       code).
     """
 
+    settings_of_answers = ("_source", "_threshold", "_max_tokens", "_use_safetensors")
+
     def __init__(
         self,
         source: str | Path,
@@ -92,6 +94,19 @@ class SentenceTransformerEmbedder(SharedResource):
         self._use_safetensors = use_safetensors
         self._loaded: EmbeddingModel | None = None
         self._lock = threading.Lock()  # a tokenizer's truncation and padding are state that threads would share
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return object.__reduce_ex__(self, protocol)  # its settings: another process loads the model by its name
+
+    def __getstate__(self) -> dict[str, Any]:
+        source = str(Path(self._source).absolute()) if _is_path(self._source) else self._source
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {
+            "_source": source,
+            "_loaded": None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     @property
     def name(self) -> str:

@@ -32,6 +32,8 @@ class PassageCompressor(SharedResource):
         source: what the statistics call it.
     """
 
+    settings_of_answers = ("_retrieve", "_otherwise", "_least_coverage")
+
     def __init__(
         self,
         retrieve: Retrieve,
