@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,17 +10,19 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
-from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
-from langchain_rapid.setting_names import own_names, structured_of
+from langchain_rapid.host_parts import embedder_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.setting_names import structured_of
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion
-from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.held_engine import HoldsEngine
+from rapid_integrations.identity import key_of_embedder
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.prompt import PromptLike
 
-_OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
+_PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Request:
     deadline: Deadline
 
 
-class RapidModel(ModelFields, RequestFields):
+class RapidModel(HoldsEngine, RequestFields):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
@@ -91,10 +92,6 @@ class RapidModel(ModelFields, RequestFields):
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
-    _engine: RapidEngine = PrivateAttr()
-    _compressor: ContextCompressor = PrivateAttr()
-    _identity: str = PrivateAttr(default="")
-
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
 
@@ -102,19 +99,16 @@ class RapidModel(ModelFields, RequestFields):
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = own_names(settings)
+        settings = constructor_settings(type(self), settings)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
-        self._engine = self.open_engine()
-        self._compressor = self._make_compressor()
-        if any(getattr(self, name) is not None for name in _OBJECTS):
-            self._identity = uuid.uuid4().hex  # what is in an object cannot be compared
-        if self.use_templates:
-            listen_to_templates()
+        self._open_engine(None)
+        _ = self._compressor  # what is wrong with its parts is said now
+        self._when_arrived()
 
     def model_post_init(self, context: Any, /) -> None:
         """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
@@ -144,17 +138,22 @@ class RapidModel(ModelFields, RequestFields):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Everything that an answer depends on: models, settings, and the parts that make the drafter's context."""
-        names = {*ModelFields.model_fields, *RequestFields.model_fields}
-        settings = self.model_dump(include=names, mode="json", warnings=False)
-        embeddings = self.embeddings
+        settings = self.model_dump(include={*RequestFields.model_fields}, mode="json", warnings=False)
         return {
             **settings,
             "default_stop": settings["stop"],  # LangChain writes the call's over "stop", and None where it has none
             "model_name": self.model_name,
             "drafter_name": self._engine.drafter.name,
-            "embeddings": embeddings if isinstance(embeddings, str) else fingerprint_of(embeddings),
             "use_templates": self.use_templates,
-            "objects": self._identity,
+            **self._identity_of_answers(),
+        }
+
+    def _parts_of_answers(self) -> dict[str, object]:
+        return {
+            "embeddings": key_of_embedder(self.embeddings),
+            "text_splitter": self.text_splitter,
+            "retriever": self.retriever,
+            "document_compressor": self.document_compressor,
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -205,11 +204,22 @@ class RapidModel(ModelFields, RequestFields):
             chunks = [chunk async for chunk in request.deadline.awatch(stream)]
             return Completion.join(chunks, stream.prepared.retrieved)
 
+    def _when_arrived(self) -> None:
+        if self.use_templates:
+            listen_to_templates()
+
+    @property
+    def _compressor(self) -> ContextCompressor:
+        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        parts = (self.embeddings, self.embedding_cache, self.text_splitter, self.retriever, self.document_compressor)
+        own = sorted(self.given_names(_PARTS))
+        return self._made_once(("langchain", ",".join(own), self.engine is None, *parts), self._make_compressor)
+
     def _make_compressor(self) -> ContextCompressor:
         from rapid_integrations.default_compressor import DefaultCompressor
 
         engine = self._engine
-        own = {"embeddings", "text_splitter", "document_compressor", "embedding_cache"} & self.model_fields_set
+        own = self.given_names(_PARTS)
         compressor = engine.compressor
         if own or self.engine is None:
             embeddings = self.embeddings

@@ -7,32 +7,7 @@ from typing import Any
 
 from langchain_rapid.structured_output import json_schema_of
 from rapid_integrations import StructuredOutput
-from rapid_integrations.adapter_fields import RequestFields
 from rapid_integrations.errors import ConfigurationError
-
-_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
-
-
-def own_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor's arguments under this package's names; None for a setting is its default.
-
-    Raises:
-        ConfigurationError: a setting under two names.
-    """
-    renamed = dict(settings)
-    aliases = {**_ALIASES, **({"model": "target"} if isinstance(settings.get("model"), str) else {})}
-    for alias, name in aliases.items():
-        value = renamed.pop(alias, None)
-        if value is None:
-            continue
-        if renamed.get(name) is not None and renamed[name] != value:
-            raise ConfigurationError(
-                f"{alias}={value!r} and {name}={renamed[name]!r} are one setting: give one of them"
-            )
-        renamed[name] = value
-    return {
-        name: value for name, value in renamed.items() if value is not None or name not in RequestFields.model_fields
-    }
 
 
 def structured_of(response_format: Any) -> StructuredOutput | None:

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms import (
     ChatMessage,
     ChatResponse,
@@ -22,10 +21,10 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.responses import Answer, whole
+from rapid_integrations.held_engine import HoldsEngine
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
-    from rapid_integrations import RapidEngine
     from rapid_integrations.prompt import PromptLike
 
 _DOING = "a part that this request was given"
@@ -45,10 +44,8 @@ class Request:
     wanted: str | None = None
 
 
-class Endpoints(FunctionCallingLLM):
+class Endpoints(FunctionCallingLLM, HoldsEngine):
     """Translates calls and answers; what the engine is asked is `_request`'s to say."""
-
-    _engine: RapidEngine = PrivateAttr()
 
     if TYPE_CHECKING:  # `RapidLLM` has them. Declared abstract, they would show in traces as calls of the model.
 

@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as generic_messages_to_prompt
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
@@ -45,15 +53,16 @@ from llama_index_rapid.host_parts import (
     reusing_pipeline_scores,
     splitter_of,
 )
-from llama_index_rapid.live_settings import LiveSettings
 from llama_index_rapid.messages import to_engine_messages, with_text_only
 from llama_index_rapid.pipeline_scores import listen_to_retrievals
 from llama_index_rapid.structured import StructuredPrediction, parts_before_format
 from llama_index_rapid.tokenizer import OwnTokenizer
 from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
-from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
+from rapid_integrations.adapter_fields import constructor_settings, engine_defaults
 from rapid_integrations.config import StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.identity import key_of_embedder, models_of
+from rapid_integrations.live_settings import LiveSettings
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.verbatim import verbatim_spans
 
@@ -63,7 +72,7 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 
-class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, ModelFields, RequestFields):
+class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
@@ -115,11 +124,6 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
             raise ValueError("give a BaseEmbedding, an Embedder, or the name or folder of a model")
         return value
 
-    _engine: RapidEngine = PrivateAttr()
-    _tokenizer: OwnTokenizer = PrivateAttr()
-    # The compressor and the parts that it was made of: it is made anew when one of them is replaced.
-    _made: tuple[tuple[Any, ...], ContextCompressor] | None = PrivateAttr(default=None)
-
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
 
@@ -127,6 +131,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
+        settings = constructor_settings(type(self), settings)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
@@ -134,11 +139,9 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         with self._progress() as progress:
-            self._engine = self.open_engine(progress)
-        self._tokenizer = OwnTokenizer(self._engine.vocabulary.encode, self._engine.target.name)
-        self._compressor()  # a part that cannot work is refused here, and retrievals are listened to from now on
-        if self.count_with_own_tokenizer:
-            self._tokenizer.use_for_counting()
+            self._open_engine(progress)
+        _ = self._compressor  # what is wrong with its parts is said now
+        self._when_arrived()
 
     @classmethod
     def class_name(cls) -> str:
@@ -240,7 +243,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
             overrides = {**overrides, "tool_choice": tool_choice_of(overrides["tool_choice"])}
         prompt, schema = _asked_for_json(prompt)
         options = self.request_options(overrides)
-        options["compressor"] = self._compressor()
+        options["compressor"] = self._compressor
         wanted = None
         if schema is not None and options["sampling"].structured is None and not options.get("tools"):
             wanted = str(schema.get("title") or "an object")
@@ -261,6 +264,60 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
             return Request(_written(generic_messages_to_prompt, prompt), options, wanted)
         return Request(to_engine_messages(prompt), options, wanted)
 
+    # --- in this process and others (see `HoldsEngine`) -------------------------------------------------------------
+
+    def _parts_of_answers(self) -> dict[str, object]:
+        return {
+            "embed_model": key_of_embedder(self.embed_model),
+            "node_parser": self.node_parser,
+            "retriever": self.retriever,
+            "node_postprocessors": self.node_postprocessors,
+            "completion_to_prompt": self.completion_to_prompt,
+            "messages_to_prompt": self.messages_to_prompt,
+            "output_parser": self.output_parser,
+        }
+
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Write out what decides the answers: an IngestionPipeline's cache keeps them under it.
+
+        Models that were given as objects are there by name; "identity" has the weights of all, and the parts.
+        """
+        data: dict[str, Any] = handler(self)
+        data["class_name"] = self.class_name()
+        if self.engine is not None or self.model is not None:
+            names = models_of(self._engine)["models"]
+            data.update({name: names.get(name) for name in ("target", "drafter", "draft_lm")})
+        data["identity"] = self._identity_of_answers()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Build one from what `to_dict` returned, and further arguments."""
+        return super().from_dict({name: value for name, value in data.items() if name != "identity"}, **kwargs)
+
+    def _when_opened(self, engine: RapidEngine) -> None:
+        if self.count_with_own_tokenizer:
+            self._tokenizer.use_for_counting()
+
+    @property
+    def _tokenizer(self) -> OwnTokenizer:
+        engine = self._engine
+        return self._made_once(
+            ("llama_index", "tokenizer"), lambda: OwnTokenizer(engine.vocabulary.encode, engine.target.name)
+        )
+
+    def _when_arrived(self) -> None:
+        if self.use_pipeline_scores:
+            listen_to_retrievals()
+
+    def _when_set(self, name: str) -> None:
+        self._when_arrived()
+        _ = self._compressor  # what is wrong with its parts is said now
+
+    def _left_behind(self) -> tuple[str, ...]:
+        return ("callback_manager",)
+
     # --- setting up -------------------------------------------------------------------------------------------------
 
     @property
@@ -271,28 +328,19 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
     def _is_chat_model(self) -> bool:
         return self._engine.vocabulary.chat_template is not None
 
+    @property
     def _compressor(self) -> ContextCompressor:
-        """Return what finds passages, made of the parts that are set now."""
-        parts = (
-            self.embed_model,
-            self.node_parser,
-            self.retriever,
-            self.use_pipeline_scores,
-            self.embedding_cache,
-            *self.node_postprocessors,
-        )
-        made = self._made
-        if made is None or len(made[0]) != len(parts) or any(a is not b for a, b in zip(made[0], parts, strict=True)):
-            if self.use_pipeline_scores:
-                listen_to_retrievals()
-            made = self._made = (parts, self._make_compressor())
-        return made[1]
+        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        parts = (self.embed_model, self.embedding_cache, self.node_parser, self.retriever, *self.node_postprocessors)
+        own = sorted(self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache")))
+        key = ("llama_index", self.use_pipeline_scores, ",".join(own), self.engine is None, *parts)
+        return self._made_once(key, self._make_compressor)
 
     def _make_compressor(self) -> ContextCompressor:
         from rapid_integrations.default_compressor import DefaultCompressor
 
         engine = self._engine
-        own = {"embed_model", "node_parser", "node_postprocessors", "embedding_cache"} & self.model_fields_set
+        own = self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache"))
         compressor = engine.compressor
         if own or self.engine is None:
             embedder: Any = self.embed_model

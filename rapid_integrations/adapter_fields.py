@@ -5,13 +5,22 @@ Both frameworks' classes are pydantic models; they inherit these fields, typed a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapid_integrations.argument_names import (
+    MODEL_ALIASES,
+    SETTING_ALIASES,
+    TRANSPORT,
+    own_names,
+    refuse_unknown,
+    shown,
+)
 from rapid_integrations.config import (
     CompressionConfig,
     Quantization,
@@ -21,14 +30,30 @@ from rapid_integrations.config import (
     SpeculationConfig,
     SpeculationFields,
 )
-from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.errors import ConfigurationError, EngineClosedError
+from rapid_integrations.loaded_engines import LOADED_ENGINES, Hold
+from rapid_integrations.loading_key import Key, key_of_model, key_of_name, key_of_tokenizer
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
     from rapid_integrations.engine import RapidEngine
 
-# Other names that callers of both frameworks use for a setting.
-_ALIASES = {"max_tokens": "max_new_tokens", "stop_sequences": "stop"}
+_OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_tokenizer")
+_NAMED = (
+    "target",
+    "drafter",
+    "dtype",
+    "device",
+    "device_map",
+    "quantization",
+    "drafter_quantization",
+    "draft_lm",
+    "draft_lm_quantization",
+    "drafter_dtype",
+    "drafter_device",
+    "drafter_device_map",
+    "trust_remote_code",
+)
 _ENGINE_OPTIONS = (
     "embedding_cache",
     "prefix_cache_bytes",
@@ -49,19 +74,26 @@ class RequestFields(SamplingFields, SpeculationFields):
     def request_options(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of `RapidEngine.stream` for a request with some settings of its own.
 
+        Args:
+            overrides: by their own names or those of other libraries (`argument_names`). What concerns the way to a
+                server only (`TRANSPORT`) is dropped, and None is no override.
+
         Raises:
             ConfigurationError: an override that is no setting, or has no valid value.
         """
-        given = {_ALIASES.get(name, name): value for name, value in overrides.items() if value is not None}
+        known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
+        wanted = {name: value for name, value in overrides.items() if name not in TRANSPORT and value is not None}
+        given = own_names(_unpacked(wanted, known), known, SETTING_ALIASES)
         options: dict[str, Any] = {name: given.pop(name) for name in _REQUEST_OPTIONS if name in given}
         sampling = _pick(SamplingFields, given)
         speculation = _pick(SpeculationFields, given)
-        if given:
-            known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
-            raise ConfigurationError(
-                f"{type(self).__name__} has no option {', '.join(map(repr, given))} for a call; it has: "
-                f"{', '.join(known)}"
-            )
+        for name in given:
+            if name == "model" or MODEL_ALIASES.get(name, name) in ModelFields.model_fields:
+                raise ConfigurationError(
+                    f"{name}={given[name]!r:.80} for one call: what is loaded is chosen when a {type(self).__name__} "
+                    "is built. Build another one; what both have in common is loaded once"
+                )
+        refuse_unknown(type(self).__name__, given, known, SETTING_ALIASES, " for a call")
         compression = options.pop("compression", self.compression)
         if isinstance(compression, Mapping):
             compression = CompressionConfig(**compression)
@@ -163,8 +195,14 @@ class ModelFields(BaseModel):
         default=None, exclude=True, repr=False, description="the tokenizer of drafter_model; None: that of model"
     )
 
-    def open_engine(self, on_progress: OnProgress | None = None) -> RapidEngine:
+    def open_engine(self, on_progress: OnProgress | None = None, holder: Hold | None = None) -> RapidEngine:
         """Return the engine that was given, or one over the models that were given or named.
+
+        The same settings give the same engine as long as anybody holds it and no file of the models has changed.
+
+        Args:
+            on_progress: hears of loading.
+            holder: keeps the engine open until it is released; None: nobody closes it.
 
         Raises:
             ConfigurationError: settings that exclude each other.
@@ -172,43 +210,68 @@ class ModelFields(BaseModel):
         """
         from rapid_integrations.engine import RapidEngine
 
-        given = self.model_fields_set & set(ModelFields.model_fields)
-        given = {name for name in given if getattr(self, name) is not None}
+        given = self.given_names(ModelFields.model_fields)
         if self.engine is not None:
             _refuse_beside("engine", given - {"engine"})
+            require_engine(self.engine)
             engine: RapidEngine = self.engine
             return engine
         options: dict[str, Any] = {name: getattr(self, name) for name in _ENGINE_OPTIONS}
         if self.model is not None:
-            objects = {"model", "tokenizer", "drafter_model", "drafter_tokenizer", *_ENGINE_OPTIONS}
+            objects = {*_OBJECTS, *_ENGINE_OPTIONS} - {"engine"}
             _refuse_beside("model", given - objects)
-            if self.tokenizer is None:
-                raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
-            return RapidEngine.from_models(
-                self.model,
-                self.tokenizer,
-                drafter_model=self.drafter_model,
-                drafter_tokenizer=self.drafter_tokenizer,
-                **options,
-            )
+
+            def load() -> RapidEngine:
+                return RapidEngine.from_models(
+                    self.model,
+                    self.tokenizer,
+                    drafter_model=self.drafter_model,
+                    drafter_tokenizer=self.drafter_tokenizer,
+                    **options,
+                )
+
+            return LOADED_ENGINES.get(self._key_of_objects, load, holder or Hold())
         _refuse_without("model", given & {"tokenizer", "drafter_model", "drafter_tokenizer"})
-        return RapidEngine.from_pretrained(
-            self.target,
-            self.drafter,
-            dtype=self.dtype,
-            device=self.device,
-            device_map=self.device_map,
-            quantization=self.quantization,
-            drafter_quantization=self.drafter_quantization,
-            draft_lm=self.draft_lm,
-            draft_lm_quantization=self.draft_lm_quantization,
-            drafter_dtype=self.drafter_dtype,
-            drafter_device=self.drafter_device,
-            drafter_device_map=self.drafter_device_map,
-            trust_remote_code=self.trust_remote_code,
-            on_progress=on_progress,
-            **options,
-        )
+        names = {name: getattr(self, name) for name in _NAMED}
+
+        def load_names() -> RapidEngine:
+            return RapidEngine.from_pretrained(**names, on_progress=on_progress, **options)
+
+        return LOADED_ENGINES.get(self._key_of_names, load_names, holder or Hold())
+
+    def given_names(self, names: Collection[str]) -> set[str]:
+        """Return which of these fields were given a value other than the one they have anyway.
+
+        A class that is built over all the fields of another (LangChain's `configurable_fields`) was given all of them.
+        """
+        fields = type(self).model_fields
+        every = self.model_fields_set >= set(fields) - set(RequestFields.model_fields)
+
+        def differs(name: str) -> bool:
+            value = getattr(self, name)
+            return value is not None and not (
+                every and _same(value, fields[name].get_default(call_default_factory=True))
+            )
+
+        return {name for name in names if name in self.model_fields_set and differs(name)}
+
+    def _key_of_names(self) -> Key:
+        models = tuple(key_of_name(name) for name in (self.target, self.drafter, self.draft_lm))
+        settings = tuple(repr(getattr(self, name)) for name in _NAMED)
+        return ("names", models, settings, self._key_of_options())
+
+    def _key_of_objects(self) -> Key | None:
+        models = [key_of_model(model) for model in (self.model, self.drafter_model)]
+        tokenizers = [key_of_tokenizer(each) for each in (self.tokenizer, self.drafter_tokenizer)]
+        return None if None in models else ("objects", *models, *tokenizers, self._key_of_options())
+
+    def _key_of_options(self) -> Key:
+        places = (None if place is None else str(Path(place).expanduser().absolute()) for place in self._places())
+        others = (self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
+        return (*places, *others, os.environ.get("RAPID_NATIVE"))
+
+    def _places(self) -> tuple[str | Path | None, ...]:
+        return (self.embedding_cache, self.prefix_cache_dir)
 
 
 def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
@@ -218,6 +281,99 @@ def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
         **_values(engine.speculation, SpeculationFields),
         "compression": engine.compression,
     }
+
+
+def constructor_settings(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a host class's constructor under its own names; None for a setting is its default.
+
+    Raises:
+        ConfigurationError: a name that is none (with the one that was meant), a setting under two names, or an object
+            in the place of a name or the other way round.
+    """
+    fields = owner.model_fields
+    known = {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
+    settings = dict(given)
+    if isinstance(settings.get("model"), (str, Path)):
+        settings["model_name"] = settings.pop("model")
+    if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
+        del settings["tokenizer_name"]  # HuggingFaceLM wants it twice
+    settings = own_names(settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
+    if isinstance(target := settings.get("target"), Path):
+        settings["target"] = str(target)
+    if settings.get("device_map") is not None and isinstance(index := settings.get("device"), int):
+        del settings["device"], index
+    elif isinstance(index := settings.get("device"), int) and not isinstance(index, bool):
+        settings["device"] = "cpu" if index < 0 else f"cuda:{index}"  # as transformers' pipelines count
+    elif "device" in settings and not isinstance(index, str) and type(index).__module__ == "torch":
+        settings["device"] = str(index)
+    for each in ("dtype", "drafter_dtype"):
+        if type(settings.get(each)).__module__ == "torch":
+            settings[each] = str(settings[each]).removeprefix("torch.")
+    if owner.model_config.get("extra") == "forbid":
+        refuse_unknown(owner.__name__, settings, known, (*SETTING_ALIASES, *MODEL_ALIASES))
+    if settings.get("engine") is not None:
+        require_engine(settings["engine"])
+    _require_objects(settings)
+    return {
+        name: value for name, value in settings.items() if value is not None or name not in RequestFields.model_fields
+    }
+
+
+def require_engine(engine: Any) -> None:
+    """Refuse what is no engine.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(engine, (str, Path)):
+        raise ConfigurationError(
+            f"engine={str(engine)!r} is a name: engine=... takes a RapidEngine that is there already; a name goes to "
+            f"target={str(engine)!r}"
+        )
+    if not callable(getattr(engine, "stream", None)) or not hasattr(engine, "vocabulary"):
+        way_out = (
+            "an LLM's engine is llm.rapid_engine"
+            if hasattr(engine, "rapid_engine")
+            else "build one with RapidEngine.from_pretrained(name) or RapidEngine.from_models(model, tokenizer)"
+        )
+        raise ConfigurationError(f"engine=... takes a RapidEngine, not {shown(engine)}: {way_out}")
+    if getattr(engine, "closed", False):
+        raise EngineClosedError("the engine that was given")
+
+
+def _require_objects(settings: Mapping[str, Any]) -> None:
+    """Refuse names where models and tokenizers go, and the other way round."""
+    tokenizer = settings.get("tokenizer")
+    if isinstance(tokenizer, (str, Path)):
+        name = settings.get("target") or str(tokenizer)
+        raise ConfigurationError(
+            f"tokenizer={str(tokenizer)!r} is a name, but tokenizer=... takes an object, beside a model object. Did "
+            f"you mean target={name!r}? A model that is named brings its own tokenizer"
+        )
+    for name in ("target", "drafter", "draft_lm"):
+        if settings.get(name) is not None and not isinstance(settings[name], (str, Path)):
+            raise ConfigurationError(
+                f"{name}=... takes a name or a folder, not {shown(settings[name])}: model objects go to model=... "
+                "(with tokenizer=...) and drafter_model=..."
+            )
+    if settings.get("engine") is None and settings.get("model") is not None:
+        from rapid_integrations.opening import require_objects
+
+        require_objects(settings["model"], tokenizer, settings.get("drafter_model"), settings.get("drafter_tokenizer"))
+
+
+def _unpacked(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return a call's arguments with the settings in `extra_body`, as callers of vLLM send them, among the others."""
+    flat = {name: value for name, value in given.items() if name != "extra_body"}
+    body = given.get("extra_body")
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        if SETTING_ALIASES.get(name, name) in known and name not in _REQUEST_OPTIONS:
+            flat.setdefault(name, value)
+    return flat
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
 
 
 def _pick(fields: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from rapid_integrations.outputs import CompletionChunk
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.progress import ignore_progress
 from rapid_integrations.prompt import PromptLike
+from rapid_integrations.shared_resource import RunningAnswer
 from rapid_integrations.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -20,16 +22,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Apart from asyncio's own pool, which is small and which the application's other work waits for. The forward passes
-# take turns anyway: these threads mostly wait for theirs.
-_WORKERS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="rapid")
+
+def _new_workers() -> ThreadPoolExecutor:
+    # Apart from asyncio's own pool, which is small and which the application's other work waits for. The forward passes
+    # take turns anyway: these threads mostly wait for theirs.
+    return ThreadPoolExecutor(max_workers=64, thread_name_prefix="rapid")
+
+
+_WORKERS = _new_workers()
+
+
+def _in_child() -> None:
+    global _WORKERS
+    _WORKERS = _new_workers()  # threads do not survive a fork, and the pool would wait for them
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class RequestCancelled(BaseException):
     """Raised inside a worker thread to unwind a request that nobody waits for any more; never seen by callers."""
 
 
-class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
+class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
     """A running answer, for `async for`. Close it (or leave its `async with` block) to stop early.
 
     Cancelling the task that awaits a piece stops the request within one forward pass and frees its caches.
@@ -41,6 +57,7 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
     def __init__(self, stream: CompletionStream, cancelled: threading.Event) -> None:
         self.prepared: PreparedPrompt = stream.prepared
         self._stream = stream
+        self._life = stream._life
         self._cancelled = cancelled
         self._step = asyncio.Lock()  # a generator runs one step at a time
         # A cancelled stream is closed by the worker as its step ends or, between two steps, by whoever cancels; under
@@ -51,6 +68,7 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
     @classmethod
     async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
         """Prepare the request in a worker thread; what can be wrong with it is raised here."""
+        engine.require_open()  # before anything waits for a thread: a forked child has none
         cancelled = threading.Event()
         report = options.pop("on_progress", None) or ignore_progress
 
@@ -70,6 +88,8 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
         return self._stream.trace
 
     async def __anext__(self) -> CompletionChunk:
+        if self._life.inherited:
+            self._life.require()
         async with self._step:
             step = _submit(self._advance)
             try:
@@ -112,6 +132,11 @@ class AsyncCompletionStream(AsyncIterator[CompletionChunk]):
         with self._turn:
             if not self._stepping:
                 self._stream.close()
+
+
+async def in_worker(call: Callable[[], T]) -> T:
+    """Return what `call` returns, run in a worker thread. It goes on if whoever waits for it is cancelled."""
+    return await _result(_submit(call), threading.Event())
 
 
 def _submit(call: Callable[[], T]) -> asyncio.Future[tuple[T | None, BaseException | None]]:

@@ -18,6 +18,7 @@ from rapid_integrations.errors import ContextOverflowError, PromptError
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike
+from rapid_integrations.shared_resource import RunningAnswer
 
 if TYPE_CHECKING:
     from rapid_integrations.engine import CompletionStream, RapidEngine
@@ -34,7 +35,7 @@ class Turn:
     complete: bool = True
 
 
-class ChatAnswer(Iterator[CompletionChunk]):
+class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
     """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
 
     It joins the conversation when it has ended; one that was stopped does with what was said, if anything was.

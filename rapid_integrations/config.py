@@ -32,15 +32,17 @@ class Settings(BaseModel):
 def explain_validation_error(settings: type[BaseModel], error: ValidationError) -> str:
     """Return one sentence per wrong field: what was given, the rule, and for a misspelt name the known ones."""
     rules: dict[str, list[str]] = {}
+    unknown: list[str] = []
     for item in error.errors():
         field = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] == "extra_forbidden":
-            known = ", ".join(settings.model_fields)
-            rules[f"{settings.__name__} has no option {field!r}; it has"] = [known]
+            from rapid_integrations.argument_names import SETTING_ALIASES, unknown_name
+
+            unknown.append(unknown_name(settings.__name__, field, settings.model_fields, SETTING_ALIASES))
         else:
             given = f"{settings.__name__}.{field}={item['input']!r}" if field else settings.__name__
             rules.setdefault(given, []).append(item["msg"])
-    return "; ".join(f"{given}: {', or '.join(messages)}" for given, messages in rules.items())
+    return "; ".join([*unknown, *(f"{given}: {', or '.join(messages)}" for given, messages in rules.items())])
 
 
 class StructuredOutput(Settings):

@@ -21,11 +21,12 @@ from rapid_integrations.compression.bge_m3 import is_bge_m3
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.models import packaged
 from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.shared_resource import SharedResource
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
 
-class DefaultCompressor:
+class DefaultCompressor(SharedResource):
     """A `Compressor` over an embedder that is given, or fetched and loaded on first use. Threads may share one.
 
     Args:
@@ -35,6 +36,8 @@ class DefaultCompressor:
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         split, rerank: see `Compressor`.
     """
+
+    settings_of_answers = ("_embedder", "_split", "_rerank")
 
     def __init__(
         self,

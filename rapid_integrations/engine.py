@@ -7,7 +7,9 @@ The file reads in that order: `stream` is the table of contents.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+import weakref
+from collections.abc import Generator, Iterable
 from datetime import date, datetime, time
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,8 @@ from typing import Any, Literal, Self
 
 import torch
 
-from rapid_integrations.async_stream import AsyncCompletionStream
+from rapid_integrations.argument_names import require_known, shown
+from rapid_integrations.async_stream import AsyncCompletionStream, in_worker
 from rapid_integrations.cache.memory_budget import memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
@@ -31,9 +34,12 @@ from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.turns import Turns
 from rapid_integrations.default_compressor import DEFAULT_EMBEDDER, DefaultCompressor
+from rapid_integrations.engine_life import EngineLife
+from rapid_integrations.errors import ConfigurationError, EngineClosedError
+from rapid_integrations.forked import require_threads
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.opening import give_back, loaded_models, require_one_vocabulary, wrapped_models
+from rapid_integrations.opening import give_back, loaded_models, require_objects, require_one_vocabulary, wrapped_models
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.plan import plan_request
 from rapid_integrations.prepared import PreparedPrompt
@@ -41,16 +47,19 @@ from rapid_integrations.preparing import Preparing, ToolDeclarations, require_ro
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
 from rapid_integrations.serving import Serving
+from rapid_integrations.shared_resource import SharedResource
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
 DEFAULT_TARGET = "smollm2-135m-instruct"
+_FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # by closing
 
 
-class RapidEngine:
+class RapidEngine(SharedResource):
     """Answers prompts with a target that reads everything and a drafter that reads what was retrieved.
 
-    Several threads may use one engine: their requests take turns by the round.
+    Several threads may use one engine: their requests take turns by the round. Close it, or leave its `with` block, to
+    free the models. A copy of an engine is the engine itself; it cannot be pickled, nor used in a forked child.
 
     Args:
         target: the model whose text this is.
@@ -71,7 +80,13 @@ class RapidEngine:
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
+        ForkedProcessError: this process was forked from one that had computed with several threads.
     """
+
+    _elsewhere = (
+        "call RapidEngine.from_pretrained with the same arguments; RapidLLM and ChatRapid do that by themselves where "
+        "they were given names (target=..., drafter=...) and no engine=..."
+    )
 
     def __init__(
         self,
@@ -90,6 +105,13 @@ class RapidEngine:
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
         template_date: date | None = None,
     ) -> None:
+        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+            if given is not None and not isinstance(given, LoadedModel):
+                raise ConfigurationError(
+                    f"RapidEngine({name}=...) takes what `models.loader.load` returns, not {shown(given)}: "
+                    "RapidEngine.from_pretrained takes names and folders, RapidEngine.from_models transformers objects"
+                )
+        require_threads()
         require_one_vocabulary(target, drafter, draft_lm)
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
@@ -100,16 +122,21 @@ class RapidEngine:
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
-        models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
+        models = self._models()
         self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._turns = Turns()
+        self._life = EngineLife()
+        self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         devices = {model.device for model in models}
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
         )
+        # For an engine that nobody closes: a model that is somebody else's is to get its attention setting back.
+        self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._prefixes, models)
+        self._abandoned.atexit = False
 
     @classmethod
     def from_pretrained(
@@ -145,6 +172,14 @@ class RapidEngine:
         Raises:
             ModelLoadError: a model cannot be loaded or run.
         """
+        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+            if given is not None and not isinstance(given, (str, Path)):
+                raise ConfigurationError(
+                    f"RapidEngine.from_pretrained({name}=...) takes a name or a folder, not {shown(given)}: give "
+                    "transformers objects to RapidEngine.from_models(model, tokenizer)"
+                )
+        require_known(RapidEngine.from_pretrained, options, RapidEngine.__init__)
+        require_threads()
         with loaded_models(
             target,
             drafter,
@@ -170,7 +205,12 @@ class RapidEngine:
         """Build an engine from transformers objects that are already there; `close` gives them back unchanged.
 
         A drafter without a tokenizer of its own is taken to share the target's.
+
+        Raises:
+            ConfigurationError: a name in place of an object.
         """
+        require_objects(model, tokenizer, drafter_model, drafter_tokenizer)
+        require_known(RapidEngine.from_models, options, RapidEngine.__init__)
         with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
             return cls(models.target, models.drafter, **options)
 
@@ -179,8 +219,11 @@ class RapidEngine:
 
         Close this engine, not that one.
         """
+        self.require_open()
         engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
+        engine._abandoned.detach()  # this engine has them
         engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine._life = self._life
         engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
         return engine
 
@@ -199,11 +242,37 @@ class RapidEngine:
         """Whether prompts are read from where they differ from earlier ones."""
         return self._prefixes.enabled
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._life.closed
+
+    def require_open(self) -> None:
+        """Raise unless it can take a request.
+
+        Raises:
+            EngineClosedError: it has been closed.
+            ForkedProcessError: this process was forked from the one that built it.
+        """
+        self._life.require()
+        require_threads()
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """Return what tells each of its models, with its present weights, from every other; None where unknown.
+
+        Reads all weights once. The keys are "target", and "drafter" and "draft_lm" where they are other models.
+        """
+        self.require_open()
+        models = {"target": self.target, "drafter": self.drafter, "draft_lm": self.draft_lm}
+        others = {name: model for name, model in models.items() if name == "target" or model is not self.target}
+        return {name: self._prefixes.fingerprint_of(model) for name, model in others.items() if model is not None}
+
     def clear_prefix_cache(self) -> None:
         """Free what ended requests left in memory. Needed after the weights of a model have been changed in place.
 
         Files in `prefix_cache_dir` stay: they are found by the weights that wrote them.
         """
+        self.require_open()
         self._prefixes.clear()
 
     def explain(
@@ -219,6 +288,7 @@ class RapidEngine:
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
         """Return what target and drafter would read; no model runs but the embedder."""
+        self.require_open()
         request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
         rendered = self._preparing.split(prompt, apply_chat_template, request)
         return self._preparing.compress(
@@ -229,6 +299,7 @@ class RapidEngine:
         self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
     ) -> int:
         """Return how many tokens the target would read, those of its chat template included."""
+        self.require_open()
         request = self._preparing.request_tools(tools, "auto", True)
         return len(self.vocabulary.encode_prompt(self._preparing.split(prompt, apply_chat_template, request)))
 
@@ -274,7 +345,10 @@ class RapidEngine:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
             OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
             MissingExtraError: structured output or a required call without the package that they need.
+            EngineClosedError: the engine has been closed; from the stream, too.
+            ForkedProcessError: this process was forked from the one that built the engine.
         """
+        self.require_open()
         sampling = sampling or self.sampling
         report = on_progress or ignore_progress
         plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
@@ -308,7 +382,9 @@ class RapidEngine:
             settings = [sampling, speculation or self.speculation, compression or self.compression]
             tracer = serving.tracer(prepared, settings, request)
         chunks = self._serve(serving, prepared, plan, sampling, request, constraint, recorder, report, tracer)
-        return CompletionStream(prepared, chunks, tracer)
+        stream = CompletionStream(prepared, chunks, tracer, self._life)
+        self._streams.add(stream)
+        return stream
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -320,14 +396,28 @@ class RapidEngine:
         return await AsyncCompletionStream.start(self, prompt, options)
 
     def close(self) -> None:
-        """Free the prefix cache (what is being written to disk ends first, within 30 seconds), and give the models
-        their own attention setting back.
+        """End all requests, free models and caches; safe to call again.
+
+        No request begins any more (`EngineClosedError`). Those that run end with their present round or prefill chunk,
+        which is waited for: their next piece raises `EngineClosedError`. What is being written to disk ends first,
+        within 30 seconds. Models that were given as objects get their own attention setting back. In a forked child
+        nothing happens: what it inherited is the parent's.
         """
+        if not self._life.end():
+            return
+        self._turns.close()
+        for stream in tuple(self._streams):
+            stream.end_with_engine()
         self._prefixes.close()
-        give_back(self.target)
-        give_back(self.drafter)
-        if self.draft_lm is not None:
-            give_back(self.draft_lm)
+        self._abandoned.detach()
+        for model in self._models():
+            give_back(model)
+        for name in _FREED:
+            vars(self).pop(name, None)
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        await in_worker(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -337,6 +427,28 @@ class RapidEngine:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FREED and "_life" in vars(self) and self.closed:
+            raise EngineClosedError
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _models(self) -> list[CausalLM]:
+        return [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
+
     def _serve(self, serving: Serving, *request: Any) -> Generator[CompletionChunk, None, None]:
         with self._prefixes.request() as sequences:
             yield from serving.run(sequences, *request)
+
+
+def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
+    """Give back what an engine held that was collected without having been closed; waits for nothing."""
+    if process == os.getpid():
+        prefixes.abandon()
+        for model in models:
+            give_back(model)

@@ -14,7 +14,10 @@ RapidError
 ├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── NotANumberError (ArithmeticError)    a model that computed NaN
 ├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
-└── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+├── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+├── EngineClosedError (RuntimeError)     a request to an engine, or an LLM over one, that has been closed
+├── ForkedProcessError (RuntimeError)    an engine that was built before the process was forked
+└── NotPicklableError (PicklingError)    something that holds models in memory and cannot go to another process
 
 What is wrong with a request is no `ValueError` and no `TypeError`: frameworks catch those to mean "the model's text
 could not be parsed", and go on without the answer (LlamaIndex's `refine` says "Empty Response" then). All of them can
@@ -24,6 +27,7 @@ be pickled, so that they reach the user from a worker process, too.
 from __future__ import annotations
 
 import functools
+import pickle
 
 __all__ = [
     "CacheError",
@@ -31,11 +35,14 @@ __all__ = [
     "ContextOverflowError",
     "DocumentError",
     "DownloadError",
+    "EngineClosedError",
+    "ForkedProcessError",
     "HostPartError",
     "IncompleteOutputError",
     "MissingExtraError",
     "ModelLoadError",
     "NotANumberError",
+    "NotPicklableError",
     "OutOfMemoryError",
     "PromptError",
     "RapidError",
@@ -143,3 +150,25 @@ class MissingExtraError(RapidError, ImportError):
 
 class CacheError(RapidError):
     """A KV cache that is full, or a saved one that does not fit."""
+
+
+class EngineClosedError(RapidError, RuntimeError):
+    """A request to an engine, or to an LLM over one, that has been closed; or one that ran when it was closed."""
+
+    def __init__(self, what: str = "this engine") -> None:
+        self.what = what
+        super().__init__(
+            f"{what} has been closed, so it answers nothing any more: build a new one, or close it (leave its `with` "
+            "block) only after the last request"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.what,)
+
+
+class ForkedProcessError(RapidError, RuntimeError):
+    """Models cannot be used here, because of what this process inherited from the one that it was forked from."""
+
+
+class NotPicklableError(RapidError, pickle.PicklingError):
+    """Something that holds models in memory, or another process's resources, and cannot be written down."""

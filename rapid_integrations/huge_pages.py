@@ -24,11 +24,12 @@ _ALIGNMENT = 64  # bytes; a line of the processor's cache
 class Arena:
     """Hands out CPU tensors next to each other in blocks of memory with large pages.
 
-    A block is given back when the last tensor in it is gone.
+    A block is given back when the last tensor in it is gone. Each tensor has a storage of its own, which ends where it
+    ends: what copies or saves a storage as a whole does not take the block with it.
     """
 
     def __init__(self) -> None:
-        self._block = torch.empty(0, dtype=torch.uint8)
+        self._block: mmap.mmap | bytearray = bytearray(0)
         self._used = 0
         self._lock = threading.Lock()
 
@@ -39,19 +40,24 @@ class Arena:
             return torch.empty(tuple(shape), dtype=dtype)
         with self._lock:
             start = -(-self._used // _ALIGNMENT) * _ALIGNMENT
-            if start + size > self._block.numel():
-                self._block, start = _new_block(max(_BLOCK, size)), 0
+            if start + size > len(self._block):
+                block = _new_block(max(_BLOCK, size))
+                if block is None:
+                    return torch.empty(tuple(shape), dtype=dtype)
+                self._block, start = block, 0
             self._used = start + size
-            return self._block[start : start + size].view(dtype).view(tuple(shape))
+            count = math.prod(shape)
+            return torch.frombuffer(self._block, dtype=dtype, count=count, offset=start).view(tuple(shape))
 
     def copy(self, tensor: Tensor) -> Tensor:
         """Return a contiguous copy."""
         return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
 
 
-def _new_block(size: int) -> Tensor:
+def _new_block(size: int) -> mmap.mmap | None:
+    """Return memory that asks for large pages; None where the system does not know them."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(size, dtype=torch.uint8)
+        return None
     try:
         # Private: shared memory has no large pages, and a forked process would write into ours.
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -61,4 +67,4 @@ def _new_block(size: int) -> Tensor:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError as error:  # a kernel without them
         logger.debug("no large pages: %s", error)
-    return torch.frombuffer(memory, dtype=torch.uint8)  # holds the memory as long as it lives
+    return memory  # tensors hold it as long as they live

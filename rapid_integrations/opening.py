@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rapid_integrations.argument_names import shown
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import VocabularyMismatchError
+from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
@@ -86,6 +87,41 @@ def wrapped_models(
             on_failure.callback(give_back, drafter.lm)
         yield Models(target, drafter, None)
         on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
+
+
+def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, drafter_tokenizer: Any = None) -> None:
+    """Refuse what are no transformers models and tokenizers.
+
+    Raises:
+        ConfigurationError: with what was given, and where it goes.
+    """
+    for name, given in (("model", model), ("drafter_model", drafter_model)):
+        if isinstance(given, (str, Path)):
+            raise ConfigurationError(
+                f"{name}={str(given)!r} is a name, but {name}=... takes a transformers model. A name goes to "
+                f"{'target' if name == 'model' else 'drafter'}={str(given)!r} (RapidEngine.from_pretrained, or the "
+                "argument of an LLM)"
+            )
+        if given is not None and hasattr(given, "tokenizer") and hasattr(getattr(given, "model", None), "forward"):
+            raise ConfigurationError(
+                f"{name}=... takes a model, not {shown(given)}: a pipeline holds both, so give "
+                f"{name}=pipeline.model, {name.removesuffix('model')}tokenizer=pipeline.tokenizer"
+            )
+        if given is not None and not (hasattr(given, "forward") and hasattr(given, "config")):
+            raise ConfigurationError(
+                f"{name}=... takes a transformers model (...ForCausalLM), not {shown(given)}; a name goes to target=..."
+            )
+    for name, given in (("tokenizer", tokenizer), ("drafter_tokenizer", drafter_tokenizer)):
+        if isinstance(given, (str, Path)):
+            raise ConfigurationError(
+                f"{name}={str(given)!r} is a name, but {name}=... takes a tokenizer: "
+                f"transformers.AutoTokenizer.from_pretrained({str(given)!r}) loads it. A model that is named "
+                "(target=...) brings its own"
+            )
+        if given is not None and not hasattr(given, "convert_tokens_to_ids"):
+            raise ConfigurationError(f"{name}=... takes a transformers tokenizer, not {shown(given)}")
+    if tokenizer is None:
+        raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
 
 
 def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> None:

@@ -8,7 +8,7 @@ from rapid_integrations import CompressionConfig, ConfigurationError, RapidError
 @pytest.mark.parametrize(
     ("settings", "values", "said"),
     [
-        (SamplingParams, {"temprature": 1.0}, "no option 'temprature'; it has: temperature, top_k"),
+        (SamplingParams, {"temprature": 1.0}, "no option 'temprature': did you mean 'temperature'"),
         (SamplingParams, {"temperature": -1}, "temperature=-1"),
         (SamplingParams, {"temperature": float("nan")}, "temperature=nan"),
         (SamplingParams, {"top_p": 0.0}, "top_p=0.0"),

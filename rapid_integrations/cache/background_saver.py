@@ -58,6 +58,11 @@ class BackgroundSaver:
         self._thread.join(_STOP_S)
         return finished
 
+    def end(self) -> None:
+        """Let the thread end when what waits has been written; waits for nothing."""
+        self._closing = True
+        self._wake.put(False)
+
     def _at_exit(self) -> None:
         self.close(self._exit_s)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError
 from rapid_integrations.huge_pages import Arena
+from rapid_integrations.shared_resource import OneOwner
 
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
 
@@ -29,7 +30,7 @@ class Buffers:
     values: tuple[Tensor, ...]
 
 
-class KVCache:
+class KVCache(OneOwner):
     """Keys and values of every layer for the first `length` tokens of one text.
 
     Buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:

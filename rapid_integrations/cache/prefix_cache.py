@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.shared_resource import SharedResource
 
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)
@@ -30,7 +31,7 @@ class _Entry:
     used: int = 0
 
 
-class PrefixCache:
+class PrefixCache(SharedResource):
     """Keeps the KV caches of finished requests, within a byte budget, least recently used out first.
 
     A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it

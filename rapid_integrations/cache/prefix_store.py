@@ -23,6 +23,7 @@ from rapid_integrations.cache.prefix_cache import TokenIds, common_prefix
 from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, read_cache, read_prefix, write_cache
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, ConfigurationError
+from rapid_integrations.shared_resource import SharedResource
 
 MIN_GAIN_TOKENS = 256  # what a file must bring, to be read or written
 DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
@@ -43,7 +44,7 @@ class _File:
     identity: Identity
 
 
-class PrefixStore:
+class PrefixStore(SharedResource):
     """Files of KV caches in one folder, least recently used out first; processes may share it.
 
     A file appears under its name by a rename, complete and synced: a process that dies while writing leaves a partial

@@ -22,6 +22,7 @@ from rapid_integrations.compression.selection import ScoredChunk, relevance_of, 
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.shared_resource import SharedResource
 
 _RECENT_DOCUMENTS = 8
 
@@ -61,7 +62,7 @@ class ContextCompressor(Protocol):
         ...
 
 
-class Compressor:
+class Compressor(SharedResource):
     """Retrieves by embedding similarity. Threads may share one; the latest documents stay indexed.
 
     - `embedder`: gives chunks and questions their vectors, and the default threshold.
@@ -70,6 +71,8 @@ class Compressor:
     - `split`: cuts a context into chunks in place of the own chunker; a text to consecutive pieces of it.
     - `rerank`: reorders, filters or rescores the chunks that embeddings found relevant; it may rewrite their texts.
     """
+
+    settings_of_answers = ("_embedder", "_split", "_rerank")
 
     def __init__(
         self,

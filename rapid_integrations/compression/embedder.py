@@ -16,6 +16,7 @@ import numpy as np
 from rapid_integrations.compression.embedding_model import EmbeddingModel, load_embedding_model
 from rapid_integrations.compression.windows import encodable
 from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.shared_resource import SharedResource
 
 
 class Embedder(Protocol):
@@ -54,7 +55,7 @@ class Embedder(Protocol):
         ...
 
 
-class SentenceTransformerEmbedder:
+class SentenceTransformerEmbedder(SharedResource):
     """A sentence-transformers model, from a local folder or by its hub name. Loaded when first needed.
 
     - `source`: folder or hub name; `device`: torch device, None picks the best one.
@@ -65,6 +66,8 @@ class SentenceTransformerEmbedder:
     - `use_safetensors`: False reads a model that is published as `.bin` only (torch then loads weights, never pickled
       code).
     """
+
+    settings_of_answers = ("_source", "_threshold", "_max_tokens", "_use_safetensors")
 
     def __init__(
         self,
@@ -91,6 +94,19 @@ class SentenceTransformerEmbedder:
         self._use_safetensors = use_safetensors
         self._loaded: EmbeddingModel | None = None
         self._lock = threading.Lock()  # a tokenizer's truncation and padding are state that threads would share
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return object.__reduce_ex__(self, protocol)  # its settings: another process loads the model by its name
+
+    def __getstate__(self) -> dict[str, Any]:
+        source = str(Path(self._source).absolute()) if _is_path(self._source) else self._source
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {
+            "_source": source,
+            "_loaded": None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     @property
     def name(self) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rapid_integrations.shared_resource import SharedResource
+
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE embeddings (
@@ -24,7 +26,7 @@ _WAIT_S = 10.0  # for another process that is writing
 _VARIABLES = 500  # keys in one query; SQLite's own limit was 999 for long
 
 
-class EmbeddingCache:
+class EmbeddingCache(SharedResource):
     """Maps a key to a float32 vector (dimension,): in memory, and in a SQLite file when `path` is given.
 
     Both hold at most `max_entries`; memory drops the least recently used, the file the oldest. Threads may share the

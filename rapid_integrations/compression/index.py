@@ -10,6 +10,7 @@ import numpy as np
 from rapid_integrations.compression.chunker import Chunk
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.shared_resource import SharedResource
 
 Report = Callable[[int, int], None]  # done, total
 
@@ -17,7 +18,7 @@ _SLAB = 64  # windows embedded between two visits to the cache: an interrupted r
 _BLANK_SCORE = -1.0  # the least a cosine can be: white space answers nothing
 
 
-class ChunkIndex:
+class ChunkIndex(SharedResource):
     """FAISS inner-product index over the windows of `n_chunks` chunks; a chunk scores as its best window.
 
     An embedder with a short maximum length sees a chunk as several windows, so no part of it goes unread.

@@ -11,6 +11,7 @@ from rapid_integrations.compression.passages import Passage, chunks_of_passages,
 from rapid_integrations.compression.selection import select_positions
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.shared_resource import SharedResource
 
 Retrieve: TypeAlias = Callable[[str], Sequence[Passage]]
 """A question to the passages that were retrieved for it, scored."""
@@ -18,7 +19,7 @@ Retrieve: TypeAlias = Callable[[str], Sequence[Passage]]
 _NEVER = float("-inf")
 
 
-class PassageCompressor:
+class PassageCompressor(SharedResource):
     """Takes the passages that `retrieve` returns, where they stand in the contexts; nothing is embedded.
 
     Args:
@@ -30,6 +31,8 @@ class PassageCompressor:
             cannot, and any passage of it counts.
         source: what the statistics call it.
     """
+
+    settings_of_answers = ("_retrieve", "_otherwise", "_least_coverage")
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class Prefixes:
         self._running: list[RequestSequences] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
         self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
+        self._unknown: dict[int, str] = {}  # why a model has none, to be said once
 
     @property
     def enabled(self) -> bool:
@@ -92,6 +93,25 @@ class Prefixes:
         self.memory.clear()
         self._fingerprints.clear()
 
+    def abandon(self) -> None:
+        """Do what `close` does without waiting: what is being written to disk ends by itself."""
+        self.memory.close()
+        if self._saver is not None:
+            self._saver.end()
+
+    def fingerprint_of(self, model: CausalLM) -> str | None:
+        """Return what tells a model with its weights from every other; None where that is unknown."""
+        if id(model) not in self._fingerprints:
+            try:
+                compute = getattr(model, "fingerprint", None)
+                if compute is None:
+                    raise CacheError("it has no fingerprint()")
+                self._fingerprints[id(model)] = compute()
+            except CacheError as error:
+                self._fingerprints[id(model)] = None
+                self._unknown[id(model)] = str(error)
+        return self._fingerprints[id(model)]
+
     def close(self) -> None:
         """Free what is kept in memory; end what is being written, within `FLUSH_S`."""
         self.memory.close()
@@ -121,16 +141,10 @@ class Prefixes:
         self._saver.submit(lambda go_on: store.save(name, ids, snapshot, go_on))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
-        if id(model) not in self._fingerprints:
-            try:
-                compute = getattr(model, "fingerprint", None)
-                if compute is None:
-                    raise CacheError("it has no fingerprint()")
-                self._fingerprints[id(model)] = compute()
-            except CacheError as error:
-                self._fingerprints[id(model)] = None
-                warnings.warn(f"prefixes of {model.name} are not kept on disk: {error}", RuntimeWarning, stacklevel=2)
-        return self._fingerprints[id(model)]
+        name = self.fingerprint_of(model)
+        if (reason := self._unknown.pop(id(model), None)) is not None:
+            warnings.warn(f"prefixes of {model.name} are not kept on disk: {reason}", RuntimeWarning, stacklevel=2)
+        return name
 
 
 class RequestSequences:

@@ -27,6 +27,7 @@ from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.numbers import numbers
 from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
+from rapid_integrations.shared_resource import SharedResource
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -65,7 +66,7 @@ class _Layer:
     down: Linear
 
 
-class FusedDecoder:
+class FusedDecoder(SharedResource):
     """Computes logits as the model does that it is made from.
 
     The model's matrices are taken over: where they are packed or quantised the model itself is left without them, and

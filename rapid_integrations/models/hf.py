@@ -21,12 +21,13 @@ from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
 from rapid_integrations.models.numbers import numbers
 from rapid_integrations.native import native_library
 from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.shared_resource import SharedResource
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 CHECK_TOKENS = 24
 
 
-class HuggingFaceLM:
+class HuggingFaceLM(SharedResource):
     """Runs a transformers causal LM on this package's KV cache and attention.
 
     The model's attention setting is switched to ours and given back by `close()`. One short forward pass is compared

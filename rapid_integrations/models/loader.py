@@ -19,12 +19,13 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.out_of_memory import is_out_of_memory, memory_errors_taught
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.shared_resource import SharedResource
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(SharedResource):
     """A model and the vocabulary that it reads and writes."""
 
     lm: CausalLM

@@ -12,6 +12,7 @@ from typing import Any
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
+from rapid_integrations.shared_resource import SharedResource
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 
@@ -26,7 +27,7 @@ _PROBES = (
 )
 
 
-class Vocabulary:
+class Vocabulary(SharedResource):
     """A fast transformers tokenizer, used without ever changing its state (safe from several threads).
 
     Args:

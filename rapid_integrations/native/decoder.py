@@ -14,6 +14,7 @@ from torch import Tensor
 from rapid_integrations.cache import Buffers, KVCache
 from rapid_integrations.errors import CacheError
 from rapid_integrations.native.panels import GROUP, PANEL_ROWS
+from rapid_integrations.shared_resource import SharedResource
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
@@ -103,7 +104,7 @@ _NO_TOKEN, _NO_NUMBER = 2, 3  # what a step returns where an id is none, and whe
 _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
-class NativeDecoder:
+class NativeDecoder(SharedResource):
     """Runs steps of at most `MAX_ROWS` tokens on a bfloat16 cache.
 
     Args:

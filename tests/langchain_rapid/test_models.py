@@ -64,7 +64,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("cls", CLASSES)
     def test_refused(self, engine, cls):
-        with pytest.raises(ConfigurationError, match="no option 'temprature'; it has.*temperature"):
+        with pytest.raises(ConfigurationError, match="no option 'temprature': did you mean 'temperature'"):
             cls(engine=engine, temprature=1)
         with pytest.raises(ConfigurationError, match="temperature=-1"):
             cls(engine=engine, temperature=-1)

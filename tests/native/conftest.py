@@ -18,6 +18,7 @@ def fresh_process(monkeypatch, tmp_path):
         target.unlink(missing_ok=True)  # it may be mapped
         shutil.copy(held, target)
         build._checksum_file(target).write_text(build._checksum(held))
+        build._about_file(target).write_text(build._about())
 
     monkeypatch.setattr(build, "_outcome", None)
     monkeypatch.setattr(build, "_compile", compile_quickly)

@@ -402,7 +402,7 @@ def test_a_damaged_library_is_compiled_anew(fresh_process):
     folder = fresh_process / "home" / "kernels"
     folder.mkdir(parents=True)
     compiler = shutil.which("c++") or shutil.which("g++")
-    kept = folder / f"kernels-{build._key(compiler)}.so"
+    kept = folder / build._name(compiler)
     build._checksum_file(kept).write_text(build._checksum(fresh_process / "compiled.so"))
     kept.write_bytes((fresh_process / "compiled.so").read_bytes()[:1000])  # to map it would kill the process
     assert build.native_library() is not None
