@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,17 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.host_parts import embedder_of, fingerprint_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.responses import PROVIDER, Responses
 from langchain_rapid.setting_names import own_names, structured_of
+from langchain_rapid.settings_in_use import SettingsInUse
+from langchain_rapid.structured_output import instruction_for
 from langchain_rapid.template_capture import listen_to_templates
-from rapid_integrations import Completion
+from rapid_integrations import Completion, CompletionChunk
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
@@ -27,21 +31,87 @@ if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
     from rapid_integrations.async_stream import AsyncCompletionStream
     from rapid_integrations.compression import ContextCompressor
+    from rapid_integrations.progress import OnProgress
     from rapid_integrations.prompt import PromptLike
+    from rapid_integrations.terminal import ProgressView
 
+# Settings of this package that are fields, and arguments of a call, too.
+_OWN_OPTIONS = ("timeout", "show_schema", "return_retrieved", "show_progress")
 _OBJECTS = ("engine", "model", "drafter_model", "text_splitter", "retriever", "document_compressor")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and the engine's options for it."""
+    """A prompt, the engine's options for it, and what surrounds its answer.
+
+    Attributes:
+        shown: what shows progress; left when the answer begins.
+        with_texts: see `Responses`.
+    """
 
     prompt: PromptLike
     options: dict[str, Any]
     deadline: Deadline
+    shown: ProgressView | None
+    with_texts: bool
+
+    def responses(self, stream: CompletionStream | AsyncCompletionStream) -> Responses:
+        """Return what translates the answer."""
+        return Responses(stream.prepared.retrieved, self.with_texts)
+
+    def watch(self, stream: CompletionStream) -> Iterator[CompletionChunk]:
+        """Yield the answer's pieces as long as there is time."""
+        try:
+            for chunk in self.deadline.watch(stream):
+                self.done_reading()
+                yield chunk
+        finally:
+            self.done_reading()
+
+    async def awatch(self, stream: AsyncCompletionStream) -> AsyncIterator[CompletionChunk]:
+        """Yield the answer's pieces as long as there is time."""
+        try:
+            async for chunk in self.deadline.awatch(stream):
+                self.done_reading()
+                yield chunk
+        finally:
+            self.done_reading()
+
+    def done_reading(self) -> None:
+        """Take the progress line away: the prompt is read, or will not be."""
+        if self.shown is not None:
+            self.shown.stop()
 
 
-class RapidModel(ModelFields, RequestFields):
+@dataclass(frozen=True)
+class CallSettings:
+    """A call's settings, apart from its prompt.
+
+    Attributes:
+        engine: the options of `RapidEngine.stream`.
+        show_schema: whether the model is shown the schema of its answer.
+        deadline, shown, with_texts: see `Request`.
+    """
+
+    engine: dict[str, Any]
+    deadline: Deadline
+    shown: ProgressView | None
+    with_texts: bool
+    show_schema: bool
+
+    def instruction(self, prompt: Iterable[str]) -> str | None:
+        """Return what tells the model of the schema that its answer is held to; None: nothing needs to."""
+        structured = self.engine["sampling"].structured
+        if not self.show_schema or structured is None or structured.json_schema is None:
+            return None
+        return instruction_for(structured.json_schema, prompt, tools=bool(self.engine.get("tools")))
+
+    def request(self, prompt: PromptLike) -> Request:
+        """Return the whole request."""
+        return Request(prompt, self.engine, self.deadline, self.shown, self.with_texts)
+
+
+class RapidModel(SettingsInUse):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
@@ -90,10 +160,17 @@ class RapidModel(ModelFields, RequestFields):
         default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
-
-    _engine: RapidEngine = PrivateAttr()
-    _compressor: ContextCompressor = PrivateAttr()
-    _identity: str = PrivateAttr(default="")
+    show_schema: bool = Field(
+        default=True,
+        description="shows the model the JSON schema that an answer is held to, behind the question, unless the prompt "
+        "holds it already",
+    )
+    return_retrieved: bool = Field(
+        default=False,
+        description="puts the texts of the chunks that the drafter read into an answer's metadata; their places and "
+        "scores are always there",
+    )
+    show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
@@ -109,16 +186,13 @@ class RapidModel(ModelFields, RequestFields):
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
-        self._engine = self.open_engine()
+        with self._progress() as progress:
+            self._engine = self.open_engine(progress)
         self._compressor = self._make_compressor()
         if any(getattr(self, name) is not None for name in _OBJECTS):
             self._identity = uuid.uuid4().hex  # what is in an object cannot be compared
         if self.use_templates:
             listen_to_templates()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
-        super().model_post_init(context)
 
     @property
     def rapid_engine(self) -> RapidEngine:
@@ -132,8 +206,12 @@ class RapidModel(ModelFields, RequestFields):
 
     @property
     def max_tokens(self) -> int:
-        """`max_new_tokens` under LangChain's name."""
+        """`max_new_tokens` under LangChain's name; may be assigned, too."""
         return self.max_new_tokens
+
+    @max_tokens.setter
+    def max_tokens(self, value: int) -> None:
+        self.max_new_tokens = value
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the target's token ids of a text."""
@@ -154,19 +232,21 @@ class RapidModel(ModelFields, RequestFields):
             "drafter_name": self._engine.drafter.name,
             "embeddings": embeddings if isinstance(embeddings, str) else fingerprint_of(embeddings),
             "use_templates": self.use_templates,
+            "show_schema": self.show_schema,
+            "return_retrieved": self.return_retrieved,
             "objects": self._identity,
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)  # type: ignore[misc]
-        params["ls_provider"] = "rapid"
+        params["ls_provider"] = PROVIDER
         params["ls_model_name"] = kwargs.get("model") or self.model_name
         if stop is None and self.stop:
             params["ls_stop"] = list(self.stop)
         return params
 
-    def _options(self, stop: list[str] | None, overrides: dict[str, Any]) -> tuple[dict[str, Any], Deadline]:
-        """Return the engine's options for a call with settings of its own.
+    def _settings(self, stop: list[str] | None, overrides: dict[str, Any]) -> CallSettings:
+        """Return the settings of a call.
 
         Raises:
             ConfigurationError: an override that is no setting, or names another model.
@@ -182,27 +262,48 @@ class RapidModel(ModelFields, RequestFields):
             overrides["structured"] = structured_of(wanted)
         if stop is not None:
             overrides["stop"] = stop
-        deadline = Deadline(overrides.pop("timeout", self.timeout))
+        own = {name: overrides.pop(name, getattr(self, name)) for name in _OWN_OPTIONS}
+        shown = None
+        if own["show_progress"]:
+            from rapid_integrations.terminal import ProgressView
+
+            shown = ProgressView()
         options = self.request_options(overrides)
         options["compressor"] = self._compressor
-        options["on_progress"] = deadline.reporting(options.get("on_progress"))
-        return options, deadline
+        deadline = Deadline(own["timeout"])
+        options["on_progress"] = deadline.reporting(options.get("on_progress") or shown)
+        return CallSettings(options, deadline, shown, own["return_retrieved"], own["show_schema"])
+
+    def _progress(self) -> AbstractContextManager[OnProgress | None]:
+        if not self.show_progress:
+            return nullcontext()
+        from rapid_integrations.terminal import ProgressView
+
+        return ProgressView()
 
     def _open(self, request: Request) -> CompletionStream:
-        with as_langchain_errors():
-            return self._engine.stream(request.prompt, **request.options)
+        try:
+            with as_langchain_errors():
+                return self._engine.stream(request.prompt, **request.options)
+        except BaseException:
+            request.done_reading()
+            raise
 
     async def _aopen(self, request: Request) -> AsyncCompletionStream:
-        with as_langchain_errors():
-            return await self._engine.astream(request.prompt, **request.options)
+        try:
+            with as_langchain_errors():
+                return await self._engine.astream(request.prompt, **request.options)
+        except BaseException:
+            request.done_reading()
+            raise
 
     def _answer(self, request: Request) -> Completion:
         with self._open(request) as stream:
-            return Completion.join(list(request.deadline.watch(stream)), stream.prepared.retrieved)
+            return Completion.join(list(request.watch(stream)), stream.prepared.retrieved)
 
     async def _aanswer(self, request: Request) -> Completion:
         async with await self._aopen(request) as stream:
-            chunks = [chunk async for chunk in request.deadline.awatch(stream)]
+            chunks = [chunk async for chunk in request.awatch(stream)]
             return Completion.join(chunks, stream.prepared.retrieved)
 
     def _make_compressor(self) -> ContextCompressor:

@@ -62,11 +62,12 @@ class Endpoints(FunctionCallingLLM):
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer `prompt` piece by piece; what is wrong with it is raised here, not with the first piece."""
         request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        stream = self._engine.stream(request, **options)
+        with (shown := self._progress()) as progress:
+            stream = self._engine.stream(request, **self._reporting(options, progress))
 
         def pieces() -> CompletionResponseGen:
             answer = Answer(self._model_name, stream.prepared.retrieved)
-            with stream:
+            with shown, stream:
                 for chunk in stream:
                     yield answer.completion(delta=answer.add(chunk))
 
@@ -76,19 +77,23 @@ class Endpoints(FunctionCallingLLM):
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer `prompt` without blocking the event loop."""
         request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        return whole(await self._engine.agenerate(request, **options), self._model_name).completion()
+        with self._progress() as progress:
+            completion = await self._engine.agenerate(request, **self._reporting(options, progress))
+        return whole(completion, self._model_name).completion()
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Answer `prompt` piece by piece without blocking the event loop."""
         request, options = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-        stream = await self._engine.astream(request, **options)
+        with (shown := self._progress()) as progress:
+            stream = await self._engine.astream(request, **self._reporting(options, progress))
 
         async def pieces() -> CompletionResponseAsyncGen:
             answer = Answer(self._model_name, stream.prepared.retrieved)
-            async with stream:
-                async for chunk in stream:
-                    yield answer.completion(delta=answer.add(chunk))
+            with shown:
+                async with stream:
+                    async for chunk in stream:
+                        yield answer.completion(delta=answer.add(chunk))
 
         return pieces()
 
@@ -106,11 +111,12 @@ class Endpoints(FunctionCallingLLM):
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; what is wrong with it is raised here, not with the first piece."""
         request, options = self._request(messages, kwargs)
-        stream = self._engine.stream(request, **options)
+        with (shown := self._progress()) as progress:
+            stream = self._engine.stream(request, **self._reporting(options, progress))
 
         def pieces() -> ChatResponseGen:
             answer = Answer(self._model_name, stream.prepared.retrieved)
-            with stream:
+            with shown, stream:
                 for chunk in stream:
                     yield answer.chat(delta=answer.add(chunk))
 
@@ -120,19 +126,23 @@ class Endpoints(FunctionCallingLLM):
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
         request, options = self._request(messages, kwargs)
-        return whole(await self._engine.agenerate(request, **options), self._model_name).chat()
+        with self._progress() as progress:
+            completion = await self._engine.agenerate(request, **self._reporting(options, progress))
+        return whole(completion, self._model_name).chat()
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation piece by piece without blocking the event loop."""
         request, options = self._request(messages, kwargs)
-        stream = await self._engine.astream(request, **options)
+        with (shown := self._progress()) as progress:
+            stream = await self._engine.astream(request, **self._reporting(options, progress))
 
         async def pieces() -> ChatResponseAsyncGen:
             answer = Answer(self._model_name, stream.prepared.retrieved)
-            async with stream:
-                async for chunk in stream:
-                    yield answer.chat(delta=answer.add(chunk))
+            with shown:
+                async with stream:
+                    async for chunk in stream:
+                        yield answer.chat(delta=answer.add(chunk))
 
         return pieces()
 

@@ -7,8 +7,8 @@ asynchronous endpoints leave the event loop free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -230,14 +230,10 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, ModelFields, Reques
             return retrieving(self.retriever, self.node_postprocessors, engine.vocabulary, compressor)
         return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
-    @contextmanager
-    def _progress(self) -> Iterator[OnProgress | None]:
+    def _progress(self) -> AbstractContextManager[OnProgress | None]:
+        """Return what shows progress; its block may be entered again, for a stream that is opened and then read."""
         if not self.show_progress:
-            yield None
-            return
-        from rich.console import Console
-
+            return nullcontext()
         from rapid_integrations.terminal import ProgressView
 
-        with ProgressView(Console(stderr=True)) as progress:
-            yield progress
+        return ProgressView()
