@@ -17,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from langchain_rapid.annotations import Parts, annotated_messages
+from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.messages import text_of, to_engine_messages
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import Responses, combined_outputs, llm_output
@@ -60,9 +61,7 @@ class ChatRapid(RapidModel, BaseChatModel):
                 f"{self.model_name} has no chat template, so it reads no messages: use an instruction-tuned model, or "
                 "RapidLLM, which gives it plain text"
             )
-        self._profile_is_ours = self.profile is None
-        if self._profile_is_ours:
-            self.profile = self._resolve_model_profile()
+        self._follow("profile")
 
     def _follow(self, name: str) -> None:
         super()._follow(name)
@@ -269,14 +268,15 @@ class ChatRapid(RapidModel, BaseChatModel):
         overrides: dict[str, Any],
         run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
     ) -> Request:
-        overrides = dict(overrides)
-        call = Parts.take(overrides)
-        settings = self._settings(stop, overrides)
-        run = current_run(None if run_manager is None else run_manager.parent_run_id)
-        given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
-        if instruction := settings.instruction(text_of(message) for message in messages):
-            given = with_instruction(given, instruction)
-        return settings.request(given)
+        with as_langchain_errors():
+            overrides = dict(overrides)
+            call = Parts.take(overrides)
+            settings = self._settings(stop, overrides)
+            run = current_run(None if run_manager is None else run_manager.parent_run_id)
+            given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
+            if instruction := settings.instruction(text_of(message) for message in messages):
+                given = with_instruction(given, instruction)
+            return settings.request(given)
 
 
 def _result(request: Request, completion: Completion) -> ChatResult:

@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field
 
 from langchain_rapid.annotations import Parts, annotated_text
+from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import Responses, llm_output
 from langchain_rapid.structured_output import told
@@ -182,17 +183,18 @@ class RapidLLM(RapidModel, BaseLLM):
             return Completion.join(chunks, stream.prepared.retrieved)
 
     def _request(self, prompt: str, stop: list[str] | None, overrides: dict[str, Any], run: Any) -> Request:
-        overrides = dict(overrides)
-        call = Parts.take(overrides)
-        template = overrides.pop("apply_chat_template", self.apply_chat_template)
-        settings = self._settings(stop, overrides)
-        settings.engine["apply_chat_template"] = template
-        given = annotated_text(prompt, call, self.use_templates, current_run(run))
-        # A text that the model is to go on with has no place for instructions behind it.
-        as_message = template is not False and self._engine.vocabulary.chat_template is not None
-        if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
-            given = told(given, instruction)
-        return settings.request(given)
+        with as_langchain_errors():
+            overrides = dict(overrides)
+            call = Parts.take(overrides)
+            template = overrides.pop("apply_chat_template", self.apply_chat_template)
+            settings = self._settings(stop, overrides)
+            settings.engine["apply_chat_template"] = template
+            given = annotated_text(prompt, call, self.use_templates, current_run(run))
+            # A text that the model is to go on with has no place for instructions behind it.
+            as_message = template is not False and self._engine.vocabulary.chat_template is not None
+            if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
+                given = told(given, instruction)
+            return settings.request(given)
 
 
 @contextmanager
