@@ -135,15 +135,17 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
 
 
 def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UUID | None) -> dict[int, Prompt]:
-    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run)) is not None}
-    asked = texts[_last_human(given)]
+    whole = "\n".join(texts)
+    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run, whole)) is not None}
+    last = _last_human(given)
     prompts = {}
     for i, captured in found.items():
         if not captured.context_spans:
             prompts[i] = _without_context(texts[i])
         elif _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
-            # An earlier turn's question is not this one's.
-            query = captured.query if captured.query is not None and captured.query in asked else None
+            # An earlier turn's question is not this one's. (Refining, LangChain asks first and gives the context last.)
+            this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
+            query = captured.query if this_turn else None
             spans = captured.context_spans
             how = captured.segmentation
             prompts[i] = Prompt(text=texts[i], context_spans=spans, query=query, segmentation=how)

@@ -115,19 +115,20 @@ class TemplateCapture(BaseCallbackHandler):
             self._running.pop(run_id, None)
             self._pending.pop(run_id, None)
 
-    def of(self, text: str, run: UUID | None) -> Captured | None:
+    def of(self, text: str, run: UUID | None, whole: str | None = None) -> Captured | None:
         """Return what was captured of a prompt or of one message of it.
 
         Args:
             text: as the model got it.
             run: what the model call is part of, where that is known.
+            whole: all messages' texts, in any of which the question may stand; None: `text` is all.
         """
         with self._lock:
             if runs := self._by_text.get(_key(text)):
                 return runs.get(run) or next(reversed(runs.values()))
             around = list(self._around(run))
         for inputs in around:
-            roles = roles_of(inputs, text, by_name_only=True)
+            roles = roles_of(inputs, whole or text, by_name_only=True)
             if roles is not None and (spans := verbatim_spans(text, roles.contexts)):
                 return Captured(spans, roles.query, "chain")
         return None

@@ -122,9 +122,10 @@ def _texts(value: Any, prompt: str) -> list[str]:
         return [str(value)] if value else []
     else:
         items = list(value)
-        if items and (printed := str(value)) in prompt:  # as Python writes a list
-            return [printed]
-    return [_text(item) for item in items if item is not None]
+    texts = [_text(item) for item in items if item is not None]
+    if any(text.strip() for text in texts) and (printed := str(value)) in prompt:  # a list as Python writes it
+        return [printed]
+    return texts
 
 
 def _text(item: Any) -> str:

@@ -41,7 +41,9 @@ class TestReportedTokens:
 
     def test_one_name_for_the_provider(self):
         chat = ChatRapid(engine=puppet("Fine."))
-        assert chat.invoke("How?").response_metadata["model_provider"] == chat._get_ls_params()["ls_provider"] == "rapid"
+        assert (
+            chat.invoke("How?").response_metadata["model_provider"] == chat._get_ls_params()["ls_provider"] == "rapid"
+        )
 
     @pytest.mark.parametrize("form", ["invoke", "stream"])
     def test_summarization(self, form):
