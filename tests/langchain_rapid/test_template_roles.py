@@ -61,7 +61,7 @@ class TestHistories:
             f"So far:\n{{{history}}}\n\nRead:\n{{{context}}}\n\nAsked: {{question}}"
         )
         (template | either).invoke({history: LONG, context: DOCUMENT, "question": QUESTION})
-        expect(seen[0], as_user(f"So far:\n{LONG}\n\nRead:\n{DOCUMENT}\n\nAsked: {QUESTION}"))
+        expect(seen[0], as_user(f"So far: {LONG}\nRead: {DOCUMENT}\nAsked: {QUESTION}"))
 
     def test_a_history_alone_is_no_context(self):
         values = {"chat_history": LONG, "question": QUESTION}
