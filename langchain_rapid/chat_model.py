@@ -26,6 +26,7 @@ from langchain_rapid.structured_output import (
     METHODS,
     StructuredAnswer,
     json_schema_of,
+    told_as,
     with_instruction,
 )
 from langchain_rapid.template_capture import current_run
@@ -251,7 +252,7 @@ class ChatRapid(RapidModel, BaseChatModel):
             kwargs = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
         llm = self.bind(
             structured=StructuredOutput(json_schema=json_schema),
-            ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
+            ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": told_as(schema)},
             **kwargs,
         )
         parser = StructuredAnswer(answer_schema=schema)

@@ -49,6 +49,15 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
     return enforced
 
 
+def told_as(schema: Any) -> Any:
+    """Return the schema as LangChain's tracing takes it: it knows fewer kinds and fails for others."""
+    try:
+        convert_to_json_schema(schema)
+    except Exception:  # of many kinds: it asks Python's inspection
+        return json_schema_of({"type": "object"} if schema is None else schema)
+    return schema
+
+
 def instruction_for(json_schema: dict[str, Any], prompt: Iterable[str], tools: bool) -> str | None:
     """Return what tells the model of the schema: the decoder enforces the form, the words come from the model.
 
