@@ -12,6 +12,14 @@ from langchain_rapid.chat_model import ChatRapid
 from langchain_rapid.document_order import in_document_order
 from langchain_rapid.errors import ContextOverflowError
 from langchain_rapid.llm import RapidLLM
+from langchain_rapid.provider import register_provider
 from langchain_rapid.template_capture import capture_templates
 
-__all__ = ["ChatRapid", "ContextOverflowError", "RapidLLM", "capture_templates", "in_document_order"]
+__all__ = [
+    "ChatRapid",
+    "ContextOverflowError",
+    "RapidLLM",
+    "capture_templates",
+    "in_document_order",
+    "register_provider",
+]

@@ -5,7 +5,7 @@ The first that says anything wins; where none does, the engine looks for delimit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,13 @@ QUERY = "rapid_query"
 
 @dataclass(frozen=True)
 class Parts:
-    """What somebody says about a prompt. `contexts` None: nothing; `whole`: all of the message is context."""
+    """What somebody says about a prompt.
+
+    Attributes:
+        contexts: the retrieved texts; None: nothing is said, empty: nothing was retrieved.
+        query: the question; None: nothing is said.
+        whole: all of the message is context.
+    """
 
     contexts: tuple[str, ...] | None = None
     query: str | None = None
@@ -38,12 +44,24 @@ class Parts:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Parts:
-        """Read `rapid_context` (a text, texts, or documents; in a message also True) and `rapid_query`."""
+        """Read `rapid_context` (a text, texts, or documents; in a message also True) and `rapid_query`.
+
+        Blank texts and None among them are passed over: retrieval may find nothing, and a chain goes on then.
+
+        Raises:
+            PromptError: either is something else.
+        """
         context, query = given.get(CONTEXT), given.get(QUERY)
+        if query is not None and not isinstance(query, str):
+            raise PromptError(f"{QUERY} is a text; given: {query!r:.200}")
+        query = query if query is not None and query.strip() else None
         if context is None or isinstance(context, bool):
             return cls(None, query, whole=context is True)
+        if isinstance(context, Mapping) or not isinstance(context, (str, Document, Iterable)):
+            raise PromptError(f"{CONTEXT} is a text, a Document, or a list of these; given: {context!r:.200}")
         items = [context] if isinstance(context, (str, Document)) else list(context)
-        return cls(tuple(item.page_content if isinstance(item, Document) else str(item) for item in items), query)
+        texts = (_text_of_item(item) for item in items if item is not None)
+        return cls(tuple(text for text in texts if text.strip()), query)
 
 
 def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) -> Prompt | str:
@@ -53,11 +71,15 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
         PromptError: the call's context does not stand in the prompt.
     """
     if call.contexts is not None:
+        if not call.contexts:
+            return _without_context(text)
         return Prompt(text=text, context_spans=_required_spans(text, call.contexts), query=call.query)
     captured = TEMPLATES.of(text, run) if templates else None
+    if captured is not None and not captured.context_spans:
+        return _without_context(text)
     if captured is not None and _leaves_a_question([text], captured, call.query):
         query = call.query or captured.query
-        return Prompt(text=text, context_spans=captured.context_spans, query=query, segmentation="template")
+        return Prompt(text=text, context_spans=captured.context_spans, query=query, segmentation=captured.segmentation)
     return text if call.query is None else Prompt(text=text, query=call.query)
 
 
@@ -91,6 +113,8 @@ def annotated_messages(
 def _of_call(texts: Sequence[str], call: Parts) -> dict[int, Prompt]:
     if call.contexts is None:
         return {}
+    if not call.contexts:
+        return {i: _without_context(text) for i, text in enumerate(texts)}
     found = {i: verbatim_spans(text, call.contexts) for i, text in enumerate(texts)}
     if not any(found.values()):
         _required_spans("\n".join(texts), call.contexts)
@@ -102,6 +126,8 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
     prompts = {}
     for i, (message, text) in enumerate(zip(messages, texts, strict=True)):
         parts = Parts.of(message.additional_kwargs)
+        if parts.contexts == ():
+            prompts[i] = _without_context(text)
         spans = verbatim_spans(text, (text,) if parts.whole else parts.contexts or ())
         if spans:
             prompts[i] = Prompt(text=text, context_spans=spans, segmentation="annotations")
@@ -109,15 +135,20 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
 
 
 def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UUID | None) -> dict[int, Prompt]:
-    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run)) is not None}
-    asked = texts[_last_human(given)]
+    whole = "\n".join(texts)
+    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run, whole)) is not None}
+    last = _last_human(given)
     prompts = {}
     for i, captured in found.items():
-        if _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
-            # An earlier turn's question is not this one's.
-            query = captured.query if captured.query is not None and captured.query in asked else None
+        if not captured.context_spans:
+            prompts[i] = _without_context(texts[i])
+        elif _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
+            # An earlier turn's question is not this one's. (Refining, LangChain asks first and gives the context last.)
+            this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
+            query = captured.query if this_turn else None
             spans = captured.context_spans
-            prompts[i] = Prompt(text=texts[i], context_spans=spans, query=query, segmentation="template")
+            how = captured.segmentation
+            prompts[i] = Prompt(text=texts[i], context_spans=spans, query=query, segmentation=how)
     return prompts
 
 
@@ -130,6 +161,19 @@ def _leaves_a_question(texts: Sequence[str], captured: Captured, query: str | No
         rest += texts[-1][position:start]
         position = end
     return bool("".join([*texts[:-1], rest, texts[-1][position:]]).strip())
+
+
+def _without_context(text: str) -> Prompt:
+    """Return a prompt of which both models read all: somebody who knows says that nothing was retrieved."""
+    return Prompt(text=text, segmentation="plain")
+
+
+def _text_of_item(item: Any) -> str:
+    if isinstance(item, Document):
+        return item.page_content
+    if isinstance(item, str):
+        return item
+    raise PromptError(f"{CONTEXT} holds something that is neither a text nor a Document: {item!r:.200}")
 
 
 def _last_human(given: Sequence[dict[str, Any]]) -> int:

@@ -14,22 +14,23 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, Runn
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from langchain_rapid.annotations import Parts, annotated_messages
-from langchain_rapid.messages import to_engine_messages
+from langchain_rapid.errors import as_langchain_errors
+from langchain_rapid.messages import text_of, to_engine_messages
 from langchain_rapid.rapid_model import RapidModel, Request
-from langchain_rapid.responses import chat_chunk, chat_generation
+from langchain_rapid.responses import Responses, combined_outputs, llm_output
 from langchain_rapid.setting_names import choice_of
 from langchain_rapid.structured_output import (
     METHODS,
     StructuredAnswer,
-    instruction_for,
     json_schema_of,
+    told_as,
     with_instruction,
 )
 from langchain_rapid.template_capture import current_run
-from rapid_integrations import StructuredOutput
+from rapid_integrations import Completion, StructuredOutput
 from rapid_integrations.errors import ConfigurationError, PromptError
 
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
@@ -47,6 +48,8 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
+    _profile_is_ours: bool = PrivateAttr(default=False)
+
     def __init__(self, **settings: Any) -> None:
         """Load the models; see `RapidModel`.
 
@@ -59,8 +62,17 @@ class ChatRapid(RapidModel, BaseChatModel):
                 f"{self.model_name} has no chat template, so it reads no messages: use an instruction-tuned model, or "
                 "RapidLLM, which gives it plain text"
             )
-        if self.profile is None:
-            self.profile = self._resolve_model_profile()
+        self._when_set("profile")
+
+    def _when_set(self, name: str) -> None:
+        super()._when_set(name)
+        if name == "profile":
+            self._profile_is_ours = self.profile is None
+        if self._profile_is_ours and name in ("profile", "max_new_tokens"):
+            self.__dict__["profile"] = self._resolve_model_profile()
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined_outputs(llm_outputs)
 
     @property
     def _llm_type(self) -> str:
@@ -107,9 +119,8 @@ class ChatRapid(RapidModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(
-            generations=[chat_generation(self._answer(self._request(messages, stop, kwargs, run_manager)))]
-        )
+        request = self._request(messages, stop, kwargs, run_manager)
+        return _result(request, self._answer(request))
 
     async def _agenerate(
         self,
@@ -118,8 +129,8 @@ class ChatRapid(RapidModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        completion = await self._aanswer(self._request(messages, stop, kwargs, run_manager))
-        return ChatResult(generations=[chat_generation(completion)])
+        request = self._request(messages, stop, kwargs, run_manager)
+        return _result(request, await self._aanswer(request))
 
     def _stream(
         self,
@@ -130,8 +141,9 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         with self._open(request) as stream:
-            for chunk in request.deadline.watch(stream):
-                piece = chat_chunk(chunk, stream.prepared.retrieved)
+            responses = request.responses(stream)
+            for chunk in request.watch(stream):
+                piece = responses.chat_chunk(chunk)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=piece)
                 yield piece
@@ -145,8 +157,9 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         async with await self._aopen(request) as stream:
-            async for chunk in request.deadline.awatch(stream):
-                piece = chat_chunk(chunk, stream.prepared.retrieved)
+            responses = request.responses(stream)
+            async for chunk in request.awatch(stream):
+                piece = responses.chat_chunk(chunk)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=piece)
                 yield piece
@@ -208,7 +221,7 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type,
+        schema: dict[str, Any] | type | None = None,
         *,
         include_raw: bool = False,
         method: str = "json_schema",
@@ -218,23 +231,28 @@ class ChatRapid(RapidModel, BaseChatModel):
         """Return a runnable whose answers are objects of `schema`; the decoder lets the model write nothing else.
 
         Args:
-            schema: a pydantic class, a TypedDict, a JSON schema or an OpenAI function.
+            schema: a pydantic class, a dataclass, a TypedDict, another type, a JSON schema or an OpenAI function;
+                None for "json_mode" gives dictionaries.
             include_raw: return {"raw": message, "parsed": object or None, "parsing_error": error or None}.
             method: "json_schema" and "function_calling" are the same here: the schema is shown in the prompt and
                 enforced. "json_mode" enforces JSON only; the prompt must describe the object.
             strict: without effect, as the schema is always enforced.
-            kwargs: further settings of the calls.
+            kwargs: further settings of the calls. With `tools=` the model may call one instead of answering; "parsed"
+                is None then.
 
         Raises:
-            ConfigurationError: a method that there is not.
+            ConfigurationError: a method that there is not, or what no schema can be made of.
         """
         if method not in METHODS:
             raise ConfigurationError(f"method={method!r} is none of {', '.join(METHODS)}")
+        if schema is None and method != "json_mode":
+            raise ConfigurationError(f"method={method!r} needs a schema; method='json_mode' goes without")
         json_schema = {"type": "object"} if method == "json_mode" else json_schema_of(schema)
+        if tools := kwargs.get("tools"):
+            kwargs = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
         llm = self.bind(
             structured=StructuredOutput(json_schema=json_schema),
-            show_schema=method != "json_mode",
-            ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
+            ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": told_as(schema)},
             **kwargs,
         )
         parser = StructuredAnswer(answer_schema=schema)
@@ -251,16 +269,20 @@ class ChatRapid(RapidModel, BaseChatModel):
         overrides: dict[str, Any],
         run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
     ) -> Request:
-        overrides = dict(overrides)
-        call = Parts.take(overrides)
-        show_schema = overrides.pop("show_schema", False)
-        options, deadline = self._options(stop, overrides)
-        run = current_run(None if run_manager is None else run_manager.parent_run_id)
-        given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
-        structured = options["sampling"].structured
-        if show_schema and structured is not None:
-            given = with_instruction(given, instruction_for(structured.json_schema))
-        return Request(given, options, deadline)
+        with as_langchain_errors():
+            overrides = dict(overrides)
+            call = Parts.take(overrides)
+            settings = self._settings(stop, overrides)
+            run = current_run(None if run_manager is None else run_manager.parent_run_id)
+            given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
+            if instruction := settings.instruction(text_of(message) for message in messages):
+                given = with_instruction(given, instruction)
+            return settings.request(given)
+
+
+def _result(request: Request, completion: Completion) -> ChatResult:
+    responses = Responses(completion.retrieved, request.with_texts)
+    return ChatResult(generations=[responses.chat_generation(completion)], llm_output=llm_output([completion]))
 
 
 def _in_turn(config: RunnableConfig | list[RunnableConfig] | None, inputs: Sequence[Any]) -> list[RunnableConfig]:

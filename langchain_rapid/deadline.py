@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 
+from langchain_rapid.errors import RequestTimeoutError
 from rapid_integrations import CompletionChunk
 from rapid_integrations.progress import OnProgress
 
@@ -21,9 +22,9 @@ class Deadline:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def check(self) -> None:
-        """Raise TimeoutError if the moment has passed."""
+        """Raise RequestTimeoutError (a TimeoutError) if the moment has passed."""
         if self._end is not None and time.monotonic() > self._end:
-            raise TimeoutError(
+            raise RequestTimeoutError(
                 f"the request took longer than timeout={self._seconds:g} seconds: raise it, ask for fewer tokens "
                 "(max_tokens), or give a shorter context"
             )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
@@ -15,8 +16,10 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field
 
 from langchain_rapid.annotations import Parts, annotated_text
+from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.rapid_model import RapidModel, Request
-from langchain_rapid.responses import generation, generation_chunk, token_usage
+from langchain_rapid.responses import Responses, llm_output
+from langchain_rapid.structured_output import told
 from langchain_rapid.template_capture import current_run
 from rapid_integrations import Completion
 
@@ -61,10 +64,12 @@ class RapidLLM(RapidModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
+        run = None if run_manager is None else run_manager.parent_run_id
+        answer = self._answer
         if self.streaming and len(prompts) == 1:
-            return _result([self._streamed(prompts[0], stop, run_manager, kwargs)])
-        run = None if run_manager is None or len(prompts) > 1 else run_manager.parent_run_id
-        return _result([self._answer(self._request(prompt, stop, kwargs, run)) for prompt in prompts])
+            answer = partial(self._streamed, run_manager=run_manager)
+        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)  # each one's clock starts in turn
+        return _result([(request, answer(request)) for request in requests])
 
     async def _agenerate(
         self,
@@ -73,20 +78,17 @@ class RapidLLM(RapidModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        run = None if run_manager is None or len(prompts) > 1 else run_manager.parent_run_id
-        completions = []
-        for prompt in prompts:
-            request = self._request(prompt, stop, kwargs, run)
-            if self.streaming and len(prompts) == 1 and run_manager is not None:
-                async with await self._aopen(request) as stream:
-                    chunks = []
-                    async for chunk in request.deadline.awatch(stream):
-                        chunks.append(chunk)
-                        await run_manager.on_llm_new_token(chunk.text, chunk=generation_chunk(chunk, ()))
-                    completions.append(Completion.join(chunks, stream.prepared.retrieved))
-            else:
-                completions.append(await self._aanswer(request))
-        return _result(completions)
+        run = None if run_manager is None else run_manager.parent_run_id
+        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)
+        if not self.streaming or len(prompts) != 1 or run_manager is None:
+            return _result([(request, await self._aanswer(request)) for request in requests])
+        request = next(requests)
+        async with await self._aopen(request) as stream:
+            chunks = []
+            async for chunk in request.awatch(stream):
+                chunks.append(chunk)
+                await run_manager.on_llm_new_token(chunk.text, chunk=Responses().generation_chunk(chunk))
+            return _result([(request, Completion.join(chunks, stream.prepared.retrieved))])
 
     def _stream(
         self,
@@ -97,8 +99,9 @@ class RapidLLM(RapidModel, BaseLLM):
     ) -> Iterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs, None if run_manager is None else run_manager.parent_run_id)
         with self._open(request) as stream:
-            for chunk in request.deadline.watch(stream):
-                piece = generation_chunk(chunk, stream.prepared.retrieved)
+            responses = request.responses(stream)
+            for chunk in request.watch(stream):
+                piece = responses.generation_chunk(chunk)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(piece.text, chunk=piece)
                 yield piece
@@ -112,8 +115,9 @@ class RapidLLM(RapidModel, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         request = self._request(prompt, stop, kwargs, None if run_manager is None else run_manager.parent_run_id)
         async with await self._aopen(request) as stream:
-            async for chunk in request.deadline.awatch(stream):
-                piece = generation_chunk(chunk, stream.prepared.retrieved)
+            responses = request.responses(stream)
+            async for chunk in request.awatch(stream):
+                piece = responses.generation_chunk(chunk)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(piece.text, chunk=piece)
                 yield piece
@@ -168,30 +172,29 @@ class RapidLLM(RapidModel, BaseLLM):
             return await super().abatch(inputs, config, **kwargs)
         return await Runnable.abatch(self, inputs, config, return_exceptions=True, **kwargs)
 
-    def _streamed(
-        self,
-        prompt: str,
-        stop: list[str] | None,
-        run_manager: CallbackManagerForLLMRun | None,
-        kwargs: dict[str, Any],
-    ) -> Completion:
+    def _streamed(self, request: Request, run_manager: CallbackManagerForLLMRun | None) -> Completion:
         """Answer, and report every piece of it to the callbacks."""
-        request = self._request(prompt, stop, kwargs, None if run_manager is None else run_manager.parent_run_id)
         with self._open(request) as stream:
             chunks = []
-            for chunk in request.deadline.watch(stream):
+            for chunk in request.watch(stream):
                 chunks.append(chunk)
                 if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=generation_chunk(chunk, ()))
+                    run_manager.on_llm_new_token(chunk.text, chunk=Responses().generation_chunk(chunk))
             return Completion.join(chunks, stream.prepared.retrieved)
 
     def _request(self, prompt: str, stop: list[str] | None, overrides: dict[str, Any], run: Any) -> Request:
-        overrides = dict(overrides)
-        call = Parts.take(overrides)
-        template = overrides.pop("apply_chat_template", self.apply_chat_template)
-        options, deadline = self._options(stop, overrides)
-        options["apply_chat_template"] = template
-        return Request(annotated_text(prompt, call, self.use_templates, current_run(run)), options, deadline)
+        with as_langchain_errors():
+            overrides = dict(overrides)
+            call = Parts.take(overrides)
+            template = overrides.pop("apply_chat_template", self.apply_chat_template)
+            settings = self._settings(stop, overrides)
+            settings.engine["apply_chat_template"] = template
+            given = annotated_text(prompt, call, self.use_templates, current_run(run))
+            # A text that the model is to go on with has no place for instructions behind it.
+            as_message = template is not False and self._engine.vocabulary.chat_template is not None
+            if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
+                given = told(given, instruction)
+            return settings.request(given)
 
 
 @contextmanager
@@ -203,10 +206,8 @@ def _settings_of_call(kwargs: Mapping[str, Any]) -> Iterator[None]:
         _call_settings.reset(token)
 
 
-def _result(completions: list[Completion]) -> LLMResult:
-    usage: dict[str, int] = {}
-    for completion in completions:
-        for name, count in token_usage(completion).items():
-            usage[name] = usage.get(name, 0) + count
-    output = {"token_usage": usage, "model_name": completions[0].stats.target} if completions else {}
-    return LLMResult(generations=[[generation(completion)] for completion in completions], llm_output=output)
+def _result(answered: Sequence[tuple[Request, Completion]]) -> LLMResult:
+    generations = [
+        [Responses(completion.retrieved, request.with_texts).generation(completion)] for request, completion in answered
+    ]
+    return LLMResult(generations=generations, llm_output=llm_output([completion for _, completion in answered]))

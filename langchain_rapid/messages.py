@@ -13,7 +13,12 @@ _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"
 
 # A call's own blocks repeat `tool_calls`; reasoning of earlier turns is not repeated to the model, as chat templates
 # themselves have it.
-_PASSED_OVER = {"tool_use", "tool_call", "function_call", "thinking", "redacted_thinking", "reasoning"}
+_PASSED_OVER = {
+    *("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call"),
+    *("server_tool_call", "server_tool_call_chunk", "server_tool_result"),
+    *("thinking", "redacted_thinking", "reasoning"),
+}
+_TEXTS = {"text", "text-plain", "input_text", "output_text"}
 
 
 def to_engine_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -28,7 +33,7 @@ def to_engine_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _to_engine_message(message: BaseMessage) -> dict[str, Any]:
-    given: dict[str, Any] = {"role": _role_of(message), "content": _text_of(message)}
+    given: dict[str, Any] = {"role": _role_of(message), "content": text_of(message)}
     if isinstance(message, AIMessage) and message.tool_calls:
         given["tool_calls"] = [
             {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
@@ -50,18 +55,37 @@ def _role_of(message: BaseMessage) -> str:
     return role
 
 
-def _text_of(message: BaseMessage) -> str:
+def text_of(message: BaseMessage) -> str:
+    """Return a message's text, its parts set apart.
+
+    Parts are pieces of their own (a document, then a question), so an empty line goes between two that would otherwise
+    touch: the last word of one and the first of the next are not one word. Only a model's own answer is put together
+    as it is: its parts are how it arrived.
+
+    Raises:
+        PromptError: a part is no text.
+    """
     if isinstance(message.content, str):
         return message.content
-    texts = []
-    for block in message.content:
-        if isinstance(block, str):
-            texts.append(block)
-        elif block.get("type") == "text" or (block.get("type") is None and "text" in block):
-            texts.append(str(block["text"]))
-        elif block.get("type") not in _PASSED_OVER:
-            raise PromptError(
-                f"a message holds a block of type {block.get('type')!r}, but the target reads text only: pass "
-                '{"type": "text", "text": ...}'
-            )
-    return "".join(texts)
+    texts = [text for block in message.content if (text := _text_of_block(block))]
+    if isinstance(message, AIMessage):
+        return "".join(texts)
+    joined = ""
+    for text in texts:
+        touching = joined and not (joined[-1].isspace() or text[0].isspace())
+        joined += ("\n\n" if touching else "") + text
+    return joined
+
+
+def _text_of_block(block: str | dict[str, Any]) -> str:
+    if isinstance(block, str):
+        return block
+    kind = block.get("type")
+    if kind in _TEXTS or (kind is None and "text" in block):
+        return str(block.get("text") or "")
+    if kind in _PASSED_OVER:
+        return ""
+    raise PromptError(
+        f"a message holds a block of type {kind!r}, but the target reads text only: leave it out, or say what is in it "
+        'with {"type": "text", "text": ...}'
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +16,102 @@ from pydantic import ConfigDict, Field, SecretStr, ValidationError
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.host_parts import embedder_of, reranker_of, retrieving, splitter_of
+from langchain_rapid.responses import PROVIDER, Responses
 from langchain_rapid.setting_names import structured_of
+from langchain_rapid.settings_in_use import SettingsInUse
+from langchain_rapid.structured_output import instruction_for
 from langchain_rapid.template_capture import listen_to_templates
-from rapid_integrations import Completion
+from rapid_integrations import Completion, CompletionChunk
 from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.held_engine import HoldsEngine
 from rapid_integrations.identity import key_of_embedder
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
     from rapid_integrations.async_stream import AsyncCompletionStream
     from rapid_integrations.compression import ContextCompressor
+    from rapid_integrations.progress import OnProgress
     from rapid_integrations.prompt import PromptLike
+    from rapid_integrations.terminal import ProgressView
 
 _PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
+# Settings of this package that are fields, and arguments of a call, too.
+_OWN_OPTIONS = ("timeout", "show_schema", "return_retrieved", "show_progress")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and the engine's options for it."""
+    """A prompt, the engine's options for it, and what surrounds its answer.
+
+    Attributes:
+        shown: what shows progress; left when the answer begins.
+        with_texts: see `Responses`.
+    """
 
     prompt: PromptLike
     options: dict[str, Any]
     deadline: Deadline
+    shown: ProgressView | None
+    with_texts: bool
+
+    def responses(self, stream: CompletionStream | AsyncCompletionStream) -> Responses:
+        """Return what translates the answer."""
+        return Responses(stream.prepared.retrieved, self.with_texts)
+
+    def watch(self, stream: CompletionStream) -> Iterator[CompletionChunk]:
+        """Yield the answer's pieces as long as there is time."""
+        try:
+            for chunk in self.deadline.watch(stream):
+                self.done_reading()
+                yield chunk
+        finally:
+            self.done_reading()
+
+    async def awatch(self, stream: AsyncCompletionStream) -> AsyncIterator[CompletionChunk]:
+        """Yield the answer's pieces as long as there is time."""
+        try:
+            async for chunk in self.deadline.awatch(stream):
+                self.done_reading()
+                yield chunk
+        finally:
+            self.done_reading()
+
+    def done_reading(self) -> None:
+        """Take the progress line away: the prompt is read, or will not be."""
+        if self.shown is not None:
+            self.shown.stop()
 
 
-class RapidModel(HoldsEngine, RequestFields):
+@dataclass(frozen=True)
+class CallSettings:
+    """A call's settings, apart from its prompt.
+
+    Attributes:
+        engine: the options of `RapidEngine.stream`.
+        show_schema: whether the model is shown the schema of its answer.
+        deadline, shown, with_texts: see `Request`.
+    """
+
+    engine: dict[str, Any]
+    deadline: Deadline
+    shown: ProgressView | None
+    with_texts: bool
+    show_schema: bool
+
+    def instruction(self, prompt: Iterable[str]) -> str | None:
+        """Return what tells the model of the schema that its answer is held to; None: nothing needs to."""
+        structured = self.engine["sampling"].structured
+        if not self.show_schema or structured is None or structured.json_schema is None:
+            return None
+        return instruction_for(structured.json_schema, prompt, tools=bool(self.engine.get("tools")))
+
+    def request(self, prompt: PromptLike) -> Request:
+        """Return the whole request."""
+        return Request(prompt, self.engine, self.deadline, self.shown, self.with_texts)
+
+
+class RapidModel(SettingsInUse):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
@@ -91,6 +160,17 @@ class RapidModel(HoldsEngine, RequestFields):
         default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
+    show_schema: bool = Field(
+        default=True,
+        description="shows the model the JSON schema that an answer is held to, behind the question, unless the prompt "
+        "holds it already",
+    )
+    return_retrieved: bool = Field(
+        default=False,
+        description="puts the texts of the chunks that the drafter read into an answer's metadata; their places and "
+        "scores are always there",
+    )
+    show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
     def __init__(self, **settings: Any) -> None:
         """Load the models; see the fields.
@@ -106,13 +186,10 @@ class RapidModel(HoldsEngine, RequestFields):
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
-        self._open_engine(None)
+        with self._progress() as progress:
+            self._open_engine(progress)
         _ = self._compressor  # what is wrong with its parts is said now
         self._when_arrived()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
-        super().model_post_init(context)
 
     @property
     def rapid_engine(self) -> RapidEngine:
@@ -126,8 +203,12 @@ class RapidModel(HoldsEngine, RequestFields):
 
     @property
     def max_tokens(self) -> int:
-        """`max_new_tokens` under LangChain's name."""
+        """`max_new_tokens` under LangChain's name; may be assigned, too."""
         return self.max_new_tokens
+
+    @max_tokens.setter
+    def max_tokens(self, value: int) -> None:
+        self.max_new_tokens = value
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the target's token ids of a text."""
@@ -145,6 +226,8 @@ class RapidModel(HoldsEngine, RequestFields):
             "model_name": self.model_name,
             "drafter_name": self._engine.drafter.name,
             "use_templates": self.use_templates,
+            "show_schema": self.show_schema,
+            "return_retrieved": self.return_retrieved,
             **self._identity_of_answers(),
         }
 
@@ -158,14 +241,14 @@ class RapidModel(HoldsEngine, RequestFields):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)  # type: ignore[misc]
-        params["ls_provider"] = "rapid"
+        params["ls_provider"] = PROVIDER
         params["ls_model_name"] = kwargs.get("model") or self.model_name
         if stop is None and self.stop:
             params["ls_stop"] = list(self.stop)
         return params
 
-    def _options(self, stop: list[str] | None, overrides: dict[str, Any]) -> tuple[dict[str, Any], Deadline]:
-        """Return the engine's options for a call with settings of its own.
+    def _settings(self, stop: list[str] | None, overrides: dict[str, Any]) -> CallSettings:
+        """Return the settings of a call.
 
         Raises:
             ConfigurationError: an override that is no setting, or names another model.
@@ -181,32 +264,57 @@ class RapidModel(HoldsEngine, RequestFields):
             overrides["structured"] = structured_of(wanted)
         if stop is not None:
             overrides["stop"] = stop
-        deadline = Deadline(overrides.pop("timeout", self.timeout))
+        own = {name: overrides.pop(name, getattr(self, name)) for name in _OWN_OPTIONS}
+        shown = None
+        if own["show_progress"]:
+            from rapid_integrations.terminal import ProgressView
+
+            shown = ProgressView()
         options = self.request_options(overrides)
         options["compressor"] = self._compressor
-        options["on_progress"] = deadline.reporting(options.get("on_progress"))
-        return options, deadline
+        deadline = Deadline(own["timeout"])
+        options["on_progress"] = deadline.reporting(options.get("on_progress") or shown)
+        return CallSettings(options, deadline, shown, own["return_retrieved"], own["show_schema"])
+
+    def _progress(self) -> AbstractContextManager[OnProgress | None]:
+        if not self.show_progress:
+            return nullcontext()
+        from rapid_integrations.terminal import ProgressView
+
+        return ProgressView()
 
     def _open(self, request: Request) -> CompletionStream:
-        with as_langchain_errors():
-            return self._engine.stream(request.prompt, **request.options)
+        try:
+            with as_langchain_errors():
+                return self._engine.stream(request.prompt, **request.options)
+        except BaseException:
+            request.done_reading()
+            raise
 
     async def _aopen(self, request: Request) -> AsyncCompletionStream:
-        with as_langchain_errors():
-            return await self._engine.astream(request.prompt, **request.options)
+        try:
+            with as_langchain_errors():
+                return await self._engine.astream(request.prompt, **request.options)
+        except BaseException:
+            request.done_reading()
+            raise
 
     def _answer(self, request: Request) -> Completion:
         with self._open(request) as stream:
-            return Completion.join(list(request.deadline.watch(stream)), stream.prepared.retrieved)
+            return Completion.join(list(request.watch(stream)), stream.prepared.retrieved)
 
     async def _aanswer(self, request: Request) -> Completion:
         async with await self._aopen(request) as stream:
-            chunks = [chunk async for chunk in request.deadline.awatch(stream)]
+            chunks = [chunk async for chunk in request.awatch(stream)]
             return Completion.join(chunks, stream.prepared.retrieved)
 
     def _when_arrived(self) -> None:
         if self.use_templates:
             listen_to_templates()
+
+    def _when_set(self, name: str) -> None:
+        self._when_arrived()
+        _ = self._compressor  # what is wrong with its parts is said now
 
     @property
     def _compressor(self) -> ContextCompressor:

@@ -31,10 +31,20 @@ def structured_of(response_format: Any) -> StructuredOutput | None:
 
 
 def choice_of(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
-    """Return the engine's word for a tool choice in LangChain's or OpenAI's form."""
+    """Return the engine's word for a tool choice in LangChain's, OpenAI's or Anthropic's form.
+
+    Raises:
+        ConfigurationError: a choice of another form.
+    """
     if isinstance(tool_choice, Mapping):
-        name: str | None = tool_choice.get("function", {}).get("name")
-        return name
+        function = tool_choice.get("function")
+        name = (function if isinstance(function, Mapping) else tool_choice).get("name") or tool_choice.get("type")
+        if not isinstance(name, str) or name in ("function", "tool"):
+            raise ConfigurationError(
+                f"tool_choice={tool_choice!r:.200} names no tool: give a name, 'any', 'auto', 'none', or "
+                '{"type": "function", "function": {"name": ...}}'
+            )
+        tool_choice = name
     if isinstance(tool_choice, bool):
         return "required" if tool_choice else None
     return "required" if tool_choice == "any" else tool_choice

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from rapid_integrations import Prompt
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
 
@@ -23,44 +27,82 @@ _SCHEMA_WORDS = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf
 
 
 def json_schema_of(schema: Any) -> dict[str, Any]:
-    """Return the JSON schema of a pydantic class, a TypedDict, a JSON schema or an OpenAI function."""
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        found = schema.model_json_schema()
-    elif _is_json_schema(schema):
-        found = schema
-    else:
-        found = convert_to_json_schema(schema)
+    """Return the JSON schema of a class (pydantic, dataclass, TypedDict), a type, a JSON schema or an OpenAI function.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    try:
+        if _is_json_schema(schema):
+            found = schema
+        elif _is_read_as_a_dict(schema) or _is_old_pydantic(schema):
+            # Of a TypedDict, LangChain reads descriptions of keys that pydantic does not.
+            found = convert_to_json_schema(schema)
+        else:
+            found = TypeAdapter(schema).json_schema()
+    except (PydanticUserError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"no JSON schema can be made of {schema!r:.200}: give a pydantic class, a dataclass, a TypedDict, a JSON "
+            f"schema or an OpenAI function ({error})"
+        ) from error
     enforced: dict[str, Any] = closed(found)
     return enforced
 
 
-def instruction_for(json_schema: dict[str, Any]) -> str:
-    """Return what tells the model of the schema: the decoder enforces the form, the words come from the model."""
-    return (
-        f"\n\nAnswer with one JSON object that follows this JSON schema:\n{json.dumps(json_schema, ensure_ascii=False)}"
-    )
+def told_as(schema: Any) -> Any:
+    """Return the schema as LangChain's tracing takes it: it knows fewer kinds and fails for others."""
+    try:
+        convert_to_json_schema(schema)
+    except Exception:  # of many kinds: it asks Python's inspection
+        return json_schema_of({"type": "object"} if schema is None else schema)
+    return schema
+
+
+def instruction_for(json_schema: dict[str, Any], prompt: Iterable[str], tools: bool) -> str | None:
+    """Return what tells the model of the schema: the decoder enforces the form, the words come from the model.
+
+    Args:
+        json_schema: what is enforced.
+        prompt: the texts that the model reads; None is returned where they hold the schema already, as the format
+            instructions of LangChain's parsers do.
+        tools: whether the answer may be a call instead.
+    """
+    properties = json_schema.get("properties")
+    if not any(key not in ("type", "title", "description", "additionalProperties") for key in json_schema):
+        return None  # any object
+    written = json.dumps(json_schema if not properties else properties, ensure_ascii=False)
+    if any(written in text for text in prompt):
+        return None
+    when = "As soon as no further call is needed, answer" if tools else "Answer"
+    what = "one JSON object that follows" if json_schema.get("type") == "object" else "JSON that follows"
+    return f"\n\n{when} with {what} this JSON schema:\n{json.dumps(json_schema, ensure_ascii=False)}"
 
 
 def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[dict[str, Any]]:
     """Return the engine's messages with `instruction` behind the last one from a human.
 
-    Where its context stands is found out before: the schema must not pass for the question.
+    There it leaves everything before that message as it is, so that the document's part of the prefix cache serves
+    answers with and without a schema; and it is outside the context, so that the drafter reads it, too.
     """
     places = [i for i, message in enumerate(messages) if message["role"] == "user"] or [len(messages) - 1]
-    content = messages[places[-1]]["content"]
-    if isinstance(content, Prompt):
-        told = content.model_copy(update={"text": content.text + instruction, "query": content.query})
-    else:
-        found = segment(content)
-        told = Prompt(
-            text=content + instruction,
-            context_spans=found.context_spans,
-            query=found.query if found.query.strip() else None,
-            segmentation=found.method,
-        )
     changed = list(messages)
-    changed[places[-1]] = {**messages[places[-1]], "content": told}
+    last = messages[places[-1]]
+    changed[places[-1]] = {**last, "content": told(last["content"], instruction)}
     return changed
+
+
+def told(content: str | Prompt, instruction: str) -> Prompt:
+    """Return a prompt with `instruction` behind it.
+
+    Where its context stands is found out before: the schema must not pass for the question.
+    """
+    given = Prompt(text=content) if isinstance(content, str) else content
+    spans, query, method = given.context_spans, given.query, given.segmentation
+    if not spans and method != "plain":
+        found = segment(given.text)
+        spans, method = found.context_spans, found.method
+        query = query or (found.query if found.query.strip() else None)
+    return Prompt(text=given.text + instruction, context_spans=spans, query=query, segmentation=method)
 
 
 class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
@@ -75,6 +117,12 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Return the object; None where too little of it is there."""
         text = result[0].text
+        if (
+            not text.strip()
+            and isinstance(result[0], ChatGeneration)
+            and getattr(result[0].message, "tool_calls", None)
+        ):
+            return None  # the model was given tools, too, and calls one
         if partial and (not isinstance(result[0], ChatGeneration) or _finish_reason(result[0].message) is None):
             try:
                 return self._object_of(parse_partial_json(text))
@@ -98,17 +146,30 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
 
     def _object_of(self, value: Any) -> Any:
         schema = self.answer_schema
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
-            return schema.model_validate(value)
-        if isinstance(schema, type) and is_basemodel_subclass(schema):
-            return schema.parse_obj(value)  # type: ignore[attr-defined]  # pydantic 1
-        return value
+        if schema is None or _is_read_as_a_dict(schema):
+            return value
+        if _is_old_pydantic(schema):
+            return schema.parse_obj(value)
+        return TypeAdapter(schema).validate_python(value)
+
+
+def _is_read_as_a_dict(schema: Any) -> bool:
+    is_typed_dict = hasattr(schema, "__required_keys__")  # of `typing` or of `typing_extensions`
+    return isinstance(schema, (dict, BaseTool)) or is_typed_dict or inspect.isroutine(schema)
+
+
+def _is_old_pydantic(schema: Any) -> bool:
+    return isinstance(schema, type) and is_basemodel_subclass(schema) and not issubclass(schema, BaseModel)
 
 
 def _is_json_schema(schema: Any) -> bool:
     if not isinstance(schema, dict) or schema.get("type") == "function" or "parameters" in schema:
         return False  # OpenAI's declaration of a function
     return any(word in schema for word in _SCHEMA_WORDS)
+
+
+def _calls(message: BaseMessage) -> bool:
+    return isinstance(message, AIMessage) and bool(message.tool_calls)
 
 
 def _finish_reason(message: BaseMessage) -> str | None:

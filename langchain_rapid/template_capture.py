@@ -1,8 +1,9 @@
 """Passive capture: what filled a prompt template is remembered until the model reads the prompt.
 
 A chain renders its template before it calls the model, which gets text only. LangChain tells callback handlers of each
-rendering; the one here notes where the context stands in the text and what was asked. It is part of every run in the
-process once a model was built, so there is a switch: `capture_templates(False)`.
+rendering; the one here notes where the context stands in the text and what was asked. LLMChain and nodes of a graph
+render without a word; there, the inputs of the runs that the model call is part of are looked at. The handler is part
+of every run in the process once a model was built, so there is a switch: `capture_templates(False)`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -21,23 +22,36 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
-from rapid_integrations.segmentation import Span
+from langchain_rapid.messages import text_of
+from langchain_rapid.template_variables import Roles, is_context, roles_of
+from rapid_integrations.errors import PromptError
+from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS, Span
 from rapid_integrations.verbatim import verbatim_spans
-
-CONTEXT_NAMES = ("context", "documents", "context_str")
-QUERY_NAMES = ("question", "input", "query", "query_str")
 
 _TEXTS = 4096  # prompts remembered; a forgotten one is segmented like any other text
 _RUNS_OF_ONE_TEXT = 8
-_SHORTEST_UNNAMED = 400  # characters: a shorter value is no context unless it is called one
+_LEVELS = 6  # of runs within runs whose inputs may hold the context
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Where the context stands in a rendered text, and the question (None: none of the variables is one)."""
+    """Where the context stands in a rendered text, and the question.
+
+    Attributes:
+        context_spans: empty: the template has a place for a context, and nothing was there.
+        query: None: none of the variables is one.
+        segmentation: how it came to be known.
+    """
 
     context_spans: tuple[Span, ...]
     query: str | None
+    segmentation: str = "template"
+
+
+@dataclass(frozen=True)
+class _Run:
+    parent: UUID | None
+    inputs: Mapping[str, Any] | None  # where any of them is a context
 
 
 class TemplateCapture(BaseCallbackHandler):
@@ -53,7 +67,8 @@ class TemplateCapture(BaseCallbackHandler):
         self.enabled = True
         self._texts = texts
         self._lock = threading.Lock()
-        self._pending: OrderedDict[UUID, tuple[Mapping[str, str], UUID | None]] = OrderedDict()
+        self._pending: OrderedDict[UUID, tuple[Mapping[str, Any], UUID | None]] = OrderedDict()
+        self._running: OrderedDict[UUID, _Run] = OrderedDict()
         self._by_text: OrderedDict[bytes, OrderedDict[UUID | None, Captured]] = OrderedDict()
 
     @property
@@ -70,25 +85,26 @@ class TemplateCapture(BaseCallbackHandler):
 
     def on_chain_start(
         self,
-        serialized: dict[str, Any],
-        inputs: dict[str, Any],
+        serialized: dict[str, Any] | None,
+        inputs: Any,
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keep a template's variables until it is rendered."""
-        if kwargs.get("run_type") != "prompt" or not isinstance(inputs, Mapping):
+        """Keep a template's variables until it is rendered, and a chain's inputs while it runs."""
+        if kwargs.get("run_type") == "prompt":
+            if variables := _variables(serialized or {}, inputs):
+                with self._lock:
+                    _put(self._pending, run_id, (variables, parent_run_id), self._texts)
             return
         with self._lock:
-            # As the template prints them: a list of documents is printed as Python writes it.
-            self._pending[run_id] = ({name: str(value) for name, value in inputs.items()}, parent_run_id)
-            while len(self._pending) > self._texts:
-                self._pending.popitem(last=False)
+            _put(self._running, run_id, _Run(parent_run_id, _with_context(inputs)), self._texts)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note where the values stand in what was rendered."""
         with self._lock:
+            self._running.pop(run_id, None)
             variables, parent = self._pending.pop(run_id, ({}, None))
         if variables and isinstance(outputs, PromptValue):
             self._remember(outputs, variables, parent)
@@ -96,41 +112,49 @@ class TemplateCapture(BaseCallbackHandler):
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a rendering that failed."""
         with self._lock:
+            self._running.pop(run_id, None)
             self._pending.pop(run_id, None)
 
-    def of(self, text: str, run: UUID | None) -> Captured | None:
+    def of(self, text: str, run: UUID | None, whole: str | None = None) -> Captured | None:
         """Return what was captured of a prompt or of one message of it.
 
         Args:
             text: as the model got it.
             run: what the model call is part of, where that is known.
+            whole: all messages' texts, in any of which the question may stand; None: `text` is all.
         """
         with self._lock:
-            runs = self._by_text.get(_key(text))
-            if not runs:
-                return None
-            return runs.get(run) or next(reversed(runs.values()))
+            if runs := self._by_text.get(_key(text)):
+                return runs.get(run) or next(reversed(runs.values()))
+            around = list(self._around(run))
+        for inputs in around:
+            roles = roles_of(inputs, whole or text, by_name_only=True)
+            if roles is not None and (spans := verbatim_spans(text, roles.contexts)):
+                return Captured(spans, roles.query, "chain")
+        return None
 
-    def _remember(self, rendered: PromptValue, variables: Mapping[str, str], run: UUID | None) -> None:
+    def _around(self, run: UUID | None) -> Iterator[Mapping[str, Any]]:
+        """Yield the inputs of the runs that `run` is part of, from the inside out, where they hold a context."""
+        for _ in range(_LEVELS):
+            found = None if run is None else self._running.get(run)
+            if found is None:
+                return
+            if found.inputs is not None:
+                yield from _each(found.inputs)
+            run = found.parent
+
+    def _remember(self, rendered: PromptValue, variables: Mapping[str, Any], run: UUID | None) -> None:
         whole = rendered.to_string()
-        context = _context_of(variables)
-        if context is None or context not in whole:
+        roles = roles_of(variables, whole)
+        if roles is None:
             return
-        query = _query_of(variables, context, whole)
         # A chat model gets messages, one by one; a plain LLM gets all of them as one text.
-        contents = (message.content for message in rendered.to_messages())
-        for text in {whole, *(content for content in contents if isinstance(content, str))}:
-            if spans := verbatim_spans(text, [context]):
+        for text in {whole, *_contents(rendered)}:
+            if (captured := _captured(text, roles)) is not None:
                 with self._lock:
-                    key = _key(text)
-                    runs = self._by_text.setdefault(key, OrderedDict())
-                    runs.pop(run, None)
-                    runs[run] = Captured(spans, query)
-                    while len(runs) > _RUNS_OF_ONE_TEXT:
-                        runs.popitem(last=False)
-                    self._by_text.move_to_end(key)
-                    while len(self._by_text) > self._texts:
-                        self._by_text.popitem(last=False)
+                    runs = self._by_text.setdefault(_key(text), OrderedDict())
+                    _put(runs, run, captured, _RUNS_OF_ONE_TEXT)
+                    _put(self._by_text, _key(text), runs, self._texts)
 
 
 TEMPLATES = TemplateCapture()
@@ -163,21 +187,83 @@ def current_run(run_id: UUID | None) -> UUID | None:
     return parent
 
 
-def _context_of(variables: Mapping[str, str]) -> str | None:
-    for name in CONTEXT_NAMES:
-        if variables.get(name, "").strip():
-            return variables[name].strip()
-    longest = max(variables.values(), key=len, default="").strip()
-    return longest if len(longest) >= _SHORTEST_UNNAMED else None
+def _variables(serialized: Mapping[str, Any], inputs: Any) -> dict[str, Any]:
+    """Return what fills a template: its partial variables and a call's, as far as the template uses them."""
+    described = serialized.get("kwargs") or {}
+    wanted = described.get("input_variables")
+    if not isinstance(inputs, Mapping):  # a template with one variable takes its value as it is
+        if not isinstance(wanted, list) or len(wanted) != 1:
+            return {}
+        inputs = {wanted[0]: inputs}
+    partial = dict(_partial_variables(described))
+    if not isinstance(wanted, list):  # a template that LangChain does not describe
+        return {**partial, **inputs}
+    used = {*wanted, *(described.get("optional_variables") or ())}
+    return {**partial, **{name: value for name, value in inputs.items() if name in used or name in partial}}
 
 
-def _query_of(variables: Mapping[str, str], context: str, whole: str) -> str | None:
-    others = {name: value.strip() for name, value in variables.items() if value.strip() and value.strip() != context}
-    for name in QUERY_NAMES:
-        if name in others and others[name] in whole:
-            return others[name]
-    rest = [value for value in others.values() if value in whole]
-    return rest[0] if len(rest) == 1 else None
+def _partial_variables(described: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the partial variables of a serialised template and of the templates in it."""
+    if isinstance(described, list):
+        for item in described:
+            yield from _partial_variables(item)
+    elif isinstance(described, Mapping):
+        for name, value in described.items():
+            if name == "partial_variables" and isinstance(value, Mapping):
+                yield from ((key, _given(item)) for key, item in value.items())
+            elif name in ("kwargs", "messages", "prompt"):
+                yield from _partial_variables(value)
+
+
+def _given(value: Any) -> Any:
+    """Return a partial variable as it was given; documents are serialised as their constructor's call."""
+    if isinstance(value, list):
+        return [_given(item) for item in value]
+    if isinstance(value, Mapping) and value.get("type") == "constructor":
+        return (value.get("kwargs") or {}).get("page_content", "")
+    if isinstance(value, Mapping) and value.get("type") == "not_implemented":
+        return ""  # a function; what it returned is not known
+    return value
+
+
+def _with_context(inputs: Any) -> Mapping[str, Any] | None:
+    if not isinstance(inputs, Mapping):
+        return None
+    return (
+        inputs if any(is_context(str(name), value) for each in _each(inputs) for name, value in each.items()) else None
+    )
+
+
+def _each(inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the inputs, or each of those that an LLMChain was given at once."""
+    several = inputs.get("input_list")
+    if isinstance(several, list):
+        yield from (each for each in several if isinstance(each, Mapping))
+    else:
+        yield inputs
+
+
+def _contents(rendered: PromptValue) -> Iterator[str]:
+    for message in rendered.to_messages():
+        try:
+            yield text_of(message)
+        except PromptError:  # pictures, which the model refuses by itself
+            continue
+
+
+def _captured(text: str, roles: Roles) -> Captured | None:
+    if spans := verbatim_spans(text, roles.contexts):
+        return Captured(spans, roles.query)
+    if roles.contexts or len(text) < MIN_CONTEXT_CHARACTERS:
+        return None
+    return Captured((), roles.query)  # nothing was retrieved: a long instruction must not pass for it
+
+
+def _put(bounded: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    bounded[key] = value
+    bounded.move_to_end(key)
+    while len(bounded) > most:
+        bounded.popitem(last=False)
 
 
 def _key(text: str) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.llms import (
     ChatMessage,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 _DOING = "a part that this request was given"
+
+Response = TypeVar("Response", CompletionResponse, ChatResponse)
 
 
 @dataclass(frozen=True)
@@ -66,49 +68,25 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer `prompt`. A model with a chat template reads it as a user message, unless `formatted`."""
         with reaching_the_caller(_DOING):
-            request = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-            with self._progress() as progress:
-                completion = self._engine.generate(request.prompt, **self._reporting(request.options, progress))
-            return whole(completion, self._model_name, request.wanted).completion()
+            return self._answer(self._completion_request(prompt, formatted, kwargs)).completion()
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer `prompt` piece by piece; what is wrong with it is raised here, not with the first piece."""
         with reaching_the_caller(_DOING):
-            request = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-            stream = self._engine.stream(request.prompt, **request.options)
-
-        def pieces() -> CompletionResponseGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
-            with stream, reaching_the_caller(_DOING):
-                for chunk in stream:
-                    yield answer.completion(delta=answer.add(chunk))
-
-        return pieces()
+            return self._pieces(self._completion_request(prompt, formatted, kwargs), Answer.completion)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer `prompt` without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            request = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-            completion = await self._engine.agenerate(request.prompt, **request.options)
-            return whole(completion, self._model_name, request.wanted).completion()
+            return (await self._aanswer(self._completion_request(prompt, formatted, kwargs))).completion()
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Answer `prompt` piece by piece without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            request = self._request(self._written_out(prompt, formatted), kwargs, raw=formatted)
-            stream = await self._engine.astream(request.prompt, **request.options)
-
-        async def pieces() -> CompletionResponseAsyncGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
-            async with stream:
-                with reaching_the_caller(_DOING):
-                    async for chunk in stream:
-                        yield answer.completion(delta=answer.add(chunk))
-
-        return pieces()
+            return await self._apieces(self._completion_request(prompt, formatted, kwargs), Answer.completion)
 
     # --- chat -------------------------------------------------------------------------------------------------------
 
@@ -116,50 +94,66 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
         with reaching_the_caller(_DOING):
-            request = self._request(messages, kwargs)
-            with self._progress() as progress:
-                completion = self._engine.generate(request.prompt, **self._reporting(request.options, progress))
-            return whole(completion, self._model_name, request.wanted).chat()
+            return self._answer(self._request(messages, kwargs)).chat()
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; what is wrong with it is raised here, not with the first piece."""
         with reaching_the_caller(_DOING):
-            request = self._request(messages, kwargs)
-            stream = self._engine.stream(request.prompt, **request.options)
-
-        def pieces() -> ChatResponseGen:
-            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
-            with stream, reaching_the_caller(_DOING):
-                for chunk in stream:
-                    yield answer.chat(delta=answer.add(chunk))
-
-        return pieces()
+            return self._pieces(self._request(messages, kwargs), Answer.chat)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            request = self._request(messages, kwargs)
-            completion = await self._engine.agenerate(request.prompt, **request.options)
-            return whole(completion, self._model_name, request.wanted).chat()
+            return (await self._aanswer(self._request(messages, kwargs))).chat()
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation piece by piece without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            request = self._request(messages, kwargs)
-            stream = await self._engine.astream(request.prompt, **request.options)
+            return await self._apieces(self._request(messages, kwargs), Answer.chat)
 
-        async def pieces() -> ChatResponseAsyncGen:
+    # --- what they share --------------------------------------------------------------------------------------------
+
+    def _completion_request(self, prompt: str, formatted: bool, overrides: dict[str, Any]) -> Request:
+        return self._request(self._written_out(prompt, formatted), overrides, raw=formatted)
+
+    def _answer(self, request: Request) -> Answer:
+        with self._progress() as progress:
+            completion = self._engine.generate(request.prompt, **_reporting(request.options, progress))
+        return whole(completion, self._model_name, request.wanted)
+
+    async def _aanswer(self, request: Request) -> Answer:
+        with self._progress() as progress:
+            completion = await self._engine.agenerate(request.prompt, **_reporting(request.options, progress))
+        return whole(completion, self._model_name, request.wanted)
+
+    def _pieces(self, request: Request, written: Callable[..., Response]) -> Generator[Response, None, None]:
+        with (shown := self._progress()) as progress:
+            stream = self._engine.stream(request.prompt, **_reporting(request.options, progress))
+
+        def pieces() -> Generator[Response, None, None]:
             answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
-            async with stream:
-                with reaching_the_caller(_DOING):
-                    async for chunk in stream:
-                        yield answer.chat(delta=answer.add(chunk))
+            with shown, stream, reaching_the_caller(_DOING):
+                for chunk in stream:
+                    yield written(answer, delta=answer.add(chunk))
 
         return pieces()
 
-    @staticmethod
-    def _reporting(options: dict[str, Any], progress: OnProgress | None) -> dict[str, Any]:
-        return options if progress is None else {"on_progress": progress, **options}
+    async def _apieces(self, request: Request, written: Callable[..., Response]) -> AsyncGenerator[Response, None]:
+        with (shown := self._progress()) as progress:
+            stream = await self._engine.astream(request.prompt, **_reporting(request.options, progress))
+
+        async def pieces() -> AsyncGenerator[Response, None]:
+            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
+            with shown, reaching_the_caller(_DOING):
+                async with stream:
+                    async for chunk in stream:
+                        yield written(answer, delta=answer.add(chunk))
+
+        return pieces()
+
+
+def _reporting(options: dict[str, Any], progress: OnProgress | None) -> dict[str, Any]:
+    return options if progress is None else {"on_progress": progress, **options}

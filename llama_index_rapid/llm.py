@@ -7,8 +7,8 @@ asynchronous endpoints leave the event loop free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -357,17 +357,13 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             return retrieving(self.retriever, tuple(self.node_postprocessors), engine.vocabulary, compressor)
         return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
-    @contextmanager
-    def _progress(self) -> Iterator[OnProgress | None]:
+    def _progress(self) -> AbstractContextManager[OnProgress | None]:
+        """Return what shows progress; its block may be entered again, for a stream that is opened and then read."""
         if not self.show_progress:
-            yield None
-            return
-        from rich.console import Console
-
+            return nullcontext()
         from rapid_integrations.terminal import ProgressView
 
-        with ProgressView(Console(stderr=True)) as progress:
-            yield progress
+        return ProgressView()
 
 
 def _asked_for_json(

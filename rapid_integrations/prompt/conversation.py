@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.prompt import Message, Prompt
-from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation, segment
+from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Segmentation, segment
 
 
 def segment_content(content: str | Prompt) -> Segmentation:
@@ -18,7 +18,7 @@ def segment_content(content: str | Prompt) -> Segmentation:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
         return Segmentation(content.segmentation, content.context_spans, query)
     if content.segmentation != "explicit":  # whoever knows the parts of this text knows that it holds no context
-        return Segmentation("plain", (), content.query or "")
+        return Segmentation("plain", (), content.query or content.text.strip()[-MAX_QUERY_CHARACTERS:])
     found = segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
 
@@ -40,8 +40,15 @@ def tool_results(messages: Sequence[Message], texts: Sequence[str]) -> list[int]
 
     An agent's retrieval arrives in them; the last human turn is the question.
     """
-    found = [i for i, message in enumerate(messages) if message["role"] == "tool" and texts[i].strip()]
+    found = [i for i, message in enumerate(messages) if message["role"] == "tool" and _may_hold_context(message)]
     return found if sum(len(texts[i]) for i in found) >= MIN_CONTEXT_CHARACTERS else []
+
+
+def _may_hold_context(message: Message) -> bool:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return bool(content.strip())
+    return content.segmentation != "plain" and bool(content.text.strip())
 
 
 def messages_with_context(

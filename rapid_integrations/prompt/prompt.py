@@ -32,7 +32,8 @@ class Prompt(Settings):
         context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
             for (`rapid_integrations.segmentation`), unless `segmentation` says that the parts are known.
         query: the question that retrieval searches for; None: looked for in the text outside of the spans.
-        segmentation: how the spans came to be known; reported in the statistics.
+        segmentation: how the spans came to be known; reported in the statistics. "plain" without spans: there is no
+            context, so none is looked for.
     """
 
     text: str

@@ -77,9 +77,10 @@ class TestSettings:
         with pytest.raises(ModelLoadError):
             cls(model="no/such-model-anywhere.gguf")
 
-    def test_langchains_own_fields(self, engine):
+    @pytest.mark.parametrize("cls", CLASSES)
+    def test_langchains_own_fields(self, engine, cls):
         calls = Calls()
-        model = RapidLLM(engine=engine, name="mine", tags=["a"], metadata={"b": 1}, callbacks=[calls], verbose=False)
+        model = cls(engine=engine, name="mine", tags=["a"], metadata={"b": 1}, callbacks=[calls], verbose=False)
         model.invoke("hello")
         assert len(calls.starts) == len(calls.ends) == 1 and model.get_name() == "mine"
         assert model.metadata["b"] == 1 and "langchain-core" in model.metadata["lc_versions"]
@@ -332,7 +333,11 @@ class TestStatistics:
         assert info["model_name"] == either.model_name and rapid["law"] == "augmented" and rapid["drafted_tokens"]
         assert 0 <= rapid["acceptance_rate"] <= 1 and math.isfinite(rapid["decode_tps"])
         assert rapid["drafter_prompt_tokens"] < len(template)
-        assert all(DOCUMENT[chunk["start"] : chunk["end"]] == chunk["text"] for chunk in rapid["retrieved"])
+        places = [DOCUMENT[chunk["start"] : chunk["end"]] for chunk in rapid["retrieved"]]
+        assert places and not any("text" in chunk for chunk in rapid["retrieved"])
+        told = {"rapid_context": DOCUMENT, "rapid_query": QUESTION, "return_retrieved": True}
+        _, info = answered(either, template, **told)
+        assert [chunk["text"] for chunk in info["rapid"]["retrieved"]] == places
 
     def test_a_stream_carries_the_same_once(self, chat):
         pieces = list(chat.stream(QUESTION))

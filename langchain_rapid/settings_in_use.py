@@ -1,0 +1,48 @@
+"""Settings that are changed on a model that is there, under LangChain's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.language_models import BaseLanguageModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from rapid_integrations.adapter_fields import ModelFields, RequestFields
+from rapid_integrations.argument_names import SETTING_ALIASES
+from rapid_integrations.config import explain_validation_error
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.live_settings import LiveSettings
+
+
+class SettingsInUse(LiveSettings):
+    """Assignments, copies with changes and configurable fields, under LangChain's names for settings, too."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
+        super().model_post_init(context)
+
+    def configurable_fields(self, **fields: Any) -> Any:
+        """Let settings be given with a call's configuration; LangChain's names for them work, too."""
+        own = {SETTING_ALIASES.get(name, name): field for name, field in fields.items()}
+        return super().configurable_fields(**own)  # type: ignore[misc]  # of LangChain's class behind this one
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name in ModelFields.model_fields or (name in RequestFields.model_fields and value is None):
+            return super()._checked(name, value)
+        owner: type[BaseModel] = next(
+            cls for cls in reversed(type(self).__mro__) if name in getattr(cls, "model_fields", ())
+        )
+        try:
+            if not issubclass(owner, BaseLanguageModel):
+                probe = owner.model_construct()
+                owner.__pydantic_validator__.validate_assignment(probe, name, value)
+                return getattr(probe, name)
+            if owner.__module__.startswith("langchain_core."):
+                return value  # LangChain's own, which it does not check
+            annotation: Any = owner.model_fields[name].annotation
+            return TypeAdapter(annotation).validate_python(value)
+        except ValidationError as error:
+            if not error.errors()[0]["loc"]:
+                reasons = ", or ".join(item["msg"] for item in error.errors())
+                raise ConfigurationError(f"{type(self).__name__}.{name}={value!r:.200}: {reasons}") from None
+            raise ConfigurationError(explain_validation_error(type(self), error)) from None
