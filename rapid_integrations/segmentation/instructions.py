@@ -1,0 +1,121 @@
+"""Whether a piece of a prompt tells the model what to do, rather than what is so. Pure.
+
+Used at the edges of a context, where the answer may err to either side at little cost: what is taken for instruction
+stays with both readers.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SAMPLE = 20_000  # characters that a long text is judged by
+
+# Words that prompts are about, and documents seldom. One alone says little.
+_META = re.compile(
+    r"(?<![^\W_])(?:answer\w*|respon[ds]\w*|repl(?:y|ies)|question\w*|quer(?:y|ies)|context\w*|cit(?:e|es|ation|ations|ing)|"
+    r"sources?|assistant|concise\w*|briefly|sentences?|json|markdown|hallucinat\w*|make (?:up|sure)|prior knowledge|"
+    r"don'?t know|do not know|i don'?t|step by step|language|format\w*|helpful|provided|given|passages?|documents?|"
+    r"antwort\w*|beantwort\w*|fragen?|kontext\w*|quellen?|weißt|knapp|sätze\w*|erfinde\w*|ausschließlich|"
+    r"répon\w*|repon\w*|questions?|contexte|invente\w*|uniquement|concis\w*|phrases?|"
+    r"respond\w*|respuesta\w*|preguntas?|contexto|fuentes?|invent\w*|únicamente|oraciones|"
+    r"rispond\w*|rispost\w*|domand\w*|contesto|fonti|inventare|esclusivamente|"
+    r"respost\w*|perguntas?|fontes?|apenas|frases|"
+    r"antwoord\w*|beantwoord\w*|vra(?:ag|gen)|bronn?en|verzin\w*|zinnen|"
+    r"ответ\w*|отвеч\w*|вопрос\w*|контекст\w*|источник\w*|выдум\w*|кратко|"
+    r"відпов\w*|питанн\w*|odpowied\w*|odpowiad\w*|pytani\w*|cevap\w*|yanıt\w*|soru\w*|bağlam\w*|jawab\w*|pertanyaan\w*|"
+    r"konteks|svara?\w*|fråg\w*|odpov\w*|otázk\w*)(?![^\W_])"
+    r"|回答|作答|问题|問題|上下文|资料|参考|引用|编造|简洁|质問|質問|答え|コンテキスト|文脈|簡潔|出典|답변|대답|질문|문맥|컨텍스트|출처",
+    re.IGNORECASE,
+)
+# How an instruction begins: an imperative, or the model addressed.
+_STARTS = re.compile(
+    r"(?:[^\w\s]{1,3}[ \t]*|\d{1,3}[.)、][ \t]*|[a-zA-Z][.)][ \t]+)*"
+    r"(?:(?:please|bitte|por favor|per favore|alstublieft|пожалуйста|s'il (?:te|vous) plaît|veuillez)[ ,]+)?"
+    r"(?:(?:now|then|also|finally|first|next|remember|important|note)[:,]? (?:to )?)?"
+    r"(?:"
+    r"(?:answer|respond|reply|use|using|do not|don'?t|never|always|make sure|ensure|avoid|keep|return|write|provide|include|"
+    r"give|cite|quote|only|base|based on|given|read|consider|think|follow|output|explain|say|state|refer|if (?:you|the|no|it|"
+    r"there|none|unsure|not|any)|when (?:you|the|asked|answering|referencing)|you(?:'re| are| must| should| can| will| have| "
+    r"may| need)|your|i want you|let'?s|act as|pretend|begin!?|be (?:concise|brief|specific|precise|polite|as|factual)|limit|"
+    r"list|extract|identify|generate|create|solve|check|choose|select|decide|determine|call|mention|start|end|remain|stay|"
+    r"treat|prefer|format|match|respect|stick|ask|offer|refuse|ignore|report|prioriti[sz]e|maintain|summari[sz]e)"
+    r"|(?:antworte\w*|beantworte\w*|verwende\w*|nutze\w*|benutze\w*|du bist|sie sind|du (?:musst|sollst|darfst)|wenn (?:du|sie|"
+    r"die|der|das)|falls|gib|geben sie|schreib\w*|zitiere\w*|nenne\w*|erfinde\w*|halte|stütze|beziehe|lies|basierend|"
+    r"auf (?:basis|grundlage)|nur|keine|vermeide|erkläre|achte|füge)"
+    r"|(?:répon\w+|utilise\w*|n'?(?:utilise|invente|ajoute)\w*|ne \w+ (?:pas|jamais|que)|tu es|vous êtes|tu (?:dois|peux)|vous "
+    r"(?:devez|pouvez)|si (?:tu|vous|la|le|l')|cite\w*|donne\w*|en (?:te|vous|utilisant) \w*|à partir|sois|soyez|écris\w*|indique\w*|"
+    r"base-toi|basez-vous|limite)"
+    r"|(?:respond\w+|contesta\w*|usa\w*|utiliza\w*|utilice|no (?:inventes|uses|utilices|respondas|invente|use)|eres|debes|si (?:no|"
+    r"la|el)|cita\w*|proporcion\w*|basándo\w*|básate|solo|sé (?:conciso|breve)|genera|escrib\w*|indica\w*)"
+    r"|(?:rispond\w+|utilizza\w*|non (?:inventare|usare|aggiungere|rispondere)|sei un\w*|devi|se (?:non|la|il|l')|basando\w*|"
+    r"basa\w*|fornisci|sii|scrivi|indica)"
+    r"|(?:responda|use|utilize|não (?:invente|use|responda)|nao (?:invente|use)|você (?:é|deve)|voce e|se (?:não|nao|a|o|você)|"
+    r"baseado|com base|baseie|seja|cite|forneça|escreva)"
+    r"|(?:beantwoord|antwoord|gebruik|geef|je bent|u bent|als (?:je|u|het)|verzin|citeer|wees|vermeld|schrijf|baseer|reageer)"
+    r"|(?:отвечай\w*|ответь\w*|используй\w*|не (?:выдум\w+|придум\w+|использ\w+|добавл\w+)|ты |вы |если|цитируй\w*|дай\w*|"
+    r"опирайся|основываясь|на основ\w+|будь\w*|укажи\w*|пиши\w*|напиши\w*|только)"
+    r"|(?:odpowiedz|użyj|jesteś|jeśli|nie (?:wymyślaj|używaj)|na podstawie|cevapla\w*|yanıtla\w*|kullan\w*|sen |eğer|jawab\w*|gunakan|"
+    r"anda adalah|jika|jangan|svara|använd|du är|om du|відповід\w+|використ\w+|якщо|odpověz|použij|jsi)"
+    r")(?![^\W_])"
+    r"|(?:[^\w\s]{1,3}[ \t]*|\d{1,3}[.)、．][ \t]*)*(?:现在)?(?:请|如果|若|你是|您是|不要|不得|禁止|必须|务必|根据|基于|使用|只|仅|回答|引用|作为|确保|始终|避免|输出|"
+    r"あなたは|以下の|次の|回答は|もし|答え|わからな|日本語で|당신은|너는|만약|모르면|답변은|다음|아래|반드시|절대)",
+    re.IGNORECASE,
+)
+# How CJK instructions end.
+_ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
+_SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
+_FIRST_PERSON = re.compile(
+    r"(?<![^\W_])(?:i|i'm|i've|i'd|my|me|ich|mein\w*|mir|mich|je|j'ai|mon|ma|mes|yo|mi|mis|io|mio|mia|eu|meu|minha|ik|mijn|я|мой|"
+    r"моя|мне|меня|у меня)(?![^\W_])|我(?!们)|私|僕|저는|제가|나는",
+    re.IGNORECASE,
+)
+WHOLE_TEXT = re.compile(
+    r"(?<![^\W_])(?:summari[sz]\w*|summary|tl;?dr|translat\w*|rewrit\w*|re-write|proofread\w*|paraphras\w*|rephras\w*|reword\w*|"
+    r"shorten|polish|convert|reformat|refactor|transcribe|correct (?:the|this|all|my|any)|fix (?:the|this|all|my|any)|edit (?:the|"
+    r"this|my)|improve (?:the|this|my)|zusammenfass\w*|fass\w* .{0,40}zusammen|übersetz\w*|korrigier\w*|umformulier\w*|überarbeite\w*|"
+    r"formulier\w*|résum\w*|resum\w*|tradui\w*|reformul\w*|corrig\w*|réécri\w*|traduc\w*|traduz\w*|reescrib\w*|reescrev\w*|"
+    r"riassum\w*|tradurre|riscriv\w*|samenvat\w*|vat .{0,40}samen|vertaal\w*|herschrijf\w*|переведи\w*|перескаж\w*|резюмир\w*|"
+    r"перепиш\w*|исправ\w*|сократи\w*|streszcz\w*|przetłumacz\w*|özetle\w*|çevir\w*|ringkas\w*|terjemahkan|sammanfatta\w*|översätt\w*)"
+    r"(?![^\W_])|总结|概括|翻译|改写|润色|摘要|要約|翻訳|書き直|校正|요약|번역|다듬",
+    re.IGNORECASE,
+)
+
+
+def reads_as_instruction(piece: str) -> bool:
+    """Whether a line or short paragraph instructs: it begins as one does, and names what instructions are about."""
+    body = piece.strip()
+    if not body:
+        return False
+    words = {match[0].casefold() for match in _META.finditer(body[:2000])}
+    starts = bool(_STARTS.match(body)) or bool(_ENDS.search(body[-40:]))
+    return (starts and len(words) >= 1) or (len(words) >= 3 and len(body) <= 600)
+
+
+def speaks_of_the_task(piece: str) -> bool:
+    """Whether a short piece without figures names two things that instructions are about."""
+    body = piece.strip()
+    words = {match[0].casefold() for match in _META.finditer(body)}
+    return len(words) >= 2 and len(body) <= 250 and not any(character.isdigit() for character in body)
+
+
+def begins_as_instruction(piece: str) -> bool:
+    """Whether a line begins as an instruction does, whatever it is about."""
+    return bool(_STARTS.match(piece.strip())) or bool(_ENDS.search(piece.strip()[-40:]))
+
+
+def instruction_share(text: str) -> float:
+    """Return which share of the sentences and lines of `text` begin as instructions do, in [0, 1]."""
+    sentences = [part.strip() for part in _SENTENCE.findall(text[:_SAMPLE]) if part.strip()]
+    told = sum(1 for sentence in sentences if len(sentence) > 3 and _STARTS.match(sentence))
+    return told / max(1, len(sentences))
+
+
+def tells_of_oneself(text: str) -> bool:
+    """Whether somebody writes of themselves: a long question rather than a document."""
+    sample = text[:_SAMPLE]
+    return len(_FIRST_PERSON.findall(sample)) > len(sample) / 250
+
+
+def needs_the_whole_text(request: str) -> bool:
+    """Whether a request is about all of a text (translate, summarise, correct it): nothing can be left out of it."""
+    return bool(WHOLE_TEXT.search(request[:400]))
