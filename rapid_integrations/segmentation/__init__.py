@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from rapid_integrations.segmentation.segmenter import segment, segment_system
+from rapid_integrations.segmentation.segmenter import question_of, segment, segment_context
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Segmentation, Span
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "MIN_CONTEXT_CHARACTERS",
     "Segmentation",
     "Span",
+    "question_of",
     "segment",
-    "segment_system",
+    "segment_context",
 ]

@@ -46,7 +46,7 @@ _GIVEN = re.compile(
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
 )
-_TRAIL = re.compile(r"\s+$")
+_RULE_BEFORE = re.compile(r"\n[ \t]*(?:--+|==+|__+|\*\*+)[ \t]*\r?\n$")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _peeled(text: str, start: int, end: int) -> Span:
     while (line := _OPENING_LINE.match(text, start, end)) and len(opened) < 6:
         closing = f"</{line[1]}>"
         if closing not in line[0]:
-            if text.find(f"<{line[1]}", line.end(), end) >= 0:
+            if re.compile(rf"<{re.escape(line[1])}[\s>]").search(text, line.end(), end):
                 break  # one of several: their tags tell them apart
             opened.append(closing)
         start = line.end()
@@ -386,6 +386,8 @@ def _without_instructions_at_the_end(text: str, start: int, end: int) -> int:
             end = cut
         elif len(line) <= 120 and BACKWARD.search(line) and ROLES["context"].search(line) and not line.rstrip()[-1:].isdigit():
             end = line_at
+        elif speaks_of_the_task(line) and _RULE_BEFORE.search(text, max(start, line_at - 40), line_at + 1):
+            end = line_at
         elif len(line) <= 400 and begins_as_instruction(line) and reads_as_instruction(line):
             end = line_at
         else:
@@ -407,7 +409,12 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
 
     That is the first line behind it that does not itself instruct.
     """
-    labels = {mark.start: mark for mark in marks[:400] if mark.kind in ("label", "fence", "open", "close")}
+    labels = {
+        mark.start: mark
+        for index, mark in enumerate(marks[:400])
+        if not (mark.role == "question" and not is_open(text, marks, index, len(text)))
+    }
+    labels = {start: mark for start, mark in labels.items() if mark.kind in ("label", "fence")}
     position, cue, told = begin, -1, begin
     for _ in range(_HEAD_LINES):
         if position >= len(text) or position - begin > _HEAD_CHARACTERS:

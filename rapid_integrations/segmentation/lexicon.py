@@ -70,6 +70,11 @@ HISTORY_UNSPACED = "历史 歷史 对话记录 聊天记录 履歴 会話 대화
 EXAMPLE = "example examples beispiel exemple ejemplo esempio exemplo voorbeeld пример örnek contoh"
 EXAMPLE_UNSPACED = "示例 例子 样例 例 예시"
 
+# German, Dutch and Scandinavian words end in their head: "Nutzerfrage", "Textauszug", "dokumentfragmenten".
+_COMPOUNDED = (
+    "frage anfrage vraag fråga kontext context auszug auszüge quelle wissen dokument document fragment bron bronnen tekst "
+    "text abschnitt ausschnitt information gegeven antwort antwoord svar regel anweisung verlauf"
+)
 _LETTER = r"[^\W\d_]"
 
 
@@ -79,9 +84,11 @@ def _pattern(stems: str, unspaced: str) -> re.Pattern[str]:
     long = "|".join(re.escape(word) for word in words if len(word) > 3)
     short = "|".join(re.escape(word) for word in words if len(word) <= 3) or "(?!)"
     anywhere = "|".join(re.escape(word) for word in sorted(set(unspaced.split()), key=len, reverse=True))
-    # German and Dutch compounds end in the stem: "Nutzerfrage", "Kontextausschnitte".
+    ends = "|".join(word for word in _COMPOUNDED.split() if word in words) or "(?!)"
     return re.compile(
-        rf"(?<![^\W_])(?:{_LETTER}{{0,12}}(?:{long}){_LETTER}{{0,5}}|(?:{short})s?)(?![^\W_])|{anywhere}", re.IGNORECASE
+        rf"(?<![^\W_])(?:(?:{long}){_LETTER}{{0,12}}|{_LETTER}{{2,12}}(?:{ends}){_LETTER}{{0,3}}|(?:{short})s?)(?![^\W_])"
+        rf"|{anywhere}",
+        re.IGNORECASE,
     )
 
 

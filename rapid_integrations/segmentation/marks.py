@@ -25,15 +25,15 @@ _REQUEST_WORDS = 24
 CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>(?:user|model)?")
 _FENCE = re.compile(r"((?:--++|==++|([_*~#+\"'`><])\2{2,}+))[ \t]*([\w+-]{0,20})[ \t]*$")
 _QUOTES = re.compile(r"[ \t]*(\"{3}|'{3}|`{3}|>{3})[ \t]*([\w+-]{0,20})[ \t]*$")
-_TAG = re.compile(r"<(/?)([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,200})?)>|\[(/)([^\W\d][\w .-]{0,40})\]")
+_TAG = re.compile(r"(?<!<)<(/?)([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,200})?)>(?!>)|\[(/)([^\W\d][\w .-]{0,40})\]")
 _DECORATION = re.compile(r"(?:[^\w\s<>\"'`]++[ \t]*+|>++[ \t]++|<<++[ \t]*+){0,3}+(?:\d{1,2}[.)][ \t]++)?(?:[^\w\s<\"'`]{1,3}[ \t]*+)?")
 _BULLET = re.compile(r"[-*+•–·◦▪][ \t]+")
-_CLOSING = re.compile(r"(?:[ \t]?>>+|[^\w\s\"'`<>(（{])*")
+_CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|])*+")
 _TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
 _BEGINS = re.compile(r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I)
 _ENDS = re.compile(r"(?:end|ende|fin|fine|fim|einde|конец|koniec)\b|结束", re.I)
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
-_SENTENCE_END = re.compile(r"[.!?。！？；;](?:\s|$)")
+_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
 _PARENTHESES = re.compile(r"[(（\[][^()（）\[\]\n]{0,60}[)）\]]")
 _PREPOSITION = re.compile(
     r"(?<=\w)\s(?:for|from|about|of|to|in|on|with|zu[rm]?|für|von|vom|aus|pour|de|du|des|d'|del|della|di|da|do|para|per|van|voor|uit|"
@@ -101,6 +101,8 @@ def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
     body = head.lstrip(" \t")
     if not body.strip():
         return []
+    if body[0].isalnum() and ":" not in body and "：" not in body and not body[:3].isupper():
+        return []
     begin = start + len(head) - len(body)
     whole = len(head) == end - start
     first = body[0]
@@ -137,6 +139,8 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
         alone = whole and not body[offset:].strip(" \t\r\"'`")
         if mark := _classified(begin, begin + offset, name.strip(_TRIM), style, alone):
             return mark
+    elif name and whole and not rest[colon + 1 :].strip() and ANNOUNCES_CONTEXT.search(_SENTENCE_END.split(name)[-1]):
+        return Mark("label", "context", begin, end, _SENTENCE_END.split(name)[-1].strip().casefold(), style)
     if not whole:
         return None
     line = rest.rstrip(" \t\r")
@@ -219,8 +223,12 @@ def inline_marks(text: str, start: int, end: int) -> list[Mark]:
     """Return labels within lines of `text[start:end]`: "Use the context. Context: ... Question: ... Answer:"."""
     found = []
     for match in _INLINE.finditer(text, start, end):
-        name = match[1]
-        role = role_of(name)
-        if role in ("context", "question", "answer") and len(name.split()) <= 3:
-            found.append(Mark("label", role, match.start(), match.end(), name.casefold(), "inline", False))
+        words = match[1].split()
+        for size in range(1, len(words) + 1):  # "... of Okafor Answer:": the shortest name
+            name = " ".join(words[-size:])
+            role = role_of(name)
+            if role in ("context", "question", "answer") and not name[0].islower():
+                begin = match.end(1) - len(name)
+                found.append(Mark("label", role, begin, match.end(), name.casefold(), "inline", False))
+                break
     return found

@@ -14,7 +14,7 @@ MARKS_OF_A_QUESTION = "?？؟;;"[:3]
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
-_SENTENCES = re.compile(r"[^.!?。！？؟\n]+[.!?。！？؟]*")
+_SENTENCES = re.compile(r"[^.!?。！？؟]*[.!?。！？؟]*\s*")
 # An answer that somebody gave already, and that is to be judged or bettered: the question before it stays open.
 _GIVEN_ANSWER = re.compile(
     r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|model|true|expert|reference|system|"
@@ -133,7 +133,7 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
 
 def _question_sentences(query: str) -> str:
     """Leave out sentences that only instruct, around one that asks."""
-    sentences = _SENTENCES.findall(query)
+    sentences = [sentence for sentence in _SENTENCES.findall(query) if sentence]
     if len(sentences) < 2 or not any(sign in query for sign in MARKS_OF_A_QUESTION):
         return query
     kept = [sentence for sentence in sentences if not (_only_instructs(sentence) and begins_as_instruction(sentence))]
