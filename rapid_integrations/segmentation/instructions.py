@@ -85,6 +85,7 @@ def _starts(piece: str) -> bool:
 
 # How CJK instructions end.
 _ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
+_LABELLED = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*\S")  # "Answer: ..." belongs to whatever it stands in
 _CODE = re.compile(r"[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
 _FIRST_PERSON = re.compile(
@@ -117,6 +118,8 @@ def reads_as_instruction(piece: str) -> bool:
 def speaks_of_the_task(piece: str) -> bool:
     """Whether a short piece without figures names two things that instructions are about."""
     body = piece.strip()
+    if _LABELLED.match(body):
+        return False
     words = {match[0].casefold() for match in _META.finditer(body)}
     return len(words) >= 2 and len(body) <= 250 and not any(character.isdigit() for character in body)
 
