@@ -144,6 +144,8 @@ def _label_end(text: str, start: int, end: int) -> int:
             position = line_end
         elif close >= 0:
             position = match.end() + close + 1
+        elif colon >= 0 and _is_title(rest[colon + 1 :], text[line_end:end]):
+            position = line_end
         elif colon >= 0:
             position = match.end() + colon + 1
         else:
@@ -155,13 +157,19 @@ def _label_end(text: str, start: int, end: int) -> int:
         if key is None or not _is_key(key[1]):
             break
         if key[1].casefold() in _CONTENT_KEYS:
-            return key.end()
+            return _next_line(text, key.end(), limit)
         line_end = text.find("\n", key.end(), limit)
         if line_end < 0:
             break
         position, keyed = line_end, True
     blank = re.compile(r"(?:[ \t]*\r?\n)+" if keyed else r"[ \t]*(?:\r?\n)?").match(text, position, end)
     return blank.end() if blank else position
+
+
+def _is_title(rest: str, below: str) -> bool:
+    """Whether what follows a number and a colon on its line is a title: short, no sentence, with more text below it."""
+    following = below[:400].lstrip("\r\n").split("\n", 1)[0]
+    return 0 < len(rest.strip()) <= 80 and rest.rstrip()[-1:] not in ".!?。！？…" and len(following.strip()) > len(rest.strip())
 
 
 def _next_line(text: str, position: int, limit: int) -> int:
