@@ -72,11 +72,11 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
     """
     if call.contexts is not None:
         if not call.contexts:
-            return _without_context(text)
+            return Prompt.without_context(text)
         return Prompt(text=text, context_spans=_required_spans(text, call.contexts), query=call.query)
     captured = TEMPLATES.of(text, run) if templates else None
     if captured is not None and not captured.context_spans:
-        return _without_context(text)
+        return Prompt.without_context(text)
     if captured is not None and _leaves_a_question([text], captured, call.query):
         query = call.query or captured.query
         return Prompt(text=text, context_spans=captured.context_spans, query=query, segmentation=captured.segmentation)
@@ -114,7 +114,7 @@ def _of_call(texts: Sequence[str], call: Parts) -> dict[int, Prompt]:
     if call.contexts is None:
         return {}
     if not call.contexts:
-        return {i: _without_context(text) for i, text in enumerate(texts)}
+        return {i: Prompt.without_context(text) for i, text in enumerate(texts)}
     found = {i: verbatim_spans(text, call.contexts) for i, text in enumerate(texts)}
     if not any(found.values()):
         _required_spans("\n".join(texts), call.contexts)
@@ -127,7 +127,7 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
     for i, (message, text) in enumerate(zip(messages, texts, strict=True)):
         parts = Parts.of(message.additional_kwargs)
         if parts.contexts == ():
-            prompts[i] = _without_context(text)
+            prompts[i] = Prompt.without_context(text)
         spans = verbatim_spans(text, (text,) if parts.whole else parts.contexts or ())
         if spans:
             prompts[i] = Prompt(text=text, context_spans=spans, segmentation="annotations")
@@ -141,7 +141,7 @@ def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UU
     prompts = {}
     for i, captured in found.items():
         if not captured.context_spans:
-            prompts[i] = _without_context(texts[i])
+            prompts[i] = Prompt.without_context(texts[i])
         elif _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
             # An earlier turn's question is not this one's. (Refining, LangChain asks first and gives the context last.)
             this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
@@ -161,11 +161,6 @@ def _leaves_a_question(texts: Sequence[str], captured: Captured, query: str | No
         rest += texts[-1][position:start]
         position = end
     return bool("".join([*texts[:-1], rest, texts[-1][position:]]).strip())
-
-
-def _without_context(text: str) -> Prompt:
-    """Return a prompt of which both models read all: somebody who knows says that nothing was retrieved."""
-    return Prompt(text=text, segmentation="plain")
 
 
 def _text_of_item(item: Any) -> str:

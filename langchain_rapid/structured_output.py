@@ -98,11 +98,11 @@ def told(content: str | Prompt, instruction: str) -> Prompt:
     """
     given = Prompt(text=content) if isinstance(content, str) else content
     spans, query, method = given.context_spans, given.query, given.segmentation
-    if not spans and method != "plain":
+    if not spans and given.has_context:
         found = segment(given.text)
         spans, method = found.context_spans, found.method
         query = query or (found.query if found.query.strip() else None)
-    return Prompt(text=given.text + instruction, context_spans=spans, query=query, segmentation=method)
+    return Prompt.retrieved(given.text + instruction, spans, query, method)
 
 
 class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):

@@ -118,7 +118,7 @@ def annotated(message: ChatMessage, parts: Parts) -> ChatMessage:
 def prompt_of(text: str, parts: Parts) -> Prompt | str:
     """Return the text with what is known of it."""
     if parts.spans or parts.known:
-        return Prompt(text=str(text), context_spans=parts.spans, query=parts.query, segmentation=parts.segmentation)
+        return Prompt.retrieved(str(text), parts.spans, parts.query, parts.segmentation)
     return str(text) if parts.query is None else Prompt(text=str(text), query=parts.query)
 
 

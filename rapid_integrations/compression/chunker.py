@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -74,6 +74,31 @@ def chunk_text(text: str, tokenizer: Tokenizer, chunk_tokens: int = DEFAULT_CHUN
         chunks.append(Chunk(len(chunks), begin, end, text[begin:end], following - first))
         begin, first = end, following
     return chunks
+
+
+def chunk_passages(
+    text: str, tokenizer: Tokenizer, starts_of_passages: Sequence[int], chunk_tokens: int = DEFAULT_CHUNK_TOKENS
+) -> list[Chunk]:
+    """Cut `text` as `chunk_text` does, but so that no chunk holds the end of one passage and a part of the next.
+
+    A chunk is one or several whole passages, or a part of one that is longer than `chunk_tokens`.
+    """
+    edges = sorted({0, *starts_of_passages, len(text)})
+    starts = [start for start, _ in tokenizer.offsets(text)]
+    cuts = [0]
+    for begin, end in zip(edges, edges[1:], strict=False):
+        if bisect_left(starts, end) - bisect_left(starts, cuts[-1]) <= chunk_tokens and cuts[-1] in edges:
+            continue  # it fits into what has been begun
+        if begin != cuts[-1]:
+            cuts.append(begin)
+        if bisect_left(starts, end) - bisect_left(starts, begin) > chunk_tokens:
+            cuts += [begin + chunk.start for chunk in chunk_text(text[begin:end], tokenizer, chunk_tokens)[1:]]
+            cuts.append(end)
+    cuts = [*dict.fromkeys(cut for cut in cuts if cut < len(text)), len(text)]
+    return [
+        Chunk(index, begin, end, text[begin:end], bisect_left(starts, end) - bisect_left(starts, begin))
+        for index, (begin, end) in enumerate(zip(cuts, cuts[1:], strict=False))
+    ]
 
 
 def _cuts(text: str, starts: list[int], limit: int) -> Iterator[int]:

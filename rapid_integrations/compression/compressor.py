@@ -1,6 +1,6 @@
 """The compressor: contexts and a question in, the text that the drafter reads out.
 
-chunk -> embed -> search -> select within the budget -> join in document order.
+chunk -> embed -> search -> select within the budget -> join in document order, each passage with its label.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
+from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_passages, chunk_text
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, cut_at
 from rapid_integrations.compression.selection import ScoredChunk, relevance_of, select_positions
 from rapid_integrations.config import CompressionConfig
@@ -35,7 +36,7 @@ class Compression:
     """What became of the contexts: one text, and the chunks it is made of, for each of them.
 
     `shortened` is False where the contexts came back as they were; their chunks then have no score. `kept_tokens` of
-    `context_tokens` were selected, counted by the chunker's tokenizer. `relevance` says how far the best of them stands
+    `context_tokens` were selected, counted by the chunker's tokenizer, labels that came with them included. `relevance` says how far the best of them stands
     out (see `relevance_of`); 1 where the scale of the scores is unknown, or nothing was left out.
     """
 
@@ -122,8 +123,11 @@ class Compressor(SharedResource):
         scores = [float(score) for score in index.scores(self._embedder.embed_query(query))]
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
         if self._rerank is None:
-            chosen = select_positions(chunks, scores, budget, threshold, config.min_chunks)
-            found = compression_of(contexts, document.chunks, chunks, scores, chosen, "embedder")
+            sized = document.sized(chunks)
+            chosen = select_positions(sized, scores, budget, threshold, config.min_chunks)
+            found = compression_of(
+                contexts, document.chunks, chunks, scores, chosen, "embedder", document.labels, self._tokenizer
+            )
         else:
             found = self._reranked(contexts, query, document, chunks, scores, config)
         return replace(found, relevance=relevance_of(max(scores), threshold)) if found.shortened else found
@@ -155,15 +159,18 @@ class Compressor(SharedResource):
                 tokens = len(self._tokenizer.offsets(passage.text))
                 new_chunks[passage.chunk] = replace(chunks[passage.chunk], text=passage.text, tokens=tokens)
         candidates = [passage.chunk for passage in ranked if passage.chunk is not None]
+        sized = document.sized(new_chunks)
         chosen = select_positions(
-            [new_chunks[position] for position in candidates],
+            [sized[position] for position in candidates],
             [new_scores[position] for position in candidates],
             config.budget(everything),
             -math.inf,
             config.min_chunks,
         )
         positions = sorted(candidates[index] for index in chosen)
-        return compression_of(contexts, document.chunks, new_chunks, new_scores, positions, "reranker")
+        return compression_of(
+            contexts, document.chunks, new_chunks, new_scores, positions, "reranker", document.labels, self._tokenizer
+        )
 
     def _document(self, contexts: Sequence[str], chunk_tokens: int) -> _Document:
         """Return the chunks of `contexts`, from the recent documents where they are among them."""
@@ -173,7 +180,9 @@ class Compressor(SharedResource):
             if document is not None:
                 self._documents.move_to_end(key)
                 return document
-        document = _Document(tuple(tuple(self._chunks(text, chunk_tokens)) for text in contexts))
+        labels = [LabelsOf(text) for text in contexts]
+        chunks = tuple(tuple(self._chunks(text, of, chunk_tokens)) for text, of in zip(contexts, labels, strict=True))
+        document = _Document(chunks, labels, label_tokens(chunks, labels, self._tokenizer))
         with self._lock:
             document = self._documents.setdefault(key, document)  # another thread may have been faster
             self._documents.move_to_end(key)
@@ -181,7 +190,9 @@ class Compressor(SharedResource):
                 self._documents.popitem(last=False)
         return document
 
-    def _chunks(self, text: str, chunk_tokens: int) -> list[Chunk]:
+    def _chunks(self, text: str, labels: LabelsOf, chunk_tokens: int) -> list[Chunk]:
+        if labels.passages and self._split is None:
+            return chunk_passages(text, self._tokenizer, [each.start for each in labels.passages], chunk_tokens)
         if self._split is None or not text:
             return chunk_text(text, self._tokenizer, chunk_tokens)
         chunks = cut_at(text, self._split(text), self._tokenizer)
@@ -203,27 +214,59 @@ class Compressor(SharedResource):
 
 @dataclass
 class _Document:
-    """The chunks of each context, and their index once a question needed it."""
+    """The chunks of each context, the labels they may need, and their index once a question needed it.
+
+    `label_tokens` has, for each chunk of all contexts, how many tokens what it lacks of its passage's label takes.
+    """
 
     chunks: tuple[tuple[Chunk, ...], ...]
+    labels: Sequence[LabelsOf]
+    label_tokens: Sequence[int]
     index: ChunkIndex | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def sized(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Return the chunks as the budget has to count them: with the labels that come along."""
+        return [
+            replace(chunk, tokens=chunk.tokens + extra) if extra else chunk
+            for chunk, extra in zip(chunks, self.label_tokens, strict=True)
+        ]
 
-def join_chunks(chunks: Sequence[Chunk]) -> str:
+
+def label_tokens(
+    chunks_by_context: Iterable[Sequence[Chunk]], labels: Iterable[LabelsOf], tokenizer: Tokenizer
+) -> list[int]:
+    """Return for each chunk how many tokens the label takes that it lacks, and what closes its passage."""
+    return [
+        len(tokenizer.offsets(of.before(chunk.start) + of.behind(chunk.end))) if of.passages else 0
+        for of_context, of in zip(chunks_by_context, labels, strict=True)
+        for chunk in of_context
+    ]
+
+
+def join_chunks(chunks: Sequence[Chunk], labels: LabelsOf | None = None) -> str:
     """Return the texts of `chunks` (of one text, in order): neighbours verbatim, a blank line across a gap.
 
-    Line breaks that are there already count towards the blank line.
+    Line breaks that are there already count towards the blank line. A chunk from within a passage of `labels` comes
+    below the passage's label, and above what closes it.
     """
     parts: list[str] = []
     before: Chunk | None = None
     for chunk in chunks:
+        head = ""
+        if before is None or chunk.index != before.index + 1:
+            new = before is None or labels is None or labels.passage_at(before.end - 1) != labels.passage_at(chunk.start)
+            if labels is not None and before is not None and new:
+                parts.append(labels.behind(before.end))
+            head = labels.before(chunk.start) if labels is not None and new else ""
         if before is not None and chunk.index != before.index + 1:
-            tail = before.text[len(before.text.rstrip()) :]
-            head = chunk.text[: len(chunk.text) - len(chunk.text.lstrip())]
-            parts.append("\n" * (2 - (tail + head).count("\n")))
-        parts.append(chunk.text)
+            text = head + chunk.text
+            tail = before.text[len(before.text.rstrip()) :] if parts[-1:] == [before.text] or not parts[-1] else ""
+            parts.append("\n" * (2 - (tail + text[: len(text) - len(text.lstrip())]).count("\n")))
+        parts += [head, chunk.text] if head else [chunk.text]
         before = chunk
+    if labels is not None and before is not None:
+        parts.append(labels.behind(before.end))
     return "".join(parts)
 
 
@@ -234,21 +277,34 @@ def compression_of(
     scores: Sequence[float],
     chosen: Sequence[int],
     source: str,
+    labels: Sequence[LabelsOf],
+    tokenizer: Tokenizer,
 ) -> Compression:
-    """Return what the `chosen` positions in `chunks` (of all contexts, one after another) make of the contexts."""
+    """Return what the `chosen` positions in `chunks` (of all contexts, one after another) make of the contexts.
+
+    `labels` are those of the passages in each context; the `tokenizer` counts the ones that were added.
+    """
     selected: list[tuple[ScoredChunk, ...]] = []
     begin = 0
     for of_context in chunks_by_context:
         end = begin + len(of_context)
         selected.append(tuple(ScoredChunk(chunks[p], scores[p]) for p in chosen if begin <= p < end))
         begin = end
-    texts = tuple(join_chunks([scored.chunk for scored in of_context]) for of_context in selected)
+    texts = tuple(
+        join_chunks([scored.chunk for scored in of_context], of)
+        for of_context, of in zip(selected, labels, strict=True)
+    )
+    added = sum(
+        len(tokenizer.offsets(text)) - sum(scored.chunk.tokens for scored in of_context)
+        for text, of_context, of in zip(texts, selected, labels, strict=True)
+        if of.passages
+    )
     shortened = texts != tuple(contexts)
     return Compression(
         texts,
         tuple(selected),
         context_tokens=sum(chunk.tokens for of_context in chunks_by_context for chunk in of_context),
-        kept_tokens=sum(chunks[position].tokens for position in chosen),
+        kept_tokens=sum(chunks[position].tokens for position in chosen) + max(0, added),
         shortened=shortened,
         source=source if shortened else "whole",
     )

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer
 from rapid_integrations.compression.compressor import Compression, ContextCompressor, compression_of
+from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, chunks_of_passages, coverage, locate
 from rapid_integrations.compression.selection import select_positions
 from rapid_integrations.config import CompressionConfig
@@ -82,4 +83,7 @@ class PassageCompressor(SharedResource):
             config.min_chunks,
         )
         positions = [candidates[index] for index in chosen]
-        return compression_of(contexts, chunks_by_context, chunks, scores, positions, self._source)
+        labels = [LabelsOf(context) for context in contexts]
+        return compression_of(
+            contexts, chunks_by_context, chunks, scores, positions, self._source, labels, self._tokenizer
+        )

@@ -6,11 +6,13 @@ that they were cut from. `chunks_of_passages` cuts each context where they stand
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer
+from rapid_integrations.compression.passage_labels import labelled_passages
 
 _SHORTEST_FRAGMENT = 24  # characters: shorter ones occur in too many passages to tell whose they are
 
@@ -73,8 +75,13 @@ def chunks_of_passages(
 ) -> list[tuple[Chunk, float | None]]:
     """Return chunks that tile `context`, each with its score; None for a part that is no passage.
 
-    White space between two passages belongs to the one before it.
+    White space between two passages belongs to the one before it. A label before a passage ("Source 3:"), and what closes
+    one, belong to it: whoever reads the passage reads them, too.
     """
+    return _tiles(context, _with_labels(context, located), tokenizer)
+
+
+def _tiles(context: str, located: Sequence[Located], tokenizer: Tokenizer) -> list[tuple[Chunk, float | None]]:
     edges: list[tuple[int, float | None]] = []  # where a chunk begins, and its score
     position = 0
     for span in located:
@@ -112,7 +119,7 @@ def cut_at(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[Chunk
         return None
     located = [Located(begin, end, 0.0) for begin, end in zip(begins, [*begins[1:], len(text)], strict=True)]
     located[0] = Located(0, located[0].end, 0.0)  # the splitter dropped the beginning: it belongs to the first piece
-    return [chunk for chunk, _ in chunks_of_passages(text, located, tokenizer)]
+    return [chunk for chunk, _ in _tiles(text, located, tokenizer)]
 
 
 def _fragments(context: str, covered: Sequence[Located], best: dict[str, float]) -> list[Located]:
@@ -128,6 +135,76 @@ def _fragments(context: str, covered: Sequence[Located], best: dict[str, float])
                 found.append(Located(begin, begin + len(piece), max(scores)))
         position = end
     return found
+
+
+_CLOSING = re.compile(r"\s*(?:</[^<>\n]{1,42}>\s*)+")
+_BLANK_LINE = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
+_LONGEST_LABEL = 400
+
+
+def _with_labels(context: str, located: Sequence[Located]) -> list[Located]:
+    """Return the spans, each with the label before it and what closes it, as far as the gaps between them hold such."""
+    if not located:
+        return []
+    starts = {passage.body: passage.start for passage in labelled_passages(context)}
+    firsts = context[: located[0].start]
+    first = _label_of(firsts, starts, 0)
+    lines = len([line for line in firsts[first:].split("\n") if line.strip()])
+    widened = [replace(located[0], start=first)]
+    for span in located[1:]:
+        position = widened[-1].end
+        gap = context[position : span.start]
+        ended, begun = _split_gap(gap, starts, position, lines)
+        widened[-1] = replace(widened[-1], end=position + ended)
+        widened.append(replace(span, start=position + begun))
+    rest = context[widened[-1].end :]
+    if closing := _CLOSING.match(rest):
+        widened[-1] = replace(widened[-1], end=widened[-1].end + closing.end())
+    elif rest.strip() and not lines and len(rest) <= _LONGEST_LABEL and not _BLANK_LINE.match(rest):
+        widened[-1] = replace(widened[-1], end=len(context))
+    return widened
+
+
+def _label_of(gap: str, starts: Mapping[int, int], offset: int) -> int:
+    """Return where in `gap` the label of the passage behind it begins; its end if it has none."""
+    solid = len(gap.rstrip())
+    for body in range(offset + solid, offset + len(gap) + 1):
+        if body in starts and starts[body] >= offset:
+            return starts[body] - offset
+    breaks = list(_BLANK_LINE.finditer(gap))
+    begin = breaks[-1].end() if breaks else 0
+    label = gap[begin:]
+    return begin if label.strip() and len(label) <= _LONGEST_LABEL else len(gap)
+
+
+def _split_gap(gap: str, starts: Mapping[int, int], offset: int, lines: int) -> tuple[int, int]:
+    """Return how far the gap between two passages belongs to the first, and from where on to the second.
+
+    `lines` is how many lines the label of the very first passage has.
+    """
+    if not gap.strip():
+        return 0, len(gap)
+    closing = _CLOSING.match(gap)
+    ended = closing.end() if closing else 0
+    if not gap[ended:].strip():
+        return ended, len(gap)
+    begun = ended + _label_of(gap[ended:], starts, offset + ended)
+    before = gap[ended:begun]
+    if before.strip() and not closing and not _BLANK_LINE.match(gap) and len(before) <= _LONGEST_LABEL:
+        return (begun, begun) if not _BLANK_LINE.search(before.rstrip()) else (ended, begun)
+    if begun == ended and not closing:
+        solid = [at for at, line in _lines(gap) if line.strip()]
+        if len(solid) > lines:  # "Content: ...\nSource: ...\nContent: ...": the last lines are the next one's
+            cut = solid[len(solid) - lines] if lines else len(gap)
+            return cut, cut
+    return ended, begun
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    position = 0
+    for line in text.split("\n"):
+        yield position, line
+        position += len(line) + 1
 
 
 def _solid(text: str) -> int:

@@ -7,26 +7,63 @@ from dataclasses import replace
 
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.prompt import Message, Prompt
-from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Segmentation, segment
+from rapid_integrations.segmentation import (
+    MIN_CONTEXT_CHARACTERS,
+    Segmentation,
+    question_of,
+    segment,
+    segment_context,
+)
+
+HUMAN = ("user", "human")
+INSTRUCTING = ("system", "developer")
 
 
 def segment_content(content: str | Prompt) -> Segmentation:
     """Return the context spans and the question of one content: as given, else as found."""
     if isinstance(content, str):
         return segment(content)
-    if content.context_spans:
+    if spans := content.filled_spans:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
-        return Segmentation(content.segmentation, content.context_spans, query)
-    if content.segmentation != "explicit":  # whoever knows the parts of this text knows that it holds no context
-        return Segmentation("plain", (), content.query or content.text.strip()[-MAX_QUERY_CHARACTERS:])
+        return Segmentation(content.segmentation, spans, query)
+    if content.context_spans or not content.has_context:  # nothing was retrieved: there is nothing to look for
+        return Segmentation("plain", (), content.query or question_of(content.text))
     found = segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
+
+
+def segment_message(message: Message, content: str | Prompt, asked_elsewhere: bool) -> Segmentation:
+    """Return the context spans and the question of a message.
+
+    A system message instructs, and so does what precedes the last human turn, unless a context is marked in it. What
+    the model said is never context.
+
+    Args:
+        message: for its role.
+        content: of it.
+        asked_elsewhere: whether another message is the last human turn.
+    """
+    if isinstance(content, Prompt) and (content.context_spans or not content.has_context):
+        return segment_content(content)
+    text = content if isinstance(content, str) else content.text
+    role = message["role"]
+    if role in INSTRUCTING and asked_elsewhere:
+        found = segment_context(text)
+    elif role in HUMAN:
+        found = segment_content(content)
+        if not found.context_spans and asked_elsewhere:
+            found = replace(segment_context(text), query=found.query)
+    elif role == "assistant":
+        found = Segmentation("plain", (), "")
+    else:
+        found = segment_content(content)
+    return found if isinstance(content, str) or content.query is None else replace(found, query=content.query)
 
 
 def _last_paragraph_outside(prompt: Prompt) -> str:
     start = prompt.context_spans[-1][1]
     outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
-    return outside.strip().rsplit("\n\n", 1)[-1].strip()
+    return question_of(outside)
 
 
 def require_query(query: str) -> None:
@@ -48,7 +85,7 @@ def _may_hold_context(message: Message) -> bool:
     content = message.get("content") or ""
     if isinstance(content, str):
         return bool(content.strip())
-    return content.segmentation != "plain" and bool(content.text.strip())
+    return content.has_context and bool(content.text.strip())
 
 
 def messages_with_context(
@@ -56,14 +93,17 @@ def messages_with_context(
 ) -> list[int]:
     """Return which messages hold the context.
 
-    All whose spans were given, else `results` (of tools), else the one message in which it was found best.
+    All whose spans were given, else `results` (of tools), else all in which it is delimited, else the one message in
+    which it was found best.
     """
-    given = [i for i, content in enumerate(contents) if isinstance(content, Prompt) and content.context_spans]
+    given = [i for i, content in enumerate(contents) if isinstance(content, Prompt) and content.filled_spans]
     if given or results:
         return given or list(results)
-    rank = {"delimiters": 0, "heuristic": 1, "plain": 2}
+    if delimited := [i for i, found in enumerate(segmentations) if found.method == "delimiters"]:
+        return delimited
+    rank = {"heuristic": 1, "plain": 2}
     lengths = [len(content if isinstance(content, str) else content.text) for content in contents]
-    return [min(range(len(contents)), key=lambda i: (rank[segmentations[i].method], -lengths[i]))]
+    return [min(range(len(contents)), key=lambda i: (rank.get(segmentations[i].method, 0), -lengths[i]))]
 
 
 def query_of_messages(
@@ -72,12 +112,12 @@ def query_of_messages(
     segmentations: Sequence[Segmentation],
     holders: Sequence[int],
 ) -> str:
-    """Return the question: as given, else the last human turn, unless the context stands in that very message."""
+    """Return the question: as given, else the last human turn, without the context that may stand in it."""
     for content in reversed(contents):
         if isinstance(content, Prompt) and content.query is not None:
             return content.query
     texts = [content if isinstance(content, str) else content.text for content in contents]
-    humans = [i for i, message in enumerate(messages) if message["role"] in ("user", "human") and texts[i].strip()]
+    humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
     if humans and humans[-1] not in holders:
-        return texts[humans[-1]]
-    return segmentations[holders[-1]].query
+        return question_of(texts[humans[-1]])
+    return segmentations[humans[-1] if humans else holders[-1]].query

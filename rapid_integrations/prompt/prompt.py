@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pydantic import field_validator, model_validator
@@ -30,15 +30,17 @@ class Prompt(Settings):
     Args:
         text: what the target reads (before the chat template).
         context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
-            for (`rapid_integrations.segmentation`), unless `segmentation` says that the parts are known.
+            for (`rapid_integrations.segmentation`), unless `has_context` is False.
+        has_context: False says that the text holds none (retrieval found nothing): both models read it as it is, and
+            nothing is looked for.
         query: the question that retrieval searches for; None: looked for in the text outside of the spans.
-        segmentation: how the spans came to be known; reported in the statistics. "plain" without spans: there is no
-            context, so none is looked for.
+        segmentation: how the spans came to be known; reported in the statistics.
     """
 
     text: str
     context_spans: tuple[Span, ...] = ()
     query: str | None = None
+    has_context: bool = True
     segmentation: str = "explicit"
 
     @field_validator("query")
@@ -58,7 +60,36 @@ class Prompt(Settings):
                     "at least one character and not overlap the span before it"
                 )
             end_before = end
+        if self.context_spans and not self.has_context:
+            raise ValueError("has_context=False with context spans: leave out one of them")
         return self
+
+    @property
+    def filled_spans(self) -> tuple[Span, ...]:
+        """The context spans that hold more than white space."""
+        return tuple(span for span in self.context_spans if self.text[span[0] : span[1]].strip())
+
+    @classmethod
+    def without_context(cls, text: str, query: str | None = None) -> Prompt:
+        """Return a prompt for which nothing was retrieved: both models read `text`, and no context is looked for."""
+        return cls(text=text, query=query or None, has_context=False, segmentation="plain")
+
+    @classmethod
+    def retrieved(
+        cls, text: str, context_spans: Iterable[Span], query: str | None = None, segmentation: str = "explicit"
+    ) -> Prompt:
+        """Return a prompt with spans as a host framework has them: empty ones are passed over.
+
+        With none left, retrieval found nothing: see `without_context`. A blank question is none.
+
+        Raises:
+            ConfigurationError: spans that overlap, are out of order, or lie outside of the text.
+        """
+        spans = tuple((start, end) for start, end in context_spans if start != end and text[start:end].strip())
+        asked = query if query is not None and query.strip() else None
+        if not spans:
+            return cls.without_context(text, asked)
+        return cls(text=text, context_spans=spans, query=asked, segmentation=segmentation)
 
     @classmethod
     def from_context(
@@ -83,9 +114,15 @@ class Prompt(Settings):
         for number, text in enumerate(contexts, 1):
             if not text.strip():
                 which = "the document" if len(contexts) == 1 else f"document {number} of {len(contexts)}"
-                raise PromptError(f"{which} is empty: there is nothing to answer from. Give a text with content")
+                raise PromptError(
+                    f"{which} is empty: there is nothing to answer from. Give a text with content, or ask without a "
+                    "document: Prompt.without_context(text)"
+                )
         if not contexts:
-            raise PromptError("no document was given: there is nothing to answer from")
+            raise PromptError(
+                "no document was given: there is nothing to answer from. Give one, or ask without: "
+                "Prompt.without_context(text)"
+            )
         if names is not None and len(names) != len(contexts):
             raise PromptError(f"{len(names)} names for {len(contexts)} documents: give one each, or none")
         if not query.strip():

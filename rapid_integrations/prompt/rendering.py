@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.chat_template import ChatTemplate, locate
 from rapid_integrations.prompt.conversation import (
+    HUMAN,
     messages_with_context,
     query_of_messages,
     require_query,
     segment_content,
+    segment_message,
     tool_results,
 )
+from rapid_integrations.prompt.parts import content_of_message
 from rapid_integrations.prompt.prompt import Message, Prompt, PromptLike
 from rapid_integrations.prompt.rendered import RenderedPrompt
 from rapid_integrations.segmentation import Segmentation, Span
@@ -51,12 +54,11 @@ def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
 def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> RenderedPrompt:
     contents: list[str | Prompt] = []
     for message in messages:
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if content is None and isinstance(message, Mapping) and message.get("tool_calls"):
-            content = ""  # an answer that only calls tools
-        if not isinstance(content, (str, Prompt)) or "role" not in message:
+        content = content_of_message(message) if isinstance(message, Mapping) else None
+        if content is None or "role" not in message:
             raise PromptError(
-                f"a chat message needs a 'role' and a 'content' that is a string or a Prompt; given: {message!r:.200}"
+                f"a chat message needs a 'role' and a 'content' that is a string, a Prompt or a list of "
+                f"them; given: {message!r:.200}"
             )
         contents.append(content)
     texts = [content if isinstance(content, str) else content.text for content in contents]
@@ -68,7 +70,12 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     ]
     text, places = locate(plain, texts, chat_template)
 
-    segmentations = [segment_content(content) for content in contents]
+    humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
+    last = humans[-1] if humans else len(messages) - 1
+    segmentations = [
+        segment_message(message, content, asked_elsewhere=index != last and bool(humans))
+        for index, (message, content) in enumerate(zip(messages, contents, strict=True))
+    ]
     results = tool_results(messages, texts)
     for index in results:
         segmentations[index] = Segmentation("tool messages", ((0, len(texts[index])),), "")

@@ -1,0 +1,149 @@
+"""The question out of what surrounds it in a prompt: labels, tags, instructions, answer cues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapid_integrations.segmentation.instructions import begins_as_instruction, reads_as_instruction
+from rapid_integrations.segmentation.marks import CONTROL, Mark
+from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
+
+MARKS_OF_A_QUESTION = "?？؟;;"[:3]
+_PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
+_EDGES = " \t\r\n\"'`*_“”„«»"
+_RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
+_SENTENCES = re.compile(r"[^.!?。！？؟]*[.!?。！？؟]*\s*")
+# An answer that somebody gave already, and that is to be judged or bettered: the question before it stays open.
+_GIVEN_ANSWER = re.compile(
+    r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|model|true|expert|reference|system|"
+    r"bestehend|bisherig|existant|précédent|anterior|existente|precedente|bestaand|предыдущ|现有|已有|原来|既存|기존|我的",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, where what belongs to it begins, and whether a label or tag says that it is one."""
+
+    query: str
+    start: int
+    labelled: bool
+
+
+def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
+    """Whether no answer follows the question that `marks[index]` labels, before the next question or context."""
+    for at in range(index + 1, len(marks)):
+        mark = marks[at]
+        if mark.start >= end or mark.role in ("question", "context"):
+            return True
+        if mark.role == "answer" and mark.kind == "label":
+            following = marks[at + 1].start if at + 1 < len(marks) else end
+            said = text[mark.end : min(following, end)].strip(_EDGES)
+            return not said or bool(_GIVEN_ANSWER.search(mark.name))
+    return True
+
+
+def labelled_question(text: str, marks: Sequence[Mark], start: int, end: int, roles: tuple[str, ...]) -> Asked | None:
+    """Return the last open question within `text[start:end]` that a tag or label names."""
+    for index in range(len(marks) - 1, -1, -1):
+        mark = marks[index]
+        if mark.start >= end or mark.end > end:
+            continue
+        if mark.start < start:
+            break
+        if mark.role not in roles or mark.kind not in ("label", "open"):
+            continue
+        query = content_of(text, marks, index, end)
+        if query and (mark.kind == "open" or is_open(text, marks, index, end)):
+            return Asked(query, mark.start, True)
+    return None
+
+
+def content_of(text: str, marks: Sequence[Mark], index: int, end: int) -> str:
+    """Return the question that `marks[index]` begins, as far as the next part of the prompt, or "" if it has none."""
+    mark = marks[index]
+    stop = end
+    for later in marks[index + 1 :]:
+        if later.start >= end:
+            break
+        if mark.kind == "open":
+            ends = later.kind == "close" and later.name == mark.name
+        else:
+            ends = (
+                (later.kind == "fence" and text[mark.end : later.start].strip(_EDGES) != "")
+                or later.kind == "close"
+                or later.role in ("answer", "question", "instruction", "history", "request", "example")
+                or (later.role == "context" and (later.style == mark.style or later.kind != "label"))
+            )
+        if ends:
+            stop = later.start
+            break
+    piece = CONTROL.split(text[mark.end : stop].lstrip(_EDGES))[0]
+    return piece.strip(_EDGES)[: 2 * MAX_QUERY_CHARACTERS] if mark.kind == "open" else _without_instructions(piece)
+
+
+def _without_instructions(piece: str) -> str:
+    """Return a labelled question without the instructions behind it."""
+    kept: list[str] = []
+    for paragraph in _PARAGRAPH.split(_RULE.sub("", piece).strip()):
+        lines = paragraph.split("\n")
+        while len(lines) > (0 if kept else 1) and _only_instructs(lines[-1]):
+            lines.pop()
+        if not lines:
+            break
+        kept.append("\n".join(lines))
+        if sum(map(len, kept)) > 2 * MAX_QUERY_CHARACTERS:
+            kept = kept[:-1] or [kept[0][: 2 * MAX_QUERY_CHARACTERS]]
+            break
+    return "\n\n".join(kept).strip(_EDGES)
+
+
+def _only_instructs(line: str) -> bool:
+    return not line.strip() or (reads_as_instruction(line) and not any(sign in line for sign in MARKS_OF_A_QUESTION))
+
+
+def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
+    """Return the question within `text[start:end]` that nothing names: a paragraph that does not merely instruct."""
+    best: Asked | None = None
+    position = start
+    body = text[start:end]
+    pieces: list[tuple[int, str]] = []
+    for gap in [*_PARAGRAPH.finditer(body), None]:
+        stop = end if gap is None else start + gap.start()
+        pieces.append((position, text[position:stop]))
+        position = end if gap is None else start + gap.end()
+    for at, piece in pieces:
+        inner = [mark for mark in marks if at <= mark.start < at + len(piece)]
+        if inner and inner[0].role in ("instruction", "answer", "history", "example", "context") and inner[0].kind == "label":
+            continue
+        plain = CONTROL.sub("", _RULE.sub("", re.sub(r"</?[\w.-]+>", "", piece))).strip(_EDGES)
+        if not plain or len(plain) > 2 * MAX_QUERY_CHARACTERS:
+            continue
+        lines = [line for line in plain.split("\n") if not _only_instructs(line)]
+        asks = any(sign in plain for sign in MARKS_OF_A_QUESTION)
+        if not lines or (reads_as_instruction(plain) and not asks):
+            continue
+        query = "\n".join(lines).strip(_EDGES)
+        if best is None or asks or not any(sign in best.query for sign in MARKS_OF_A_QUESTION):
+            best = Asked(_question_sentences(query), at, False)
+    return best
+
+
+def _question_sentences(query: str) -> str:
+    """Leave out sentences that only instruct, around one that asks."""
+    sentences = [sentence for sentence in _SENTENCES.findall(query) if sentence]
+    if len(sentences) < 2 or not any(sign in query for sign in MARKS_OF_A_QUESTION):
+        return query
+    kept = [sentence for sentence in sentences if not (_only_instructs(sentence) and begins_as_instruction(sentence))]
+    return "".join(kept).strip() or query
+
+
+def region_question(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
+    """Return what is asked within `text[start:end]`: by a tag or label, by an announcement, or by itself."""
+    return (
+        labelled_question(text, marks, start, end, ("question",))
+        or labelled_question(text, marks, start, end, ("request",))
+        or unlabelled_question(text, marks, start, end)
+    )
