@@ -30,7 +30,15 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VocabularyMismatchError,
     )
-    from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
+    from rapid_integrations.outputs import (
+        Completion,
+        CompletionChunk,
+        DecodeStats,
+        InvalidToolCall,
+        RetrievedChunk,
+        ToolCall,
+        Usage,
+    )
     from rapid_integrations.prepared import PreparedPrompt
     from rapid_integrations.prompt import Prompt
 
@@ -51,6 +59,7 @@ __all__ = [
     "Documents",
     "DownloadError",
     "IncompleteOutputError",
+    "InvalidToolCall",
     "MissingExtraError",
     "ModelLoadError",
     "NotANumberError",
@@ -77,7 +86,15 @@ _HOMES = {
     "documents": ("Document", "Documents", "read_document", "read_documents"),
     "config": ("CompressionConfig", "SamplingParams", "SpeculationConfig", "StructuredOutput"),
     "engine": ("CompletionStream", "RapidEngine"),
-    "outputs": ("Completion", "CompletionChunk", "DecodeStats", "RetrievedChunk", "ToolCall", "Usage"),
+    "outputs": (
+        "Completion",
+        "CompletionChunk",
+        "DecodeStats",
+        "InvalidToolCall",
+        "RetrievedChunk",
+        "ToolCall",
+        "Usage",
+    ),
     "prepared": ("PreparedPrompt",),
     "prompt": ("Prompt",),
 }

@@ -117,7 +117,8 @@ class Serving:
             if taken.finish_reason is None:
                 yield CompletionChunk(text=text, token_ids=taken.token_ids)
                 continue
-            rest, found = ("", []) if calls is None else calls.finish()
+            cut = taken.finish_reason == "length"
+            rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
             recorder.cached_prompt_tokens = target.reused
             recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
             readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
@@ -125,8 +126,9 @@ class Serving:
             yield CompletionChunk(
                 text=text + rest,
                 token_ids=taken.token_ids,
-                finish_reason="tool_calls" if found else taken.finish_reason,
+                finish_reason="tool_calls" if found and not (cut and invalid) else taken.finish_reason,
                 tool_calls=tuple(found),
+                invalid_tool_calls=tuple(invalid),
                 usage=Usage(
                     prompt_tokens=len(prepared.target_ids),
                     completion_tokens=recorder.tokens,

@@ -93,7 +93,7 @@ class ToolRequest:
 
     def stream(self) -> ToolCallStream:
         """Return what takes calls out of the answer's text."""
-        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel)
+        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel, self.choice != AUTO)
 
     def kept_tokens(self, vocabulary: Vocabulary) -> frozenset[int]:
         """Return the control tokens that calls are written with: the text must show them to be read."""
