@@ -17,6 +17,18 @@ Quantization: TypeAlias = Literal["int8", "int4"]
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 
 
+# Options of other interfaces that callers send, and the way out.
+_NO_LOGPROBS = "probabilities are not returned with an answer; ask for trace=True, which records them for each token"
+_ONE_ANSWER = "a request has one answer; make the request several times, with another seed each"
+_NOT_OFFERED = {
+    "n": _ONE_ANSWER,
+    "best_of": _ONE_ANSWER,
+    "logprobs": _NO_LOGPROBS,
+    "top_logprobs": _NO_LOGPROBS,
+    "logit_bias": "single tokens cannot be made more or less likely; structured output allows or forbids text",
+}
+
+
 class Settings(BaseModel):
     """Base of the settings: frozen, no unknown keys, and errors from this package's own tree."""
 
@@ -34,7 +46,9 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
     rules: dict[str, list[str]] = {}
     for item in error.errors():
         field = str(item["loc"][0]) if item["loc"] else ""
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and field in _NOT_OFFERED:
+            rules[f"{settings.__name__} has no option {field!r}"] = [_NOT_OFFERED[field]]
+        elif item["type"] == "extra_forbidden":
             known = ", ".join(settings.model_fields)
             rules[f"{settings.__name__} has no option {field!r}; it has"] = [known]
         else:
@@ -95,6 +109,18 @@ class SamplingFields(BaseModel):
         le=10.0,
         description="divides the positive logits, and multiplies the negative ones, of tokens that stand in the "
         "target's prompt or in the output; over 1 makes them less likely, 1 is off",
+    )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2.0,
+        le=2.0,
+        description="lowers a token's logit by this for each time that it stands in the output; 0 is off",
+    )
+    presence_penalty: float = Field(
+        default=0.0,
+        ge=-2.0,
+        le=2.0,
+        description="lowers a token's logit by this once it stands in the output; 0 is off",
     )
     max_new_tokens: int = Field(
         default=256, ge=1, description='tokens of the answer at most; one that they cut ends with "length"'

@@ -23,7 +23,7 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
-from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Constraint, Penalties, Randomness
 from rapid_integrations.streaming import TextStream
 from rapid_integrations.tool_calls import ToolRequest
 from rapid_integrations.trace.tracer import Tracer
@@ -62,8 +62,13 @@ class Serving:
         """Yield the answer piece by piece; the last piece says why it ends, and carries usage and statistics."""
         # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
         new_tokens = sampling.max_new_tokens
-        penalty = RepetitionPenalty(
-            sampling.repetition_penalty, prepared.target_ids, self.vocab_size, self.target.device
+        penalty = Penalties(
+            sampling.repetition_penalty,
+            prepared.target_ids,
+            self.vocab_size,
+            self.target.device,
+            frequency=sampling.frequency_penalty,
+            presence=sampling.presence_penalty,
         )
         eos = self.vocabulary.eos_token_ids
 
