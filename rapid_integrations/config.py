@@ -60,7 +60,9 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
 class StructuredOutput(Settings):
     """What an answer must look like, enforced token by token; exactly one of the three.
 
-    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded.
+    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded. What no grammar says
+      (`not`, `uniqueItems`, ...) is checked when the answer is whole: one that fails is an IncompleteOutputError,
+      unless `checked` is False.
     - `regex`: a regular expression (Rust's syntax: no look-around) that the whole answer matches.
     - `grammar`: a context-free grammar in Lark's syntax as llguidance reads it, with a rule `start`.
 
@@ -70,10 +72,11 @@ class StructuredOutput(Settings):
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
     grammar: str | None = None
+    checked: bool = True
 
     @model_validator(mode="after")
     def _exactly_one_is_given(self) -> StructuredOutput:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of json_schema, regex and grammar; given: {', '.join(given) or 'none'}")
         return self

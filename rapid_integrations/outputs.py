@@ -74,6 +74,7 @@ class DecodeStats(_Output):
     `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that an earlier request had
     read: they were not prefilled. `query_coverage` is the share of the question's distinctive words, as the document
     has them, that what was retrieved has, too; None where nothing was left out.
+    `unenforced` lists what of a JSON schema no grammar says: answers and calls are checked for it when they are whole.
     """
 
     law: str
@@ -99,6 +100,7 @@ class DecodeStats(_Output):
     cached_drafter_tokens: int = 0
     draft_lm: str | None = None
     query_coverage: float | None = None
+    unenforced: tuple[str, ...] = ()
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -23,13 +23,22 @@ class ToolCallStream:
         names: the tools that are declared.
         parallel: whether an answer may hold several calls; further ones are invalid otherwise.
         required: whether the answer is nothing but calls.
+        bare: whether an answer that is nothing but a call's JSON is one, whatever the template says.
     """
 
-    def __init__(self, call_format: CallFormat, names: Collection[str], parallel: bool, required: bool = False) -> None:
+    def __init__(
+        self,
+        call_format: CallFormat,
+        names: Collection[str],
+        parallel: bool,
+        required: bool = False,
+        bare: bool = True,
+    ) -> None:
         self._format = call_format
         self._names = names
         self._limit = None if parallel else 1
         self._required = required
+        self._bare = bare
         self._held = ""
         self._opened = False
         self._begun = False  # something other than white space was shown
@@ -49,7 +58,7 @@ class ToolCallStream:
 
         Call once, at the end. `cut` says whether a number of tokens ended the answer.
         """
-        if not self._begun and (bare := parse_bare_call(self._held, self._names, cut=cut)) is not None:
+        if self._bare and not self._begun and (bare := parse_bare_call(self._held, self._names, cut=cut)) is not None:
             return bare
         if not self._format.marked and self._begun:
             return Parsed(self._held, [], [])
@@ -62,7 +71,7 @@ class ToolCallStream:
     def _candidate(self) -> int:
         """Return where in the held text a call has begun, or may have."""
         start = len(self._held) - len(self._held.lstrip())
-        if not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
+        if self._bare and not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
             return start
         if not self._format.marked:
             may_open = not self._begun and self._may_be(self._format.opening, start)

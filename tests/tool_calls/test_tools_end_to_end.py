@@ -324,7 +324,7 @@ def test_supports_tools():
         ({"tools": TOOLS, "apply_chat_template": False}, "apply_chat_template=False with tools"),
         (
             {"tools": TOOLS, "sampling": SamplingParams(structured=StructuredOutput(regex="a"))},
-            "structured output and tools",
+            "a regex or a grammar and tools",
         ),
     ],
 )
