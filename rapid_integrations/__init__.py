@@ -33,7 +33,15 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         VocabularyMismatchError,
     )
-    from rapid_integrations.outputs import Completion, CompletionChunk, DecodeStats, RetrievedChunk, ToolCall, Usage
+    from rapid_integrations.outputs import (
+        Completion,
+        CompletionChunk,
+        DecodeStats,
+        InvalidToolCall,
+        RetrievedChunk,
+        ToolCall,
+        Usage,
+    )
     from rapid_integrations.prepared import PreparedPrompt
     from rapid_integrations.prompt import Prompt
 
@@ -56,6 +64,7 @@ __all__ = [
     "EngineClosedError",
     "ForkedProcessError",
     "IncompleteOutputError",
+    "InvalidToolCall",
     "MissingExtraError",
     "ModelLoadError",
     "NotANumberError",
@@ -83,7 +92,15 @@ _HOMES = {
     "documents": ("Document", "Documents", "read_document", "read_documents"),
     "config": ("CompressionConfig", "SamplingParams", "SpeculationConfig", "StructuredOutput"),
     "engine": ("CompletionStream", "RapidEngine"),
-    "outputs": ("Completion", "CompletionChunk", "DecodeStats", "RetrievedChunk", "ToolCall", "Usage"),
+    "outputs": (
+        "Completion",
+        "CompletionChunk",
+        "DecodeStats",
+        "InvalidToolCall",
+        "RetrievedChunk",
+        "ToolCall",
+        "Usage",
+    ),
     "prepared": ("PreparedPrompt",),
     "prompt": ("Prompt",),
 }

@@ -90,6 +90,7 @@ _TABLE: dict[str, str] = {
     "chunk_size": "compression=CompressionConfig(chunk_tokens=...)",
     "logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
     "top_logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
+    "logit_bias": "single tokens cannot be made more or less likely; structured output allows or forbids text",
     "text_splitter": "node_parser",
     "node_parser": "text_splitter",
 }

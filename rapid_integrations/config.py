@@ -17,6 +17,8 @@ Quantization: TypeAlias = Literal["int8", "int4"]
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 
 
+# Options of other interfaces that callers send, and the way out.
+
 class Settings(BaseModel):
     """Base of the settings: frozen, no unknown keys, and errors from this package's own tree."""
 
@@ -48,7 +50,9 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
 class StructuredOutput(Settings):
     """What an answer must look like, enforced token by token; exactly one of the three.
 
-    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded.
+    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded. What no grammar says
+      (`not`, `uniqueItems`, ...) is checked when the answer is whole: one that fails is an IncompleteOutputError,
+      unless `checked` is False.
     - `regex`: a regular expression (Rust's syntax: no look-around) that the whole answer matches.
     - `grammar`: a context-free grammar in Lark's syntax as llguidance reads it, with a rule `start`.
 
@@ -58,10 +62,11 @@ class StructuredOutput(Settings):
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
     grammar: str | None = None
+    checked: bool = True
 
     @model_validator(mode="after")
     def _exactly_one_is_given(self) -> StructuredOutput:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of json_schema, regex and grammar; given: {', '.join(given) or 'none'}")
         return self
@@ -97,6 +102,18 @@ class SamplingFields(BaseModel):
         le=10.0,
         description="divides the positive logits, and multiplies the negative ones, of tokens that stand in the "
         "target's prompt or in the output; over 1 makes them less likely, 1 is off",
+    )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2.0,
+        le=2.0,
+        description="lowers a token's logit by this for each time that it stands in the output; 0 is off",
+    )
+    presence_penalty: float = Field(
+        default=0.0,
+        ge=-2.0,
+        le=2.0,
+        description="lowers a token's logit by this once it stands in the output; 0 is off",
     )
     max_new_tokens: int = Field(
         default=256, ge=1, description='tokens of the answer at most; one that they cut ends with "length"'

@@ -353,7 +353,7 @@ class RapidEngine(SharedResource):
         report = on_progress or ignore_progress
         plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
         request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
-        constraint = self._preparing.constrain(sampling, request)
+        held = self._preparing.constrain(sampling, request)
         recorder = Recorder(self.target.device)
 
         # 1) split the prompt into context and question
@@ -381,7 +381,7 @@ class RapidEngine(SharedResource):
         if trace:
             settings = [sampling, speculation or self.speculation, compression or self.compression]
             tracer = serving.tracer(prepared, settings, request)
-        chunks = self._serve(serving, prepared, plan, sampling, request, constraint, recorder, report, tracer)
+        chunks = self._serve(serving, prepared, plan, sampling, request, held, recorder, report, tracer)
         stream = CompletionStream(prepared, chunks, tracer, self._life)
         self._streams.add(stream)
         return stream

@@ -130,6 +130,8 @@ class SamplingOptions:
     top_k: Annotated[int, typer.Option(help="0 keeps all.")] = 0
     top_p: Annotated[float, typer.Option(help="1 keeps all.")] = 1.0
     repetition_penalty: Annotated[float, typer.Option(help="1 is off.")] = 1.0
+    frequency_penalty: Annotated[float, typer.Option(help="From -2 to 2; 0 is off.")] = 0.0
+    presence_penalty: Annotated[float, typer.Option(help="From -2 to 2; 0 is off.")] = 0.0
     max_new_tokens: Annotated[int, typer.Option(help="Length of an answer at most.")] = 256
     stop: Annotated[list[str] | None, typer.Option(help="A string that ends an answer; may be repeated.")] = None
     seed: Annotated[int | None, typer.Option(help="Makes sampled output repeatable.")] = None

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rapid_integrations.trace.record import Trace
 
 FinishReason = Literal["eos", "stop", "length", "tool_calls"]
-"""Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call."""
+"""Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call and was
+not cut within one."""
 
 
 class _Output(BaseModel):
@@ -38,6 +39,18 @@ class ToolCall(_Output):
     arguments: dict[str, Any]
 
 
+class InvalidToolCall(_Output):
+    """A tool call that cannot be made: cut off, not JSON, of no tool that is declared, or one more than is allowed.
+
+    `name` is the tool's, None where none can be read; `arguments` the text of the arguments as far as they were
+    written; `error` says what is wrong.
+    """
+
+    name: str | None
+    arguments: str
+    error: str
+
+
 class RetrievedChunk(_Output):
     """A chunk of the context that the drafter read: character offsets into its context span, text and score."""
 
@@ -61,6 +74,7 @@ class DecodeStats(_Output):
     `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that an earlier request had
     read: they were not prefilled. `query_coverage` is the share of the question's distinctive words, as the document
     has them, that what was retrieved has, too; None where nothing was left out.
+    `unenforced` lists what of a JSON schema no grammar says: answers and calls are checked for it when they are whole.
     """
 
     law: str
@@ -86,6 +100,7 @@ class DecodeStats(_Output):
     cached_drafter_tokens: int = 0
     draft_lm: str | None = None
     query_coverage: float | None = None
+    unenforced: tuple[str, ...] = ()
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -104,9 +119,9 @@ class DecodeStats(_Output):
 
 
 class CompletionChunk(_Output):
-    """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats` and `tool_calls`.
+    """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats` and the tool calls.
 
-    `text` never shows a tool call; `token_ids` holds everything.
+    `text` never shows a tool call, not even one that is cut off (`invalid_tool_calls`); `token_ids` holds everything.
     """
 
     text: str
@@ -115,11 +130,14 @@ class CompletionChunk(_Output):
     usage: Usage | None = None
     stats: DecodeStats | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
 
 
 class Completion(_Output):
     """A whole answer. `token_ids` holds the eos token and the tool calls, too; `text` shows neither.
 
+    Calls that cannot be made are `invalid_tool_calls`; where `max_new_tokens` cut the last of them, `finish_reason` is
+    "length" even if calls before it are whole.
     `trace` is what was recorded where the request asked for it; it is left out when an answer is serialised.
     """
 
@@ -130,6 +148,7 @@ class Completion(_Output):
     stats: DecodeStats
     retrieved: tuple[RetrievedChunk, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
     trace: Trace | None = Field(default=None, exclude=True, repr=False)
 
     @classmethod
@@ -151,5 +170,6 @@ class Completion(_Output):
             stats=last.stats,
             retrieved=retrieved,
             tool_calls=last.tool_calls,
+            invalid_tool_calls=last.invalid_tool_calls,
             trace=trace,
         )

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from rapid_integrations.compression import ContextCompressor, query_coverage
-from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.config import CompressionConfig, SamplingParams, StructuredOutput
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.vocabulary import Vocabulary
@@ -15,9 +15,9 @@ from rapid_integrations.out_of_memory import memory_errors_taught
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
-from rapid_integrations.sampling import Constraint
+from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
-from rapid_integrations.tool_calls.request import NO_TOOLS, with_arguments_as
+from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
 
 ToolDeclarations: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -104,25 +104,45 @@ class Preparing:
         drafter_ids = self._vocabulary.encode_prompt(drafter)
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
-    def constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Constraint | None:
-        """Return what the answer is held to, token by token; None: nothing.
+    def constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:
+        """Return what the answer is held to: a schema, regex or grammar; with tools, a call or an answer by schema.
 
         Raises:
             ConfigurationError: a schema, regex or grammar that cannot be used.
             MissingExtraError: llguidance is not installed.
         """
         if request is not None:
-            if sampling.structured is not None:
-                raise ConfigurationError(
-                    "structured output and tools in one request: an answer is either. Use tool_choice='none', or ask "
-                    "for the structured answer in a request of its own"
-                )
-            return request.constraint(self._vocabulary, self._vocab_size)
-        if sampling.structured is None:
-            return None
+            return self._with_tools(sampling.structured, request)
+        asked = sampling.structured
+        if asked is None:
+            return Held()
         from rapid_integrations.structured import GrammarConstraint, grammar_of
 
-        return GrammarConstraint(self._vocabulary, self._vocab_size, grammar_of(sampling.structured))
+        grammar = grammar_of(asked)
+        constraint = GrammarConstraint(self._vocabulary, self._vocab_size, grammar)
+        return Held(constraint, grammar.unenforced, _to_check(asked, grammar.unenforced))
+
+    def _with_tools(self, asked: StructuredOutput | None, request: ToolRequest) -> Held:
+        answer = None
+        if asked is not None and request.choice == AUTO:  # else a call is made in any case
+            if asked.json_schema is None:
+                raise ConfigurationError(
+                    "a regex or a grammar and tools in one request: an answer that is no call can only follow a JSON "
+                    "schema. Use json_schema, tool_choice='none', or a request of its own"
+                )
+            from rapid_integrations.structured.grammar import require_enforceable
+
+            answer = require_enforceable(asked.json_schema)
+        constraint = request.constraint(self._vocabulary, self._vocab_size, answer)
+        left_out = () if answer is None else answer.unenforced
+        of_tools: tuple[str, ...] = ()
+        if constraint is not None:
+            of_tools = tuple(f"{name}: {each}" for name, found in request.enforced.items() for each in found.unenforced)
+        return Held(constraint, (*left_out, *of_tools), None if asked is None else _to_check(asked, left_out))
+
+
+def _to_check(asked: StructuredOutput, unenforced: tuple[str, ...]) -> Any:
+    return asked.json_schema if asked.checked and unenforced else None
 
 
 def require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:

@@ -23,8 +23,9 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
-from rapid_integrations.sampling import Constraint, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Penalties, Randomness
 from rapid_integrations.streaming import TextStream
+from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import ToolRequest
 from rapid_integrations.trace.tracer import Tracer
 
@@ -54,16 +55,21 @@ class Serving:
         plan: Plan,
         sampling: SamplingParams,
         request: ToolRequest | None,
-        constraint: Constraint | None,
+        held: Held,
         recorder: Recorder,
         report: OnProgress,
         tracer: Tracer | None,
     ) -> Generator[CompletionChunk, None, None]:
         """Yield the answer piece by piece; the last piece says why it ends, and carries usage and statistics."""
         # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
-        new_tokens = sampling.max_new_tokens
-        penalty = RepetitionPenalty(
-            sampling.repetition_penalty, prepared.target_ids, self.vocab_size, self.target.device
+        new_tokens, constraint = sampling.max_new_tokens, held.constraint
+        penalty = Penalties(
+            sampling.repetition_penalty,
+            prepared.target_ids,
+            self.vocab_size,
+            self.target.device,
+            frequency=sampling.frequency_penalty,
+            presence=sampling.presence_penalty,
         )
         eos = self.vocabulary.eos_token_ids
 
@@ -111,13 +117,22 @@ class Serving:
             constraint=constraint,
             observer=None if tracer is None else tracer.begin(plan.law, penalty, scorer),
         )
-        calls = None if request is None else request.stream()
+        calls = None if request is None else request.stream(answer=sampling.structured is not None)
+        shown = ""  # of the answer, where it is checked once it is whole
         for taken in rounds:
             text = taken.text if calls is None else calls.push(taken.text)
+            if held.schema is not None:
+                shown += text
             if taken.finish_reason is None:
                 yield CompletionChunk(text=text, token_ids=taken.token_ids)
                 continue
-            rest, found = ("", []) if calls is None else calls.finish()
+            cut = taken.finish_reason == "length"
+            rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
+            if request is not None and constraint is not None:
+                found, refused = request.checked(found)
+                invalid = [*refused, *invalid]
+            if taken.finish_reason == "eos" and not found and not invalid:
+                held.check(shown + rest)
             recorder.cached_prompt_tokens = target.reused
             recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
             readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
@@ -125,14 +140,15 @@ class Serving:
             yield CompletionChunk(
                 text=text + rest,
                 token_ids=taken.token_ids,
-                finish_reason="tool_calls" if found else taken.finish_reason,
+                finish_reason="tool_calls" if found and not (cut and invalid) else taken.finish_reason,
                 tool_calls=tuple(found),
+                invalid_tool_calls=tuple(invalid),
                 usage=Usage(
                     prompt_tokens=len(prepared.target_ids),
                     completion_tokens=recorder.tokens,
                     drafter_prompt_tokens=len(prepared.drafter_ids) if plan.uses_drafter else 0,
                 ),
-                stats=self._stats(prepared, plan, recorder),
+                stats=self._stats(prepared, plan, recorder, held.unenforced),
             )
 
     def _decoder(self, request: ToolRequest | None) -> Callable[[ReadOnly[int]], str]:
@@ -163,7 +179,9 @@ class Serving:
                 return
             report(stage, *step)
 
-    def _stats(self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder) -> DecodeStats:
+    def _stats(
+        self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder, unenforced: tuple[str, ...]
+    ) -> DecodeStats:
         seconds = recorder.seconds
         return DecodeStats(
             law=plan.law.kind,
@@ -189,4 +207,5 @@ class Serving:
             cached_drafter_tokens=recorder.cached_drafter_tokens,
             draft_lm=self.draft_lm.name if plan.uses_draft_lm and self.draft_lm is not None else None,
             query_coverage=prepared.query_coverage,
+            unenforced=unenforced,
         )

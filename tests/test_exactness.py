@@ -310,6 +310,35 @@ def test_a_repetition_penalty_on_logits_that_are_all_negative():
             assert_same_answer(answer, result.sequences[0, ids.shape[1] :].tolist(), gaps)
 
 
+@pytest.mark.parametrize(("frequency", "presence"), [(2.0, 0.0), (0.0, 0.9), (-1.0, 1.5)])
+def test_frequency_and_presence_penalties(frequency, presence):
+    """Against a loop that counts what was written and asks the model anew for each token."""
+    running, reference = engine("llama", 0), model("llama", 0)
+    differs = 0
+    for prompt in (SHORT[2], SHORT[3], DOCUMENTS[1]):
+        text, written, gaps = prompt_ids(text_of(prompt)), [], []
+        while len(written) < NEW and not EOS_IDS.intersection(written):
+            with torch.no_grad():
+                logits = reference(torch.tensor([[*text, *written]])).logits[0, -1]
+            counts = torch.bincount(torch.tensor(written, dtype=torch.long), minlength=len(logits))
+            best = (logits - frequency * counts - presence * (counts > 0)).topk(2)
+            gaps.append(float(best.values[0] - best.values[1]))
+            written.append(int(best.indices[0]))
+        differs += written != generated("llama", 0, text_of(prompt))[0]
+        for proposer, length in itertools.product(("drafter", "prompt_lookup", "hybrid", "none"), (1, 6)):
+            answer = running.generate(
+                prompt,
+                sampling=SamplingParams(
+                    max_new_tokens=NEW, frequency_penalty=frequency, presence_penalty=presence, repetition_penalty=1.0
+                ),
+                speculation=SpeculationConfig(law="target", proposer=proposer, draft_length=length),
+            )
+            assert_same_answer(answer, written, gaps)
+            if proposer == "drafter" and isinstance(prompt, str):
+                assert answer.stats.acceptance_rate in (1.0, None)  # the drafter counts as the target does
+    assert differs
+
+
 # --- law "augmented": p_hat at every position -----------------------------------------------------------------------
 
 

@@ -58,6 +58,8 @@ def test_settings_come_of_groups():
         SpeculationOptions(draft_length="some").config()
     params = SamplingOptions(temperature=0.5, stop=["a", "b"], seed=3).params()
     assert (params.temperature, params.stop, params.seed, params.structured) == (0.5, ("a", "b"), 3, None)
+    params = SamplingOptions(frequency_penalty=0.5, presence_penalty=-0.5).params()
+    assert (params.frequency_penalty, params.presence_penalty) == (0.5, -0.5)
 
 
 def test_an_engine_is_opened_with_what_was_chosen(monkeypatch):

@@ -17,7 +17,7 @@ from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.proposers.base import NoProposer, Proposal
 from rapid_integrations.proposers.drafter_lm import DrafterLM
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.streaming import TextStream
 from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
 
@@ -106,7 +106,7 @@ class Setting:
         )
         for sequence in (target, drafter):
             list(sequence.prefill())
-        penalty = RepetitionPenalty(1.0, prompts[0], VOCAB_SIZE)
+        penalty = Penalties(1.0, prompts[0], VOCAB_SIZE)
         drafter_lm = DrafterLM(drafter, VOCAB_SIZE, self.law, penalty, self.eos)
         rounds = []
         output = []

@@ -17,8 +17,8 @@ from rapid_integrations.proposers.base import Proposer, Scorer, parts_of
 from rapid_integrations.sampling import (
     Constraint,
     Law,
+    Penalties,
     Randomness,
-    RepetitionPenalty,
     allowed_prefix,
     paper_residual,
     verify,
@@ -32,7 +32,7 @@ def decode(
     scorer: Scorer | None,
     law: Law,
     vocab_size: int,
-    penalty: RepetitionPenalty,
+    penalty: Penalties,
     stopping: Stopping,
     draft_length: DraftLength,
     rng: Randomness,
@@ -123,7 +123,7 @@ class _PositionLaws:
         draft: tuple[int, ...],
         proposed: ReadOnly[Tensor] | None,
         scorer: Scorer | None,
-        penalty: RepetitionPenalty,
+        penalty: Penalties,
         constraint: Constraint | None,
         recorder: Recorder,
     ) -> None:

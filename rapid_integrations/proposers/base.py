@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Constraint, Law, Penalties, Randomness
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ProposerRequest:
     drafter_ids: Sequence[int]
     scorer: Scorer | None
     law: Law
-    penalty: RepetitionPenalty
+    penalty: Penalties
     eos_token_ids: frozenset[int]
     constraint: Constraint | None = None
     draft_lm: Proposer | None = None

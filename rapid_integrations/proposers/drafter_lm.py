@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rapid_integrations.decoding.sequence import Sequence, first_columns
 from rapid_integrations.proposers.base import Proposal, ProposerRequest
-from rapid_integrations.sampling import Constraint, Law, Randomness, RepetitionPenalty, mask
+from rapid_integrations.sampling import Constraint, Law, Penalties, Randomness, mask
 from rapid_integrations.sampling.vectors import best
 
 
@@ -35,7 +35,7 @@ class DrafterLM:
         sequence: Sequence,
         vocab_size: int,
         law: Law,
-        penalty: RepetitionPenalty,
+        penalty: Penalties,
         eos_token_ids: frozenset[int] = frozenset(),
         constraint: Constraint | None = None,
     ) -> None:

@@ -19,7 +19,8 @@ from rapid_integrations.sampling.adaptive_eta import Eta
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import Constraint, allowed_prefix, mask
 from rapid_integrations.sampling.law import Law
-from rapid_integrations.sampling.processing import RepetitionPenalty, truncate
+from rapid_integrations.sampling.penalties import Penalties
+from rapid_integrations.sampling.processing import truncate
 from rapid_integrations.sampling.randomness import Randomness
 from rapid_integrations.sampling.verification import (
     Verdict,
@@ -32,8 +33,8 @@ __all__ = [
     "Constraint",
     "Eta",
     "Law",
+    "Penalties",
     "Randomness",
-    "RepetitionPenalty",
     "Verdict",
     "acceptance_probability",
     "allowed_prefix",

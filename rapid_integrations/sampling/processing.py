@@ -1,61 +1,11 @@
-"""What is done to logits before a distribution is formed (penalties), and to a law after (truncation)."""
+"""What is done to a law once it is formed: truncation."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 _NUCLEUS_CANDIDATES = 1024  # top-p rarely needs more of a vocabulary sorted than this
-
-
-class RepetitionPenalty:
-    """Makes tokens that stand in the prompt or the output less likely, as transformers computes it (CTRL, 1909.05858).
-
-    Target and drafter are penalised over the same set: the target's prompt and the output.
-
-    Args:
-        penalty: logits of seen tokens are divided by it where positive, multiplied where negative; 1 is off.
-        prompt_ids: the target's prompt.
-        vocab_size: V.
-        device: where the logits are.
-    """
-
-    def __init__(
-        self, penalty: float, prompt_ids: Iterable[int], vocab_size: int, device: torch.device | str = "cpu"
-    ) -> None:
-        self.penalty = penalty
-        self._seen: Tensor | None = None
-        if penalty != 1.0:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self.add(prompt_ids)
-
-    def add(self, token_ids: Iterable[int]) -> None:
-        """Count further tokens as seen."""
-        if self._seen is not None:
-            self._mark(self._seen, token_ids)
-
-    def apply(self, logits: Tensor, draft: Sequence[int] = ()) -> Tensor:
-        """Return the penalised logits at one position.
-
-        Args:
-            logits: (V,).
-            draft: tokens drafted before this position, which count as seen here and only here.
-        """
-        if self._seen is None:
-            return logits
-        seen = self._seen.to(logits.device)
-        if draft:
-            seen = seen.clone()
-            self._mark(seen, draft)
-        return torch.where(seen, torch.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)
-
-    @staticmethod
-    def _mark(seen: Tensor, token_ids: Iterable[int]) -> None:
-        # A prompt may hold ids of padding rows, which have no logit here.
-        ids = [token for token in token_ids if token < seen.shape[0]]
-        seen[torch.tensor(ids, dtype=torch.long, device=seen.device)] = True
 
 
 def truncate(probs: Tensor, *, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:

@@ -2,33 +2,159 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rapid_integrations.config import StructuredOutput
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.structured.library import load_llguidance
+from rapid_integrations.structured.bounds import check_grammar, check_regex, check_schema
+from rapid_integrations.structured.deep_stack import on_a_deep_stack
+from rapid_integrations.structured.library import json_schema_error, load_llguidance
+from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforceable
 
 FEATURE = "structured output"
 
 # Where JSON allows white space: a line break and an indentation at most. Without a bound a model may emit white space
 # until its tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps to those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
+_MAX_OPTION = 200  # characters of one of them
+_NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
 
-def grammar_of(structured: StructuredOutput) -> str:
-    """Return the grammar; whether llguidance takes it shows when it is compiled.
+@dataclass(frozen=True)
+class Grammar:
+    """A grammar, and what it lets through.
+
+    Attributes:
+        text: in llguidance's notation.
+        unenforced: what of a JSON schema it does not enforce, which answers are checked for afterwards.
+    """
+
+    text: str
+    unenforced: tuple[str, ...] = ()
+
+
+def grammar_of(structured: StructuredOutput) -> Grammar:
+    """Return the grammar; whether llguidance takes a regular expression or a grammar shows when it is compiled.
 
     Raises:
         MissingExtraError: llguidance is not installed.
-        ConfigurationError: a JSON schema that is not JSON.
+        ConfigurationError: a JSON schema that is none or cannot be satisfied, or something over a bound.
     """
     matcher = load_llguidance(FEATURE).LLMatcher
     if structured.regex is not None:
-        return str(matcher.grammar_from_regex(structured.regex))
+        check_regex(structured.regex)
+        return Grammar(str(matcher.grammar_from_regex(structured.regex)))
     if structured.grammar is not None:
-        return str(matcher.grammar_from_lark(structured.grammar))
-    defaults = None if "x-guidance" in (structured.json_schema or {}) else JSON_OPTIONS
+        check_grammar(structured.grammar)
+        lark, unenforced = on_a_deep_stack(lambda: _with_enforceable_schemas(structured.grammar or ""))
+        return Grammar(str(matcher.grammar_from_lark(lark)), unenforced)
+    found = require_enforceable(structured.json_schema)
+    schema = found.schema if isinstance(found.schema, dict) else {"anyOf": [found.schema]}
+    text = json.dumps({"x-guidance": options_of(structured.json_schema), **schema})
+    return Grammar(str(matcher.grammar_from_json_schema(text)), found.unenforced)
+
+
+def require_enforceable(schema: Any) -> Enforceable:
+    """Return what of a JSON schema can be enforced.
+
+    Raises:
+        ConfigurationError: it is no schema, over a bound, or llguidance refuses what is left of it.
+    """
+    found, error = enforceable_schema(schema)
+    if error:
+        raise ConfigurationError(f"{FEATURE}: llguidance does not take the JSON schema: {error[:1000]}")
+    return found
+
+
+def enforceable_schema(schema: Any, *, closed: bool = False) -> tuple[Enforceable, str]:
+    """Return what of a JSON schema can be enforced, and what llguidance has against all of it; "" if nothing.
+
+    What llguidance refuses is given up bit by bit, unless nothing satisfies the schema.
+
+    Raises:
+        ConfigurationError: it is no schema, or over a bound.
+    """
+    check_schema(schema)
     try:
-        return str(matcher.grammar_from_json_schema(structured.json_schema, defaults=defaults))
+        text = json.dumps(schema, sort_keys=False, default=repr)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"the JSON schema {structured.json_schema!r:.200} is not JSON: {error}") from None
+        raise ConfigurationError(f"the JSON schema {str(schema)[:200]} is not JSON: {error}") from None
+    return _enforceable(_Key(text, schema), closed)
+
+
+class _Key:
+    """A schema that is told from others by its text."""
+
+    def __init__(self, text: str, schema: Any) -> None:
+        self.text, self.schema = text, schema
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+@lru_cache(maxsize=128)
+def _enforceable(key: _Key, closed: bool) -> tuple[Enforceable, str]:
+    return on_a_deep_stack(lambda: _as_much_as_possible(key.schema, closed))
+
+
+def _as_much_as_possible(schema: Any, closed: bool) -> tuple[Enforceable, str]:
+    first: tuple[Enforceable, str] | None = None
+    for count in range(len(GIVEN_UP) + 1):
+        found = enforceable(schema, closed=closed, given_up=GIVEN_UP[:count])
+        error = json_schema_error(found.schema) if isinstance(found.schema, dict) else ""
+        if not error:
+            return found, "" if found.schema is not False else "it is false, which nothing satisfies"
+        first = first or (found, error)
+        if "nsatisfiable" in error:
+            break
+    assert first is not None
+    return first
+
+
+def options_of(schema: Any) -> dict[str, Any]:
+    """Return the options for llguidance that a schema brings ("x-guidance"), or ours.
+
+    Raises:
+        ConfigurationError: they are no JSON object, or too long.
+    """
+    given = schema.get("x-guidance") if isinstance(schema, Mapping) else None
+    if given is None:
+        return JSON_OPTIONS
+    fine = isinstance(given, Mapping) and all(
+        isinstance(value, (bool, str, type(None))) and len(str(value)) <= _MAX_OPTION for value in given.values()
+    )
+    if not fine:
+        raise ConfigurationError(
+            f'"x-guidance" holds options of llguidance, each true, false or a text of at most {_MAX_OPTION} '
+            f"characters; given: {str(given)[:200]}"
+        )
+    return dict(given)
+
+
+def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
+    """Return a Lark grammar whose JSON schemas are what can be enforced of them, and what cannot."""
+    unenforced: list[str] = []
+    parts: list[str] = []
+    position = 0
+    for match in _NESTED_SCHEMA.finditer(lark):
+        if match.start() < position:
+            continue
+        try:
+            schema, end = json.JSONDecoder().raw_decode(lark, match.end())
+        except (ValueError, RecursionError):
+            continue  # in a string or a comment; or llguidance says what is wrong
+        found = enforceable(schema)
+        unenforced += found.unenforced
+        options = {"x-guidance": options_of(schema)} if "x-guidance" in schema else {}
+        text = json.dumps({**options, **found.schema} if isinstance(found.schema, dict) else found.schema)
+        parts += [lark[position : match.end()], text]
+        position = end
+    return "".join([*parts, lark[position:]]), tuple(unenforced)

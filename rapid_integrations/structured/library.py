@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -58,6 +59,28 @@ def whole_tokens(vocabulary: Vocabulary, feature: str) -> dict[str, int]:
     """
     tokenizer: Any = llguidance_tokenizer(vocabulary, feature)
     return {text: index for text, index in vocabulary.added_tokens.items() if tokenizer.is_special_token(index)}
+
+
+@cache
+def limits(feature: str) -> object:
+    """Return what compiling a grammar, and each step of following it, may cost.
+
+    The library's own limits, but for the width of a row: an object of 500 optional properties needs 2,007 items. What a
+    step spends stays bounded by its fuel.
+    """
+    return load_llguidance(feature).LLParserLimits(
+        max_items_in_row=20_000, step_max_items=200_000, verbose_errors=False
+    )
+
+
+def json_schema_error(schema: dict[str, Any]) -> str:
+    """Return what the library has against a schema; "" if nothing."""
+    matcher = load_llguidance("structured output").LLMatcher
+    try:
+        grammar = matcher.grammar_from_json_schema(schema)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return str(matcher.validate_grammar(grammar, None, limits=limits("structured output")))
 
 
 def lark_grammar(lark: str, feature: str) -> str:

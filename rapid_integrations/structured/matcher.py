@@ -10,7 +10,11 @@ from torch import Tensor
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.structured.library import llguidance_tokenizer, load_llguidance
+from rapid_integrations.structured.deep_stack import on_a_deep_stack
+from rapid_integrations.structured.grammar import Grammar
+from rapid_integrations.structured.library import limits, llguidance_tokenizer, load_llguidance
+
+_MOST_TOLD = 1_000  # characters of an error of llguidance, which may repeat the whole grammar
 
 
 class GrammarConstraint:
@@ -22,7 +26,7 @@ class GrammarConstraint:
     Args:
         vocabulary: whose tokens.
         vocab_size: V, the width of the masks.
-        grammar: in llguidance's notation (`grammar_of`).
+        grammar: in llguidance's notation, or what `grammar_of` returns.
         feature: what it is needed for, for error messages.
 
     Raises:
@@ -31,11 +35,13 @@ class GrammarConstraint:
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, vocab_size: int, grammar: str, *, feature: str = "structured output"
+        self, vocabulary: Vocabulary, vocab_size: int, grammar: Grammar | str, *, feature: str = "structured output"
     ) -> None:
         tokenizer = llguidance_tokenizer(vocabulary, feature)
+        text = grammar if isinstance(grammar, str) else grammar.text
+        matcher, bounds = load_llguidance(feature).LLMatcher, limits(feature)
         self._feature = feature
-        self._matcher: Any = load_llguidance(feature).LLMatcher(tokenizer, grammar, log_level=0)
+        self._matcher: Any = on_a_deep_stack(lambda: matcher(tokenizer, text, log_level=0, limits=bounds))
         self._check("cannot follow this grammar")
         self._vocab_size = vocab_size
         self._eos = frozenset(token for token in vocabulary.eos_token_ids if token < vocab_size)
@@ -114,4 +120,6 @@ class GrammarConstraint:
 
     def _check(self, what: str) -> None:
         if self._matcher.is_error():
-            raise ConfigurationError(f"{self._feature}: llguidance {what}: {self._matcher.get_error().strip()}")
+            error = self._matcher.get_error().strip()
+            error = error.partition("<backtrace>")[0].strip()[:_MOST_TOLD]
+            raise ConfigurationError(f"{self._feature}: llguidance {what}: {error}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from rapid_integrations.outputs import ToolCall
+from rapid_integrations.outputs import InvalidToolCall
 from rapid_integrations.tool_calls.call_format import CallFormat
-from rapid_integrations.tool_calls.parsing import parse_bare_call, parse_calls
+from rapid_integrations.tool_calls.parsing import CUT, UNENDED, Parsed, parse_bare_call, parse_calls
 
 # How an answer begins that is nothing but a call's JSON, whatever the template says (Qwen2.5-Coder fences it).
 _BARE_OPENINGS = ('{"name"', '```json{"name"', '```{"name"')
@@ -15,18 +15,30 @@ _BARE_OPENINGS = ('{"name"', '```json{"name"', '```{"name"')
 class ToolCallStream:
     """Takes an answer's text piece by piece; the text that it gives back never shows a call.
 
-    From a call's opening on, everything is held back until the end: only then is it known whether it is one.
+    From a call's opening on, everything is held back until the end: only then is it known whether it is one. So is
+    white space, which belongs to the call where one follows.
 
     Args:
         call_format: how calls are written.
         names: the tools that are declared.
-        parallel: whether an answer may hold several calls; further ones are text otherwise.
+        parallel: whether an answer may hold several calls; further ones are invalid otherwise.
+        required: whether the answer is nothing but calls.
+        bare: whether an answer that is nothing but a call's JSON is one, whatever the template says.
     """
 
-    def __init__(self, call_format: CallFormat, names: Collection[str], parallel: bool) -> None:
+    def __init__(
+        self,
+        call_format: CallFormat,
+        names: Collection[str],
+        parallel: bool,
+        required: bool = False,
+        bare: bool = True,
+    ) -> None:
         self._format = call_format
         self._names = names
         self._limit = None if parallel else 1
+        self._required = required
+        self._bare = bare
         self._held = ""
         self._opened = False
         self._begun = False  # something other than white space was shown
@@ -34,25 +46,32 @@ class ToolCallStream:
     def push(self, text: str) -> str:
         """Take more text and return what is safe to show."""
         self._held += text
-        if self._opened:
+        if self._opened or self._required:
             return ""
-        at = self._candidate()
+        at = len(self._held[: self._candidate()].rstrip())
         shown, self._held = self._held[:at], self._held[at:]
-        self._begun = self._begun or bool(shown.strip())
+        self._begun = self._begun or bool(shown)
         return shown
 
-    def finish(self) -> tuple[str, list[ToolCall]]:
-        """Return what was held back: the rest of the text, and the calls. Call once, at the end."""
-        if not self._begun and (call := parse_bare_call(self._held, self._names)) is not None:
-            return "", [call]
+    def finish(self, *, cut: bool = False) -> Parsed:
+        """Return what was held back: the rest of the text, the calls, and those that cannot be made.
+
+        Call once, at the end. `cut` says whether a number of tokens ended the answer.
+        """
+        if self._bare and not self._begun and (bare := parse_bare_call(self._held, self._names, cut=cut)) is not None:
+            return bare
         if not self._format.marked and self._begun:
-            return self._held, []
-        return parse_calls(self._held, self._format, self._names, self._limit)
+            return Parsed(self._held, [], [])
+        parsed = parse_calls(self._held, self._format, self._names, self._limit, cut=cut)
+        if self._required and parsed.text.strip():  # too little of a call to be told from text
+            error = CUT if cut else UNENDED
+            return Parsed("", parsed.calls, [*parsed.invalid, InvalidToolCall(name=None, arguments="", error=error)])
+        return parsed
 
     def _candidate(self) -> int:
         """Return where in the held text a call has begun, or may have."""
         start = len(self._held) - len(self._held.lstrip())
-        if not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
+        if self._bare and not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
             return start
         if not self._format.marked:
             may_open = not self._begun and self._may_be(self._format.opening, start)

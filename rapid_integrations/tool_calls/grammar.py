@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rapid_integrations.structured.grammar import JSON_OPTIONS
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.structured.grammar import JSON_OPTIONS, enforceable_schema
+from rapid_integrations.structured.schema import Enforceable
 from rapid_integrations.tool_calls.call_format import CallFormat
 
 _SPREADING = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties")
@@ -15,25 +17,34 @@ _SPREADING = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additiona
 
 def tool_grammar(
     call_format: CallFormat,
-    parameters: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, Enforceable],
     specials: Mapping[str, int],
     eos_token_ids: Sequence[int],
     *,
     required: bool,
     parallel: bool,
+    answer: Enforceable | None = None,
 ) -> str:
     """Return the grammar.
 
     Args:
         call_format: how calls are written.
-        parameters: the JSON schema of each tool's arguments, by name.
+        parameters: what is enforced of each tool's arguments, by name.
         specials: tokens that stand for a whole string and that no text is made of, by that string.
         eos_token_ids: what ends the answer.
         required: nothing but calls; otherwise text, in which a call's opening must lead to a call. Behind the calls
             the answer ends.
         parallel: whether several calls may follow one another.
+        answer: the schema of an answer that makes no call; None: any text.
     """
-    text, cut = ([], 0) if required else _text(call_format, specials, eos_token_ids)
+    if answer is not None and not required and not call_format.marked:
+        return f"start: %json {json.dumps(_call_or_answer(call_format, parameters, answer))}"
+    if required or answer is not None:
+        text, cut = ["start: calls"], 0
+    else:
+        text, cut = _text(call_format, specials, eos_token_ids)
+    if answer is not None and not required:
+        text = ["start: calls | answer", f"answer: %json {_dumped(answer)}"]
     between = _literal(call_format.between, specials)
     repeated = f" ({between} call)*" if parallel and call_format.parallel else ""
     numbers = range(len(parameters))
@@ -49,19 +60,84 @@ def tool_grammar(
         rules += [
             f"first_{number}: {_literal((call_format.before + head)[cut:], specials)} {rest}",
             f"call_{number}: {_literal(head, specials)} {rest}",
-            f"arguments_{number}: %json {json.dumps(arguments_schema(schema))}",
+            f"arguments_{number}: %json {_dumped(schema)}",
         ]
     if call_format.id_tail is not None:
         rules.append("CALL_ID: /[a-zA-Z0-9]{9}/")
-    return "\n".join([*(text or ["start: calls"]), *rules])
+    return "\n".join([*text, *rules])
 
 
-def arguments_schema(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the schema of a tool's arguments: an object, without entries that nothing declares."""
+def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforceable:
+    """Return what of a tool's schema can be enforced: an object, without entries that nothing declares.
+
+    What llguidance does not take at all becomes an object of anything: one odd tool must not break the others. Its
+    arguments are checked afterwards.
+
+    Raises:
+        ConfigurationError: it is no schema, is over a bound, or has a name that is no text.
+    """
     schema: dict[str, Any] = {"type": "object", **(parameters or {})}
-    if not any(key in schema for key in _SPREADING):
-        schema["additionalProperties"] = False
-    return {"x-guidance": JSON_OPTIONS, **schema}
+    if schema["type"] is None or isinstance(schema["type"], (list, tuple)) and "object" in schema["type"]:
+        schema["type"] = "object"
+    try:
+        found, error = enforceable_schema(schema, closed=not any(key in schema for key in _SPREADING))
+    except ConfigurationError as refused:
+        raise ConfigurationError(f"the parameters of tool {name!r} cannot be used: {refused}") from None
+    if error or not isinstance(found.schema, dict):
+        return Enforceable({"type": "object"}, (f"all of it: {error or 'it is no object'}",))
+    return found
+
+
+def _dumped(schema: Enforceable) -> str:
+    found = schema.schema if isinstance(schema.schema, dict) else {"anyOf": [schema.schema]}
+    return json.dumps({"x-guidance": JSON_OPTIONS, **found})
+
+
+def _call_or_answer(
+    call_format: CallFormat, parameters: Mapping[str, Enforceable], answer: Enforceable
+) -> dict[str, Any]:
+    """Return the schema of a call's object or an answer, where only its keys tell a call from other JSON.
+
+    Beside a rule for JSON, one that begins with the text of a call's opening would win over it for good.
+    """
+    assert call_format.keys is not None, "a format without an object has a marker"
+    name_key, arguments_key, id_key = call_format.keys
+    definitions: dict[str, Any] = {}
+    options = [_renamed(answer.schema, "answer", definitions)]
+    for number, (name, schema) in enumerate(parameters.items()):
+        arguments = _renamed(schema.schema, f"tool{number}", definitions)
+        properties: dict[str, Any] = {name_key: {"const": name}, arguments_key: arguments}
+        if id_key is not None:
+            properties[id_key] = {"type": "string", "pattern": "^[a-zA-Z0-9]{9}$"}
+        options.append(
+            {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
+        )
+    return {"x-guidance": JSON_OPTIONS, "anyOf": options, "$defs": definitions}
+
+
+def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
+    """Return a schema whose definitions stand in `definitions`, each under its name behind a prefix."""
+    if not isinstance(schema, dict):
+        return schema
+
+    def renamed(value: Any, key: str = "") -> Any:
+        if key == "$ref" and isinstance(value, str) and value.startswith("#/$defs/"):
+            return f"#/$defs/{prefix}_{value.removeprefix('#/$defs/')}"
+        if key in ("const", "enum"):
+            return value
+        if isinstance(value, dict):
+            inner = key in ("properties", "patternProperties")  # whose keys are names
+            return {name: renamed(each, "" if inner else name) for name, each in value.items() if name != "$defs"}
+        return [renamed(each) for each in value] if isinstance(value, list) else value
+
+    for name, each in schema.get("$defs", {}).items():
+        definitions[f"{prefix}_{name}"] = renamed(each)
+    return renamed(schema)
 
 
 def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[int]) -> tuple[list[str], int]:

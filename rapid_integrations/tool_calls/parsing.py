@@ -1,4 +1,4 @@
-"""From the text of an answer to its tool calls; whatever does not parse stays text."""
+"""From the text of an answer to its tool calls, those that cannot be made included."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ import json
 import re
 import secrets
 from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from rapid_integrations.outputs import ToolCall
+from rapid_integrations.outputs import InvalidToolCall, ToolCall
 from rapid_integrations.tool_calls.call_format import CallFormat
+from rapid_integrations.tool_calls.json_members import read_members
 
 _DECODER = json.JSONDecoder()
 _NAME = re.compile(r"[\w.-]+")
-_BARE = re.compile(r"(?P<fence>```(?:json)?\s*)?(?P<object>\{.*\})(?(fence)\s*```)", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?\s*")
+_FENCE_END = re.compile(r"\s*```\s*")
+_CERTAIN = 4  # characters of an opening, white space left out, from which a cut answer's end is taken for one
+
+CUT = "max_new_tokens cut it before its end"
+UNENDED = "the answer ended before it"
+
+
+class Parsed(NamedTuple):
+    """What an answer, or its end, consists of: text, calls, and calls that cannot be made."""
+
+    text: str
+    calls: list[ToolCall]
+    invalid: list[InvalidToolCall]
 
 
 def new_call_id() -> str:
@@ -22,110 +37,250 @@ def new_call_id() -> str:
 
 
 def parse_calls(
-    text: str, call_format: CallFormat, names: Collection[str], limit: int | None = None
-) -> tuple[str, list[ToolCall]]:
-    """Return the text without its calls, and the calls.
+    text: str, call_format: CallFormat, names: Collection[str], limit: int | None = None, *, cut: bool = False
+) -> Parsed:
+    """Take the calls out of a text.
 
-    White space between the parts of a call may differ from the template's. A call of a tool that is not declared, with
-    arguments that are no JSON object, or cut off, is text.
+    White space between the parts of a call may differ from the template's, and that before a call belongs to it. What
+    begins like a call and is none is invalid: a call of a tool that is not declared, with arguments that are no JSON
+    object, unfinished, or one more than `limit`.
 
     Args:
         text: an answer, or its end.
         call_format: how calls are written.
         names: the tools that are declared.
-        limit: calls at most; further ones are text.
+        limit: calls at most.
+        cut: whether the answer was cut by a number of tokens, so that its end may be the beginning of a call.
     """
-    kept: list[str] = []
-    calls: list[ToolCall] = []
-    position = start = 0
-    opening = _loose(call_format.before + (call_format.marker if call_format.keys else call_format.head))
-    while limit is None or len(calls) < limit:
-        if call_format.marked:
-            match = opening.search(text, start)
-            if match is None:
-                break
-            at = match.start()
-        elif start == 0:
-            at = len(text) - len(text.lstrip())
-        else:
-            break
-        found, end = _block(text, at, call_format, names, None if limit is None else limit - len(calls))
-        start = end if found else at + 1
-        if found:
-            kept.append(text[position:at])
-            calls += found
-            position = end
-    rest = text[position:]
-    kept.append("" if calls and not rest.strip() else rest)
-    return "".join(kept), calls
+    return _Parser(text, call_format, names, limit, cut).parse()
 
 
-def parse_bare_call(text: str, names: Collection[str]) -> ToolCall | None:
+def parse_bare_call(text: str, names: Collection[str], *, cut: bool = False) -> Parsed | None:
     """Return the call that `text` is and nothing else: its JSON, bare or in a code fence; None if it is none.
 
-    Some models write calls so although their template shows another format (Qwen2.5-Coder).
+    Some models write calls so although their template shows another format (Qwen2.5-Coder). What names a declared tool
+    and has begun with its arguments is one, if an invalid one.
     """
-    match = _BARE.fullmatch(text.strip())
-    read = None if match is None else _json_object(match["object"], 0)
-    if match is None or read is None or read[1] != len(match["object"]):
+    text = text.strip()
+    fence = _FENCE.match(text)
+    start = 0 if fence is None else fence.end()
+    if text[start : start + 1] != "{":
         return None
-    found = read[0]
-    arguments = found.get("arguments", found.get("parameters"))
-    name = found.get("name")
-    if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
+    members = read_members(text, start, len(text))
+    name = _decoded(members.raw.get("name"))
+    raw = members.raw.get("arguments", members.raw.get("parameters"))
+    if not isinstance(name, str) or name not in names or raw is None:
         return None
-    return ToolCall(id=new_call_id(), name=name, arguments=arguments)
+    error = members.error
+    if members.end is not None:
+        closed = members.end == len(text) if fence is None else _FENCE_END.fullmatch(text, members.end) is not None
+        if not closed and members.end < len(text):
+            return None  # a text that quotes one
+        arguments = _decoded(raw)
+        if closed and isinstance(arguments, dict):
+            return Parsed("", [ToolCall(id=new_call_id(), name=name, arguments=arguments)], [])
+        error = _no_object(arguments) if not isinstance(arguments, dict) else "its code fence does not end"
+    return Parsed("", [], [InvalidToolCall(name=name, arguments=raw, error=CUT if cut else error or UNENDED)])
 
 
-def _block(
-    text: str, start: int, call_format: CallFormat, names: Collection[str], limit: int | None
-) -> tuple[list[ToolCall], int]:
-    """Read the calls that begin at `start`; returns them and where they end."""
-    before, between, after = (_loose(part) for part in (call_format.before, call_format.between, call_format.after))
-    calls: list[ToolCall] = []
-    match, end = before.match(text, start), start
-    while match is not None and (limit is None or len(calls) < limit):
-        read = _call(text, match.end(), call_format, names)
-        if read is None:
-            break
-        call, end = read
-        calls.append(call)
-        match = between.match(text, end) if call_format.parallel else None
-    if calls and (match := after.match(text, end)):
-        end = match.end()
-    return calls, end
+@dataclass(frozen=True)
+class _Attempt:
+    """What begins like a call: a call, or an invalid one, and where it ends in the text."""
+
+    end: int
+    call: ToolCall | None = None
+    invalid: InvalidToolCall | None = None
 
 
-def _call(text: str, start: int, call_format: CallFormat, names: Collection[str]) -> tuple[ToolCall, int] | None:
-    """Read one call; None where there is none."""
-    name: Any
-    arguments: Any
-    call_id: Any = None
-    if call_format.keys is not None:
-        match = _loose(call_format.marker).match(text, start)
-        read = None if match is None else _json_object(text, match.end())
-        if read is None:
+class _Parser:
+    """One text's; see `parse_calls`."""
+
+    def __init__(self, text: str, form: CallFormat, names: Collection[str], limit: int | None, cut: bool) -> None:
+        self._text = text
+        self._form = form
+        self._names = names
+        self._limit = limit
+        self._cut = cut
+        self._calls: list[ToolCall] = []
+        self._invalid: list[InvalidToolCall] = []
+        self._before, self._between, self._after = (_loose(part) for part in (form.before, form.between, form.after))
+        marker = form.marker if form.keys else form.head
+        self._marker, self._opening = _loose(marker), _loose(form.before + marker)
+
+    def parse(self) -> Parsed:
+        kept: list[str] = []
+        position = start = 0
+        while True:
+            if self._form.marked:
+                match = self._opening.search(self._text, start)
+                if match is None:
+                    break
+                at = match.start()
+            elif start == 0:
+                at = len(self._text) - len(self._text.lstrip())
+            else:
+                break
+            end = self._block(at)
+            start = max(end, at + 1)
+            if end > at:
+                kept.append(self._text[position:at].rstrip())
+                position = end
+        rest = self._text[position:]
+        kept.append(self._without_cut_opening(rest))
+        if (self._calls or self._invalid) and not kept[-1].strip():
+            kept[-1] = ""
+        return Parsed("".join(kept), self._calls, self._invalid)
+
+    def _block(self, start: int) -> int:
+        """Read the calls that begin at `start`; returns where they end: `start` itself if there are none."""
+        match, end = self._before.match(self._text, start), start
+        found = False
+        while match is not None and (attempt := self._attempt(match.end())) is not None:
+            found, end = True, attempt.end
+            if attempt.call is not None and (self._limit is None or len(self._calls) < self._limit):
+                self._calls.append(attempt.call)
+            elif attempt.call is not None:
+                arguments = json.dumps(attempt.call.arguments, ensure_ascii=False)
+                allowed = "one call an answer is allowed" if self._limit == 1 else f"{self._limit} calls are allowed"
+                self._invalid.append(InvalidToolCall(name=attempt.call.name, arguments=arguments, error=allowed))
+            elif attempt.invalid is not None:
+                self._invalid.append(attempt.invalid)
+            match = self._between.match(self._text, end) if self._form.parallel else None
+        if found and (match := self._after.match(self._text, end)):
+            end = match.end()
+        return end
+
+    def _attempt(self, start: int) -> _Attempt | None:
+        """Read what stands where a call may; None where nothing begins like one."""
+        match = self._marker.match(self._text, start)
+        if match is None:
             return None
-        found, end = read
-        name, arguments = (found.get(key) for key in call_format.keys[:2])
-        call_id = found.get(call_format.keys[2]) if call_format.keys[2] else None
-        closing = _loose(call_format.closing)
-    else:
-        head = _loose(call_format.head).match(text, start)
-        named = None if head is None else _NAME.match(text, head.end())
-        middle = None if named is None else _loose(call_format.middle).match(text, named.end())
-        read = None if middle is None else _json_object(text, middle.end())
-        if read is None or named is None:
+        if self._form.keys is not None:
+            return self._object(match.end(), self._form.keys)
+        return self._named(match.end())
+
+    def _object(self, at: int, keys: tuple[str, str, str | None]) -> _Attempt | None:
+        """Read an object that holds a call's name and arguments."""
+        if self._text[at : at + 1] != "{":
             return None
-        name, (arguments, end) = named[0], read
-        closing = _loose(call_format.tail)
-    if isinstance(arguments, str):  # some models write the arguments as a string of JSON
-        inner = _json_object(arguments, 0)
-        arguments = inner[0] if inner is not None else None
-    if (match := closing.match(text, end)) is None or name not in names or not isinstance(arguments, dict):
+        read = _json_object(self._text, at)
+        if read is not None:
+            found, end = read
+            closing = _loose(self._form.closing).match(self._text, end)
+            name, arguments = (found.get(key) for key in keys[:2])
+            if closing is not None and (self._form.marked or name in self._names):
+                raw = read_members(self._text, at, end).raw.get(keys[1], "")
+                return self._checked(name, arguments, raw, found.get(keys[2]) if keys[2] else None, closing.end())
+        end = self._end_of_broken(at) if read is None else read[1]
+        members = read_members(self._text, at, end)
+        name = _decoded(members.raw.get(keys[0]))
+        if not self._form.marked and not self._names_a_tool(members.raw, keys):
+            return None
+        error = members.error or f"{self._form.closing.strip() or 'its end'} is missing behind it"
+        return self._broken(name, members.raw.get(keys[1], ""), error, end)
+
+    def _named(self, at: int) -> _Attempt | None:
+        """Read a name with arguments behind it."""
+        named = _NAME.match(self._text, at)
+        middle = None if named is None else _loose(self._form.middle).match(self._text, named.end())
+        if named is None or middle is None or self._text[middle.end() : middle.end() + 1] != "{":
+            unfinished = self._text[at:]
+            if self._cut and re.fullmatch(r"[\w.-]*" + _prefixes(self._form.middle), unfinished):
+                name = named[0] if named is not None and named[0] in self._names else None
+                return _Attempt(len(self._text), invalid=InvalidToolCall(name=name, arguments="", error=CUT))
+            return None
+        tail = _loose(self._form.tail)
+        read = _json_object(self._text, middle.end())
+        if read is not None and (closing := tail.match(self._text, read[1])) is not None:
+            return self._checked(named[0], read[0], self._text[middle.end() : read[1]], None, closing.end())
+        end = self._end_of_broken(middle.end()) if read is None else read[1]
+        members = read_members(self._text, middle.end(), end)
+        error = members.error or f"{self._form.tail.strip() or 'its end'} is missing behind it"
+        return self._broken(named[0], self._text[middle.end() : end], error, end)
+
+    def _checked(self, name: Any, arguments: Any, raw: str, call_id: Any, end: int) -> _Attempt:
+        """Return a whole call, if it is one that can be made."""
+        if isinstance(arguments, str):  # some models write the arguments as a string of JSON
+            inner = _json_object(arguments, 0)
+            arguments = inner[0] if inner is not None and inner[1] == len(arguments.rstrip()) else None
+        if isinstance(name, str) and name in self._names and isinstance(arguments, dict):
+            call_id = call_id if isinstance(call_id, str) and call_id else new_call_id()
+            return _Attempt(end, call=ToolCall(id=call_id, name=name, arguments=arguments))
+        if not isinstance(name, str):
+            error = "it names no tool"
+        elif name not in self._names:
+            error = f"no tool is called {name!r}; there are {', '.join(sorted(self._names))}"
+        else:
+            error = _no_object(arguments)
+        known = name if isinstance(name, str) else None
+        return _Attempt(end, invalid=InvalidToolCall(name=known, arguments=raw, error=error))
+
+    def _broken(self, name: Any, raw: str, error: str, end: int) -> _Attempt:
+        """Return a call that is no JSON or not closed; what closes it may stand, or begin, at `end`."""
+        closing = _loose(self._form.closing if self._form.keys else self._form.tail).match(self._text, end)
+        if closing is not None and closing.end() > end:
+            end = closing.end()
+        else:
+            written = self._form.closing if self._form.keys else self._form.tail + self._form.after
+            if self._cut and re.fullmatch(_prefixes(written) + r"\s*", self._text[end:]):
+                end = len(self._text)
+            if end == len(self._text):
+                error = CUT if self._cut else f"{UNENDED}: {error}"
+        known = name if isinstance(name, str) else None
+        return _Attempt(end, invalid=InvalidToolCall(name=known, arguments=raw, error=error))
+
+    def _end_of_broken(self, start: int) -> int:
+        """Return where what is no JSON ends: before the closing words, the next call, or at the end of the text."""
+        ends = [len(self._text)]
+        if closing := (self._form.closing if self._form.keys else self._form.tail).strip():
+            ends += [at for at in (self._text.find(closing, start),) if at >= 0]
+        if self._form.marked and (following := self._opening.search(self._text, start)):
+            ends.append(following.start())
+        return min(ends)
+
+    def _names_a_tool(self, raw: dict[str, str], keys: tuple[str, str, str | None]) -> bool:
+        """Whether an object that nothing but its keys tells from other JSON is, or was going to be, a call."""
+        written = raw.get(keys[0])
+        if written is None:
+            return False
+        if (name := _decoded(written)) is not None:
+            return name in self._names and (self._cut or keys[1] in raw)
+        return self._cut and any(json.dumps(name).startswith(written) for name in self._names)
+
+    def _without_cut_opening(self, rest: str) -> str:
+        """Return `rest` without the beginning of a call at its end, if it was cut: that becomes an invalid one."""
+        if not self._cut:
+            return rest
+        form = self._form
+        if self._calls or self._invalid:
+            if not rest.strip():
+                return ""
+            for separators in (form.after, form.between):
+                if separators and re.fullmatch(r"\s*" + _prefixes(separators) + r"\s*", rest):
+                    return ""
+        begins = (form.marker + "{") if form.keys else form.head
+        known = bool(self._calls or self._invalid)
+        for opening in {form.before + begins, form.between + begins} if form.marked else ():
+            start, written = _beginning_at_the_end(rest, "".join(opening.split()))
+            if written >= (1 if known and not rest[:start].strip() else _CERTAIN):
+                self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
+                return rest[:start].rstrip()
+        return rest
+
+
+def _decoded(raw: str | None) -> Any:
+    if raw is None:
         return None
-    call_id = call_id if isinstance(call_id, str) and call_id else new_call_id()
-    return ToolCall(id=call_id, name=name, arguments=arguments), match.end()
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_object(arguments: Any) -> str:
+    if arguments is None:
+        return "its arguments are missing, or no JSON object"
+    return f"its arguments are a JSON {type(arguments).__name__}, not an object"
 
 
 def _json_object(text: str, start: int) -> tuple[dict[str, Any], int] | None:
@@ -139,3 +294,28 @@ def _json_object(text: str, start: int) -> tuple[dict[str, Any], int] | None:
 def _loose(literal: str) -> re.Pattern[str]:
     """Match `literal` with any white space, or none, where it has some."""
     return re.compile(r"\s*".join(re.escape(part) for part in re.split(r"\s+", literal)))
+
+
+def _beginning_at_the_end(text: str, opening: str) -> tuple[int, int]:
+    """Return where the longest end of `text` stands that is a beginning of `opening`, and how long that is.
+
+    White space counts in neither.
+    """
+    start, longest, written = len(text), 0, ""
+    for at in range(len(text) - 1, -1, -1):
+        if text[at].isspace():
+            continue
+        written = text[at] + written
+        if len(written) > len(opening):
+            break
+        if opening.startswith(written):
+            start, longest = at, len(written)
+    return start, longest
+
+
+def _prefixes(literal: str) -> str:
+    """Return a pattern for any beginning of `literal`, the whole and nothing included; white space may differ."""
+    pattern = ""
+    for character in reversed("".join(literal.split())):
+        pattern = rf"(?:\s*{re.escape(character)}{pattern})?"
+    return pattern

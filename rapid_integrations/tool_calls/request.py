@@ -6,13 +6,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.outputs import InvalidToolCall, ToolCall
 from rapid_integrations.sampling import Constraint
 from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.call_stream import ToolCallStream
+
+if TYPE_CHECKING:
+    from rapid_integrations.structured.schema import Enforceable
 
 AUTO, NO_TOOLS, REQUIRED = "auto", "none", "required"
 _NAME = re.compile(r"[\w.-]{1,128}")
@@ -52,6 +57,13 @@ class ToolRequest:
             )
         return cls(tuple(tools), choice, parallel, call_format)
 
+    @cached_property
+    def enforced(self) -> dict[str, Enforceable]:
+        """What is enforced of each callable tool's arguments, by name."""
+        from rapid_integrations.tool_calls.grammar import arguments_schema
+
+        return {name: arguments_schema(name, schema) for name, schema in self.parameters.items()}
+
     @property
     def parameters(self) -> dict[str, Mapping[str, Any]]:
         """The JSON schema of each callable tool's arguments, by name."""
@@ -63,12 +75,18 @@ class ToolRequest:
         """The tools as the chat template gets them."""
         return [dict(tool) for tool in self.tools]
 
-    def constraint(self, vocabulary: Vocabulary, vocab_size: int) -> Constraint | None:
+    def constraint(
+        self, vocabulary: Vocabulary, vocab_size: int, answer: Enforceable | None = None
+    ) -> Constraint | None:
         """Return what keeps calls within their grammar; None under "auto" without the extra `structured`.
 
+        Args:
+            vocabulary, vocab_size: see `GrammarConstraint`.
+            answer: the schema of an answer that makes no call; None: any text.
+
         Raises:
-            MissingExtraError: a call is required, and llguidance is not installed.
-            ConfigurationError: a tool's schema that llguidance refuses.
+            MissingExtraError: a call or an answer by a schema is required, and llguidance is not installed.
+            ConfigurationError: a tool's schema that cannot be used.
         """
         from rapid_integrations.structured import GrammarConstraint
         from rapid_integrations.structured.library import lark_grammar, whole_tokens
@@ -78,22 +96,43 @@ class ToolRequest:
         try:
             specials = whole_tokens(vocabulary, feature)
         except MissingExtraError:
-            if self.choice == AUTO:
+            if self.choice == AUTO and answer is None:
                 return None
             raise
         grammar = tool_grammar(
             self.call_format,
-            self.parameters,
+            self.enforced,
             specials,
             sorted(vocabulary.eos_token_ids),
             required=self.choice != AUTO,
             parallel=self.parallel,
+            answer=answer,
         )
         return GrammarConstraint(vocabulary, vocab_size, lark_grammar(grammar, feature), feature=feature)
 
-    def stream(self) -> ToolCallStream:
-        """Return what takes calls out of the answer's text."""
-        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel)
+    def stream(self, answer: bool = False) -> ToolCallStream:
+        """Return what takes calls out of the answer's text; `answer` says whether that follows a schema."""
+        required = self.choice != AUTO
+        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel, required, bare=not answer)
+
+    def checked(self, calls: Sequence[ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+        """Return the calls whose arguments satisfy their schemas, and those that do not.
+
+        Only what the grammar could not enforce is left to check.
+        """
+        from rapid_integrations.structured.checking import unmet
+
+        fine: list[ToolCall] = []
+        invalid: list[InvalidToolCall] = []
+        for call in calls:
+            found = unmet(self.parameters[call.name], call.arguments) if self.enforced[call.name].unenforced else []
+            if found:
+                arguments = json.dumps(call.arguments, ensure_ascii=False)
+                error = f"its arguments do not satisfy their schema: {'; '.join(found)}"
+                invalid.append(InvalidToolCall(name=call.name, arguments=arguments, error=error))
+            else:
+                fine.append(call)
+        return fine, invalid
 
     def kept_tokens(self, vocabulary: Vocabulary) -> frozenset[int]:
         """Return the control tokens that calls are written with: the text must show them to be read."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rapid_integrations.decoding.observer import Round
-from rapid_integrations.sampling import Law, RepetitionPenalty
+from rapid_integrations.sampling import Law, Penalties
 from rapid_integrations.streaming import TextStream
 from rapid_integrations.trace.record import Candidate, Origin, RejectedToken, Trace, TracedRound, TracedToken
 
@@ -47,10 +47,10 @@ class Tracer:
         self._text = TextStream(decode)
         self._rounds: list[TracedRound] = []
         self._law: Law | None = None
-        self._penalty: RepetitionPenalty | None = None
+        self._penalty: Penalties | None = None
         self._drafter: Drafter | None = None
 
-    def begin(self, law: Law, penalty: RepetitionPenalty, drafter: Drafter | None) -> Tracer:
+    def begin(self, law: Law, penalty: Penalties, drafter: Drafter | None) -> Tracer:
         """Say what the rounds to come are decoded with."""
         # The law before truncation; greedy ones are formed at T = 1.
         self._law = replace(law, temperature=law.temperature or 1.0, top_k=0, top_p=1.0, min_p=0.0)

@@ -111,6 +111,27 @@ def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
 
 
 @pytest.mark.parametrize(
+    "penalties",
+    [
+        {"frequency_penalty": 1.1},
+        {"presence_penalty": 1.3},
+        {"frequency_penalty": -0.7, "presence_penalty": 2.0},
+        {"frequency_penalty": 2.0, "presence_penalty": -2.0, "repetition_penalty": 1.4},
+    ],
+    ids=lambda penalties: "-".join(str(value) for value in penalties.values()),
+)
+@pytest.mark.parametrize(("proposer", "length"), [("none", 1), ("drafter", 3), ("prompt_lookup", 3), ("hybrid", 2)])
+@pytest.mark.parametrize("kind", ["target", "augmented"])
+def test_penalties_of_what_was_written(kind, proposer, length, penalties):
+    # Four tokens of three kinds: at least one is written twice, within a draft, too.
+    law = Law(kind, temperature=1.0, eta=5.0, top_p=0.95)
+    toy = ToyRequest(law, proposer, length, max_new_tokens=4, **penalties)
+    assert deviation(toy) < TOLERANCE
+    plain = ToyRequest(law, "none", 1, max_new_tokens=4)
+    assert total_variation(toy.expected(), plain.expected()) > 0.1
+
+
+@pytest.mark.parametrize(
     ("kind", "settings"), [("target", SETTINGS[2]), ("target", SETTINGS[4]), ("augmented", SETTINGS[3])]
 )
 def test_three_tokens_of_the_drafter(kind, settings):
@@ -321,6 +342,8 @@ def test_greedy_output_is_the_argmax_of_the_law(kind, proposer, length):
             max_new_tokens=25,
             eos=frozenset({5}) if seed else frozenset(),
             repetition_penalty=penalty,
+            frequency_penalty=(0.0, 0.3, -0.2)[seed],
+            presence_penalty=(0.7, -0.4, 0.0)[seed] if penalty > 1.0 else 0.0,
             target=model,
             drafter=near(model, 100 + seed),
             drafter_prompt=ToyRequest.target_prompt,

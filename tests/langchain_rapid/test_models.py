@@ -163,6 +163,8 @@ class TestIdentity:
             "top_p": 0.5,
             "min_p": 0.1,
             "repetition_penalty": 1.5,
+            "frequency_penalty": 0.5,
+            "presence_penalty": 0.5,
             "max_new_tokens": 9,
             "stop": ("x",),
             "seed": 3,

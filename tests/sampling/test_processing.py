@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from rapid_integrations.sampling import RepetitionPenalty, truncate
+from rapid_integrations.sampling import truncate
 from tests.sampling.strategies import distributions
 
 
@@ -76,48 +75,3 @@ def test_what_stays_keeps_its_ratios_and_the_best_always_stays(probs, top_k, top
     assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
     if bool((~stays).any()):
         assert float(probs[~stays].max()) <= float(probs[stays].min())
-
-
-# --- repetition penalty ------------------------------------------------------------
-
-
-def transformers_penalty(penalty: float, text: list[int], logits: torch.Tensor) -> torch.Tensor:
-    return RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([text]), logits[None])[0]
-
-
-@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.2, 3.0])
-def test_the_penalty_is_transformers_at_every_position_of_a_draft(penalty):
-    generator = torch.Generator().manual_seed(0)
-    prompt, output, draft = [3, 3, 7], [1, 12], [0, 7, 9]
-    ours = RepetitionPenalty(penalty, prompt, 16)
-    ours.add(output[:1])
-    ours.add(output[1:])
-    for position in range(len(draft) + 1):
-        logits = 2 * torch.randn(16, generator=generator)
-        logits[:2] = 0.0  # where "positive or negative" is neither
-        expected = transformers_penalty(penalty, [*prompt, *output, *draft[:position]], logits)
-        assert torch.equal(ours.apply(logits, draft[:position]), expected)
-        assert torch.equal(ours.apply(logits, tuple(draft[:position])), expected)
-
-
-def test_a_draft_counts_only_where_it_is_named():
-    logits = torch.tensor([1.0, -1.0, 2.0])
-    ours = RepetitionPenalty(2.0, [], 3)
-    assert ours.apply(logits, [0, 1]).tolist() == [0.5, -2.0, 2.0]
-    assert ours.apply(logits).tolist() == [1.0, -1.0, 2.0]  # the draft was rejected: nothing is left of it
-    ours.add([2])
-    ours.add([])
-    assert ours.apply(logits).tolist() == [1.0, -1.0, 1.0]
-    assert logits.tolist() == [1.0, -1.0, 2.0]
-
-
-def test_impossible_tokens_stay_impossible():
-    minus = float("-inf")
-    assert RepetitionPenalty(2.0, [0], 2).apply(torch.tensor([minus, 1.0])).tolist() == [minus, 1.0]
-
-
-def test_prompt_tokens_beyond_the_shared_vocabulary_have_nothing_to_penalise():
-    # As transformers has it. V is the narrower of two models; a prompt may hold a token that only the wider one knows.
-    logits = torch.tensor([1.0, -1.0, 2.0])
-    expected = transformers_penalty(2.0, [0, 5], logits)
-    assert torch.equal(RepetitionPenalty(2.0, [0, 5], 3).apply(logits), expected)

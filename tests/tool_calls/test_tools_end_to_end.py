@@ -100,6 +100,10 @@ def assert_valid(answer):
         assert set(call.arguments) <= set(SCHEMAS[call.name].get("properties", {}))
 
 
+def plain(answer):
+    return [(call.name, call.arguments) for call in answer.tool_calls]
+
+
 @pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_required_call_is_made(family, marked):
@@ -144,7 +148,7 @@ def test_auto_holds_the_rest_of_a_call_to_its_grammar(family, marked):
         answer = ask(running, "auto", temperature=temperature, seed=seed, parallel=False)
         assert_valid(answer)
         assert answer.finish_reason == "tool_calls" and len(answer.tool_calls) == 1
-        shown = {"qwen2.5": "Well.", "qwen3": "hm\n" if marked else "<think>hm</think>\n", "tagged": "Well. "}
+        shown = {"qwen2.5": "Well.", "qwen3": "hm" if marked else "<think>hm</think>", "tagged": "Well."}
         assert answer.text == shown.get(family, "")
 
 
@@ -180,10 +184,47 @@ def test_drafts_change_nothing():
     assert len(texts) == 1
 
 
-def test_a_cut_call_is_text():
-    answer = ask(engine("qwen2.5"), "add", new=12)
-    assert answer.finish_reason == "length" and answer.tool_calls == ()
-    assert answer.text.startswith('<tool_call>\n{"name": "')
+@pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_call_that_max_new_tokens_cuts_is_no_text(family, marked):
+    whole = ask(engine(family, marked), "add", parallel=False)
+    cuts = range(1, len(whole.token_ids) - 1, 1 if family == "qwen2.5" else 7)
+    for new in cuts:
+        answer = ask(engine(family, marked), "add", new=new, parallel=False)
+        assert answer.text == ""
+        if answer.finish_reason == "tool_calls":  # nothing but what closes it is missing
+            assert plain(answer) == plain(whole) and answer.invalid_tool_calls == ()
+            continue
+        assert answer.finish_reason == "length" and answer.tool_calls == ()
+        (invalid,) = answer.invalid_tool_calls
+        assert invalid.name in (None, "add") and invalid.error == "max_new_tokens cut it before its end"
+        assert json.dumps(whole.tool_calls[0].arguments).startswith(invalid.arguments.rstrip()) or invalid.arguments
+    assert invalid.name == "add" and invalid.arguments.startswith("{")
+
+
+def test_a_cut_call_under_auto_behind_text():
+    running = opening_engine("qwen2.5", 'Well.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "')
+    answer = ask(running, new=60, temperature=1.0, seed=0)
+    assert (answer.text, answer.finish_reason) == ("Well.", "length")
+    (invalid,) = answer.invalid_tool_calls
+    assert invalid.name == "get_weather" and invalid.arguments.startswith('{"city": "')
+    whole = ask(running, new=220, temperature=1.0, seed=0)
+    assert (whole.text, whole.finish_reason, whole.invalid_tool_calls) == ("Well.", "tool_calls", ())
+
+
+def test_a_call_that_a_stop_string_cuts():
+    answer = ask(engine("qwen2.5"), "add", stop=('"b"',))
+    assert (answer.text, answer.finish_reason, answer.tool_calls) == ("", "stop", ())
+    assert answer.invalid_tool_calls[0].name == "add"
+    assert answer.invalid_tool_calls[0].error.startswith("the answer ended before it")
+
+
+def test_white_space_before_a_call_belongs_to_it():
+    call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call><|im_end|>'
+    for text, shown in (("It is.\n", "It is."), ("It is.\n\n ", "It is."), ("\n", ""), ("a \n b ", "a \n b")):
+        answer = ask(opening_engine("qwen2.5", text + call))
+        assert (answer.text, plain(answer)) == (shown, [("now", {})])
+    assert ask(opening_engine("qwen2.5", "It is.\n\n<|im_end|>")).text == "It is.\n\n"
 
 
 # --- the prompt ------------------------------------------------------------
@@ -283,7 +324,7 @@ def test_supports_tools():
         ({"tools": TOOLS, "apply_chat_template": False}, "apply_chat_template=False with tools"),
         (
             {"tools": TOOLS, "sampling": SamplingParams(structured=StructuredOutput(regex="a"))},
-            "structured output and tools",
+            "a regex or a grammar and tools",
         ),
     ],
 )

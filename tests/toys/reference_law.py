@@ -25,6 +25,12 @@ def penalised(logits: Sequence[float], seen: Collection[int], penalty: float) ->
     ]
 
 
+def lowered(logits: Sequence[float], output: Sequence[int], frequency: float, presence: float) -> list[float]:
+    """OpenAI's definition: mu[j] - c[j] * alpha_frequency - (c[j] > 0) * alpha_presence."""
+    counts = [list(output).count(token) for token in range(len(logits))]
+    return [logit - c * frequency - (c > 0) * presence for logit, c in zip(logits, counts, strict=True)]
+
+
 def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> list[float]:
     """Eq. 6 on logits, and a tail rule; untruncated."""
     temperature = law.temperature or 1.0

@@ -14,10 +14,10 @@ from rapid_integrations.decoding.turns import Turns
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.base import Proposer, ProposerRequest
 from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.streaming import TextStream
 from tests.toys.constraint import ScriptedConstraint
-from tests.toys.reference_law import joint_law, penalised, reference_law
+from tests.toys.reference_law import joint_law, lowered, penalised, reference_law
 from tests.toys.scripted_lm import TableLM
 
 LETTERS = string.ascii_letters
@@ -48,6 +48,8 @@ class ToyRequest:
     max_new_tokens: int = 3
     eos: frozenset[int] = frozenset()
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     target: TableLM = field(default_factory=lambda: TableLM(1, 3))
     drafter: TableLM = field(default_factory=lambda: TableLM(2, 3))
@@ -56,11 +58,18 @@ class ToyRequest:
     draft_lm: TableLM | None = None  # proposer "draft_lm" has one of its own
     vocab_size: int = 3
     allowed_after: Callable[[tuple[int, ...]], Collection[int]] | None = None
-    observer: Callable[[Law, RepetitionPenalty, DrafterLM], Observer] | None = None
+    observer: Callable[[Law, Penalties, DrafterLM], Observer] | None = None
 
     def run(self, rng: Randomness) -> ToyRun:
         """Decode with the real parts, put together as the engine does it."""
-        penalty = RepetitionPenalty(self.repetition_penalty, self.target_prompt, self.vocab_size, self.target.device)
+        penalty = Penalties(
+            self.repetition_penalty,
+            self.target_prompt,
+            self.vocab_size,
+            self.target.device,
+            frequency=self.frequency_penalty,
+            presence=self.presence_penalty,
+        )
         target = Sequence(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
         drafter = Sequence(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
         for sequence in (target, drafter):
@@ -110,7 +119,12 @@ class ToyRequest:
         """Return the law behind `output`, recomputed from both whole texts."""
         seen = {*self.target_prompt, *output}
         z, drafter_logits = (
-            penalised(model.logits_after((*prompt, *output))[: self.vocab_size], seen, self.repetition_penalty)
+            lowered(
+                penalised(model.logits_after((*prompt, *output))[: self.vocab_size], seen, self.repetition_penalty),
+                output,
+                self.frequency_penalty,
+                self.presence_penalty,
+            )
             for model, prompt in ((self.target, self.target_prompt), (self.drafter, self.drafter_prompt))
         )
         allowed = None if self.allowed_after is None else self.allowed_after(output)

@@ -1,0 +1,38 @@
+"""What the answer of one request is held to: token by token, and afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from rapid_integrations.errors import IncompleteOutputError
+from rapid_integrations.sampling import Constraint
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an answer is held to.
+
+    Attributes:
+        constraint: which tokens may come next; None: any.
+        unenforced: what of the schemas it does not enforce ("look_up: /properties/a: uniqueItems").
+        schema: the JSON schema that an answer is checked against afterwards; None: nothing is left to check.
+    """
+
+    constraint: Constraint | None = None
+    unenforced: tuple[str, ...] = ()
+    schema: Any = None
+
+    def check(self, text: str) -> None:
+        """Raise IncompleteOutputError for a whole answer that does not satisfy its schema."""
+        if self.schema is None:
+            return
+        from rapid_integrations.structured.checking import unmet
+
+        found = unmet(self.schema, json.loads(text))
+        if found:
+            raise IncompleteOutputError(
+                f"the answer does not satisfy its JSON schema: {'; '.join(found)}. That cannot be enforced token by "
+                f"token; ask again with another seed, or drop it from the schema. The answer: {text:.1000}"
+            )

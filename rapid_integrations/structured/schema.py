@@ -1,0 +1,508 @@
+"""From a JSON schema as people write it to one that the grammar library enforces.
+
+pydantic, OpenAPI (3.0's `nullable`, formats, discriminators) and MCP tools write keywords and formats that the library
+refuses. By the standard an unknown one is an annotation. What restricts values but cannot be enforced token by token
+(`not`, `uniqueItems`, `if`) is left out, which allows more; it is listed, and the answer is checked for it afterwards
+(`rapid_integrations.structured.checking`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.structured.bounds import (
+    MAX_DEFINITIONS,
+    MAX_NAME,
+    MAX_OPTIONS,
+    MAX_PROPERTIES,
+    check_schema,
+    half_character,
+    no_text,
+    too_much,
+)
+from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, JSON_TEXT
+from rapid_integrations.structured.patterns import enforceable_patterns
+from rapid_integrations.structured.references import References
+
+Schema: TypeAlias = dict[str, Any] | bool
+
+_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+# What people write for a type who do not know JSON schemas.
+_OTHER_TYPES: dict[str, str | None] = {
+    "str": "string", "text": "string", "file": "string", "int": "integer", "long": "integer", "float": "number",
+    "double": "number", "bool": "boolean", "list": "array", "tuple": "array", "dict": "object", "none": "null",
+    "nil": "null", "any": None,
+}  # fmt: skip
+MAX_CONSTANT = 20_000  # characters of a string that an answer must hold as it is
+_EXACT_INTEGER = 2**53  # larger ones are compared as floats
+# Restrict values; there is no grammar for them. With the values that restrict nothing.
+_UNENFORCED: dict[str, Sequence[Any]] = {
+    "not": (False,),
+    "if": (),
+    "uniqueItems": (False,),
+    "contains": (True,),
+    "minContains": (),
+    "maxContains": (),
+    "propertyNames": (True,),
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "dependencies": ({},),
+    "unevaluatedProperties": (True,),
+    "unevaluatedItems": (True,),
+}
+# In this order they are given up, where the library refuses a schema with them.
+GIVEN_UP = ("minProperties", "patternProperties", "multipleOf", "pattern", "$ref beside others", "allOf")
+
+
+@dataclass(frozen=True)
+class Enforceable:
+    """A schema for the grammar library.
+
+    Attributes:
+        schema: it.
+        unenforced: what was left out of it and restricts values: "/properties/a: uniqueItems".
+    """
+
+    schema: Schema
+    unenforced: tuple[str, ...]
+
+
+def enforceable(schema: Any, *, closed: bool = False, given_up: Sequence[str] = ()) -> Enforceable:
+    """Return what of `schema` can be enforced. Recurses as deep as the schema: run it `on_a_deep_stack`.
+
+    Args:
+        schema: a JSON schema of any draft, or what people take for one.
+        closed: allow no properties at its top but those that it declares.
+        given_up: of `GIVEN_UP`: left out as well.
+
+    Raises:
+        ConfigurationError: it is no schema, is over a bound, holds a name that is no text, or nothing satisfies it.
+    """
+    check_schema(schema)
+    return _Conversion(schema, closed, given_up).result()
+
+
+class _Conversion:
+    def __init__(self, root: Any, closed: bool, given_up: Sequence[str]) -> None:
+        self._root = root
+        self._closed = closed
+        self._given_up = frozenset(given_up)
+        self._references = References(root)
+        self._unenforced: list[str] = []
+
+    def result(self) -> Enforceable:
+        schema = self._schema(self._root, "")
+        if self._closed and isinstance(schema, dict):
+            _close(schema)
+        definitions: dict[str, Schema] = {}
+        while pending := self._references.pending():
+            for name, where, target in pending:
+                definitions[name] = self._schema(target, where)
+                if len(definitions) > MAX_DEFINITIONS:
+                    how = f"refers to more than {MAX_DEFINITIONS:,} schemas"
+                    raise too_much("the JSON schema", how, "Use fewer")
+        if not _ends(schema, definitions):
+            raise ConfigurationError(
+                "the JSON schema asks for an endless answer: what it requires refers back to itself. Make one of the "
+                "properties on the way optional, or nullable"
+            )
+        if definitions and isinstance(schema, dict):
+            schema["$defs"] = definitions
+        return Enforceable(schema, tuple(dict.fromkeys(self._unenforced)))
+
+    def _leave_out(self, where: str, what: str) -> None:
+        self._unenforced.append(f"{where or '/'}: {what}")
+
+    # --- one schema -------------------------------------------------------------------------------------------------
+
+    def _schema(self, given: Any, where: str) -> Schema:
+        if isinstance(given, bool):
+            return given
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(
+                f"the JSON schema is no schema at {where or '/'}: a schema is an object, true or false; given: "
+                f"{given!r:.100}"
+            )
+        out: dict[str, Any] = {}
+        types = self._types(given, where)
+        if types is not None:
+            out["type"] = types[0] if len(types) == 1 else types
+        self._constants(given, out, where)
+        self._numbers(given, out, where)
+        extra = self._strings(given, out, where)
+        self._array(given, out, where)
+        self._object(given, out, where)
+        extra += self._combined(given, out, where)
+        for keyword, harmless in _UNENFORCED.items():
+            if keyword in given and given[keyword] not in harmless and keyword not in out.get("~", ()):
+                self._leave_out(where, keyword)
+        out.pop("~", None)
+        if extra:
+            out["allOf"] = [*out.get("allOf", []), *extra]
+        if given.get("nullable") is True and types is None and out:
+            return {"anyOf": [out, {"type": "null"}]}
+        return out
+
+    def _types(self, given: Mapping[str, Any], where: str) -> list[str] | None:
+        written = given.get("type")
+        if written is None:
+            return None
+        found: list[str] = []
+        for each in written if isinstance(written, (list, tuple)) else [written]:
+            name = "null" if each is None else each
+            if isinstance(name, Mapping):  # a schema as a type, as drafts before 4 had it
+                return None
+            if not isinstance(name, str) or name not in _TYPES and name.lower() not in {*_TYPES, *_OTHER_TYPES}:
+                raise ConfigurationError(
+                    f"Invalid type: {str(each):.100} (in the JSON schema at {where or '/'}); there are "
+                    f"{', '.join(_TYPES)}"
+                )
+            name = name if name in _TYPES else name.lower()
+            meant = _OTHER_TYPES.get(name, name)
+            if meant is None:
+                return None
+            found.append(meant)
+        if given.get("nullable") is True:
+            found.append("null")
+        return list(dict.fromkeys(found)) or None
+
+    def _constants(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        if "const" in given:
+            out["const"] = self._constant(given["const"], f"{where}/const")
+        values = given.get("enum")
+        if isinstance(values, (list, tuple)):
+            found = [self._constant(value, f"{where}/enum/{index}") for index, value in enumerate(values)]
+            if given.get("nullable") is True and None not in found:
+                found.append(None)
+            out["enum"] = found
+
+    def _constant(self, value: Any, where: str) -> Any:
+        if isinstance(value, str):
+            if (at := half_character(value)) is not None:
+                raise no_text(f"the JSON schema at {where}", value, at)
+            if len(value) > MAX_CONSTANT:
+                how = f"has a string of {len(value):,} characters at {where}; {MAX_CONSTANT:,} are the most"
+                raise too_much("the JSON schema", how, "Shorten it")
+            return value
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, (int, float)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigurationError(f"the JSON schema is not JSON at {where}: {value} is no number of JSON")
+            if abs(value) > _EXACT_INTEGER:
+                self._leave_out(where, f"{value!r:.40} exactly")
+            return value
+        if isinstance(value, (list, tuple)):
+            return [self._constant(each, f"{where}/{index}") for index, each in enumerate(value)]
+        if isinstance(value, Mapping):
+            return {
+                self._name(key, where): self._constant(each, f"{where}/{_escaped(key)}") for key, each in value.items()
+            }
+        raise ConfigurationError(
+            f"the JSON schema is not JSON at {where}: {type(value).__name__} {value!r:.100} is no value of JSON"
+        )
+
+    def _numbers(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+            value, strict = _number(given.get(bound)), given.get(exclusive)
+            if strict is True and value is not None:  # draft 4
+                out[exclusive] = value
+                continue
+            if value is not None:
+                out[bound] = value
+            if (beyond := _number(strict)) is not None:
+                out[exclusive] = beyond
+        multiple = _number(given.get("multipleOf"))
+        if multiple is not None and multiple > 0:
+            # The library has a state for each remainder: 99,991 of them take two seconds, 100,000,000 for ever.
+            digits = len(f"{multiple:.12f}".replace(".", "").strip("0")) if multiple < 1e12 else 99
+            if "multipleOf" in self._given_up or digits > 4 or not 1e-6 <= multiple <= 1e6:
+                self._leave_out(where, f"multipleOf {multiple}")
+            else:
+                out["multipleOf"] = multiple
+        if isinstance(name := given.get("format"), str) and name in INTEGER_RANGES and out.get("type") == "integer":
+            low, high = INTEGER_RANGES[name]
+            out["minimum"] = max(out.get("minimum", low), low)
+            out["maximum"] = min(out.get("maximum", high), high)
+
+    def _strings(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> list[Schema]:
+        for keyword in ("minLength", "maxLength"):
+            if (length := _count(given.get(keyword))) is not None:
+                out[keyword] = length
+        patterns: list[str] = []
+        if isinstance(written := given.get("pattern"), str):
+            found = None if "pattern" in self._given_up else enforceable_patterns(written)
+            if found is None:
+                self._leave_out(where, f"pattern {written!r:.80}")
+            patterns += found or ()
+        name = given.get("format")
+        form = FORMATS.get(name.lower()) if isinstance(name, str) else None
+        if form is None and given.get("contentMediaType") == "application/json":
+            form = JSON_TEXT
+        if form is None and given.get("contentEncoding") in ("base64", "base64url"):
+            form = FORMATS[given["contentEncoding"]]
+        strings = out.get("type", "string") == "string" or "string" in out.get("type", ())
+        if form is not None and strings and "pattern" not in self._given_up:
+            patterns.append(f"^(?:{form})$")
+        if patterns:
+            out["pattern"] = patterns.pop(0)
+        return [{**({"type": "string"} if out.get("type") == "string" else {}), "pattern": each} for each in patterns]
+
+    def _array(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        for keyword in ("minItems", "maxItems"):
+            if (count := _count(given.get(keyword))) is not None:
+                out[keyword] = count
+        items, first = given.get("items"), given.get("prefixItems")
+        place = "items"
+        if isinstance(items, (list, tuple)):  # drafts before 2020-12
+            first, items, place = items, given.get("additionalItems"), "additionalItems"
+            prefix = "items"
+        else:
+            prefix = "prefixItems"
+        if isinstance(first, (list, tuple)) and first:
+            _few("prefixItems", first, where)
+            out["prefixItems"] = [self._schema(each, f"{where}/{prefix}/{n}") for n, each in enumerate(first)]
+        if items is not None:
+            out["items"] = self._schema(items, f"{where}/{place}")
+
+    def _object(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        written = given.get("properties")
+        if isinstance(written, Mapping):
+            if len(written) > MAX_PROPERTIES:
+                how = f"has {len(written):,} properties at {where or '/'}; {MAX_PROPERTIES:,} are the most"
+                raise too_much("the JSON schema", how, "Split it")
+            out["properties"] = {
+                self._name(name, f"{where}/properties"): self._schema(each, f"{where}/properties/{_escaped(name)}")
+                for name, each in written.items()
+            }
+        if isinstance(required := given.get("required"), (list, tuple)):
+            found = [self._name(name, f"{where}/required") for name in required]
+            if found:
+                out["required"] = list(dict.fromkeys(found))
+        if (more := given.get("additionalProperties")) is not None:
+            out["additionalProperties"] = self._schema(more, f"{where}/additionalProperties")
+        patterned = given.get("patternProperties")
+        if isinstance(patterned, Mapping) and patterned:
+            self._patterned(patterned, out, where)
+        names = given.get("propertyNames")
+        if isinstance(names, Mapping) and names:
+            self._named(self._references.followed(names), out)
+        self._counted(given, out, where)
+
+    def _patterned(self, patterned: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        found: dict[str, Schema] = {}
+        for pattern, each in patterned.items():
+            parts = enforceable_patterns(pattern) if isinstance(pattern, str) else None
+            if parts is None or len(parts) > 1 or "patternProperties" in self._given_up:
+                self._leave_out(where, f"patternProperties {pattern!r:.80}")
+                if out.get("additionalProperties") is False:
+                    out["additionalProperties"] = self._schema(each, f"{where}/patternProperties")
+            else:
+                found[parts[0]] = self._schema(each, f"{where}/patternProperties/{_escaped(pattern)}")
+        if found:
+            out["patternProperties"] = found
+
+    def _named(self, names: Mapping[str, Any], out: dict[str, Any]) -> None:
+        """Say by other keywords what names properties may have, where that is possible: dictionaries of pydantic."""
+        if out.get("properties") or out.get("patternProperties"):
+            return
+        values = out.get("additionalProperties", True)
+        fixed = names.get("enum", [names["const"]] if "const" in names else None)
+        pattern = names.get("pattern")
+        if isinstance(name := names.get("format"), str) and pattern is None:
+            pattern = f"^(?:{FORMATS[name]})$" if name in FORMATS else None
+        if isinstance(fixed, (list, tuple)) and all(isinstance(each, str) for each in fixed):
+            out["properties"] = {self._name(each, "/propertyNames"): values for each in fixed[:MAX_PROPERTIES]}
+        elif isinstance(pattern, str) and (parts := enforceable_patterns(pattern)) and len(parts) == 1:
+            out["patternProperties"] = {parts[0]: values}
+        elif low := _count(names.get("minLength")) or _count(names.get("maxLength")):
+            most = _count(names.get("maxLength"))
+            low = _count(names.get("minLength")) or 0
+            out["patternProperties"] = {rf"^(?s:.{{{low},{'' if most is None else most}}})$": values}
+        else:
+            return
+        out["additionalProperties"] = False
+        out["~"] = ("propertyNames",)
+
+    def _counted(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
+        optional = set(out.get("properties", ())) - set(out.get("required", ()))
+        for keyword in ("minProperties", "maxProperties"):
+            count = _count(given.get(keyword))
+            if count is None or keyword == "minProperties" and count <= len(out.get("required", ())):
+                continue
+            if "minProperties" in self._given_up or optional and count > 1:
+                self._leave_out(where, keyword)
+            else:
+                out[keyword] = count
+
+    # --- schemas of schemas -----------------------------------------------------------------------------------------
+
+    def _combined(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> list[Schema]:
+        extra: list[Schema] = []
+        for keyword in ("anyOf", "oneOf"):
+            options = given.get(keyword)
+            if not isinstance(options, (list, tuple)) or not options:
+                continue
+            _few(keyword, options, where)
+            found = self._options(options, f"{where}/{keyword}")
+            if keyword == "oneOf" and "discriminator" not in given and not self._apart(options):
+                self._leave_out(where, "oneOf (anyOf is enforced)")
+            if "anyOf" in out:
+                extra.append({"anyOf": found})
+            else:
+                out["anyOf"] = found
+        if isinstance(every := given.get("allOf"), (list, tuple)) and every:
+            _few("allOf", every, where)
+            parts = [self._schema(each, f"{where}/allOf/{number}") for number, each in enumerate(every)]
+            if "allOf" in self._given_up and len(parts) > 1:
+                self._leave_out(where, "allOf (its first schema is enforced)")
+                parts = parts[:1]
+            extra += parts
+        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(reference := given.get(keyword), str):
+                target = self._references.name_of(reference)
+                if target is None and reference.startswith("#") and not self._closed:
+                    raise ConfigurationError(
+                        f"the JSON schema refers to {reference!r:.100} at {where or '/'}, which does not exist in it: "
+                        "add that schema"
+                    )
+                if target is None:
+                    self._leave_out(where, f"{keyword} {reference!r:.80}, which leads nowhere in the schema")
+                elif not out and not extra:
+                    out["$ref"] = f"#/$defs/{target}"
+                elif "$ref beside others" in self._given_up:
+                    self._leave_out(where, f"what stands beside {keyword}")
+                    out.clear()
+                    extra.clear()
+                    out["$ref"] = f"#/$defs/{target}"
+                else:
+                    extra.append({"$ref": f"#/$defs/{target}"})
+        return extra
+
+    def _options(self, options: Sequence[Any], where: str) -> list[Schema]:
+        found: list[Schema] = []
+        loose: list[tuple[int, list[str]]] = []  # strings without the pattern that they need
+        before = self._unenforced
+        for number, option in enumerate(options):
+            self._unenforced = []
+            found.append(self._schema(option, f"{where}/{number}"))
+            left_out = self._unenforced
+            if (
+                isinstance(option, Mapping)
+                and option.get("type") == "string"
+                and any(": pattern" in x for x in left_out)
+            ):
+                loose.append((number, left_out))
+            else:
+                before += left_out
+        self._unenforced = before
+        numbers = [each for each in found if isinstance(each, dict) and each.get("type") in ("number", "integer")]
+        if loose and numbers:  # a decimal as a number or as text: as a number it is right without the pattern
+            dropped = {number for number, _ in loose}
+            return [each for number, each in enumerate(found) if number not in dropped]
+        for _, left_out in loose:
+            self._unenforced += left_out
+        return found
+
+    def _apart(self, options: Sequence[Any]) -> bool:
+        """Whether no value can satisfy two of the options, seen at once: other types, or another constant property."""
+        followed = [self._references.followed(option) for option in options]
+        kinds = [option.get("type") for option in followed]
+        if all(isinstance(kind, str) for kind in kinds) and len(set(kinds)) == len(kinds):
+            return not {"integer", "number"} <= set(kinds)
+        shared = [_tags(option) for option in followed]
+        return any(
+            all(key in each for each in shared) and len({each[key] for each in shared}) == len(shared)
+            for key in shared[0]
+        )
+
+    def _name(self, name: Any, where: str) -> str:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"the JSON schema is not JSON at {where}: the name {name!r:.100} is no string")
+        if (at := half_character(name)) is not None:
+            raise no_text(f"a name in the JSON schema at {where}", name, at)
+        if len(name) > MAX_NAME:
+            how = f"has a name of {len(name):,} characters at {where}; {MAX_NAME:,} are the most"
+            raise too_much("the JSON schema", how, "Shorten it")
+        return name
+
+
+def _tags(option: Mapping[str, Any]) -> dict[str, str]:
+    """Return the required properties of an object that are constant, by name."""
+    properties, required = option.get("properties"), option.get("required")
+    if not isinstance(properties, Mapping) or not isinstance(required, (list, tuple)):
+        return {}
+    constants = {
+        name: each.get("const", each["enum"][0] if len(each.get("enum") or ()) == 1 else None)
+        for name, each in properties.items()
+        if name in required and isinstance(each, Mapping)
+    }
+    return {name: json.dumps(value, default=str) for name, value in constants.items() if value is not None}
+
+
+def _close(schema: dict[str, Any]) -> None:
+    """Allow no properties but those that are declared; a required one that is not declared is allowed anything."""
+    properties = schema.setdefault("properties", {})
+    for name in schema.get("required", ()):
+        properties.setdefault(name, True)
+    schema["additionalProperties"] = False
+
+
+def _ends(root: Schema, definitions: Mapping[str, Schema]) -> bool:
+    """Whether some finite value may satisfy the schema: no definition needs itself."""
+    finite: set[str] = set()
+
+    def ends(schema: Any) -> bool:
+        if not isinstance(schema, dict):
+            return schema is not False
+        if (reference := schema.get("$ref")) is not None and reference.rpartition("/")[2] not in finite:
+            return False
+        if not all(ends(each) for each in schema.get("allOf", ())):
+            return False
+        if "anyOf" in schema and not any(ends(each) for each in schema["anyOf"]):
+            return False
+        kind = schema.get("type")
+        kinds = [kind] if isinstance(kind, str) else list(kind or _TYPES)
+        if "const" in schema or "enum" in schema or any(each not in ("object", "array") for each in kinds):
+            return True
+        properties = schema.get("properties", {})
+        object_ends = all(ends(properties.get(name, True)) for name in schema.get("required", ()))
+        least = schema.get("minItems", 0)
+        first = schema.get("prefixItems", [])
+        array_ends = all(ends(each) for each in first[:least]) and (least <= len(first) or ends(schema.get("items")))
+        return ("object" in kinds and object_ends) or ("array" in kinds and array_ends)
+
+    grown = True
+    while grown:
+        grown = False
+        for name, schema in definitions.items():
+            if name not in finite and ends(schema):
+                finite.add(name)
+                grown = True
+    return ends(root)
+
+
+def _few(keyword: str, values: Sequence[Any], where: str) -> None:
+    if len(values) > MAX_OPTIONS:
+        how = f"has {len(values):,} entries at {where}/{keyword}; {MAX_OPTIONS:,} are the most"
+        raise too_much("the JSON schema", how, "Use fewer, or enum for constants")
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) <= 1e300 and math.isfinite(value) else None
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None or number < 0 or number != int(number) else min(int(number), 10**9)
+
+
+def _escaped(name: Any) -> str:
+    return str(name)[:80].replace("~", "~0").replace("/", "~1")
