@@ -65,7 +65,9 @@ def end_token_ids(model: Any, tokenizer: Any, render: Render | None) -> frozense
         own = _ids(getattr(config, "eos_token_id", None))
         # What a class has for a default says nothing of this tokenizer, where that id may be a letter.
         found |= own if own != _default(config) else own & known
-    found |= _ids(tokenizer.eos_token_id)
+    own_end = _ids(tokenizer.eos_token_id)
+    # A tokenizer without the token that it calls its end gives the id of what is unknown to it.
+    found |= {index for index in own_end if tokenizer.convert_ids_to_tokens(index) == str(tokenizer.eos_token)}
     channels = "<|channel|>" in str(tokenizer.chat_template or "")
     found |= {
         index

@@ -14,6 +14,7 @@ from rapid_integrations.models.safetensors_files import INDEX, SINGLE, is_lfs_po
 _LARGEST_JSON = 64 << 20  # bytes
 _DEEPEST_JSON = 64
 
+_ORIGINAL = "Take the original model with safetensors, or its GGUF file"
 _QUANTIZED = {
     "awq": "AWQ",
     "gptq": "GPTQ",
@@ -34,7 +35,7 @@ _FORMATS = (
     (
         ".bin",
         "pickled PyTorch weights (.bin), which can run any code when they are opened and are never opened here",
-        "Convert them to safetensors, where you trust their author: python -c \"from transformers import "
+        'Convert them to safetensors, where you trust their author: python -c "from transformers import '
         "AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\", and copy "
         "the tokenizer's files beside them",
     ),
@@ -122,7 +123,7 @@ def refuse_folder_without_config(folder: Path) -> None:
             "transformers version (config.json and model.safetensors), or its GGUF file"
         )
     if any(name.endswith(".xml") and f"{name[:-4]}.bin" in names for name in names):
-        raise ModelLoadError(f"{start}: it is an OpenVINO model. Take the original one with safetensors, or a GGUF file")
+        raise ModelLoadError(f"{start}: it is an OpenVINO model. {_ORIGINAL}")
     snapshots = sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
     inner = snapshots or sorted(path.parent for path in folder.glob("*/config.json"))
     if inner:
@@ -133,7 +134,7 @@ def refuse_folder_without_config(folder: Path) -> None:
                 f"{start}: it has no config.json, and holds {what}: {named(found)}. {way_out.format(folder=folder)}"
             )
     if any(name.endswith(".safetensors") for name in names):
-        raise ModelLoadError(f"{start}: it has weights, but no config.json, which says how to compute with them. Add it")
+        raise ModelLoadError(f"{start}: it has weights, but no config.json, which says how to use them. Add it")
     if names & {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}:
         raise ModelLoadError(f"{start}: it holds a tokenizer only, no config.json and no weights")
     raise ModelLoadError(f"{start}: it holds neither a config.json nor a GGUF file, but {named(sorted(names))}")
@@ -156,12 +157,12 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
     if "weights.npz" in names:
         raise ModelLoadError(f"{start}, but MLX weights (weights.npz). Take the original model with safetensors")
     if any(name.endswith(".xml") and f"{name[:-4]}.bin" in names for name in names):
-        raise ModelLoadError(f"{start}: it is an OpenVINO model. Take the original one with safetensors, or a GGUF file")
+        raise ModelLoadError(f"{start}: it is an OpenVINO model. {_ORIGINAL}")
     others = sorted(name for name in names if name.endswith(".safetensors"))
     if others:
         if any("-of-" in name for name in others):
             raise ModelLoadError(
-                f"{start} and no {INDEX}, but {named(others)}: the index, which says what is where, is missing. Fetch it"
+                f"{start} and no {INDEX}, but {named(others)}: the index of what is where is missing. Fetch it"
             )
         if any(name.startswith("consolidated") for name in others):
             raise ModelLoadError(
@@ -192,9 +193,11 @@ def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
         if packed.get("quant_method") is None and (packed.get("load_in_4bit") or packed.get("load_in_8bit")):
             method = "bitsandbytes"
         kind = _QUANTIZED.get(method, method)
-        raise UnsupportedModelError(f"{name} holds weights that are quantised with {kind}, which is not read. {instead}")
+        raise UnsupportedModelError(
+            f"{name} holds weights that are quantised with {kind}, which is not read. {instead}"
+        )
     if isinstance(mlx := config.get("quantization"), Mapping) and {"group_size", "bits"} <= set(mlx):
-        raise UnsupportedModelError(f"{name} holds weights that are quantised with MLX, which is not read. {instead}")
+        raise UnsupportedModelError(f"{name} holds weights quantised with MLX, which is not read. {instead}")
 
 
 def refuse_another_task(name: str, config: Mapping[str, Any], folder: Path | None = None) -> None:

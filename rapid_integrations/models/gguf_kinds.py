@@ -10,7 +10,18 @@ _PICTURES = frozenset(
     {"flux", "sd1", "sdxl", "sd3", "aura", "hidream", "wan", "ltxv", "cosmos", "hyvid", "lumina2", "qwen_image", "pig"}
 )
 _SPEECH = ("whisper", "wavtokenizer", "parakeet")
-_UNROLLABLE = ("mamba", "rwkv", "jamba", "lfm2", "qwen35", "qwen3next", "falcon-h1", "nemotron_h", "plamo", "kimi-linear")
+_UNROLLABLE = (
+    "mamba",
+    "rwkv",
+    "jamba",
+    "lfm2",
+    "qwen35",
+    "qwen3next",
+    "falcon-h1",
+    "nemotron_h",
+    "plamo",
+    "kimi-linear",
+)
 _DIFFUSED = ("dream", "llada")
 
 

@@ -83,8 +83,8 @@ def check_in_a_child(path: Path | None, name: str | Path, seconds: float = SECON
     result = _result(done.stdout)
     if result is None:
         raise ModelLoadError(
-            f"{name} was read in a process of its own, which {_ended(done.returncode)}: its files kill what reads them. "
-            "Do not load it; take the model from its authors"
+            f"{name} was read in a process of its own, which {_ended(done.returncode)}: its files kill what reads "
+            "them. Do not load it; take the model from its authors"
         )
     if result.get("error") is not None:
         kind = UnsupportedModelError if result.get("unsupported") else ModelLoadError

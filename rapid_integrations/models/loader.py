@@ -38,6 +38,7 @@ from rapid_integrations.out_of_memory import is_out_of_memory, memory_errors_tau
 from rapid_integrations.progress import OnProgress
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
+_NOBODY_SAID = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) ->
     check_template(name or type(model).__name__, tokenizer.chat_template)
     ends = end_token_ids(model, tokenizer, _renderer(tokenizer))
     vocabulary = Vocabulary(tokenizer, ends)  # first: it may refuse
-    return LoadedModel(HuggingFaceLM(model, name, **options), vocabulary)
+    longest = getattr(tokenizer, "model_max_length", None)  # a huge number where nobody said it
+    longest = longest if type(longest) is int and 0 < longest < _NOBODY_SAID else None
+    return LoadedModel(HuggingFaceLM(model, name, longest=longest, **options), vocabulary)
 
 
 def _renderer(tokenizer: Any) -> Any:
