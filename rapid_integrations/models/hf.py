@@ -27,6 +27,7 @@ from rapid_integrations.out_of_memory import is_out_of_memory
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
+_WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids
 CHECK_TOKENS = 24
 CHECK_WINDOW = 7  # what sliding windows are set to while they are compared, so that CHECK_TOKENS go beyond them
 
@@ -84,8 +85,8 @@ class HuggingFaceLM:
             ["full_attention"] * config.num_hidden_layers
         )
         # transformers 5.24 renamed it; models that bring their own code may keep the old name.
-        taken = inspect.signature(model.base_model.forward).parameters
-        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
+        self._cache_argument = _cache_argument(model.base_model)
+        self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
         with self._refused_with_the_reason():
             self._compare()
@@ -141,14 +142,12 @@ class HuggingFaceLM:
     def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Do what `FusedDecoder.forward` does, by the model's own forward pass."""
         positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
-        inputs = {
-            "input_ids": token_ids[None],
-            "position_ids": positions[None],
-            self._cache_argument: _HostCache(cache, self._layer_types),
-            "use_cache": True,
-        }
+        inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
+        host = _HostCache(cache, self._layer_types)
         if keep:
+            inputs[self._cache_argument_of_head] = host
             return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
+        inputs[self._cache_argument or "cache"] = host
         self.model.base_model(**inputs)
         return torch.empty(0, 0, dtype=torch.float32, device=self.device)
 
@@ -200,6 +199,10 @@ class HuggingFaceLM:
         """Whatever a model's own code raises on this cache and attention means that it cannot be run here."""
         try:
             yield
+        except UnsupportedModelError as error:  # attention and masks do not know whose they are
+            if str(error).startswith(self.name):
+                raise
+            raise UnsupportedModelError(f"{self.name}: {error}") from error
         except RapidError:
             raise
         except Exception as error:
@@ -251,7 +254,10 @@ class HuggingFaceLM:
         self.model.set_attn_implementation(attention.ATTENTION_NAME)
         try:
             if self.model.config._attn_implementation != attention.ATTENTION_NAME:
-                raise UnsupportedModelError(f"{self.name}: its attention cannot be replaced")
+                raise UnsupportedModelError(
+                    f"{self.name}: its attention cannot be replaced: {type(self.model).__name__} computes it in code of "
+                    "its own. Take a model that follows transformers' attention interface, as nearly all since 2023 do"
+                )
             cache = self.new_cache(CHECK_TOKENS)
             logits = [self.forward(part, cache, len(part)) for part in parts]
             if cache.filled_layers != cache.layers:
@@ -274,6 +280,11 @@ class HuggingFaceLM:
             )
 
 
+def _cache_argument(module: Any) -> str | None:
+    taken = inspect.signature(module.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in taken), None)
+
+
 def refuse_unsupported(model: Any, longest: int | None = None) -> None:
     """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly.
 
@@ -289,7 +300,7 @@ def refuse_unsupported(model: Any, longest: int | None = None) -> None:
     # Hybrids are marked as stateful even where all their layers attend: what the layers are counts, if it is said.
     stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
     if others or stateful:
-        kinds = ", ".join(others) or "recurrent state"
+        kinds = ", ".join(each for each in others if each not in _WITHOUT_STATE) or "recurrent state"
         raise UnsupportedModelError(
             f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
             "undone. Models whose layers are all full_attention or sliding_attention can be run"
