@@ -102,7 +102,7 @@ class Serving:
             law=plan.law,
             vocab_size=self.vocab_size,
             penalty=penalty,
-            stopping=Stopping(eos, new_tokens, TextStream(self._decoder(request), sampling.stop)),
+            stopping=Stopping(eos, new_tokens, self._text_stream(request, sampling)),
             draft_length=choose_draft_length(
                 plan,
                 sampling,
@@ -150,6 +150,11 @@ class Serving:
                 ),
                 stats=self._stats(prepared, plan, recorder, held.unenforced),
             )
+
+    def _text_stream(self, request: ToolRequest | None, sampling: SamplingParams) -> TextStream:
+        kept = frozenset[int]() if request is None else request.kept_tokens(self.vocabulary)
+        finished = partial(self.vocabulary.decode_finished, keep=kept)
+        return TextStream(self._decoder(request), sampling.stop, finished)
 
     def _decoder(self, request: ToolRequest | None) -> Callable[[ReadOnly[int]], str]:
         if request is None:

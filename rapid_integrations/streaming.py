@@ -13,15 +13,24 @@ class TextStream:
     """Decodes a growing token sequence piece by piece.
 
     The pieces joined are what decoding all tokens at once gives, up to a stop string. A character that spans several
-    tokens is held back until it is whole; so is text that may yet turn out to be the start of a stop string.
+    tokens is held back until it is whole; so is text that may yet turn out to be the start of a stop string. A
+    character that is still unfinished when the text ends is no character: its bytes are left out. A U+FFFD that the
+    model wrote stays.
 
     Args:
         decode: token ids to text, control tokens left out.
         stop: strings that end the text; the earliest one found counts and is not part of it.
+        decode_finished: as `decode`, without an unfinished character at the end; `decode` where nothing can tell one.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        stop: Sequence[str] = (),
+        decode_finished: Callable[[Sequence[int]], str] | None = None,
+    ) -> None:
         self._decode = decode
+        self._decode_finished = decode if decode_finished is None else decode_finished
         self._stop = tuple(stop)
         self._ids: list[int] = []
         self._settled = 0  # ids before this one are decoded for good
@@ -50,13 +59,16 @@ class TextStream:
         """Return what was held back; call once, at the end."""
         if self.stopped:
             return ""
-        rest = self._decode_rest()
+        rest = self._rest_by(self._decode_finished)
         self._settle(len(self._ids))
         return self._release(rest) + self._take_held()
 
     def _decode_rest(self) -> str:
+        return self._rest_by(self._decode)
+
+    def _rest_by(self, decode: Callable[[Sequence[int]], str]) -> str:
         before = self._decode(self._ids[self._context : self._settled])
-        return self._decode(self._ids[self._context :])[len(before) :]
+        return decode(self._ids[self._context :])[len(before) :]
 
     def _release_broken(self, new: str) -> str:
         """Release all but the end of a long run of tokens: to decode all of it with each further one is quadratic."""

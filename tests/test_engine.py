@@ -59,7 +59,7 @@ def test_generate_joins_stream(shared, law, proposer):
     whole = shared.generate(PROMPT, speculation=speculation)
     assert "".join(piece.text for piece in pieces) == whole.text
     assert tuple(t for piece in pieces for t in piece.token_ids) == whole.token_ids
-    assert whole.text == shared.vocabulary.tokenizer.decode(whole.token_ids, skip_special_tokens=True)
+    assert whole.text == shared.vocabulary.decode_finished(whole.token_ids)
     assert whole.usage.completion_tokens == len(whole.token_ids) == whole.stats.tokens
     assert whole.stats.law == law and whole.stats.proposer == proposer
     assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)

@@ -15,6 +15,9 @@ keys. The paths:
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.mask import CausalMask, described_mask
 from rapid_integrations.native import prefill
 
 ATTENTION_NAME = "rapid"
@@ -33,18 +37,28 @@ _BLOCK_ROWS = 256  # rows of a matrix product in a prefill: their scores stay in
 # Keyword arguments that transformers' layers pass along and that change nothing in the result for one unpadded text.
 _HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states"})
 
+_MEANINGS = {"s_aux": "attention sinks (s_aux)", "softcap": "softcapped scores (softcap)"}
+_observed = threading.local()
+
 
 def register() -> None:
     """Make this attention known to transformers; safe to call again."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION_NAME, rapid_attention)
-    # A name that is missing there gets no mask without a word; here "no mask" is said on purpose.
-    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+    # A name that is missing there gets no mask without a word, and with it no window.
+    AttentionMaskInterface.register(ATTENTION_NAME, described_mask)
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    return None
+@contextmanager
+def windows_observed() -> Iterator[dict[int, int | None]]:
+    """Yield a table that this thread's passes inside fill: the window of each layer (its index) that attends."""
+    observed: dict[int, int | None] = {}
+    before, _observed.windows = getattr(_observed, "windows", None), observed
+    try:
+        yield observed
+    finally:
+        _observed.windows = before
 
 
 def rapid_attention(
@@ -66,10 +80,10 @@ def rapid_attention(
         query: (1, H, T, D); T new positions.
         key: (1, H_kv, L, D); all positions, the new ones last.
         value: (1, H_kv, L, D_v).
-        attention_mask: must be None: there is no padding.
+        attention_mask: what `described_mask` made, whose window counts; or None. There is no padding.
         scaling: factor on the scores; None is D ** -0.5.
         dropout: must be 0.
-        sliding_window: each query sees this many keys, its own included; None sees all.
+        sliding_window: each query sees this many keys, its own included; None sees all. Counts where there is no mask.
         is_causal: must not be False.
 
     Returns:
@@ -81,12 +95,20 @@ def rapid_attention(
     unknown = sorted(
         name for name, value in kwargs.items() if value is not None and value is not False and name not in _HARMLESS
     )
-    if unknown or dropout or is_causal is False or attention_mask is not None or query.shape[0] != 1:
-        given = unknown or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
+    described = isinstance(attention_mask, CausalMask) and hasattr(attention_mask, "window")
+    foreign = attention_mask is not None and not described
+    if unknown or dropout or is_causal is False or foreign or query.shape[0] != 1:
+        given = [_MEANINGS.get(name, name) for name in unknown]
+        given = given or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
         raise UnsupportedModelError(
             f"{type(module).__name__} asks its attention for {', '.join(given)}, which this engine does not compute; "
             "it runs causal models with full or sliding-window attention"
         )
+    if described:
+        assert isinstance(attention_mask, CausalMask)
+        sliding_window = attention_mask.window
+    if (observed := getattr(_observed, "windows", None)) is not None:
+        observed[getattr(module, "layer_idx", None) or 0] = sliding_window
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attend(query, key, value, scale, sliding_window), None
 
@@ -124,7 +146,8 @@ def _folded(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
         scores[..., : total - window] = float("-inf")
     weights = torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
     out = torch.bmm(weights, value[0])  # (H_kv, G*T, D_v)
-    return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1)
+    # Some layers view what they get in another shape, which needs it to lie in one piece.
+    return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1).contiguous()
 
 
 def _blocked(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:

@@ -110,6 +110,11 @@ class FusedDecoder(SharedResource):
         )
 
     @property
+    def windows(self) -> list[int | None]:
+        """How many keys a query sees in each layer; None: all."""
+        return [layer.window for layer in self._layers]
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes that a step of one token reads: every matrix once (of the embedding table a row)."""
         matrices = [m for layer in self._layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]

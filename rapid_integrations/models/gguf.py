@@ -3,6 +3,9 @@
 Reading a GGUF file through Python takes seconds per hundred megabytes (its token lists alone are parsed three times:
 for the configuration, the tokenizer and the weights). The first load therefore keeps what it produced as an ordinary
 model folder; later loads take a fraction of a second.
+
+A model in several files is joined first (`gguf_parts`). Every weight has to come from the files: what transformers
+would fill with random numbers is an error here.
 """
 
 from __future__ import annotations
@@ -12,62 +15,162 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.models.config_bounds import check_numbers, check_size
+from rapid_integrations.models.gguf_header import GgufHeader
+from rapid_integrations.models.gguf_kinds import refuse_gguf
+from rapid_integrations.models.gguf_parts import join, parts_of, read_parts
+from rapid_integrations.models.gguf_rope import rope_of
 from rapid_integrations.models.packaged import models_dir
+from rapid_integrations.models.weights import require_all_weights
+from rapid_integrations.out_of_memory import is_out_of_memory
 
 _COMPLETE = "complete"  # written last: a folder without it is the rest of an interrupted conversion
+# What stands in it. Copies of release 0.1 have an empty one: they may hold random weights, and lack ends of turns.
+_VERSION = "2"
+_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # of an answer; files may have all three
 
 
 def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
     """Return (model, tokenizer) from a GGUF file, every weight dequantised to `dtype`.
 
     Args:
-        path: the file.
+        path: the file; of a model in several files any of them.
         dtype: of the weights.
         options: further arguments of transformers' `from_pretrained` (`device_map`, ...).
+
+    Raises:
+        ModelLoadError: parts or weights that are missing, or a file that is no causal LM.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = _converted_folder(path, dtype)
-    if (folder / _COMPLETE).exists():
+    parts = parts_of(path)
+    folder = _converted_folder(parts, dtype)
+    if _is_complete(folder):
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **options
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
+            require_all_weights(str(folder), report)
             return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # whatever a damaged file makes transformers raise; the GGUF file has it all
+            if is_out_of_memory(error):
+                raise
             warnings.warn(f"the dequantised copy in {folder} is damaged and made again: {error}", stacklevel=2)
             shutil.rmtree(folder, ignore_errors=True)
-    model, tokenizer = _read(path, dtype, **options)
+    elif (folder / _COMPLETE).exists():
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier version
+    headers = read_parts(parts)
+    refuse_gguf(headers[0])
+    with _one_file(headers, folder.parent) as whole:
+        model, tokenizer = _read(path, whole, headers, dtype, **options)
     _keep(model, tokenizer, folder)
     return model, tokenizer
 
 
-def _read(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def _read(
+    path: Path, whole: Path, headers: Sequence[GgufHeader], dtype: torch.dtype, **options: Any
+) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    file: dict[str, Any] = {"gguf_file": whole.name, "local_files_only": True}
+    config = AutoConfig.from_pretrained(whole.parent, **file)
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    check_numbers(str(path), config.to_dict(), "its metadata")
+    if (rope := rope_of(headers, whole, config)) is not None:
+        config.rope_parameters = rope
+    model_class = AutoModelForCausalLM._model_mapping[type(config)]
+    elements = sum(_elements(tensor.shape) for tensor in tensors)
+    check_size(str(path), config, model_class, elements, len(tensors))
     # transformers otherwise leaves the weights packed, in a form whose matrix products are slow on a processor.
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent,
-        gguf_file=path.name,
+    model, report = AutoModelForCausalLM.from_pretrained(
+        whole.parent,
+        config=config,
         dtype=dtype,
         quantization_config=GgufConfig(dequantize=True),
-        local_files_only=True,
+        output_loading_info=True,
+        **file,
         **options,
     )
-    return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    require_all_weights(str(path), report)
+    model.config._name_or_path = str(path)
+    if unread := elements - sum({id(weight): weight.numel() for weight in model.parameters()}.values()):
+        _say_what_is_left(path, unread, elements, tensors)
+    if ends := _ends_of_answers(headers[0], model):
+        model.generation_config.eos_token_id = ends
+    return model, AutoTokenizer.from_pretrained(whole.parent, **file)
 
 
-def _converted_folder(path: Path, dtype: torch.dtype) -> Path:
-    """Return where the dequantised copy of this very file lies: a changed file gets another folder."""
-    status = path.resolve().stat()
-    identity = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{dtype}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return models_dir().parent / "dequantised" / f"{path.parent.name}-{path.stem}-{digest}"
+def _ends_of_answers(header: GgufHeader, model: Any) -> list[int]:
+    """Return the ids that the file says end an answer or a turn; those that are none of its tokens do not count."""
+    found = [header.metadata.get(f"tokenizer.ggml.{name}") for name in _ENDS]
+    own = model.config.eos_token_id
+    found += own if isinstance(own, list) else [own]
+    most = model.config.vocab_size
+    return sorted({each for each in found if type(each) is int and 0 <= each < most})
+
+
+def _say_what_is_left(path: Path, unread: int, elements: int, tensors: Sequence[Any]) -> None:
+    if unread > 0.001 * elements and unread > 1024:
+        warnings.warn(
+            f"{path}: {unread:,} of its {elements:,} numbers are no part of the model that transformers builds from it "
+            f"({len(tensors)} tensors; predictions of further tokens, for instance), and are not used",
+            stacklevel=4,
+        )
+
+
+def _elements(shape: Sequence[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+@contextmanager
+def _one_file(headers: Sequence[GgufHeader], beside: Path) -> Iterator[Path]:
+    """Yield a file that holds all parts: the only one, or a joined one that is removed afterwards."""
+    if len(headers) == 1:
+        yield headers[0].path
+        return
+    size = sum(header.path.stat().st_size for header in headers)
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(beside).free < size:
+            beside = Path(tempfile.gettempdir())
+    except OSError:
+        beside = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".joined-", dir=beside, ignore_cleanup_errors=True) as scratch:
+            yield join(headers, Path(scratch) / f"{headers[0].path.stem}.gguf")
+    except OSError as error:
+        raise ModelLoadError(
+            f"{headers[0].path} and its other parts are joined before they are read, which needs {size / 1e9:,.1f} GB "
+            f"in {beside}: {error.strerror or error}. Free some space, or set RAPID_HOME to another disk"
+        ) from error
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / _COMPLETE).read_text() == _VERSION
+    except OSError:
+        return False
+
+
+def _converted_folder(parts: Sequence[Path], dtype: torch.dtype) -> Path:
+    """Return where the dequantised copy of these very files lies: a changed file gets another folder."""
+    digest = hashlib.sha256()
+    for path in parts:
+        status = path.resolve().stat()
+        digest.update(f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{dtype}".encode())
+    first = parts[0]
+    return models_dir().parent / "dequantised" / f"{first.parent.name}-{first.stem}-{digest.hexdigest()[:16]}"
 
 
 def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -80,7 +183,7 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        (partial / _COMPLETE).touch()
+        (partial / _COMPLETE).write_text(_VERSION)
         os.replace(partial, folder)
     # A full disk (safetensors has an error of its own for it); or another process was first, whose copy is as good.
     except Exception as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,17 +16,21 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ModelLoadError, NotANumberError, UnsupportedModelError
+from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
 from rapid_integrations.models.numbers import numbers
+from rapid_integrations.models.positions import positions_of
 from rapid_integrations.native import native_library
+from rapid_integrations.out_of_memory import is_out_of_memory
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.shared_resource import SharedResource
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
+_WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids
 CHECK_TOKENS = 24
+CHECK_WINDOW = 7  # what sliding windows are set to while they are compared, so that CHECK_TOKENS go beyond them
 
 
 class HuggingFaceLM(SharedResource):
@@ -40,6 +46,7 @@ class HuggingFaceLM(SharedResource):
         take_over: the model is nobody else's, so that its weights may be fused, packed and quantised (see
             `FusedDecoder`). Otherwise, or where its architecture is not known that well, its own forward pass runs.
         quantization: of the weights; needs `take_over`.
+        longest: tokens that its positions reach, where its configuration does not say it.
         on_progress: hears of kernels that have to be compiled first.
 
     Raises:
@@ -54,9 +61,10 @@ class HuggingFaceLM(SharedResource):
         *,
         take_over: bool = False,
         quantization: Quantization | None = None,
+        longest: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        refuse_unsupported(model)
+        refuse_unsupported(model, longest)
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
             native_library(on_progress or ignore_progress)  # attention asks for what is loaded
         attention.register()
@@ -67,7 +75,9 @@ class HuggingFaceLM(SharedResource):
         self._shared = shared
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
-        self.context_window: int = config.max_position_embeddings
+        window = positions_of(model) or longest
+        assert window is not None  # or it was refused above
+        self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.num_parameters: int = model.num_parameters()
         self.device: torch.device = model.get_input_embeddings().weight.device
@@ -76,20 +86,12 @@ class HuggingFaceLM(SharedResource):
             ["full_attention"] * config.num_hidden_layers
         )
         # transformers 5.24 renamed it; models that bring their own code may keep the old name.
-        taken = inspect.signature(model.base_model.forward).parameters
-        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
+        self._cache_argument = _cache_argument(model.base_model)
+        self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
-        expected = self._eager_logits()
-        self._check(expected)
-        if take_over and FusedDecoder.serves(model):
-            self._fused = FusedDecoder(model, quantization)
-            if quantization is None:
-                self._check(expected)
-        elif quantization is not None:
-            raise UnsupportedModelError(
-                f"{self.name}: quantization={quantization!r} needs one of the architectures "
-                f"{', '.join(sorted(FAMILIES))} on one device, and weights that are not quantised yet; leave it out"
-            )
+        with self._refused_with_the_reason():
+            self._compare()
+            self._take_over(take_over, quantization)
         self._shared.users += 1
         self._closed = False
         model.set_attn_implementation(attention.ATTENTION_NAME)
@@ -141,14 +143,12 @@ class HuggingFaceLM(SharedResource):
     def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Do what `FusedDecoder.forward` does, by the model's own forward pass."""
         positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
-        inputs = {
-            "input_ids": token_ids[None],
-            "position_ids": positions[None],
-            self._cache_argument: _HostCache(cache, self._layer_types),
-            "use_cache": True,
-        }
+        inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
+        host = _HostCache(cache, self._layer_types)
         if keep:
+            inputs[self._cache_argument_of_head] = host
             return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
+        inputs[self._cache_argument or "cache"] = host
         self.model.base_model(**inputs)
         return torch.empty(0, 0, dtype=torch.float32, device=self.device)
 
@@ -159,6 +159,74 @@ class HuggingFaceLM(SharedResource):
             self._shared.users -= 1
         if not self._shared.users:
             self.model.set_attn_implementation(self.own_attention)
+
+    def _compare(self) -> None:
+        """Compare passes of ours with the model's own; as it is, and with its windows so narrow that a check sees them.
+
+        Raises:
+            UnsupportedModelError: they differ.
+        """
+        self._expected = self._eager_logits()
+        with attention.windows_observed() as windows:
+            self._check(self._expected)
+        self._windows = windows
+        if any(window is not None for window in windows.values()):
+            with self._narrow_windows(), attention.windows_observed() as narrow:
+                self._check(self._eager_logits())
+            wide = {layer for layer, window in narrow.items() if window not in (None, CHECK_WINDOW)}
+            if wide:
+                raise UnsupportedModelError(
+                    f"{self.name}: {len(wide)} of its layers have sliding windows that its configuration does not set, "
+                    "so that they cannot be compared with the model's own"
+                )
+
+    def _take_over(self, take_over: bool, quantization: Quantization | None) -> None:
+        if take_over and FusedDecoder.serves(self.model):
+            fused = FusedDecoder(self.model, quantization)
+            if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
+                raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
+            self._fused = fused
+            if quantization is None:
+                self._check(self._expected)
+        elif quantization is not None:
+            raise UnsupportedModelError(
+                f"{self.name}: quantization={quantization!r} needs one of the architectures "
+                f"{', '.join(sorted(FAMILIES))} on one device, and weights that are not quantised yet; leave it out"
+            )
+        del self._expected
+
+    @contextmanager
+    def _refused_with_the_reason(self) -> Iterator[None]:
+        """Whatever a model's own code raises on this cache and attention means that it cannot be run here."""
+        try:
+            yield
+        except UnsupportedModelError as error:  # attention and masks do not know whose they are
+            if str(error).startswith(self.name):
+                raise
+            raise UnsupportedModelError(f"{self.name}: {error}") from error
+        except RapidError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise UnsupportedModelError(
+                f"{self.name} cannot be run: {type(self.model).__name__}'s own code fails on this engine's cache and "
+                f"attention ({type(error).__name__}: {reason}); this architecture is not supported"
+            ) from error
+
+    @contextmanager
+    def _narrow_windows(self) -> Iterator[None]:
+        config = self.model.config.get_text_config(decoder=True)
+        own = getattr(config, "sliding_window", None)
+        if own is None:
+            yield
+            return
+        config.sliding_window = CHECK_WINDOW
+        try:
+            yield
+        finally:
+            config.sliding_window = own
 
     @torch.inference_mode()
     def _eager_logits(self) -> Tensor:
@@ -187,7 +255,10 @@ class HuggingFaceLM(SharedResource):
         self.model.set_attn_implementation(attention.ATTENTION_NAME)
         try:
             if self.model.config._attn_implementation != attention.ATTENTION_NAME:
-                raise UnsupportedModelError(f"{self.name}: its attention cannot be replaced")
+                raise UnsupportedModelError(
+                    f"{self.name}: its attention cannot be replaced: {type(self.model).__name__} computes it in code of "
+                    "its own. Take a model that follows transformers' attention interface, as nearly all since 2023 do"
+                )
             cache = self.new_cache(CHECK_TOKENS)
             logits = [self.forward(part, cache, len(part)) for part in parts]
             if cache.filled_layers != cache.layers:
@@ -210,8 +281,16 @@ class HuggingFaceLM(SharedResource):
             )
 
 
-def refuse_unsupported(model: Any) -> None:
-    """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly."""
+def _cache_argument(module: Any) -> str | None:
+    taken = inspect.signature(module.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in taken), None)
+
+
+def refuse_unsupported(model: Any, longest: int | None = None) -> None:
+    """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly.
+
+    `longest`: see `HuggingFaceLM`.
+    """
     config = model.config.get_text_config(decoder=True)
     name = config._name_or_path or type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
@@ -219,11 +298,19 @@ def refuse_unsupported(model: Any) -> None:
     if getattr(config, "attention_chunk_size", None):
         raise UnsupportedModelError(f"{name} attends in chunks (attention_chunk_size), which is not supported")
     others = sorted(set(getattr(config, "layer_types", None) or ()) - SUPPORTED_LAYERS)
-    if others or getattr(model, "_is_stateful", False):
-        kinds = ", ".join(others) or "recurrent state"
+    # Hybrids are marked as stateful even where all their layers attend: what the layers are counts, if it is said.
+    stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
+    if others or stateful:
+        kinds = ", ".join(each for each in others if each not in _WITHOUT_STATE) or "recurrent state"
         raise UnsupportedModelError(
             f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
             "undone. Models whose layers are all full_attention or sliding_attention can be run"
+        )
+    inner = getattr(config, "attn_config", None)
+    if getattr(config, "alibi", False) or getattr(inner, "alibi", False) or config.model_type in ("bloom", "mpt"):
+        raise UnsupportedModelError(
+            f"{name} ({config.model_type}) has no rotary or learned positions but ALiBi, a bias that grows with the "
+            "distance, which this engine's attention does not compute; take a model with rotary positions"
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kinds_of_rope = {str(r.get("rope_type")) for r in (rope, *rope.values()) if isinstance(r, dict)}
@@ -232,8 +319,12 @@ def refuse_unsupported(model: Any) -> None:
             f"{name} has rotary frequencies that follow the length read so far ({', '.join(moving)}); keys that are "
             "cached would have to change with them"
         )
-    if model.get_output_embeddings() is None or not getattr(config, "max_position_embeddings", None):
-        raise UnsupportedModelError(f"{name} has no language-model head or no maximum length in its configuration")
+    if model.get_output_embeddings() is None:
+        raise UnsupportedModelError(f"{name} ({type(model).__name__}) has no language-model head: it writes no text")
+    if positions_of(model) is None and longest is None:
+        raise UnsupportedModelError(
+            f"{name} has no maximum length in its configuration (max_position_embeddings or the like)"
+        )
 
 
 @dataclass

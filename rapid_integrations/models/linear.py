@@ -17,7 +17,7 @@ from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
@@ -27,6 +27,7 @@ from rapid_integrations.native.panels import GROUP, PANEL_ROWS, to_panels, weigh
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
+_WHOLE_VECTORS = 32  # columns that every processor's vectors of integers divide
 _FEW_ROWS = 16  # rows up to which the packed kernels beat dequantising
 
 
@@ -107,7 +108,10 @@ class Int8Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
-        self._ints = (weight.float() / scale[:, None]).round().to(torch.int8)
+        self._columns = weight.shape[1]
+        # PyTorch's kernel reads whole vectors of a row: behind the end of one whose width is no multiple of theirs.
+        self._beyond = -self._columns % _WHOLE_VECTORS
+        self._ints = pad((weight.float() / scale[:, None]).round().to(torch.int8), (0, self._beyond))
         self._scale = scale.to(weight.dtype)
         if arena is not None:
             self._ints, self._scale = arena.copy(self._ints), arena.copy(self._scale)
@@ -118,18 +122,19 @@ class Int8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply; the scales apply to the product."""
         if self._packed and x.shape[0] <= _FEW_ROWS:
-            product: Tensor = torch.ops.aten._weight_int8pack_mm(x, self._ints, self._scale)
+            whole = pad(x, (0, self._beyond)) if self._beyond else x.contiguous()
+            product: Tensor = torch.ops.aten._weight_int8pack_mm(whole, self._ints, self._scale)
         else:
-            product = linear(x, self._ints.to(x.dtype)) * self._scale
+            product = linear(x, self._ints[:, : self._columns].to(x.dtype)) * self._scale
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:
         """Return the quantised weights as numbers."""
-        return self._ints.to(self._scale.dtype) * self._scale[:, None]
+        return self._ints[:, : self._columns].to(self._scale.dtype) * self._scale[:, None]
 
     def native(self) -> NativeMatrix | None:
-        """Return integers and scales."""
-        return NativeMatrix(self._ints, self._scale, bias=self._bias)
+        """Return integers and scales; None where rows are longer than their weights."""
+        return None if self._beyond else NativeMatrix(self._ints, self._scale, bias=self._bias)
 
 
 class Int4Linear:

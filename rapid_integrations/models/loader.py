@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ConfigurationError, ModelLoadError, RapidError
+from rapid_integrations.errors import ConfigurationError, ModelLoadError, RapidError, UnsupportedModelError
 from rapid_integrations.models import packaged
 from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.chat_rendering import check_template, render_template
+from rapid_integrations.models.config_bounds import check_numbers, check_size
+from rapid_integrations.models.end_tokens import end_token_ids
+from rapid_integrations.models.folder_kinds import (
+    read_json,
+    refuse_another_task,
+    refuse_folder_without_config,
+    refuse_quantized,
+    refuse_weights_of_another_kind,
+)
 from rapid_integrations.models.gguf import load_gguf
+from rapid_integrations.models.gguf_parts import sets_of_parts
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
+from rapid_integrations.models.panics import is_panic
+from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
+from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.out_of_memory import is_out_of_memory, memory_errors_taught
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.shared_resource import SharedResource
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
+_NOBODY_SAID = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -41,13 +59,14 @@ def load(
     revision: str | None = None,
     quantization: Quantization | None = None,
     trust_remote_code: bool = False,
+    verify: Literal["isolated"] | None = None,
     on_progress: OnProgress | None = None,
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer.
 
     Args:
-        name: a packaged model (`rapid models list`), a GGUF file, a folder with a config.json and safetensors or with
-            one GGUF file, or a name on the Hugging Face hub.
+        name: a packaged model (`rapid models list`), a GGUF file (of a model in several files any of them), a folder
+            with a config.json and safetensors or with one GGUF model, or a name on the Hugging Face hub.
         dtype: "auto" follows the model and the processor; else "float32", "bfloat16", "float16" or a torch dtype.
         device: "auto" is CUDA where there is one, else the CPU.
         device_map: passed on to transformers (several devices, offloading); `device` is ignored then.
@@ -55,13 +74,20 @@ def load(
         quantization: "int8" or "int4" stores the weights so (not the embedding table), which costs some quality; None
             keeps them as they are.
         trust_remote_code: run Python code that comes with the model. Off unless you trust its author.
+        verify: "isolated" reads the configuration, the tokenizer and the chat template in a process of its own first,
+            with bounded memory and time: for folders that you do not trust. A library that such a file kills then
+            takes that process with it, not this one. The environment variable RAPID_VERIFY=isolated asks for it, too.
         on_progress: called with (stage, done, total).
 
     Raises:
         ModelLoadError: the name leads to no usable model; UnsupportedModelError: to one that cannot be run exactly.
         OutOfMemoryError: the device has no room for it.
     """
+    if verify not in (None, ISOLATED):
+        raise ConfigurationError(f"verify={verify!r}: use 'isolated' or None")
     with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
+        if asked_for(verify):
+            check_in_a_child(_local_path(name, on_progress), name)
         return _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress)
 
 
@@ -77,21 +103,48 @@ def _load(
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(_device(device))}
-    try:
+    with errors_explained(name, path):
         with _quiet(on_progress is not None):
-            if path is not None and path.suffix == ".gguf":
+            if path is not None and path.suffix.lower() == ".gguf":
                 model, tokenizer = load_gguf(path, _dtype(dtype, None, _device(device)), **placement)
             else:
+                if path is not None:
+                    check_folder(path)
                 model, tokenizer = _load_folder_or_hub(
-                    str(path or name), dtype, _device(device), revision, trust_remote_code, **placement
+                    str(path or name), path, dtype, _device(device), revision, trust_remote_code, **placement
                 )
+        check_tokenizer(str(path or name), tokenizer)
+        return wrap(
+            model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress
+        )
+
+
+@contextmanager
+def errors_explained(name: str | Path, path: Path | None) -> Iterator[None]:
+    """Make what transformers, safetensors, gguf and tokenizers raise for a bad file (errors of many types) ours."""
+    try:
+        yield
     except RapidError:
         raise
-    except Exception as error:  # transformers, safetensors and gguf raise errors of many types for a bad file
-        if is_out_of_memory(error):
+    except BaseException as error:
+        if is_panic(error):
+            raise ModelLoadError(_explain(name, path, error)) from None
+        if not isinstance(error, Exception) or is_out_of_memory(error):
             raise
         raise ModelLoadError(_explain(name, path, error)) from error
-    return wrap(model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress)
+
+
+def check_folder(path: Path) -> None:
+    """Look through the files of a model folder before any library opens them.
+
+    Raises:
+        ModelLoadError: weights of another kind, missing or cut off; a configuration or tokenizer that cannot be.
+    """
+    config = read_json(path / "config.json")
+    refuse_weights_of_another_kind(path, config)
+    refuse_another_task(str(path), config, path)
+    check_numbers(str(path), config)
+    check_tokenizer_files(path)
 
 
 def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) -> LoadedModel:
@@ -100,8 +153,18 @@ def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) ->
     `options`: see `HuggingFaceLM`.
     """
     model.eval()
-    vocabulary = Vocabulary(tokenizer, _eos_token_ids(model, tokenizer))  # first: it may refuse
-    return LoadedModel(HuggingFaceLM(model, name, **options), vocabulary)
+    check_template(name or type(model).__name__, tokenizer.chat_template)
+    ends = end_token_ids(model, tokenizer, _renderer(tokenizer))
+    vocabulary = Vocabulary(tokenizer, ends)  # first: it may refuse
+    longest = getattr(tokenizer, "model_max_length", None)  # a huge number where nobody said it
+    longest = longest if type(longest) is int and 0 < longest < _NOBODY_SAID else None
+    return LoadedModel(HuggingFaceLM(model, name, longest=longest, **options), vocabulary)
+
+
+def _renderer(tokenizer: Any) -> Any:
+    if not tokenizer.chat_template:
+        return None
+    return lambda messages, opened: render_template(tokenizer, messages, add_generation_prompt=opened)
 
 
 @contextmanager
@@ -125,15 +188,20 @@ def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None
         return packaged.pull(str(name), on_progress)
     path = Path(name).expanduser()
     if path.is_dir():
-        ggufs = sorted(path.glob("*.gguf"))
-        if (path / "config.json").exists():
+        ggufs = sets_of_parts(path)
+        has_weights = any((path / each).exists() for each in (SINGLE, INDEX))
+        if (path / "config.json").exists() and (has_weights or not ggufs):
             return path
         if len(ggufs) == 1:
             return ggufs[0]
-        held = f"{len(ggufs)} GGUF files: name one of them" if ggufs else "neither a config.json nor a GGUF file"
-        raise ModelLoadError(f"{path} is no model folder: it holds {held}")
+        if ggufs:
+            raise ModelLoadError(
+                f"{path} is no model folder: it holds {len(ggufs)} GGUF files: name one of them, "
+                f"{named(each.name for each in ggufs)}"
+            )
+        refuse_folder_without_config(path)
     if path.is_file():
-        if path.suffix == ".gguf":
+        if path.suffix.lower() == ".gguf" or _is_gguf(path):
             return path
         raise ModelLoadError(f"{path} is no model: give a GGUF file, a model folder, a packaged name or a hub name")
     if isinstance(name, Path) or path.is_absolute() or path.suffix == ".gguf" or str(name).startswith((".", "~")):
@@ -146,19 +214,37 @@ def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None
     return None
 
 
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
 def _load_folder_or_hub(
     name: str,
+    folder: Path | None,
     dtype: str | torch.dtype,
     device: torch.device,
     revision: str | None,
     trust_remote_code: bool,
     **placement: Any,
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(name, **origin)
-    model, report = AutoModelForCausalLM.from_pretrained(
+    described = config.to_dict()
+    refuse_quantized(name, described)
+    refuse_another_task(name, described)
+    auto_class, model_class = _class_for(name, config)
+    if folder is not None:
+        weights = read_weights(folder)
+        if model_class is not None:
+            check_size(name, config, model_class, weights.elements, len(weights.shapes))
+    tokenizer = AutoTokenizer.from_pretrained(name, **origin)
+    model, report = auto_class.from_pretrained(
         name,
         config=config,
         dtype=_dtype(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
@@ -167,12 +253,35 @@ def _load_folder_or_hub(
         **origin,
         **placement,
     )
-    if missing := sorted(report["missing_keys"]):
-        raise ModelLoadError(
-            f"{name} lacks {len(missing)} weights ({missing[0]}, ...), which transformers would fill with random "
-            "numbers: the checkpoint is incomplete, fetch it again"
+    require_all_weights(name, report)
+    if unexpected := sorted(report["unexpected_keys"]):
+        warnings.warn(
+            f"{name}: {len(unexpected)} weights of its files are no part of a {type(model).__name__} and are not used: "
+            f"{named(unexpected)}",
+            stacklevel=2,
         )
-    return model, AutoTokenizer.from_pretrained(name, **origin)
+    return model, tokenizer
+
+
+def _class_for(name: str, config: Any) -> tuple[Any, Any]:
+    """Return transformers' automatic class for a configuration, and the model's own; None where only code has it.
+
+    Raises:
+        UnsupportedModelError: a model that writes no text from text.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    own_code = getattr(config, "auto_map", None) or {}
+    for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in auto_class._model_mapping:
+            found = auto_class._model_mapping[type(config)]
+            return auto_class, found[0] if isinstance(found, (list, tuple)) else found
+        if auto_class.__name__ in own_code:
+            return auto_class, None
+    raise UnsupportedModelError(
+        f"{name} is a {config.model_type!r} model, of which transformers has no causal LM: it does not continue texts. "
+        "Give a causal LM, an instruction-tuned one for questions"
+    )
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -202,21 +311,13 @@ def _dtype(asked: str | torch.dtype, own: torch.dtype | None, device: torch.devi
     return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
 
 
-def _eos_token_ids(model: Any, tokenizer: Any) -> Iterable[int]:
-    """Return every id that ends an answer: transformers' generation settings first, then the configuration."""
-    for eos in (getattr(model.generation_config, "eos_token_id", None), model.config.eos_token_id):
-        if eos is not None:
-            return [eos] if isinstance(eos, int) else list(eos)
-    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-
-
-def _explain(name: str | Path, path: Path | None, error: Exception) -> str:
+def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return (
             f"{path or name} could not be loaded: only Python code that comes with it can run it. Read that code, and "
             "pass trust_remote_code=True (--trust-remote-code) if you trust its author"
         )
-    reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     if path is None:
         return (
             f"{name!s} could not be loaded from the hub: {reason}. Check the name and the connection, or give a local "

@@ -10,11 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
-from rapid_integrations.models.template_date import pin_date
+from rapid_integrations.models.chat_rendering import render_template
+from rapid_integrations.models.panics import panics_taught
+from rapid_integrations.models.unfinished import without_unfinished
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
 from rapid_integrations.shared_resource import SharedResource
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
+
+_OTHER_TOKENIZER = "Change the text at that place, or use a model with another tokenizer"
+_MOST_BYTES = 4  # of a character, and so the most tokens that an unfinished one can be spread over
 
 # What converters call vocabulary rows that no text leads to: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
 _PLACEHOLDER = re.compile(r"\W*(pad|unused|reserved|extra|dummy|placeholder)\w*\W*", re.IGNORECASE)
@@ -53,12 +58,13 @@ class Vocabulary(SharedResource):
         self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
         self._spelt: dict[str, list[int]] = {}
-        self._special_ids = frozenset(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
-        self._control_ids = frozenset(
-            index
-            for index, token in tokenizer.added_tokens_decoder.items()
-            if token.special or token.content in template
-        )
+        added = tokenizer.added_tokens_decoder
+        # An end that is an ordinary token is text; one that only the GGUF file or the template calls an end is not.
+        ends = self.eos_token_ids & added.keys()
+        self._special_ids = frozenset(index for index, token in added.items() if token.special) | ends
+        self._control_ids = ends | {
+            index for index, token in added.items() if token.special or token.content in template
+        }
 
     @property
     def chat_template(self) -> ChatTemplate | None:
@@ -83,19 +89,7 @@ class Vocabulary(SharedResource):
         Raises:
             PromptError: the template refuses them.
         """
-        template = self.tokenizer.chat_template
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages,
-                tools=tools,
-                # Several templates by name (a dict): transformers chooses, and no date is pinned.
-                chat_template=pin_date(template, self.template_date) if isinstance(template, str) else None,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-            )
-        except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
-            raise PromptError(f"the model's chat template refuses these messages: {error}") from error
-        return str(text)
+        return render_template(self.tokenizer, messages, tools, add_generation_prompt, self.template_date)
 
     @property
     def eos_tokens(self) -> list[str]:
@@ -117,7 +111,7 @@ class Vocabulary(SharedResource):
                 text = template([{"role": role, "content": "x"} for role in roles])
             except PromptError:  # not every template takes a system message
                 continue
-            return len(self._backend.encode(text, add_special_tokens=False).ids)
+            return len(self._encode(text, add_special_tokens=False).ids)
         return 0
 
     def encode(self, text: str) -> list[int]:
@@ -134,7 +128,7 @@ class Vocabulary(SharedResource):
         text = _without_lone_surrogates(prompt.text)
         begins_with_data = bool(prompt.data_spans) and prompt.data_spans[0][0] == 0
         adds_bos = not prompt.templated and (begins_with_data or not self._starts_with_bos(text))
-        encoding = self._backend.encode(text, add_special_tokens=adds_bos)
+        encoding = self._encode(text, add_special_tokens=adds_bos)
         ids: list[int] = encoding.ids
         if self._control_ids.isdisjoint(ids):
             return ids
@@ -153,17 +147,23 @@ class Vocabulary(SharedResource):
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Return the (start, end) characters of each token of a plain text."""
-        offsets: list[tuple[int, int]] = self._backend.encode(
-            _without_lone_surrogates(text), add_special_tokens=False
-        ).offsets
+        offsets: list[tuple[int, int]] = self._encode(_without_lone_surrogates(text), add_special_tokens=False).offsets
         return offsets
 
     def decode(self, token_ids: Sequence[int], keep: frozenset[int] = frozenset()) -> str:
         """Return the text of `token_ids`, control tokens left out, save those in `keep`."""
-        if not keep:
-            return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
         shown = [index for index in token_ids if index in keep or index not in self._special_ids]
-        return str(self._backend.decode(shown, skip_special_tokens=False))
+        with panics_taught(PromptError, f"putting {len(shown):,} tokens together", _OTHER_TOKENIZER):
+            return str(self._backend.decode(shown, skip_special_tokens=not keep))
+
+    def decode_finished(self, token_ids: Sequence[int], keep: frozenset[int] = frozenset()) -> str:
+        """Return the text of `token_ids` as `decode` does, without an unfinished character at its end.
+
+        An answer may be cut between the bytes of a character (by `max_new_tokens`, or since the model stops there).
+        """
+        shown = [index for index in token_ids if index in keep or index not in self._special_ids]
+        tokens = self.tokenizer.convert_ids_to_tokens(shown[-_MOST_BYTES:])
+        return without_unfinished(shown, tokens, lambda ids: self.decode(ids, keep))
 
     def serialized(self) -> str:
         """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""
@@ -193,7 +193,7 @@ class Vocabulary(SharedResource):
                 f"{other_name} cannot draft for {name}: their tokenizers merge characters differently. {_ONE_FAMILY}"
             )
         for probe in (*_PROBES, str(self.tokenizer.chat_template or "")):
-            if self._backend.encode(probe).ids != other._backend.encode(probe).ids:
+            if self._encode(probe, add_special_tokens=True).ids != other._encode(probe, add_special_tokens=True).ids:
                 raise VocabularyMismatchError(
                     f"{other_name} cannot draft for {name}: their tokenizers split {probe[:40]!r} differently. "
                     f"{_ONE_FAMILY}"
@@ -204,6 +204,15 @@ class Vocabulary(SharedResource):
         """The largest id that a text can have; a model needs a row of logits for it."""
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
         return max(index for token, index in vocabulary.items() if not _PLACEHOLDER.fullmatch(token))
+
+    def _encode(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Return the encoding of a text by the tokenizers library.
+
+        Raises:
+            PromptError: it gives up, as a regular expression of the tokenizer may at some texts.
+        """
+        with panics_taught(PromptError, f"splitting a text of {len(text):,} characters into tokens", _OTHER_TOKENIZER):
+            return self._backend.encode(text, add_special_tokens=add_special_tokens)
 
     def _merges(self) -> Any:
         return json.loads(self.serialized())["model"].get("merges")
@@ -223,7 +232,7 @@ class Vocabulary(SharedResource):
             ids = [
                 index
                 for part in (control[:cut], control[cut:])
-                for index in self._backend.encode(part, add_special_tokens=False).ids
+                for index in self._encode(part, add_special_tokens=False).ids
             ]
             if self._control_ids.isdisjoint(ids) and self.decode(ids) == control:
                 return ids

@@ -4,6 +4,14 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from transformers.masking_utils import (
+    and_masks,
+    bidirectional_mask_function,
+    causal_mask_function,
+    chunked_causal_mask_function,
+    or_masks,
+    sliding_window_causal_mask_function,
+)
 
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.attention import (
@@ -13,6 +21,7 @@ from rapid_integrations.models.attention import (
     rapid_attention,
     register,
 )
+from rapid_integrations.models.mask import described_mask
 
 MODULE = torch.nn.Identity()
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}  # bfloat16 has 8 bits; scores of size 4 are off by 1/64
@@ -122,9 +131,12 @@ def call(**changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"softcap": 50.0}, "Identity asks its attention for softcap, which this engine does not compute"),
+        (
+            {"softcap": 50.0},
+            r"Identity asks its attention for softcapped scores \(softcap\), which this engine does not compute",
+        ),
         ({"s_aux": torch.zeros(4)}, "s_aux"),
-        ({"position_bias": torch.zeros(1, 4, 3, 9), "softcap": 30.0}, "position_bias, softcap"),
+        ({"position_bias": torch.zeros(1, 4, 3, 9), "softcap": 30.0}, "position_bias, softcapped"),
         ({"something_new": 1}, "something_new"),
         ({"dropout": 0.1}, "dropout"),
         ({"attention_mask": torch.zeros(1, 1, 3, 9)}, "mask"),
@@ -151,10 +163,57 @@ def test_what_changes_nothing_is_accepted():
     assert torch.equal(call(**harmless), plain)
 
 
-def test_transformers_knows_the_attention_and_gives_it_no_mask():
+def test_transformers_knows_the_attention_and_its_masks():
     from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import causal_mask_function
 
     register()
     register()
     assert AttentionInterface()[ATTENTION_NAME] is rapid_attention
-    assert AttentionMaskInterface()[ATTENTION_NAME](1, 2, three=3) is None
+    mask = AttentionMaskInterface()[ATTENTION_NAME](mask_function=causal_mask_function, q_length=1, kv_length=9)
+    assert mask.window is None
+
+
+def described(mask_function, local_size=None, new=3, total=9, **kwargs):
+    return described_mask(
+        mask_function=mask_function,
+        q_length=new,
+        kv_length=total,
+        q_offset=total - new,
+        local_size=local_size,
+        **kwargs,
+    )
+
+
+def test_a_mask_decides_whatever_window_the_layer_names():
+    windowed = described(sliding_window_causal_mask_function(2), 2)
+    full = described(causal_mask_function)
+    assert (windowed.window, full.window) == (2, None)
+    torch.testing.assert_close(call(attention_mask=windowed), call(sliding_window=2))
+    torch.testing.assert_close(call(attention_mask=windowed[:, :, :, :9], sliding_window=5), call(sliding_window=2))
+    torch.testing.assert_close(call(attention_mask=full, sliding_window=2), call())
+    assert not torch.allclose(call(sliding_window=2), call())
+
+
+def test_a_mask_with_a_local_size_that_sees_everything_is_full():
+    assert described(and_masks(causal_mask_function), 2).window is None
+
+
+@pytest.mark.parametrize(
+    "mask_function",
+    [
+        bidirectional_mask_function,
+        chunked_causal_mask_function(4, torch.zeros(1, dtype=torch.long)),
+        or_masks(causal_mask_function, lambda batch, head, query, key: key > 7),
+        and_masks(causal_mask_function, lambda batch, head, query, key: key != 2),
+    ],
+)
+def test_a_mask_that_is_neither_causal_nor_a_window_is_refused(mask_function):
+    with pytest.raises(UnsupportedModelError, match="neither causal nor a sliding window"):
+        described(mask_function, 4)
+
+
+def test_a_mask_of_padding_is_refused():
+    with pytest.raises(UnsupportedModelError, match="padding"):
+        described(causal_mask_function, attention_mask=torch.tensor([[False, True, True]]))
+    assert described(causal_mask_function, attention_mask=torch.ones(1, 9, dtype=torch.bool)).window is None

@@ -104,15 +104,16 @@ def test_every_end_of_an_answer_in_the_generation_settings_counts(folder, tmp_pa
     model.generation_config.eos_token_id = [7, 9, EOS_ID]
     model.save_pretrained(tmp_path / "three")
     byte_tokenizer().save_pretrained(tmp_path / "three")
-    assert load(tmp_path / "three").vocabulary.eos_token_ids == {7, 9, EOS_ID}
+    assert load(tmp_path / "three").vocabulary.eos_token_ids == {7, 9, EOS_ID, IM_END_ID}  # its template ends turns
 
 
 def test_without_generation_settings_the_configuration_counts_then_the_tokenizer():
     model = tiny_model("llama", 1, eos_token_id=11)
     model.generation_config.eos_token_id = None
-    assert wrap(model, byte_tokenizer()).vocabulary.eos_token_ids == {11}
+    tokenizer = byte_tokenizer(chat_template=None)
+    assert wrap(model, tokenizer).vocabulary.eos_token_ids == {11, EOS_ID, IM_END_ID}  # "<|im_end|>" is no text
     model = tiny_model("llama", 1, eos_token_id=None)
-    assert wrap(model, byte_tokenizer()).vocabulary.eos_token_ids == {EOS_ID}
+    assert wrap(model, tokenizer).vocabulary.eos_token_ids == {EOS_ID, IM_END_ID}
 
 
 def test_a_model_in_training_mode_is_put_into_evaluation_mode():
@@ -124,7 +125,7 @@ def test_a_gguf_file_loads_by_its_name_and_by_its_folder(gguf_file):
     for name in (gguf_file, str(gguf_file), gguf_file.parent):
         loaded = load(name, dtype="float32")
         torch.testing.assert_close(logits(loaded), expected("qwen2", vocab_size=261), rtol=0, atol=1e-3)
-        assert loaded.vocabulary.eos_token_ids == {EOS_ID}
+        assert loaded.vocabulary.eos_token_ids == {EOS_ID, IM_END_ID}
         assert loaded.vocabulary.encode("that <|im_end|>") == byte_tokenizer(merges=MERGES)("that ").input_ids + [
             byte_tokenizer().convert_tokens_to_ids(character) for character in "<|im_end|>"
         ]

@@ -18,10 +18,44 @@ _IN_A_LAYER = {
 }
 
 
-def write_gguf(path, model, tokenizer, merges=()):
-    """Write a Qwen2 model and its tokenizer (`byte_tokenizer(merges=merges)`) to `path`, weights in float32."""
+def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), **metadata):
+    """Write a Qwen2 model and its tokenizer (`byte_tokenizer(merges=merges)`) to `path`, weights in float32.
+
+    `parts`: write so many files, as gguf-split does; returns their paths. `leave_out`: names of tensors. `metadata`:
+    further keys, "__" for dots ("tokenizer__ggml__eot_token_id"); None removes one that is written otherwise.
+    """
     config = model.config
-    writer = gguf.GGUFWriter(str(path), "qwen2")
+    names = dict(_OUTER)
+    for layer in range(config.num_hidden_layers):
+        names |= {f"model.layers.{layer}.{ours}": f"blk.{layer}.{theirs}" for ours, theirs in _IN_A_LAYER.items()}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        stem, _, kind = name.rpartition(".")
+        if f"{names[stem]}.{kind}" not in leave_out:
+            tensors[f"{names[stem]}.{kind}"] = tensor.numpy()
+    held = list(tensors)
+    shares = [held[part::parts] for part in range(parts)]
+    paths = [path]
+    if parts > 1:
+        paths = [path.with_name(f"{path.stem}-{part + 1:05d}-of-{parts:05d}.gguf") for part in range(parts)]
+    for part, (target, share) in enumerate(zip(paths, shares, strict=True)):
+        writer = gguf.GGUFWriter(str(target), "qwen2")
+        if part == 0:
+            _describe(writer, config, tokenizer, merges, metadata)
+        if parts > 1:
+            writer.add_uint16("split.no", part)
+            writer.add_uint16("split.count", parts)
+            writer.add_int32("split.tensors.count", len(held))
+        for name in share:
+            writer.add_tensor(name, tensors[name])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return paths
+
+
+def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -37,18 +71,16 @@ def write_gguf(path, model, tokenizer, merges=()):
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     kinds = gguf.TokenType
-    writer.add_token_types([kinds.CONTROL if token in SPECIAL_TOKENS else kinds.NORMAL for token in tokens])
+    control = {*SPECIAL_TOKENS, *(token.content for token in tokenizer.added_tokens_decoder.values())}
+    writer.add_token_types([kinds.CONTROL if token in control else kinds.NORMAL for token in tokens])
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(BOS_ID)
     writer.add_eos_token_id(EOS_ID)
-    writer.add_chat_template(tokenizer.chat_template)
-    names = dict(_OUTER)
-    for layer in range(config.num_hidden_layers):
-        names |= {f"model.layers.{layer}.{ours}": f"blk.{layer}.{theirs}" for ours, theirs in _IN_A_LAYER.items()}
-    for name, tensor in model.state_dict().items():
-        stem, _, kind = name.rpartition(".")
-        writer.add_tensor(f"{names[stem]}.{kind}", tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)
+    for key, value in metadata.items():
+        name = key.replace("__", ".")
+        writer.kv_data[0].pop(name, None)
+        if value is not None:
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+            add(name, value)

@@ -1,0 +1,214 @@
+"""What a GGUF file says of itself: its metadata and where its tensors lie, read with every number checked.
+
+transformers and the gguf package trust what a file says; a count of 2**60 keeps them busy for ever, and a tensor that
+ends behind the file is filled with what happens to be there. So the head is read here first. Only small arrays are
+kept: of the token lists only their lengths.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from rapid_integrations.errors import ModelLoadError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_KEPT = 256  # elements of an array that are kept; of a longer one the length
+_MOST_KEYS, _MOST_TENSORS, _MOST_DIMS = 65_536, 1 << 20, 4
+_LONGEST_NAME = 4096  # bytes
+_LONGEST_STRING = 1 << 24  # bytes; chat templates are the longest
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A tensor: its shape as GGUF has it (the fastest dimension first), and its bytes from `data_start` on."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """The head of one file.
+
+    Attributes:
+        metadata: keys and values; of arrays over 256 elements, and of all nested ones, an `int`: their length.
+        spans: where each key with its value stands in the file, (start, end) bytes.
+        data_start: bytes before the first tensor.
+    """
+
+    path: Path
+    version: int
+    metadata: Mapping[str, Any]
+    spans: Mapping[str, tuple[int, int]]
+    tensors: tuple[GgufTensor, ...]
+    data_start: int
+
+    @property
+    def architecture(self) -> str:
+        """Of the model ("llama"); "" where the file says none."""
+        found = self.metadata.get("general.architecture", "")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def alignment(self) -> int:
+        """Bytes that the offsets of tensors are multiples of."""
+        return int(self.metadata.get("general.alignment", 32))
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read and check the head of a GGUF file.
+
+    Raises:
+        ModelLoadError: it is none, is of another version, is cut off, or holds numbers that cannot be.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(24)
+            if start[:4] != _MAGIC:
+                raise ModelLoadError(f"{path} could not be loaded: {_what_instead(start)}")
+            if len(start) < 24:
+                raise ModelLoadError(f"{path} could not be loaded: the file ends in its first bytes; fetch it again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _Reader(path, data).read()
+    except (struct.error, UnicodeDecodeError, OverflowError) as error:
+        raise ModelLoadError(
+            f"{path} could not be loaded: its head is cut off or damaged ({error}); fetch the file again"
+        ) from error
+    except OSError as error:
+        raise ModelLoadError(f"{path} could not be loaded: {error.strerror or error}") from error
+
+
+def _what_instead(start: bytes) -> str:
+    if not start:
+        return "the file is empty; fetch it again"
+    if start.startswith(b"version https://git-l"):
+        return "it is a Git LFS pointer, not the weights: run `git lfs pull` in its folder, or download the file itself"
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "it is an HTML page, not a model: download the file itself, not the page that shows it"
+    if start[:4] in (b"lmgg", b"fmgg", b"tjgg", b"algg", b"ggml", b"ggjt", b"ggmf", b"ggla"):
+        return "it is in a ggml format from before GGUF: take the model's GGUF file, or convert it with llama.cpp"
+    if start[:2] == b"PK":
+        return "it is a zip archive or a PyTorch pickle, not a GGUF file"
+    return "it does not begin like a GGUF file, so it is damaged or something else; fetch it again"
+
+
+class _Reader:
+    """Walks through the head; every offset stays inside the file."""
+
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self._path = path
+        self._data = data
+        self._at = 4
+
+    def read(self) -> GgufHeader:
+        (version,) = self._unpack("<I")
+        if version not in _VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+            why = "it was written for machines of the other byte order" if swapped in _VERSIONS else "convert it again"
+            raise self._error(f"it is GGUF version {version}, versions 2 and 3 can be read: {why}")
+        tensor_count, key_count = self._unpack("<QQ")
+        if key_count > _MOST_KEYS or tensor_count > _MOST_TENSORS:
+            raise self._error(f"it claims {key_count:,} keys and {tensor_count:,} tensors, which cannot be")
+        metadata: dict[str, Any] = {}
+        spans: dict[str, tuple[int, int]] = {}
+        for _ in range(key_count):
+            start = self._at
+            key = self._string(_LONGEST_NAME)
+            if key in metadata:
+                raise self._error(f"its key {key!r} stands there twice")
+            (kind,) = self._unpack("<I")
+            metadata[key] = self._value(kind)
+            spans[key] = (start, self._at)
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
+            raise self._error(f"its alignment is {alignment!r}, not a power of two")
+        tensors = tuple(self._tensor() for _ in range(tensor_count))
+        data_start = -(-self._at // alignment) * alignment
+        self._require_inside(tensors, data_start)
+        return GgufHeader(self._path, version, metadata, spans, tensors, data_start)
+
+    def _unpack(self, pattern: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(pattern, self._data, self._at)
+        self._at += struct.calcsize(pattern)
+        return values
+
+    def _string(self, longest: int) -> str:
+        (length,) = self._unpack("<Q")
+        if length > min(longest, len(self._data) - self._at):
+            raise self._error(f"it claims a string of {length:,} bytes, which cannot be")
+        self._at += length
+        return bytes(self._data[self._at - length : self._at]).decode("utf-8")
+
+    def _skip_string(self) -> None:
+        (length,) = struct.unpack_from("<Q", self._data, self._at)
+        self._at += 8 + length
+
+    def _value(self, kind: int) -> Any:
+        if kind in _FORMATS:
+            return self._unpack(_FORMATS[kind])[0]
+        if kind == _STRING:
+            return self._string(_LONGEST_STRING)
+        if kind != _ARRAY:
+            raise self._error(f"it holds a value of type {kind}, which is none")
+        element, count = self._unpack("<IQ")
+        size = struct.calcsize(_FORMATS[element]) if element in _FORMATS else 8
+        if element not in _FORMATS and element != _STRING:
+            raise self._error(f"it holds an array of type {element}, which is none that models have")
+        if count > (len(self._data) - self._at) // size:
+            raise self._error(f"it claims an array of {count:,} elements, more than the file can hold")
+        if element == _STRING:
+            if count <= _KEPT:
+                return [self._string(_LONGEST_STRING) for _ in range(count)]
+            for _ in range(count):
+                self._skip_string()
+            return count
+        if count <= _KEPT:
+            return list(self._unpack(f"<{count}{_FORMATS[element][1]}"))
+        self._at += count * size
+        return count
+
+    def _tensor(self) -> GgufTensor:
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        name = self._string(_LONGEST_NAME)
+        (dimensions,) = self._unpack("<I")
+        if dimensions > _MOST_DIMS:
+            raise self._error(f"its tensor {name!r} claims {dimensions} dimensions")
+        shape = self._unpack(f"<{dimensions}Q")
+        kind, offset = self._unpack("<IQ")
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        except (ValueError, KeyError):
+            raise self._error(f"its tensor {name!r} is of type {kind}, which the gguf package does not know") from None
+        elements = prod(shape)
+        if shape and shape[0] % block:
+            raise self._error(f"the rows of its tensor {name!r} are {shape[0]:,} wide, no multiple of {block}")
+        return GgufTensor(name, tuple(shape), kind, offset, elements // block * size)
+
+    def _require_inside(self, tensors: tuple[GgufTensor, ...], data_start: int) -> None:
+        names: set[str] = set()
+        length = len(self._data)
+        for tensor in tensors:
+            if tensor.name in names:
+                raise self._error(f"its tensor {tensor.name!r} stands there twice")
+            names.add(tensor.name)
+            if data_start + tensor.offset + tensor.size > length:
+                raise self._error(
+                    f"its tensor {tensor.name!r} ends at byte {data_start + tensor.offset + tensor.size:,}, the file "
+                    f"at {length:,}: it is cut off; fetch it again"
+                )
+
+    def _error(self, reason: str) -> ModelLoadError:
+        return ModelLoadError(f"{self._path} could not be loaded: {reason}")

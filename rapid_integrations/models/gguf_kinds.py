@@ -1,0 +1,90 @@
+"""What a GGUF file holds that is no model to run here, in words of its own."""
+
+from __future__ import annotations
+
+from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
+from rapid_integrations.models.gguf_header import GgufHeader
+
+_VECTORS = ("bert", "jina-", "t5encoder", "gemma-embedding", "eurobert")
+_PICTURES = frozenset(
+    {"flux", "sd1", "sdxl", "sd3", "aura", "hidream", "wan", "ltxv", "cosmos", "hyvid", "lumina2", "qwen_image", "pig"}
+)
+_SPEECH = ("whisper", "wavtokenizer", "parakeet")
+_UNROLLABLE = (
+    "mamba",
+    "rwkv",
+    "jamba",
+    "lfm2",
+    "qwen35",
+    "qwen3next",
+    "falcon-h1",
+    "nemotron_h",
+    "plamo",
+    "kimi-linear",
+)
+_DIFFUSED = ("dream", "llada")
+
+
+def refuse_gguf(header: GgufHeader) -> None:
+    """Refuse a file that is no causal LM, or one of an architecture that cannot be read.
+
+    Raises:
+        ModelLoadError: with what it is, and the way out.
+    """
+    path, architecture = header.path, header.architecture
+    kind = header.metadata.get("general.type", "model")
+    if kind == "adapter" or any(key.startswith("adapter.") for key in header.metadata):
+        raise ModelLoadError(
+            f"{path} is an adapter (LoRA), not a whole model. Merge it into its base model (llama.cpp's "
+            "llama-export-lora does it) and give the result"
+        )
+    if architecture == "clip" or kind in ("mmproj", "clip"):
+        raise ModelLoadError(
+            f"{path} is the vision part (mmproj) of a multimodal model. Give the GGUF file of its language model; "
+            "pictures are not read"
+        )
+    if kind == "imatrix" or architecture in ("imatrix", "controlvector"):
+        raise ModelLoadError(f"{path} holds {architecture or kind} data, not a model. Give the model's own GGUF file")
+    if architecture in _PICTURES:
+        raise UnsupportedModelError(f"{path} is a model that makes pictures or films ({architecture}), not text")
+    if architecture.startswith(_SPEECH):
+        raise UnsupportedModelError(f"{path} is a model for speech ({architecture}), not for text")
+    if architecture.startswith(_DIFFUSED):
+        raise UnsupportedModelError(
+            f"{path} is a diffusion language model ({architecture}): it does not write from left to right"
+        )
+    pooling = header.metadata.get(f"{architecture}.pooling_type")
+    if "bert" in architecture or architecture.startswith(_VECTORS) or (type(pooling) is int and pooling > 0):
+        raise UnsupportedModelError(
+            f"{path} is an embedding model or reranker ({architecture}): it gives vectors and writes no text. Give a "
+            "causal LM; an embedder is given as a folder (embedder=, --embedder)"
+        )
+    if architecture == "t5":
+        raise UnsupportedModelError(f"{path} is an encoder-decoder model (t5); a decoder-only causal LM is needed")
+    if architecture.startswith(_UNROLLABLE):
+        raise UnsupportedModelError(
+            f"{path} has layers with recurrent state ({architecture}), which cannot be rolled back, so a rejected "
+            "draft could not be undone"
+        )
+    if not architecture:
+        raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")
+    if not header.tensors:
+        raise ModelLoadError(f"{path} could not be loaded: it has no weights (a vocabulary only)")
+    names = [tensor.name for tensor in header.tensors]
+    if long_rope := [name for name in names if name.startswith("rope_factors_")]:
+        raise UnsupportedModelError(
+            f"{path} has rotary frequencies that follow the length read so far (longrope: {long_rope[0]}); keys that "
+            "are cached would have to change with them"
+        )
+    if architecture not in (readable := _readable()):
+        raise UnsupportedModelError(
+            f"{path} is a {architecture!r} model; transformers reads GGUF files of {', '.join(sorted(readable))}. Take "
+            "the model's safetensors"
+        )
+
+
+def _readable() -> frozenset[str]:
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    others = {"gpt-oss", "qwen2moe", "qwen3moe", "minimax-m2"}  # as GGUF writes them
+    return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5", "mamba", "lfm2"}

@@ -1,0 +1,78 @@
+"""How a GGUF file stretches rotary embeddings, which transformers does not read from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.gguf_header import GgufHeader
+
+_FACTORS = "rope_freqs.weight"  # what each frequency is divided by (Llama 3.1 and later)
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+def rope_of(headers: Sequence[GgufHeader], whole: Path, config: Any) -> dict[str, Any] | None:
+    """Return the `rope_parameters` that the file asks for beyond transformers' reading of it; None: no others.
+
+    Raises:
+        UnsupportedModelError: frequencies of a kind that transformers has no name for.
+    """
+    header = headers[0]
+    prefix = f"{header.architecture}.rope.scaling"
+    kind = header.metadata.get(f"{prefix}.type")
+    own = getattr(config, "rope_parameters", None)
+    if not isinstance(own, dict) or "rope_theta" not in own:
+        return None
+    if any(tensor.name == _FACTORS for each in headers for tensor in each.tensors):
+        return _llama3(whole, own, config)
+    if kind in (None, "none") or own.get("rope_type", "default") != "default":
+        return None
+    factor = header.metadata.get(f"{prefix}.factor", 1.0)
+    if kind == "linear" and _positive(factor):
+        return own | {"rope_type": "linear", "factor": float(factor)}
+    original = header.metadata.get(f"{prefix}.original_context_length")
+    if kind == "yarn" and _positive(factor) and type(original) is int and original > 0:
+        return own | {"rope_type": "yarn", "factor": float(factor), "original_max_position_embeddings": original}
+    raise UnsupportedModelError(
+        f"{header.path} stretches its rotary frequencies in a way that is not known here ({kind!r}, factor {factor!r})"
+    )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
+def _llama3(whole: Path, own: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Return Llama 3's parameters that give the very factors in the file."""
+    from gguf import GGUFReader
+
+    found = next(tensor for tensor in GGUFReader(str(whole)).tensors if tensor.name == _FACTORS)
+    factors = np.asarray(found.data, dtype=np.float64).reshape(-1)
+    highest = float(np.max(factors)) if factors.size else 1.0
+    if factors.size and np.allclose(factors, 1.0):
+        return own
+    for factor in {highest, round(highest)}:
+        rope = own | {"rope_type": "llama3", "factor": float(factor), **_LLAMA3}
+        if np.allclose(_llama3_factors(rope, 2 * factors.size), factors, rtol=1e-3):
+            return rope
+    raise UnsupportedModelError(
+        f"{whole.name} divides its rotary frequencies by numbers of its own (rope_freqs.weight, up to {highest:g}), "
+        "which are not those of Llama 3; they would be left out. Take the model's safetensors"
+    )
+
+
+def _llama3_factors(rope: dict[str, Any], width: int) -> np.ndarray:
+    """Return what Llama 3's scaling divides each of the (width / 2) frequencies by."""
+    wavelength = 2 * math.pi * rope["rope_theta"] ** (np.arange(0, width, 2) / width)
+    original, low, high = (
+        rope["original_max_position_embeddings"],
+        rope["low_freq_factor"],
+        rope["high_freq_factor"],
+    )
+    smooth = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
+    return np.asarray(1 / ((1 - smooth) / rope["factor"] + smooth))

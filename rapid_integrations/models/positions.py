@@ -1,0 +1,32 @@
+"""How many tokens the positions of a model reach."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+from rapid_integrations.models.config_bounds import context_window
+
+_TABLE = re.compile(r"(wpe|pos|position|positions)_?(emb|embed|embedding|embeddings|encoder)?", re.IGNORECASE)
+
+
+def positions_of(model: Any) -> int | None:
+    """Return the context window of a transformers model; None where neither configuration nor tables say it.
+
+    Learned positions are a table: there is nothing behind its last row, whatever the configuration says.
+    """
+    told = context_window(model.config)
+    tables = [
+        module.num_embeddings - int(getattr(module, "offset", 0) or 0)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and _is_table(name)
+    ]
+    known = [each for each in (told, *tables) if each is not None and each > 0]
+    return min(known, default=None)
+
+
+def _is_table(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return bool(_TABLE.fullmatch(last)) or last in ("embed_positions", "position_embeddings", "positions_embed")

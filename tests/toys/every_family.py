@@ -1,0 +1,147 @@
+"""Every causal language model of the installed transformers, made small from its configuration's class."""
+
+import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tests.toys.models import BOS_ID, EOS_ID, VOCAB_SIZE, randomise
+
+LAYERS = 3
+# What the configurations call their sizes, small; each class takes those that it knows.
+SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 32,
+    "n_embd": 32,
+    "d_model": 32,
+    "embedding_size": 32,
+    "word_embed_proj_dim": 32,
+    "intermediate_size": 48,
+    "ffn_dim": 48,
+    "n_inner": 48,
+    "decoder_ffn_dim": 48,
+    "encoder_ffn_dim": 48,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "shared_intermediate_size": 16,
+    "ffn_hidden_size": 48,
+    "expert_ffn_hidden_size": 16,
+    "num_hidden_layers": LAYERS,
+    "n_layer": LAYERS,
+    "n_layers": LAYERS,
+    "num_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_layers": LAYERS,
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "num_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "kv_channels": 8,
+    "rotary_dim": 8,
+    "max_position_embeddings": 1024,
+    "n_positions": 1024,
+    "n_ctx": 1024,
+    "max_seq_len": 1024,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "moe_num_experts": 4,
+    "num_experts_per_tok": 2,
+    "num_experts_per_token": 2,
+    "moe_k": 2,
+    "moe_topk": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_dense_layers": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "qk_head_dim": 16,
+    "v_head_dim": 8,
+    "state_size": 4,
+    "attention_hidden_size": 32,
+    "mamba_d_state": 4,
+    "mamba_d_head": 8,
+    "mamba_n_heads": 8,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "sliding_window": 20,
+    "attention_dropout": 0.0,
+    "attn_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "hidden_dropout": 0.0,
+    "dropout": 0.0,
+    "bos_token_id": BOS_ID,
+    "eos_token_id": EOS_ID,
+    "pad_token_id": None,
+    "use_cache": True,
+    "is_decoder": True,
+}
+# What single families need besides.
+OF_A_FAMILY = {
+    **dict.fromkeys(  # latent attention: a key for every head
+        ("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "sarvam_mla", "youtu", "minicpm3"),
+        {"num_key_value_heads": 4},
+    ),
+    "dots1": {"n_shared_experts": 1},
+    "gptj": {"n_positions": 1024},
+    **dict.fromkeys(
+        ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+        {"pad_token_id": 1},
+    ),
+    "falcon": {"alibi": False},
+    "gemma3n_text": {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
+    "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 1},
+    "qwen3": {"use_sliding_window": True, "max_window_layers": 1},
+    "granitemoehybrid": {"layer_types": ["full_attention"] * LAYERS, "position_embedding_type": "rope"},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4, "window_size": 20},
+    "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4}},
+    "opt": {"pad_token_id": 1},
+    "xglm": {"pad_token_id": 1},
+    "biogpt": {"pad_token_id": 1},
+    "phi": {"partial_rotary_factor": 0.5},
+    "gpt_neox": {"rotary_pct": 0.5},
+    "persimmon": {"partial_rotary_factor": 0.5},
+}
+
+
+def families():
+    """Return the names of all families that transformers has a causal language model of."""
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def tiny(family, seed=0, **changes):
+    """Return a small random model of a family, in evaluation mode.
+
+    Raises whatever the classes do where they cannot be made small in this way.
+    """
+    config_class = CONFIG_MAPPING[family]
+    fields = set(config_class.__dataclass_fields__) | set(config_class.attribute_map)
+    chosen = {name: value for name, value in SIZES.items() if name in fields}
+    chosen |= {name: value for name, value in OF_A_FAMILY.get(family, {}).items()}
+    for name, target in config_class.attribute_map.items():
+        if target in chosen:
+            chosen.pop(name, None)
+    config = config_class(**(chosen | changes))
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(config)
+    if sum(parameter.numel() for parameter in model.parameters()) > 30_000_000:
+        raise ValueError(f"{family} is not small: {transformers.__version__} has other names for its sizes")
+    return randomise(model, seed).eval()
