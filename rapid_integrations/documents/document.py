@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -17,13 +18,27 @@ class Document:
         text: what the models read; never blank.
         source: the file's name as it was given (within a folder: below it), "standard input" for "-".
         format: what the file was.
-        remarks: what the reader had to guess or leave out ("pages 3, 4 have no text").
+        remarks: what the reader had to guess or leave out ("pages 3, 4 of 9 without text").
+        pages: (start, end) of each page in `text`, in characters; one without text is empty. Slides of a presentation
+            and sheets of a workbook are pages, too. () for what has none.
     """
 
     text: str
     source: str
     format: Format = "text"
     remarks: tuple[str, ...] = ()
+    pages: tuple[tuple[int, int], ...] = ()
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the number of the page, from 1, that the character at `offset` of the text is on.
+
+        What stands between two pages belongs to the one before; None for a document without pages.
+        """
+        if not self.pages:
+            return None
+        starts = [start for start, end in self.pages if end > start]
+        numbers = [number for number, (start, end) in enumerate(self.pages, 1) if end > start]
+        return numbers[max(0, bisect_right(starts, offset) - 1)] if numbers else None
 
 
 @dataclass(frozen=True)
