@@ -15,7 +15,7 @@ def raised(text: str) -> str:
     ('^6', '^{-6}', 'th')
     """
     text = text.strip()
-    if not text or text.lower() in _ORDINALS or not re.search(r"[\w*†‡§+−-]", text):
+    if not text or text[0] in "[(" or text.lower() in _ORDINALS or not re.search(r"[\w*†‡§+−-]", text):
         return text
     return f"^{text}" if len(text) == 1 else f"^{{{text}}}"
 
