@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["text", "html", "pdf", "docx"]
+from rapid_integrations.errors import DocumentError
+
+Format = Literal["text", "html", "pdf", "docx", "pptx", "xlsx", "odf", "epub", "rtf", "mail", "notebook"]
+
+
+class NoTextError(DocumentError):
+    """A file of a kind that holds no text, or an empty one: an error if it was named, left out of a folder."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Documents:
 
     Attributes:
         documents: those that were read, at least one.
-        skipped: those that were not; empty unless skipping was asked for.
+        skipped: those that were not: files of folders that hold no text (pictures, programs, empty ones), folders
+            of installed packages, and, if that was asked for, whatever cannot be read.
     """
 
     documents: tuple[Document, ...]
@@ -87,15 +94,17 @@ class ReadLimits:
 
     Attributes:
         file_bytes: of one file.
-        unpacked_bytes: of the XML in one DOCX file (its reader takes about 36 times as much memory).
+        unpacked_bytes: of the XML in one Office file or e-book (its reader takes up to 36 times as much memory).
         characters: of text in all documents together.
         files: in all folders together, subfolders included.
+        memory_bytes: of the process that reads a file (where the system can bound it).
     """
 
     file_bytes: int = 256 * 2**20
     unpacked_bytes: int = 32 * 2**20
     characters: int = 20_000_000
     files: int = 10_000
+    memory_bytes: int = 4 * 2**30
 
 
 def _printable(name: str) -> str:

@@ -6,6 +6,7 @@ import codecs
 import re
 
 from rapid_integrations.documents.declared_encoding import codec_of
+from rapid_integrations.documents.document import NoTextError
 from rapid_integrations.documents.encoding_guess import escaped, guessed, is_mojibake, unmarked_utf16
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
@@ -66,7 +67,7 @@ def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[
     head = data[:_HEAD]
     controls = sum(byte in _CONTROL for byte in head)
     if controls > _MAX_CONTROL_SHARE * len(head) and not (controls <= _FEW_CONTROLS and len(head) >= _ENOUGH_TEXT):
-        raise DocumentError(source, _BINARY)
+        raise NoTextError(source, _BINARY)
     if data.isascii():
         if codec := escaped(data):
             remarks = () if declared and _is_declared(declared, codec) else (f"read as {codec}, by its escape sequences",)
@@ -112,7 +113,7 @@ def _without_nul(data: bytes, source: str) -> tuple[bytes | str, tuple[str, ...]
     without, runs = re.subn(rb"\0+", b"", data)
     few = runs <= _MAX_CONTROL_SHARE * len(without) or (runs <= _FEW_CONTROLS and len(without) >= _ENOUGH_TEXT)
     if not few:
-        raise DocumentError(source, _BINARY)
+        raise NoTextError(source, _BINARY)
     return without, (f"{count:,} NUL character{'s' * (count > 1)} left out",)
 
 
