@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["text", "html", "pdf", "docx"]
+from rapid_integrations.errors import DocumentError
+
+Format = Literal["text", "html", "pdf", "docx", "pptx", "xlsx", "odf", "epub", "rtf", "mail", "notebook"]
+
+
+class NoTextError(DocumentError):
+    """A file of a kind that holds no text, or an empty one: an error if it was named, left out of a folder."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +24,27 @@ class Document:
         text: what the models read; never blank.
         source: the file's name as it was given (within a folder: below it), "standard input" for "-".
         format: what the file was.
-        remarks: what the reader had to guess or leave out ("pages 3, 4 have no text").
+        remarks: what the reader had to guess or leave out ("pages 3, 4 of 9 without text").
+        pages: (start, end) of each page in `text`, in characters; one without text is empty. Slides of a presentation
+            and sheets of a workbook are pages, too. () for what has none.
     """
 
     text: str
     source: str
     format: Format = "text"
     remarks: tuple[str, ...] = ()
+    pages: tuple[tuple[int, int], ...] = ()
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the number of the page, from 1, that the character at `offset` of the text is on.
+
+        What stands between two pages belongs to the one before; None for a document without pages.
+        """
+        if not self.pages:
+            return None
+        starts = [start for start, end in self.pages if end > start]
+        numbers = [number for number, (start, end) in enumerate(self.pages, 1) if end > start]
+        return numbers[max(0, bisect_right(starts, offset) - 1)] if numbers else None
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,8 @@ class Documents:
 
     Attributes:
         documents: those that were read, at least one.
-        skipped: those that were not; empty unless skipping was asked for.
+        skipped: those that were not: files of folders that hold no text (pictures, programs, empty ones), folders
+            of installed packages, and, if that was asked for, whatever cannot be read.
     """
 
     documents: tuple[Document, ...]
@@ -72,15 +94,17 @@ class ReadLimits:
 
     Attributes:
         file_bytes: of one file.
-        unpacked_bytes: of the XML in one DOCX file (its reader takes about 36 times as much memory).
+        unpacked_bytes: of the XML in one Office file or e-book (its reader takes up to 36 times as much memory).
         characters: of text in all documents together.
         files: in all folders together, subfolders included.
+        memory_bytes: of the process that reads a file (where the system can bound it).
     """
 
     file_bytes: int = 256 * 2**20
     unpacked_bytes: int = 32 * 2**20
     characters: int = 20_000_000
     files: int = 10_000
+    memory_bytes: int = 4 * 2**30
 
 
 def _printable(name: str) -> str:

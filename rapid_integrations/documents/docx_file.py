@@ -1,48 +1,66 @@
-"""DOCX to Markdown: paragraphs, headings, lists, tables, footnotes and text boxes; accepted as if all changes were."""
+"""DOCX to Markdown: the body with its numbers, notes, comments, forms and formulas; page headers and footers."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from typing import Any
 
 from rapid_integrations.documents.document import Document, ReadLimits
-from rapid_integrations.documents.html_file import html_to_markdown
-from rapid_integrations.errors import DocumentError, MissingExtraError
+from rapid_integrations.documents.docx_body import Body
+from rapid_integrations.documents.docx_numbers import Numbering
+from rapid_integrations.documents.docx_styles import Styles
+from rapid_integrations.documents.packed import Packed, child, descendants, local, value
 
 
 def read_docx(data: bytes, source: str, limits: ReadLimits) -> Document:
-    """Return the text of a Word file's body. Page headers and footers, comments and pictures are left out.
+    """Return the text of a Word file. Tracked insertions count as accepted, deletions are left out.
 
     Raises:
         DocumentError: the file is damaged, or unpacks to more than `limits.unpacked_bytes`.
-        MissingExtraError: the reader is not installed.
+        MissingExtraError: the XML parser is not installed.
     """
+    packed = Packed(data, source, "DOCX", limits)
+    main = next((name for kind, name in packed.relations("").values() if kind == "officeDocument"), "word/document.xml")
+    root = packed.tree(main)
+    if root is None or child(root, "body") is None:
+        raise packed.damaged("it has no text part")
+    related = packed.relations(main)
+
+    def part(kind: str) -> Any | None:
+        name = next((name for each, name in related.values() if each == kind), None)
+        return packed.tree(name) if name else None
+
+    body = Body(
+        numbering=Numbering(part("numbering")),
+        styles=Styles(part("styles")),
+        notes={**_notes(part("footnotes"), "footnote"), **_notes(part("endnotes"), "endnote")},
+        comments=_notes(part("comments"), "comment"),
+        drawings=lambda id: packed.tree(related[id][1]) if id in related else None,
+    )
     try:
-        import mammoth  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingExtraError(feature=f"Reading {source}", extra="documents") from None
-    _require_bounded(data, source, limits)
-    try:
-        html = mammoth.convert_to_html(io.BytesIO(data), convert_image=_no_image, include_default_style_map=True).value
-    except Exception as error:  # whatever zipfile, the XML parser and mammoth raise for a damaged file
-        raise DocumentError(source, f"is a damaged DOCX file: {error or type(error).__name__}") from error
-    return Document(html_to_markdown(html, source), source, "docx")
+        text = body.text(child(root, "body"))
+        header, footer = (_margins(packed, root, related, body, kind) for kind in ("header", "footer"))
+    except RecursionError as error:
+        raise packed.damaged("its elements nest too deeply") from error
+    text = "\n\n".join(each for each in (header, text, footer, body.notes_text()) if each.strip())
+    return Document(text, source, "docx", body.remarks())
 
 
-def _require_bounded(data: bytes, source: str, limits: ReadLimits) -> None:
-    """Refuse what would unpack to too much. The declared sizes hold: zipfile reads no further than them."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            size = sum(info.file_size for info in packed.infolist() if info.filename.endswith((".xml", ".rels")))
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise DocumentError(source, f"is a damaged DOCX file: {error}") from error
-    if size > limits.unpacked_bytes:
-        raise DocumentError(
-            source,
-            f"unpacks to {size:,} bytes of XML, more than {limits.unpacked_bytes:,}: split it, or save it as text",
-        )
+def _notes(root: Any | None, kind: str) -> dict[tuple[str, str], Any]:
+    """Return notes by (kind, id), without the lines that separate them from the text."""
+    return {
+        (kind, value(each, "id") or ""): each
+        for each in (root if root is not None else ())
+        if local(each) == kind and value(each, "type") in (None, "normal")
+    }
 
 
-def _no_image(image: Any) -> list[Any]:
-    return []
+def _margins(packed: Packed, root: Any, related: dict[str, tuple[str, str]], body: Body, kind: str) -> str:
+    """Return the different headers or footers of all sections, without those that are a page number only."""
+    texts = []
+    for reference in descendants(root, f"{kind}Reference"):
+        name = related.get(value(reference, "id") or "", ("", ""))[1]
+        part = packed.tree(name) if name else None
+        text = " ".join(body.text(part).split()) if part is not None else ""
+        if text and not text.isdigit() and text not in texts:
+            texts.append(text)
+    return "\n".join(f"[Page {kind}: {text}]" for text in texts)

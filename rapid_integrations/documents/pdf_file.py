@@ -1,95 +1,221 @@
-"""PDF to text: the text layer, page by page."""
+"""PDF to text: the text layer, the values of form fields and the comments, page by page."""
 
 from __future__ import annotations
 
-import io
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rapid_integrations.documents.document import Document, ReadLimits
+from rapid_integrations.documents.pdf_fonts import install
+from rapid_integrations.documents.pdf_forms import comments, take_fields, xfa_packets
+from rapid_integrations.documents.pdf_text import PageText
+from rapid_integrations.documents.xfa_form import filled_in
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
 _NAMED_PAGES = 8
-# Typeset words hold one glyph for "ffi"; tokenizers and searches know the letters only.
-_LIGATURES = str.maketrans(
-    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
-)
+_MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
+_SPACELESS = 45  # letters without a space between them, of an alphabet, from which spaces are called lost
+_ALONE = threading.Lock()  # PDFium holds state that is not safe among threads
+_OCR = "run text recognition, for instance with ocrmypdf"
+_CHARACTERS_PER_OBJECT = 3  # fewer, and the page's text objects are looked at one by one
+
+
+@dataclass(frozen=True)
+class _Page:
+    text: str
+    without: str = ""  # why there is no text
+    trouble: str = ""  # what is wrong with it
 
 
 def read_pdf(data: bytes, source: str, limits: ReadLimits) -> Document:
-    """Return the text layer of a PDF, pages set apart by blank lines.
+    """Return the text of a PDF, pages set apart by blank lines.
 
-    Files that are encrypted, but open without a password, are read.
+    Files that are encrypted, but open without a password, are read. A page that cannot be read is named in a remark.
 
     Raises:
         DocumentError: encrypted with a password, damaged, without a text layer, or longer than `limits` allow.
         MissingExtraError: the reader is not installed.
     """
     try:
-        import pypdf
-        from pypdf.errors import DependencyError
+        import pypdfium2
     except ImportError:
         raise MissingExtraError(feature=f"Reading {source}", extra="documents") from None
-    try:
-        with _quiet():
-            reader = pypdf.PdfReader(io.BytesIO(data))
-            if reader.is_encrypted and not reader.decrypt(""):
-                raise DocumentError(source, "is encrypted: save a copy without the password")
-            pages = _texts(reader, source, limits)
-    except DocumentError:
-        raise
-    except DependencyError:  # a cipher of the package that the extra brings
-        raise MissingExtraError(feature=f"Decrypting {source}", extra="documents") from None
-    except RecursionError as error:
-        raise DocumentError(source, "is a damaged PDF file: its objects refer to each other in a circle") from error
-    except Exception as error:  # whatever the reader raises for a damaged file
-        raise DocumentError(source, f"is a damaged PDF file: {error or type(error).__name__}") from error
-    without = [number for number, text in enumerate(pages, 1) if not text]
-    if len(without) == len(pages):
-        raise DocumentError(
-            source,
-            f"has no text layer ({len(pages):,} pages, all of them pictures): run text recognition first, for instance "
-            "with ocrmypdf",
-        )
-    remarks = (f"{_listed(without)} of {len(pages):,} without text (pictures?)",) if without else ()
-    return Document("\n\n".join(text for text in pages if text), source, "pdf", remarks)
+    logging.getLogger("pypdfium2").setLevel(logging.CRITICAL)  # it repairs what it warns of, or raises
+    with _ALONE:
+        install()
+        try:
+            document = pypdfium2.PdfDocument(data)
+        except pypdfium2.PdfiumError as error:
+            raise _not_opened(error, source) from error
+        try:
+            return _document(document, source, limits)
+        finally:
+            document.close()
 
 
-def _texts(reader: object, source: str, limits: ReadLimits) -> list[str]:
-    texts: list[str] = []
+def _not_opened(error: Exception, source: str) -> DocumentError:
+    import pypdfium2.raw as pdfium
+
+    match getattr(error, "err_code", None):
+        case pdfium.FPDF_ERR_PASSWORD:
+            return DocumentError(source, "is encrypted with a password: save a copy without it")
+        case pdfium.FPDF_ERR_SECURITY:
+            return DocumentError(source, "is encrypted in a way that is not supported: save a copy without encryption")
+    return DocumentError(source, "is a damaged PDF file: no page of it can be found")
+
+
+def _document(document: Any, source: str, limits: ReadLimits) -> Document:
+    if not len(document):
+        raise DocumentError(source, "is a PDF file without pages")
+    if document.get_formtype():
+        document.init_forms()
+    pages: list[_Page] = []
     characters = 0
-    for page in reader.pages:  # type: ignore[attr-defined]
-        texts.append(_whole_characters(page.extract_text()).strip())
-        characters += len(texts[-1])
+    for number in range(len(document)):
+        pages.append(_page(document, number))
+        characters += len(pages[-1].text)
         if characters > limits.characters:
             raise DocumentError(
                 source, f"holds more than {limits.characters:,} characters: give the part that you ask about"
             )
-    if not texts:
-        raise DocumentError(source, "is a PDF file without pages")
-    return texts
+    form = filled_in(xfa_packets(document))
+    if not form.text and not any(page.text for page in pages):
+        raise _without_text(pages, source)
+    text, spans = "", []
+    for page in pages:
+        start = len(text) + 2 * bool(text and page.text)
+        text += f"{chr(10) * 2 if text and page.text else ''}{page.text}"
+        spans.append((min(start, len(text)), len(text)))
+    if form.text:
+        text += f"\n\n{form.text}" if text else form.text
+    return Document(text, source, "pdf", (*_remarks(pages), *form.remarks, *_attached(document)), tuple(spans))
 
 
-def _whole_characters(text: str) -> str:
-    """Join surrogate pairs, which some PDFs' character tables give apart, spell out ligatures, and drop NUL."""
-    text = text.replace("\0", "").translate(_LIGATURES)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _page(document: Any, number: int) -> _Page:
+    import pypdfium2
+    import pypdfium2.raw as pdfium
+
+    try:
+        page = document[number]
+        fields = take_fields(document, page)
+        notes = comments(page)
+        textpage = page.get_textpage()
+        read = PageText(textpage)
+        if pdfium.FPDFPage_GetAnnotCount(page.raw):
+            page, textpage, read = _with_annotations(document, number, page, textpage, read)
+        text = read.text(fields)
+        words = "".join(text.split())
+        text += "".join(f"\n[Comment: {note}]" for note in dict.fromkeys(notes) if "".join(note.split()) not in words)
+        result = _Page(text.strip(), *_what_is_wrong(page, textpage, read, text))
+        textpage.close()
+        page.close()
+        return result
+    except pypdfium2.PdfiumError:
+        return _Page("", trouble="damaged")
+
+
+def _with_annotations(document: Any, number: int, page: Any, textpage: Any, read: PageText) -> tuple[Any, Any, PageText]:
+    """Make what annotations draw (stamps, callouts, signatures) part of the page, and so of its text."""
+    import pypdfium2.raw as pdfium
+
+    if pdfium.FPDFPage_Flatten(page.raw, pdfium.FLAT_NORMALDISPLAY) != pdfium.FLATTEN_SUCCESS:
+        return page, textpage, read
+    flat = document[number]
+    flat_text = flat.get_textpage()
+    flat_read = PageText(flat_text)
+    if read.loses_by(flat_read):  # the page's fonts did not outlive it
+        flat_text.close()
+        flat.close()
+        return page, textpage, read
+    textpage.close()
+    page.close()
+    return flat, flat_text, flat_read
+
+
+def _what_is_wrong(page: Any, textpage: Any, read: PageText, text: str) -> tuple[str, str]:
+    """Return why the page has no text, and what is wrong with the text that it has."""
+    import pypdfium2.raw as pdfium
+
+    objects = pdfium.FPDFPage_CountObjects(page.raw)
+    if not text.strip():
+        return _drawn(page, objects), ""
+    if read.is_undecodable() or (
+        len(read.characters) < _CHARACTERS_PER_OBJECT * objects and _dropped(page, textpage, objects) > _MOSTLY
+    ):
+        return "", "undecodable"
+    longest = max((len(word) for word in text.split() if word.isalpha() and word.isascii()), default=0)
+    return "", "spaceless" if longest > _SPACELESS else ""
+
+
+def _drawn(page: Any, objects: int) -> str:
+    import pypdfium2.raw as pdfium
+
+    kinds = {
+        pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(page.raw, index)) for index in range(min(objects, 10_000))
+    }
+    if pdfium.FPDF_PAGEOBJ_IMAGE in kinds:
+        return "pictures"
+    return "drawings" if kinds else "blank"
+
+
+def _dropped(page: Any, textpage: Any, objects: int) -> float:
+    """Return the share of the page's text objects that gave no text: their characters have no Unicode meaning."""
+    import pypdfium2.raw as pdfium
+
+    there = empty = 0
+    for index in range(min(objects, 10_000)):
+        each = pdfium.FPDFPage_GetObject(page.raw, index)
+        if pdfium.FPDFPageObj_GetType(each) == pdfium.FPDF_PAGEOBJ_TEXT:
+            there += 1
+            empty += pdfium.FPDFTextObj_GetText(each, textpage.raw, None, 0) <= 2
+    return empty / there if there else 0.0
+
+
+def _remarks(pages: Sequence[_Page]) -> tuple[str, ...]:
+    def where(test: Any) -> list[int]:
+        return [number for number, page in enumerate(pages, 1) if test(page)]
+
+    of = f" of {len(pages):,}"
+    remarks = []
+    for kind, what in (
+        ("pictures", f"without text (pictures: {_OCR})"),
+        ("drawings", "without text (drawings)"),
+        ("blank", "blank"),
+    ):
+        if numbers := where(lambda page, kind=kind: page.without == kind):
+            remarks.append(f"{_listed(numbers)}{of} {what}")
+    for kind, what in (
+        ("damaged", "damaged and left out"),
+        ("undecodable", f"hardly decodable: most characters have no meaning in Unicode; {_OCR}"),
+        ("spaceless", f"without spaces between words; {_OCR}"),
+    ):
+        if numbers := where(lambda page, kind=kind: page.trouble == kind):
+            remarks.append(f"{_listed(numbers)}{of} {what}")
+    return tuple(remarks)
+
+
+def _attached(document: Any) -> tuple[str, ...]:
+    count = document.count_attachments()
+    if count <= 0:
+        return ()
+    return (f"{count:,} attached file{'s' * (count > 1)} left out: save {'them' if count > 1 else 'it'} and name it",)
+
+
+def _without_text(pages: Sequence[_Page], source: str) -> DocumentError:
+    count = f"{len(pages):,} page{'s' * (len(pages) != 1)}"
+    kinds = {page.without or page.trouble for page in pages}
+    if kinds == {"damaged"}:
+        return DocumentError(source, f"is a damaged PDF file: none of its {count} can be read")
+    if kinds == {"blank"}:
+        return DocumentError(source, f"has no text layer ({count}, blank)")
+    shown = [each for each in ("pictures", "drawings", "blank", "damaged") if each in kinds]
+    return DocumentError(source, f"has no text layer ({count}: {', '.join(shown)}): {_OCR}")
 
 
 def _listed(numbers: Sequence[int]) -> str:
     first = ", ".join(str(number) for number in numbers[:_NAMED_PAGES])
     more = len(numbers) - _NAMED_PAGES
     return f"page{'s' * (len(numbers) > 1)} {first}" + (f" and {more:,} more" if more > 0 else "")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the reader's warnings about sloppy files to itself: it repairs what it warns of, or raises."""
-    logger = logging.getLogger("pypdf")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

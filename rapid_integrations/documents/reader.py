@@ -9,33 +9,48 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from rapid_integrations.documents.document import Document, Documents, ReadLimits, Skipped
-from rapid_integrations.documents.docx_file import read_docx
-from rapid_integrations.documents.formats import format_of
-from rapid_integrations.documents.html_file import read_html
-from rapid_integrations.documents.pdf_file import read_pdf
-from rapid_integrations.documents.text_file import decode
+from rapid_integrations.documents.document import Document, Documents, NoTextError, ReadLimits, Skipped
+from rapid_integrations.documents.isolation import Read, reading
 from rapid_integrations.errors import DocumentError, PromptError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 STDIN = "-"
+TIME_LIMIT_S = 120.0
 _STDIN_NAME = "standard input"
 _NAMED_ERRORS = 10
 _UNWANTED = (".", "~$")  # hidden files and folders, and the locks that Word leaves
+_GENERATED = ("node_modules", "__pycache__", "site-packages")  # folders that tools fill, among those of a repository
 
 
-def read_document(path: PathLike, *, encoding: str | None = None, limits: ReadLimits | None = None) -> Document:
+def read_document(
+    path: PathLike,
+    *,
+    encoding: str | None = None,
+    limits: ReadLimits | None = None,
+    time_limit_s: float | None = TIME_LIMIT_S,
+) -> Document:
     """Return a file as text; "-" is standard input.
 
-    What it is follows from its first bytes: a PDF, DOCX or HTML file may have any name, and come from a pipe. The
+    What it is follows from its first bytes: a PDF, Office or HTML file may have any name, and come from a pipe. The
     encoding of text and HTML is found out, unless `encoding` names it.
 
+    Args:
+        path: the file.
+        encoding: of text and HTML files; None finds out.
+        limits: how much is read at most.
+        time_limit_s: seconds that reading may take, and a reader that does not end, needs too much memory or crashes
+            ends alone: everything but UTF-8 text is read in a process of its own. None reads in this process, without
+            a limit.
+
     Raises:
-        DocumentError: missing, a folder, empty, encrypted, damaged, binary, or without text; it says which.
+        DocumentError: missing, a folder, empty, encrypted, damaged, binary, without text, or over a limit; it says
+            which.
         MissingExtraError: the file needs a reader of the extra `documents`.
     """
-    return _read(os.fspath(path), os.fspath(path), encoding, limits or ReadLimits())
+    name = os.fspath(path)
+    with reading(encoding, limits or ReadLimits(), time_limit_s) as read:
+        return _read(name, name, limits or ReadLimits(), read)
 
 
 def read_documents(
@@ -44,17 +59,20 @@ def read_documents(
     skip_unreadable: bool = False,
     encoding: str | None = None,
     limits: ReadLimits | None = None,
+    time_limit_s: float | None = TIME_LIMIT_S,
 ) -> Documents:
     """Return files and all files of folders as text, in the order given; a folder's by name, numbers by value.
 
     Hidden files and folders ("." first) and links to folders are left out of folders; a file that is named twice is
-    read once.
+    read once. Files of folders that hold no text (pictures, programs, empty ones) and folders of installed packages
+    (node_modules, __pycache__, virtual environments) are left out, and named in `Documents.skipped`.
 
     Args:
         paths: files, folders, or "-" for standard input.
-        skip_unreadable: leave out files that cannot be read, and name them in `Documents.skipped`.
+        skip_unreadable: leave out whatever else cannot be read, and name it in `Documents.skipped`.
         encoding: of text and HTML files; None finds out for each.
         limits: how much is read at most.
+        time_limit_s: seconds for each file, see `read_document`.
 
     Raises:
         DocumentError: any file cannot be read (it names them all), or with `skip_unreadable` not one of them can; a
@@ -67,24 +85,27 @@ def read_documents(
         raise PromptError("no document was given: name files or folders")
     documents: list[Document] = []
     skipped: list[Skipped] = []
+    left_out: list[Skipped] = []
     characters = 0
-    files = list(_files([os.fspath(path) for path in given], limits))
-    for path, name in files:
-        try:
-            documents.append(_read(path, name, encoding, limits))
-        except DocumentError as error:
-            if len(files) == 1:
-                raise
-            skipped.append(Skipped(error.source, error.reason))
-            continue
-        characters += len(documents[-1].text)
-        if characters > limits.characters:
-            raise DocumentError(
-                name, f"brings the text to more than {limits.characters:,} characters: give fewer documents"
-            )
-    if skipped and not (skip_unreadable and documents):
-        raise _unreadable(skipped, len(files), skip_unreadable)
-    return Documents(tuple(documents), tuple(skipped))
+    files = list(_files([os.fspath(path) for path in given], limits, left_out))
+    with reading(encoding, limits, time_limit_s) as read:
+        for path, name, from_folder in files:
+            try:
+                documents.append(_read(path, name, limits, read))
+            except DocumentError as error:
+                if len(files) == 1:
+                    raise
+                without = from_folder and isinstance(error, NoTextError)
+                (left_out if without else skipped).append(Skipped(error.source, error.reason))
+                continue
+            characters += len(documents[-1].text)
+            if characters > limits.characters:
+                raise DocumentError(
+                    name, f"brings the text to more than {limits.characters:,} characters: give fewer documents"
+                )
+    if not documents or (skipped and not skip_unreadable):
+        raise _unreadable([*skipped, *([] if documents else left_out)], len(files), skip_unreadable)
+    return Documents(tuple(documents), (*skipped, *left_out))
 
 
 def read_utf8(path: PathLike) -> str:
@@ -107,29 +128,12 @@ def read_utf8(path: PathLike) -> str:
     return text
 
 
-def _read(path: str, name: str, encoding: str | None, limits: ReadLimits) -> Document:
+def _read(path: str, name: str, limits: ReadLimits, read: Read) -> Document:
     name = _STDIN_NAME if path == STDIN else name
     data = _bytes(path, name, limits)
     if not data.strip():
-        raise DocumentError(name, "is empty: there is nothing to answer from")
-    match format_of(data, name):
-        case "pdf":
-            document = read_pdf(data, name, limits)
-        case "docx":
-            document = read_docx(data, name, limits)
-        case "html":
-            document = read_html(data, name, encoding)
-        case _:
-            text, remarks = decode(data, name, encoding=encoding)
-            document = Document(text, name, "text", remarks)
-    if not document.text.strip():
-        raise DocumentError(name, "holds no text: there is nothing to answer from")
-    if len(document.text) > limits.characters:
-        raise DocumentError(
-            name,
-            f"holds {len(document.text):,} characters, more than {limits.characters:,}: give the part you ask about",
-        )
-    return document
+        raise NoTextError(name, "is empty: there is nothing to answer from")
+    return read(data, name)
 
 
 def _bytes(path: str, name: str, limits: ReadLimits) -> bytes:
@@ -150,35 +154,45 @@ def _not_opened(name: str, error: OSError | ValueError) -> DocumentError:
     return DocumentError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _files(paths: Iterable[str], limits: ReadLimits) -> Iterator[tuple[str, str]]:
-    """Yield (path, name) of each file, each once."""
+def _files(paths: Iterable[str], limits: ReadLimits, left_out: list[Skipped]) -> Iterator[tuple[str, str, bool]]:
+    """Yield (path, name, whether it was found in a folder) of each file, each once."""
     seen: set[str] = set()
     for path in paths:
         within = [path]
-        if path != STDIN and os.path.isdir(path):
-            within = _in_folder(path, limits.files - len(seen))
+        folder = path != STDIN and os.path.isdir(path)
+        if folder:
+            within = _in_folder(path, limits.files - len(seen), left_out)
             if not within:
                 raise DocumentError(path, "is a folder without files")
         for file in within:
             key = file if file == STDIN else os.path.realpath(file)
             if key not in seen:
                 seen.add(key)
-                yield file, file
+                yield file, file, folder
 
 
-def _in_folder(folder: str, most: int) -> list[str]:
+def _in_folder(folder: str, most: int, left_out: list[Skipped]) -> list[str]:
     found: list[str] = []
 
     def refuse(error: OSError) -> None:
         raise _not_opened(str(error.filename or folder), error)
 
     for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(_UNWANTED)]
+        generated = [name for name in folders if _is_generated(os.path.join(place, name))]
+        left_out += [
+            Skipped(os.path.join(place, name), "is a folder that tools fill: name it to read it")
+            for name in sorted(generated)
+        ]
+        folders[:] = [name for name in folders if not name.startswith(_UNWANTED) and name not in generated]
         paths = [os.path.join(place, name) for name in names if not name.startswith(_UNWANTED)]
         found += [path for path in paths if os.path.isfile(path)]  # a pipe or a device would be waited for
         if len(found) > most:
             raise DocumentError(folder, f"holds more than {most:,} files: name the ones that you ask about")
     return sorted(found, key=_natural)
+
+
+def _is_generated(folder: str) -> bool:
+    return os.path.basename(folder) in _GENERATED or os.path.isfile(os.path.join(folder, "pyvenv.cfg"))
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:

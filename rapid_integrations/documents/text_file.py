@@ -1,9 +1,13 @@
-"""Bytes to text: byte order marks, UTF-8, and otherwise a detector's guess."""
+"""Bytes to text: byte order marks, UTF-8, what the file declares, and otherwise a detector's guess."""
 
 from __future__ import annotations
 
 import codecs
+import re
 
+from rapid_integrations.documents.declared_encoding import codec_of
+from rapid_integrations.documents.document import NoTextError
+from rapid_integrations.documents.encoding_guess import escaped, guessed, is_mojibake, unmarked_utf16
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
@@ -14,16 +18,13 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What texts outside of UTF-8 are really in (the WHATWG's list, one of each family). Given all that Python knows, a
-# detector takes short German for Icelandic of the old Macintosh.
-_LIKELY = (
-    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "cp866", "koi8_r"),
-    *("shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "euc_kr"),
-)
 _REPLACEMENT = "\ufffd"
 _DAMAGED_SHARE = 4  # whole characters for each broken one that make a text UTF-8 that was damaged
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\b\x1b") | {127}
 _MAX_CONTROL_SHARE = 0.01  # of a text's first bytes
+_FEW_CONTROLS, _ENOUGH_TEXT = 2, 20  # so many in so many bytes are an accident
+_HEAD = 65536  # bytes
+_BINARY = "is a binary file, no text: give PDF, Office, HTML, Markdown or plain text"
 
 
 def decode(
@@ -34,7 +35,7 @@ def decode(
     Args:
         data: the whole file.
         source: its name, for errors.
-        declared: the encoding that the file itself names, tried behind the marks.
+        declared: the encoding that the file itself names; its marks and valid UTF-8 count for more.
         encoding: the encoding that the user names; nothing is guessed then.
 
     Raises:
@@ -48,50 +49,108 @@ def decode(
 def _as_told(data: bytes, source: str, encoding: str) -> str:
     try:
         return data.decode(encoding)
-    except LookupError as error:
+    except UnicodeDecodeError as error:
+        raise DocumentError(source, f"is not in the encoding {encoding} (byte {error.start:,})") from error
+    except (LookupError, ValueError) as error:  # ValueError: Python's "undefined", a NUL in the name
         raise ConfigurationError(
             f"encoding={encoding!r} is unknown: name one that Python knows, for instance cp1252"
         ) from error
-    except UnicodeDecodeError as error:
-        raise DocumentError(source, f"is not in the encoding {encoding} (byte {error.start:,})") from error
 
 
 def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[str, ...]]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            try:
-                return data.decode(encoding), ()
-            except UnicodeDecodeError as error:
-                raise DocumentError(
-                    source, f"is marked as {encoding}, but byte {error.start:,} is not: the file is damaged"
-                ) from error
-    head = data[:65536]
-    if b"\0" in data or sum(byte in _CONTROL for byte in head) > _MAX_CONTROL_SHARE * len(head):
-        raise DocumentError(source, "is a binary file, no text: give PDF, DOCX, HTML, Markdown or plain text")
-    if declared is not None:
-        try:
-            return data.decode(declared), ()
-        except (LookupError, UnicodeDecodeError):
-            pass  # pages often lie about it
+            return _marked(data, source, encoding)
+    data, left_out = _without_nul(data, source)
+    if isinstance(data, str):
+        return data, left_out
+    head = data[:_HEAD]
+    controls = sum(byte in _CONTROL for byte in head)
+    if controls > _MAX_CONTROL_SHARE * len(head) and not (controls <= _FEW_CONTROLS and len(head) >= _ENOUGH_TEXT):
+        raise NoTextError(source, _BINARY)
+    if data.isascii():
+        if codec := escaped(data):
+            remarks = () if declared and _is_declared(declared, codec) else (f"read as {codec}, by its escape sequences",)
+            return data.decode(codec), (*left_out, *remarks)
+        return data.decode("ascii"), left_out
     try:
-        return data.decode("utf-8"), ()
-    except UnicodeDecodeError:
-        pass
+        return data.decode("utf-8"), left_out
+    except UnicodeDecodeError as error:
+        cut_short = error.reason == "unexpected end of data"
     damaged = data.decode("utf-8", "replace")
     broken = damaged.count(_REPLACEMENT)
-    if sum(character > "\x7f" for character in damaged) - broken >= _DAMAGED_SHARE * broken:
-        return damaged, (f"UTF-8 with {broken:,} broken characters, read as {_REPLACEMENT}",)
-    return _guess(data, source)
+    whole = sum(character > "\x7f" for character in damaged) - broken
+    if (cut_short and broken == 1 <= whole) or whole >= _DAMAGED_SHARE * broken:
+        count = f"{broken:,} broken character{'s' * (broken > 1)}"
+        return damaged, (*left_out, f"UTF-8 with {count}, read as {_REPLACEMENT}")
+    text, remarks = _not_utf8(data, source, declared)
+    return text, (*left_out, *remarks)
 
 
-def _guess(data: bytes, source: str) -> tuple[str, tuple[str, ...]]:
+def _marked(data: bytes, source: str, encoding: str) -> tuple[str, tuple[str, ...]]:
     try:
-        from charset_normalizer import from_bytes
+        return data.decode(encoding), ()
+    except UnicodeDecodeError as error:
+        text = data.decode(encoding, "replace")
+        broken = text.count(_REPLACEMENT)
+        if len(text) - broken <= _DAMAGED_SHARE * broken:
+            raise DocumentError(
+                source, f"is marked as {encoding}, but byte {error.start:,} is not: the file is damaged"
+            ) from error
+        return text, (f"{encoding} with {broken:,} broken character{'s' * (broken > 1)}, read as {_REPLACEMENT}",)
+
+
+def _without_nul(data: bytes, source: str) -> tuple[bytes | str, tuple[str, ...]]:
+    """Read UTF-16 without a mark, and leave out the NULs that crashed programs leave in logs.
+
+    Returns text where that was all, and otherwise the bytes to go on with.
+    """
+    if (b"\0" in data or not data[:_HEAD].isascii()) and (codec := unmarked_utf16(data)):
+        return data.decode(codec, "replace"), (f"read as {codec}, which is a guess: it has no mark",)
+    if b"\0" not in data:
+        return data, ()
+    count = data.count(b"\0")
+    without, runs = re.subn(rb"\0+", b"", data)
+    few = runs <= _MAX_CONTROL_SHARE * len(without) or (runs <= _FEW_CONTROLS and len(without) >= _ENOUGH_TEXT)
+    if not few:
+        raise NoTextError(source, _BINARY)
+    return without, (f"{count:,} NUL character{'s' * (count > 1)} left out",)
+
+
+def _is_declared(declared: str, codec: str) -> bool:
+    try:
+        found = codec_of(declared)
+    except ImportError:
+        return False
+    return found is not None and found.replace("-", "").replace("_", "")[:8] == codec.replace("_", "")[:8]
+
+
+def _not_utf8(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[str, ...]]:
+    try:
+        said = codec_of(declared) if declared else None
+        as_said = _strictly(data, said) if said else None
+        if as_said is not None and not is_mojibake(as_said):
+            return as_said, ()
+        codec = guessed(data)
     except ImportError:
         raise MissingExtraError(
             feature=f"Telling the encoding of {source}, which is not UTF-8,", extra="documents"
         ) from None
-    best = from_bytes(data, cp_isolation=list(_LIKELY)).best()
-    if best is None:
+    if codec is None:
         raise DocumentError(source, "is a binary file, or text in an unknown encoding: name it with --encoding")
-    return str(best), (f"read as {best.encoding}, which is a guess: it is not UTF-8. Name it with --encoding",)
+    if said == codec and as_said is not None:
+        return as_said, ()
+    why = f"it declares {declared}, which does not fit" if declared else "it is not UTF-8"
+    return data.decode(codec), (f"read as {codec}, which is a guess: {why}. Name it with --encoding",)
+
+
+def _strictly(data: bytes, codec: str) -> str | None:
+    try:
+        return data.decode(codec)
+    except (LookupError, UnicodeError):
+        pass
+    if codec != "cp1252":
+        return None
+    # The five bytes that cp1252 leaves open are controls for browsers, too few of which make no other text.
+    text = data.decode("cp1252", "replace")
+    return text if text.count(_REPLACEMENT) <= 0.01 * len(text) else None

@@ -1,0 +1,229 @@
+"""Reading files in a process of its own, which is ended when it takes too long, needs too much memory or crashes.
+
+Parsers of foreign files hang, fill the memory or crash (PDFium is C++): then only that process ends, the file is an
+error, and the next one is read. Starting one takes about 0.2 s, so it reads all files of a call, and the next call's.
+What comes back is JSON: a file that took the process over could at most lie about its text.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from queue import Empty, Queue
+from typing import IO, Any, TypeAlias
+
+from rapid_integrations.documents.document import Document, NoTextError, ReadLimits
+from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
+
+Read: TypeAlias = Callable[[bytes, str], Document]
+
+_LENGTH = struct.Struct(">Q")
+_START_S = 60.0  # that a process may take to start, on a machine with much else to do
+_SHUTDOWN_S = 1.0
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rapid_integrations.documents.child import serve; serve()"
+_ERRORS = {each.__name__: each for each in (DocumentError, NoTextError)}
+
+_idle: list[_Child] = []
+_idle_lock = threading.Lock()
+
+
+@contextmanager
+def reading(encoding: str | None, limits: ReadLimits, time_limit_s: float | None) -> Iterator[Read]:
+    """Give a function that reads a file's bytes under its name, within limits.
+
+    Args:
+        encoding: of text and HTML; None finds out for each.
+        limits: how much is read at most.
+        time_limit_s: seconds for each file; None reads in this process without a limit.
+
+    Raises:
+        ConfigurationError: a time limit that is no positive number.
+    """
+    from rapid_integrations.documents.reading import plain_text, read_bytes
+
+    if time_limit_s is None:
+        yield lambda data, name: read_bytes(data, name, encoding, limits)
+        return
+    if not time_limit_s > 0:
+        raise ConfigurationError(f"time_limit_s={time_limit_s}: give seconds above 0, or None for no limit")
+    children: list[_Child] = []
+
+    def read(data: bytes, name: str) -> Document:
+        if _is_plain(data, name) and len(data) <= limits.characters and encoding is None:
+            return plain_text(data, name)
+        while True:
+            if not children:
+                children.append(_take(limits.memory_bytes))
+            child = children[0]
+            try:
+                return child.read(data, name, encoding, limits, time_limit_s)
+            finally:
+                if not child.is_alive:
+                    children.clear()
+
+    try:
+        yield read
+    finally:
+        for child in children:
+            _give_back(child)
+
+
+def _is_plain(data: bytes, name: str) -> bool:
+    """Whether a file is UTF-8 text that needs no parser."""
+    from rapid_integrations.documents.formats import format_of
+
+    if b"\0" in data or b"\x1b" in data:
+        return False
+    try:
+        return format_of(data, name) == "text" and bool(data.decode("utf-8").strip())
+    except (DocumentError, UnicodeDecodeError):
+        return False
+
+
+class _Child:
+    """A process that reads one file after the other."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
+        self.parent = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._answers: Queue[bytes | None] = Queue()
+        threading.Thread(target=self._receive, name="rapid-document-answers", daemon=True).start()
+        self.is_alive = True
+        if self._answer(_START_S) is None:
+            self.end()
+            raise DocumentError("the process that reads documents", "does not start: read with time_limit_s=None")
+
+    def read(self, data: bytes, name: str, encoding: str | None, limits: ReadLimits, time_limit_s: float) -> Document:
+        """Return what the process reads in a file; it is ended if it does not answer in time."""
+        request = json.dumps({"name": name, "encoding": encoding, "limits": asdict(limits)}).encode()
+        # A thread writes: a process that no longer reads would let this one wait for ever.
+        threading.Thread(target=self._send, args=(request, data), name="rapid-document-bytes", daemon=True).start()
+        try:
+            answer = self._answer(time_limit_s)
+        except Empty:
+            self.end()
+            raise DocumentError(
+                name, f"takes more than {time_limit_s:g} s to read: split it, or raise the time limit"
+            ) from None
+        except BaseException:  # Ctrl-C: its answer would be taken for the next file's
+            self.end()
+            raise
+        if answer is None:
+            code = self.end()
+            raise DocumentError(
+                name,
+                f"makes its reader crash (exit status {code}) or needs more than {self.memory_bytes / 2**30:g} GiB of "
+                "memory: save it anew with another program, or as text",
+            )
+        return _document(json.loads(answer), name)
+
+    def end(self) -> int | None:
+        """End the process; return its exit status."""
+        self.is_alive = False
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and pipe is not self._process.stdout:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+        return self._process.wait()
+
+    def _answer(self, seconds: float) -> bytes | None:
+        return self._answers.get(timeout=seconds)
+
+    def _send(self, *parts: bytes) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            for part in parts:
+                pipe.write(_LENGTH.pack(len(part)))
+                pipe.write(part)
+            pipe.flush()
+        except (OSError, ValueError):  # it ended: the answers say so
+            pass
+
+    def _receive(self) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None
+        with pipe:
+            while (part := receive(pipe)) is not None:
+                self._answers.put(part)
+        self._answers.put(None)
+
+
+def receive(pipe: IO[bytes]) -> bytes | None:
+    """Return the next part that the other side sent: 8 bytes of its length, then itself; None at the end."""
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    part = pipe.read(length)
+    return part if len(part) == length else None
+
+
+def send(pipe: IO[bytes], part: bytes) -> None:
+    """Send a part that `receive` gives back."""
+    pipe.write(_LENGTH.pack(len(part)))
+    pipe.write(part)
+    pipe.flush()
+
+
+def _document(answer: dict[str, Any], name: str) -> Document:
+    if "text" in answer:
+        return Document(
+            str(answer["text"]),
+            name,
+            answer["format"],
+            tuple(map(str, answer["remarks"])),
+            tuple((int(start), int(end)) for start, end in answer["pages"]),
+        )
+    if answer["error"] == "MissingExtraError":
+        raise MissingExtraError(feature=str(answer["feature"]), extra="documents")
+    if answer["error"] == "ConfigurationError":
+        raise ConfigurationError(str(answer["reason"]))
+    raise _ERRORS.get(answer["error"], DocumentError)(name, str(answer["reason"]))
+
+
+def _take(memory_bytes: int) -> _Child:
+    """Return an idle process, or a new one."""
+    with _idle_lock:
+        while _idle:
+            child = _idle.pop()
+            if child.parent == os.getpid() and child.memory_bytes == memory_bytes and child._process.poll() is None:
+                return child
+            if child.parent == os.getpid():
+                child.end()
+    return _Child(memory_bytes)
+
+
+def _give_back(child: _Child) -> None:
+    with _idle_lock:
+        if child.is_alive and not _idle:
+            _idle.append(child)
+            return
+    if child.is_alive:
+        child.end()
+
+
+@atexit.register
+def _end_idle() -> None:
+    with _idle_lock:
+        for child in _idle:
+            if child.parent == os.getpid():
+                child.end()
+        _idle.clear()

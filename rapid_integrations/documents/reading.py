@@ -1,0 +1,71 @@
+"""A file's bytes to a document: which format, and its reader."""
+
+from __future__ import annotations
+
+from rapid_integrations.documents.declared_encoding import declared_in_text
+from rapid_integrations.documents.document import Document, ReadLimits
+from rapid_integrations.documents.docx_file import read_docx
+from rapid_integrations.documents.epub_file import read_epub
+from rapid_integrations.documents.formats import format_of
+from rapid_integrations.documents.html_file import read_html
+from rapid_integrations.documents.mail_file import read_mail
+from rapid_integrations.documents.notebook_file import read_notebook
+from rapid_integrations.documents.odf_file import read_odf
+from rapid_integrations.documents.pdf_file import read_pdf
+from rapid_integrations.documents.pptx_file import read_pptx
+from rapid_integrations.documents.rtf_file import read_rtf
+from rapid_integrations.documents.text_file import decode
+from rapid_integrations.documents.xlsx_file import read_xlsx
+from rapid_integrations.errors import DocumentError
+
+
+def read_bytes(data: bytes, name: str, encoding: str | None, limits: ReadLimits) -> Document:
+    """Return the text of a file.
+
+    Args:
+        data: all of it; not blank.
+        name: what errors call it, and what tells kinds of text apart.
+        encoding: of text and HTML; None finds out.
+        limits: how much is read at most.
+
+    Raises:
+        DocumentError: it cannot be read, or holds no text.
+        MissingExtraError: its reader is not installed.
+    """
+    match format_of(data, name):
+        case "pdf":
+            document = read_pdf(data, name, limits)
+        case "docx":
+            document = read_docx(data, name, limits)
+        case "pptx":
+            document = read_pptx(data, name, limits)
+        case "xlsx":
+            document = read_xlsx(data, name, limits)
+        case "odf":
+            document = read_odf(data, name, limits)
+        case "epub":
+            document = read_epub(data, name, limits)
+        case "rtf":
+            document = read_rtf(data, name)
+        case "mail":
+            document = read_mail(data, name)
+        case "html":
+            document = read_html(data, name, encoding)
+        case "notebook":
+            document = read_notebook(decode(data, name, encoding=encoding)[0], name)
+        case _:
+            document = plain_text(data, name, encoding)
+    if not document.text.strip():
+        raise DocumentError(name, "holds no text: there is nothing to answer from")
+    if len(document.text) > limits.characters:
+        raise DocumentError(
+            name,
+            f"holds {len(document.text):,} characters, more than {limits.characters:,}: give the part you ask about",
+        )
+    return document
+
+
+def plain_text(data: bytes, name: str, encoding: str | None = None) -> Document:
+    """Return a text file: Markdown, CSV, JSON, XML, TeX, subtitles, source code and logs stay as they are written."""
+    text, remarks = decode(data, name, declared_in_text(data), encoding)
+    return Document(text, name, "text", remarks)
