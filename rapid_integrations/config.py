@@ -17,8 +17,6 @@ Quantization: TypeAlias = Literal["int8", "int4"]
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 
 
-# Options of other interfaces that callers send, and the way out.
-
 class Settings(BaseModel):
     """Base of the settings: frozen, no unknown keys, and errors from this package's own tree."""
 
