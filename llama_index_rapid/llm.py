@@ -39,10 +39,10 @@ from llama_index_rapid.asked_for_json import schema_in_text, schema_of_parser
 from llama_index_rapid.endpoints import Endpoints, Request
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.host_parts import (
+    ReusingPipelineScores,
     embedder_of,
     reranker_of,
     retrieving,
-    reusing_pipeline_scores,
     splitter_of,
 )
 from llama_index_rapid.live_settings import LiveSettings
@@ -56,6 +56,8 @@ from rapid_integrations.config import StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.verbatim import verbatim_spans
+
+_FREE = ("auto", "none")  # choices of tools by which an answer may be text
 
 if TYPE_CHECKING:
     from rapid_integrations import PreparedPrompt, RapidEngine
@@ -241,7 +243,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
         prompt, schema = _asked_for_json(prompt)
         options = self.request_options(overrides)
         options["compressor"] = self._compressor()
-        wanted = None
+        wanted = "a tool call" if options.get("tools") and options.get("tool_choice", "auto") not in _FREE else None
         if schema is not None and options["sampling"].structured is None and not options.get("tools"):
             wanted = str(schema.get("title") or "an object")
             options["sampling"] = options["sampling"].model_copy(
@@ -307,7 +309,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
             )
         if self.retriever is not None:
             return retrieving(self.retriever, tuple(self.node_postprocessors), engine.vocabulary, compressor)
-        return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
+        return ReusingPipelineScores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
     @contextmanager
     def _progress(self) -> Iterator[OnProgress | None]:
