@@ -20,6 +20,7 @@ from rapid_integrations.compression import (
     Rerank,
     Split,
     Tokenizer,
+    usable_score,
 )
 from rapid_integrations.errors import ConfigurationError
 
@@ -62,12 +63,12 @@ def reranker_of(compressor: BaseDocumentCompressor) -> Rerank:
 
     def rerank(query: str, passages: Sequence[Passage]) -> list[Passage]:
         documents = [Document(page_content=passage.text, metadata={_CHUNK: passage.chunk}) for passage in passages]
-        kept = compressor.compress_documents(documents, query)
+        kept = compressor.compress_documents(documents, query) or []
         scores = _scores(kept)
         return [
             Passage(document.page_content, score, document.metadata[_CHUNK])
             for document, score in zip(kept, scores, strict=True)
-            if document.metadata.get(_CHUNK) is not None
+            if isinstance(document.metadata.get(_CHUNK), int)
         ]
 
     return rerank
@@ -82,9 +83,9 @@ def retrieving(
     """Return a compressor that keeps what `retriever` finds of the context; `otherwise` where it finds nothing."""
 
     def retrieve(query: str) -> list[Passage]:
-        documents: Sequence[Document] = retriever.invoke(query)
+        documents: Sequence[Document] = retriever.invoke(query) or []
         if compressor is not None:
-            documents = compressor.compress_documents(documents, query)
+            documents = compressor.compress_documents(documents, query) or []
         scores = _scores(documents)
         return [
             Passage(document.page_content, -float(rank) if score is None else score)
@@ -106,6 +107,6 @@ def _scores(documents: Sequence[Document]) -> list[float | None]:
     """Return the documents' scores, or None for all: most retrievers and many compressors give an order only."""
     found: list[float | None] = []
     for document in documents:
-        values = (document.metadata.get(name) for name in _SCORES)
-        found.append(next((float(value) for value in values if isinstance(value, (int, float))), None))
+        values = (usable_score(document.metadata.get(name), "the retriever or reranker") for name in _SCORES)
+        found.append(next((value for value in values if value is not None), None))
     return found if all(score is not None for score in found) else [None] * len(found)

@@ -19,7 +19,7 @@ from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 from llama_index_rapid.template_rendering import locate_documents
 from llama_index_rapid.template_variables import Roles, roles_of
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, Span
+from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Span
 
 ANNOTATION = "rapid"  # key in ChatMessage.additional_kwargs
 TEMPLATE = "template"  # how the parts of such a prompt came to be known
@@ -83,12 +83,12 @@ def parts_of(filled: Filled, texts: Sequence[str], render: Callable[[Mapping[str
     query = None if roles.question is None else str(filled.values[roles.question]).strip() or None
     if roles.documents:
         found = locate_documents(texts, roles.documents, filled.values, render)
-        if any(found.spans):
-            query = query or _as_question(found.own)
+        if any(found.spans) and (query := query or _as_question(found.own)):
             return [Parts(spans, query, known=True) for spans in found.spans]
-    # A template whose long values are all to be read whole has no context, however much one of them looks like it.
-    whole = sum(len(str(filled.values[name])) for name in roles.whole)
-    known = whole > sum(map(len, texts)) / 2
+    # A selector's, a judge's or a query writer's template: all of it is read whole, however much of it looks like a
+    # document. Unless a whole prompt was put in as the question.
+    alone = query is None or len(query) < MIN_CONTEXT_CHARACTERS or roles.question in roles.whole
+    known = bool(roles.whole) and not roles.documents and alone
     return [Parts((), query, known) for _ in texts]
 
 
@@ -142,5 +142,5 @@ def content_of(message: ChatMessage) -> Prompt | str:
 
 def _as_question(own: str) -> str | None:
     """Return what a template without a question asks for: its own text, an instruction such as "Write a summary"."""
-    words = " ".join(_RULES.sub(" ", own).split())
+    words = " ".join(_RULES.sub(" ", own).split()).strip(" .,:;")
     return words[:MAX_QUERY_CHARACTERS] or None

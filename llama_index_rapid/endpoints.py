@@ -38,7 +38,7 @@ class Request:
 
     Attributes:
         prompt, options: arguments of `RapidEngine.stream`.
-        wanted: the name of the class that LlamaIndex is going to make of the answer; None for text.
+        wanted: what the answer must be, if it must be whole to be of any use (see `Answer`); None for text.
     """
 
     prompt: PromptLike

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -14,6 +15,7 @@ from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNo
 
 from llama_index_rapid.pipeline_scores import PIPELINE_SCORES, texts_of
 from rapid_integrations.compression import (
+    Compression,
     ContextCompressor,
     HostEmbedder,
     Passage,
@@ -21,7 +23,10 @@ from rapid_integrations.compression import (
     Rerank,
     Split,
     Tokenizer,
+    usable_score,
 )
+from rapid_integrations.config import CompressionConfig
+from rapid_integrations.progress import OnProgress
 
 _CHUNK = "rapid_chunk"  # metadata key: which chunk a node was made from
 _NEARLY_ALL = 0.9  # of a context must be scored nodes, separators and headings aside, for their scores to decide
@@ -67,9 +72,9 @@ def reranker_of(postprocessors: Sequence[BaseNodePostprocessor]) -> Rerank:
         ]
         kept = _postprocess(nodes, query, postprocessors)
         return [
-            Passage(node.text, node.score, node.metadata[_CHUNK])
+            Passage(node.text, usable_score(node.score, "a node post-processor"), node.metadata[_CHUNK])
             for node in kept
-            if node.metadata.get(_CHUNK) is not None
+            if isinstance(node.metadata.get(_CHUNK), int)
         ]
 
     return rerank
@@ -84,27 +89,40 @@ def retrieving(
     """Return a compressor that keeps what `retriever` finds of the context; `otherwise` where it finds nothing."""
 
     def retrieve(query: str) -> list[Passage]:
-        nodes = _postprocess(retriever.retrieve(query), query, postprocessors)
-        ranked = any(node.score is None for node in nodes)  # keyword retrievers give an order and no scores
-        return [
-            Passage(text, -float(rank) if ranked else node.score)
-            for rank, node in enumerate(nodes)
-            for text in texts_of(node)
-        ]
+        nodes = _postprocess(retriever.retrieve(query) or [], query, postprocessors)
+        scores = [usable_score(node.score, f"the retriever {type(retriever).__name__}") for node in nodes]
+        if any(score is None for score in scores):  # keyword retrievers give an order and no scores
+            scores = [-float(rank) for rank in range(len(nodes))]
+        return [Passage(text, score) for node, score in zip(nodes, scores, strict=True) for text in texts_of(node)]
 
     return PassageCompressor(retrieve, tokenizer, otherwise, source="retriever")
 
 
-def reusing_pipeline_scores(tokenizer: Tokenizer, otherwise: ContextCompressor) -> PassageCompressor:
-    """Return a compressor that goes by the scores of the retrieval that the context came from."""
-    return PassageCompressor(
-        PIPELINE_SCORES.passages, tokenizer, otherwise, least_coverage=_NEARLY_ALL, source="pipeline"
-    )
+@dataclass(frozen=True)
+class ReusingPipelineScores:
+    """A compressor that goes by the scores of the retrieval that the context came from; `otherwise` without them."""
+
+    tokenizer: Tokenizer
+    otherwise: ContextCompressor
+
+    def compress(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        config: CompressionConfig,
+        on_progress: OnProgress | None = None,
+    ) -> Compression:
+        """See `ContextCompressor`."""
+        passages = PIPELINE_SCORES.passages(query, contexts)
+        found = PassageCompressor(
+            lambda _: passages, self.tokenizer, self.otherwise, least_coverage=_NEARLY_ALL, source="pipeline"
+        )
+        return found.compress(contexts, query, config, on_progress)
 
 
 def _postprocess(
     nodes: list[NodeWithScore], query: str, postprocessors: Sequence[BaseNodePostprocessor]
 ) -> list[NodeWithScore]:
     for postprocessor in postprocessors:
-        nodes = postprocessor.postprocess_nodes(nodes, query_bundle=QueryBundle(query))
+        nodes = postprocessor.postprocess_nodes(nodes, query_bundle=QueryBundle(query)) or []
     return nodes

@@ -47,10 +47,10 @@ from llama_index_rapid.asked_for_json import schema_in_text, schema_of_parser
 from llama_index_rapid.endpoints import Endpoints, Request
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.host_parts import (
+    ReusingPipelineScores,
     embedder_of,
     reranker_of,
     retrieving,
-    reusing_pipeline_scores,
     splitter_of,
 )
 from llama_index_rapid.messages import to_engine_messages, with_text_only
@@ -65,6 +65,8 @@ from rapid_integrations.identity import key_of_embedder, models_of
 from rapid_integrations.live_settings import LiveSettings
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.verbatim import verbatim_spans
+
+_FREE = ("auto", "none")  # choices of tools by which an answer may be text
 
 if TYPE_CHECKING:
     from rapid_integrations import PreparedPrompt, RapidEngine
@@ -244,7 +246,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         prompt, schema = _asked_for_json(prompt)
         options = self.request_options(overrides)
         options["compressor"] = self._compressor
-        wanted = None
+        wanted = "a tool call" if options.get("tools") and options.get("tool_choice", "auto") not in _FREE else None
         if schema is not None and options["sampling"].structured is None and not options.get("tools"):
             wanted = str(schema.get("title") or "an object")
             options["sampling"] = options["sampling"].model_copy(
@@ -355,7 +357,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             )
         if self.retriever is not None:
             return retrieving(self.retriever, tuple(self.node_postprocessors), engine.vocabulary, compressor)
-        return reusing_pipeline_scores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
+        return ReusingPipelineScores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
     def _progress(self) -> AbstractContextManager[OnProgress | None]:
         """Return what shows progress; its block may be entered again, for a stream that is opened and then read."""

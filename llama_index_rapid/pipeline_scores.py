@@ -6,6 +6,7 @@ up when that text arrives in a prompt; nothing is embedded a second time.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,29 +20,57 @@ from llama_index.core.instrumentation.events.synthesis import SynthesizeStartEve
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, QueryType
 from llama_index_instrumentation import get_dispatcher
 
-from rapid_integrations.compression import Passage
+from rapid_integrations.compression import Passage, usable_score
 
-_QUESTIONS = 64  # retrievals remembered; a forgotten one costs an embedding, not correctness
+# What is forgotten costs an embedding, not correctness.
+_QUESTIONS = 64  # retrievals remembered
+_BYTES = 16 * 2**20  # of their texts, all together
+_EDGE = 16  # characters at either end of a text by which it is looked for in a prompt
 
 
 class PipelineScores:
-    """The latest retrievals of this process: bounded, and safe from several threads."""
+    """The latest retrievals of this process: bounded, and safe from several threads.
 
-    def __init__(self, questions: int = _QUESTIONS) -> None:
+    Args:
+        questions: retrievals that are remembered at most.
+        most_bytes: of their texts. One question may be asked of a thousand documents: its latest texts stay.
+    """
+
+    def __init__(self, questions: int = _QUESTIONS, most_bytes: int = _BYTES) -> None:
         self._questions = questions
-        self._by_question: OrderedDict[str, dict[str, float]] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._by_question: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        self._retrieved_for: OrderedDict[str, str] = OrderedDict()  # a question, and the one that it was condensed to
+        self._bytes = 0
         self._lock = threading.Lock()
         # The retrieval whose nodes the current task has yet to use. Chat engines condense the question before they
         # retrieve, so that the question which reaches the LLM is another one.
         self._pending: ContextVar[str | None] = ContextVar("rapid_pending_retrieval", default=None)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the texts that are remembered."""
+        return self._bytes
+
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
-        scores = {text: node.score for node in nodes if node.score is not None for text in texts_of(node)}
+        scores = {}
+        for node in nodes:
+            if (score := usable_score(node.score, "the pipeline's retriever")) is not None:
+                scores.update(dict.fromkeys(texts_of(node), score))
         self._pending.set(question if scores else None)
-        if scores:
-            with self._lock:
-                self._keep(question, {**self._by_question.get(question, {}), **scores})
+        if not scores:
+            return
+        with self._lock:
+            self._retrieved_for.pop(question, None)
+            known = self._by_question.setdefault(question, OrderedDict())
+            self._by_question.move_to_end(question)
+            for text, score in scores.items():
+                if text not in known:
+                    self._bytes += sys.getsizeof(text)
+                known[text] = score
+                known.move_to_end(text)
+            self._forget()
 
     def answering(self, question: str) -> None:
         """Note that the current task answers `question` with what it has just retrieved."""
@@ -49,19 +78,39 @@ class PipelineScores:
         self._pending.set(None)
         if retrieved is not None and retrieved != question:
             with self._lock:
-                if retrieved in self._by_question:
-                    self._keep(question, self._by_question[retrieved])
+                self._retrieved_for[question] = retrieved
+                self._retrieved_for.move_to_end(question)
+                while len(self._retrieved_for) > self._questions:
+                    self._retrieved_for.popitem(last=False)
 
-    def passages(self, question: str) -> list[Passage]:
-        """Return what was retrieved to answer `question`."""
+    def passages(self, question: str, contexts: Sequence[str] | None = None) -> list[Passage]:
+        """Return what was retrieved to answer `question`; with `contexts`, what of it may stand in them.
+
+        A passage that a prompt holds in part (pipelines cut them to fit) shows one of its ends, or all that there is.
+        """
         with self._lock:
-            return [Passage(text, score) for text, score in self._by_question.get(question, {}).items()]
+            known = self._by_question.get(self._retrieved_for.get(question, question), OrderedDict())
+            passages = list(known.items())
+        if contexts is not None:
+            edges = {context[at : at + _EDGE] for context in contexts for at in range(max(1, len(context) - _EDGE + 1))}
+            shortest = min((len(context) for context in contexts), default=0)
+            passages = [
+                (text, score)
+                for text, score in passages
+                if len(text) >= shortest or (body := text.strip())[:_EDGE] in edges or body[-_EDGE:] in edges
+            ]
+        return [Passage(text, score) for text, score in passages]
 
-    def _keep(self, question: str, scores: dict[str, float]) -> None:
-        self._by_question[question] = scores
-        self._by_question.move_to_end(question)
-        while len(self._by_question) > self._questions:
-            self._by_question.popitem(last=False)
+    def _forget(self) -> None:
+        while len(self._by_question) > 1 and (
+            len(self._by_question) > self._questions or self._bytes > self._most_bytes
+        ):
+            _, texts = self._by_question.popitem(last=False)
+            self._bytes -= sum(map(sys.getsizeof, texts))
+        (texts,) = [next(reversed(self._by_question.values()))]
+        while self._bytes > self._most_bytes and texts:
+            text, _ = texts.popitem(last=False)
+            self._bytes -= sys.getsizeof(text)
 
 
 def texts_of(node: NodeWithScore) -> list[str]:

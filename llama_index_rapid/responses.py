@@ -20,7 +20,8 @@ class Answer:
     Args:
         model: the target's name.
         retrieved: what the drafter read.
-        wanted: the name of the class that LlamaIndex will make of the answer, where it asked for JSON; None for text.
+        wanted: what the answer must be, if it must be whole to be of any use: the name of the class that LlamaIndex
+            will make of it, or a required call; None for text.
     """
 
     def __init__(self, model: str, retrieved: tuple[RetrievedChunk, ...] = (), wanted: str | None = None) -> None:
@@ -38,7 +39,8 @@ class Answer:
         """
         self._text += chunk.text
         self._last = chunk
-        if self._wanted and chunk.finish_reason not in (None, "eos") and not _is_json(self._text):
+        cut = chunk.finish_reason not in (None, "eos", "tool_calls") and not chunk.tool_calls
+        if self._wanted and cut and not _is_json(self._text):
             raise IncompleteOutputError(
                 f"{self._wanted} could not be made of the answer {self._text!r:.200}: it was cut off. Raise "
                 "max_new_tokens, or drop the stop strings"

@@ -34,6 +34,7 @@ QUESTIONS = (
     "user_message",
     "input",
     "query_bundle",
+    "orig_query_str",
     "new_chunk_text",  # of a tree index: the text that a place is looked for
 )
 WHOLE = frozenset(
@@ -44,7 +45,7 @@ WHOLE = frozenset(
     "max_facts max_knowledge_triplets max_triplets_per_chunk branching_factor keywords allowed_entity_types "
     "allowed_relation_types allowed_entity_properties allowed_relation_properties chat_history history memory_blocks "
     "messages tools tools_str tool_desc tool_names instructions instruction format_instructions output_format format "
-    "examples system_prompt persona image_width".split()
+    "examples system_prompt persona image_width num_queries class_name".split()
 )
 
 
@@ -60,7 +61,7 @@ class Roles:
     Attributes:
         documents: names of those that hold what an answer comes from.
         question: the name of the one that is asked; None if there is none.
-        whole: names of the long ones that both models read whole.
+        whole: names of those that both models read whole.
     """
 
     documents: tuple[str, ...] = ()
@@ -72,12 +73,13 @@ def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
     """Return which variables are what.
 
     A name that says nothing is a document's if its value is a long text and the only such one, and a question's if it
-    is the only short text beside a document.
+    is the only one of a few words beside a document.
     """
     shown = _shown(template, values)
     given = {name: value for name, value in values.items() if name in shown and texts_of(value)}
     if is_question_written_as_context(template):
-        return Roles(question="context_str" if "context_str" in given else None)
+        asked = "context_str" if "context_str" in given else None
+        return Roles(question=asked, whole=() if asked is None else (asked,))
     documents = [name for name in given if name in DOCUMENTS]
     question = next((name for name in QUESTIONS if name in given), None)
     unknown = {
@@ -89,10 +91,14 @@ def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
         long = [name for name, value in unknown.items() if len(value) >= MIN_CONTEXT_CHARACTERS]
         documents = long if len(long) == 1 else []
     if question is None and documents:
-        short = [n for n, value in unknown.items() if n not in documents and len(value) <= MAX_QUERY_CHARACTERS]
-        question = short[0] if len(short) == 1 else None
-    whole = [name for name in given if name in WHOLE and len(str(given[name])) >= MIN_CONTEXT_CHARACTERS]
-    return Roles(tuple(documents), question, tuple(whole))
+        asking = [name for name, value in unknown.items() if name not in documents and _may_ask(value)]
+        question = asking[0] if len(asking) == 1 else None
+    return Roles(tuple(documents), question, tuple(name for name in shown if name in WHOLE))
+
+
+def _may_ask(value: str) -> bool:
+    """Return whether a value could be a question: a few words, rather than a name or a document."""
+    return len(value.split()) >= 3 and len(value) <= MAX_QUERY_CHARACTERS
 
 
 def texts_of(value: Any) -> list[str]:

@@ -90,15 +90,23 @@ class ToolCalling(FunctionCallingLLM):
         request is raised; LlamaIndex itself would return it as the answer.
         """
         with raised_within() as errors:
-            response = super().predict_and_call(tools, *args, **kwargs)
+            response = super().predict_and_call(tools, *args, **self._in_words(kwargs))
         return _unless(errors, response)
 
     @no_span
     async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Call a tool without blocking the event loop; see `predict_and_call`."""
         with raised_within() as errors:
-            response = await super().apredict_and_call(tools, *args, **kwargs)
+            response = await super().apredict_and_call(tools, *args, **self._in_words(kwargs))
         return _unless(errors, response)
+
+    def _in_words(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options with what LlamaIndex's agent must be given, and is not, for a model without tools."""
+        if self.metadata.is_function_calling_model:
+            return options
+        from llama_index.core.agent.react import ReActChatFormatter, ReActOutputParser
+
+        return {"react_chat_formatter": ReActChatFormatter(), "output_parser": ReActOutputParser(), **options}
 
 
 def tool_choice_of(choice: Any) -> str | None:

@@ -25,7 +25,7 @@ from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passage_compressor import PassageCompressor
 from rapid_integrations.compression.passages import Passage
 from rapid_integrations.compression.query_terms import query_coverage, trust_of
-from rapid_integrations.compression.selection import ScoredChunk, select
+from rapid_integrations.compression.selection import ScoredChunk, select, usable_score
 
 __all__ = [
     "BgeM3Embedder",
@@ -48,4 +48,5 @@ __all__ = [
     "query_coverage",
     "select",
     "trust_of",
+    "usable_score",
 ]

@@ -19,7 +19,13 @@ from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, cut_at
-from rapid_integrations.compression.selection import ScoredChunk, relevance_of, select_positions
+from rapid_integrations.compression.selection import (
+    ScoredChunk,
+    relevance_of,
+    scored,
+    select_positions,
+    usable_score,
+)
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.progress import OnProgress
@@ -120,7 +126,7 @@ class Compressor(SharedResource):
             return _unchanged(contexts, document, context_tokens)
 
         index = self._index(document, chunks, on_progress)
-        scores = [float(score) for score in index.scores(self._embedder.embed_query(query))]
+        scores = self._scores(index, query)
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
         if self._rerank is None:
             sized = document.sized(chunks)
@@ -131,6 +137,12 @@ class Compressor(SharedResource):
         else:
             found = self._reranked(contexts, query, document, chunks, scores, config)
         return replace(found, relevance=relevance_of(max(scores), threshold)) if found.shortened else found
+
+    def _scores(self, index: ChunkIndex, query: str) -> list[float]:
+        """Return each chunk's similarity to the question; NaN, of an embedder that fails on a text, is the lowest."""
+        whose = f"the embedder {getattr(self._embedder, 'name', type(self._embedder).__name__)}"
+        found = (usable_score(float(score), whose) for score in index.scores(self._embedder.embed_query(query)))
+        return [-math.inf if score is None else score for score in found]
 
     def _reranked(
         self,
@@ -148,7 +160,12 @@ class Compressor(SharedResource):
         found = select_positions(chunks, scores, everything, threshold, config.min_chunks)
         best_first = sorted(found, key=lambda position: -scores[position])
         passages = [Passage(chunks[position].text, scores[position], position) for position in best_first]
-        ranked = self._rerank(query, passages) or passages  # a filter that lets nothing through decides nothing
+        # A filter that lets nothing through decides nothing; nor does what was made of no chunk.
+        ranked = [
+            replace(passage, score=None if passage.score is None else usable_score(passage.score, "the reranker"))
+            for passage in self._rerank(query, passages) or ()
+            if isinstance(passage.chunk, int) and 0 <= passage.chunk < len(chunks)
+        ] or passages
         if any(passage.score is None for passage in ranked):
             ranked = [replace(passage, score=-float(rank)) for rank, passage in enumerate(ranked)]
         new_scores, new_chunks = list(scores), list(chunks)
@@ -288,14 +305,13 @@ def compression_of(
     begin = 0
     for of_context in chunks_by_context:
         end = begin + len(of_context)
-        selected.append(tuple(ScoredChunk(chunks[p], scores[p]) for p in chosen if begin <= p < end))
+        selected.append(tuple(scored(chunks[p], scores[p]) for p in chosen if begin <= p < end))
         begin = end
     texts = tuple(
-        join_chunks([scored.chunk for scored in of_context], of)
-        for of_context, of in zip(selected, labels, strict=True)
+        join_chunks([each.chunk for each in of_context], of) for of_context, of in zip(selected, labels, strict=True)
     )
     added = sum(
-        len(tokenizer.offsets(text)) - sum(scored.chunk.tokens for scored in of_context)
+        len(tokenizer.offsets(text)) - sum(each.chunk.tokens for each in of_context)
         for text, of_context, of in zip(texts, selected, labels, strict=True)
         if of.passages
     )

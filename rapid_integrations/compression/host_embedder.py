@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rapid_integrations.compression.embedder import normalised
+from rapid_integrations.compression.selection import warn_of_nan
+from rapid_integrations.errors import ConfigurationError
 
 Vectors = Sequence[Sequence[float]]
 
@@ -43,11 +45,32 @@ class HostEmbedder:
         """Return the vectors (n, dimension) of `texts`: float32, L2-normalised."""
         vectors: list[Sequence[float]] = []
         for begin in range(0, len(texts), self.batch_size):
-            vectors += self.embed_texts(list(texts[begin : begin + self.batch_size]))
+            batch = list(texts[begin : begin + self.batch_size])
+            found = self.embed_texts(batch)
+            if len(found) != len(batch):
+                raise ConfigurationError(f"the embedder {self.name} gave {len(found)} vectors for {len(batch)} texts")
+            vectors += found
             if on_progress is not None:
                 on_progress(len(vectors), len(texts))
-        return normalised(np.asarray(vectors, dtype=np.float32))
+        return self._normalised(vectors)
 
     def embed_query(self, text: str) -> np.ndarray:
         """Return the vector (dimension,) of a question: float32, L2-normalised."""
-        return normalised(np.asarray([self.embed_question(text)], dtype=np.float32)).reshape(-1)
+        return self._normalised([self.embed_question(text)]).reshape(-1)
+
+    def _normalised(self, vectors: Vectors) -> np.ndarray:
+        """Return the vectors with length 1; one that holds NaN or infinity is like nothing, as one of zeros is."""
+        try:
+            made = np.array(vectors, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"the embedder {self.name} gave something else than one list of numbers for each text, all of one "
+                f"length: {error}"
+            ) from error
+        if made.ndim != 2 or not made.shape[1]:
+            raise ConfigurationError(f"the embedder {self.name} gave vectors of the shape {made.shape[1:]}")
+        broken = ~np.isfinite(made).all(axis=1)
+        if broken.any():
+            warn_of_nan(f"the embedder {self.name}")
+            made[broken] = 0.0
+        return normalised(made)

@@ -64,7 +64,8 @@ class ChunkIndex(SharedResource):
         if self._faiss is not None:
             query = np.ascontiguousarray(query_vector[None], dtype=np.float32)  # (1, dimension)
             similarities, windows = self._faiss.search(query, self._faiss.ntotal)  # (1, n_windows) each, best first
-            np.maximum.at(scores, self._owners[windows[0]], similarities[0])
+            found = windows[0] >= 0  # a similarity of NaN is not found
+            np.fmax.at(scores, self._owners[windows[0][found]], similarities[0][found])
         return scores
 
 

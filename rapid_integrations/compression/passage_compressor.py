@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer
 from rapid_integrations.compression.compressor import Compression, ContextCompressor, compression_of
 from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, chunks_of_passages, coverage, locate
-from rapid_integrations.compression.selection import select_positions
+from rapid_integrations.compression.selection import select_positions, usable_score
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.shared_resource import SharedResource
@@ -58,7 +59,10 @@ class PassageCompressor(SharedResource):
         on_progress: OnProgress | None = None,
     ) -> Compression:
         """Keep the best scored passages within the budget, in document order; see `ContextCompressor`."""
-        passages = self._retrieve(query)
+        passages = [
+            replace(passage, score=usable_score(passage.score, f"the {self._source}"))
+            for passage in self._retrieve(query) or ()
+        ]
         located = [locate(context, passages) for context in contexts]
         solid = [max(len(context), 1) for context in contexts]
         covered = sum(
@@ -67,13 +71,14 @@ class PassageCompressor(SharedResource):
         if not covered or covered < self._least_coverage:
             return self._otherwise.compress(contexts, query, config, on_progress)
         chunks_by_context: list[list[Chunk]] = []
-        scores: list[float] = []
+        found: list[float | None] = []
         for context, spans in zip(contexts, located, strict=True):
             scored = chunks_of_passages(context, spans, self._tokenizer)
             chunks_by_context.append([chunk for chunk, _ in scored])
-            scores += [_NEVER if score is None else score for _, score in scored]
+            found += [score for _, score in scored]
         chunks = [chunk for of_context in chunks_by_context for chunk in of_context]
-        candidates = [position for position, score in enumerate(scores) if score != _NEVER]
+        candidates = [position for position, score in enumerate(found) if score is not None]
+        scores = [_NEVER if score is None else score for score in found]
         chosen = select_positions(
             [chunks[position] for position in candidates],
             [scores[position] for position in candidates],

@@ -1,10 +1,13 @@
+import uuid
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rapid_integrations.compression import Chunk, ScoredChunk, select
-from rapid_integrations.compression.selection import relevance_of, select_positions
+from rapid_integrations.compression.selection import relevance_of, select_positions, usable_score
 
 
 def chunks_of(*texts_and_tokens):
@@ -77,9 +80,21 @@ def test_nothing_in_nothing_out():
     assert select([], [], 10, 0.3, 2) == []
 
 
-def test_nan_is_a_bug_of_ours():
-    with pytest.raises(AssertionError, match="NaN"):
-        select(distinct(1, 1), [0.5, float("nan")], 10, 0.3, 1)
+def test_nan_is_the_lowest_score_and_is_not_reported_as_a_number():
+    chunks = distinct(1, 1, 1)
+    assert select_positions(chunks, [float("nan"), 0.1, 0.5], 10, 0.3, 2) == [1, 2]
+    assert [scored.score for scored in select(chunks, [float("nan")] * 3, 10, 0.3, 2)] == [None, None]
+    assert [scored.chunk for scored in select(chunks, [float("nan"), float("inf"), 0.1], 10, 0.3, 1)] == [chunks[1]]
+
+
+def test_somebody_elses_scores_are_numbers_of_any_kind_and_nan_is_said_once():
+    assert usable_score(np.float32(0.5), "a") == 0.5 and usable_score(Fraction(1, 2), "a") == 0.5
+    assert usable_score(None, "a") is usable_score("0.5", "a") is usable_score(True, "a") is None
+    assert usable_score(float("inf"), "a") == float("inf")
+    whose = f"a retriever {uuid.uuid4()}"
+    with pytest.warns(UserWarning, match=f"{whose} gave something that is no number"):
+        assert usable_score(np.float64("nan"), whose) == -float("inf")
+    assert usable_score(float("nan"), whose) == -float("inf")  # warnings are errors here: it is said once
 
 
 @given(scored, limits)

@@ -161,9 +161,9 @@ def test_the_targets_tokenizer_counts(llm, monkeypatch):
     get_tokenizer()  # LlamaIndex falls back to its default, which nobody chose
     made = make_llm()
     assert get_tokenizer()("héllo") == made.rapid_engine.vocabulary.encode("héllo")
-    monkeypatch.setattr(llama_index.core, "global_tokenizer", list)
+    monkeypatch.setattr(llama_index.core, "global_tokenizer", str.encode)
     make_llm()
-    assert get_tokenizer() is list
+    assert get_tokenizer() is str.encode
     monkeypatch.setattr(llama_index.core, "global_tokenizer", None)
     make_llm(count_with_own_tokenizer=False)
     assert llama_index.core.global_tokenizer is None
