@@ -27,7 +27,7 @@ from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 from llama_index_rapid.annotations import AnnotatedText, annotate, parts_of, prompt_of
 from llama_index_rapid.endpoints import Endpoints
@@ -109,6 +109,8 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
             ModelLoadError: a model cannot be loaded or run.
         """
         settings = constructor_settings(type(self), settings)
+        if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # as HuggingFaceLM takes it, too
+            settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:

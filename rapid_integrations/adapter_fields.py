@@ -310,7 +310,7 @@ def constructor_settings(owner: type[ModelFields], given: Mapping[str, Any]) -> 
         if type(settings.get(each)).__module__ == "torch":
             settings[each] = str(settings[each]).removeprefix("torch.")
     if owner.model_config.get("extra") == "forbid":
-        refuse_unknown(owner.__name__, settings, known, (*SETTING_ALIASES, *MODEL_ALIASES))
+        refuse_unknown(owner.__name__, settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
     if settings.get("engine") is not None:
         require_engine(settings["engine"])
     _require_objects(settings)

@@ -221,16 +221,21 @@ class _Nowhere:
 
 
 def _why_not(value: object) -> str | None:
-    """Return why a value cannot be pickled, by any of the picklers that this process has loaded; None: it can."""
+    """Return why a value cannot be pickled by the pickler that is at work; None: it can."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return None
-    reason = ""
-    for module in (pickle, sys.modules.get("cloudpickle"), sys.modules.get("dill")):
-        if module is not None:
-            try:
-                module.Pickler(_Nowhere()).dump(value)
-            except Exception as error:  # whatever a class's own methods raise
-                reason = reason or " ".join(str(error).split()) or type(error).__name__
-            else:
-                return None
-    return reason[:300]
+    try:
+        _pickler_at_work()(_Nowhere()).dump(value)
+    except Exception as error:  # whatever a class's own methods raise
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
+def _pickler_at_work() -> Any:
+    """Return the class of it. cloudpickle and dill take functions and much else that pickle does not."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        module = str(frame.f_globals.get("__name__"))
+        if module.split(".")[0] == "dill" or "cloudpickle" in module:
+            return frame.f_globals.get("Pickler", pickle.Pickler)
+    return pickle.Pickler
