@@ -29,7 +29,7 @@ from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 from llama_index_rapid.annotations import (
     ANNOTATION,
@@ -58,6 +58,7 @@ from llama_index_rapid.pipeline_scores import listen_to_retrievals
 from llama_index_rapid.structured import StructuredPrediction, parts_before_format
 from llama_index_rapid.tokenizer import OwnTokenizer
 from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
+from llama_index_rapid.workers import refuse_ingestion_workers
 from rapid_integrations.adapter_fields import constructor_settings, engine_defaults
 from rapid_integrations.config import StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
@@ -134,6 +135,8 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             ModelLoadError: a model cannot be loaded or run.
         """
         settings = constructor_settings(type(self), settings)
+        if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # as HuggingFaceLM takes it, too
+            settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:
@@ -316,6 +319,9 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     def _when_set(self, name: str) -> None:
         self._when_arrived()
         _ = self._compressor  # what is wrong with its parts is said now
+
+    def _before_loading_here(self) -> None:
+        refuse_ingestion_workers()
 
     def _left_behind(self) -> tuple[str, ...]:
         return ("callback_manager",)

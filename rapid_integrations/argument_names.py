@@ -42,6 +42,8 @@ MODEL_ALIASES = {
 }
 """Other names of what is loaded."""
 
+_NO_ALIASES: Mapping[str, str] = {}
+
 NESTED = ("generate_kwargs", "generation_kwargs", "pipeline_kwargs", "model_kwargs", "additional_kwargs")
 """Dictionaries of settings, which are arguments of their own here."""
 
@@ -56,6 +58,8 @@ TRANSPORT = frozenset(
 _NO_SERVER = "the model runs in this process, there is no server to reach: leave it out"
 _READ = "it is read from the model: leave it out"
 _ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
+_STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"
+_NOT_OFFERED = "this engine has nothing like it: leave it out"
 _TABLE: dict[str, str] = {
     **dict.fromkeys(("base_url", "api_base", "host", "endpoint_url", "openai_api_base", "default_headers"), _NO_SERVER),
     **dict.fromkeys(("api_key", "openai_api_key", "huggingfacehub_api_token", "token", "request_timeout"), _NO_SERVER),
@@ -78,6 +82,11 @@ _TABLE: dict[str, str] = {
     "gpu_memory_utilization": "prefix_cache_bytes bounds what is kept between requests",
     "n_threads": "torch.set_num_threads or OMP_NUM_THREADS",
     "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
+    **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),
+    **dict.fromkeys(("guided_regex", "guided_choice", "grammar", "guided_grammar"), _STRUCTURED),
+    **dict.fromkeys(("logit_bias", "reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
+    "context_window": _READ,
+    "system_prompt": "give a system message with the prompt",
     "cache_folder": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
     "cache_dir": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
     "pipeline": "model=pipeline.model, tokenizer=pipeline.tokenizer",
@@ -97,6 +106,7 @@ _TABLE: dict[str, str] = {
 _WITHOUT_EFFECT = {"verbose": (True, False), "task": ("text-generation",), "n": (1,), "best_of": (1,)} | {
     "num_return_sequences": (1,),
     "num_beams": (1,),
+    "response_format": ({"type": "text"},),
     "logprobs": (False,),
     "return_full_text": (False,),
     "use_cache": (True,),
@@ -149,7 +159,11 @@ def own_names(given: Mapping[str, Any], known: Collection[str], aliases: Mapping
 
 
 def refuse_unknown(
-    owner: str, names: Iterable[str], known: Collection[str], aliases: Iterable[str] = (), where: str = ""
+    owner: str,
+    names: Iterable[str],
+    known: Collection[str],
+    aliases: Mapping[str, str] = _NO_ALIASES,
+    where: str = "",
 ) -> None:
     """Refuse names that are none, each with what was probably meant.
 
@@ -160,15 +174,17 @@ def refuse_unknown(
         raise ConfigurationError("; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown))
 
 
-def unknown_name(owner: str, name: str, known: Collection[str], aliases: Iterable[str] = (), where: str = "") -> str:
+def unknown_name(
+    owner: str, name: str, known: Collection[str], aliases: Mapping[str, str] = _NO_ALIASES, where: str = ""
+) -> str:
     """Return what to say of a name that does not exist: the one that was meant, or the few that there are."""
     said = f"{owner} has no option {name!r}{where}"
     if (hint := _TABLE.get(name)) is not None and (hint not in _TABLE or hint in known):
         return f"{said}: {hint}=..." if hint in known else f"{said}: {hint}"
     # "tagret" is nearer to "target" than to anything else; a word that is like nothing has no nearest one.
-    alike = difflib.get_close_matches(name.lower(), [*known, *aliases], n=1, cutoff=0.7)
-    if alike:
-        return f"{said}: did you mean {alike[0]!r}?"
+    names = {**{alias: own for alias, own in aliases.items() if own in known}, **{own: own for own in known}}
+    if alike := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7):
+        return f"{said}: did you mean {names[alike[0]]!r}?"
     if name in _ELSEWHERE:
         return f"{said}: give {_ELSEWHERE[name].format(name)}"
     if len(known) <= 12:
@@ -188,7 +204,9 @@ def require_known(function: Callable[..., Any], options: Iterable[str], *others:
         for parameter in inspect.signature(each).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
     ]
-    refuse_unknown(function.__qualname__, options, [name for name in dict.fromkeys(takes) if name != "self"])
+    known = [name for name in dict.fromkeys(takes) if name != "self"]
+    if known:  # a wrapper that takes anything lets its function say what it does not take
+        refuse_unknown(function.__qualname__, options, known)
 
 
 def shown(value: object) -> str:

@@ -52,6 +52,8 @@ class HoldsEngine(ModelFields):
         hold = self._hold
         if (engine := hold.engine) is not None:
             return engine
+        if hold.arrived and not hold.closed:
+            self._before_loading_here()
         engine = hold.open(lambda holder: self.open_engine(on_progress, holder), f"this {type(self).__name__}")
         self._when_opened(engine)
         return engine
@@ -190,6 +192,9 @@ class HoldsEngine(ModelFields):
         """Private attributes that another process makes for itself."""
         return ()
 
+    def _before_loading_here(self) -> None:
+        """Refuse to load what was pickled in another process, where that is of no use."""
+
     def _when_arrived(self) -> None:
         """Do what a host wants done once in a process, before the engine is there."""
 
@@ -206,7 +211,7 @@ def _arrived(kind: type[HoldsEngine], luggage: dict[str, Any]) -> HoldsEngine:
         "__dict__": {**missing, **luggage["fields"]},
         "__pydantic_fields_set__": luggage["set"],
         "__pydantic_extra__": None,
-        "__pydantic_private__": {**luggage["private"], "_hold": Hold(luggage["closed"])},
+        "__pydantic_private__": {**luggage["private"], "_hold": Hold(luggage["closed"], arrived=True)},
     }
     BaseModel.__setstate__(made, state)
     made._when_arrived()
@@ -221,16 +226,21 @@ class _Nowhere:
 
 
 def _why_not(value: object) -> str | None:
-    """Return why a value cannot be pickled, by any of the picklers that this process has loaded; None: it can."""
+    """Return why a value cannot be pickled by the pickler that is at work; None: it can."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return None
-    reason = ""
-    for module in (pickle, sys.modules.get("cloudpickle"), sys.modules.get("dill")):
-        if module is not None:
-            try:
-                module.Pickler(_Nowhere()).dump(value)
-            except Exception as error:  # whatever a class's own methods raise
-                reason = reason or " ".join(str(error).split()) or type(error).__name__
-            else:
-                return None
-    return reason[:300]
+    try:
+        _pickler_at_work()(_Nowhere()).dump(value)
+    except Exception as error:  # whatever a class's own methods raise
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
+def _pickler_at_work() -> Any:
+    """Return the class of it. cloudpickle and dill take functions and much else that pickle does not."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        module = str(frame.f_globals.get("__name__"))
+        if module.split(".")[0] == "dill" or "cloudpickle" in module:
+            return frame.f_globals.get("Pickler", pickle.Pickler)
+    return pickle.Pickler

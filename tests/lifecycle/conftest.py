@@ -1,0 +1,63 @@
+"""A small random model in a folder, and every host class over it by name."""
+
+import pytest
+
+import langchain_rapid
+import llama_index_rapid
+from rapid_integrations import CompressionConfig, RapidEngine
+from rapid_integrations.loaded_engines import LOADED_ENGINES
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model
+
+SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
+HOSTS = [llama_index_rapid.RapidLLM, langchain_rapid.RapidLLM, langchain_rapid.ChatRapid]
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """As in a process of its own: what another test still holds is not found."""
+    LOADED_ENGINES.forget()
+    yield LOADED_ENGINES
+    LOADED_ENGINES.forget()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A model and its tokenizer, as `save_pretrained` leaves them."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model("llama", 0).save_pretrained(path)
+    byte_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(params=HOSTS, ids=lambda host: f"{host.__module__.split('_')[0]}-{host.__name__}")
+def host(request):
+    return request.param
+
+
+@pytest.fixture
+def make(host, folder):
+    """Build one of the host's LLMs by the folder's name."""
+    return lambda **settings: build(host, folder, **settings)
+
+
+def build(host, folder, **settings):
+    embedder = "embed_model" if host is llama_index_rapid.RapidLLM else "embeddings"
+    defaults = {"target": str(folder), "dtype": "float32", "max_new_tokens": 4, "compression": SMALL}
+    return host(**{**defaults, embedder: HashEmbedder(), **settings})
+
+
+def ask(llm, prompt="hello there", **settings):
+    """Return the answer's text, whichever host's LLM it is."""
+    if hasattr(llm, "complete"):
+        return llm.complete(prompt, **settings).text
+    answer = llm.invoke(prompt, **settings)
+    return answer if isinstance(answer, str) else answer.content
+
+
+@pytest.fixture
+def engine():
+    with RapidEngine.from_models(
+        tiny_model("llama", 0), byte_tokenizer(), embedder=HashEmbedder(), compression=SMALL
+    ) as built:
+        yield built
