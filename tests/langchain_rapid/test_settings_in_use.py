@@ -1,4 +1,4 @@
-"""Settings changed on a model that is there: assigned, copied with changes, bound, given with a call's configuration."""
+"""Settings changed on a model that is there: assigned, copied with changes, bound, given with a configuration."""
 
 import pytest
 from langchain_core.runnables import ConfigurableField
