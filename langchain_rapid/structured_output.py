@@ -87,22 +87,22 @@ def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[d
     places = [i for i, message in enumerate(messages) if message["role"] == "user"] or [len(messages) - 1]
     changed = list(messages)
     last = messages[places[-1]]
-    changed[places[-1]] = {**last, "content": told(last["content"], instruction)}
+    changed[places[-1]] = {**last, "content": with_words_behind(last["content"], instruction)}
     return changed
 
 
-def told(content: str | Prompt, instruction: str) -> Prompt:
+def with_words_behind(content: str | Prompt, instruction: str) -> Prompt:
     """Return a prompt with `instruction` behind it.
 
     Where its context stands is found out before: the schema must not pass for the question.
     """
     given = Prompt(text=content) if isinstance(content, str) else content
-    spans, query, method = given.context_spans, given.query, given.segmentation
-    if not spans and method != "plain":
+    told: dict[str, Any] = {"text": given.text + instruction}
+    if not given.context_spans and given.segmentation != "plain":
         found = segment(given.text)
-        spans, method = found.context_spans, found.method
-        query = query or (found.query if found.query.strip() else None)
-    return Prompt(text=given.text + instruction, context_spans=spans, query=query, segmentation=method)
+        query = given.query or (found.query if found.query.strip() else None)
+        told |= {"context_spans": found.context_spans, "query": query, "segmentation": found.method}
+    return given.model_copy(update=told)
 
 
 class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
