@@ -115,7 +115,7 @@ def _of_call(texts: Sequence[str], call: Parts) -> dict[int, Prompt]:
         return {}
     if not call.contexts:
         return {i: Prompt.without_context(text) for i, text in enumerate(texts)}
-    found = {i: verbatim_spans(text, call.contexts) for i, text in enumerate(texts)}
+    found = {i: verbatim_spans(text, call.contexts, repeated=True) for i, text in enumerate(texts)}
     if not any(found.values()):
         _required_spans("\n".join(texts), call.contexts)
     return {i: Prompt(text=texts[i], context_spans=spans) for i, spans in found.items() if spans}
@@ -128,7 +128,7 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
         parts = Parts.of(message.additional_kwargs)
         if parts.contexts == ():
             prompts[i] = Prompt.without_context(text)
-        spans = verbatim_spans(text, (text,) if parts.whole else parts.contexts or ())
+        spans = verbatim_spans(text, (text,) if parts.whole else parts.contexts or (), repeated=True)
         if spans:
             prompts[i] = Prompt(text=text, context_spans=spans, segmentation="annotations")
     return prompts
@@ -177,7 +177,7 @@ def _last_human(given: Sequence[dict[str, Any]]) -> int:
 
 
 def _required_spans(text: str, contexts: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    spans = verbatim_spans(text, contexts)
+    spans = verbatim_spans(text, contexts, repeated=True)
     if not spans:
         raise PromptError(
             f"{CONTEXT} does not stand in the prompt, so it cannot be found there: {str(contexts)!r:.200}. Give it "

@@ -62,7 +62,8 @@ class ChatRapid(RapidModel, BaseChatModel):
                 f"{self.model_name} has no chat template, so it reads no messages: use an instruction-tuned model, or "
                 "RapidLLM, which gives it plain text"
             )
-        self._when_set("profile")
+        if settings.get("profile") is None:
+            self.profile = None  # read from the model, from now on
 
     def _when_set(self, name: str) -> None:
         super()._when_set(name)
@@ -80,6 +81,8 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """Read from the model, once it is loaded. A prompt leaves room for the answer in the context window."""
+        if not self._in_use:
+            return None
         tools = self._engine.supports_tools
         return ModelProfile(
             name=self.model_name,
@@ -95,8 +98,8 @@ class ChatRapid(RapidModel, BaseChatModel):
             reasoning_output=False,
             tool_calling=tools,
             tool_choice=tools,
-            # Agents take it for tools and a format in one request, which exclude each other here. Without it they ask
-            # for the answer as a call of one more tool.
+            # Without it agents ask for the answer as a call of one more tool: the form that such models were trained
+            # for, in which several schemas may be offered, too.
             structured_output=not tools,
             temperature=True,
         )

@@ -19,7 +19,7 @@ from langchain_rapid.annotations import Parts, annotated_text
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import Responses, llm_output
-from langchain_rapid.structured_output import told
+from langchain_rapid.structured_output import with_words_behind
 from langchain_rapid.template_capture import current_run
 from rapid_integrations import Completion
 
@@ -193,7 +193,7 @@ class RapidLLM(RapidModel, BaseLLM):
             # A text that the model is to go on with has no place for instructions behind it.
             as_message = template is not False and self._engine.vocabulary.chat_template is not None
             if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
-                given = told(given, instruction)
+                given = with_words_behind(given, instruction)
             return settings.request(given)
 
 

@@ -87,11 +87,11 @@ def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[d
     places = [i for i, message in enumerate(messages) if message["role"] == "user"] or [len(messages) - 1]
     changed = list(messages)
     last = messages[places[-1]]
-    changed[places[-1]] = {**last, "content": told(last["content"], instruction)}
+    changed[places[-1]] = {**last, "content": with_words_behind(last["content"], instruction)}
     return changed
 
 
-def told(content: str | Prompt, instruction: str) -> Prompt:
+def with_words_behind(content: str | Prompt, instruction: str) -> Prompt:
     """Return a prompt with `instruction` behind it.
 
     Where its context stands is found out before: the schema must not pass for the question.

@@ -129,7 +129,7 @@ class TemplateCapture(BaseCallbackHandler):
             around = list(self._around(run))
         for inputs in around:
             roles = roles_of(inputs, whole or text, by_name_only=True)
-            if roles is not None and (spans := verbatim_spans(text, roles.contexts)):
+            if roles is not None and (spans := verbatim_spans(text, roles.contexts, repeated=True)):
                 return Captured(spans, roles.query, "chain")
         return None
 
@@ -252,7 +252,7 @@ def _contents(rendered: PromptValue) -> Iterator[str]:
 
 
 def _captured(text: str, roles: Roles) -> Captured | None:
-    if spans := verbatim_spans(text, roles.contexts):
+    if spans := verbatim_spans(text, roles.contexts, repeated=True):
         return Captured(spans, roles.query)
     if roles.contexts or len(text) < MIN_CONTEXT_CHARACTERS:
         return None

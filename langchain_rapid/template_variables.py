@@ -116,15 +116,17 @@ def _query(values: Values, contexts: set[str], prompt: str) -> str | None:
 
 def _texts(value: Any, prompt: str) -> list[str]:
     """Return a context's texts as they may stand in the prompt: printed in one piece, or item by item."""
-    if isinstance(value, (str, Document)) or not isinstance(value, Iterable):
+    if value is None or isinstance(value, str):
+        return [value or ""]
+    if isinstance(value, Document) or not isinstance(value, Iterable):
         items = [value]
     elif isinstance(value, Mapping):
         return [str(value)] if value else []
     else:
         items = list(value)
     texts = [_text(item) for item in items if item is not None]
-    if any(text.strip() for text in texts) and (printed := str(value)) in prompt:  # a list as Python writes it
-        return [printed]
+    if any(text.strip() for text in texts) and repr(items[0]) in prompt and (printed := str(value)) in prompt:
+        return [printed]  # a list as Python writes it
     return texts
 
 

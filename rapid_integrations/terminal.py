@@ -49,6 +49,7 @@ class ProgressView:
         self._console = console or Console(stderr=True)
         self._lock = threading.RLock()  # reports come from worker threads
         self._line: Progress | NotebookProgress | None = None
+        self._notebook: NotebookProgress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._unfinished: set[str] = set()
 
@@ -89,7 +90,7 @@ class ProgressView:
         if not shows or not self._one_at_a_time.acquire(blocking=False):
             return False
         if self._console.is_jupyter:
-            self._line = NotebookProgress()
+            self._line = self._notebook = self._notebook or NotebookProgress()  # one line for all stages
             return True
         self._line = Progress(
             TextColumn("{task.description}"),

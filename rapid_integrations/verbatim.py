@@ -6,11 +6,19 @@ from collections.abc import Iterable
 
 from rapid_integrations.segmentation import Span
 
+_UNMISTAKABLE = 200  # characters; a shorter text may stand somewhere else by chance
 
-def verbatim_spans(text: str, contexts: Iterable[str]) -> tuple[Span, ...]:
+
+def verbatim_spans(text: str, contexts: Iterable[str], *, repeated: bool = False) -> tuple[Span, ...]:
     """Return where `contexts` stand in `text`, in order, without overlap; white space around them is left out.
 
     A context that occurs twice in the list is looked for twice. One that does not stand there verbatim is passed over.
+
+    Args:
+        text: what is searched.
+        contexts: what is looked for.
+        repeated: whether a long one counts wherever it stands: a template may print its context twice, and a history
+            the one of an earlier turn.
     """
     spans: list[Span] = []
     behind: dict[str, int] = {}
@@ -20,6 +28,11 @@ def verbatim_spans(text: str, contexts: Iterable[str]) -> tuple[Span, ...]:
         if start >= 0:
             behind[wanted] = start + len(wanted)
             spans.append((start, start + len(wanted)))
+    if repeated:
+        for wanted, end in behind.items():
+            while len(wanted) >= _UNMISTAKABLE and (start := text.find(wanted, end)) >= 0:
+                end = start + len(wanted)
+                spans.append((start, end))
     spans.sort(key=lambda span: (span[0], -span[1]))
     apart: list[Span] = []
     for span in spans:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rapid_integrations.compression.windows import Windows
 from rapid_integrations.errors import ConfigurationError, ModelLoadError
+from rapid_integrations.quiet_imports import import_progress_bars
 
 _LEAST_ROOM = 8  # tokens of text in a window, under which the vectors mean nothing
 _SAFE_LENGTH = 512  # tokens, where a model names no maximum of its own
@@ -41,6 +42,7 @@ def load_embedding_model(
     """
     try:
         with without_loading_bar():
+            import_progress_bars()
             from sentence_transformers import SentenceTransformer
 
             model = SentenceTransformer(

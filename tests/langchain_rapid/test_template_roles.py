@@ -57,9 +57,7 @@ class TestHistories:
     @pytest.mark.parametrize("context", ["handbook", "context"])
     @pytest.mark.parametrize("history", ["chat_history", "history", "conversation", "messages", "agent_scratchpad"])
     def test_a_text(self, either, seen, context, history):
-        template = PromptTemplate.from_template(
-            f"So far:\n{{{history}}}\n\nRead:\n{{{context}}}\n\nAsked: {{question}}"
-        )
+        template = PromptTemplate.from_template(f"So far: {{{history}}}\nRead: {{{context}}}\nAsked: {{question}}")
         (template | either).invoke({history: LONG, context: DOCUMENT, "question": QUESTION})
         expect(seen[0], as_user(f"So far: {LONG}\nRead: {DOCUMENT}\nAsked: {QUESTION}"))
 
@@ -307,3 +305,18 @@ class TestInputsOfTheRunAround:
         chain = RunnableLambda(lambda given: quiet.invoke(f"{given['context']}\n{given['question']}"))
         chain.invoke({"context": DOCUMENT, "question": QUESTION})
         assert seen[0].target.segmentation == "plain"
+
+
+class TestRepeated:
+    def test_a_context_that_is_printed_twice(self, either, seen):
+        template = PromptTemplate.from_template("{context}\nAgain:\n{context}\nAsked: {question}")
+        (template | either).invoke({"context": DOCUMENT, "question": QUESTION})
+        assert both(seen[0]) == ((DOCUMENT, DOCUMENT), QUESTION)
+
+    def test_a_context_of_an_earlier_turn(self, llm, seen):
+        llm.invoke(f"Human: {DOCUMENT} First?\nAI: this\nHuman: {DOCUMENT}\n{QUESTION}", rapid_context=[DOCUMENT])
+        assert seen[0].target.contexts == (DOCUMENT, DOCUMENT)
+
+    def test_a_short_one_counts_where_it_stands_first(self, either, seen):
+        either.invoke("the word is the word", rapid_context="the", rapid_query="which?")
+        assert seen[0].target.contexts == ("the",)
