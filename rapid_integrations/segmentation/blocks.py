@@ -220,12 +220,18 @@ def labelled(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
     openers = [mark for mark in marks if mark.kind == "label" and mark.role == "context" and mark.start >= begin]
     stop = tail_end(text)
     for number, opener in enumerate(openers[:_TRIES]):
-        if number + 1 < len(openers) and openers[number + 1].start - opener.end < _SHORT:
+        between = text[opener.end : openers[number + 1].start] if number + 1 < len(openers) else ""
+        described = any(mark.role in ("question", "answer", "instruction", "example") for mark in _within(marks, opener, between))
+        if between and len(between) < (_SHORT if described or reads_as_instruction(between) else 60):
             following = next(_under(text, marks, begin, openers[number + 1], stop), None)
             if following is not None:
                 yield following
                 continue
         yield from _under(text, marks, begin, opener, stop)
+
+
+def _within(marks: Sequence[Mark], opener: Mark, between: str) -> list[Mark]:
+    return [mark for mark in marks if opener.end <= mark.start < opener.end + len(between)]
 
 
 def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int) -> Iterator[Block]:
@@ -431,7 +437,9 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
         instructs = reads_as_instruction(line) or (len(line) <= 300 and begins_as_instruction(line))
         if ahead and (instructs or cue < 0 or line[-1:] in ":：."):
             cue = position
-        elif mark is not None and mark.role in ("instruction", "question", "request", "history") and mark.kind == "label":
+        elif mark is not None and mark.role == "context" and cue >= 0:
+            return cue, mark.end
+        elif mark is not None and mark.role in ("instruction", "question", "request", "history"):
             pass
         elif not instructs and cue >= 0:
             return cue, position
@@ -451,12 +459,29 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
     block = below(text, marks, begin, start, start, tail_end(text), "", "heuristic")
     if block is None or instruction_share(text[block.span[0] : block.span[1]]) > 0.35:
         return None
-    if (block.span[1] - block.span[0]) * 3 < len(text):
+    if (block.span[1] - block.span[0]) * 3 < len(text) or is_a_chat(text[slice(*block.span)]):
         return None
     return block
 
 
-_OF_TOOLS = re.compile(r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE)
+_OF_TOOLS = re.compile(
+    r"\b(?:tools?|functions?|thought|action|observation|schema|json|format)\b|工具|ツール|도구", re.IGNORECASE
+)
+_TURN = re.compile(
+    r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|usuário|用户|助手|ユーザー|"
+    r"アシスタント|사용자|пользователь|ассистент)[*\]>]{0,3}[ \t]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def is_of_tools(text: str) -> bool:
+    """Whether instructions speak of tools, or of the form of the answer."""
+    return bool(_OF_TOOLS.search(text))
+
+
+def is_a_chat(text: str) -> bool:
+    """Whether a text is turns of a user and an assistant."""
+    return len(_TURN.findall(text[:20_000])) >= 4
 
 
 def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
@@ -478,7 +503,10 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
     if block is None or block.asked.start < block.span[1]:
         return None
     body = text[block.span[0] : block.span[1]]
-    if _OF_TOOLS.search(text[begin:start]) or tells_of_oneself(body):
+    label = next((mark.name for mark in marks if mark.start == block.asked.start), "")
+    if sum(1 for mark in marks if mark.name == label and mark.start < block.asked.start) >= 2:
+        return None  # examples of questions
+    if is_of_tools(text[begin:start]) or tells_of_oneself(body) or is_a_chat(body):
         return None
     return block if instruction_share(body) <= (0.25 if mentioned else 0.12) and len(body) * 3 >= len(text) else None
 

@@ -69,7 +69,7 @@ def _by_letter(alternatives: str) -> dict[str, re.Pattern[str]]:
     by_letter: dict[str, list[str]] = {}
     for alternative in alternatives.split("|"):
         by_letter.setdefault(alternative[0], []).append(alternative)
-    return {letter: re.compile(rf"(?:{'|'.join(each)})(?![^\W_])") for letter, each in by_letter.items()}
+    return {letter: re.compile(rf"(?:{'|'.join(each)})(?![^\W_]|[ \t]?[:：])") for letter, each in by_letter.items()}
 
 
 _STARTS = _by_letter(_IMPERATIVES)
@@ -85,7 +85,7 @@ def _starts(piece: str) -> bool:
 
 # How CJK instructions end.
 _ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
-_LABELLED = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*\S")  # "Answer: ..." belongs to whatever it stands in
+_LABELLED = re.compile(r"^\W*[\w ]{1,30}[:：]", re.MULTILINE)  # "Answer: ..." belongs to whatever it stands in
 _CODE = re.compile(r"[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
 _FIRST_PERSON = re.compile(
@@ -118,7 +118,7 @@ def reads_as_instruction(piece: str) -> bool:
 def speaks_of_the_task(piece: str) -> bool:
     """Whether a short piece without figures names two things that instructions are about."""
     body = piece.strip()
-    if _LABELLED.match(body):
+    if "<" in body or _LABELLED.search(body):
         return False
     words = {match[0].casefold() for match in _META.finditer(body)}
     return len(words) >= 2 and len(body) <= 250 and not any(character.isdigit() for character in body)

@@ -96,8 +96,9 @@ def find_marks(text: str) -> list[Mark]:
 
 def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
     head = text[start : min(end, start + _HEAD)]
-    if controlled and (tokens := [match.end() for match in CONTROL.finditer(head)]):
-        return _of_line(text, start + tokens[-1], end, False) if start + tokens[-1] < end else []
+    if controlled and (tokens := list(CONTROL.finditer(head))):
+        first, last = start + tokens[0].start(), start + tokens[-1].end()
+        return [*_of_line(text, start, first, False), *_of_line(text, last, end, False)]
     body = head.lstrip(" \t")
     if not body.strip():
         return []
@@ -185,6 +186,8 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         return Mark("label", "request", start, end, lower, style, alone)
     if words > most or len(name) > _LONGEST_NAME:
         return None
+    if role == "context" and not style and not alone and (("_" in name) or (words > 1 and name.islower() and name.isascii())):
+        return None  # "read_contract: ..." is an item of a list of tools
     return Mark("label", role, start, end, lower, style, alone) if role else None
 
 

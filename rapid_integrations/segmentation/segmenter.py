@@ -15,12 +15,19 @@ from rapid_integrations.segmentation.blocks import (
     announced,
     before_a_question,
     fenced,
+    is_a_chat,
     is_about_everything,
+    is_of_tools,
     labelled,
     tagged,
     tail_end,
 )
-from rapid_integrations.segmentation.instructions import instruction_share, reads_as_instruction, tells_of_oneself
+from rapid_integrations.segmentation.instructions import (
+    begins_as_instruction,
+    instruction_share,
+    reads_as_instruction,
+    tells_of_oneself,
+)
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.segmentation.marks import Mark, find_marks, inline_marks
 from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question
@@ -167,8 +174,11 @@ def _bare(text: str) -> Segmentation | None:
         if query[-1:] not in MARKS_OF_A_QUESTION or not query:
             return None
         span = trimmed(text, cut, end)
-    body = text[span[0] : span[1]]
+    body, before = text[span[0] : span[1]], text[: span[0]]
+    first = _BLANK_LINE.split(body[:MAX_QUERY_CHARACTERS], maxsplit=1)[0]
     if len(body) < MIN_BLOCK_CHARACTERS or instruction_share(body) > 0.25 or tells_of_oneself(body):
+        return None
+    if begins_as_instruction(first) or is_of_tools(before) or is_a_chat(body):
         return None
     return Segmentation("heuristic", (span,), query)
 
