@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rapid_integrations.segmentation.instructions import (
     begins_as_instruction,
     instruction_share,
+    is_a_placeholder,
     needs_the_whole_text,
     reads_as_instruction,
     speaks_of_the_task,
@@ -26,6 +27,7 @@ from rapid_integrations.segmentation.question import (
     content_of,
     is_open,
     labelled_question,
+    quoted_question,
     region_question,
     unlabelled_question,
 )
@@ -136,10 +138,12 @@ def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, s
     """Return the question behind a context that ends at `end`, or else before the one that starts at `start`."""
     return (
         labelled_question(text, marks, end, stop, ("question",))
-        or labelled_question(text, marks, begin, start, ("question",))
+        or labelled_question(text, marks, begin, start, ("question",), speakers=False)
         or labelled_question(text, marks, end, stop, ("request",))
+        or quoted_question(text, end, stop)
         or unlabelled_question(text, marks, max(end, stop - MAX_TAIL_CHARACTERS), stop)
-        or labelled_question(text, marks, begin, start, ("request",))
+        or labelled_question(text, marks, begin, start, ("question", "request"))
+        or quoted_question(text, max(begin, start - MAX_TAIL_CHARACTERS), start)
         or _unlabelled_before(text, marks, begin, start)
     )
 
@@ -178,7 +182,8 @@ def _opens_a_context(text: str, marks: Sequence[Mark], fence: Mark) -> bool:
     before = text[max(0, fence.start - 400) : fence.start].rstrip(" \t\r\n*_")
     line = before.rsplit("\n", 1)[-1]
     return bool(STRONG_CONTEXT.search(line) or ANNOUNCES_CONTEXT.search(line)) or any(
-        mark.role == "context" and mark.kind == "label" and mark.start <= fence.start and fence.start - mark.end < 4
+        mark.role == "context" and mark.kind == "label" and 0 <= fence.start - mark.end < 200
+        and not text[mark.end : fence.start].strip("\r\n").count("\n")
         for mark in marks[:40]
     )
 
@@ -252,9 +257,10 @@ def below(
     text: str, marks: Sequence[Mark], begin: int, opener: int, start: int, stop: int, style: str, method: str = "delimiters"
 ) -> Block | None:
     """Return the context that starts at `start`: its end is found from the end of the text."""
-    before = labelled_question(text, marks, begin, opener, ("question",))
+    before = labelled_question(text, marks, begin, opener, ("question",), speakers=False)
+    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     end, asked = _walk_back(text, marks, start, stop, style, before)
-    before = before or labelled_question(text, marks, begin, opener, ("request",))
+    before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
         end, asked = _unlabelled_end(text, marks, start, end)
         if asked is None:
@@ -323,6 +329,8 @@ def _walk_back(
             told = mark.role == "history" and mark.alone and bool(asked)
             if not (decorated or instructs or told or (asked is None and before is None)):
                 break
+            if asked is None and before is None and mark.role == "instruction" and _asks_of(mark, content):
+                asked = Asked(content_of(text, marks, index, stop), mark.start, True)
             tentative = mark.start
             if asked or before:
                 end = tentative
@@ -333,6 +341,13 @@ def _walk_back(
         else:
             break
     return end, asked
+
+
+def _asks_of(mark: Mark, content: str) -> bool:
+    """Whether an "Instruction:" is what is asked."""
+    return mark.name in ("instruction", "task", "aufgabe", "instrucción", "consigne", "任务", "指示") and bool(content) and (
+        not reads_as_instruction(content.split("\n")[0]) or any(sign in content for sign in MARKS_OF_A_QUESTION)
+    )
 
 
 def _history_before(marks: Sequence[Mark], index: int, stop: int) -> Mark | None:
@@ -434,7 +449,9 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
             position = end + 1
             continue
         ahead = ANNOUNCES_CONTEXT.search(line) if len(line) <= 1500 else None
-        instructs = reads_as_instruction(line) or (len(line) <= 300 and begins_as_instruction(line))
+        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
+            len(line) <= 300 and begins_as_instruction(line)
+        )
         if ahead and (instructs or cue < 0 or line[-1:] in ":：."):
             cue = position
         elif mark is not None and mark.role == "context" and cue >= 0:
@@ -465,7 +482,7 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
 
 
 _OF_TOOLS = re.compile(
-    r"\b(?:tools?|functions?|thought|action|observation|schema|json|format)\b|工具|ツール|도구", re.IGNORECASE
+    r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE
 )
 _TURN = re.compile(
     r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|usuário|用户|助手|ユーザー|"
@@ -475,7 +492,7 @@ _TURN = re.compile(
 
 
 def is_of_tools(text: str) -> bool:
-    """Whether instructions speak of tools, or of the form of the answer."""
+    """Whether instructions speak of tools."""
     return bool(_OF_TOOLS.search(text))
 
 
@@ -494,7 +511,9 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
     for _ in range(_HEAD_LINES):
         end = text.find("\n", start)
         line = text[start : max(end, 0)]
-        instructs = reads_as_instruction(line) or (len(line) <= 300 and begins_as_instruction(line))
+        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
+            len(line) <= 300 and begins_as_instruction(line)
+        )
         if end < 0 or start - begin > _HEAD_CHARACTERS or (line.strip() and not instructs):
             break
         mentioned = mentioned or bool(ROLES["context"].search(line))

@@ -86,6 +86,7 @@ def _starts(piece: str) -> bool:
 # How CJK instructions end.
 _ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
 _LABELLED = re.compile(r"^\W*[\w ]{1,30}[:：]", re.MULTILINE)  # "Answer: ..." belongs to whatever it stands in
+_PLACEHOLDER = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*[\[<{(][^\n]{0,80}[\]>})]\W*")
 _CODE = re.compile(r"[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
 _FIRST_PERSON = re.compile(
@@ -113,6 +114,11 @@ def reads_as_instruction(piece: str) -> bool:
     words = {match[0].casefold() for match in _META.finditer(body[:2000])}
     starts = _starts(body) or bool(_ENDS.search(body[-40:]))
     return (starts and len(words) >= 1) or (len(words) >= 3 and len(body) <= 600)
+
+
+def is_a_placeholder(line: str) -> bool:
+    """Whether a line shows the form of an answer: "Answer: [your answer]"."""
+    return bool(_PLACEHOLDER.fullmatch(line.strip()))
 
 
 def speaks_of_the_task(piece: str) -> bool:

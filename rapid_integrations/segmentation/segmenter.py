@@ -30,7 +30,7 @@ from rapid_integrations.segmentation.instructions import (
 )
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.segmentation.marks import Mark, find_marks, inline_marks
-from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question
+from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question, without_introduction
 from rapid_integrations.segmentation.spans import (
     MAX_QUERY_CHARACTERS,
     MIN_BLOCK_CHARACTERS,
@@ -117,7 +117,9 @@ def _marked(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
         return None
     first = min(blocks, key=lambda block: (block.opener, not block.asked.labelled))  # of equals the best bounded
     for block in (each for each in found[:2] if each is not None):  # "Context:\n<context>": the tags are what bounds it
-        if block is not first and first.opener < block.opener <= first.span[0] + 4 and block.span[1] <= first.span[1]:
+        between = text[first.span[0] : block.opener].strip()
+        inside = first.opener < block.opener and block.span[1] <= first.span[1]
+        if block is not first and inside and len(between) < 200 and "\n" not in between:
             return block
     return first
 
@@ -180,7 +182,7 @@ def _bare(text: str) -> Segmentation | None:
         return None
     if begins_as_instruction(first) or is_of_tools(before) or is_a_chat(body):
         return None
-    return Segmentation("heuristic", (span,), query)
+    return Segmentation("heuristic", (span,), without_introduction(query))
 
 
 def _after_introduction(text: str) -> int:
