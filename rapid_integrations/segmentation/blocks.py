@@ -29,6 +29,7 @@ from rapid_integrations.segmentation.question import (
     labelled_question,
     quoted_question,
     region_question,
+    task_asked,
     unlabelled_question,
 )
 from rapid_integrations.segmentation.spans import (
@@ -47,6 +48,11 @@ _GIVEN = re.compile(
     r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|bestehend|bisherig|existant|précédent|"
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
+)
+_DIGITS = re.compile(r"\d+")
+_OF_A_PASSAGE = frozenset(
+    "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle documento fuente fonte "
+    "extrait fragmento bron".split()
 )
 _RULE_BEFORE = re.compile(r"\n[ \t]*(?:--+|==+|__+|\*\*+)[ \t]*\r?\n$")
 
@@ -108,9 +114,18 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
             span = _peeled(text, *trimmed(text, mark.end, last.start))
+            if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
+                span = trimmed(text, mark.start, last.end)  # one of several without a tag around them: their tags tell them apart
             yield Block(span, mark.start, asked, "delimiters")
         if tries >= _TRIES:
             return
+
+
+def _opens_between(marks: Sequence[Mark], opener: Mark, first: Mark, last: Mark) -> bool:
+    return any(
+        mark.kind == "open" and mark.name == opener.name and first.end <= mark.start < last.start
+        for mark in marks[: marks.index(last)]
+    )
 
 
 _OPENING_LINE = re.compile(r"\s*<([\w.-]+)(?:[ \t][^<>\n]*)?>(?:[^<>\n]{0,200}</\1>)?[ \t]*\r?\n")
@@ -144,6 +159,7 @@ def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, s
         or unlabelled_question(text, marks, max(end, stop - MAX_TAIL_CHARACTERS), stop)
         or labelled_question(text, marks, begin, start, ("question", "request"))
         or quoted_question(text, max(begin, start - MAX_TAIL_CHARACTERS), start)
+        or task_asked(text, marks, end, stop)
         or _unlabelled_before(text, marks, begin, start)
     )
 
@@ -242,7 +258,9 @@ def _within(marks: Sequence[Mark], opener: Mark, between: str) -> list[Mark]:
 def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int) -> Iterator[Block]:
     strong = bool(STRONG_CONTEXT.search(opener.name))
     method = "delimiters" if opener.style or strong or len(opener.name.split()) < 3 else "heuristic"
-    block = below(text, marks, begin, opener.start, opener.end, stop, opener.style, method)
+    # The first of several numbered labels is a passage's own; one that stands alone names the context.
+    start = opener.start if _is_one_of_several(marks, opener) else opener.end
+    block = below(text, marks, begin, opener.start, start, stop, opener.style, method)
     if block is None:
         return
     start, end = block.span
@@ -251,6 +269,13 @@ def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int
     if instruction_share(text[start:end]) > (0.6 if strong else 0.4):
         return
     yield block
+
+
+def _is_one_of_several(marks: Sequence[Mark], opener: Mark) -> bool:
+    if not any(character.isdigit() for character in opener.name):
+        return False
+    plain = _DIGITS.sub("", opener.name)
+    return any(mark is not opener and _DIGITS.sub("", mark.name) == plain and mark.name != opener.name for mark in marks)
 
 
 def below(
@@ -312,6 +337,9 @@ def _walk_back(
             if asked is not None:
                 break
             query = content_of(text, marks, index, stop)
+            if mark.role == "request" and not content:
+                tentative = end = mark.start  # "Answer in German:" is an answer's cue
+                continue
             if not query or len(content) > MAX_TAIL_CHARACTERS:
                 break
             if mark.role == "request" and before is not None:
@@ -329,8 +357,8 @@ def _walk_back(
             told = mark.role == "history" and mark.alone and bool(asked)
             if not (decorated or instructs or told or (asked is None and before is None)):
                 break
-            if asked is None and before is None and mark.role == "instruction" and _asks_of(mark, content):
-                asked = Asked(content_of(text, marks, index, stop), mark.start, True)
+            if asked is None and before is None:
+                asked = task_asked(text, marks, mark.start, stop)
             tentative = mark.start
             if asked or before:
                 end = tentative
@@ -341,13 +369,6 @@ def _walk_back(
         else:
             break
     return end, asked
-
-
-def _asks_of(mark: Mark, content: str) -> bool:
-    """Whether an "Instruction:" is what is asked."""
-    return mark.name in ("instruction", "task", "aufgabe", "instrucción", "consigne", "任务", "指示") and bool(content) and (
-        not reads_as_instruction(content.split("\n")[0]) or any(sign in content for sign in MARKS_OF_A_QUESTION)
-    )
 
 
 def _history_before(marks: Sequence[Mark], index: int, stop: int) -> Mark | None:
@@ -398,6 +419,9 @@ def _without_instructions_at_the_end(text: str, start: int, end: int) -> int:
         line = text[line_at + 1 : end]
         if re.fullmatch(r"[ \t]*(--+|==+|([_*~#+>\"'`])\2{2,})[ \t]*\r?", line):
             end = line_at
+            continue
+        if len(line.strip()) >= 5 and not any(character.isalnum() or character in "|(){};" for character in line):
+            end = line_at  # an ornament
             continue
         cut = max(text.rfind("\n\n", floor, end), text.rfind("\n\r\n", floor, end))
         paragraph = text[cut:end].strip() if cut >= 0 else ""

@@ -28,7 +28,8 @@ _QUOTES = re.compile(r"[ \t]*(\"{3}|'{3}|`{3}|>{3})[ \t]*([\w+-]{0,20})[ \t]*$")
 _TAG = re.compile(r"(?<!<)<(/?)([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,200})?)>(?!>)|\[(/)([^\W\d][\w .-]{0,40})\]")
 _DECORATION = re.compile(r"(?:[^\w\s<>\"'`]++[ \t]*+|>++[ \t]++|<<++[ \t]*+){0,3}+(?:\d{1,2}[.)][ \t]++)?(?:[^\w\s<\"'`]{1,3}[ \t]*+)?")
 _BULLET = re.compile(r"[-*+•–·◦▪][ \t]+")
-_CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|])*+")
+_CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|:])*+")
+_DASHED = re.compile(r"([^\W\d_]{4,20}) [-–—](?: |$)")
 _TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
 _BEGINS = re.compile(r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I)
 _ENDS = re.compile(r"(?:end|ende|fin|fine|fim|einde|конец|koniec)\b|结束", re.I)
@@ -107,7 +108,23 @@ def find_marks(text: str) -> list[Mark]:
         position = end + 1
     if members:
         found = [mark for mark in found if mark.kind != "label"] + members
-    return _as_alpaca(sorted(found, key=lambda mark: (mark.start, mark.end)))
+    return _as_alpaca(_underlined(text, sorted(found, key=lambda mark: (mark.start, mark.end))))
+
+
+def _underlined(text: str, marks: list[Mark]) -> list[Mark]:
+    """Return the marks with a line of dashes below a heading made a part of the heading."""
+    kept: list[Mark] = []
+    for mark in marks:
+        above = kept[-1] if kept else None
+        if (
+            mark.kind == "fence" and mark.name[0] in "-=~" and above is not None and above.kind == "label" and above.alone
+            and above.role and text[above.end - 1] not in ":：" and not text[above.end : mark.start].strip()
+            and mark.start - above.end < 4
+        ):
+            kept[-1] = replace(above, end=mark.end, style=above.style + "_")
+        else:
+            kept.append(mark)
+    return kept
 
 
 def _members(text: str) -> list[Mark]:
@@ -140,7 +157,7 @@ def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
     body = head.lstrip(" \t")
     if not body.strip():
         return []
-    if body[0].isalpha() and ":" not in body and "：" not in body and not body[:3].isupper():
+    if body[0].isalpha() and ":" not in body and "：" not in body and " - " not in body[:24] and not body[:3].isupper():
         return []
     if body.startswith("<!--"):
         return _comment(start + len(head) - len(body), end, body)
@@ -202,6 +219,8 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
         closing = _CLOSING.match(body, after)
         after = closing.end() if closing else after
         return _classified(begin, begin + after, line[:at].strip(_TRIM), style[:1], not body[after:].strip())
+    if (dashed := _DASHED.match(line)) and role_of(dashed[1]) in ("context", "question", "answer"):
+        return _classified(begin, begin + len(deco) + dashed.end(), dashed[1], style, len(line) == dashed.end())
     if len(line) > _LONGEST_NAME or _SENTENCE_END.search(line):
         return None
     name = line.strip(_TRIM)
@@ -232,6 +251,8 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         last = max((match.end(), kind) for kind in ("context", "question") for match in _found(kind, name))
         if last[1] == "context" and role != "answer":
             return Mark("label", "context", start, end, lower, style, alone)
+    if role == "answer" and words > 2 and begins_as_instruction(name):
+        return Mark("label", "request", start, end, lower, style, alone)
     if role == "question" and words > 1 and begins_as_instruction(name):
         return Mark("label", "request", start, end, lower, style, alone)
     most = _MOST_WORDS_ALONE if alone else _MOST_WORDS

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapid_integrations.segmentation.instructions import begins_as_instruction, reads_as_instruction
+from rapid_integrations.segmentation.instructions import begins_as_instruction, names_the_task, reads_as_instruction
 from rapid_integrations.segmentation.lexicon import SPEAKERS
 from rapid_integrations.segmentation.marks import CONTROL, Mark
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
@@ -24,6 +24,9 @@ _ASKS = re.compile(
     r"question\w*|fragt|kunde|nutzer\w*|mitarbeiter|frage|demande|client|utilisateur|pregunta\w*|usuario|cliente|chiede|utente|"
     r"pergunta|usuário|vraagt|klant|vraag|спрашивает|клиент|пользователь|вопрос\w*)(?![^\W_])|问|質問|질문",
     re.IGNORECASE,
+)
+_FOLLOWS = re.compile(
+    r"(?:following|below|folgende\w*|suivante?|siguiente|seguente|seguinte|volgende|следующ\w+)(?: (?:question|frage|query))?\W*$", re.IGNORECASE
 )
 _SENTENCES = re.compile(r"[^.!?。！？؟]*[.!?。！？؟]*\s*")
 # An answer that somebody gave already, and that is to be judged or bettered: the question before it stays open.
@@ -150,10 +153,29 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
 
 def without_introduction(query: str) -> str:
     """Leave out what introduces a question on its line: "The user asked: ..."."""
+    first, _, below = query.partition("\n")
+    if below.strip() and _FOLLOWS.search(first):
+        return below.strip(_EDGES)  # "What is the answer to the following?"
     head, colon, rest = re.split(r"([:：])\s*", query, maxsplit=1) if re.search("[:：]", query) else (query, "", "")
     if not rest.strip() or len(head) > 80 or any(sign in head for sign in MARKS_OF_A_QUESTION + ".。\n"):
         return query
-    return rest.strip(_EDGES) if _ASKS.search(head) or begins_as_instruction(head) else query
+    introduces = _ASKS.search(head) or begins_as_instruction(head) or names_the_task(head)
+    return rest.strip(_EDGES) if introduces else query
+
+
+_TASKS = ("instruction", "instructions", "task", "aufgabe", "instrucción", "consigne", "tarea", "compito", "任务", "指示")
+
+
+def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
+    """Return what an "Instruction:" or "Task:" asks, if it is more than how to answer."""
+    for index in range(len(marks) - 1, -1, -1):
+        mark = marks[index]
+        if start <= mark.start and mark.end <= end and mark.kind == "label" and mark.name in _TASKS:
+            content = content_of(text, marks, index, end)
+            first = content.split("\n")[0]
+            if content and (not reads_as_instruction(first) or any(sign in content for sign in MARKS_OF_A_QUESTION)):
+                return Asked(content, mark.start, True)
+    return None
 
 
 def quoted_question(text: str, start: int, end: int) -> Asked | None:

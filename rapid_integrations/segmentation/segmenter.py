@@ -30,12 +30,13 @@ from rapid_integrations.segmentation.instructions import (
 )
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.segmentation.marks import Mark, find_marks, inline_marks
-from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question, without_introduction
+from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question, unlabelled_question, without_introduction
 from rapid_integrations.segmentation.spans import (
     MAX_QUERY_CHARACTERS,
     MIN_BLOCK_CHARACTERS,
     MIN_CONTEXT_CHARACTERS,
     Segmentation,
+    Span,
     trimmed,
 )
 
@@ -43,6 +44,8 @@ _WINDOW = 4000  # characters at either end of a text that labels within lines ar
 _APART = 400  # a label so far behind the beginning of a text stands in the text, if that does not instruct
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
+_QUOTES = "\"“„«「『"
+_CLOSING_QUOTE = re.compile(r"[\"”“»」』][,.;]?$")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LABEL_LINE = re.compile(r"[:：][ \t]*\r?$", re.MULTILINE)
 
@@ -61,8 +64,16 @@ def segment(text: str) -> Segmentation:
     if block is not None:
         if is_about_everything(block.asked):
             return plain(text)
-        return Segmentation(block.method, (block.span,), block.asked.query)
-    return _bare(text) or plain(text)
+        return Segmentation(block.method, (_unquoted(text, block.span),), block.asked.query)
+    return _bare(text, marks) or plain(text)
+
+
+def _unquoted(text: str, span: Span) -> Span:
+    """Leave out quotation marks around a context."""
+    start, end = span
+    if text[start] in _QUOTES and (closing := _CLOSING_QUOTE.search(text, end - 3, end)) and closing.start() > start:
+        return trimmed(text, start + 1, closing.start())
+    return span
 
 
 def _begins_in(before: str) -> bool:
@@ -162,14 +173,15 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
     return begin
 
 
-def _bare(text: str) -> Segmentation | None:
+def _bare(text: str, marks: Sequence[Mark]) -> Segmentation | None:
     """A question behind or before a long text that is somebody's writing, not the model's instructions."""
     end = tail_end(text)
     cut = text.rfind("\n\n", 0, end)
     last = text[cut:end].strip() if cut > 0 else ""
     if 0 < len(last) <= MAX_QUERY_CHARACTERS and last.rstrip("\"'”)")[-1:] in MARKS_OF_A_QUESTION:
         span = trimmed(text, _after_introduction(text), cut)
-        query = last
+        asked = unlabelled_question(text, marks, cut, end)
+        query = asked.query if asked else last
     else:
         cut = text.find("\n\n")
         query = text[:cut].strip() if 0 < cut <= MAX_QUERY_CHARACTERS else ""

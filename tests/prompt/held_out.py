@@ -118,3 +118,79 @@ HELD_OUT = {
     "ar": "السياق:\n{context}\n\nالسؤال: {question}\nالإجابة:",
     "hi": "संदर्भ:\n{context}\n\nप्रश्न: {question}\nउत्तर:",
 }
+
+# Written after the layouts above had been looked at.
+SECOND = {
+    "helpdesk": (
+        "You work at the help desk of a bank.\n\nKNOWLEDGE BASE ARTICLES\n=======================\n{context}\n\nCUSTOMER MESSAGE\n"
+        "================\n{question}\n\nDraft a reply that uses only the articles."
+    ),
+    "medical": (
+        "Patient record:\n\n{context}\n\nThe doctor wants to know: {question}\n\nReply in two sentences and quote the record."
+    ),
+    "retrieved passages, ranked": (
+        "I retrieved these passages (ranked by relevance):\n{context}\n\nBased on them, what is the answer to the following?\n{question}"
+    ),
+    "context then bare question": "Context: {context}\n\n{question}",
+    "question then context, bare": "{question}\n\nContext: {context}",
+    "question then documents, no labels": "{question}\n\nAnswer using these documents:\n\n{context}",
+    "answer with quotes": (
+        "<instructions>\nQuote the sentences that support your answer.\n</instructions>\n\n<documents>\n{context}\n</documents>\n\n<query>{question}"
+        "</query>"
+    ),
+    "input and output": "Input text:\n{context}\n\nQuestion: {question}\n\nOutput:",
+    "squad": "Passage: {context}\nQuestion: {question}\nAnswer:",
+    "squad, spaced": "Background: {context}\n\nQ: {question}\n\nA:",
+    "flan": "{context}\n\nBased on the above article, answer a question. {question}",
+    "t0": "Given the following passage\n\n\"{context}\",\n\nanswer the following question. Note that the answer is present within the text.\n\nQuestion: {question}",
+    "with options": (
+        "Read the article, then choose.\n\nArticle:\n{context}\n\nQuestion: {question}\n\nOptions:\nA. Haas\nB. Novak\nC. Grey\n\nAnswer with a letter:"
+    ),
+    "star fences": "Documents:\n*****\n{context}\n*****\nQuestion: {question}",
+    "underscored": "______________________\n{context}\n______________________\nQuestion: {question}\nAnswer:",
+    "plus fences": "CONTEXT +++++\n{context}\n+++++\n\nQUESTION: {question}",
+    "arrows": ">>> CONTEXT\n{context}\n\n>>> QUESTION\n{question}\n\n>>> ANSWER\n",
+    "double colon": "context::\n{context}\n\nquestion::\n{question}\n",
+    "dash labels": "Context - \n{context}\n\nQuestion - {question}\n",
+    "bold brackets": "**[CONTEXT]**\n{context}\n\n**[QUESTION]**\n{question}\n",
+    "percent": "%%% CONTEXT %%%\n{context}\n%%% QUESTION %%%\n{question}\n",
+    "box": "╔══ CONTEXT ══╗\n{context}\n╚═════════════╝\n\nQuestion: {question}\n",
+    "two contexts": (
+        "# Company\nWe sell lamps.\n\n# Retrieved passages\n{context}\n\n# Conversation so far\nuser: hi\nassistant: hello\n\n# User message\n{question}"
+    ),
+    "date and user": (
+        "Today is 2024-05-01. The user is called Ms Grey.\n\nUse this material to help her:\n\n{context}\n\nHer question: {question}"
+    ),
+    "code base": "You are a senior engineer. Here is the relevant code:\n\n```python\n{context}\n```\n\nTask: {question}\n",
+    "sql result": "Rows returned by the database:\n{context}\n\nWith these rows, answer the user: {question}",
+    "policy": "POLICY DOCUMENT START\n{context}\nPOLICY DOCUMENT END\n\nEmployee question: {question}\n\nHR answer:",
+    "xml attributes": '<context source="wiki" lang="en">\n{context}\n</context>\n<question lang="en">{question}</question>',
+    "camel tags": "<retrievedContext>\n{context}\n</retrievedContext>\n<userQuestion>\n{question}\n</userQuestion>\n",
+    "uppercase tags": "<CONTEXT>\n{context}\n</CONTEXT>\n<QUESTION>\n{question}\n</QUESTION>\n<ANSWER>",
+    "llama 2": (
+        "<s>[INST] <<SYS>>\nYou are a helpful assistant. Answer from the context only.\n<</SYS>>\n\nContext:\n{context}\n\nQuestion: {question} [/INST]"
+    ),
+    "phi": "<|system|>\nAnswer from the context.<|end|>\n<|user|>\nContext: {context}\n\nQuestion: {question}<|end|>\n<|assistant|>\n",
+    "command-r": (
+        "# Documents\n\n{context}\n\n# User Query\n{question}\n\n# Instructions\nWrite an answer grounded in the documents, with citations.\n"
+    ),
+    "memo": "Subject: question about the report\n\nReport:\n\n{context}\n\n{question}",
+    "de, Sie": (
+        "Sie sind ein Sachbearbeiter. Nutzen Sie die folgenden Unterlagen, um die Frage zu beantworten.\n\nUnterlagen:\n{context}\n\nFrage des Bürgers: "
+        "{question}\n\nBitte antworten Sie höflich und knapp."
+    ),
+    "de, Informationen": "Hier sind relevante Informationen:\n\n{context}\n\nBeantworte anhand dieser Informationen: {question}",
+    "fr, vous": (
+        "Vous êtes un conseiller. Utilisez les documents ci-dessous pour répondre.\n\n---\n{context}\n---\n\nQuestion du client : {question}\n\nVotre réponse :"
+    ),
+    "es, según": "Texto:\n{context}\n\nSegún el texto, responde: {question}",
+    "it, contesto": "### Contesto\n{context}\n\n### Domanda\n{question}\n\n### Risposta\n",
+    "pt, baseado": "Com base nos documentos a seguir, responda à pergunta.\n\n{context}\n\nPergunta: {question}",
+    "nl, lees": "Lees de volgende tekst en beantwoord de vraag.\n\nTekst:\n{context}\n\nVraag: {question}\nAntwoord:",
+    "ru, документы": "Документы:\n{context}\n\nОтветь на вопрос, используя документы: {question}",
+    "zh, 阅读": "请阅读以下文档，然后回答问题。\n\n文档：\n{context}\n\n问题：{question}\n答案：",
+    "zh, 标题": "## 背景知识\n{context}\n\n## 用户提问\n{question}\n\n## 要求\n回答要简洁。\n",
+    "ja, 資料": "【資料】\n{context}\n\n【質問】\n{question}\n\n【回答】\n",
+    "ja, お願い": "以下の文章を読んで、質問に答えてください。\n\n文章：\n{context}\n\n質問：{question}\n答え：",
+    "ko, 문맥": "문맥:\n{context}\n\n질문: {question}\n\n위 문맥만 사용해서 답변하세요.",
+}
