@@ -340,6 +340,8 @@ def _walk_back(
             if mark.role == "request" and not content:
                 tentative = end = mark.start  # "Answer in German:" is an answer's cue
                 continue
+            if len(query) > 300 and not any(sign in query for sign in MARKS_OF_A_QUESTION):
+                break  # a paragraph of the document that begins like a question's label
             if not query or len(content) > MAX_TAIL_CHARACTERS:
                 break
             if mark.role == "request" and before is not None:

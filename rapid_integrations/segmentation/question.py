@@ -12,6 +12,7 @@ from rapid_integrations.segmentation.marks import CONTROL, Mark
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]
+_NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
@@ -48,7 +49,7 @@ class Asked:
 
 def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
     """Whether no answer follows the question that `marks[index]` labels, before the next question or context."""
-    for at in range(index + 1, len(marks)):
+    for at in range(index + 1, min(len(marks), index + _NEAR)):
         mark = marks[at]
         if mark.start >= end or mark.role in ("question", "context"):
             return True
@@ -83,7 +84,8 @@ def content_of(text: str, marks: Sequence[Mark], index: int, end: int) -> str:
     """Return the question that `marks[index]` begins, as far as the next part of the prompt, or "" if it has none."""
     mark = marks[index]
     stop = end
-    for later in marks[index + 1 :]:
+    for at in range(index + 1, len(marks)):
+        later = marks[at]
         if later.start >= end:
             break
         if mark.kind == "open":
@@ -127,6 +129,7 @@ def _only_instructs(line: str) -> bool:
 def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
     """Return the question within `text[start:end]` that nothing names: a paragraph that does not merely instruct."""
     best: Asked | None = None
+    marks = [mark for mark in marks if start <= mark.start < end]
     position = start
     body = text[start:end]
     pieces: list[tuple[int, str]] = []

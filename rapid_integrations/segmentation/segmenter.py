@@ -42,6 +42,8 @@ from rapid_integrations.segmentation.spans import (
 
 _WINDOW = 4000  # characters at either end of a text that labels within lines are looked for in
 _APART = 400  # a label so far behind the beginning of a text stands in the text, if that does not instruct
+_MOST_EXAMPLES = 50
+_MOST_PARTS = 400  # labels that examples are looked for in
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
 _QUOTES = "\"“„«「『"
@@ -143,8 +145,12 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
     """
     parts = [mark for mark in marks if mark.kind == "label" and mark.style != "inline"]
     parts = [mark for mark in parts if mark.role in ("context", "question", "answer")]
+    parts = [*parts[:_MOST_PARTS], *parts[-1:]] if len(parts) > _MOST_PARTS else parts
+    asking = next((mark.name for mark in reversed(parts) if mark.role == "question"), "")
     begin = index = 0
-    while index < len(parts):
+    for _ in range(_MOST_EXAMPLES):
+        if index >= len(parts):
+            return begin
         example = [parts[index]]
         while index + 1 < len(parts) and len({mark.role for mark in example}) < 3:
             index += 1
@@ -154,6 +160,8 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
                 return begin
         roles = [mark.role for mark in example]
         if sorted(role for role in roles if role != "context") != ["answer", "question"] or "context" not in roles:
+            return begin
+        if next(mark.name for mark in example if mark.role == "question") != asking:
             return begin
         if roles[-1] != "answer" or index + 1 >= len(parts):
             return begin
@@ -168,8 +176,12 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
         if following.role == "answer" or following.start - example[0].start > 3 * _WINDOW:
             return begin
         index += 1
-        if len(text) - following.start >= MIN_BLOCK_CHARACTERS:
-            begin = following.start
+        again = next((mark for mark in parts[index:] if mark.role == example[0].role), None)
+        if again is None:
+            return begin
+        behind = next((mark.start for mark in parts[index:] if mark.start > again.start and mark.role != "context"), len(text))
+        if again.role == "question" or (again is following and behind - again.start >= MIN_BLOCK_CHARACTERS):
+            begin = again.start
     return begin
 
 
