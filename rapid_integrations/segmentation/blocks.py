@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rapid_integrations.segmentation.instructions import (
     begins_as_instruction,
     instruction_share,
+    is_a_placeholder,
     needs_the_whole_text,
     reads_as_instruction,
     speaks_of_the_task,
@@ -26,7 +27,9 @@ from rapid_integrations.segmentation.question import (
     content_of,
     is_open,
     labelled_question,
+    quoted_question,
     region_question,
+    task_asked,
     unlabelled_question,
 )
 from rapid_integrations.segmentation.spans import (
@@ -45,6 +48,11 @@ _GIVEN = re.compile(
     r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|bestehend|bisherig|existant|précédent|"
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
+)
+_DIGITS = re.compile(r"\d+")
+_OF_A_PASSAGE = frozenset(
+    "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle documento fuente fonte "
+    "extrait fragmento bron".split()
 )
 _RULE_BEFORE = re.compile(r"\n[ \t]*(?:--+|==+|__+|\*\*+)[ \t]*\r?\n$")
 
@@ -106,9 +114,18 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
             span = _peeled(text, *trimmed(text, mark.end, last.start))
+            if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
+                span = trimmed(text, mark.start, last.end)  # one of several without a tag around them: their tags tell them apart
             yield Block(span, mark.start, asked, "delimiters")
         if tries >= _TRIES:
             return
+
+
+def _opens_between(marks: Sequence[Mark], opener: Mark, first: Mark, last: Mark) -> bool:
+    return any(
+        mark.kind == "open" and mark.name == opener.name and first.end <= mark.start < last.start
+        for mark in marks[: marks.index(last)]
+    )
 
 
 _OPENING_LINE = re.compile(r"\s*<([\w.-]+)(?:[ \t][^<>\n]*)?>(?:[^<>\n]{0,200}</\1>)?[ \t]*\r?\n")
@@ -136,10 +153,13 @@ def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, s
     """Return the question behind a context that ends at `end`, or else before the one that starts at `start`."""
     return (
         labelled_question(text, marks, end, stop, ("question",))
-        or labelled_question(text, marks, begin, start, ("question",))
+        or labelled_question(text, marks, begin, start, ("question",), speakers=False)
         or labelled_question(text, marks, end, stop, ("request",))
+        or quoted_question(text, end, stop)
         or unlabelled_question(text, marks, max(end, stop - MAX_TAIL_CHARACTERS), stop)
-        or labelled_question(text, marks, begin, start, ("request",))
+        or labelled_question(text, marks, begin, start, ("question", "request"))
+        or quoted_question(text, max(begin, start - MAX_TAIL_CHARACTERS), start)
+        or task_asked(text, marks, end, stop)
         or _unlabelled_before(text, marks, begin, start)
     )
 
@@ -178,7 +198,8 @@ def _opens_a_context(text: str, marks: Sequence[Mark], fence: Mark) -> bool:
     before = text[max(0, fence.start - 400) : fence.start].rstrip(" \t\r\n*_")
     line = before.rsplit("\n", 1)[-1]
     return bool(STRONG_CONTEXT.search(line) or ANNOUNCES_CONTEXT.search(line)) or any(
-        mark.role == "context" and mark.kind == "label" and mark.start <= fence.start and fence.start - mark.end < 4
+        mark.role == "context" and mark.kind == "label" and 0 <= fence.start - mark.end < 200
+        and not text[mark.end : fence.start].strip("\r\n").count("\n")
         for mark in marks[:40]
     )
 
@@ -220,7 +241,9 @@ def labelled(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
     openers = [mark for mark in marks if mark.kind == "label" and mark.role == "context" and mark.start >= begin]
     stop = tail_end(text)
     for number, opener in enumerate(openers[:_TRIES]):
-        if number + 1 < len(openers) and openers[number + 1].start - opener.end < _SHORT:
+        between = text[opener.end : openers[number + 1].start] if number + 1 < len(openers) else ""
+        described = any(mark.role in ("question", "answer", "instruction", "example") for mark in _within(marks, opener, between))
+        if between and len(between) < (_SHORT if described or reads_as_instruction(between) else 60):
             following = next(_under(text, marks, begin, openers[number + 1], stop), None)
             if following is not None:
                 yield following
@@ -228,10 +251,16 @@ def labelled(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         yield from _under(text, marks, begin, opener, stop)
 
 
+def _within(marks: Sequence[Mark], opener: Mark, between: str) -> list[Mark]:
+    return [mark for mark in marks if opener.end <= mark.start < opener.end + len(between)]
+
+
 def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int) -> Iterator[Block]:
     strong = bool(STRONG_CONTEXT.search(opener.name))
     method = "delimiters" if opener.style or strong or len(opener.name.split()) < 3 else "heuristic"
-    block = below(text, marks, begin, opener.start, opener.end, stop, opener.style, method)
+    # The first of several numbered labels is a passage's own; one that stands alone names the context.
+    start = opener.start if _is_one_of_several(marks, opener) else opener.end
+    block = below(text, marks, begin, opener.start, start, stop, opener.style, method)
     if block is None:
         return
     start, end = block.span
@@ -242,13 +271,21 @@ def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int
     yield block
 
 
+def _is_one_of_several(marks: Sequence[Mark], opener: Mark) -> bool:
+    if not any(character.isdigit() for character in opener.name):
+        return False
+    plain = _DIGITS.sub("", opener.name)
+    return any(mark is not opener and _DIGITS.sub("", mark.name) == plain and mark.name != opener.name for mark in marks)
+
+
 def below(
     text: str, marks: Sequence[Mark], begin: int, opener: int, start: int, stop: int, style: str, method: str = "delimiters"
 ) -> Block | None:
     """Return the context that starts at `start`: its end is found from the end of the text."""
-    before = labelled_question(text, marks, begin, opener, ("question",))
+    before = labelled_question(text, marks, begin, opener, ("question",), speakers=False)
+    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     end, asked = _walk_back(text, marks, start, stop, style, before)
-    before = before or labelled_question(text, marks, begin, opener, ("request",))
+    before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
         end, asked = _unlabelled_end(text, marks, start, end)
         if asked is None:
@@ -300,6 +337,11 @@ def _walk_back(
             if asked is not None:
                 break
             query = content_of(text, marks, index, stop)
+            if mark.role == "request" and not content:
+                tentative = end = mark.start  # "Answer in German:" is an answer's cue
+                continue
+            if len(query) > 300 and not any(sign in query for sign in MARKS_OF_A_QUESTION):
+                break  # a paragraph of the document that begins like a question's label
             if not query or len(content) > MAX_TAIL_CHARACTERS:
                 break
             if mark.role == "request" and before is not None:
@@ -317,6 +359,8 @@ def _walk_back(
             told = mark.role == "history" and mark.alone and bool(asked)
             if not (decorated or instructs or told or (asked is None and before is None)):
                 break
+            if asked is None and before is None:
+                asked = task_asked(text, marks, mark.start, stop)
             tentative = mark.start
             if asked or before:
                 end = tentative
@@ -378,6 +422,9 @@ def _without_instructions_at_the_end(text: str, start: int, end: int) -> int:
         if re.fullmatch(r"[ \t]*(--+|==+|([_*~#+>\"'`])\2{2,})[ \t]*\r?", line):
             end = line_at
             continue
+        if len(line.strip()) >= 5 and not any(character.isalnum() or character in "|(){};" for character in line):
+            end = line_at  # an ornament
+            continue
         cut = max(text.rfind("\n\n", floor, end), text.rfind("\n\r\n", floor, end))
         paragraph = text[cut:end].strip() if cut >= 0 else ""
         if 0 < len(paragraph) <= 600 and begins_as_instruction(paragraph) and reads_as_instruction(paragraph):
@@ -428,10 +475,14 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
             position = end + 1
             continue
         ahead = ANNOUNCES_CONTEXT.search(line) if len(line) <= 1500 else None
-        instructs = reads_as_instruction(line) or (len(line) <= 300 and begins_as_instruction(line))
+        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
+            len(line) <= 300 and begins_as_instruction(line)
+        )
         if ahead and (instructs or cue < 0 or line[-1:] in ":：."):
             cue = position
-        elif mark is not None and mark.role in ("instruction", "question", "request", "history") and mark.kind == "label":
+        elif mark is not None and mark.role == "context" and cue >= 0:
+            return cue, mark.end
+        elif mark is not None and mark.role in ("instruction", "question", "request", "history"):
             pass
         elif not instructs and cue >= 0:
             return cue, position
@@ -451,12 +502,29 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
     block = below(text, marks, begin, start, start, tail_end(text), "", "heuristic")
     if block is None or instruction_share(text[block.span[0] : block.span[1]]) > 0.35:
         return None
-    if (block.span[1] - block.span[0]) * 3 < len(text):
+    if (block.span[1] - block.span[0]) * 3 < len(text) or is_a_chat(text[slice(*block.span)]):
         return None
     return block
 
 
-_OF_TOOLS = re.compile(r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE)
+_OF_TOOLS = re.compile(
+    r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE
+)
+_TURN = re.compile(
+    r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|usuário|用户|助手|ユーザー|"
+    r"アシスタント|사용자|пользователь|ассистент)[*\]>]{0,3}[ \t]*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def is_of_tools(text: str) -> bool:
+    """Whether instructions speak of tools."""
+    return bool(_OF_TOOLS.search(text))
+
+
+def is_a_chat(text: str) -> bool:
+    """Whether a text is turns of a user and an assistant."""
+    return len(_TURN.findall(text[:20_000])) >= 4
 
 
 def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
@@ -469,7 +537,9 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
     for _ in range(_HEAD_LINES):
         end = text.find("\n", start)
         line = text[start : max(end, 0)]
-        instructs = reads_as_instruction(line) or (len(line) <= 300 and begins_as_instruction(line))
+        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
+            len(line) <= 300 and begins_as_instruction(line)
+        )
         if end < 0 or start - begin > _HEAD_CHARACTERS or (line.strip() and not instructs):
             break
         mentioned = mentioned or bool(ROLES["context"].search(line))
@@ -478,7 +548,10 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
     if block is None or block.asked.start < block.span[1]:
         return None
     body = text[block.span[0] : block.span[1]]
-    if _OF_TOOLS.search(text[begin:start]) or tells_of_oneself(body):
+    label = next((mark.name for mark in marks if mark.start == block.asked.start), "")
+    if sum(1 for mark in marks if mark.name == label and mark.start < block.asked.start) >= 2:
+        return None  # examples of questions
+    if is_of_tools(text[begin:start]) or tells_of_oneself(body) or is_a_chat(body):
         return None
     return block if instruction_share(body) <= (0.25 if mentioned else 0.12) and len(body) * 3 >= len(text) else None
 

@@ -39,6 +39,7 @@ _IMPERATIVES = (
     "cite|quote|only|base|based on|given|read|consider|think|follow|output|explain|say|state|refer|if you|if the|if no|if it|"
     "if there|if none|if unsure|if not|if any|when you|when the|when asked|when answering|when referencing|you|you're|your|"
     "i want you|let'?s|act as|pretend|begin|be concise|be brief|be specific|be precise|be polite|be as|be factual|be very|limit|"
+    "draft|compose|prepare|suggest|describe|compare|justify|support|name|show|mark|put|add|put|highlight|"
     "list|extract|identify|generate|create|solve|check|choose|select|decide|determine|call|mention|start|end|remain|stay|treat|"
     "prefer|format|match|respect|stick|ask|offer|refuse|ignore|report|prioriti[sz]e|maintain|summari[sz]e|find|"
     "antworte\\w*|beantworte\\w*|verwende\\w*|nutze\\w*|benutze\\w*|du bist|sie sind|du musst|du sollst|du darfst|wenn du|wenn sie|"
@@ -55,7 +56,8 @@ _IMPERATIVES = (
     "beantwoord|antwoord|gebruik|geef|je bent|u bent|als je|als u|als het|verzin|citeer|wees|vermeld|schrijf|baseer|reageer|"
     "отвечай\\w*|ответь\\w*|используй\\w*|не выдум\\w+|не придум\\w+|не использ\\w+|не добавл\\w+|ты|вы|если|цитируй\\w*|дай\\w*|"
     "опирайся|основываясь|на основ\\w+|будь\\w*|укажи\\w*|пиши\\w*|напиши\\w*|только|"
-    "odpowiedz|użyj|jesteś|jeśli|nie wymyślaj|nie używaj|na podstawie|cevapla\\w*|yanıtla\\w*|kullan\\w*|sen|eğer|jawab\\w*|gunakan|"
+    "with these|with this|with the|from the|from these|according to|in light of|on the basis|laut|gemäß|anhand|selon|según|secondo|"
+    "in base|segundo|de acordo|volgens|op basis|согласно|zgodnie|odpowiedz|użyj|jesteś|jeśli|nie wymyślaj|nie używaj|na podstawie|cevapla\\w*|yanıtla\\w*|kullan\\w*|sen|eğer|jawab\\w*|gunakan|"
     "anda adalah|jika|jangan|svara|använd|du är|om du|відповід\\w+|використ\\w+|якщо|odpověz|použij|jsi"
 )
 _UNSPACED_IMPERATIVES = re.compile(
@@ -69,7 +71,7 @@ def _by_letter(alternatives: str) -> dict[str, re.Pattern[str]]:
     by_letter: dict[str, list[str]] = {}
     for alternative in alternatives.split("|"):
         by_letter.setdefault(alternative[0], []).append(alternative)
-    return {letter: re.compile(rf"(?:{'|'.join(each)})(?![^\W_])") for letter, each in by_letter.items()}
+    return {letter: re.compile(rf"(?:{'|'.join(each)})(?![^\W_]|[ \t]?[:：])") for letter, each in by_letter.items()}
 
 
 _STARTS = _by_letter(_IMPERATIVES)
@@ -85,8 +87,9 @@ def _starts(piece: str) -> bool:
 
 # How CJK instructions end.
 _ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
-_LABELLED = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*\S")  # "Answer: ..." belongs to whatever it stands in
-_CODE = re.compile(r"[;{}=]|\w\(|:\s*$")
+_LABELLED = re.compile(r"^\W*[\w ]{1,30}[:：]", re.MULTILINE)  # "Answer: ..." belongs to whatever it stands in
+_PLACEHOLDER = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*[\[<{(][^\n]{0,80}[\]>})]\W*")
+_CODE = re.compile(r"^\"{3}|^'{3}|^return [^A-Z]{0,30}$|[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
 _FIRST_PERSON = re.compile(
     r"(?<![^\W_])(?:i|i'm|i've|i'd|my|me|ich|mein\w*|mir|mich|je|j'ai|mon|ma|mes|yo|mi|mis|io|mio|mia|eu|meu|minha|ik|mijn|я|мой|"
@@ -115,10 +118,20 @@ def reads_as_instruction(piece: str) -> bool:
     return (starts and len(words) >= 1) or (len(words) >= 3 and len(body) <= 600)
 
 
+def names_the_task(piece: str) -> bool:
+    """Whether a piece names something that instructions are about: an answer, a question, a context."""
+    return bool(_META.search(piece))
+
+
+def is_a_placeholder(line: str) -> bool:
+    """Whether a line shows the form of an answer: "Answer: [your answer]"."""
+    return bool(_PLACEHOLDER.fullmatch(line.strip()))
+
+
 def speaks_of_the_task(piece: str) -> bool:
     """Whether a short piece without figures names two things that instructions are about."""
     body = piece.strip()
-    if _LABELLED.match(body):
+    if "<" in body or _LABELLED.search(body):
         return False
     words = {match[0].casefold() for match in _META.finditer(body)}
     return len(words) >= 2 and len(body) <= 250 and not any(character.isdigit() for character in body)

@@ -12,10 +12,10 @@ CONTEXT = (
     "context document doc passage source article text excerpt snippet chunk reference material knowledge information "
     "info background evidence data transcript report content result file page note paper story book contract manual "
     "policy record paragraph section extract fact summary summaries website log codebase corpus literature news "
-    "email code novel story "
+    "email code novel story table row record database "
     # German, French
     "kontext dokument textstelle textstück abschnitt auszug auszüge ausschnitt quelle wissen hintergrund daten bericht "
-    "vertrag zitat artikel unterlage information textpassage fundstelle material protokoll handbuch buch inhalt "
+    "tabelle vertrag zitat artikel unterlage information textpassage fundstelle material protokoll handbuch buch inhalt "
     "contexte extrait passage source texte connaissance donnée rapport référence contenu fragment fiche "
     # Spanish, Italian, Portuguese
     "contexto documento fragmento fuente texto pasaje artículo articulo referencia conocimiento datos informe noticia "
@@ -35,14 +35,14 @@ CONTEXT = (
 CONTEXT_UNSPACED = (
     # Chinese, Japanese, Korean, Thai, Vietnamese
     "上下文 文字 语境 語境 资料 資料 文档 文檔 文件 文献 文獻 背景 参考 參考 材料 知识 知識 信息 資訊 内容 內容 片段 段落 文章 来源 來源 原文 文本 证据 证據 "
-    "话题 数据 检索结果 检索到 报告 合同 "
+    "话题 表格 数据 检索结果 检索到 报告 合同 "
     "コンテキスト コンテクスト 文脈 文書 情報 抜粋 出典 ソース 本文 記事 検索結果 ドキュメント テキスト "
     "문맥 컨텍스트 맥락 문서 자료 참고 출처 본문 지문 배경 정보 내용 텍스트 기사 발췌 리포트 "
     "บริบท เอกสาร ข้อมูล"
 )
 QUESTION = (
-    "question query prompt request inquiry "
-    "frage anfrage aufgabe fragestellung nutzerfrage benutzerfrage question requête demande interrogation "
+    "question query prompt request inquiry message "
+    "frage anfrage nachricht fragestellung nutzerfrage benutzerfrage question requête demande interrogation "
     "pregunta consulta interrogante domanda quesito richiesta interrogazione pergunta consulta questão questao "
     "vraag gebruikersvraag fråga spørgsmål spørsmål pytanie zapytanie otázka otazka dotaz "
     "вопрос запрос питання запитання soru sorgu pertanyaan kérdés întrebare intrebare ερώτηση ερώτημα "
@@ -50,18 +50,18 @@ QUESTION = (
 )
 QUESTION_UNSPACED = "问题 問題 提问 提問 查询 查詢 疑问 指令 质问 質問 問い クエリ 質疑 질문 질의 문의 คำถาม câu hỏi"
 ANSWER = (
-    "answer response reply completion output assistant solution antwort lösung antwortvorschlag réponse reponse "
+    "answer respond rispond beantwort répond отвеч ответь response reply completion output assistant solution antwort lösung antwortvorschlag réponse reponse "
     "respuesta contestación risposta resposta antwoord svar odpowiedź odpowiedz odpověď odpoved ответ відповідь cevap "
     "yanıt yanit jawaban válasz răspuns raspuns απάντηση إجابة الإجابة الجواب جواب پاسخ תשובה उत्तर जवाब"
 )
 ANSWER_UNSPACED = "回答 答案 答复 解答 回复 答え 応答 답변 대답 응답 정답 답 คำตอบ trả lời"
 INSTRUCTION = (
-    "instruction rule guideline requirement constraint task format note notes important role goal objective tone style "
+    "option choice opciones antwortmöglichkeiten auswahl instruction rule guideline requirement constraint task format note notes important role goal objective tone style "
     "persona policy steps step directive output reminder warning anweisung regel vorgabe hinweis wichtig consigne règle "
     "instrucc instruccion regla nota importante istruzion regol instruç instruc regra requisito aanwijzing instructie "
     "regel instruktion инструкц правил требован важно задач talimat kural petunjuk aturan تعليمات קווים निर्देश"
 )
-INSTRUCTION_UNSPACED = "要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
+INSTRUCTION_UNSPACED = "选项 選択肢 선택지 要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
 HISTORY = (
     "history conversation chat memory dialog turn gesprächsverlauf verlauf chatverlauf historique historial cronologia "
     "histórico historico geschiedenis история переписк historia geçmiş riwayat"
@@ -130,7 +130,7 @@ _AHEAD = (
 )
 _AHEAD_UNSPACED = "以下|下面|下列|如下|下述|次の|下記|다음|아래"
 _BELOW = (
-    r"below|that follows?|unten|im folgenden|ci-dessous|suivante?s?|ci-après|a continuación|siguientes?|abajo|di seguito|"
+    r"below|as follows|that follows?|unten|im folgenden|ci-dessous|suivante?s?|ci-après|a continuación|siguientes?|abajo|di seguito|"
     r"qui sotto|seguent[ei]|abaixo|a seguir|seguintes?|hieronder|nedan|poniżej|níže|ниже|нижче|aşağıda\w*|di bawah(?: ini)?|"
     r"berikut|dưới đây|sau đây|أدناه|التالي\w*|如下|以下|下"
 )

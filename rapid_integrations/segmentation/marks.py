@@ -10,7 +10,7 @@ Only the beginning of a line is looked at (tags: everything), so that finding th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rapid_integrations.segmentation.instructions import begins_as_instruction
@@ -23,15 +23,17 @@ _MOST_WORDS_ALONE = 14  # of a label that ends its line: "Here are the relevant 
 _REQUEST_WORDS = 24
 
 CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>(?:user|model)?")
-_FENCE = re.compile(r"((?:--++|==++|([_*~#+\"'`><])\2{2,}+))[ \t]*([\w+-]{0,20})[ \t]*$")
+_FENCE = re.compile(r"(?:(--++|==++|([_*~#+\"'><])\2{2,}+)|(`{3,}|~{3,})[ \t]*([\w+-]{0,20}))[ \t]*$")
 _QUOTES = re.compile(r"[ \t]*(\"{3}|'{3}|`{3}|>{3})[ \t]*([\w+-]{0,20})[ \t]*$")
 _TAG = re.compile(r"(?<!<)<(/?)([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,200})?)>(?!>)|\[(/)([^\W\d][\w .-]{0,40})\]")
 _DECORATION = re.compile(r"(?:[^\w\s<>\"'`]++[ \t]*+|>++[ \t]++|<<++[ \t]*+){0,3}+(?:\d{1,2}[.)][ \t]++)?(?:[^\w\s<\"'`]{1,3}[ \t]*+)?")
 _BULLET = re.compile(r"[-*+•–·◦▪][ \t]+")
-_CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|])*+")
+_CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|:])*+")
+_DASHED = re.compile(r"([^\W\d_]{4,20}) [-–—](?: |$)")
 _TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
 _BEGINS = re.compile(r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I)
 _ENDS = re.compile(r"(?:end|ende|fin|fine|fim|einde|конец|koniec)\b|结束", re.I)
+_HEREDOC = re.compile(r"([A-Z][A-Z_ ]{2,30})>{2,}")
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
 _PARENTHESES = re.compile(r"[(（\[][^()（）\[\]\n]{0,60}[)）\]]")
@@ -64,9 +66,21 @@ class Mark:
     alone: bool = True
 
 
+_PHRASES = {
+    "ngữ cảnh": "context",
+    "tài liệu": "context",
+    "thông tin": "context",
+    "câu hỏi": "question",
+    "trả lời": "answer",
+    "câu trả lời": "answer",
+}
+
+
 @lru_cache(maxsize=4096)
 def role_of(name: str) -> str:
     """Return which part of a prompt a label names, "" if none: by its head word."""
+    if name.casefold() in _PHRASES:
+        return _PHRASES[name.casefold()]
     plain = _PARENTHESES.sub(" ", name).strip(_TRIM + ":： ") or name
     if speaker := SPEAKERS.get(plain.casefold()):
         return speaker
@@ -83,6 +97,7 @@ def role_of(name: str) -> str:
 def find_marks(text: str) -> list[Mark]:
     """Return all marks of `text` in order; linear in its length."""
     found = [mark for match in _TAG.finditer(text) if (mark := _tag(text, match))]
+    members = _members(text)
     position, size = 0, len(text)
     controlled = "<|" in text or "[INST]" in text or "<start_of_turn>" in text
     while position < size:
@@ -91,23 +106,67 @@ def find_marks(text: str) -> list[Mark]:
         if end > position + 1 or (end > position and not text[position].isspace()):
             found += _of_line(text, position, end, controlled)
         position = end + 1
-    return sorted(found, key=lambda mark: (mark.start, mark.end))
+    if members:
+        found = [mark for mark in found if mark.kind != "label"] + members
+    return _as_alpaca(_underlined(text, sorted(found, key=lambda mark: (mark.start, mark.end))))
+
+
+def _underlined(text: str, marks: list[Mark]) -> list[Mark]:
+    """Return the marks with a line of dashes below a heading made a part of the heading."""
+    kept: list[Mark] = []
+    for mark in marks:
+        above = kept[-1] if kept else None
+        if (
+            mark.kind == "fence" and mark.name[0] in "-=~" and above is not None and above.kind == "label" and above.alone
+            and above.role and text[above.end - 1] not in ":：" and not text[above.end : mark.start].strip()
+            and mark.start - above.end < 4
+        ):
+            kept[-1] = replace(above, end=mark.end, style=above.style + "_")
+        else:
+            kept.append(mark)
+    return kept
+
+
+def _members(text: str) -> list[Mark]:
+    """Return the keys of a prompt that is one JSON object, as labels of their values."""
+    if text.lstrip()[:1] != "{" or text.rstrip()[-1:] != "}":
+        return []
+    found = []
+    for match in _MEMBER.finditer(text):
+        role = role_of(match[1].replace("_", " "))
+        if role in ("context", "question", "answer", "instruction", "history"):
+            found.append(Mark("label", role, match.start(), match.end(), match[1].casefold(), '"', False))
+    return found
+
+
+def _as_alpaca(marks: list[Mark]) -> list[Mark]:
+    """Return the marks with an "Instruction" above an "Input" read as Alpaca has it: what is asked, and of what."""
+    labels = [mark for mark in marks if mark.kind == "label" and "#" in mark.style]
+    for above, below in zip(labels, labels[1:], strict=False):
+        if above.name == "instruction" and below.name == "input":
+            roles = {above.start: "question", below.start: "context"}
+            return [replace(mark, role=roles.get(mark.start, mark.role)) for mark in marks]
+    return marks
 
 
 def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
     head = text[start : min(end, start + _HEAD)]
-    if controlled and (tokens := [match.end() for match in CONTROL.finditer(head)]):
-        return _of_line(text, start + tokens[-1], end, False) if start + tokens[-1] < end else []
+    if controlled and (tokens := list(CONTROL.finditer(head))):
+        first, last = start + tokens[0].start(), start + tokens[-1].end()
+        return [*_of_line(text, start, first, False), *_of_line(text, last, end, False)]
     body = head.lstrip(" \t")
     if not body.strip():
         return []
-    if body[0].isalnum() and ":" not in body and "：" not in body and not body[:3].isupper():
+    if body[0].isalpha() and ":" not in body and "：" not in body and " - " not in body[:24] and not body[:3].isupper():
         return []
+    if body.startswith("<!--"):
+        return _comment(start + len(head) - len(body), end, body)
     begin = start + len(head) - len(body)
     whole = len(head) == end - start
     first = body[0]
     if whole and first in "-=_*~#+\"'`><" and (fence := _FENCE.match(body.rstrip())):
-        return [Mark("fence", "", begin, end, fence[1][:3] if first in "\"'`><" else fence[1], fence[3])]
+        line = fence[1] or fence[3]
+        return [Mark("fence", "", begin, end, line[:3] if first in "\"'`~><" else line, fence[4] or "")]
     if first == "<" and not body.startswith("<<"):
         return []
     mark = _label(text, begin, end, body, whole)
@@ -117,6 +176,16 @@ def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
     if quotes:
         return [mark, Mark("fence", "", mark.end, end, quotes[1], quotes[2])]
     return [mark]
+
+
+def _comment(begin: int, end: int, body: str) -> list[Mark]:
+    """Return the mark of <!-- context start -->, <!-- end of context --> and their like."""
+    words = body.strip()[4:].removesuffix("-->").strip().casefold()
+    for kind, pattern in (("open", _BEGINS), ("close", _ENDS)):
+        left = [word for word in re.split(r"[\s:_-]+", words) if not pattern.fullmatch(word) and word not in ("of", "the")]
+        if len(left) < len(words.split()) <= 4 and (role := role_of(" ".join(left))) in ("context", "question"):
+            return [Mark(kind, role, begin, end, f"{' '.join(left)} !", "<!")]
+    return []
 
 
 def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | None:
@@ -150,11 +219,19 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
         closing = _CLOSING.match(body, after)
         after = closing.end() if closing else after
         return _classified(begin, begin + after, line[:at].strip(_TRIM), style[:1], not body[after:].strip())
+    if (dashed := _DASHED.match(line)) and role_of(dashed[1]) in ("context", "question", "answer"):
+        return _classified(begin, begin + len(deco) + dashed.end(), dashed[1], style, len(line) == dashed.end())
     if len(line) > _LONGEST_NAME or _SENTENCE_END.search(line):
         return None
     name = line.strip(_TRIM)
     capitals = name.isupper() and len(name.split()) <= 4
-    if style[:1] == "#" or (style[:1] in "*_=~-|<" and line != name and not line[-1:].isalnum()) or (capitals and role_of(name)):
+    if lifted := None if style else _HEREDOC.fullmatch(body.strip()):
+        if role := role_of(lifted[1]):
+            return Mark("close", role, begin, end, f"{lifted[1].casefold()} <", "<")
+    if style[:2] == "<<" and line == name and (role := role_of(name)):
+        return Mark("open", role, begin, end, f"{name.casefold()} <", "<")
+    ornate = set(style) & set("*_=~-|<") and line != name and not line[-1:].isalnum()
+    if "#" in style or ornate or (capitals and role_of(name)):
         return _classified(begin, end, name, style or "A", True)
     return None
 
@@ -174,6 +251,8 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         last = max((match.end(), kind) for kind in ("context", "question") for match in _found(kind, name))
         if last[1] == "context" and role != "answer":
             return Mark("label", "context", start, end, lower, style, alone)
+    if role == "answer" and words > 2 and begins_as_instruction(name):
+        return Mark("label", "request", start, end, lower, style, alone)
     if role == "question" and words > 1 and begins_as_instruction(name):
         return Mark("label", "request", start, end, lower, style, alone)
     most = _MOST_WORDS_ALONE if alone else _MOST_WORDS
@@ -185,6 +264,8 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         return Mark("label", "request", start, end, lower, style, alone)
     if words > most or len(name) > _LONGEST_NAME:
         return None
+    if role == "context" and not style and not alone and (("_" in name) or (words > 1 and name.islower() and name.isascii())):
+        return None  # "read_contract: ..." is an item of a list of tools
     return Mark("label", role, start, end, lower, style, alone) if role else None
 
 
@@ -214,6 +295,7 @@ def _role_of_tag(name: str) -> str:
     return role_of(re.sub(r"[_.:-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))
 
 
+_MEMBER = re.compile(r'"?[ \t]*\]?[{,]\s*"([A-Za-z_]\w{0,30})"\s*:\s*(?:"|\[\s*"?)')
 _INLINE = re.compile(
     r"(?<![^\s.。!?:：)）\]>,|])((?:[^\W\d_a-z][\w'’]*)(?:[ \t][\w'’]+){0,2}|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{2,12})[ \t]?[:：]"
 )

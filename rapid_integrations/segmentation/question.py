@@ -6,14 +6,29 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapid_integrations.segmentation.instructions import begins_as_instruction, reads_as_instruction
+from rapid_integrations.segmentation.instructions import begins_as_instruction, names_the_task, reads_as_instruction
+from rapid_integrations.segmentation.lexicon import SPEAKERS
 from rapid_integrations.segmentation.marks import CONTROL, Mark
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]
+_NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
+_QUOTED = re.compile(
+    r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|질문)[^\n\"“«„「]{0,20}[\"“«„「]([^\"”»“」\n]{5,600})[\"”»“」]",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    r"(?<![^\W_])(?:asks?|asked|wants? to know|writes|wrote|says|said|user|client|customer|employee|student|patient|visitor|"
+    r"question\w*|fragt|kunde|nutzer\w*|mitarbeiter|frage|demande|client|utilisateur|pregunta\w*|usuario|cliente|chiede|utente|"
+    r"pergunta|usuário|vraagt|klant|vraag|спрашивает|клиент|пользователь|вопрос\w*)(?![^\W_])|问|質問|질문",
+    re.IGNORECASE,
+)
+_FOLLOWS = re.compile(
+    r"(?:following|below|folgende\w*|suivante?|siguiente|seguente|seguinte|volgende|следующ\w+)(?: (?:question|frage|query))?\W*$", re.IGNORECASE
+)
 _SENTENCES = re.compile(r"[^.!?。！？؟]*[.!?。！？؟]*\s*")
 # An answer that somebody gave already, and that is to be judged or bettered: the question before it stays open.
 _GIVEN_ANSWER = re.compile(
@@ -34,7 +49,7 @@ class Asked:
 
 def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
     """Whether no answer follows the question that `marks[index]` labels, before the next question or context."""
-    for at in range(index + 1, len(marks)):
+    for at in range(index + 1, min(len(marks), index + _NEAR)):
         mark = marks[at]
         if mark.start >= end or mark.role in ("question", "context"):
             return True
@@ -45,14 +60,18 @@ def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
     return True
 
 
-def labelled_question(text: str, marks: Sequence[Mark], start: int, end: int, roles: tuple[str, ...]) -> Asked | None:
-    """Return the last open question within `text[start:end]` that a tag or label names."""
+def labelled_question(
+    text: str, marks: Sequence[Mark], start: int, end: int, roles: tuple[str, ...], speakers: bool = True
+) -> Asked | None:
+    """Return the last open question within `text[start:end]` that a tag or label names; `speakers`: "User:", too."""
     for index in range(len(marks) - 1, -1, -1):
         mark = marks[index]
         if mark.start >= end or mark.end > end:
             continue
         if mark.start < start:
             break
+        if not speakers and mark.name in SPEAKERS and mark.name != "q":
+            continue
         if mark.role not in roles or mark.kind not in ("label", "open"):
             continue
         query = content_of(text, marks, index, end)
@@ -65,7 +84,8 @@ def content_of(text: str, marks: Sequence[Mark], index: int, end: int) -> str:
     """Return the question that `marks[index]` begins, as far as the next part of the prompt, or "" if it has none."""
     mark = marks[index]
     stop = end
-    for later in marks[index + 1 :]:
+    for at in range(index + 1, len(marks)):
+        later = marks[at]
         if later.start >= end:
             break
         if mark.kind == "open":
@@ -81,6 +101,8 @@ def content_of(text: str, marks: Sequence[Mark], index: int, end: int) -> str:
             stop = later.start
             break
     piece = CONTROL.split(text[mark.end : stop].lstrip(_EDGES))[0]
+    if mark.style == '"':  # a member of a JSON object
+        piece = re.sub(r"[\"\],}\s]+$", "", piece).replace("\\n", "\n").replace('\\"', '"')
     return piece.strip(_EDGES)[: 2 * MAX_QUERY_CHARACTERS] if mark.kind == "open" else _without_instructions(piece)
 
 
@@ -107,6 +129,7 @@ def _only_instructs(line: str) -> bool:
 def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
     """Return the question within `text[start:end]` that nothing names: a paragraph that does not merely instruct."""
     best: Asked | None = None
+    marks = [mark for mark in marks if start <= mark.start < end]
     position = start
     body = text[start:end]
     pieces: list[tuple[int, str]] = []
@@ -125,10 +148,45 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
         asks = any(sign in plain for sign in MARKS_OF_A_QUESTION)
         if not lines or (reads_as_instruction(plain) and not asks):
             continue
-        query = "\n".join(lines).strip(_EDGES)
+        query = without_introduction("\n".join(lines).strip(_EDGES))
         if best is None or asks or not any(sign in best.query for sign in MARKS_OF_A_QUESTION):
             best = Asked(_question_sentences(query), at, False)
     return best
+
+
+def without_introduction(query: str) -> str:
+    """Leave out what introduces a question on its line: "The user asked: ..."."""
+    first, _, below = query.partition("\n")
+    if below.strip() and _FOLLOWS.search(first):
+        return below.strip(_EDGES)  # "What is the answer to the following?"
+    head, colon, rest = re.split(r"([:：])\s*", query, maxsplit=1) if re.search("[:：]", query) else (query, "", "")
+    if not rest.strip() or len(head) > 80 or any(sign in head for sign in MARKS_OF_A_QUESTION + ".。\n"):
+        return query
+    introduces = _ASKS.search(head) or begins_as_instruction(head) or names_the_task(head)
+    return rest.strip(_EDGES) if introduces else query
+
+
+_TASKS = ("instruction", "instructions", "task", "aufgabe", "instrucción", "consigne", "tarea", "compito", "任务", "指示")
+
+
+def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
+    """Return what an "Instruction:" or "Task:" asks, if it is more than how to answer."""
+    for index in range(len(marks) - 1, -1, -1):
+        mark = marks[index]
+        if start <= mark.start and mark.end <= end and mark.kind == "label" and mark.name in _TASKS:
+            content = content_of(text, marks, index, end)
+            first = content.split("\n")[0]
+            if content and (not reads_as_instruction(first) or any(sign in content for sign in MARKS_OF_A_QUESTION)):
+                return Asked(content, mark.start, True)
+    return None
+
+
+def quoted_question(text: str, start: int, end: int) -> Asked | None:
+    """Return a question that stands in quotation marks behind the word."""
+    found = None
+    for found in _QUOTED.finditer(text, start, end):
+        pass
+    return Asked(found[1].strip(), found.start(), True) if found else None
 
 
 def _question_sentences(query: str) -> str:
@@ -145,5 +203,6 @@ def region_question(text: str, marks: Sequence[Mark], start: int, end: int) -> A
     return (
         labelled_question(text, marks, start, end, ("question",))
         or labelled_question(text, marks, start, end, ("request",))
+        or quoted_question(text, start, end)
         or unlabelled_question(text, marks, start, end)
     )

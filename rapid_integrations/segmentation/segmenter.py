@@ -15,27 +15,39 @@ from rapid_integrations.segmentation.blocks import (
     announced,
     before_a_question,
     fenced,
+    is_a_chat,
     is_about_everything,
+    is_of_tools,
     labelled,
     tagged,
     tail_end,
 )
-from rapid_integrations.segmentation.instructions import instruction_share, reads_as_instruction, tells_of_oneself
+from rapid_integrations.segmentation.instructions import (
+    begins_as_instruction,
+    instruction_share,
+    reads_as_instruction,
+    tells_of_oneself,
+)
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.segmentation.marks import Mark, find_marks, inline_marks
-from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question
+from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question, unlabelled_question, without_introduction
 from rapid_integrations.segmentation.spans import (
     MAX_QUERY_CHARACTERS,
     MIN_BLOCK_CHARACTERS,
     MIN_CONTEXT_CHARACTERS,
     Segmentation,
+    Span,
     trimmed,
 )
 
 _WINDOW = 4000  # characters at either end of a text that labels within lines are looked for in
 _APART = 400  # a label so far behind the beginning of a text stands in the text, if that does not instruct
+_MOST_EXAMPLES = 50
+_MOST_PARTS = 400  # labels that examples are looked for in
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
+_QUOTES = "\"“„«「『"
+_CLOSING_QUOTE = re.compile(r"[\"”“»」』][,.;]?$")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LABEL_LINE = re.compile(r"[:：][ \t]*\r?$", re.MULTILINE)
 
@@ -54,8 +66,16 @@ def segment(text: str) -> Segmentation:
     if block is not None:
         if is_about_everything(block.asked):
             return plain(text)
-        return Segmentation(block.method, (block.span,), block.asked.query)
-    return _bare(text) or plain(text)
+        return Segmentation(block.method, (_unquoted(text, block.span),), block.asked.query)
+    return _bare(text, marks) or plain(text)
+
+
+def _unquoted(text: str, span: Span) -> Span:
+    """Leave out quotation marks around a context."""
+    start, end = span
+    if text[start] in _QUOTES and (closing := _CLOSING_QUOTE.search(text, end - 3, end)) and closing.start() > start:
+        return trimmed(text, start + 1, closing.start())
+    return span
 
 
 def _begins_in(before: str) -> bool:
@@ -110,7 +130,9 @@ def _marked(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
         return None
     first = min(blocks, key=lambda block: (block.opener, not block.asked.labelled))  # of equals the best bounded
     for block in (each for each in found[:2] if each is not None):  # "Context:\n<context>": the tags are what bounds it
-        if block is not first and first.opener < block.opener <= first.span[0] + 4 and block.span[1] <= first.span[1]:
+        between = text[first.span[0] : block.opener].strip()
+        inside = first.opener < block.opener and block.span[1] <= first.span[1]
+        if block is not first and inside and len(between) < 200 and "\n" not in between:
             return block
     return first
 
@@ -123,8 +145,12 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
     """
     parts = [mark for mark in marks if mark.kind == "label" and mark.style != "inline"]
     parts = [mark for mark in parts if mark.role in ("context", "question", "answer")]
+    parts = [*parts[:_MOST_PARTS], *parts[-1:]] if len(parts) > _MOST_PARTS else parts
+    asking = next((mark.name for mark in reversed(parts) if mark.role == "question"), "")
     begin = index = 0
-    while index < len(parts):
+    for _ in range(_MOST_EXAMPLES):
+        if index >= len(parts):
+            return begin
         example = [parts[index]]
         while index + 1 < len(parts) and len({mark.role for mark in example}) < 3:
             index += 1
@@ -134,6 +160,8 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
                 return begin
         roles = [mark.role for mark in example]
         if sorted(role for role in roles if role != "context") != ["answer", "question"] or "context" not in roles:
+            return begin
+        if next(mark.name for mark in example if mark.role == "question") != asking:
             return begin
         if roles[-1] != "answer" or index + 1 >= len(parts):
             return begin
@@ -148,29 +176,37 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
         if following.role == "answer" or following.start - example[0].start > 3 * _WINDOW:
             return begin
         index += 1
-        if len(text) - following.start >= MIN_BLOCK_CHARACTERS:
-            begin = following.start
+        again = next((mark for mark in parts[index:] if mark.role == example[0].role), None)
+        if again is None:
+            return begin
+        behind = next((mark.start for mark in parts[index:] if mark.start > again.start and mark.role != "context"), len(text))
+        if again.role == "question" or (again is following and behind - again.start >= MIN_BLOCK_CHARACTERS):
+            begin = again.start
     return begin
 
 
-def _bare(text: str) -> Segmentation | None:
+def _bare(text: str, marks: Sequence[Mark]) -> Segmentation | None:
     """A question behind or before a long text that is somebody's writing, not the model's instructions."""
     end = tail_end(text)
     cut = text.rfind("\n\n", 0, end)
     last = text[cut:end].strip() if cut > 0 else ""
     if 0 < len(last) <= MAX_QUERY_CHARACTERS and last.rstrip("\"'”)")[-1:] in MARKS_OF_A_QUESTION:
         span = trimmed(text, _after_introduction(text), cut)
-        query = last
+        asked = unlabelled_question(text, marks, cut, end)
+        query = asked.query if asked else last
     else:
         cut = text.find("\n\n")
         query = text[:cut].strip() if 0 < cut <= MAX_QUERY_CHARACTERS else ""
         if query[-1:] not in MARKS_OF_A_QUESTION or not query:
             return None
         span = trimmed(text, cut, end)
-    body = text[span[0] : span[1]]
+    body, before = text[span[0] : span[1]], text[: span[0]]
+    first = _BLANK_LINE.split(body[:MAX_QUERY_CHARACTERS], maxsplit=1)[0]
     if len(body) < MIN_BLOCK_CHARACTERS or instruction_share(body) > 0.25 or tells_of_oneself(body):
         return None
-    return Segmentation("heuristic", (span,), query)
+    if begins_as_instruction(first) or is_of_tools(before) or is_a_chat(body):
+        return None
+    return Segmentation("heuristic", (span,), without_introduction(query))
 
 
 def _after_introduction(text: str) -> int:
