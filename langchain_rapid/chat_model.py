@@ -24,6 +24,7 @@ from langchain_rapid.setting_names import choice_of
 from langchain_rapid.structured_output import (
     METHODS,
     StructuredAnswer,
+    asks_for_schema,
     instruction_for,
     json_schema_of,
     with_instruction,
@@ -83,9 +84,7 @@ class ChatRapid(RapidModel, BaseChatModel):
             reasoning_output=False,
             tool_calling=tools,
             tool_choice=tools,
-            # Agents take it for tools and a format in one request, which exclude each other here. Without it they ask
-            # for the answer as a call of one more tool.
-            structured_output=not tools,
+            structured_output=True,  # with tools, too: an answer is a call, or follows the schema
             temperature=True,
         )
 
@@ -232,7 +231,7 @@ class ChatRapid(RapidModel, BaseChatModel):
             raise ConfigurationError(f"method={method!r} is none of {', '.join(METHODS)}")
         json_schema = {"type": "object"} if method == "json_mode" else json_schema_of(schema)
         llm = self.bind(
-            structured=StructuredOutput(json_schema=json_schema),
+            structured=StructuredOutput(json_schema=json_schema, checked=False),  # by the parser
             show_schema=method != "json_mode",
             ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
             **kwargs,
@@ -253,13 +252,14 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> Request:
         overrides = dict(overrides)
         call = Parts.take(overrides)
-        show_schema = overrides.pop("show_schema", False)
+        show_schema = overrides.pop("show_schema", asks_for_schema(overrides.get("response_format")))
         options, deadline = self._options(stop, overrides)
         run = current_run(None if run_manager is None else run_manager.parent_run_id)
         given = annotated_messages(messages, to_engine_messages(messages), call, self.use_templates, run)
         structured = options["sampling"].structured
         if show_schema and structured is not None:
-            given = with_instruction(given, instruction_for(structured.json_schema))
+            calls = bool(options.get("tools")) and options.get("tool_choice") != "none"
+            given = with_instruction(given, instruction_for(structured.json_schema, beside_tools=calls))
         return Request(given, options, deadline)
 
 

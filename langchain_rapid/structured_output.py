@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from rapid_integrations import Prompt
 from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
+from rapid_integrations.structured.checking import unenforced, unmet
+from rapid_integrations.structured.class_schema import class_schema
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 _SCHEMA_WORDS = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf", "enum", "const")
@@ -25,7 +27,7 @@ _SCHEMA_WORDS = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf
 def json_schema_of(schema: Any) -> dict[str, Any]:
     """Return the JSON schema of a pydantic class, a TypedDict, a JSON schema or an OpenAI function."""
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        found = schema.model_json_schema()
+        return class_schema(schema)
     elif _is_json_schema(schema):
         found = schema
     else:
@@ -34,11 +36,16 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
     return enforced
 
 
-def instruction_for(json_schema: dict[str, Any]) -> str:
+def asks_for_schema(response_format: Any) -> bool:
+    """Return whether OpenAI's `response_format` brings a JSON schema, which the model must be told of."""
+    return isinstance(response_format, dict) and response_format.get("type") == "json_schema"
+
+
+def instruction_for(json_schema: dict[str, Any], *, beside_tools: bool = False) -> str:
     """Return what tells the model of the schema: the decoder enforces the form, the words come from the model."""
-    return (
-        f"\n\nAnswer with one JSON object that follows this JSON schema:\n{json.dumps(json_schema, ensure_ascii=False)}"
-    )
+    begin = "Call a tool, or answer" if beside_tools else "Answer"
+    schema = json.dumps(json_schema, ensure_ascii=False)
+    return f"\n\n{begin} with one JSON object that follows this JSON schema:\n{schema}"
 
 
 def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[dict[str, Any]]:
@@ -81,7 +88,7 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
             except ValueError:
                 return None
         try:
-            return self._object_of(json.loads(text))
+            return self._checked(json.loads(text))
         except ValueError as error:  # pydantic's errors, too
             reason = _finish_reason(result[0].message) if isinstance(result[0], ChatGeneration) else None
             raise OutputParserException(
@@ -103,6 +110,15 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
         if isinstance(schema, type) and is_basemodel_subclass(schema):
             return schema.parse_obj(value)  # type: ignore[attr-defined]  # pydantic 1
         return value
+
+    def _checked(self, value: Any) -> Any:
+        """Return an object of a dictionary's schema if it has what the decoder could not enforce, too."""
+        schema = self.answer_schema
+        if not isinstance(schema, type) or not issubclass(schema, BaseModel):
+            wanted = json_schema_of(schema)
+            if unenforced(wanted) and (found := unmet(wanted, value)):
+                raise ValueError("; ".join(found))
+        return self._object_of(value)
 
 
 def _is_json_schema(schema: Any) -> bool:

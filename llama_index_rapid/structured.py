@@ -21,8 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index_rapid.annotations import ANNOTATION, AnnotatedText, Parts
 from rapid_integrations import IncompleteOutputError, StructuredOutput
-from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
+from rapid_integrations.structured.class_schema import class_schema
 
 dispatcher = get_dispatcher(__name__)
 
@@ -35,7 +35,7 @@ class ConstrainedProgram(BasePydanticProgram[BaseModel]):
         self._output_cls = output_cls
         self._prompt = prompt
         self._format = PydanticOutputParser(output_cls).get_format_string(escape_json=False)
-        self._structured = StructuredOutput(json_schema=closed(output_cls.model_json_schema()))
+        self._structured = StructuredOutput(json_schema=class_schema(output_cls), checked=False)
 
     @property
     def output_cls(self) -> type[BaseModel]:
