@@ -81,7 +81,7 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         """Read from the model, once it is loaded. A prompt leaves room for the answer in the context window."""
-        if not self._in_use:
+        if not self._is_loaded():
             return None
         tools = self._engine.supports_tools
         return ModelProfile(
@@ -254,7 +254,7 @@ class ChatRapid(RapidModel, BaseChatModel):
         if tools := kwargs.get("tools"):
             kwargs = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
         llm = self.bind(
-            structured=StructuredOutput(json_schema=json_schema),
+            structured=StructuredOutput(json_schema=json_schema, checked=False),  # by the parser
             ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": told_as(schema)},
             **kwargs,
         )

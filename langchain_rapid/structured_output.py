@@ -21,6 +21,8 @@ from rapid_integrations import Prompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.json_schema import closed
 from rapid_integrations.segmentation import segment
+from rapid_integrations.structured.checking import unenforced, unmet
+from rapid_integrations.structured.class_schema import class_schema
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 _SCHEMA_WORDS = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf", "enum", "const")
@@ -33,6 +35,8 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         ConfigurationError: it is none of these.
     """
     try:
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            return class_schema(schema)
         if _is_json_schema(schema):
             found = schema
         elif _is_read_as_a_dict(schema) or _is_old_pydantic(schema):
@@ -129,7 +133,7 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
             except ValueError:
                 return None
         try:
-            return self._object_of(json.loads(text))
+            return self._checked(json.loads(text))
         except ValueError as error:  # pydantic's errors, too
             reason = _finish_reason(result[0].message) if isinstance(result[0], ChatGeneration) else None
             raise OutputParserException(
@@ -151,6 +155,15 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
         if _is_old_pydantic(schema):
             return schema.parse_obj(value)
         return TypeAdapter(schema).validate_python(value)
+
+    def _checked(self, value: Any) -> Any:
+        """Return an object of a dictionary's schema if it has what the decoder could not enforce, too."""
+        schema = self.answer_schema
+        if schema is not None and (not isinstance(schema, type) or not issubclass(schema, BaseModel)):
+            wanted = json_schema_of(schema)
+            if unenforced(wanted) and (found := unmet(wanted, value)):
+                raise ValueError("; ".join(found))
+        return self._object_of(value)
 
 
 def _is_read_as_a_dict(schema: Any) -> bool:

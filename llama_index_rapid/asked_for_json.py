@@ -22,6 +22,7 @@ from pydantic.errors import PydanticUserError
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.json_schema import closed
+from rapid_integrations.structured.class_schema import class_schema
 
 _BEFORE, _AFTER = (part.strip() for part in PYDANTIC_FORMAT_TMPL.split("{schema}"))
 
@@ -52,7 +53,7 @@ def schema_of_class(output_cls: type[BaseModel]) -> dict[str, Any]:
         ConfigurationError: no JSON can be made into one of its fields.
     """
     try:
-        schema: dict[str, Any] = closed(output_cls.model_json_schema())
+        schema = class_schema(output_cls)
     except (PydanticUserError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"{getattr(output_cls, '__name__', output_cls)} cannot be an answer's class, as it has no JSON schema: "

@@ -46,7 +46,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
     """
 
     def __init__(self, llm: LLM, output_cls: type[BaseModel], prompt: BasePromptTemplate) -> None:
-        self._structured = StructuredOutput(json_schema=schema_of_class(output_cls))
+        self._structured = StructuredOutput(json_schema=schema_of_class(output_cls), checked=False)  # by the class
         self._llm = llm
         self._output_cls = output_cls
         self._prompt = prompt

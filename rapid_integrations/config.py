@@ -142,6 +142,13 @@ class SamplingFields(BaseModel):
     def _no_empty_stop(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "" in value:
             raise ValueError("a stop string must not be empty")
+        for index, text in enumerate(value):
+            half = next((at for at, each in enumerate(text) if "\ud800" <= each <= "\udfff"), None)
+            if half is not None:
+                raise ValueError(
+                    f"stop string {index} is no text: its character {half} is half of a surrogate pair, which no "
+                    "answer holds. Drop it"
+                )
         return value
 
 

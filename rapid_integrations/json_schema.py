@@ -32,7 +32,8 @@ def _closed(schema: Any, bases: frozenset[str], where: str) -> Any:
         key: value if key in _LEFT_AS_THEY_ARE else _closed(value, bases, f"{where}/{key}")
         for key, value in schema.items()
     }
-    if isinstance(inner.get("properties"), dict) and inner.get("type") == "object" and where not in bases:
+    declares = isinstance(inner.get("properties"), dict) or bool(inner.get("patternProperties"))
+    if declares and inner.get("type") == "object" and where not in bases:
         inner.setdefault("additionalProperties", False)
     return inner
 

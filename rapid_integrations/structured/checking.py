@@ -28,6 +28,13 @@ def unmet(schema: Any, value: Any) -> list[str]:
     return on_a_deep_stack(lambda: _unmet(schema, value))
 
 
+def unenforced(schema: Any) -> tuple[str, ...]:
+    """Return what of a JSON schema no grammar says."""
+    from rapid_integrations.structured.grammar import enforceable_schema
+
+    return enforceable_schema(schema)[0].unenforced
+
+
 def _unmet(schema: Any, value: Any) -> list[str]:
     validator, registry, errors = _jsonschema()
     found: list[str] = []

@@ -6,6 +6,9 @@ no week dates. A format that is not here is an annotation, as the standard has i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 _YEAR = r"(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
 _LEAP = (
     r"(?:(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])"
@@ -47,23 +50,50 @@ def _uuid(version: str, variant: str) -> str:
     return rf"[0-9a-fA-F]{{8}}-{_HEX4}-{version}-{variant}-{_HEX12}"
 
 
-def _json(depth: int) -> str:
-    """Return a regular expression for JSON of `depth` levels of objects and arrays."""
-    value = (
-        r'(?:-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?|true|false|null|"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*")'
-    )  # fmt: skip
-    text = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
-    found = value
-    for _ in range(depth):
-        member = rf"{text}: ?{found}"
-        found = rf"(?:{value}|\[(?:{found}(?:, ?{found})*)?\]|\{{(?:{member}(?:, ?{member})*)?\}})"
-    return found
+_JSON_TEXT = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
+_JSON_INTEGER = r"-?(?:0|[1-9][0-9]{0,14})"
+_JSON_KINDS = {
+    "null": "null",
+    "boolean": "(?:true|false)",
+    "integer": _JSON_INTEGER,
+    "number": rf"{_JSON_INTEGER}(?:\.[0-9]{{1,9}})?",
+    "string": _JSON_TEXT,
+}
+_JSON_SCALAR = "(?:" + "|".join(_JSON_KINDS.values()) + ")"
+
+
+def _list_of(value: str) -> str:
+    return rf"\[(?:{value}(?:, ?{value})*)?\]"
+
+
+def _object_of(value: str) -> str:
+    member = rf"{_JSON_TEXT}: ?{value}"
+    return rf"\{{(?:{member}(?:, ?{member})*)?\}}"
+
+
+_JSON_FLAT = rf"(?:{_JSON_SCALAR}|{_list_of(_JSON_SCALAR)}|{_object_of(_JSON_SCALAR)})"
+
+
+def json_text(content: Mapping[str, Any] | None = None) -> str:
+    """Return a regular expression for a string that holds JSON: of the type that `content` asks for, two levels deep.
+
+    Args:
+        content: the schema of what the string holds; what else it says is left to whoever reads it.
+    """
+    content = content or {}
+    kind = content.get("type")
+    if kind == "array":
+        items = content.get("items")
+        inner = items.get("type") if isinstance(items, Mapping) else None
+        return _list_of(_JSON_KINDS.get(inner, _JSON_FLAT) if isinstance(inner, str) else _JSON_FLAT)
+    if kind == "object":
+        return _object_of(_JSON_FLAT)
+    if isinstance(kind, str) and kind in _JSON_KINDS:
+        return _JSON_KINDS[kind]
+    return rf"(?:{_JSON_SCALAR}|{_list_of(_JSON_FLAT)}|{_object_of(_JSON_FLAT)})"
 
 
 _BASE64 = r"(?:[A-Za-z0-9{0}]{{4}})*(?:[A-Za-z0-9{0}]{{2}}==|[A-Za-z0-9{0}]{{3}}=)?"
-
-JSON_TEXT = _json(2)
-"""What contentMediaType "application/json" makes of a string: JSON of two levels at most."""
 
 FORMATS: dict[str, str] = {
     "date": _DATE,
@@ -88,7 +118,7 @@ FORMATS: dict[str, str] = {
     "byte": _BASE64.format("+/"),
     "base64": _BASE64.format("+/"),
     "base64url": _BASE64.format("_-"),
-    "json-string": JSON_TEXT,
+    "json-string": json_text(),
 }
 FORMATS["ipvanyinterface"] = f"(?:{FORMATS['ipv4interface']}|{FORMATS['ipv6interface']})"
 FORMATS["ipvanynetwork"] = f"(?:{FORMATS['ipv4network']}|{FORMATS['ipv6network']})"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 from rapid_integrations.config import StructuredOutput
@@ -21,6 +22,7 @@ FEATURE = "structured output"
 # Where JSON allows white space: a line break and an indentation at most. Without a bound a model may emit white space
 # until its tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps to those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
+_SECONDS = 5.0  # after which nothing more is given up
 _MAX_OPTION = 200  # characters of one of them
 _NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
@@ -71,7 +73,7 @@ def require_enforceable(schema: Any) -> Enforceable:
     return found
 
 
-def enforceable_schema(schema: Any, *, closed: bool = False) -> tuple[Enforceable, str]:
+def enforceable_schema(schema: Any, *, closed: bool = False, lenient: bool = False) -> tuple[Enforceable, str]:
     """Return what of a JSON schema can be enforced, and what llguidance has against all of it; "" if nothing.
 
     What llguidance refuses is given up bit by bit, unless nothing satisfies the schema.
@@ -84,7 +86,7 @@ def enforceable_schema(schema: Any, *, closed: bool = False) -> tuple[Enforceabl
         text = json.dumps(schema, sort_keys=False, default=repr)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the JSON schema {str(schema)[:200]} is not JSON: {error}") from None
-    return _enforceable(_Key(text, schema), closed)
+    return _enforceable(_Key(text, schema), closed, lenient)
 
 
 class _Key:
@@ -101,19 +103,20 @@ class _Key:
 
 
 @lru_cache(maxsize=128)
-def _enforceable(key: _Key, closed: bool) -> tuple[Enforceable, str]:
-    return on_a_deep_stack(lambda: _as_much_as_possible(key.schema, closed))
+def _enforceable(key: _Key, closed: bool, lenient: bool) -> tuple[Enforceable, str]:
+    return on_a_deep_stack(lambda: _as_much_as_possible(key.schema, closed, lenient))
 
 
-def _as_much_as_possible(schema: Any, closed: bool) -> tuple[Enforceable, str]:
+def _as_much_as_possible(schema: Any, closed: bool, lenient: bool) -> tuple[Enforceable, str]:
     first: tuple[Enforceable, str] | None = None
+    until = monotonic() + _SECONDS
     for count in range(len(GIVEN_UP) + 1):
-        found = enforceable(schema, closed=closed, given_up=GIVEN_UP[:count])
+        found = enforceable(schema, closed=closed, lenient=lenient, given_up=GIVEN_UP[:count])
         error = json_schema_error(found.schema) if isinstance(found.schema, dict) else ""
         if not error:
             return found, "" if found.schema is not False else "it is false, which nothing satisfies"
         first = first or (found, error)
-        if "nsatisfiable" in error:
+        if "nsatisfiable" in error or monotonic() > until:
             break
     assert first is not None
     return first

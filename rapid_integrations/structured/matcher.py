@@ -121,5 +121,5 @@ class GrammarConstraint:
     def _check(self, what: str) -> None:
         if self._matcher.is_error():
             error = self._matcher.get_error().strip()
-            error = error.partition("<backtrace>")[0].strip()[:_MOST_TOLD]
+            error = error.partition("<backtrace>")[0].removesuffix("<non-verbose/>").strip()[:_MOST_TOLD]
             raise ConfigurationError(f"{self._feature}: llguidance {what}: {error}")

@@ -25,7 +25,7 @@ from rapid_integrations.structured.bounds import (
     no_text,
     too_much,
 )
-from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, JSON_TEXT
+from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, json_text
 from rapid_integrations.structured.patterns import enforceable_patterns
 from rapid_integrations.structured.references import References
 
@@ -39,6 +39,8 @@ _OTHER_TYPES: dict[str, str | None] = {
     "nil": "null", "any": None,
 }  # fmt: skip
 MAX_CONSTANT = 20_000  # characters of a string that an answer must hold as it is
+MAX_BOUND = 2**64  # of a number: the library writes bounds out, digit by digit
+MAX_REMAINDERS = 10_000
 _EXACT_INTEGER = 2**53  # larger ones are compared as floats
 # Restrict values; there is no grammar for them. With the values that restrict nothing.
 _UNENFORCED: dict[str, Sequence[Any]] = {
@@ -72,28 +74,34 @@ class Enforceable:
     unenforced: tuple[str, ...]
 
 
-def enforceable(schema: Any, *, closed: bool = False, given_up: Sequence[str] = ()) -> Enforceable:
+def enforceable(
+    schema: Any, *, closed: bool = False, lenient: bool = False, given_up: Sequence[str] = ()
+) -> Enforceable:
     """Return what of `schema` can be enforced. Recurses as deep as the schema: run it `on_a_deep_stack`.
 
     Args:
         schema: a JSON schema of any draft, or what people take for one.
         closed: allow no properties at its top but those that it declares.
+        lenient: take a `$ref` to a place that the schema does not have for one to anything.
         given_up: of `GIVEN_UP`: left out as well.
 
     Raises:
         ConfigurationError: it is no schema, is over a bound, holds a name that is no text, or nothing satisfies it.
     """
     check_schema(schema)
-    return _Conversion(schema, closed, given_up).result()
+    return _Conversion(schema, closed, lenient, given_up).result()
 
 
 class _Conversion:
-    def __init__(self, root: Any, closed: bool, given_up: Sequence[str]) -> None:
+    def __init__(self, root: Any, closed: bool, lenient: bool, given_up: Sequence[str]) -> None:
         self._root = root
+        self._lenient = lenient
         self._closed = closed
         self._given_up = frozenset(given_up)
         self._references = References(root)
         self._unenforced: list[str] = []
+        self._remainders = _remainders(root)
+        self._formats: dict[str, dict[str, Any]] = {}  # that strings keep to, each compiled once
 
     def result(self) -> Enforceable:
         schema = self._schema(self._root, "")
@@ -106,6 +114,7 @@ class _Conversion:
                 if len(definitions) > MAX_DEFINITIONS:
                     how = f"refers to more than {MAX_DEFINITIONS:,} schemas"
                     raise too_much("the JSON schema", how, "Use fewer")
+        definitions |= self._formats
         if not _ends(schema, definitions):
             raise ConfigurationError(
                 "the JSON schema asks for an endless answer: what it requires refers back to itself. Make one of the "
@@ -144,6 +153,11 @@ class _Conversion:
         out.pop("~", None)
         if extra:
             out["allOf"] = [*out.get("allOf", []), *extra]
+        if out.keys() == {"type", "pattern"} and out["type"] == "string" and out["pattern"].startswith("^(?:"):
+            name = f"format{len(self._formats)}"
+            known = next((known for known, each in self._formats.items() if each == out), name)
+            self._formats[known] = out
+            out = {"$ref": f"#/$defs/{known}"}
         if given.get("nullable") is True and types is None and out:
             return {"anyOf": [out, {"type": "null"}]}
         return out
@@ -173,8 +187,17 @@ class _Conversion:
 
     def _constants(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         if "const" in given:
-            out["const"] = self._constant(given["const"], f"{where}/const")
+            if _number(given["const"]) is not None and abs(given["const"]) > MAX_BOUND / 2:
+                self._leave_out(where, f"const {given['const']}")
+                out.setdefault("type", "number")
+            else:
+                out["const"] = self._constant(given["const"], f"{where}/const")
         values = given.get("enum")
+        if isinstance(values, (list, tuple)):
+            fine = [each for each in values if _number(each) is None or abs(each) <= MAX_BOUND / 2]
+            if len(fine) < len(values):
+                self._leave_out(where, "numbers of the enum that are too large")
+                values = fine or None
         if isinstance(values, (list, tuple)):
             found = [self._constant(value, f"{where}/enum/{index}") for index, value in enumerate(values)]
             if given.get("nullable") is True and None not in found:
@@ -210,6 +233,9 @@ class _Conversion:
     def _numbers(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
             value, strict = _number(given.get(bound)), given.get(exclusive)
+            if max(abs(value or 0), abs(_number(strict) or 0)) > MAX_BOUND:
+                self._leave_out(where, f"{bound} {given.get(bound, strict)}")
+                continue
             if strict is True and value is not None:  # draft 4
                 out[exclusive] = value
                 continue
@@ -219,9 +245,7 @@ class _Conversion:
                 out[exclusive] = beyond
         multiple = _number(given.get("multipleOf"))
         if multiple is not None and multiple > 0:
-            # The library has a state for each remainder: 99,991 of them take two seconds, 100,000,000 for ever.
-            digits = len(f"{multiple:.12f}".replace(".", "").strip("0")) if multiple < 1e12 else 99
-            if "multipleOf" in self._given_up or digits > 4 or not 1e-6 <= multiple <= 1e6:
+            if "multipleOf" in self._given_up or self._remainders > MAX_REMAINDERS:
                 self._leave_out(where, f"multipleOf {multiple}")
             else:
                 out["multipleOf"] = multiple
@@ -243,7 +267,7 @@ class _Conversion:
         name = given.get("format")
         form = FORMATS.get(name.lower()) if isinstance(name, str) else None
         if form is None and given.get("contentMediaType") == "application/json":
-            form = JSON_TEXT
+            form = json_text(self._references.followed(given.get("contentSchema")))
         if form is None and given.get("contentEncoding") in ("base64", "base64url"):
             form = FORMATS[given["contentEncoding"]]
         strings = out.get("type", "string") == "string" or "string" in out.get("type", ())
@@ -281,6 +305,9 @@ class _Conversion:
                 for name, each in written.items()
             }
         if isinstance(required := given.get("required"), (list, tuple)):
+            if len(required) > MAX_PROPERTIES:
+                how = f"requires {len(required):,} properties at {where or '/'}; {MAX_PROPERTIES:,} are the most"
+                raise too_much("the JSON schema", how, "Split it")
             found = [self._name(name, f"{where}/required") for name in required]
             if found:
                 out["required"] = list(dict.fromkeys(found))
@@ -316,8 +343,9 @@ class _Conversion:
         pattern = names.get("pattern")
         if isinstance(name := names.get("format"), str) and pattern is None:
             pattern = f"^(?:{FORMATS[name]})$" if name in FORMATS else None
-        if isinstance(fixed, (list, tuple)) and all(isinstance(each, str) for each in fixed):
-            out["properties"] = {self._name(each, "/propertyNames"): values for each in fixed[:MAX_PROPERTIES]}
+        if isinstance(fixed, (list, tuple)):
+            texts = [each for each in fixed if isinstance(each, str)]  # a name is nothing else
+            out["properties"] = {self._name(each, "/propertyNames"): values for each in texts[:MAX_PROPERTIES]}
         elif isinstance(pattern, str) and (parts := enforceable_patterns(pattern)) and len(parts) == 1:
             out["patternProperties"] = {parts[0]: values}
         elif low := _count(names.get("minLength")) or _count(names.get("maxLength")):
@@ -366,7 +394,7 @@ class _Conversion:
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(reference := given.get(keyword), str):
                 target = self._references.name_of(reference)
-                if target is None and reference.startswith("#") and not self._closed:
+                if target is None and reference.startswith("#") and not self._lenient:
                     raise ConfigurationError(
                         f"the JSON schema refers to {reference!r:.100} at {where or '/'}, which does not exist in it: "
                         "add that schema"
@@ -477,10 +505,10 @@ def _ends(root: Schema, definitions: Mapping[str, Schema]) -> bool:
         array_ends = all(ends(each) for each in first[:least]) and (least <= len(first) or ends(schema.get("items")))
         return ("object" in kinds and object_ends) or ("array" in kinds and array_ends)
 
-    grown = True
+    grown, backwards = True, list(definitions.items())[::-1]  # what is referred to stands behind what refers to it
     while grown:
         grown = False
-        for name, schema in definitions.items():
+        for name, schema in backwards:
             if name not in finite and ends(schema):
                 finite.add(name)
                 grown = True
@@ -491,6 +519,27 @@ def _few(keyword: str, values: Sequence[Any], where: str) -> None:
     if len(values) > MAX_OPTIONS:
         how = f"has {len(values):,} entries at {where}/{keyword}; {MAX_OPTIONS:,} are the most"
         raise too_much("the JSON schema", how, "Use fewer, or enum for constants")
+
+
+def _remainders(root: Any) -> int:
+    """Return the least common multiple of every multipleOf, each as the whole number that its digits are.
+
+    The library has a state for each remainder, and multiplies those of schemas that it joins: 99,991 of them take two
+    seconds, 100,000,000 for ever.
+    """
+    found = 1
+    pending = [root]
+    while pending and found <= MAX_REMAINDERS:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            multiple = _number(value.get("multipleOf"))
+            if multiple is not None and multiple > 0:
+                digits = f"{multiple:.9f}".replace(".", "").strip("0") if 1e-6 <= multiple <= 1e9 else ""
+                found = math.lcm(found, int(digits)) if digits else MAX_REMAINDERS + 1
+            pending += value.values()
+        elif isinstance(value, (list, tuple)):
+            pending += value
+    return found
 
 
 def _number(value: Any) -> int | float | None:

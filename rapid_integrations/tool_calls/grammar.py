@@ -80,7 +80,8 @@ def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforce
     if schema["type"] is None or isinstance(schema["type"], (list, tuple)) and "object" in schema["type"]:
         schema["type"] = "object"
     try:
-        found, error = enforceable_schema(schema, closed=not any(key in schema for key in _SPREADING))
+        closed = not any(key in schema for key in _SPREADING)
+        found, error = enforceable_schema(schema, closed=closed, lenient=True)
     except ConfigurationError as refused:
         raise ConfigurationError(f"the parameters of tool {name!r} cannot be used: {refused}") from None
     if error or not isinstance(found.schema, dict):

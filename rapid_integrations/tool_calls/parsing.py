@@ -14,7 +14,7 @@ from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.json_members import read_members
 
 _DECODER = json.JSONDecoder()
-_NAME = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"[\w./:-]+")
 _FENCE = re.compile(r"```(?:json)?\s*")
 _FENCE_END = re.compile(r"\s*```\s*")
 _CERTAIN = 4  # characters of an opening, white space left out, from which a cut answer's end is taken for one
@@ -185,7 +185,7 @@ class _Parser:
         middle = None if named is None else _loose(self._form.middle).match(self._text, named.end())
         if named is None or middle is None or self._text[middle.end() : middle.end() + 1] != "{":
             unfinished = self._text[at:]
-            if self._cut and re.fullmatch(r"[\w.-]*" + _prefixes(self._form.middle), unfinished):
+            if self._cut and re.fullmatch(r"[\w./:-]*" + _prefixes(self._form.middle), unfinished):
                 name = named[0] if named is not None and named[0] in self._names else None
                 return _Attempt(len(self._text), invalid=InvalidToolCall(name=name, arguments="", error=CUT))
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,12 @@ from rapid_integrations.outputs import InvalidToolCall, ToolCall
 from rapid_integrations.sampling import Constraint
 from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.call_stream import ToolCallStream
+from rapid_integrations.tool_calls.declaration import declaration
 
 if TYPE_CHECKING:
     from rapid_integrations.structured.schema import Enforceable
 
 AUTO, NO_TOOLS, REQUIRED = "auto", "none", "required"
-_NAME = re.compile(r"[\w.-]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,15 @@ class ToolRequest:
         Raises:
             ConfigurationError: a malformed declaration, a name twice, or a choice that is no tool.
         """
-        names = [_name_of(tool) for tool in tools]
+        declarations = [declaration(tool) for tool in tools]
+        names = [each["function"]["name"] for each in declarations]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigurationError(f"two tools are called {min(twice)!r}: give each its own name")
         if choice not in (AUTO, REQUIRED, *names):
             raise ConfigurationError(
                 f"tool_choice={choice!r} is not 'auto', 'none', 'required' or a tool's name ({', '.join(names)})"
             )
-        return cls(tuple(tools), choice, parallel, call_format)
+        return cls(tuple(declarations), choice, parallel, call_format)
 
     @cached_property
     def enforced(self) -> dict[str, Enforceable]:
@@ -168,17 +168,3 @@ def _call_with_arguments_as(call: Mapping[str, Any], as_text: bool) -> dict[str,
         except ValueError:
             pass  # a model may have written anything; the template shows it as it is
     return {**call, "function": {**function, "arguments": arguments}}
-
-
-def _name_of(tool: Mapping[str, Any]) -> str:
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            'a tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}} with a '
-            f"name of letters, digits, '_', '-' and '.'; given: {tool!r:.200}"
-        )
-    parameters = function.get("parameters") if isinstance(function, Mapping) else None
-    if not isinstance(parameters, (Mapping, type(None))):
-        raise ConfigurationError(f"the parameters of tool {name!r} must be a JSON schema; given: {parameters!r:.200}")
-    return name

@@ -1,0 +1,52 @@
+"""What callers declare tools with: OpenAI's declarations, and the forms that others write them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.structured.bounds import check_schema
+
+_NAME = re.compile(r"[\w./:-]{1,128}")
+_SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's and Anthropic's
+
+
+def declaration(tool: Any) -> Mapping[str, Any]:
+    """Return a tool's declaration as {"type": "function", "function": {"name", "description", "parameters"}}.
+
+    Taken are OpenAI's (Chat Completions and Responses), MCP's and Anthropic's. Parameters that are true, or missing,
+    are any or none.
+
+    Raises:
+        ConfigurationError: it is none of them, has no usable name, or its parameters are no schema.
+    """
+    given: Any = tool
+    if isinstance(tool, Mapping) and "function" not in tool:
+        key = next((key for key in _SCHEMA_KEYS if key in tool), None)
+        if key is not None or tool.get("type") == "function":
+            fields: dict[str, Any] = {
+                name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None
+            }
+            if key is not None:
+                fields["parameters"] = tool[key]
+            given = {"type": "function", "function": fields}
+    function = given.get("function") if isinstance(given, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            'a tool is {"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}} with a '
+            f"name of at most 128 letters, digits, '_', '-', '.', ':' and '/'; given: {str(tool)[:200]!r}"
+        )
+    parameters = function.get("parameters")
+    if isinstance(parameters, bool):
+        parameters = {"type": "object", **({} if parameters else {"properties": {}, "additionalProperties": False})}
+        given = {**given, "function": {**function, "parameters": parameters}}
+    if not isinstance(parameters, (Mapping, type(None))):
+        raise ConfigurationError(
+            f"the parameters of tool {name!r} must be a JSON schema; given: {str(parameters)[:200]!r}"
+        )
+    check_schema(given, f"the declaration of tool {name!r}")
+    found: Mapping[str, Any] = given
+    return found
