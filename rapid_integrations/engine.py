@@ -155,6 +155,7 @@ class RapidEngine(SharedResource):
         drafter_device: str | torch.device | None = None,
         drafter_device_map: Any = None,
         trust_remote_code: bool = False,
+        verify: Literal["isolated"] | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> RapidEngine:
@@ -163,8 +164,8 @@ class RapidEngine(SharedResource):
         Args:
             target, drafter: see `rapid_integrations.models.loader.load`. No drafter, or the target's own name, drafts
                 with the target itself on one copy of the weights, unless `drafter_quantization` asks for another.
-            dtype, device, device_map, quantization, trust_remote_code, on_progress: see there; the drafter's own
-                settings default to the target's.
+            dtype, device, device_map, quantization, trust_remote_code, verify, on_progress: see there; the drafter's
+                own settings default to the target's.
             draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
                 unless it is quantised in another way. It lies on the target's device.
             options: further arguments of `RapidEngine`.
@@ -193,6 +194,7 @@ class RapidEngine(SharedResource):
             drafter_device=drafter_device,
             drafter_device_map=drafter_device_map,
             trust_remote_code=trust_remote_code,
+            verify=verify,
             on_progress=on_progress,
         ) as models:
             return cls(models.target, models.drafter, draft_lm=models.draft_lm, **options)
@@ -362,17 +364,17 @@ class RapidEngine(SharedResource):
         # 1) split the prompt into context and question
         rendered = self._preparing.split(prompt, apply_chat_template, request)
 
+        target_ids = self._preparing.target_ids(rendered, self.target, sampling.max_new_tokens)
+
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
             if plan.uses_drafter or plan.uses_draft_lm:
                 prepared = self._preparing.compress(
-                    rendered, compression or self.compression, compressor or self.compressor, report
+                    rendered, compression or self.compression, compressor or self.compressor, report, target_ids
                 )
             else:
-                ids = self.vocabulary.encode_prompt(rendered)
-                prepared = PreparedPrompt(rendered, rendered, ids, ids, None)
+                prepared = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
         plan = plan.for_prompts(prepared, self.self_speculation)
-        require_room(self.target, prepared.target_ids, sampling.max_new_tokens)
         if plan.uses_drafter:
             require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
         if plan.uses_draft_lm and self.draft_lm is not None:

@@ -87,7 +87,9 @@ class IncompleteOutputError(RapidError):
 class ContextOverflowError(RapidError):
     """The request needs more tokens than a model's context window holds."""
 
-    def __init__(self, *, model: str, prompt_tokens: int, new_tokens: int, context_window: int) -> None:
+    def __init__(
+        self, *, model: str, prompt_tokens: int, new_tokens: int, context_window: int, estimated: bool = False
+    ) -> None:
         self.model = model
         self.prompt_tokens = prompt_tokens
         self.new_tokens = new_tokens
@@ -96,10 +98,12 @@ class ContextOverflowError(RapidError):
         way_out = (
             f"Ask for max_new_tokens <= {room}"
             if room > 0
-            else f"Shorten the document by at least {1 - room:,} tokens or retrieve fewer passages"
+            else f"Shorten the document by {'about' if estimated else 'at least'} {1 - room:,} tokens or retrieve "
+            "fewer passages"
         )
+        about = "about " if estimated else ""  # so long that not all of it was counted
         super().__init__(
-            f"{model} holds {context_window:,} tokens, but the prompt has {prompt_tokens:,} and max_new_tokens "
+            f"{model} holds {context_window:,} tokens, but the prompt has {about}{prompt_tokens:,} and max_new_tokens "
             f"asks for {new_tokens:,} more. {way_out}, or use a target with a longer context window."
         )
 

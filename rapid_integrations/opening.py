@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -42,10 +42,11 @@ def loaded_models(
     drafter_device: str | torch.device | None,
     drafter_device_map: Any,
     trust_remote_code: bool,
+    verify: Literal["isolated"] | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Models]:
     """Load the models of `RapidEngine.from_pretrained`; an error in the block closes them."""
-    shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "on_progress": on_progress}
+    shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "verify": verify, "on_progress": on_progress}
     with ExitStack() as on_failure:
         loaded = loader.load(
             target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from rapid_integrations.compression import ContextCompressor, query_coverage
 from rapid_integrations.config import CompressionConfig, SamplingParams, StructuredOutput
-from rapid_integrations.errors import ConfigurationError, ContextOverflowError
+from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.out_of_memory import memory_errors_taught
@@ -18,6 +18,10 @@ from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
+
+_COUNTED_WHOLE = 200_000  # characters; some tenths of a second
+_CHARACTERS_A_TOKEN = 4
+_CERTAIN, _CUT_WORD = 1.05, 256  # of the tokens of a text that is cut somewhere, how many may come from the cut
 
 ToolDeclarations: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -87,11 +91,51 @@ class Preparing:
             )
         return learn_call_format(self._vocabulary.render_chat, self._vocabulary.eos_tokens, self._model_name)
 
+    def target_ids(self, rendered: RenderedPrompt, model: CausalLM, new_tokens: int) -> list[int]:
+        """Return what the target reads, of which it has room for all: nothing is retrieved for a prompt that has none.
+
+        A text that is several times too long is not counted to its end, which would take as long as reading a book.
+
+        Raises:
+            ContextOverflowError: prompt and longest answer exceed the context window.
+            PromptError: there is nothing to read.
+        """
+        limit = model.context_window - new_tokens
+        text = rendered.text
+        characters = max(_COUNTED_WHOLE, _CHARACTERS_A_TOKEN * max(limit, 0))
+        while 2 * characters < len(text):
+            begin = RenderedPrompt(text[:characters], (), (), "", "plain", templated=True)
+            tokens = len(self._vocabulary.encode_prompt(begin))
+            # Whatever follows, a tokenizer does not undo so many: it merges within words.
+            if tokens > _CERTAIN * limit + _CUT_WORD:
+                raise ContextOverflowError(
+                    model=model.name,
+                    prompt_tokens=tokens * len(text) // characters,
+                    new_tokens=new_tokens,
+                    context_window=model.context_window,
+                    estimated=True,
+                )
+            characters *= 2
+        ids = self._vocabulary.encode_prompt(rendered)
+        require_room(model, ids, new_tokens)
+        if not ids:
+            raise PromptError("the prompt has no tokens: the model's tokenizer drops all of its text; give another one")
+        return ids
+
     def compress(
-        self, rendered: RenderedPrompt, config: CompressionConfig, compressor: ContextCompressor, report: OnProgress
+        self,
+        rendered: RenderedPrompt,
+        config: CompressionConfig,
+        compressor: ContextCompressor,
+        report: OnProgress,
+        target_ids: list[int] | None = None,
     ) -> PreparedPrompt:
-        """Return both prompts: the drafter's is the target's with its contexts replaced by what was retrieved."""
-        target_ids = self._vocabulary.encode_prompt(rendered)
+        """Return both prompts: the drafter's is the target's with its contexts replaced by what was retrieved.
+
+        `target_ids`: of `rendered`, where they are known.
+        """
+        if target_ids is None:
+            target_ids = self._vocabulary.encode_prompt(rendered)
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
         way_out = "Shorten the document, or use a smaller embedder, or one on another device"

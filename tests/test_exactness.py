@@ -104,7 +104,7 @@ def assert_same_answer(answer, expected, gaps, tie=TIE):
 def finished_text(token_ids):
     """What the bytes of an answer spell, without a character that is cut off at the end."""
     byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
-    tokens = [token for token in TOKENIZER.convert_ids_to_tokens(token_ids) if token not in SPECIAL_TOKENS]
+    tokens = [token for token in TOKENIZER.convert_ids_to_tokens(token_ids) if token not in (None, *SPECIAL_TOKENS)]
     raw = bytes(byte_of[letter] for letter in "".join(tokens))
     return codecs.getincrementaldecoder("utf-8")("replace").decode(raw, final=False)
 

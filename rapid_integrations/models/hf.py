@@ -256,8 +256,8 @@ class HuggingFaceLM(SharedResource):
         try:
             if self.model.config._attn_implementation != attention.ATTENTION_NAME:
                 raise UnsupportedModelError(
-                    f"{self.name}: its attention cannot be replaced: {type(self.model).__name__} computes it in code of "
-                    "its own. Take a model that follows transformers' attention interface, as nearly all since 2023 do"
+                    f"{self.name}: its attention cannot be replaced: {type(self.model).__name__} computes it in code "
+                    "of its own. Take a model that follows transformers' attention interface, as nearly all do"
                 )
             cache = self.new_cache(CHECK_TOKENS)
             logits = [self.forward(part, cache, len(part)) for part in parts]

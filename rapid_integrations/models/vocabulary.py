@@ -19,7 +19,7 @@ from rapid_integrations.shared_resource import SharedResource
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 
 _OTHER_TOKENIZER = "Change the text at that place, or use a model with another tokenizer"
-_MOST_BYTES = 4  # of a character, and so the most tokens that an unfinished one can be spread over
+_LAST = 16  # tokens that an unfinished character at the end is looked for in: it has three bytes at most
 
 # What converters call vocabulary rows that no text leads to: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
 _PLACEHOLDER = re.compile(r"\W*(pad|unused|reserved|extra|dummy|placeholder)\w*\W*", re.IGNORECASE)
@@ -162,8 +162,13 @@ class Vocabulary(SharedResource):
         An answer may be cut between the bytes of a character (by `max_new_tokens`, or since the model stops there).
         """
         shown = [index for index in token_ids if index in keep or index not in self._special_ids]
-        tokens = self.tokenizer.convert_ids_to_tokens(shown[-_MOST_BYTES:])
-        return without_unfinished(shown, tokens, lambda ids: self.decode(ids, keep))
+        last = [
+            (index, token)
+            for index, token in zip(shown[-_LAST:], self.tokenizer.convert_ids_to_tokens(shown[-_LAST:]), strict=True)
+            if token is not None  # a row of logits that only pads the vocabulary
+        ]
+        ids = [*shown[:-_LAST], *(index for index, _ in last)]
+        return without_unfinished(ids, [token for _, token in last], lambda some: self.decode(some, keep))
 
     def serialized(self) -> str:
         """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""

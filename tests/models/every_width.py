@@ -24,7 +24,7 @@ SHAPES = [
     (1092, 312),
 ]
 ROWS = (1, 4, 16, 17)
-LIMITS = {torch.bfloat16: 0.01, torch.float32: 1e-5}
+LIMITS = {torch.bfloat16: 0.03, torch.float32: 1e-5}
 
 
 def at_page_end(tensor):

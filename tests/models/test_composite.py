@@ -1,0 +1,125 @@
+"""Models of text and pictures: their text part runs, exactly, from the files that people have."""
+
+import pytest
+import torch
+import transformers
+
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.loader import load
+from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer, randomise, words
+
+TOKENIZER = byte_tokenizer(extra_tokens=["<v>", "<img>", "<vid>", "</v>"])
+TEXT = {
+    "vocab_size": len(TOKENIZER),
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "bos_token_id": BOS_ID,
+    "eos_token_id": EOS_ID,
+    "pad_token_id": None,
+}
+PICTURES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
+QWEN_TOWER = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 14}
+QWEN_TOKENS = {"image_token_id": 261, "video_token_id": 262, "vision_start_token_id": 260, "vision_end_token_id": 263}
+MODELS = {
+    "Mistral3": {
+        "text_config": {"model_type": "mistral", **TEXT, "head_dim": 8, "sliding_window": 20},
+        "vision_config": {"model_type": "pixtral", **PICTURES, "head_dim": 8},
+        "image_token_index": 261,
+    },
+    "Llava": {
+        "text_config": {"model_type": "llama", **TEXT, "head_dim": 8},
+        "vision_config": {"model_type": "clip_vision_model", **PICTURES},
+        "image_token_index": 261,
+    },
+    "Gemma3": {
+        "text_config": {
+            **TEXT,
+            "head_dim": 8,
+            "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+        "vision_config": {"model_type": "siglip_vision_model", **PICTURES},
+        "mm_tokens_per_image": 4,
+        "boi_token_index": 260,
+        "eoi_token_index": 262,
+        "image_token_index": 261,
+    },
+    "Qwen2VL": {
+        "text_config": {**TEXT, **SECTIONS},
+        "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 14},
+        **QWEN_TOKENS,
+    },
+    "Qwen2_5_VL": {
+        "text_config": {**TEXT, **SECTIONS},
+        "vision_config": {**QWEN_TOWER, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
+        **QWEN_TOKENS,
+    },
+    "Qwen3VL": {
+        "text_config": {**TEXT, **SECTIONS, "head_dim": 8},
+        "vision_config": {**QWEN_TOWER, "out_hidden_size": 32, "deepstack_visual_indexes": [0]},
+        **QWEN_TOKENS,
+    },
+    "InternVL": {
+        "text_config": {"model_type": "qwen2", **TEXT},
+        "vision_config": {**PICTURES, "image_size": [28, 28], "patch_size": [14, 14]},
+        "image_token_id": 261,
+    },
+}
+NEW = 12
+
+
+def save(folder, name, settings):
+    config = getattr(transformers, f"{name}Config")(**settings)
+    model = randomise(getattr(transformers, f"{name}ForConditionalGeneration")(config), 0).eval()
+    model.save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_text_part_is_transformers_own(tmp_path, name):
+    model = save(tmp_path, name, MODELS[name])
+    model.set_attn_implementation("eager")
+    ids = torch.tensor(TOKENIZER(words(1, 40)).input_ids[:100])
+    with torch.inference_mode():
+        answer = model.generate(ids[None], max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    expected = answer[0, len(ids) :].tolist()
+    lm = load(tmp_path, dtype="float32").lm
+    assert lm.context_window == 1024
+    cache = lm.new_cache(200)
+    lm.forward(ids[:70], cache, 0)
+    best = lm.forward(ids[70:], cache, 1)[-1].argmax()
+    got = []
+    for _ in range(NEW):
+        got.append(int(best))
+        length = cache.length
+        lm.forward(torch.tensor([int(best), 5, 6]), cache, 3)  # a draft that is rejected
+        cache.rollback(length)
+        best = lm.forward(best[None], cache, 1)[-1].argmax()
+    assert got == expected
+
+
+def test_layers_that_only_look_at_pictures_are_refused(tmp_path):
+    settings = {
+        "text_config": {**TEXT, "cross_attention_layers": [1]},
+        "vision_config": {
+            **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_global_layers": 1},
+            **{"attention_heads": 4, "image_size": 28, "patch_size": 14, "vision_output_dim": 64},
+            **{"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]], "max_num_tiles": 1},
+        },
+    }
+    save(tmp_path, "Mllama", settings)
+    with pytest.raises(UnsupportedModelError, match="1 of its 3 layers keep no keys"):
+        load(tmp_path, dtype="float32")

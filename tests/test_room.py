@@ -1,0 +1,110 @@
+"""Whether a prompt has room is known before anything is retrieved for it."""
+
+import time
+
+import pytest
+
+from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.engine import RapidEngine
+from rapid_integrations.errors import ContextOverflowError, PromptError
+from rapid_integrations.models.loader import wrap
+from rapid_integrations.prompt import Prompt
+from tests.toys.embedder import HashEmbedder
+from tests.toys.every_family import tiny
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+COMPRESSION = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)
+
+
+class NeverAsked(HashEmbedder):
+    def embed_documents(self, *arguments, **options):
+        raise AssertionError("embedded a document that has no room")
+
+    embed_query = embed_documents
+
+
+def engine(embedder=None, model=None, tokenizer=None, **config):
+    loaded = wrap(model or tiny_model("llama", 1, **config), tokenizer or byte_tokenizer())
+    return RapidEngine(loaded, embedder=embedder or HashEmbedder(threshold=-1.0), compression=COMPRESSION)
+
+
+@pytest.mark.parametrize("count", [400, 5_000])
+def test_nothing_is_embedded_for_a_prompt_without_room(count):
+    with engine(NeverAsked()) as running:
+        prompt = Prompt.from_context(words(1, count), "where?")
+        with pytest.raises(ContextOverflowError) as caught:
+            running.generate(prompt)
+        assert caught.value.prompt_tokens == running.count_tokens(prompt) > 2048
+        assert "about" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
+def test_a_book_is_refused_at_once_and_the_next_request_works(proposer):
+    """3.2 million characters: not all of it is counted."""
+    from rapid_integrations.config import SpeculationConfig
+
+    book = words(1, 20_000) + "\n"
+    book *= 3_200_000 // len(book)
+    with engine(NeverAsked()) as running:
+        begun = time.monotonic()
+        with pytest.raises(ContextOverflowError) as caught:
+            running.generate(Prompt.from_context(book, "where?"), speculation=SpeculationConfig(proposer=proposer))
+        assert time.monotonic() - begun < 10  # about one, where nothing else runs; all of it took minutes
+        assert "has about" in str(caught.value) and "by about" in str(caught.value)
+        assert caught.value.prompt_tokens == pytest.approx(len(book), rel=0.01)  # a byte is a token
+        assert running.generate("hello", sampling=SamplingParams(max_new_tokens=3)).usage.completion_tokens == 3
+
+
+def test_a_text_whose_tokens_are_few_is_counted_to_its_end():
+    """Its beginning alone would say that there is no room."""
+    merges = [("a" * 2**n, "a" * 2**n) for n in range(10)]
+    tokenizer = byte_tokenizer(merges=merges)
+    with engine(tokenizer=tokenizer, vocab_size=len(tokenizer)) as running:
+        text = words(1, 170) + "a" * 1_000_000
+        answer = running.generate(text, sampling=SamplingParams(max_new_tokens=3))
+        assert 1_700 < answer.usage.prompt_tokens < 2_045
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("gpt2", {"n_positions": 512}),
+        ("gpt2", {"max_position_embeddings": 512}),
+        ("gptj", {"n_positions": 512}),
+        ("opt", {"max_position_embeddings": 512}),
+        ("llama", {"max_position_embeddings": 512}),
+        ("starcoder2", {"max_position_embeddings": 512}),
+        ("ctrl", {"n_positions": 512}),
+    ],
+)
+def test_the_window_comes_from_every_configurations_own_field(family, settings):
+    chosen = settings | {"n_ctx": 512} if family == "gpt2" else settings
+    with engine(model=tiny(family, **chosen), tokenizer=byte_tokenizer(chat_template=None)) as running:
+        assert running.target.context_window == 512
+        with pytest.raises(ContextOverflowError, match=r"holds 512 tokens.*has 409 .*104 more.*max_new_tokens <= 103"):
+            running.generate("a" * 409, sampling=SamplingParams(max_new_tokens=104))
+        full = running.generate("a" * 409, sampling=SamplingParams(max_new_tokens=103, temperature=0))
+        assert full.usage.completion_tokens == 103 or full.finish_reason == "eos"
+
+
+def test_a_table_of_positions_that_is_shorter_than_the_configuration_says_counts():
+    model = tiny("gpt2", n_positions=512)
+    model.config.n_positions = 4096
+    assert wrap(model, byte_tokenizer()).lm.context_window == 512
+
+
+def test_a_configuration_that_says_nothing_takes_the_tokenizers_word():
+    model = tiny("llama")
+    model.config.__dict__["max_position_embeddings"] = None
+    assert wrap(model, byte_tokenizer()).lm.context_window == byte_tokenizer().model_max_length == 2048
+
+
+def test_a_text_without_tokens_is_refused():
+    tokenizer = byte_tokenizer(chat_template=None)
+    from tokenizers import normalizers
+
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("x", "")
+    with engine(tokenizer=tokenizer) as running:
+        with pytest.raises(PromptError, match="has no tokens"):
+            running.generate("xxx")
+        assert running.generate("yyy", sampling=SamplingParams(max_new_tokens=2)).token_ids
