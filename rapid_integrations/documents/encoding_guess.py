@@ -83,7 +83,7 @@ def unmarked_utf16(data: bytes) -> str | None:
     Line breaks, spaces and all Latin letters have a NUL, always on the same side.
     """
     head = data[: _HEAD & ~3]
-    if len(data) % 4 == 0 and head.count(0) >= len(head) // 2:
+    if len(data) % 4 == 0 and len(head) >= 16 and head.count(0) >= len(head) // 2:
         for codec in ("utf-32-le", "utf-32-be"):
             if _reads_well(head, codec):
                 return codec

@@ -20,6 +20,7 @@ _TOO_FAR = 0.8  # beyond that it belongs to another line
 _GAP = 0.5  # heights between characters that stand for different words
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
+_BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _JOINED = "\u2060"  # in place of a line break that is none
@@ -43,6 +44,7 @@ class PageText:
     def __init__(self, textpage: Any) -> None:
         import pypdfium2.raw as pdfium
 
+        self._textpage = textpage  # alive as long as this
         self._pdfium, self._page = pdfium, textpage.raw
         self._rectangle = pdfium.FS_RECTF()
         self._at = ctypes.byref(self._rectangle)
@@ -96,7 +98,7 @@ class PageText:
             last = end - 2 if end < len(pieces) and pieces[end - 1] == "\r" else end - 1
             if last > start and self._is_below(self._box(last), self._box(last - 1)):
                 upright += last - start
-            joined = False
+            joined, after = False, ""
             if end < len(pieces) and last >= 0:
                 a, b = self._box(last), self._box(end + 1)
                 height = a[3] - a[1]
@@ -104,8 +106,15 @@ class PageText:
                 below = self._is_below(b, a) and _IDEOGRAPHIC.match(self.characters[last]) is not None
                 joined = height > 0 and (beside or below)
                 upright += below
+                lower = b[3] - b[1]
+                overlap = min(a[3], b[3]) - max(a[1], b[1])
+                if not joined and 0 < height < _SMALLER * lower and overlap > 0.2 * height and b[0] - a[2] < lower:
+                    # Back from a raised or lowered character: the same line, and a word if there is room for a space.
+                    joined = b[0] - a[2] > -0.1 * lower
+                    after = " " if b[0] - a[2] > 0.12 * lower else ""
             if joined:
-                pieces[last + 1 : end + 1] = [""] * (end - last)
+                after = "" if self.characters[end + 1].isspace() else after
+                pieces[last + 1 : end + 1] = [after, *[""] * (end - last - 1)]
             else:
                 columns.append((start, last + 1))
                 start = end + 1
@@ -134,6 +143,13 @@ class PageText:
 
     def _mark_words(self, pieces: list[str]) -> None:
         """Write raised and lowered characters within words as such."""
+        for space in _BEFORE_MARK.finditer("".join(each if len(each) == 1 else "\ufffd" for each in self.characters)):
+            a, b = self._box(space.start() - 1), self._box(space.end())
+            height = a[3] - a[1]
+            generated = self._pdfium.FPDFText_IsGenerated(self._page, space.start()) == 1
+            if generated and b[3] - b[1] < _SMALLER * height and _RAISED * height < b[1] - a[1] < _TOO_FAR * height:
+                if b[0] - a[2] < 0.25 * height:
+                    pieces[space.start()] = ""
         line = "".join((each if len(each) == 1 else "\ufffd") if each else _JOINED for each in pieces)
         for word in _WITH_MARKS.finditer(line):
             first, last = word.start(), word.end() - 1

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations.documents.document import Document, ReadLimits
-from rapid_integrations.documents.reader import _read
+from rapid_integrations.documents.reading import read_bytes
 from rapid_integrations.errors import DocumentError
 from tests.toys.document_files import docx, encrypted_pdf, paragraph, pdf
 
@@ -45,11 +45,9 @@ def damaged(draw):
 
 @BOUNDED
 @given(damaged())
-def test_damaged_files(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "fuzzed"
-    path.write_bytes(data)
+def test_damaged_files(data):
     try:
-        document = _read(str(path), "name", None, LIMITS)
+        document = read_bytes(data, "name", None, LIMITS)
     except DocumentError as error:
         assert error.source == "name" and error.reason
     else:
@@ -59,5 +57,5 @@ def test_damaged_files(tmp_path_factory, data):
 
 @BOUNDED
 @given(st.binary(max_size=500))
-def test_any_bytes(tmp_path_factory, data):
-    test_damaged_files.hypothesis.inner_test(tmp_path_factory, data)
+def test_any_bytes(data):
+    test_damaged_files.hypothesis.inner_test(data)
