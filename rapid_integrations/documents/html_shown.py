@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
 _HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))", re.IGNORECASE)
-_LIST_STYLE = re.compile(r"list-style(?:-type)?\s*:[^;]*?\b(lower-alpha|upper-alpha|lower-latin|upper-latin|lower-roman|upper-roman)", re.I)
+_LIST_STYLE = re.compile(
+    r"list-style(?:-type)?\s*:[^;]*?\b(lower-alpha|upper-alpha|lower-latin|upper-latin|lower-roman|upper-roman)", re.I
+)
 _LIST_FORMATS = {
     "a": "lowerLetter",
     "A": "upperLetter",
@@ -39,7 +41,9 @@ def show_values(page: BeautifulSoup) -> None:
         if page.find("math") is None:
             drawn.extract()  # the same formula again, in pieces
     for picture in page.find_all("svg"):
-        _replace(picture, " ".join(" ".join(text.get_text(" ").split()) for text in picture.find_all(("title", "text"))))
+        _replace(
+            picture, " ".join(" ".join(text.get_text(" ").split()) for text in picture.find_all(("title", "text")))
+        )
     for picture in page.find_all(("img", "area", "input")):
         alt = " ".join(str(picture.get("alt") or "").split())
         if alt and (picture.name != "input" or picture.get("type") == "image"):
@@ -111,7 +115,9 @@ def _number(numbered: Tag) -> None:
     style = _LIST_STYLE.search(str(numbered.get("style") or ""))
     form = _LIST_FORMATS.get(style[1].lower() if style else str(numbered.get("type") or ""), "decimal")
     items = [item for item in numbered.find_all("li", recursive=False)]
-    plain = form == "decimal" and not numbered.has_attr("reversed") and not any(item.has_attr("value") for item in items)
+    plain = (
+        form == "decimal" and not numbered.has_attr("reversed") and not any(item.has_attr("value") for item in items)
+    )
     if plain:
         return
     step = -1 if numbered.has_attr("reversed") else 1

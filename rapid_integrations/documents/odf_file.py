@@ -145,7 +145,9 @@ class _Reader:
                 counter[depth] += 1
                 if kind == "list-level-style-number":
                     numbers = [
-                        written(counter[at], _FORMS.get(forms.get(at, "1"), "none" if not forms.get(at, "1") else "decimal"))
+                        written(
+                            counter[at], _FORMS.get(forms.get(at, "1"), "none" if not forms.get(at, "1") else "decimal")
+                        )
                         for at in range(max(1, depth - shown + 1), depth + 1)
                     ]
                     label = f"{prefix}{'.'.join(each for each in numbers if each)}{suffix} "

@@ -48,7 +48,9 @@ def read_pptx(data: bytes, source: str, limits: ReadLimits) -> Document:
         pages.append((min(start, len(text)), len(text)))
     remarks = []
     if hidden:
-        remarks.append(f"slide{'s' * (len(hidden) > 1)} {', '.join(map(str, hidden))} hidden in the show, read all the same")
+        remarks.append(
+            f"slide{'s' * (len(hidden) > 1)} {', '.join(map(str, hidden))} hidden in the show, read all the same"
+        )
     if counts["pictures"]:
         remarks.append(f"{counts['pictures']:,} picture{'s' * (counts['pictures'] > 1)} without a description left out")
     return Document(text, source, "pptx", tuple(remarks), tuple(pages))
@@ -76,9 +78,7 @@ def _slide(packed: Packed, name: str, counts: Counter[str]) -> tuple[str, bool]:
     return "\n".join(blocks).strip(), root.get("show") != "0"
 
 
-def _shapes(
-    tree: Any, packed: Packed, related: dict[str, tuple[str, str]], counts: Counter[str]
-) -> Iterator[str]:
+def _shapes(tree: Any, packed: Packed, related: dict[str, tuple[str, str]], counts: Counter[str]) -> Iterator[str]:
     for shape in tree:
         match local(shape):
             case "sp" | "cxnSp":
@@ -94,10 +94,10 @@ def _shapes(
                     yield from _shapes(choices[0], packed, related, counts)
             case "pic":
                 found = next(descendants(shape, "cNvPr"), None)
-                words = " ".join((value(found, "descr") or "").split()) if found is not None else ""
-                counts["pictures"] += not words
-                if words:
-                    yield f"[image: {words}]"
+                described = " ".join((value(found, "descr") or "").split()) if found is not None else ""
+                counts["pictures"] += not described
+                if described:
+                    yield f"[image: {described}]"
             case "graphicFrame":
                 for table in descendants(shape, "tbl"):
                     yield f"\n{_table(table)}\n"

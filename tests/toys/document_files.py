@@ -69,8 +69,7 @@ def pdf_of(objects):
 
 
 def pdf_page(drawn, annotations=(), catalogue="", fonts="", more=()):
-    """Return a PDF of one page with these operators, dictionaries of annotations, fonts beside F1 and objects from 6."""
-    drawn = drawn.encode("latin-1").decode("latin-1")
+    """Return a PDF of one page with these operators, annotations, fonts beside F1, and objects from 6."""
     listed = " ".join(f"<< /Type /Annot {each} >>" for each in annotations)
     return pdf_of(
         [

@@ -44,7 +44,8 @@ def pptx(*slides, notes="", hidden=()):
     for n, shapes in enumerate(slides):
         show = ' show="0"' if n in hidden else ""
         files[f"ppt/slides/slide{n}.xml"] = (
-            f'<p:sld xmlns:p="{_P}" xmlns:a="{_A}" xmlns:r="{_R}"{show}><p:cSld><p:spTree>{shapes}</p:spTree></p:cSld></p:sld>'
+            f'<p:sld xmlns:p="{_P}" xmlns:a="{_A}" xmlns:r="{_R}"{show}><p:cSld><p:spTree>{shapes}</p:spTree></p:cSld>'
+            "</p:sld>"
         )
     if notes:
         files["ppt/slides/_rels/slide0.xml.rels"] = _relations(("n", "notesSlide", "../notesSlides/n.xml"))
