@@ -2,8 +2,8 @@
 
 python benchmarks/pdf_readers.py FOLDER --reader rapid --reader pypdf --worst 20
 
-Readers: rapid (this package), pypdfium2, pypdf, pdfminer, pdfplumber, playa, pymupdf, liteparse; each but the first needs its
-package. Good folders are the test files of pdf.js (test/pdfs), pdfminer.six (samples) and pdfplumber (tests/pdfs).
+Readers: rapid (this package), pypdfium2, pypdf, pdfminer, pdfplumber, playa, pymupdf, liteparse; each but the first
+needs its package. Good folders are the test files of pdf.js (test/pdfs), pdfminer.six (samples) and pdfplumber (tests/pdfs).
 Each reader works in a process of its own, which ends with a file that crashes it or takes longer than `--limit`.
 """
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def poppler(path: Path) -> tuple[list[str], list[str]]:
-    """poppler's pdftotext."""
+    """What pdftotext, a program of poppler, finds."""
     done = subprocess.run(["pdftotext", "-enc", "UTF-8", "-q", str(path), "-"], capture_output=True, check=True)
     return done.stdout.decode("utf-8", "replace").split("\f")[:-1], []
 
@@ -70,7 +70,7 @@ def pypdfium2(path: Path) -> tuple[list[str], list[str]]:
 
 
 def pypdf(path: Path) -> tuple[list[str], list[str]]:
-    """pypdf."""
+    """The reader in pure Python that this package had before."""
     import pypdf
 
     reader = pypdf.PdfReader(path)
@@ -80,14 +80,14 @@ def pypdf(path: Path) -> tuple[list[str], list[str]]:
 
 
 def pdfminer(path: Path) -> tuple[list[str], list[str]]:
-    """pdfminer.six."""
+    """What pdfminer.six finds."""
     from pdfminer.high_level import extract_text
 
     return extract_text(path).split("\f")[:-1], []
 
 
 def pdfplumber(path: Path) -> tuple[list[str], list[str]]:
-    """pdfplumber."""
+    """A layer above pdfminer.six."""
     import pdfplumber
 
     with pdfplumber.open(path) as document:
@@ -95,7 +95,7 @@ def pdfplumber(path: Path) -> tuple[list[str], list[str]]:
 
 
 def playa(path: Path) -> tuple[list[str], list[str]]:
-    """playa, a descendant of pdfminer.six."""
+    """A descendant of pdfminer.six."""
     import playa
 
     with playa.open(path) as document:
@@ -111,7 +111,7 @@ def pymupdf(path: Path) -> tuple[list[str], list[str]]:
 
 
 def liteparse(path: Path) -> tuple[list[str], list[str]]:
-    """liteparse: PDFium behind Rust."""
+    """PDFium behind Rust."""
     from liteparse import LiteParse
 
     return [page.text for page in LiteParse(ocr_enabled=False).parse(str(path)).pages], []

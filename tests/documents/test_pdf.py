@@ -159,9 +159,10 @@ JAPANESE = "日本語の文書です。"
 def _cid_page(drawn, encoding="UniJIS-UCS2-H"):
     font = (
         f"<< /Type /Font /Subtype /Type0 /BaseFont /HeiseiMin-W3 /Encoding /{encoding} /DescendantFonts [<< "
-        "/Type /Font /Subtype /CIDFontType0 /BaseFont /HeiseiMin-W3 /CIDSystemInfo << /Registry (Adobe) "
-        "/Ordering (Japan1) /Supplement 2 >> /FontDescriptor << /Type /FontDescriptor /FontName /HeiseiMin-W3 /Flags 4 /Ascent 800 "
-        "/Descent -200 /StemV 80 /ItalicAngle 0 /CapHeight 700 /FontBBox [0 -200 1000 900] >> >>] >>"
+        "/Type /Font /Subtype /CIDFontType0 /BaseFont /HeiseiMin-W3 "
+        "/CIDSystemInfo << /Registry (Adobe) /Ordering (Japan1) /Supplement 2 >> "
+        "/FontDescriptor << /Type /FontDescriptor /FontName /HeiseiMin-W3 /Flags 4 /Ascent 800 /Descent -200 "
+        "/StemV 80 /ItalicAngle 0 /CapHeight 700 /FontBBox [0 -200 1000 900] >> >>] >>"
     )
     return pdf_page(drawn, fonts="/F2 6 0 R", more=[font])
 
