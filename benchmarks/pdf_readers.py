@@ -2,9 +2,10 @@
 
 python benchmarks/pdf_readers.py FOLDER --reader rapid --reader pypdf --worst 20
 
-Readers: rapid (this package), pypdfium2, pypdf, pdfminer, pdfplumber, playa, pymupdf, liteparse; each but the first
-needs its package. Good folders are the test files of pdf.js (test/pdfs), pdfminer.six (samples) and pdfplumber (tests/pdfs).
-Each reader works in a process of its own, which ends with a file that crashes it or takes longer than `--limit`.
+Readers: rapid (this package), pypdfium2, pypdf, pdfminer, pdfplumber, playa, pymupdf, liteparse; all but the first
+need their package. Good folders are the test files of pdf.js (test/pdfs), pdfminer.six (samples) and pdfplumber
+(tests/pdfs). Each reader works in a process of its own, which ends with a file that crashes it or takes longer than
+`--limit`.
 """
 
 from __future__ import annotations

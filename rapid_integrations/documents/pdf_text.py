@@ -18,9 +18,11 @@ _SMALLER = 0.87  # height of a raised character, to that of its neighbours
 _RAISED, _LOWERED = 0.2, -0.05  # how far its lower edge is from theirs, in their heights
 _TOO_FAR = 0.8  # beyond that it belongs to another line
 _GAP = 0.5  # heights between characters that stand for different words
+_WIDE = 1.5  # the same in widths of the character before
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
 _BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
+_DOUBLED = re.compile(r"(?<!\S)(?:([^\W\d_])\1){4,}(?!\S)")
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _JOINED = "\u2060"  # in place of a line break that is none
@@ -170,9 +172,12 @@ class PageText:
                 off = (box[1] - base[1]) / height if height > 0 else 0.0
                 if height > 0 and box[3] - box[1] < _SMALLER * height and abs(off) < _TOO_FAR and box[2] > base[0]:
                     here = 1 if off > _RAISED else -1 if off < _LOWERED else 0
+                elif _RAISED < off < _TOO_FAR and pieces[index].isdigit() and box[0] > base[0]:
+                    here = 1  # of the same size
                 if not here and box[3] > box[1]:
                     base = box
-                if box[0] - before[2] > _GAP * height > 0:
+                gap = box[0] - before[2]
+                if gap > _GAP * height > 0 or gap > _WIDE * (before[2] - before[0]) > 0:
                     pieces[index] = f" {pieces[index]}"  # of another column
                 before = box
             if here != level:
@@ -268,4 +273,10 @@ def _readable(text: str) -> str:
     text = re.sub(r"(?<=\w)[\x02\ufffe](?:\n)?(?=\w)", "", text)
     text = re.sub(r"[\x02\ufffe]", "-", text)
     text = re.sub(r"(?<=\w)\u00ad\s*\n?\s*(?=\w)", "", text).replace("\u00ad", "-")
-    return "\n".join(re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n")).strip()
+    lines = (re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n"))
+    return "\n".join(_once(line) if _DOUBLED.search(line) else line for line in lines).strip()
+
+
+def _once(line: str) -> str:
+    """Return a line whose characters are drawn twice for boldness with each of them once."""
+    return " ".join(word[::2] if len(word) % 2 == 0 and word[::2] == word[1::2] else word for word in line.split(" "))

@@ -45,6 +45,14 @@ def test_slides_with_tables_notes_and_raised_characters():
     assert document.remarks == ("slide 2 hidden in the show, read all the same",)
 
 
+def test_numbers_of_lists_on_slides():
+    def item(words, kind, level=0):
+        return f'<a:p><a:pPr lvl="{level}"><a:buAutoNum type="{kind}"/></a:pPr><a:r><a:t>{words}</a:t></a:r></a:p>'
+
+    text = item("one", "arabicPeriod") + item("in", "alphaLcParenBoth", 1) + item("two", "arabicPeriod")
+    assert read(pptx(shape(text))).text == "1. one\n  (a) in\n2. two"
+
+
 def test_pictures_on_slides_are_described_or_counted():
     described = '<p:pic><p:nvPicPr><p:cNvPr descr="a map"/></p:nvPicPr></p:pic>'
     document = read(pptx(described + described.replace(' descr="a map"', "")))
@@ -89,6 +97,37 @@ def test_sheets_with_dates_percentages_merged_cells_formulas_and_comments():
     assert [document.text[a:b][:5] for a, b in document.pages] == ["# Ren", "# Not"]
 
 
+@pytest.mark.parametrize(
+    ("value", "form", "expected"),
+    [
+        (501, "00000", "00501"),
+        (9500, '#,##0.00 "€"', "9500€"),
+        (9500, "[$CHF-807] #,##0", "CHF9500"),
+        (12.5, '0.0" kg"', "12.5 kg"),
+        (0.1, "0%", "10%"),
+        (1e-7, "General", "1e-07"),
+        (datetime.time(9, 30), "hh:mm", "09:30:00"),
+        (True, "General", "TRUE"),
+    ],
+)
+def test_values_are_shown_with_what_their_format_adds(value, form, expected):
+    def fill(book):
+        book.active["A1"] = value
+        book.active["A1"].number_format = form
+
+    assert read(workbook(fill)).text.split("\n")[2] == f"| {expected} |"
+
+
+def test_raised_characters_within_a_cell():
+    from openpyxl.cell.rich_text import CellRichText, TextBlock
+    from openpyxl.cell.text import InlineFont
+
+    def fill(book):
+        book.active["A1"] = CellRichText("10", TextBlock(InlineFont(vertAlign="superscript"), "6"), " cells")
+
+    assert "| 10^6 cells |" in read(workbook(fill)).text
+
+
 # --- OpenDocument ---------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +166,31 @@ def test_opendocument_sheets_keep_their_columns():
     assert read(odf(body, "spreadsheet")).text == "# S\n\n| 2024 | 2024 |  |\n| --- | --- | --- |\n|  |  | 9 |"
 
 
+def test_opendocument_headings_formulas_and_forms():
+    outline = (
+        '<text:outline-style style:name="Outline"><text:outline-level-style text:level="1" style:num-format="1"/>'
+        '<text:outline-level-style text:level="2" style:num-format="1" text:display-levels="2"/></text:outline-style>'
+    )
+    headings = "".join(
+        f'<text:h text:outline-level="{level}">{words}</text:h>'
+        for level, words in ((1, "Lease"), (2, "Rent"), (2, "Term"), (1, "End"))
+    )
+    forms = (
+        '<office:forms><form:form><form:text form:id="c1" form:current-value="Anna"/>'
+        '<form:checkbox form:id="c2" form:label="paid" form:current-state="checked"/></form:form></office:forms>'
+    )
+    body = (
+        f'{forms}{headings}<text:p>Name: <draw:control draw:control="c1"/></text:p>'
+        '<text:p><draw:control draw:control="c2"/></text:p><text:p>Area <draw:frame><draw:object '
+        'xlink:href="./Object 1" xmlns:xlink="http://www.w3.org/1999/xlink"/></draw:frame></text:p>'
+    )
+    math = '<math xmlns="http://www.w3.org/1998/Math/MathML"><msup><mi>a</mi><mn>2</mn></msup></math>'
+    document = read(odf(body, styles=outline, more={"Object 1/content.xml": math}))
+    lines = [" ".join(line.split()) for line in document.text.split("\n") if line.strip()]
+    assert lines == ["# 1 Lease", "## 1.1 Rent", "## 1.2 Term", "# 2 End", "Name: Anna", "☒ paid", "Area a^2"]
+    assert document.remarks == ()
+
+
 # --- e-books, RTF, notebooks ----------------------------------------------------------------------------------------
 
 
@@ -146,6 +210,29 @@ def test_rtf():
     document = read(rb"{\rtf1\ansi\ansicpg1252 Gr\'f6\'dfe \b 12\b0\par next\u8364?{\pict 00}}")
     assert document.text == "Größe 12\nnext€" and document.format == "rtf"
     assert document.remarks == ("1 picture left out",)
+
+
+def test_rtf_keeps_notes_numbers_boxes_and_raised_characters():
+    document = read(
+        rb"{\rtf1\ansi {\listtext\pard 3.2.1\tab}Clause\par 10{\super 6} cells of CO{\sub 2}, "
+        rb"10\super 7\nosupersub  m\par "
+        rb"Claim{\super\chftn}{\footnote\pard {\super\chftn}Foot fact} end\par "
+        rb"{\field{\*\fldinst FORMCHECKBOX {\*\formfield{\fftype1\ffres1}}}{\fldrslt }} agreed\par "
+        rb"kept{\*\annotation check}{\v hidden}{\deleted gone}\par {\header File 4711\par}"
+        rb"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt In the box\par}}}}"
+    )
+    lines = [line.strip() for line in document.text.split("\n") if line.strip()]
+    assert lines == [
+        "3.2.1\tClause",
+        "10^6 cells of CO₂, 10^7  m",
+        "Claim [Footnote: Foot fact] end",
+        "☒ agreed",
+        "kept [Comment: check]",
+        "[Page header: File 4711",
+        "]",
+        "In the box",
+    ]
+    assert document.remarks == ("1 passage of hidden text left out", "1 tracked deletion left out")
 
 
 def test_a_notebook():

@@ -64,17 +64,18 @@ _ODF = " ".join(
         "table": "table",
         "style": "style",
         "draw": "drawing",
+        "form": "form",
     }.items()
 )
 
 
-def odf(body, kind="text", styles=""):
+def odf(body, kind="text", styles="", more=None):
     """Return an OpenDocument file with this XML in its body."""
     content = (
         f"<office:document-content {_ODF}><office:automatic-styles>{styles}</office:automatic-styles><office:body>"
         f"<office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
     )
-    return packed({"mimetype": f"application/vnd.oasis.opendocument.{kind}", "content.xml": content})
+    return packed({"mimetype": f"application/vnd.oasis.opendocument.{kind}", "content.xml": content, **(more or {})})
 
 
 def epub(*chapters, title="A book", more=None):
