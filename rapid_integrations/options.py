@@ -16,6 +16,8 @@ from rapid_integrations.command_line import say
 from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput, TailRule
 from rapid_integrations.terminal import ProgressView
 
+_NAMED_SKIPPED = 10
+
 if TYPE_CHECKING:
     from rapid_integrations.documents import Documents
     from rapid_integrations.engine import RapidEngine
@@ -150,17 +152,25 @@ class DocumentOptions:
         bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them.")
     ] = False
     encoding: Annotated[str | None, typer.Option(help="Of text and HTML files; default: found out for each.")] = None
+    read_time_limit: Annotated[float, typer.Option(help="Seconds that reading one file may take.")] = 120.0
 
     def read(self, files: Sequence[str]) -> Documents:
         """Read the files and folders that were named; what was skipped or guessed goes to standard error."""
         from rapid_integrations.documents import read_documents
 
-        documents = read_documents(files, skip_unreadable=self.skip_unreadable, encoding=self.encoding)
+        documents = read_documents(
+            files,
+            skip_unreadable=self.skip_unreadable,
+            encoding=self.encoding,
+            time_limit_s=self.read_time_limit,
+        )
         for document in documents:
             for remark in document.remarks:
                 say(f"{document.source}: {remark}")
-        for skipped in documents.skipped:
+        for skipped in documents.skipped[:_NAMED_SKIPPED]:
             say(f"skipped: {skipped.source} {skipped.reason}")
+        if (more := len(documents.skipped) - _NAMED_SKIPPED) > 0:
+            say(f"skipped: {more:,} more")
         return documents
 
 

@@ -1,4 +1,4 @@
-"""The process that reads documents for another: requests come in on standard input, answers go out on standard output."""
+"""The process that reads documents for another: requests on standard input, answers on standard output."""
 
 from __future__ import annotations
 

@@ -12,9 +12,17 @@ _DECLARED = (
 )
 _IN_TEXT = (
     re.compile(rb"^(?:[^\n]*\n)?[ \t\f]*(?:#|//|;|%|\.\.)[^\n]*?coding[:=][ \t]*([-\w.]+)"),  # PEP 263, Emacs
-    re.compile(rb"^[^%\n]*\\(?:usepackage\[|inputencoding\{)(?:[^\]}\n]*,)?([\w-]+)(?:\]\{inputenc\}|\})", re.MULTILINE),
+    re.compile(
+        rb"^[^%\n]*\\(?:usepackage\[|inputencoding\{)(?:[^\]}\n]*,)?([\w-]+)(?:\]\{inputenc\}|\})", re.MULTILINE
+    ),
 )
-_TEX_NAMES = {"ansinew": "cp1252", "latin9": "iso8859-15", "applemac": "mac-roman", "utf8x": "utf-8", "koi8-ru": "koi8-u"}
+_TEX_NAMES = {
+    "ansinew": "cp1252",
+    "latin9": "iso8859-15",
+    "applemac": "mac-roman",
+    "utf8x": "utf-8",
+    "koi8-ru": "koi8-u",
+}
 # What Python calls the web's encodings: their supersets, as browsers decode them (WHATWG Encoding).
 _SUPERSETS = {
     "shift_jis": "cp932",
@@ -64,4 +72,5 @@ def codec_of(label: str) -> str | None:
         return None
     if found.name == "replacement":
         return None
-    return _SUPERSETS.get(found.name, found.name.replace("windows-", "cp"))
+    name = str(found.name)
+    return _SUPERSETS.get(name, name.replace("windows-", "cp"))

@@ -1,4 +1,4 @@
-"""The blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes behind their paragraph."""
+"""The blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes."""
 
 from __future__ import annotations
 

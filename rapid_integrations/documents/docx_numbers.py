@@ -50,7 +50,7 @@ class Numbering:
                 self._add_number(each)
 
     def label(self, number: str, level: int) -> str:
-        """Return what stands before the next paragraph of a list at a level, from 0; "-" for bullets, "" for nothing."""
+        """Return what stands before a list's next paragraph at a level, from 0; "-" for bullets, "" for nothing."""
         counted = self._lists.get(self._of.get(number, ""))
         if counted is None or not 0 <= level < _LEVELS:
             return ""

@@ -122,7 +122,9 @@ class Runs:
                 return "-"
             case "sym":
                 code = value(element, "char") or ""
-                return self._sign(value(element, "font") or "", int(code, 16) if re.fullmatch(r"[\dA-Fa-f]{1,6}", code) else 0)
+                return self._sign(
+                    value(element, "font") or "", int(code, 16) if re.fullmatch(r"[\dA-Fa-f]{1,6}", code) else 0
+                )
             case "fldChar":
                 return self._field(element)
             case "instrText":
@@ -142,8 +144,10 @@ class Runs:
 
                 return "".join(self._piece(each, font, struck) for each in chosen(element))
             case "ruby":
-                base, reading = ("".join(t.text or "" for t in descendants(part, "t")) if part is not None else ""
-                                 for part in (child(element, "rubyBase"), child(element, "rt")))
+                base, reading = (
+                    "".join(t.text or "" for t in descendants(part, "t")) if part is not None else ""
+                    for part in (child(element, "rubyBase"), child(element, "rt"))
+                )
                 return f"{base}({reading})" if reading else base
             case "delText":
                 self._body.counts["deletions"] += 1
@@ -168,7 +172,9 @@ class Runs:
                 ole = next(descendants(element, "OLEObject"), None)
                 program = (value(ole, "ProgID") or "") if ole is not None else ""
                 kind = "equations" if program.startswith(("Equation", "MathType")) else "embedded"
-            self._body.counts[kind] += any(True for _ in descendants(element, "blip", "imagedata", "OLEObject", "chart"))
+            self._body.counts[kind] += any(
+                True for _ in descendants(element, "blip", "imagedata", "OLEObject", "chart")
+            )
         return shown
 
     def _control(self, element: Any) -> None:

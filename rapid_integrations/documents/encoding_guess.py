@@ -19,7 +19,10 @@ _OF_THE_BEST, _OF_THE_BEST_SHORT = 0.8, 0.6
 _SHORT = 60  # bytes beyond ASCII; the more there are, the less such a prior counts
 _VERY_SHORT = 24  # bytes
 _SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "big5": "big5hkscs"}
+_LOOKED_AT = 100_000  # characters
+_ENOUGH = 10  # letters in words with letters beyond ASCII
 _HEAD = 1 << 18  # bytes that are looked at
+_DECLARATION = re.compile(rb"charset|encoding|coding[:=]", re.IGNORECASE)
 _ESCAPES = (
     (re.compile(rb"\x1b\$[@B]|\x1b\$\([DOPQ]|\x1b\([JI]"), ("iso2022_jp_2004", "iso2022_jp_ext")),
     (re.compile(rb"\x1b\$\)C"), ("iso2022_kr",)),
@@ -36,7 +39,7 @@ def guessed(data: bytes) -> str | None:
     import chardet
     from chardet import EncodingEra
 
-    head = data[:_HEAD]
+    head = _DECLARATION.sub(b"", data[:_HEAD])  # which the detector would believe
     high = head.translate(None, bytes(range(128)))
     if high and not high.translate(None, _SIGNS):
         return "cp1252"
@@ -83,7 +86,7 @@ def unmarked_utf16(data: bytes) -> str | None:
     Line breaks, spaces and all Latin letters have a NUL, always on the same side.
     """
     head = data[: _HEAD & ~3]
-    if len(data) % 4 == 0 and head.count(0) >= len(head) // 2:
+    if len(data) % 4 == 0 and len(head) >= 16 and head.count(0) >= len(head) // 2:
         for codec in ("utf-32-le", "utf-32-be"):
             if _reads_well(head, codec):
                 return codec
@@ -124,16 +127,16 @@ def is_mojibake(text: str) -> bool:
     What a text becomes that is Russian and read as French, or the other way round.
     """
     letters = latin = mixed = words = 0
-    for word in re.findall(r"[^\W\d_]{2,}", text[:20_000]):
+    for word in re.findall(r"[^\W\d_]{2,}", text[:_LOOKED_AT]):
         high = [each for each in word if each > "\x7f"]
-        letters += len(word)
         if not high:
             continue
         words += 1
+        letters += len(word)
         of_latin = sum(unicodedata.name(each, "").startswith("LATIN") for each in high)
         latin += of_latin
         mixed += of_latin < len(high) and len(high) < len(word)
-    return latin > 0.45 * letters or (words > 0 and mixed > 0.3 * words)
+    return (letters >= _ENOUGH and latin > 0.65 * letters) or (words > 0 and mixed > 0.3 * words)
 
 
 def _codec(name: str) -> str:

@@ -81,9 +81,7 @@ def _of_omml(element: Any) -> str:
         case "nary":
             sign = _property(element, "naryPr", "chr") or "∫"
             low, high = of("sub"), of("sup")
-            return (
-                f"{sign}{'_' + _braced(low) if low else ''}{'^' + _braced(high) if high else ''} {of('e')}"
-            )
+            return f"{sign}{'_' + _braced(low) if low else ''}{'^' + _braced(high) if high else ''} {of('e')}"
         case "d":
             inner = (_property(element, "dPr", "sepChr") or "|").join(
                 _of_omml(child) for child in element if _local(child) == "e"

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
 _HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))", re.IGNORECASE)
-_LIST_STYLE = re.compile(r"list-style(?:-type)?\s*:[^;]*?\b(lower-alpha|upper-alpha|lower-latin|upper-latin|lower-roman|upper-roman)", re.I)
+_LIST_STYLE = re.compile(
+    r"list-style(?:-type)?\s*:[^;]*?\b(lower-alpha|upper-alpha|lower-latin|upper-latin|lower-roman|upper-roman)", re.I
+)
 _LIST_FORMATS = {
     "a": "lowerLetter",
     "A": "upperLetter",
@@ -39,11 +41,13 @@ def show_values(page: BeautifulSoup) -> None:
         if page.find("math") is None:
             drawn.extract()  # the same formula again, in pieces
     for picture in page.find_all("svg"):
-        _replace(picture, " ".join(" ".join(text.get_text(" ").split()) for text in picture.find_all(("title", "text"))))
+        _replace(
+            picture, " ".join(" ".join(text.get_text(" ").split()) for text in picture.find_all(("title", "text")))
+        )
     for picture in page.find_all(("img", "area", "input")):
         alt = " ".join(str(picture.get("alt") or "").split())
         if alt and (picture.name != "input" or picture.get("type") == "image"):
-            picture.insert_after(f" [image: {alt}] ")
+            _put(picture, f"[image: {alt}]")
     for box in page.find_all(("input", "textarea", "select", "meter", "progress")):
         _show_field(box)
     for note in page.find_all("abbr"):
@@ -55,9 +59,6 @@ def show_values(page: BeautifulSoup) -> None:
         _replace(reading, f"({reading.get_text().strip()})")
     for caption in page.find_all(("summary", "legend", "figcaption")):
         caption.name = "p"
-    for quoted in page.find_all("q"):
-        quoted.insert(0, "“")
-        quoted.append("”")
     for mark, write in (("sup", raised), ("sub", lowered)):
         for element in page.find_all(mark):
             _replace(element, write(element.get_text()))
@@ -67,6 +68,16 @@ def show_values(page: BeautifulSoup) -> None:
 
 def _replace(element: Tag, text: str) -> None:
     element.replace_with(text)
+
+
+def _put(element: Tag, text: str) -> None:
+    """Write a value in an element's place, apart from the words around it."""
+    before, after = element.previous_sibling, element.next_sibling
+    apart = [
+        "" if side is None or (isinstance(side, str) and side[at : at + 1 or None].isspace()) else " "
+        for side, at in ((before, -1), (after, 0))
+    ]
+    element.replace_with(f"{apart[0]}{text}{apart[1]}")
 
 
 def _is_hidden(element: Tag) -> bool:
@@ -86,17 +97,17 @@ def _show_field(field: Tag) -> None:
         if not chosen and options and not field.has_attr("multiple") and not field.has_attr("size"):
             chosen = options[:1]  # what a browser shows
         words = [" ".join(str(each.get("label") or each.get_text()).split()) for each in chosen]
-        _replace(field, f" {', '.join(word for word in words if word)} ")
+        _put(field, ", ".join(word for word in words if word))
     elif field.name == "textarea":
-        _replace(field, f" {field.get_text().strip()} ")
+        _put(field, field.get_text().strip())
     elif field.name in ("meter", "progress"):
         if not field.get_text().strip() and field.get("value"):
             most = f" of {field['max']}" if field.get("max") else ""
-            _replace(field, f" {field['value']}{most} ")
+            _put(field, f"{field['value']}{most}")
     elif kind in ("checkbox", "radio"):
-        _replace(field, "☒ " if field.has_attr("checked") else "☐ ")
+        _put(field, "☒" if field.has_attr("checked") else "☐")
     elif kind not in _WITHOUT_VALUE and field.get("value"):
-        _replace(field, f" {field['value']} ")
+        _put(field, str(field["value"]))
 
 
 def _number(numbered: Tag) -> None:
@@ -104,7 +115,9 @@ def _number(numbered: Tag) -> None:
     style = _LIST_STYLE.search(str(numbered.get("style") or ""))
     form = _LIST_FORMATS.get(style[1].lower() if style else str(numbered.get("type") or ""), "decimal")
     items = [item for item in numbered.find_all("li", recursive=False)]
-    plain = form == "decimal" and not numbered.has_attr("reversed") and not any(item.has_attr("value") for item in items)
+    plain = (
+        form == "decimal" and not numbered.has_attr("reversed") and not any(item.has_attr("value") for item in items)
+    )
     if plain:
         return
     step = -1 if numbered.has_attr("reversed") else 1

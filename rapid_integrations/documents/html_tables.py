@@ -38,7 +38,7 @@ def _take_apart(table: Tag) -> None:
 def _square(page: BeautifulSoup, table: Tag) -> None:
     """Give `table` one cell for each place, and no `|` in any."""
     for text in list(table.find_all(string=lambda each: "|" in each)):
-        text.replace_with(text.replace("|", "\\|"))
+        text.replace_with(str(text).replace("|", "\\|"))
     rows = _rows(table)
     if not any(cell.has_attr("colspan") or cell.has_attr("rowspan") for cell in table.find_all(("td", "th"))):
         return
@@ -54,8 +54,8 @@ def _square(page: BeautifulSoup, table: Tag) -> None:
                 x += 1
             across = _span(cell, "colspan", 1000)
             down = min(_span(cell, "rowspan", len(rows)) or len(rows), len(rows) - y)
-            text = " ".join(cell.get_text(" ").split())
-            again = text if len(text) <= _REPEATED else ""
+            words = " ".join(cell.get_text(" ").split())
+            again = words if len(words) <= _REPEATED else ""
             count += across * down
             if count > _MOST_CELLS:
                 return

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from queue import Empty, Queue
 from typing import IO, Any, TypeAlias
@@ -27,8 +27,10 @@ Read: TypeAlias = Callable[[bytes, str], Document]
 
 _LENGTH = struct.Struct(">Q")
 _START_S = 60.0  # that a process may take to start, on a machine with much else to do
-_SHUTDOWN_S = 1.0
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rapid_integrations.documents.child import serve; serve()"
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from rapid_integrations.documents.child import serve; serve()"
+)
 _ERRORS = {each.__name__: each for each in (DocumentError, NoTextError)}
 
 _idle: list[_Child] = []
@@ -59,15 +61,14 @@ def reading(encoding: str | None, limits: ReadLimits, time_limit_s: float | None
     def read(data: bytes, name: str) -> Document:
         if _is_plain(data, name) and len(data) <= limits.characters and encoding is None:
             return plain_text(data, name)
-        while True:
-            if not children:
-                children.append(_take(limits.memory_bytes))
-            child = children[0]
-            try:
-                return child.read(data, name, encoding, limits, time_limit_s)
-            finally:
-                if not child.is_alive:
-                    children.clear()
+        if not children:
+            children.append(_take(limits.memory_bytes))
+        child = children[0]
+        try:
+            return child.read(data, name, encoding, limits, time_limit_s)
+        finally:
+            if not child.is_alive:
+                children.clear()
 
     try:
         yield read
@@ -103,9 +104,17 @@ class _Child:
         self._answers: Queue[bytes | None] = Queue()
         threading.Thread(target=self._receive, name="rapid-document-answers", daemon=True).start()
         self.is_alive = True
-        if self._answer(_START_S) is None:
-            self.end()
-            raise DocumentError("the process that reads documents", "does not start: read with time_limit_s=None")
+        try:
+            ready = self._answers.get(timeout=_START_S)
+        except Empty:
+            ready = None
+        if ready is None:
+            code = self.end()
+            raise DocumentError(
+                "the process that reads documents",
+                f"does not start (exit status {code}, {memory_bytes / 2**30:g} GiB of memory): allow it more "
+                "(ReadLimits.memory_bytes), or read in this one with time_limit_s=None",
+            )
 
     def read(self, data: bytes, name: str, encoding: str | None, limits: ReadLimits, time_limit_s: float) -> Document:
         """Return what the process reads in a file; it is ended if it does not answer in time."""
@@ -113,7 +122,7 @@ class _Child:
         # A thread writes: a process that no longer reads would let this one wait for ever.
         threading.Thread(target=self._send, args=(request, data), name="rapid-document-bytes", daemon=True).start()
         try:
-            answer = self._answer(time_limit_s)
+            answer = self._answers.get(timeout=time_limit_s)
         except Empty:
             self.end()
             raise DocumentError(
@@ -135,16 +144,11 @@ class _Child:
         """End the process; return its exit status."""
         self.is_alive = False
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and pipe is not self._process.stdout:
-                try:
-                    pipe.close()
-                except OSError:
-                    pass
-        return self._process.wait()
-
-    def _answer(self, seconds: float) -> bytes | None:
-        return self._answers.get(timeout=seconds)
+        code = self._process.wait()
+        with suppress(OSError):  # what could not be written any more
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        return code
 
     def _send(self, *parts: bytes) -> None:
         pipe = self._process.stdin

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-_ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"))
-_ROMAN += ((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
+_ROMAN = (
+    *((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl")),
+    *((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i")),
+)
 _ROMAN_UP_TO = 3999
 _CHINESE = "零一二三四五六七八九"
 _ENGLISH_ENDS = {1: "st", 2: "nd", 3: "rd"}
@@ -28,7 +30,9 @@ def written(number: int, form: str) -> str:
             return f"{number:02}"
         case "ordinal":
             return f"{number}{'th' if 10 < number % 100 < 14 else _ENGLISH_ENDS.get(number % 10, 'th')}"
-        case "chineseCounting" | "chineseCountingThousand" | "ideographDigital" | "japaneseCounting" if 0 < number < 100:
+        case "chineseCounting" | "chineseCountingThousand" | "ideographDigital" | "japaneseCounting" if (
+            0 < number < 100
+        ):
             tens, ones = divmod(number, 10)
             return ("" if tens < 2 else _CHINESE[tens]) + ("十" if tens else "") + (_CHINESE[ones] if ones else "")
     return str(number)

@@ -64,12 +64,16 @@ def _message(message: EmailMessage, source: str, remarks: list[str], depth: int)
             inner = part.get_payload()
             for each in inner if isinstance(inner, list) else ():
                 if isinstance(each, EmailMessage):
-                    parts.append("\n".join(f"> {line}" for line in _message(each, source, remarks, depth + 1).split("\n")))
+                    parts.append(
+                        "\n".join(f"> {line}" for line in _message(each, source, remarks, depth + 1).split("\n"))
+                    )
         elif part.get_content_disposition() == "attachment" or (name and not kind.startswith("text/")):
             remarks.append(f"attachment {name or kind} left out: save it and name it")
         elif kind in ("text/plain", "text/html", "text/markdown", "text/calendar", "application/xhtml+xml"):
             parts.append(_text(part, source, remarks))
-        elif not kind.startswith(("image/", "multipart/", "text/css", "font/", "application/javascript", "text/javascript")):
+        elif not kind.startswith(
+            ("image/", "multipart/", "text/css", "font/", "application/javascript", "text/javascript")
+        ):
             remarks.append(f"a part of type {kind} left out")
     return "\n\n".join(each for each in ("\n".join(lines), *parts) if each.strip())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rapid_integrations.documents.document import Document, ReadLimits
+from rapid_integrations.documents.formula import mathml
 from rapid_integrations.documents.list_numbers import written
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import Packed, child, descendants, local, value
@@ -15,6 +16,9 @@ from rapid_integrations.errors import DocumentError
 
 _CELLS = 1_000_000
 _FORMS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
+_OUTLINE = "headings"  # how the style is called here that numbers them
+_BULLET = ("list-level-style-bullet", "", "", 1, 1)  # kind, prefix, suffix, start, levels shown
+_CONTROLS = ("text", "textarea", "formatted-text", "number", "date", "checkbox", "radio", "combobox", "listbox")
 _REPEATED = 60  # characters up to which a merged cell's text is written into each cell that it covers
 
 
@@ -33,7 +37,7 @@ def read_odf(data: bytes, source: str, limits: ReadLimits) -> Document:
     body = child(root, "body") if root is not None else None
     if root is None or body is None or not len(body):
         raise packed.damaged("it has no text part")
-    reader = _Reader(root, packed.tree("styles.xml"))
+    reader = _Reader(root, packed)
     text, pages = "", []
     try:
         for part in body:
@@ -53,16 +57,22 @@ def read_odf(data: bytes, source: str, limits: ReadLimits) -> Document:
 
 
 class _Reader:
-    def __init__(self, root: Any, styles: Any | None) -> None:
+    def __init__(self, root: Any, packed: Packed) -> None:
+        self._packed = packed
+        styles = packed.tree("styles.xml")
         self.notes: list[str] = []
         self._counts: Counter[str] = Counter()
         self._positions: dict[str, str] = {}  # raised and lowered character styles
         self._lists: dict[str, dict[int, tuple[str, str, str, int, int]]] = {}
+        self._forms: dict[str, dict[int, str]] = {}
+        self._controls = {
+            identity: each for each in descendants(root, *_CONTROLS) if (identity := value(each, "id") or "")
+        }
         self._counters: dict[str, list[int]] = {}
         self._cells = 0
         for tree in (styles, root):
-            for each in descendants(tree, "style", "list-style") if tree is not None else ():
-                name = value(each, "name") or ""
+            for each in descendants(tree, "style", "list-style", "outline-style") if tree is not None else ():
+                name = _OUTLINE if local(each) == "outline-style" else value(each, "name") or ""
                 if local(each) == "style":
                     properties = child(each, "text-properties")
                     position = (value(properties, "text-position") or "") if properties is not None else ""
@@ -83,7 +93,6 @@ class _Reader:
                         )
                         for level in each
                     }
-                    self._forms = getattr(self, "_forms", {})
                     self._forms[name] = {
                         _whole(value(level, "level"), 1): value(level, "num-format") or "" for level in each
                     }
@@ -104,8 +113,9 @@ class _Reader:
         for each in element:
             match local(each):
                 case "h":
-                    level = max(1, min(6, _whole(value(each, "outline-level"), 1)))
-                    yield f"{'#' * level} {' '.join(self._inline(each).split())}"
+                    level = max(1, min(10, _whole(value(each, "outline-level"), 1)))
+                    number = self._outline(level)
+                    yield f"{'#' * min(level, 6)} {number}{' '.join(self._inline(each).split())}"
                 case "p":
                     yield self._inline(each)
                 case "list":
@@ -127,12 +137,29 @@ class _Reader:
                 case name if name.endswith("-of-content") or name.endswith("-index"):
                     yield from self._blocks(each)
 
+    def _outline(self, level: int) -> str:
+        """Return the number of the next heading of a level, if the file counts headings."""
+        counter = self._counters.setdefault(_OUTLINE, [0] * 11)
+        _, _, _, start, _ = self._lists.get(_OUTLINE, {}).get(level, _BULLET)
+        counter[level] = counter[level] + 1 if counter[level] else start
+        counter[level + 1 :] = [0] * (10 - level)
+        return self._label(_OUTLINE, level) if self._forms.get(_OUTLINE, {}).get(level) else ""
+
+    def _label(self, style: str, depth: int) -> str:
+        """Return a number of a list as it is written, with those of the levels above that it shows."""
+        _, prefix, suffix, _, shown = self._lists.get(style, {}).get(depth, _BULLET)
+        forms, counter = self._forms.get(style, {}), self._counters[style]
+        numbers = []
+        for at in range(max(1, depth - shown + 1), depth + 1):
+            form = forms.get(at, "1")
+            numbers.append(written(counter[at], _FORMS.get(form, "decimal")) if form else "")
+        return f"{prefix}{'.'.join(each for each in numbers if each)}{suffix} "
+
     def _items(self, element: Any, style: str, depth: int) -> Iterator[str]:
         counter = self._counters.setdefault(style, [0] * 11)
         if depth > 10:
             return
-        levels, forms = self._lists.get(style, {}), getattr(self, "_forms", {}).get(style, {})
-        kind, prefix, suffix, start, shown = levels.get(depth, ("list-level-style-bullet", "", "", 1, 1))
+        kind, _, _, start, _ = self._lists.get(style, {}).get(depth, _BULLET)
         if value(element, "continue-numbering") != "true":
             counter[depth] = start - 1
         for item in element:
@@ -144,11 +171,7 @@ class _Reader:
                     counter[depth] = _whole(given, 1) - 1
                 counter[depth] += 1
                 if kind == "list-level-style-number":
-                    numbers = [
-                        written(counter[at], _FORMS.get(forms.get(at, "1"), "none" if not forms.get(at, "1") else "decimal"))
-                        for at in range(max(1, depth - shown + 1), depth + 1)
-                    ]
-                    label = f"{prefix}{'.'.join(each for each in numbers if each)}{suffix} "
+                    label = self._label(style, depth)
                 else:
                     label = "- "
             first = True
@@ -184,6 +207,8 @@ class _Reader:
                     text += f" [Comment{f' by {creator}' if creator else ''}: {words}]"
                 case "frame" | "custom-shape":
                     text += f" {self._frame(each)} "
+                case "control":
+                    text += f" {self._control(each)} "
                 case "ruby":
                     base, reading = (child(each, name) for name in ("ruby-base", "ruby-text"))
                     text += self._inline(base) if base is not None else ""
@@ -202,13 +227,46 @@ class _Reader:
             if local(each) == "text-box":
                 words = [" ".join(block for block in self._blocks(each))]
             elif local(each) in ("object", "object-ole"):
-                self._counts["objects"] += 1
+                shown = self._object((value(each, "href") or "").removeprefix("./"))
+                words.append(shown)
+                self._counts["objects"] += not shown
         described = [e.text.strip() for e in element if local(e) in ("desc", "title") and e.text and e.text.strip()]
         if described:
             words.append(f"[image: {described[-1]}]")
         elif not words[0].strip() and child(element, "image") is not None and child(element, "object") is None:
             self._counts["pictures"] += 1
         return " ".join(word for word in words if word.strip())
+
+    def _object(self, name: str) -> str:
+        """Return a formula, or the values of a chart; "" for other embedded files."""
+        root = self._packed.tree(f"{name}/content.xml") if name else None
+        if root is None:
+            return ""
+        if local(root) == "math":
+            return _formula(root)
+        chart = next(descendants(root, "chart"), None)
+        tables = (
+            [" ".join(self._table(each).split("\n")) for each in descendants(root, "table")]
+            if chart is not None
+            else []
+        )
+        return f"[chart: {' '.join(tables)}]" if tables else ""
+
+    def _control(self, element: Any) -> str:
+        """Return the value of a form's field."""
+        control = self._controls.get(value(element, "control") or "")
+        if control is None:
+            return ""
+        if local(control) in ("checkbox", "radio"):
+            ticked = (value(control, "current-state") or value(control, "current-selected")) in ("checked", "true")
+            return f"{'☒' if ticked else '☐'} {value(control, 'label') or ''}".strip()
+        if local(control) == "listbox":
+            return ", ".join(
+                value(each, "label") or ""
+                for each in control
+                if local(each) == "option" and value(each, "current-selected") == "true"
+            )
+        return value(control, "current-value") or value(control, "value") or ""
 
     def _table(self, element: Any) -> str:
         rows: list[list[str]] = []
@@ -246,6 +304,14 @@ class _Reader:
                 break
         rows = [row for row in rows if row]
         return markdown_table(rows) if rows else ""
+
+
+def _formula(root: Any) -> str:
+    from bs4 import BeautifulSoup
+    from lxml import etree
+
+    element = BeautifulSoup(etree.tostring(root), "lxml-xml").find("math")
+    return mathml(element).strip() if element is not None else ""
 
 
 def _rows(element: Any) -> Iterator[Any]:

@@ -117,7 +117,9 @@ def _page(document: Any, number: int) -> _Page:
         return _Page("", trouble="damaged")
 
 
-def _with_annotations(document: Any, number: int, page: Any, textpage: Any, read: PageText) -> tuple[Any, Any, PageText]:
+def _with_annotations(
+    document: Any, number: int, page: Any, textpage: Any, read: PageText
+) -> tuple[Any, Any, PageText]:
     """Make what annotations draw (stamps, callouts, signatures) part of the page, and so of its text."""
     import pypdfium2.raw as pdfium
 

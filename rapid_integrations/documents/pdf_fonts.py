@@ -13,6 +13,9 @@ import struct
 from typing import Any
 
 _CHARACTERS = 0x10FFFF
+# PDFium holds these itself, and files may leave their widths out (ISO 32000, 9.6.2.2).
+_BUILT_IN = (b"Helvetica", b"Times-", b"Courier", b"Symbol", b"ZapfDingbats")
+_HANDLE = 1  # of the stand-in
 _EM, _ASCENT, _DESCENT = 1000, 800, -200
 
 
@@ -68,13 +71,16 @@ def _stand_in(base: type[Any]) -> type[Any]:
     whole = _file(tables)
 
     class StandIn(base):  # type: ignore[misc]
-        """The callbacks of FPDF_SYSFONTINFO; a handle of 1 is the square font."""
+        """The callbacks of FPDF_SYSFONTINFO."""
 
-        def MapFont(self, _: Any, *about: Any) -> int:
-            return 1
+        def MapFont(
+            self, _: Any, weight: int, italic: int, charset: int, pitch: int, face: Any, _exact: Any
+        ) -> int | None:
+            name = ctypes.cast(face, ctypes.c_char_p).value or b""
+            return None if name.startswith(_BUILT_IN) else _HANDLE
 
         def GetFont(self, _: Any, face: Any) -> int:
-            return 1
+            return _HANDLE
 
         def GetFontData(self, _: Any, handle: Any, table: int, buffer: Any, size: int) -> int:
             data = tables.get(struct.pack(">I", table), b"") if table else whole

@@ -18,8 +18,11 @@ _SMALLER = 0.87  # height of a raised character, to that of its neighbours
 _RAISED, _LOWERED = 0.2, -0.05  # how far its lower edge is from theirs, in their heights
 _TOO_FAR = 0.8  # beyond that it belongs to another line
 _GAP = 0.5  # heights between characters that stand for different words
+_WIDE = 1.5  # the same in widths of the character before
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
+_BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
+_DOUBLED = re.compile(r"(?<!\S)(?:([^\W\d_])\1){4,}(?!\S)")
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _JOINED = "\u2060"  # in place of a line break that is none
@@ -43,6 +46,7 @@ class PageText:
     def __init__(self, textpage: Any) -> None:
         import pypdfium2.raw as pdfium
 
+        self._textpage = textpage  # alive as long as this
         self._pdfium, self._page = pdfium, textpage.raw
         self._rectangle = pdfium.FS_RECTF()
         self._at = ctypes.byref(self._rectangle)
@@ -96,7 +100,7 @@ class PageText:
             last = end - 2 if end < len(pieces) and pieces[end - 1] == "\r" else end - 1
             if last > start and self._is_below(self._box(last), self._box(last - 1)):
                 upright += last - start
-            joined = False
+            joined, after = False, ""
             if end < len(pieces) and last >= 0:
                 a, b = self._box(last), self._box(end + 1)
                 height = a[3] - a[1]
@@ -104,8 +108,15 @@ class PageText:
                 below = self._is_below(b, a) and _IDEOGRAPHIC.match(self.characters[last]) is not None
                 joined = height > 0 and (beside or below)
                 upright += below
+                lower = b[3] - b[1]
+                overlap = min(a[3], b[3]) - max(a[1], b[1])
+                if not joined and 0 < height < _SMALLER * lower and overlap > 0.2 * height and b[0] - a[2] < lower:
+                    # Back from a raised or lowered character: the same line, and a word if there is room for a space.
+                    joined = b[0] - a[2] > -0.1 * lower
+                    after = " " if b[0] - a[2] > 0.12 * lower else ""
             if joined:
-                pieces[last + 1 : end + 1] = [""] * (end - last)
+                after = "" if self.characters[end + 1].isspace() else after
+                pieces[last + 1 : end + 1] = [after, *[""] * (end - last - 1)]
             else:
                 columns.append((start, last + 1))
                 start = end + 1
@@ -134,6 +145,13 @@ class PageText:
 
     def _mark_words(self, pieces: list[str]) -> None:
         """Write raised and lowered characters within words as such."""
+        for space in _BEFORE_MARK.finditer("".join(each if len(each) == 1 else "\ufffd" for each in self.characters)):
+            a, b = self._box(space.start() - 1), self._box(space.end())
+            height = a[3] - a[1]
+            generated = self._pdfium.FPDFText_IsGenerated(self._page, space.start()) == 1
+            if generated and b[3] - b[1] < _SMALLER * height and _RAISED * height < b[1] - a[1] < _TOO_FAR * height:
+                if b[0] - a[2] < 0.25 * height:
+                    pieces[space.start()] = ""
         line = "".join((each if len(each) == 1 else "\ufffd") if each else _JOINED for each in pieces)
         for word in _WITH_MARKS.finditer(line):
             first, last = word.start(), word.end() - 1
@@ -154,9 +172,12 @@ class PageText:
                 off = (box[1] - base[1]) / height if height > 0 else 0.0
                 if height > 0 and box[3] - box[1] < _SMALLER * height and abs(off) < _TOO_FAR and box[2] > base[0]:
                     here = 1 if off > _RAISED else -1 if off < _LOWERED else 0
+                elif _RAISED < off < _TOO_FAR and pieces[index].isdigit() and box[0] > base[0]:
+                    here = 1  # of the same size
                 if not here and box[3] > box[1]:
                     base = box
-                if box[0] - before[2] > _GAP * height > 0:
+                gap = box[0] - before[2]
+                if gap > _GAP * height > 0 or gap > _WIDE * (before[2] - before[0]) > 0:
                     pieces[index] = f" {pieces[index]}"  # of another column
                 before = box
             if here != level:
@@ -252,4 +273,10 @@ def _readable(text: str) -> str:
     text = re.sub(r"(?<=\w)[\x02\ufffe](?:\n)?(?=\w)", "", text)
     text = re.sub(r"[\x02\ufffe]", "-", text)
     text = re.sub(r"(?<=\w)\u00ad\s*\n?\s*(?=\w)", "", text).replace("\u00ad", "-")
-    return "\n".join(re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n")).strip()
+    lines = (re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n"))
+    return "\n".join(_once(line) if _DOUBLED.search(line) else line for line in lines).strip()
+
+
+def _once(line: str) -> str:
+    """Return a line whose characters are drawn twice for boldness with each of them once."""
+    return " ".join(word[::2] if len(word) % 2 == 0 and word[::2] == word[1::2] else word for word in line.split(" "))

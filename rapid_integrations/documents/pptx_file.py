@@ -9,10 +9,12 @@ from typing import Any
 from rapid_integrations.documents.document import Document, ReadLimits
 from rapid_integrations.documents.drawing_text import chart_text, diagram_text
 from rapid_integrations.documents.formula import omml
+from rapid_integrations.documents.list_numbers import written
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import Packed, child, descendants, local, value
 from rapid_integrations.documents.raised import lowered, raised
 
+_NUMBERS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
 _SILENT_PLACES = ("sldNum", "dt", "ftr", "hdr", "sldImg")  # placeholders that repeat on every slide
 
 
@@ -48,7 +50,9 @@ def read_pptx(data: bytes, source: str, limits: ReadLimits) -> Document:
         pages.append((min(start, len(text)), len(text)))
     remarks = []
     if hidden:
-        remarks.append(f"slide{'s' * (len(hidden) > 1)} {', '.join(map(str, hidden))} hidden in the show, read all the same")
+        remarks.append(
+            f"slide{'s' * (len(hidden) > 1)} {', '.join(map(str, hidden))} hidden in the show, read all the same"
+        )
     if counts["pictures"]:
         remarks.append(f"{counts['pictures']:,} picture{'s' * (counts['pictures'] > 1)} without a description left out")
     return Document(text, source, "pptx", tuple(remarks), tuple(pages))
@@ -76,9 +80,7 @@ def _slide(packed: Packed, name: str, counts: Counter[str]) -> tuple[str, bool]:
     return "\n".join(blocks).strip(), root.get("show") != "0"
 
 
-def _shapes(
-    tree: Any, packed: Packed, related: dict[str, tuple[str, str]], counts: Counter[str]
-) -> Iterator[str]:
+def _shapes(tree: Any, packed: Packed, related: dict[str, tuple[str, str]], counts: Counter[str]) -> Iterator[str]:
     for shape in tree:
         match local(shape):
             case "sp" | "cxnSp":
@@ -94,10 +96,10 @@ def _shapes(
                     yield from _shapes(choices[0], packed, related, counts)
             case "pic":
                 found = next(descendants(shape, "cNvPr"), None)
-                words = " ".join((value(found, "descr") or "").split()) if found is not None else ""
-                counts["pictures"] += not words
-                if words:
-                    yield f"[image: {words}]"
+                described = " ".join((value(found, "descr") or "").split()) if found is not None else ""
+                counts["pictures"] += not described
+                if described:
+                    yield f"[image: {described}]"
             case "graphicFrame":
                 for table in descendants(shape, "tbl"):
                     yield f"\n{_table(table)}\n"
@@ -119,11 +121,31 @@ def _is_silent(shape: Any) -> bool:
 
 def _paragraphs(shape: Any) -> Iterator[str]:
     for body in descendants(shape, "txBody"):
+        counts: dict[int, int] = {}
         for paragraph in body:
-            if local(paragraph) == "p" and (words := _line(paragraph).strip()):
-                level = child(paragraph, "pPr")
-                depth = value(level, "lvl") if level is not None else None
-                yield f"{'  ' * int(depth)}- {words}" if depth and depth.isdecimal() and depth != "0" else words
+            if local(paragraph) != "p" or not (words := _line(paragraph).strip()):
+                continue
+            properties = child(paragraph, "pPr")
+            given = (value(properties, "lvl") or "0") if properties is not None else "0"
+            depth = min(int(given), 8) if given.isdecimal() else 0
+            label = _number(properties, counts, depth) or ("- " if depth else "")
+            yield f"{'  ' * depth}{label}{words}"
+
+
+def _number(properties: Any | None, counts: dict[int, int], depth: int) -> str:
+    """Return the number that a list counts for a paragraph; "" for one that has none."""
+    numbered = child(properties, "buAutoNum") if properties is not None else None
+    for deeper in [each for each in counts if each > depth or numbered is None]:
+        del counts[deeper]
+    if numbered is None:
+        return ""
+    start = value(numbered, "startAt") or "1"
+    counts[depth] = counts.get(depth, int(start) - 1 if start.isdecimal() else 0) + 1
+    kind = value(numbered, "type") or "arabicPeriod"
+    form = next((form for name, form in _NUMBERS.items() if kind.startswith(name)), "decimal")
+    before = "(" if kind.endswith("ParenBoth") else ""
+    after = ")" if "Paren" in kind else "." if kind.endswith("Period") else ""
+    return f"{before}{written(counts[depth], form)}{after} "
 
 
 def _line(paragraph: Any) -> str:

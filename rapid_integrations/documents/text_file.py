@@ -61,16 +61,19 @@ def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _marked(data, source, encoding)
-    data, left_out = _without_nul(data, source)
-    if isinstance(data, str):
-        return data, left_out
+    without, left_out = _without_nul(data, source)
+    if isinstance(without, str):
+        return without, left_out
+    data = without
     head = data[:_HEAD]
     controls = sum(byte in _CONTROL for byte in head)
     if controls > _MAX_CONTROL_SHARE * len(head) and not (controls <= _FEW_CONTROLS and len(head) >= _ENOUGH_TEXT):
         raise NoTextError(source, _BINARY)
     if data.isascii():
         if codec := escaped(data):
-            remarks = () if declared and _is_declared(declared, codec) else (f"read as {codec}, by its escape sequences",)
+            remarks: tuple[str, ...] = (
+                () if declared and _is_declared(declared, codec) else (f"read as {codec}, by its escape sequences",)
+            )
             return data.decode(codec), (*left_out, *remarks)
         return data.decode("ascii"), left_out
     try:
@@ -83,8 +86,8 @@ def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[
     if (cut_short and broken == 1 <= whole) or whole >= _DAMAGED_SHARE * broken:
         count = f"{broken:,} broken character{'s' * (broken > 1)}"
         return damaged, (*left_out, f"UTF-8 with {count}, read as {_REPLACEMENT}")
-    text, remarks = _not_utf8(data, source, declared)
-    return text, (*left_out, *remarks)
+    text, guess = _not_utf8(data, source, declared)
+    return text, (*left_out, *guess)
 
 
 def _marked(data: bytes, source: str, encoding: str) -> tuple[str, tuple[str, ...]]:

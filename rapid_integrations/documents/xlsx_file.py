@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 import warnings
 from typing import Any
 
 from rapid_integrations.documents.document import Document, ReadLimits
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import Packed
+from rapid_integrations.documents.raised import lowered, raised
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
 _CELLS = 2_000_000  # of all sheets
+_SIGNS = re.compile(r'"([^"]*)"|\[\$([^\]-]*)[^\]]*\]|([€£$¥])')
+_BEFORE_DIGITS = re.compile(r'((?:"[^"]*"|\[[^\]]*\]|[^0#?"\[])*)([0#?].*)')
 _REPEATED = 60  # characters up to which a merged cell's text is written into each cell that it covers
 
 
@@ -31,7 +35,7 @@ def read_xlsx(data: bytes, source: str, limits: ReadLimits) -> Document:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about parts that it does not keep when it writes
-            values = openpyxl.load_workbook(io.BytesIO(data), data_only=True)
+            values = openpyxl.load_workbook(io.BytesIO(data), data_only=True, rich_text=True)
             formulas = openpyxl.load_workbook(io.BytesIO(data))
             return _workbook(values, formulas, source)
     except DocumentError:
@@ -108,8 +112,35 @@ def _shown(value: Any, form: str) -> str:
         return value.date().isoformat() if whole_day else value.isoformat(" ", "seconds")
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, float | int) and "%" in str(form):
-        return f"{round(value * 100, 10):.10g}%"
-    if isinstance(value, float):
-        return f"{value:.15g}"
+    if isinstance(value, list):  # runs of text, each with its font
+        return "".join(map(_run, value))
+    if isinstance(value, float | int):
+        return _number(value, str(form))
     return str(value)
+
+
+def _run(run: Any) -> str:
+    level = getattr(getattr(run, "font", None), "vertAlign", None)
+    text = str(getattr(run, "text", run))
+    return raised(text) if level == "superscript" else lowered(text) if level == "subscript" else text
+
+
+def _number(value: float, form: str) -> str:
+    """Return a number with what its format adds: percent, leading zeros, a currency or a unit."""
+    form = form.split(";")[0]
+    if "%" in form:
+        return f"{round(value * 100, 10):.10g}%"
+    if re.fullmatch("0{2,}", form) and value == int(value):
+        return f"{int(value):0{len(form)}}"
+    shown = str(value) if isinstance(value, int) else f"{value:.15g}"
+    parts = _BEFORE_DIGITS.match(form)
+    if parts is None:
+        return shown
+    before, after = (_signs(part) for part in parts.groups())
+    return f"{before}{shown}{after}"
+
+
+def _signs(form: str) -> str:
+    """Return the words and signs of a part of a number format: "kg", €, and what `[$CHF-807]` stands for."""
+    signs = (quoted or named or bare for quoted, named, bare in _SIGNS.findall(form))
+    return "".join(each if each != "_" else "" for each in signs)

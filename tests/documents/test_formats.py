@@ -8,7 +8,7 @@ import pytest
 
 from rapid_integrations.documents import ReadLimits, read_document
 from rapid_integrations.errors import DocumentError, MissingExtraError
-from tests.toys.document_files import docx, encrypted_pdf, paragraph, pdf, zipped
+from tests.toys.document_files import DRAWING, PICTURE, docx, encrypted_pdf, paragraph, pdf, zipped
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
@@ -17,7 +17,7 @@ W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 def read(tmp_path):
     def write_and_read(name, data, **options):
         (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
-        return read_document(tmp_path / name, **options)
+        return read_document(tmp_path / name, **{"time_limit_s": None, **options})
 
     return write_and_read
 
@@ -45,12 +45,18 @@ def test_a_pdf_is_read_page_by_page(read):
 def test_pages_without_text_are_named(read):
     document = read("a.pdf", pdf("one", None, "three", *[None] * 9))
     assert document.text == "one\n\nthree"
-    assert document.remarks == ("pages 2, 4, 5, 6, 7, 8, 9, 10 and 2 more of 12 without text (pictures?)",)
+    assert document.remarks == ("pages 2, 4, 5, 6, 7, 8, 9, 10 and 2 more of 12 blank",)
 
 
-def test_a_pdf_of_pictures_says_what_to_do(refused):
-    assert "has no text layer (2 pages" in refused("scan.pdf", pdf(None, None))
-    assert "ocrmypdf" in refused("scan.pdf", pdf(None))
+def test_a_pdf_without_text_says_why(refused):
+    assert refused("a.pdf", pdf(None)) == "has no text layer (1 page, blank)"
+    assert refused("a.pdf", pdf(None, None)) == "has no text layer (2 pages, blank)"
+    assert refused("a.pdf", pdf(PICTURE)).startswith("has no text layer (1 page: pictures): run text recognition")
+    assert "ocrmypdf" in refused("a.pdf", pdf(PICTURE))
+    assert refused("a.pdf", pdf(DRAWING, DRAWING)).startswith("has no text layer (2 pages: drawings)")
+    assert refused("a.pdf", pdf(PICTURE, DRAWING, None)).startswith(
+        "has no text layer (3 pages: pictures, drawings, blank)"
+    )
 
 
 def test_ligatures_and_surrogates_become_characters(read):
@@ -143,7 +149,7 @@ PAGE = """<!doctype html><html><head><title>T</title><style>b{}</style><script>r
 
 def test_html_becomes_markdown(read):
     text = read("a.html", PAGE).text
-    assert text.startswith("# Head\n\na **b** & link")
+    assert text.startswith("T\n\n# Head\n\na **b** & link [image: pic]")
     assert "- one\n- two" in text and "| Name | Value |" in text and "| x_y | 1*2 |" in text
     assert "    return 1" in text
     for unshown in ("run()", "evil()", "b{}", "turn it on", "http", "x.png", "<"):
@@ -183,12 +189,21 @@ def test_html_without_words_and_too_deep(refused):
     [
         ("a.png", b"\x89PNG\r\n\x1a\n\0", "is a PNG picture"),
         ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old or encrypted Office file"),
-        ("a.rtf", b"{\\rtf1 words}", "is an RTF file"),
         ("a.gguf", b"GGUF\3", "name it with --target"),
         ("a.tar.gz", b"\x1f\x8b\x08", "gzip archive"),
-        ("a.xlsx", zipped(xl__workbook_dot_xml="x"), "spreadsheet"),
-        ("a.pptx", zipped(ppt__x="x"), "presentation"),
-        ("a.odt", zipped(content_dot_xml="x"), "OpenDocument"),
+        ("a.xlsx", zipped(xl__workbook_dot_xml="x"), "is a damaged XLSX file"),
+        ("a.pptx", zipped(ppt__x="x"), "is a damaged PPTX file"),
+        ("a.odt", zipped(content_dot_xml="x"), "is a damaged OpenDocument file"),
+        ("a.epub", zipped(META_dash_INF__container_dot_xml="x"), "is a damaged EPUB file"),
+        ("a.xlsb", zipped(xl__workbook_dot_bin="x"), "save it as XLSX"),
+        ("a.pages", zipped(Index__Document_dot_iwa="x"), "is a Pages, Numbers or Keynote file"),
+        ("a.doc", b"\xd0\xcf\x11\xe0" + "WordDocument".encode("utf-16-le"), "is an old Word file (DOC)"),
+        ("a.xls", b"\xd0\xcf\x11\xe0" + "Workbook".encode("utf-16-le"), "is an old Excel file (XLS)"),
+        ("a.msg", b"\xd0\xcf\x11\xe0" + "__substg1.0_".encode("utf-16-le"), "is an Outlook mail (MSG): save it as EML"),
+        ("a.docx", b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le"), "is encrypted with a password"),
+        ("a.mp4", b"\0\0\0\x18ftypmp42", "is a film or a picture"),
+        ("a.tar", b"a" * 257 + b"ustar\0", "is a tar archive"),
+        ("a.sqlite", b"SQLite format 3\0", "is an SQLite database: export its tables as CSV"),
         ("a.zip", zipped(readme="x"), "is a ZIP archive"),
         ("a.zip", b"PK\x03\x04 and nothing", "is a damaged ZIP file"),
         ("a.exe", b"MZ\x90\0\3\0\0\0", "is a binary file"),
@@ -212,9 +227,16 @@ def test_an_endless_device_is_bounded():
 
 
 @pytest.mark.parametrize(
-    ("data", "module"), [(pdf("x"), "pypdf"), (docx(paragraph("x")), "mammoth"), (b"<html><p>x", "markdownify")]
+    ("data", "module"),
+    [
+        (pdf("x"), "pypdfium2"),
+        (docx(paragraph("x")), "lxml"),
+        (b"<html><p>x", "markdownify"),
+        (b"{\\rtf1 x}", "striprtf.striprtf"),
+        (zipped(xl__workbook_dot_xml="x"), "openpyxl"),
+    ],
 )
 def test_a_missing_reader_names_the_extra(read, monkeypatch, data, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"file needs .*pip install 'rapid-integrations\[documents\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs .*pip install 'rapid-integrations\[documents\]'"):
         read("file", data)

@@ -6,9 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations.documents.document import Document, ReadLimits
-from rapid_integrations.documents.reader import _read
+from rapid_integrations.documents.reading import read_bytes
 from rapid_integrations.errors import DocumentError
 from tests.toys.document_files import docx, encrypted_pdf, paragraph, pdf
+from tests.toys.docx_facts import facts_docx
+from tests.toys.office_files import epub, line, odf, pptx, shape
 
 FILES = (
     pdf("some words", None, "and more"),
@@ -17,6 +19,13 @@ FILES = (
     b"<!doctype html><html><table><tr><td colspan=3>a<ul><li>b</table><pre>c</pre></html>",
     "größer als 東京".encode("utf-16"),
     "größer".encode("cp1252") * 20,
+    facts_docx(),
+    pptx(shape(line("some words"))),
+    odf("<text:p>some words</text:p>"),
+    epub("<p>some words"),
+    b"{\\rtf1\\ansi some \\b words\\par}",
+    b"From: a\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nwords\n--B--\n",
+    b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": ["x"], "outputs": [{"text": "y"}]}]}',
 )
 LIMITS = ReadLimits(file_bytes=2**20, unpacked_bytes=2**20, characters=10**6)
 BOUNDED = settings(
@@ -45,11 +54,9 @@ def damaged(draw):
 
 @BOUNDED
 @given(damaged())
-def test_damaged_files(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "fuzzed"
-    path.write_bytes(data)
+def test_damaged_files(data):
     try:
-        document = _read(str(path), "name", None, LIMITS)
+        document = read_bytes(data, "name", None, LIMITS)
     except DocumentError as error:
         assert error.source == "name" and error.reason
     else:
@@ -59,5 +66,5 @@ def test_damaged_files(tmp_path_factory, data):
 
 @BOUNDED
 @given(st.binary(max_size=500))
-def test_any_bytes(tmp_path_factory, data):
-    test_damaged_files.hypothesis.inner_test(tmp_path_factory, data)
+def test_any_bytes(data):
+    test_damaged_files.hypothesis.inner_test(data)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_imports import files, imported
 
-READERS = ("pypdf", "mammoth", "markdownify", "bs4", "charset_normalizer", "lxml")
+READERS = ("pypdfium2", "openpyxl", "striprtf", "markdownify", "bs4", "lxml", "chardet", "webencodings")
 
 
 @pytest.mark.parametrize("path", files("documents"), ids=lambda p: p.name)

@@ -76,18 +76,18 @@ def test_names_tell_documents_apart():
 
 def test_all_unreadable_files_are_named(folder):
     (folder / "scan.pdf").write_bytes(pdf(None))
-    (folder / "x.png").write_bytes(b"\x89PNG")
+    (folder / "x.doc").write_bytes(b"\xd0\xcf\x11\xe0")
     with pytest.raises(DocumentError) as caught:
         read_documents("docs")
     assert str(caught.value).startswith("2 of 6 files cannot be read: docs/scan.pdf has no text layer")
-    assert "docs/x.png is a PNG picture" in str(caught.value) and "--skip-unreadable" in str(caught.value)
+    assert "docs/x.doc is an old or encrypted" in str(caught.value) and "--skip-unreadable" in str(caught.value)
 
 
 def test_unreadable_files_are_skipped_when_asked_and_named(folder):
-    (folder / "x.png").write_bytes(b"\x89PNG")
+    (folder / "x.doc").write_bytes(b"\xd0\xcf\x11\xe0")
     documents = read_documents(["docs", "missing.md"], skip_unreadable=True)
     assert len(documents) == 4
-    assert [skipped.source for skipped in documents.skipped] == ["docs/x.png", "missing.md"]
+    assert [skipped.source for skipped in documents.skipped] == ["docs/x.doc", "missing.md"]
     assert documents.skipped[1] == Skipped("missing.md", "cannot be read: No such file or directory")
 
 
@@ -136,7 +136,7 @@ def test_one_file(folder):
 
 def test_standard_input_may_be_anything(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pdf("words"))))
-    assert read_document("-") == Document("words", "standard input", "pdf")
+    assert read_document("-") == Document("words", "standard input", "pdf", pages=((0, 5),))
 
 
 def test_utf8_data_files(folder):

@@ -21,10 +21,15 @@ _RELATIONS = (
 )
 
 
+PICTURE = "q 100 0 0 100 72 600 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
+DRAWING = "72 600 100 100 re f"
+
+
 def pdf(*pages, codes=None):
     """Return a PDF with one line of text (latin-1) on each page; None leaves a page without any.
 
-    `codes`: Unicode strings that the font says its bytes stand for, by byte (a ToUnicode map).
+    A page may be operators, too (`PICTURE`, `DRAWING`, "BT ... ET"). `codes`: Unicode strings that the font says its
+    bytes stand for, by byte (a ToUnicode map).
     """
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", None, _font(codes)]
     if codes:
@@ -38,7 +43,7 @@ def pdf(*pages, codes=None):
         objects.append(f"<< /Length {len(cmap)} >>\nstream\n{cmap}\nendstream")
     kids = []
     for text in pages:
-        drawn = "" if text is None else f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
+        drawn = "" if text is None else text if _is_drawn(text) else f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
         objects.append(f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream")
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects)} 0 R "
@@ -46,6 +51,11 @@ def pdf(*pages, codes=None):
         )
         kids.append(f"{len(objects)} 0 R")
     objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
+    return pdf_of(objects)
+
+
+def pdf_of(objects):
+    """Return a PDF of these objects (latin-1), numbered from 1; the first is its catalogue."""
     out, places = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, 1):
         places.append(len(out))
@@ -56,6 +66,26 @@ def pdf(*pages, codes=None):
         f"xref\n0 {len(places) + 1}\n0000000000 65535 f \n{rows}"
         f"trailer << /Size {len(places) + 1} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
     ).encode("latin-1")
+
+
+def pdf_page(drawn, annotations=(), catalogue="", fonts="", more=()):
+    """Return a PDF of one page with these operators, annotations, fonts beside F1, and objects from 6."""
+    listed = " ".join(f"<< /Type /Annot {each} >>" for each in annotations)
+    return pdf_of(
+        [
+            f"<< /Type /Catalog /Pages 2 0 R {catalogue} >>",
+            "<< /Type /Pages /Kids [5 0 R] /Count 1 >>",
+            _font(None),
+            f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream",
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Annots [{listed}] "
+            f"/Resources << /Font << /F1 3 0 R {fonts} >> >> >>",
+            *more,
+        ]
+    )
+
+
+def _is_drawn(text):
+    return text in (PICTURE, DRAWING) or text.startswith("BT ")
 
 
 def _font(codes):
@@ -94,5 +124,5 @@ def zipped(**files):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in files.items():
-            packed.writestr(name.replace("__", "/").replace("_dot_", "."), content)
+            packed.writestr(name.replace("__", "/").replace("_dot_", ".").replace("_dash_", "-"), content)
     return out.getvalue()

@@ -55,36 +55,101 @@ BODY = "".join(
         numbered(0, "Rights", 1),
         numbered(0, "first point", 2),
         numbered(0, "second point", 2),
-        par(run("Contract between ") + field("MERGEFIELD Client \\* MERGEFORMAT", "Acme Corp") + run(" and us, worth ")
-            + f'<w:fldSimple w:instr=" MERGEFIELD Price ">{run("9,500")}</w:fldSimple>' + run(".")),
+        par(
+            run("Contract between ")
+            + field("MERGEFIELD Client \\* MERGEFORMAT", "Acme Corp")
+            + run(" and us, worth ")
+            + f'<w:fldSimple w:instr=" MERGEFIELD Price ">{run("9,500")}</w:fldSimple>'
+            + run(".")
+        ),
         par(run("Dear ") + field("MERGEFIELD FirstName") + run(",")),
-        par(run("Agreed ") + field("FORMCHECKBOX", form='<w:ffData><w:checkBox><w:default w:val="0"/><w:checked/></w:checkBox></w:ffData>')
-            + run(" / refused ") + field("FORMCHECKBOX", form='<w:ffData><w:checkBox><w:default w:val="0"/></w:checkBox></w:ffData>')),
-        par(run("Colour: ") + field("FORMDROPDOWN", form='<w:ffData><w:ddList><w:result w:val="1"/><w:listEntry w:val="red"/><w:listEntry w:val="teal"/></w:ddList></w:ffData>')),
-        par('<w:sdt xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml"><w:sdtPr><w14:checkbox><w14:checked w14:val="1"/></w14:checkbox></w:sdtPr><w:sdtContent>'
-            + run("☒") + "</w:sdtContent></w:sdt>" + run(" insured")),
-        par("<w:sdt><w:sdtPr><w:dropDownList/></w:sdtPr><w:sdtContent>" + run("Option seven") + "</w:sdtContent></w:sdt>"),
-        par(run("Dose: 10") + run("6", '<w:vertAlign w:val="superscript"/>') + run(" cells, CO")
-            + run("2", '<w:vertAlign w:val="subscript"/>') + run(" low")),
-        par(run("Ratio ") + math(f"<m:f><m:num>{m('a+b')}</m:num><m:den>{m('2')}</m:den></m:f>{m('=')}<m:sSup><m:e>{m('x')}</m:e><m:sup>{m('3')}</m:sup></m:sSup>")),
-        par(f'<m:oMathPara {_M}><m:oMath><m:rad><m:deg/><m:e>{m("n")}</m:e></m:rad><m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{m("i=1")}</m:sub><m:sup>{m("9")}</m:sup><m:e>{m("i")}</m:e></m:nary></m:oMath></m:oMathPara>'),
-        par('<w:r><w:sym w:font="Wingdings" w:char="F0FE"/></w:r>' + run(" paid ") + '<w:r><w:sym w:font="Symbol" w:char="F061"/></w:r>'),
-        par(run("up") + "<w:r><w:noBreakHyphen/></w:r>" + run("to") + "<w:r><w:softHyphen/></w:r>" + run("day") + "<w:r><w:tab/></w:r>" + run("end")),
-        par(run("kept") + f'<w:ins w:author="a">{run(" inserted")}</w:ins>' + '<w:del w:author="a"><w:r><w:delText> erased</w:delText></w:r></w:del>'),
+        par(
+            run("Agreed ")
+            + field(
+                "FORMCHECKBOX", form='<w:ffData><w:checkBox><w:default w:val="0"/><w:checked/></w:checkBox></w:ffData>'
+            )
+            + run(" / refused ")
+            + field("FORMCHECKBOX", form='<w:ffData><w:checkBox><w:default w:val="0"/></w:checkBox></w:ffData>')
+        ),
+        par(
+            run("Colour: ")
+            + field(
+                "FORMDROPDOWN",
+                form='<w:ffData><w:ddList><w:result w:val="1"/><w:listEntry w:val="red"/><w:listEntry w:val="teal"/></w:ddList></w:ffData>',
+            )
+        ),
+        par(
+            '<w:sdt xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml"><w:sdtPr><w14:checkbox><w14:checked w14:val="1"/></w14:checkbox></w:sdtPr><w:sdtContent>'
+            + run("☒")
+            + "</w:sdtContent></w:sdt>"
+            + run(" insured")
+        ),
+        par(
+            "<w:sdt><w:sdtPr><w:dropDownList/></w:sdtPr><w:sdtContent>"
+            + run("Option seven")
+            + "</w:sdtContent></w:sdt>"
+        ),
+        par(
+            run("Dose: 10")
+            + run("6", '<w:vertAlign w:val="superscript"/>')
+            + run(" cells, CO")
+            + run("2", '<w:vertAlign w:val="subscript"/>')
+            + run(" low")
+        ),
+        par(
+            run("Ratio ")
+            + math(
+                f"<m:f><m:num>{m('a+b')}</m:num><m:den>{m('2')}</m:den></m:f>{m('=')}<m:sSup><m:e>{m('x')}</m:e><m:sup>{m('3')}</m:sup></m:sSup>"
+            )
+        ),
+        par(
+            f'<m:oMathPara {_M}><m:oMath><m:rad><m:deg/><m:e>{m("n")}</m:e></m:rad><m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{m("i=1")}</m:sub><m:sup>{m("9")}</m:sup><m:e>{m("i")}</m:e></m:nary></m:oMath></m:oMathPara>'
+        ),
+        par(
+            '<w:r><w:sym w:font="Wingdings" w:char="F0FE"/></w:r>'
+            + run(" paid ")
+            + '<w:r><w:sym w:font="Symbol" w:char="F061"/></w:r>'
+        ),
+        par(
+            run("up")
+            + "<w:r><w:noBreakHyphen/></w:r>"
+            + run("to")
+            + "<w:r><w:softHyphen/></w:r>"
+            + run("day")
+            + "<w:r><w:tab/></w:r>"
+            + run("end")
+        ),
+        par(
+            run("kept")
+            + f'<w:ins w:author="a">{run(" inserted")}</w:ins>'
+            + '<w:del w:author="a"><w:r><w:delText> erased</w:delText></w:r></w:del>'
+        ),
         par(run("seen") + run(" unseen", "<w:vanish/>")),
         par(run("valid ") + run("until May", "<w:strike/>")),
-        par(run("Claim") + '<w:r><w:footnoteReference w:id="2"/></w:r>' + run(" and") + '<w:r><w:endnoteReference w:id="2"/></w:r>'),
+        par(
+            run("Claim")
+            + '<w:r><w:footnoteReference w:id="2"/></w:r>'
+            + run(" and")
+            + '<w:r><w:endnoteReference w:id="2"/></w:r>'
+        ),
         par(run("Marked") + '<w:r><w:commentReference w:id="0"/></w:r>'),
         "<w:tbl>"
         + row(cell("Region", merge="restart"), cell("2024", span=2))
         + row(cell("", merge=""), cell("Q1"), cell("Q2"))
         + row(cell("North"), cell("11"), cell("22"))
         + "</w:tbl>",
-        par('<w:r><w:pict><v:shape xmlns:v="urn:schemas-microsoft-com:vml" alt="Map of the site"><v:textbox><w:txbxContent>'
-            + par(run("In the box")) + "</w:txbxContent></v:textbox></v:shape></w:pict></w:r>"),
-        par('<w:r><w:drawing><c:chart xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart" '
-            f'xmlns:r="{_RELATIONS}" r:id="rChart"/></w:drawing></w:r>'),
-        par("<w:r><w:ruby><w:rt>" + run("かんじ") + "</w:rt><w:rubyBase>" + run("漢字") + "</w:rubyBase></w:ruby></w:r>"),
+        par(
+            '<w:r><w:pict><v:shape xmlns:v="urn:schemas-microsoft-com:vml" alt="Map of the site"><v:textbox><w:txbxContent>'
+            + par(run("In the box"))
+            + "</w:txbxContent></v:textbox></v:shape></w:pict></w:r>"
+        ),
+        par(
+            '<w:r><w:drawing><c:chart xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart" '
+            f'xmlns:r="{_RELATIONS}" r:id="rChart"/></w:drawing></w:r>'
+        ),
+        par(
+            "<w:r><w:ruby><w:rt>" + run("かんじ") + "</w:rt><w:rubyBase>" + run("漢字") + "</w:rubyBase></w:ruby></w:r>"
+        ),
         f'<w:sectPr><w:headerReference w:type="default" r:id="rHeader" xmlns:r="{_RELATIONS}"/></w:sectPr>',
     )
 )
@@ -108,7 +173,7 @@ PARTS = {
     "word/footnotes.xml": f'<w:footnotes {_W}><w:footnote w:id="0" w:type="separator"><w:p/></w:footnote><w:footnote w:id="2">{par(run("Foot fact"))}</w:footnote></w:footnotes>',
     "word/endnotes.xml": f'<w:endnotes {_W}><w:endnote w:id="2">{par(run("End fact"))}</w:endnote></w:endnotes>',
     "word/comments.xml": f'<w:comments {_W}><w:comment w:id="0" w:author="Eve">{par(run("Check this"))}</w:comment></w:comments>',
-    "word/header1.xml": f'<w:hdr {_W}>{par(run("File 4711"))}</w:hdr>',
+    "word/header1.xml": f"<w:hdr {_W}>{par(run('File 4711'))}</w:hdr>",
     "word/chart1.xml": '<c:chartSpace xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"><c:ser><c:tx><c:strRef><c:strCache><c:pt><c:v>Sales</c:v></c:pt></c:strCache></c:strRef></c:tx><c:cat><c:strRef><c:strCache><c:pt><c:v>May</c:v></c:pt></c:strCache></c:strRef></c:cat><c:val><c:numRef><c:numCache><c:pt><c:v>77</c:v></c:pt></c:numCache></c:numRef></c:val></c:ser></c:chartSpace>',
     "word/_rels/document.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
     + "".join(

@@ -1,0 +1,125 @@
+"""DOCX: one fact in each place where Word files keep facts."""
+
+import pytest
+
+from rapid_integrations.documents import ReadLimits
+from rapid_integrations.documents.docx_file import read_docx
+from rapid_integrations.documents.list_numbers import written
+from tests.toys.document_files import docx, paragraph
+from tests.toys.docx_facts import FACTS, GONE, PARTS, facts_docx, field, numbered, par, run
+
+
+def read(data):
+    return read_docx(data, "a.docx", ReadLimits())
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return read(facts_docx())
+
+
+@pytest.mark.parametrize("place", FACTS)
+def test_every_fact_is_found(facts, place):
+    assert FACTS[place] in facts.text
+
+
+@pytest.mark.parametrize("words", GONE)
+def test_what_word_does_not_show_is_left_out(facts, words):
+    assert words not in facts.text
+
+
+def test_what_is_left_out_is_said(facts):
+    assert facts.remarks == (
+        "1 tracked deletion left out",
+        "hidden text left out (1 passage)",
+        "1 field without a value",
+    )
+
+
+def test_lists_count_through_text_between_them_and_restart_below():
+    body = "".join(
+        (
+            numbered(0, "A"),
+            numbered(1, "a"),
+            numbered(2, "x"),
+            paragraph("between"),
+            numbered(2, "y"),
+            numbered(1, "b"),
+            numbered(2, "z"),
+            numbered(0, "B"),
+        )
+    )
+    text = read(docx(body, PARTS)).text
+    for line in ("3. A", "3.1 a", "(a) x", "(b) y", "3.2 b", "(a) z", "4. B"):
+        assert f"{line}\n" in text.replace("  ", "") + "\n"
+
+
+def test_numbers_that_paragraphs_have_by_their_style():
+    style = (
+        '<w:style w:styleId="Clause"><w:name w:val="Clause"/><w:pPr><w:numPr><w:ilvl w:val="1"/><w:numId w:val="1"/>'
+        "</w:numPr></w:pPr></w:style></w:styles>"
+    )
+    parts = {**PARTS, "word/styles.xml": PARTS["word/styles.xml"].replace("</w:styles>", style)}
+    assert read(docx(par(run("Rent"), '<w:pStyle w:val="Clause"/>'), parts)).text.strip() == "3.1 Rent"
+
+
+@pytest.mark.parametrize(
+    ("number", "form", "expected"),
+    [
+        (4, "decimal", "4"),
+        (4, "lowerRoman", "iv"),
+        (1994, "upperRoman", "MCMXCIV"),
+        (27, "lowerLetter", "aa"),
+        (3, "upperLetter", "C"),
+        (7, "decimalZero", "07"),
+        (22, "ordinal", "22nd"),
+        (13, "ordinal", "13th"),
+        (21, "chineseCounting", "二十一"),
+        (5, "none", ""),
+        (5, "something else", "5"),
+    ],
+)
+def test_numbers_are_written_as_the_list_says(number, form, expected):
+    assert written(number, form) == expected
+
+
+def test_a_field_in_a_field_and_one_over_two_paragraphs():
+    inner = field("IF " + "x", "yes")
+    assert read(docx(par(run("Answer: ") + inner))).text == "Answer: yes"
+    begin, end = field("QUOTE", "part one").rsplit("<w:r><w:fldChar", 1)
+    two = par(begin) + par(run("part two") + "<w:r><w:fldChar" + end)
+    assert read(docx(two)).text == "part one\n\npart two"
+
+
+def test_the_strict_form_of_the_format():
+    usual, strict = (
+        b"http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+        b"http://purl.oclc.org/ooxml/wordprocessingml/main",
+    )
+    import io
+    import zipfile
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(facts_docx())) as before, zipfile.ZipFile(out, "w") as after:
+        for name in before.namelist():
+            after.writestr(name, before.read(name).replace(usual, strict))
+    assert read(out.getvalue()).text == read(facts_docx()).text
+
+
+def test_pictures_and_embedded_files_are_counted():
+    blip = '<w:r><w:drawing><a:blip xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"/></w:drawing></w:r>'
+    ole = '<w:r><w:object><o:OLEObject xmlns:o="urn:o" ProgID="Excel.Sheet.12"/></w:object></w:r>'
+    old = ole.replace("Excel.Sheet.12", "Equation.3")
+    document = read(docx(par(run("words") + blip + blip + ole + old)))
+    assert document.remarks == (
+        "2 pictures without a description left out",
+        "1 embedded file left out",
+        "1 equation as a picture left out",
+    )
+
+
+def test_a_table_within_a_table_and_a_pipe_within_a_cell():
+    inner = f"<w:tbl><w:tr><w:tc>{paragraph('x|y')}</w:tc></w:tr></w:tbl>"
+    table = f"<w:tbl><w:tr><w:tc>{inner}</w:tc><w:tc>{paragraph('right')}</w:tc></w:tr></w:tbl>"
+    lines = read(docx(table)).text.split("\n")
+    assert len(lines) == 2 and "x\\" in lines[0] and lines[0].endswith("| right |")

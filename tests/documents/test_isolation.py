@@ -1,0 +1,161 @@
+"""A reader that hangs, crashes or fills the memory ends alone: the file is an error, and the next one is read."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rapid_integrations.documents import ReadLimits, isolation, read_document, read_documents
+from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
+from tests.toys.document_files import docx, paragraph, pdf
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A sitecustomize for the child: files whose bytes hold a word make their reader do what hostile ones do."""
+    (tmp_path / "hostile_reader.py").write_text(
+        "import os, signal, time\n"
+        "from rapid_integrations.documents import child\n"
+        "real = child.read_bytes\n"
+        "def read_bytes(data, *rest):\n"
+        "    if b'HANG' in data: time.sleep(600)\n"
+        "    if b'CRASH' in data: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    if b'FILL' in data: return [bytearray(2**26) for _ in range(2**10)]\n"
+        "    if b'BUG' in data: raise AssertionError('a bug')\n"
+        "    if b'PRINT' in data: os.write(1, b'noise'); print('noise', flush=True)\n"
+        "    return real(data, *rest)\n"
+        "child.read_bytes = read_bytes\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        isolation, "_CHILD", isolation._CHILD.replace("from rapid", "import hostile_reader; from rapid")
+    )
+    isolation._end_idle()
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("HANG", "CRASH", "FILL", "BUG", "PRINT", "fine"):
+        (folder / f"{name}.pdf").write_bytes(pdf(f"words of {name}"))
+    yield folder
+    isolation._end_idle()
+
+
+def reason(path, **options):
+    with pytest.raises(DocumentError) as caught:
+        read_document(path, **options)
+    assert caught.value.source == str(path)
+    return caught.value.reason
+
+
+def test_a_file_that_takes_too_long_is_ended(hostile):
+    started = time.monotonic()
+    assert "takes more than 0.5 s to read" in reason(hostile / "HANG.pdf", time_limit_s=0.5)
+    assert time.monotonic() - started < 30
+    assert read_document(hostile / "fine.pdf").text == "words of fine"
+
+
+def test_a_reader_that_crashes_is_an_error_of_the_file(hostile):
+    assert "makes its reader crash (exit status -11)" in reason(hostile / "CRASH.pdf")
+    assert read_document(hostile / "fine.pdf").text == "words of fine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux")
+def test_a_reader_that_fills_the_memory_is_an_error_of_the_file(hostile):
+    assert "needs more than 2 GiB of memory" in reason(hostile / "FILL.pdf", limits=ReadLimits(memory_bytes=2 * 2**30))
+    assert read_document(hostile / "fine.pdf").text == "words of fine"
+
+
+def test_a_bug_of_a_reader_is_an_error_of_the_file(hostile):
+    assert reason(hostile / "BUG.pdf") == "cannot be read: AssertionError: a bug"
+
+
+def test_what_a_library_prints_is_no_answer(hostile):
+    assert read_document(hostile / "PRINT.pdf").text == "words of PRINT"
+
+
+def test_the_others_of_a_folder_are_read(hostile):
+    documents = read_documents(
+        hostile, skip_unreadable=True, time_limit_s=1.0, limits=ReadLimits(memory_bytes=2 * 2**30)
+    )
+    assert [document.text for document in documents] == ["words of fine", "words of PRINT"]
+    assert len(documents.skipped) == 4
+
+
+def test_a_process_is_used_again_and_text_needs_none(tmp_path):
+    isolation._end_idle()
+    (tmp_path / "a.txt").write_text("Größe")
+    assert read_document(tmp_path / "a.txt").text == "Größe" and not isolation._idle
+    (tmp_path / "a.docx").write_bytes(docx(paragraph("words")))
+    assert read_document(tmp_path / "a.docx").text == "words"
+    (first,) = isolation._idle
+    assert read_document(tmp_path / "a.docx").text == "words"
+    assert isolation._idle == [first]
+    os.kill(first._process.pid, signal.SIGKILL)
+    first._process.wait()
+    assert read_document(tmp_path / "a.docx").text == "words"
+
+
+def test_what_is_read_is_the_same_as_in_this_process(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(pdf("one", None, "three"))
+    assert read_document(tmp_path / "a.pdf") == read_document(tmp_path / "a.pdf", time_limit_s=None)
+
+
+def test_threads_read_at_the_same_time(tmp_path):
+    texts = {}
+
+    def read(number):
+        path = tmp_path / f"{number}.pdf"
+        path.write_bytes(pdf(*(f"page {page} of {number}" for page in range(20))))
+        texts[number] = (read_document(path).text, read_document(path, time_limit_s=None).text)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number in range(4):
+        expected = "\n\n".join(f"page {page} of {number}" for page in range(20))
+        assert texts[number] == (expected, expected)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_time_limit_is_positive(tmp_path, seconds):
+    (tmp_path / "a.txt").write_text("words")
+    with pytest.raises(ConfigurationError, match="time_limit_s"):
+        read_document(tmp_path / "a.txt", time_limit_s=seconds)
+
+
+def test_a_missing_extra_is_named_from_the_other_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        isolation, "_CHILD", isolation._CHILD.replace("from rapid", "sys.modules['pypdfium2'] = None; from rapid")
+    )
+    isolation._end_idle()
+    (tmp_path / "a.pdf").write_bytes(pdf("words"))
+    with pytest.raises(MissingExtraError, match=r"a.pdf needs an optional .* 'rapid-integrations\[documents\]'$"):
+        read_document(tmp_path / "a.pdf")
+    isolation._end_idle()
+
+
+def test_nothing_is_left_running(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(pdf("words"))
+    code = (
+        "import sys; from rapid_integrations.documents import read_document, isolation;"
+        "print(read_document(sys.argv[1]).text, isolation._idle[0]._process.pid)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.pdf")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text, pid = out.stdout.split()
+    assert text == "words" and not out.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
