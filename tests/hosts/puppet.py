@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
+from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.async_stream import AsyncCompletionStream
 from rapid_integrations.cache import KVCache
 from rapid_integrations.engine import CompletionStream
@@ -28,8 +28,8 @@ from tests.toys.embedder import HashEmbedder
 from tests.toys.scripted_lm import TableLM
 
 KEPT_SCRIPTS = 200  # requests that may be under way, or be read again, at the same time
-MAX_NEW_TOKENS = 2000  # mocks echo prompts of whole documents
-CLOSING = ("</tool_call>", "}", "]", '"', "0")
+MAX_NEW_TOKENS = 6000  # mocks echo prompts of whole documents
+CLOSING = ("</tool_call>", '"', "}", "]", ",", "0")
 
 _answer: ContextVar[str | None] = ContextVar("answer", default=None)
 requests_made = 0  # requests that puppets have answered in this process
@@ -78,24 +78,31 @@ class PuppetLM(TableLM):
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Return logits (keep, V): all but one token are as good as excluded."""
+        """Return logits (keep, V): all but one token of a script are as good as excluded."""
         new = token_ids.shape[0]
         keys = token_ids.view(1, 1, new, 1)
         text, _ = cache.write(0, keys, keys)
         cache.advance(new)
         text = text.flatten()
         logits = self._otherwise.repeat(keep, 1)
-        for row in range(keep):
-            logits[row, self._after(text[: len(text) - keep + row + 1])] = 1000.0
+        for row, token in enumerate(self._after(text, range(len(text) - keep + 1, len(text) + 1))):
+            if token is not None:
+                logits[row, token] = 1000.0
         return logits
 
-    def _after(self, text: Tensor) -> int:
-        """Return the token after `text` in the script of the longest prompt that it begins with."""
-        best, token = -1, self.eos_id
+    def _after(self, text: Tensor, lengths: range) -> list[int | None]:
+        """Return the token that follows the first n tokens of `text`, for each n of `lengths`: the newest script's."""
+        after: dict[int, int] = {}
+        if not lengths:
+            return []
         for prompt, whole in self._scripts:
-            if best < prompt <= len(text) < len(whole) and torch.equal(whole[: len(text)], text):
-                best, token = prompt, int(whole[len(text)])
-        return token
+            both = min(len(text), len(whole))
+            differs = (whole[:both] != text[:both]).nonzero()
+            common = int(differs[0, 0]) if len(differs) else both
+            after = {n: int(whole[n]) for n in lengths if prompt <= n <= common and n < len(whole)} | after
+            if len(after) == len(lengths):
+                break
+        return [after.get(n) for n in lengths]
 
 
 class PuppetEngine(RapidEngine):
@@ -127,5 +134,6 @@ def puppet_engine(chat: bool = True) -> PuppetEngine:
         embedder=HashEmbedder(),
         compression=CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2),
         sampling=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
+        speculation=SpeculationConfig(proposer="prompt_lookup"),  # what mocks say is mostly what they were asked
         prefix_cache_bytes=1 << 24,
     )
