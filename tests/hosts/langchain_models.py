@@ -42,6 +42,7 @@ class PuppetChat(ChatRapid):
         with writing(written(made)):
             result = super()._generate(messages, *args, **kwargs)
         label_as(made, result.generations[0])
+        result.llm_output = None  # langchain-core makes metadata of it
         return result
 
     async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
@@ -53,6 +54,7 @@ class PuppetChat(ChatRapid):
         with writing(written(made)):
             result = await super()._agenerate(messages, *args, **kwargs)
         label_as(made, result.generations[0])
+        result.llm_output = None  # langchain-core makes metadata of it
         return result
 
     def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
@@ -104,7 +106,7 @@ def label_as(made: AIMessage, generation: ChatGeneration) -> None:
         for call, made_call in zip(calls, made.tool_calls, strict=False):
             call["id"] = made_call["id"]
     answer.response_metadata, answer.usage_metadata = made.response_metadata, made.usage_metadata
-    generation.generation_info = None  # langchain-core makes metadata of it
+    generation.generation_info = None  # of this, too
 
 
 class FakeToolCallingModel(PuppetChat):

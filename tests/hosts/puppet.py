@@ -71,7 +71,7 @@ class PuppetLM(TableLM):
         self._lock = threading.Lock()
 
     def tell(self, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> None:
-        """Let `answer_ids` be what follows `prompt_ids`."""
+        """Let `answer_ids` be what follows `prompt_ids`, until something else is told to."""
         script = (len(prompt_ids), torch.tensor([*prompt_ids, *answer_ids, self.eos_id]))
         with self._lock:
             self._scripts = [script, *self._scripts[: KEPT_SCRIPTS - 1]]
