@@ -76,6 +76,8 @@ class LinearCost:
 
     The guess counts for good as `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, in which its share of
     slope to base stands and its base follows what was measured: rounds of a single K cannot tell base from slope.
+    A few slow rounds with long drafts (the machine had other things to do) would put the line's base below zero, and
+    then a round without a draft would seem to cost nothing: the base stays above `LEAST_BASE` of the mean.
 
     Args:
         base, slope: the guess, in any unit.
@@ -84,6 +86,7 @@ class LinearCost:
     MEMORY = 0.95  # weight of the past, per round
     PRIOR_LENGTH = 8
     PRIOR_WEIGHT = 0.3
+    LEAST_BASE = 0.05  # of the mean seconds of a round
 
     def __init__(self, base: float, slope: float) -> None:
         self.base, self.slope = base, slope
@@ -105,7 +108,10 @@ class LinearCost:
         there = base * (1 + self._share * far)
         t, kt = self._seconds + weight * (base + there), self._products + weight * far * there
         self.slope = max(0.0, (n * kt - k * t) / (n * kk - k * k))
-        self.base = max(0.0, (t - self.slope * k) / n)
+        self.base = (t - self.slope * k) / n
+        least = self.LEAST_BASE * t / n
+        if self.base < least:  # the line through the mean that starts there
+            self.base, self.slope = least, (t - least * n) / k
 
     def scale(self, factor: float) -> None:
         """Put an unmeasured guess into another unit."""

@@ -2,6 +2,8 @@ import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rapid_integrations.decoding.draft_length import (
     AdaptiveDraftLength,
@@ -180,6 +182,19 @@ def test_a_clock_that_did_not_move():
     assert 0 <= draft_length.next() <= 16
 
 
+def test_slow_rounds_with_long_drafts():
+    """The machine was busy with something else: a request is not to end for that."""
+    draft_length = AdaptiveDraftLength(16, replace(CHEAP), min_length=0)
+    for _ in range(30):
+        draft_length.observe(round_of(4, 2, propose=1e-5, verify=0.001))
+    for _ in range(2):
+        draft_length.observe(round_of(10, 3, propose=1e-5, verify=1.0))
+    assert 0 <= draft_length.next() <= 16
+    for _ in range(10 * AdaptiveDraftLength.PROBE_EVERY):  # it recovers
+        draft_length.observe(round_of(length := draft_length.next(), length, propose=1e-5, verify=0.001))
+    assert draft_length.next() > 4
+
+
 def test_the_guess_is_left_alone():
     guess = replace(CHEAP)
     AdaptiveDraftLength(16, guess).observe(round_of(1, 1, propose=5.0, verify=7.0))
@@ -205,6 +220,21 @@ class TestLinearCost:
         for length in (0, 8) * 20:
             cost.observe(length, 2.0 - 0.1 * length)
         assert cost.slope == 0.0
+
+    def test_no_round_is_free(self):
+        cost = LinearCost(1.0, 0.05)
+        for length, seconds in [(4, 0.001)] * 30 + [(10, 1.0)]:
+            cost.observe(length, seconds)
+        n, t = cost._rounds, cost._seconds
+        assert 0 < cost(0) < cost(10)
+        assert cost(cost._lengths / n) == pytest.approx(t / n, rel=0.2)  # the mean round still costs what it did
+
+    @given(st.lists(st.tuples(st.integers(0, 32), st.floats(1e-6, 100.0)), min_size=1, max_size=60))
+    def test_whatever_was_measured_every_length_costs_something(self, rounds):
+        cost = LinearCost(1.0, 0.05)
+        for length, seconds in rounds:
+            cost.observe(length, seconds)
+        assert cost.base > 0 and cost.slope >= 0
 
     def test_nothing_costs_nothing(self):
         cost = LinearCost(0.0, 0.0)
