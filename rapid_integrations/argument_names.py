@@ -198,12 +198,10 @@ def require_known(function: Callable[..., Any], options: Iterable[str], *others:
     Raises:
         ConfigurationError: there are such arguments.
     """
-    takes = [
-        parameter.name
-        for each in (function, *others)
-        for parameter in inspect.signature(each).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
-    ]
+    parameters = [each for one in (function, *others) for each in inspect.signature(one).parameters.values()]
+    if not others and any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return  # a subclass's, which takes more than ours
+    takes = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     known = [name for name in dict.fromkeys(takes) if name != "self"]
     if known:  # a wrapper that takes anything lets its function say what it does not take
         refuse_unknown(function.__qualname__, options, known)

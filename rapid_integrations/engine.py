@@ -308,7 +308,7 @@ class RapidEngine(SharedResource):
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
-        require_known(RapidEngine.stream, options)
+        require_known(type(self).stream, options)
         with self.stream(prompt, **options) as stream:
             return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
 
@@ -398,7 +398,7 @@ class RapidEngine(SharedResource):
 
     async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
         """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
-        require_known(RapidEngine.stream, options)
+        require_known(type(self).stream, options)
         return await AsyncCompletionStream.start(self, prompt, options)
 
     def close(self) -> None:

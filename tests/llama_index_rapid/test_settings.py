@@ -83,11 +83,10 @@ def test_a_copy_with_changes_has_them_and_the_original_has_not(llm):
         ("embed_model", 5, "give a BaseEmbedding"),
         ("retriever", "bm25", "retriever='bm25'"),
         ("node_postprocessors", [1], "node_postprocessors"),
-        ("max_tokens", 5, "it is called max_new_tokens"),
-        ("temprature", 1.0, "no option 'temprature'"),
-        ("target", "another", "target='another' is read when the models are loaded"),
-        ("model", object(), "is read when the models are loaded"),
-        ("prefix_cache_bytes", 0, "is read when the models are loaded"),
+        ("temprature", 1.0, "did you mean 'temperature'"),
+        ("target", "another", "target is what this RapidLLM was loaded with"),
+        ("model", object(), "model is what this RapidLLM was loaded with"),
+        ("prefix_cache_bytes", 0, "prefix_cache_bytes is what this RapidLLM was loaded with"),
     ],
 )
 def test_what_cannot_be_changed_is_refused_and_changes_nothing(llm, name, value, said):
@@ -96,6 +95,13 @@ def test_what_cannot_be_changed_is_refused_and_changes_nothing(llm, name, value,
         setattr(llm, name, value)
     assert getattr(llm, name, None) is before
     assert llm.complete("hello", max_new_tokens=1).text is not None
+
+
+def test_a_setting_may_be_set_under_another_librarys_name(llm):
+    before = llm.max_new_tokens
+    llm.max_tokens = 5
+    assert llm.metadata.num_output == 5
+    llm.max_new_tokens = before
 
 
 def test_the_value_that_is_there_may_be_set_again(llm):
