@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -20,7 +21,7 @@ from llama_index.core.instrumentation.events.synthesis import SynthesizeStartEve
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, QueryType
 from llama_index_instrumentation import get_dispatcher
 
-from rapid_integrations.compression import Passage, usable_score
+from rapid_integrations.compression import Passage
 
 # What is forgotten costs an embedding, not correctness.
 _QUESTIONS = 64  # retrievals remembered
@@ -56,8 +57,8 @@ class PipelineScores:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
         scores = {}
         for node in nodes:
-            if (score := usable_score(node.score, "the pipeline's retriever")) is not None:
-                scores.update(dict.fromkeys(texts_of(node), score))
+            if isinstance(node.score, Real):  # NaN, too: it is the lowest for whoever goes by it
+                scores.update(dict.fromkeys(texts_of(node), float(node.score)))
         self._pending.set(question if scores else None)
         if not scores:
             return

@@ -1,5 +1,6 @@
 """LangChain's own splitters, embeddings, retrievers and document compressors make what the drafter reads."""
 
+import numpy as np
 import pytest
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
@@ -11,6 +12,7 @@ from langchain_text_splitters import CharacterTextSplitter, RecursiveCharacterTe
 from langchain_rapid import ChatRapid, RapidLLM, in_document_order
 from langchain_rapid.host_parts import fingerprint_of
 from rapid_integrations import ConfigurationError
+from rapid_integrations.compression import selection
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import words
 
@@ -158,3 +160,44 @@ def test_document_order():
     shuffled = [ordered[i] for i in (3, 1, 4, 5, 2, 0)]
     assert in_document_order(shuffled) == ordered
     assert in_document_order([]) == []
+
+
+# --- scores that are no numbers -------------------------------------------------------------------------------------
+
+
+class Scored(BaseRetriever):
+    """Finds paragraphs with given scores."""
+
+    scores: dict
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return [Document(page_content=PARAGRAPHS[n], metadata={"score": s}) for n, s in self.scores.items()]
+
+
+def ask(llm):
+    prompt = TEMPLATE.format(context=DOCUMENT, question=ABOUT)
+    return llm.invoke(prompt, rapid_context=DOCUMENT, rapid_query=ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({1: float("nan"), 3: 0.5, 4: 0.4}, [3, 4]),
+        ({1: float("inf"), 3: 0.5, 4: float("-inf")}, [1, 3]),
+        ({3: np.float32(0.5), 1: np.float64(0.4), 4: 0}, [1, 3]),
+        ({3: float("nan"), 1: float("nan"), 4: float("nan")}, [1, 3]),
+        ({3: "0.9", 1: None, 4: "x"}, [1, 3]),  # an order only
+    ],
+)
+def test_scores_of_every_kind(engine, seen, monkeypatch, scores, expected):
+    monkeypatch.setattr(selection, "_said", {"the retriever or reranker"})
+    ask(ChatRapid(engine=engine, retriever=Scored(scores=scores)))
+    assert [chunk.text.strip() for chunk in seen[0].retrieved] == [PARAGRAPHS[number] for number in expected]
+
+
+def test_nan_is_said_once(engine, monkeypatch):
+    monkeypatch.setattr(selection, "_said", set())
+    llm = ChatRapid(engine=engine, retriever=Scored(scores={3: 0.5, 1: float("nan")}))
+    with pytest.warns(UserWarning, match="gave something that is no number"):
+        ask(llm)
+    ask(llm)  # warnings are errors here

@@ -290,7 +290,7 @@ async def test_rerankers_routers_and_extractors(engine, index, monkeypatch):
         await SummaryExtractor(llm=llm).aextract(nodes()[:1])
 
 
-def test_a_class_beside_a_full_prompt_is_answered_with_the_room_that_is_left(engine):
+async def test_a_class_beside_a_full_prompt_is_answered_with_the_room_that_is_left(engine):
     """LlamaIndex packs without the schema's text; the answer may then be shorter, but is whole or an error."""
 
     class Yes(BaseModel):

@@ -84,7 +84,7 @@ def drawn(ask, llm):
     raise AssertionError("no answer was whole")
 
 
-def test_selectors_that_ask_in_words(each_llm, given):
+async def test_selectors_that_ask_in_words(each_llm, given):
     single = LLMSingleSelector.from_defaults(llm=each_llm)
     result = drawn(lambda: single.select(CHOICES, QUESTION), each_llm)
     assert result.ind in range(3) and isinstance(result.reason, str)
@@ -96,14 +96,14 @@ def test_selectors_that_ask_in_words(each_llm, given):
         assert request.drafter.text == request.target.text
 
 
-def test_a_router_over_a_model_without_tools(toolless, index):
+async def test_a_router_over_a_model_without_tools(toolless, index):
     tools = [QueryEngineTool(index.as_query_engine(llm=toolless), each) for each in CHOICES]
     router = RouterQueryEngine.from_defaults(tools, llm=toolless)
     response = drawn(lambda: router.query(QUESTION), toolless)
     assert response.metadata["selector_result"].ind in range(3)
 
 
-def test_selectors_for_models_with_tools_take_a_program_of_ours(toolless):
+async def test_selectors_for_models_with_tools_take_a_program_of_ours(toolless):
     """Without tools in the chat template LlamaIndex refuses its own program; `program=` is its way for others."""
     with pytest.raises(ValueError, match="does not support function calling"):
         PydanticSingleSelector.from_defaults(llm=toolless)
@@ -116,7 +116,7 @@ def test_selectors_for_models_with_tools_take_a_program_of_ours(toolless):
         assert all(isinstance(each.index, int) for each in result.selections)
 
 
-def test_a_pydantic_selector_of_a_model_with_tools(engines):
+async def test_a_pydantic_selector_of_a_model_with_tools(engines):
     llm = over(engines["tools"])
     result = drawn(lambda: PydanticSingleSelector.from_defaults(llm=llm).select(CHOICES, QUESTION), llm)
     assert isinstance(result.ind, int)
@@ -161,14 +161,14 @@ async def test_a_function_calling_program_of_a_model_with_tools(engines, form):
     assert isinstance(answer, Short)
 
 
-def test_a_program_mode_that_was_chosen_is_held_to_the_class_too(toolless):
+async def test_a_program_mode_that_was_chosen_is_held_to_the_class_too(toolless):
     toolless.pydantic_program_mode = PydanticProgramMode.LLM
     template = PromptTemplate("Context: {context_str}\nQuestion: {query_str}")
     answer = toolless.structured_predict(Short, template, context_str=DOCUMENT, query_str=QUESTION)
     assert isinstance(answer, Short)
 
 
-def test_a_template_with_a_system_message_and_a_parser(engines, given):
+async def test_a_template_with_a_system_message_and_a_parser(engines, given):
     messages = [("system", "Be brief."), ("user", "{context_str}\n{query_str}")]
     template = ChatPromptTemplate.from_messages(messages, output_parser=PydanticOutputParser(Short))
     answer = over(engines["chat"]).predict(template, context_str=DOCUMENT, query_str=QUESTION)
@@ -177,7 +177,7 @@ def test_a_template_with_a_system_message_and_a_parser(engines, given):
     assert request.target.contexts == (DOCUMENT,) and request.target.query == QUESTION
 
 
-def test_our_own_program(toolless, engines):
+async def test_our_own_program(toolless, engines):
     program = RapidProgram.from_defaults(Short, "Is it so? {query_str}", llm=toolless)
     assert program.output_cls is Short and isinstance(program(query_str=QUESTION), Short)
     program.prompt = PromptTemplate("And now? {query_str}")
@@ -191,13 +191,13 @@ def test_our_own_program(toolless, engines):
 # --- other parts that parse -----------------------------------------------------------------------------------------
 
 
-def test_a_question_generator(toolless):
+async def test_a_question_generator(toolless):
     generator = LLMQuestionGenerator.from_defaults(llm=toolless)
     questions = drawn(lambda: generator.generate(CHOICES, QueryBundle(QUESTION)), toolless)
     assert all(isinstance(question.tool_name, str) for question in questions)
 
 
-def test_a_structured_reranker(toolless):
+async def test_a_structured_reranker(toolless):
     class Relevance(BaseModel):
         documents: list[Short]
 
@@ -214,13 +214,13 @@ def test_a_structured_reranker(toolless):
     assert all(node.node.text in PARAGRAPHS for node in kept)
 
 
-def test_an_evaluator_that_parses_a_class(toolless):
+async def test_an_evaluator_that_parses_a_class(toolless):
     evaluator = GuidelineEvaluator(llm=toolless)
     result = drawn(lambda: evaluator.evaluate(query="q", contexts=["c"], response="r"), toolless)
     assert isinstance(result.passing, bool)
 
 
-def test_a_query_of_an_auto_retriever_is_held_to_its_form(toolless, given):
+async def test_a_query_of_an_auto_retriever_is_held_to_its_form(toolless, given):
     template = DEFAULT_VECTOR_STORE_QUERY_PROMPT.partial_format()
     template.output_parser = VectorStoreQueryOutputParser()
     with pytest.raises(IncompleteOutputError, match="VectorStoreQuerySpec could not be made"):
@@ -228,14 +228,14 @@ def test_a_query_of_an_auto_retriever_is_held_to_its_form(toolless, given):
         toolless.predict(template, schema_str="{}", info_str="{}", query_str="q")
 
 
-def test_text_that_only_speaks_of_json_is_answered_in_text(engines):
+async def test_text_that_only_speaks_of_json_is_answered_in_text(engines):
     llm = over(engines["chat"], max_new_tokens=12)
     said = PydanticOutputParser(Short).get_format_string(escape_json=False)
     assert schema_in_text(said)[1]["title"] == "Short" and schema_in_text(said + "No, tell me a joke.") is None
     assert not llm.complete(f"{said} No, in words: {QUESTION}").text.startswith("{")
 
 
-def test_a_structured_llm_in_a_query_engine(toolless, index):
+async def test_a_structured_llm_in_a_query_engine(toolless, index):
     structured = toolless.as_structured_llm(Verdict)
     engine = index.as_query_engine(llm=structured, similarity_top_k=3)
     assert isinstance(engine.query(QUESTION).response, (Verdict, str))

@@ -42,7 +42,7 @@ def llm():
 # --- settings that are changed --------------------------------------------------------------------------------------
 
 
-def test_a_changed_number_of_new_tokens_counts_at_once(llm, given):
+async def test_a_changed_number_of_new_tokens_counts_at_once(llm, given):
     llm.max_new_tokens = 600
     assert llm.metadata.num_output == 600
     helper = PromptHelper.from_llm_metadata(llm.metadata)
@@ -51,7 +51,7 @@ def test_a_changed_number_of_new_tokens_counts_at_once(llm, given):
     assert llm.complete("hello").raw["usage"]["completion_tokens"] <= 3
 
 
-def test_a_changed_window_counts_at_once_and_the_prompts_fit(llm, given):
+async def test_a_changed_window_counts_at_once_and_the_prompts_fit(llm, given):
     before = llm.metadata.context_window
     llm.context_window = 2600
     assert llm.metadata.context_window < 2600 < before
@@ -111,7 +111,7 @@ def test_the_value_that_is_there_may_be_set_again(llm):
     assert llm.complete("hello").text
 
 
-def test_parts_that_are_set_later_are_used(llm, given):
+async def test_parts_that_are_set_later_are_used(llm, given):
     def source():
         given.clear()
         llm.complete(PROMPT)
@@ -148,7 +148,7 @@ def coarse_llm(**settings):
     return make_llm(model=model, tokenizer=byte_tokenizer(merges=merges), **settings)
 
 
-def test_each_llm_is_counted_with_its_own_tokenizer():
+async def test_each_llm_is_counted_with_its_own_tokenizer():
     fine, coarse = make_llm(), coarse_llm()
     counted = {}
     for name, llm in (("fine", fine), ("coarse", coarse), ("fine again", fine)):
