@@ -42,8 +42,9 @@ class Compression:
     """What became of the contexts: one text, and the chunks it is made of, for each of them.
 
     `shortened` is False where the contexts came back as they were; their chunks then have no score. `kept_tokens` of
-    `context_tokens` were selected, counted by the chunker's tokenizer, labels that came with them included. `relevance` says how far the best of them stands
-    out (see `relevance_of`); 1 where the scale of the scores is unknown, or nothing was left out.
+    `context_tokens` were selected, counted by the chunker's tokenizer, with the labels that came along. `relevance`
+    says how far the best of them stands out (see `relevance_of`); 1 where the scale of the scores is unknown, or
+    nothing was left out.
     """
 
     texts: tuple[str, ...]
@@ -272,7 +273,9 @@ def join_chunks(chunks: Sequence[Chunk], labels: LabelsOf | None = None) -> str:
     for chunk in chunks:
         head = ""
         if before is None or chunk.index != before.index + 1:
-            new = before is None or labels is None or labels.passage_at(before.end - 1) != labels.passage_at(chunk.start)
+            new = (
+                before is None or labels is None or labels.passage_at(before.end - 1) != labels.passage_at(chunk.start)
+            )
             if labels is not None and before is not None and new:
                 parts.append(labels.behind(before.end))
             head = labels.before(chunk.start) if labels is not None and new else ""

@@ -15,28 +15,41 @@ from rapid_integrations.segmentation.lexicon import ROLES
 
 _LONGEST_LABEL = 400  # characters, of all its lines together
 _WORD = r"[^\W\d_][^\W\d]{0,20}"
-_BRACKETED = re.compile(rf"[ \t]*[*_#>]{{0,4}}[ \t]*[\[【](?:({_WORD})[ \t]*)?[#№]?(\d{{1,5}})(?:[^\]】\n]{{0,120}})?[\]】]:?[*_]{{0,2}}")
-_NUMBERED = re.compile(
-    rf"[ \t]*[#*=\-~>\[(]{{0,8}}[ \t]*({_WORD})[ \t]*(?:no\.?|nr\.?|n°|#|№)?[ \t]*([\[(]?)(\d{{1,5}})[\])]?(?![\d.,]\d)", re.IGNORECASE
+_BRACKETED = re.compile(
+    rf"[ \t]*[*_#>]{{0,4}}[ \t]*[\[【](?:({_WORD})[ \t]*)?[#№]?(\d{{1,5}})(?:[^\]】\n]{{0,120}})?[\]】]:?[*_]{{0,2}}"
 )
-_KEY = re.compile(rf"[ \t]*[-*_]{{0,2}}[ \t]?({_WORD}(?:[ _-]{_WORD})?)[*_]{{0,2}}[ \t]*[:：][*_]{{0,2}}(?:[ \t]|(?=\r?\n|$|[^\x00-\x7f]))")
+_NUMBERED = re.compile(
+    rf"[ \t]*[#*=\-~>\[(]{{0,8}}[ \t]*({_WORD})[ \t]*(?:no\.?|nr\.?|n°|#|№)?[ "
+    rf"\t]*([\[(]?)(\d{{1,5}})[\])]?(?![\d.,]\d)",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    rf"[ \t]*[-*_]{{0,2}}[ \t]?({_WORD}(?:[ _-]{_WORD})?)[*_]{{0,2}}[ \t]*[:：][*_]{{0,2}}(?:[ \t]|(?=\r?\n|$|"
+    rf"[^\x00-\x7f]))"
+)
 _OPEN = re.compile(r"[ \t]*<([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,300})?)>")
 _WHOLE_TAG = re.compile(r"[ \t]*<([^\W\d][\w.:-]{0,40})(?:[ \t][^<>\n]{0,300})?>[^<>\n]{0,300}</\1>[ \t]*\r?\n")
 _OPEN_LINE = re.compile(r"[ \t]*<([^\W\d][\w.:-]{0,40})(?:[ \t][^<>\n]{0,300})?>[ \t]*\r?\n")
 _CLOSINGS = re.compile(r"(?:\s*</[^<>\n]{1,42}>)+\s*$")
 _KEYS = frozenset(
     (
-        "source sources title url uri link file filepath filename file_path file_name file path page page_label page_number "
-        "author authors date document doc document_id doc_id id chunk chunk_id section name metadata category score created "
-        "quelle titel datei seite autor datum dokument titre fichier auteur fuente título titulo archivo página pagina autor "
-        "fecha documento fonte titolo autore data bron titel bestand источник название файл страница документ 来源 标题 文件 "
+        "source sources title url uri link file filepath filename file_path file_name file path page page_label "
+        "page_number "
+        "author authors date document doc document_id doc_id id chunk chunk_id section name metadata category score "
+        "created "
+        "quelle titel datei seite autor datum dokument titre fichier auteur fuente título titulo archivo página "
+        "pagina autor "
+        "fecha documento fonte titolo autore data bron titel bestand источник название файл страница документ 来源 "
+        "标题 文件 "
         "文件名 作者 日期 页码 出典 タイトル ファイル 著者 출처 제목 파일 페이지"
     ).split()
 )
 _CONTENT_KEYS = frozenset(
     (
-        "content contents text passage excerpt abstract snippet body context chunk_text page_content inhalt text textstelle "
-        "auszug contenu texte extrait contenido texto fragmento contenuto testo conteúdo trecho inhoud tekst содержание текст "
+        "content contents text passage excerpt abstract snippet body context chunk_text page_content inhalt text "
+        "textstelle "
+        "auszug contenu texte extrait contenido texto fragmento contenuto testo conteúdo trecho inhoud tekst "
+        "содержание текст "
         "фрагмент 内容 正文 原文 片段 本文 内容 抜粋 내용 본문"
     ).split()
 )
@@ -87,7 +100,9 @@ def _kind_of(line: str, blank_before: bool) -> tuple[str, str] | None:
     if match := _BRACKETED.match(line):
         return ("bracketed", (match[1] or "").casefold())
     if match := _OPEN.match(line):
-        return ("tag", match[1].casefold()) if ROLES["context"].fullmatch(match[1].replace("_", " ").split()[0]) else None
+        return (
+            ("tag", match[1].casefold()) if ROLES["context"].fullmatch(match[1].replace("_", " ").split()[0]) else None
+        )
     if (match := _NUMBERED.match(line)) and ROLES["context"].fullmatch(match[1]):
         rest = line[match.end() :].strip()
         if match[2] or rest[:1] in (":", "：", "(", "（", "-", "–", "—", "]", ")", "|", "#", "*", "=") or not rest:
@@ -130,9 +145,10 @@ def _label_end(text: str, start: int, end: int) -> int:
         tag = _OPEN.match(text, start, limit)
         assert tag is not None
         position = tag.end()
-        while line := (_WHOLE_TAG.match(text, _next_line(text, position, limit), limit) or _OPEN_LINE.match(
-            text, _next_line(text, position, limit), limit
-        )):
+        while line := (
+            _WHOLE_TAG.match(text, _next_line(text, position, limit), limit)
+            or _OPEN_LINE.match(text, _next_line(text, position, limit), limit)
+        ):
             position = line.end()
     elif match := _NUMBERED.match(text, start, limit):
         line_end = text.find("\n", match.end(), limit)
@@ -140,7 +156,11 @@ def _label_end(text: str, start: int, end: int) -> int:
         rest = text[match.end() : line_end]
         colon = min((at for at in (rest.find(":"), rest.find("：")) if at >= 0), default=-1)
         close = max(rest.find(")"), rest.find("）")) if rest.lstrip()[:1] in ("(", "（") else -1
-        if len(rest.strip()) <= 120 and not re.search(r"[.!?。！？]\s*$", rest) and rest.strip()[-1:] in (":", "：", "", ")", "-", "=", "*", "#", "]", "）"):
+        if (
+            len(rest.strip()) <= 120
+            and not re.search(r"[.!?。！？]\s*$", rest)
+            and rest.strip()[-1:] in (":", "：", "", ")", "-", "=", "*", "#", "]", "）")
+        ):
             position = line_end
         elif close >= 0:
             position = match.end() + close + 1
@@ -169,7 +189,11 @@ def _label_end(text: str, start: int, end: int) -> int:
 def _is_title(rest: str, below: str) -> bool:
     """Whether what follows a number and a colon on its line is a title: short, no sentence, with more text below it."""
     following = below[:400].lstrip("\r\n").split("\n", 1)[0]
-    return 0 < len(rest.strip()) <= 80 and rest.rstrip()[-1:] not in ".!?。！？…" and len(following.strip()) > len(rest.strip())
+    return (
+        0 < len(rest.strip()) <= 80
+        and rest.rstrip()[-1:] not in ".!?。！？…"
+        and len(following.strip()) > len(rest.strip())
+    )
 
 
 def _next_line(text: str, position: int, limit: int) -> int:

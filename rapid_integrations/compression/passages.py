@@ -75,8 +75,8 @@ def chunks_of_passages(
 ) -> list[tuple[Chunk, float | None]]:
     """Return chunks that tile `context`, each with its score; None for a part that is no passage.
 
-    White space between two passages belongs to the one before it. A label before a passage ("Source 3:"), and what closes
-    one, belong to it: whoever reads the passage reads them, too.
+    White space between two passages belongs to the one before it. A label before a passage ("Source 3:"), and what
+    closes one, belong to it: whoever reads the passage reads them, too.
     """
     return _tiles(context, _with_labels(context, located), tokenizer)
 

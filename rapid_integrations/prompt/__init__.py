@@ -12,4 +12,13 @@ from rapid_integrations.prompt.prompt import DEFAULT_TEMPLATE, Message, Prompt, 
 from rapid_integrations.prompt.rendered import RenderedPrompt
 from rapid_integrations.prompt.rendering import render
 
-__all__ = ["DEFAULT_TEMPLATE", "ChatTemplate", "Message", "Prompt", "PromptLike", "RenderedPrompt", "join_parts", "render"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "ChatTemplate",
+    "Message",
+    "Prompt",
+    "PromptLike",
+    "RenderedPrompt",
+    "join_parts",
+    "render",
+]

@@ -1,12 +1,12 @@
 """Finding the retrieved context and the question in a text that says nothing about them. Imports no torch.
 
-    spans         what is returned
-    lexicon       the words by which prompts name their parts
-    marks         labels, fences and tags
-    instructions  what tells the model what to do
-    question      the question out of its surroundings
-    blocks        candidates for the context, each with the question that goes with it
-    segmenter     the choice among them
+spans         what is returned
+lexicon       the words by which prompts name their parts
+marks         labels, fences and tags
+instructions  what tells the model what to do
+question      the question out of its surroundings
+blocks        candidates for the context, each with the question that goes with it
+segmenter     the choice among them
 """
 
 from __future__ import annotations

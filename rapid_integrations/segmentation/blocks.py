@@ -45,13 +45,15 @@ _HEAD_LINES = 60  # lines of instructions before a context that only a sentence 
 _HEAD_CHARACTERS = 8000
 _SHORT = 500  # characters: a labelled block that is shorter, before another one, is an example or a description
 _GIVEN = re.compile(
-    r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|bestehend|bisherig|existant|précédent|"
+    r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|bestehend|bisherig|existant|"
+    r"précédent|"
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
 )
 _DIGITS = re.compile(r"\d+")
 _OF_A_PASSAGE = frozenset(
-    "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle documento fuente fonte "
+    "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle "
+    "documento fuente fonte "
     "extrait fragmento bron".split()
 )
 _RULE_BEFORE = re.compile(r"\n[ \t]*(?:--+|==+|__+|\*\*+)[ \t]*\r?\n$")
@@ -72,11 +74,10 @@ def tail_end(text: str) -> int:
     end = len(text.rstrip())
     for _ in range(12):
         tail = text[max(0, end - 60) : end]
-        last = None
-        for last in CONTROL.finditer(tail):
-            pass
-        if last is None:
+        tokens = list(CONTROL.finditer(tail))
+        if not tokens:
             break
+        last = tokens[-1]
         rest = tail[last.end() :].strip()
         if rest not in ("", "assistant", "model", "user"):
             break
@@ -108,14 +109,18 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         first = next((each for each in ending if each.start >= mark.end), last)
         if not mark.alone and first.start - mark.end < 20 and first is not last:
             continue  # "inside <context></context> tags"
-        if not mark.alone and re.match(r"[ \t]*(?:tags?\b|xml\b|and\b|block|section|标签)", text[mark.end : mark.end + 12], re.I):
+        if not mark.alone and re.match(
+            r"[ \t]*(?:tags?\b|xml\b|and\b|block|section|标签)", text[mark.end : mark.end + 12], re.I
+        ):
             continue
         seen.add(mark.name)
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
             span = _peeled(text, *trimmed(text, mark.end, last.start))
             if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
-                span = trimmed(text, mark.start, last.end)  # one of several without a tag around them: their tags tell them apart
+                span = trimmed(
+                    text, mark.start, last.end
+                )  # one of several without a tag around them: their tags tell them apart
             yield Block(span, mark.start, asked, "delimiters")
         if tries >= _TRIES:
             return
@@ -198,7 +203,9 @@ def _opens_a_context(text: str, marks: Sequence[Mark], fence: Mark) -> bool:
     before = text[max(0, fence.start - 400) : fence.start].rstrip(" \t\r\n*_")
     line = before.rsplit("\n", 1)[-1]
     return bool(STRONG_CONTEXT.search(line) or ANNOUNCES_CONTEXT.search(line)) or any(
-        mark.role == "context" and mark.kind == "label" and 0 <= fence.start - mark.end < 200
+        mark.role == "context"
+        and mark.kind == "label"
+        and 0 <= fence.start - mark.end < 200
         and not text[mark.end : fence.start].strip("\r\n").count("\n")
         for mark in marks[:40]
     )
@@ -217,7 +224,7 @@ def _closed(
         if not behind and closes and (named := _named_after(marks, closes[-1])) and close.start - closes[-1].end < 4000:
             if named.role in ("answer", "question", "instruction", "history"):
                 continue  # a fence ends the whole prompt: "----\nExisting answer: ...\n----"
-        if not close.name[2] in "-=_*" and closes and closes[-1].style and close.start - closes[-1].end < 2000:
+        if close.name[2] not in "-=_*" and closes and closes[-1].style and close.start - closes[-1].end < 2000:
             closes.pop()  # ```json ... ``` behind the context is its own block
             continue
         asked = around(text, marks, begin, opener.start, close.end, stop)
@@ -242,7 +249,9 @@ def labelled(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
     stop = tail_end(text)
     for number, opener in enumerate(openers[:_TRIES]):
         between = text[opener.end : openers[number + 1].start] if number + 1 < len(openers) else ""
-        described = any(mark.role in ("question", "answer", "instruction", "example") for mark in _within(marks, opener, between))
+        described = any(
+            mark.role in ("question", "answer", "instruction", "example") for mark in _within(marks, opener, between)
+        )
         if between and len(between) < (_SHORT if described or reads_as_instruction(between) else 60):
             following = next(_under(text, marks, begin, openers[number + 1], stop), None)
             if following is not None:
@@ -275,11 +284,20 @@ def _is_one_of_several(marks: Sequence[Mark], opener: Mark) -> bool:
     if not any(character.isdigit() for character in opener.name):
         return False
     plain = _DIGITS.sub("", opener.name)
-    return any(mark is not opener and _DIGITS.sub("", mark.name) == plain and mark.name != opener.name for mark in marks)
+    return any(
+        mark is not opener and _DIGITS.sub("", mark.name) == plain and mark.name != opener.name for mark in marks
+    )
 
 
 def below(
-    text: str, marks: Sequence[Mark], begin: int, opener: int, start: int, stop: int, style: str, method: str = "delimiters"
+    text: str,
+    marks: Sequence[Mark],
+    begin: int,
+    opener: int,
+    start: int,
+    stop: int,
+    style: str,
+    method: str = "delimiters",
 ) -> Block | None:
     """Return the context that starts at `start`: its end is found from the end of the text."""
     before = labelled_question(text, marks, begin, opener, ("question",), speakers=False)
@@ -431,7 +449,12 @@ def _without_instructions_at_the_end(text: str, start: int, end: int) -> int:
             end = cut
         elif speaks_of_the_task(paragraph):
             end = cut
-        elif len(line) <= 120 and BACKWARD.search(line) and ROLES["context"].search(line) and not line.rstrip()[-1:].isdigit():
+        elif (
+            len(line) <= 120
+            and BACKWARD.search(line)
+            and ROLES["context"].search(line)
+            and not line.rstrip()[-1:].isdigit()
+        ):
             end = line_at
         elif speaks_of_the_task(line) and _RULE_BEFORE.search(text, max(start, line_at - 40), line_at + 1):
             end = line_at
@@ -475,8 +498,8 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
             position = end + 1
             continue
         ahead = ANNOUNCES_CONTEXT.search(line) if len(line) <= 1500 else None
-        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
-            len(line) <= 300 and begins_as_instruction(line)
+        instructs = (
+            reads_as_instruction(line) or is_a_placeholder(line) or (len(line) <= 300 and begins_as_instruction(line))
         )
         if ahead and (instructs or cue < 0 or line[-1:] in ":：."):
             cue = position
@@ -507,11 +530,10 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
     return block
 
 
-_OF_TOOLS = re.compile(
-    r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE
-)
+_OF_TOOLS = re.compile(r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE)
 _TURN = re.compile(
-    r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|usuário|用户|助手|ユーザー|"
+    r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|"
+    r"usuário|用户|助手|ユーザー|"
     r"アシスタント|사용자|пользователь|ассистент)[*\]>]{0,3}[ \t]*[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -537,8 +559,8 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
     for _ in range(_HEAD_LINES):
         end = text.find("\n", start)
         line = text[start : max(end, 0)]
-        instructs = reads_as_instruction(line) or is_a_placeholder(line) or (
-            len(line) <= 300 and begins_as_instruction(line)
+        instructs = (
+            reads_as_instruction(line) or is_a_placeholder(line) or (len(line) <= 300 and begins_as_instruction(line))
         )
         if end < 0 or start - begin > _HEAD_CHARACTERS or (line.strip() and not instructs):
             break
@@ -558,6 +580,8 @@ def before_a_question(text: str, marks: Sequence[Mark], begin: int) -> Block | N
 
 def is_about_everything(asked: Asked) -> bool:
     """Whether what is asked needs all of the context: only where nobody calls it a question."""
-    return not asked.labelled and needs_the_whole_text(asked.query) and not any(
-        sign in asked.query for sign in MARKS_OF_A_QUESTION
+    return (
+        not asked.labelled
+        and needs_the_whole_text(asked.query)
+        and not any(sign in asked.query for sign in MARKS_OF_A_QUESTION)
     )

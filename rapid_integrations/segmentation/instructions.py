@@ -12,7 +12,8 @@ _SAMPLE = 10_000  # characters that a long text is judged by
 
 # Words that prompts are about, and documents seldom. One alone says little.
 _META = re.compile(
-    r"(?<![^\W_])(?:answer\w*|respon[ds]\w*|repl(?:y|ies)|question\w*|quer(?:y|ies)|context\w*|cit(?:e|es|ation|ations|ing)|"
+    r"(?<![^\W_])(?:answer\w*|respon[ds]\w*|repl(?:y|ies)|question\w*|quer(?:y|ies)|context\w*|cit(?:e|es|ation|"
+    r"ations|ing)|"
     r"sources?|assistant|concise\w*|briefly|sentences?|json|markdown|hallucinat\w*|make (?:up|sure)|prior knowledge|"
     r"don'?t know|do not know|i don'?t|step by step|language|format\w*|helpful|provided|given|passages?|documents?|"
     r"antwort\w*|beantwort\w*|fragen?|kontext\w*|quellen?|weißt|knapp|sätze\w*|erfinde\w*|ausschließlich|"
@@ -22,9 +23,11 @@ _META = re.compile(
     r"respost\w*|perguntas?|fontes?|apenas|frases|"
     r"antwoord\w*|beantwoord\w*|vra(?:ag|gen)|bronn?en|verzin\w*|zinnen|"
     r"ответ\w*|отвеч\w*|вопрос\w*|контекст\w*|источник\w*|выдум\w*|кратко|"
-    r"відпов\w*|питанн\w*|odpowied\w*|odpowiad\w*|pytani\w*|cevap\w*|yanıt\w*|soru\w*|bağlam\w*|jawab\w*|pertanyaan\w*|"
+    r"відпов\w*|питанн\w*|odpowied\w*|odpowiad\w*|pytani\w*|cevap\w*|yanıt\w*|soru\w*|bağlam\w*|jawab\w*|"
+    r"pertanyaan\w*|"
     r"konteks|svara?\w*|fråg\w*|odpov\w*|otázk\w*)(?![^\W_])"
-    r"|回答|作答|问题|問題|上下文|资料|参考|引用|编造|简洁|质問|質問|答え|コンテキスト|文脈|簡潔|出典|답변|대답|질문|문맥|컨텍스트|출처",
+    r"|回答|作答|问题|問題|上下文|资料|参考|引用|编造|简洁|质問|質問|答え|コンテキスト|文脈|簡潔|出典|답변|대답|"
+    r"질문|문맥|컨텍스트|출처",
     re.IGNORECASE,
 )
 # How an instruction begins: an imperative, or the model addressed.
@@ -35,33 +38,50 @@ _BEFORE_START = re.compile(
     re.IGNORECASE,
 )
 _IMPERATIVES = (
-    "answer|respond|reply|use|using|do not|don'?t|never|always|make sure|ensure|avoid|keep|return|write|provide|include|give|"
-    "cite|quote|only|base|based on|given|read|consider|think|follow|output|explain|say|state|refer|if you|if the|if no|if it|"
-    "if there|if none|if unsure|if not|if any|when you|when the|when asked|when answering|when referencing|you|you're|your|"
-    "i want you|let'?s|act as|pretend|begin|be concise|be brief|be specific|be precise|be polite|be as|be factual|be very|limit|"
+    "answer|respond|reply|use|using|do not|don'?t|never|always|make sure|ensure|avoid|keep|return|write|provide|"
+    "include|give|"
+    "cite|quote|only|base|based on|given|read|consider|think|follow|output|explain|say|state|refer|if you|if the|if "
+    "no|if it|"
+    "if there|if none|if unsure|if not|if any|when you|when the|when asked|when answering|when referencing|you|"
+    "you're|your|"
+    "i want you|let'?s|act as|pretend|begin|be concise|be brief|be specific|be precise|be polite|be as|be factual|"
+    "be very|limit|"
     "draft|compose|prepare|suggest|describe|compare|justify|support|name|show|mark|put|add|put|highlight|"
-    "list|extract|identify|generate|create|solve|check|choose|select|decide|determine|call|mention|start|end|remain|stay|treat|"
+    "list|extract|identify|generate|create|solve|check|choose|select|decide|determine|call|mention|start|end|remain|"
+    "stay|treat|"
     "prefer|format|match|respect|stick|ask|offer|refuse|ignore|report|prioriti[sz]e|maintain|summari[sz]e|find|"
-    "antworte\\w*|beantworte\\w*|verwende\\w*|nutze\\w*|benutze\\w*|du bist|sie sind|du musst|du sollst|du darfst|wenn du|wenn sie|"
-    "wenn die|wenn der|wenn das|falls|gib|geben sie|schreib\\w*|zitiere\\w*|nenne\\w*|erfinde\\w*|halte|stütze|beziehe|lies|"
+    "antworte\\w*|beantworte\\w*|verwende\\w*|nutze\\w*|benutze\\w*|du bist|sie sind|du musst|du sollst|du darfst|"
+    "wenn du|wenn sie|"
+    "wenn die|wenn der|wenn das|falls|gib|geben sie|schreib\\w*|zitiere\\w*|nenne\\w*|erfinde\\w*|halte|stütze|"
+    "beziehe|lies|"
     "basierend|auf basis|auf grundlage|nur|keine|vermeide|erkläre|achte|füge|"
-    "répon\\w+|utilise\\w*|n'?utilise\\w*|n'?invente\\w*|n'?ajoute\\w*|ne \\w+ pas|ne \\w+ jamais|ne \\w+ que|tu es|vous êtes|"
-    "tu dois|tu peux|vous devez|vous pouvez|si tu|si vous|si la|si le|si l'|cite\\w*|donne\\w*|en te \\w+|en vous \\w+|en utilisant|"
+    "répon\\w+|utilise\\w*|n'?utilise\\w*|n'?invente\\w*|n'?ajoute\\w*|ne \\w+ pas|ne \\w+ jamais|ne \\w+ que|tu es|"
+    "vous êtes|"
+    "tu dois|tu peux|vous devez|vous pouvez|si tu|si vous|si la|si le|si l'|cite\\w*|donne\\w*|en te \\w+|en vous "
+    "\\w+|en utilisant|"
     "à partir|sois|soyez|écris\\w*|indique\\w*|base-toi|basez-vous|limite|"
-    "respond\\w+|contesta\\w*|usa\\w*|utiliza\\w*|utilice|no inventes|no uses|no utilices|no respondas|no invente|no use|eres|"
+    "respond\\w+|contesta\\w*|usa\\w*|utiliza\\w*|utilice|no inventes|no uses|no utilices|no respondas|no invente|"
+    "no use|eres|"
     "debes|si no|cita\\w*|proporcion\\w*|basándo\\w*|básate|solo|sé conciso|sé breve|genera|escrib\\w*|indica\\w*|"
-    "rispond\\w+|utilizza\\w*|non inventare|non usare|non aggiungere|non rispondere|sei un\\w*|devi|se non|se la|se il|se l'|"
-    "basando\\w*|basa\\w*|fornisci|sii|scrivi|responda|utilize|não invente|não use|não responda|nao invente|nao use|você é|você deve|"
+    "rispond\\w+|utilizza\\w*|non inventare|non usare|non aggiungere|non rispondere|sei un\\w*|devi|se non|se la|se "
+    "il|se l'|"
+    "basando\\w*|basa\\w*|fornisci|sii|scrivi|responda|utilize|não invente|não use|não responda|nao invente|nao use|"
+    "você é|você deve|"
     "voce e|se não|se nao|se a|se o|se você|baseado|com base|baseie|seja|forneça|escreva|"
-    "beantwoord|antwoord|gebruik|geef|je bent|u bent|als je|als u|als het|verzin|citeer|wees|vermeld|schrijf|baseer|reageer|"
-    "отвечай\\w*|ответь\\w*|используй\\w*|не выдум\\w+|не придум\\w+|не использ\\w+|не добавл\\w+|ты|вы|если|цитируй\\w*|дай\\w*|"
+    "beantwoord|antwoord|gebruik|geef|je bent|u bent|als je|als u|als het|verzin|citeer|wees|vermeld|schrijf|baseer|"
+    "reageer|"
+    "отвечай\\w*|ответь\\w*|используй\\w*|не выдум\\w+|не придум\\w+|не использ\\w+|не добавл\\w+|ты|вы|если|"
+    "цитируй\\w*|дай\\w*|"
     "опирайся|основываясь|на основ\\w+|будь\\w*|укажи\\w*|пиши\\w*|напиши\\w*|только|"
-    "with these|with this|with the|from the|from these|according to|in light of|on the basis|laut|gemäß|anhand|selon|según|secondo|"
-    "in base|segundo|de acordo|volgens|op basis|согласно|zgodnie|odpowiedz|użyj|jesteś|jeśli|nie wymyślaj|nie używaj|na podstawie|cevapla\\w*|yanıtla\\w*|kullan\\w*|sen|eğer|jawab\\w*|gunakan|"
+    "with these|with this|with the|from the|from these|according to|in light of|on the basis|laut|gemäß|anhand|"
+    "selon|según|secondo|"
+    "in base|segundo|de acordo|volgens|op basis|согласно|zgodnie|odpowiedz|użyj|jesteś|jeśli|nie wymyślaj|nie "
+    "używaj|na podstawie|cevapla\\w*|yanıtla\\w*|kullan\\w*|sen|eğer|jawab\\w*|gunakan|"
     "anda adalah|jika|jangan|svara|använd|du är|om du|відповід\\w+|використ\\w+|якщо|odpověz|použij|jsi"
 )
 _UNSPACED_IMPERATIVES = re.compile(
-    r"(?:现在)?(?:请|如果|若|你是|您是|不要|不得|禁止|必须|务必|根据|基于|使用|只|仅|回答|引用|作为|确保|始终|避免|输出|"
+    r"(?:现在)?(?:请|如果|若|你是|您是|不要|不得|禁止|必须|务必|根据|基于|使用|只|仅|回答|引用|作为|确保|始终|避免|"
+    r"输出|"
     r"あなたは|以下の|次の|回答は|もし|答え|わからな|日本語で|당신은|너는|만약|모르면|답변은|다음|아래|반드시|절대)"
 )
 
@@ -86,23 +106,32 @@ def _starts(piece: str) -> bool:
 
 
 # How CJK instructions end.
-_ENDS = re.compile(r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$")
+_ENDS = re.compile(
+    r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$"
+)
 _LABELLED = re.compile(r"^\W*[\w ]{1,30}[:：]", re.MULTILINE)  # "Answer: ..." belongs to whatever it stands in
 _PLACEHOLDER = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*[\[<{(][^\n]{0,80}[\]>})]\W*")
 _CODE = re.compile(r"^\"{3}|^'{3}|^return [^A-Z]{0,30}$|[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
 _FIRST_PERSON = re.compile(
-    r"(?<![^\W_])(?:i|i'm|i've|i'd|my|me|ich|mein\w*|mir|mich|je|j'ai|mon|ma|mes|yo|mi|mis|io|mio|mia|eu|meu|minha|ik|mijn|я|мой|"
+    r"(?<![^\W_])(?:i|i'm|i've|i'd|my|me|ich|mein\w*|mir|mich|je|j'ai|mon|ma|mes|yo|mi|mis|io|mio|mia|eu|meu|minha|"
+    r"ik|mijn|я|мой|"
     r"моя|мне|меня|у меня)(?![^\W_])|我(?!们)|私|僕|저는|제가|나는",
     re.IGNORECASE,
 )
 WHOLE_TEXT = re.compile(
-    r"(?<![^\W_])(?:summari[sz]\w*|summary|tl;?dr|translat\w*|rewrit\w*|re-write|proofread\w*|paraphras\w*|rephras\w*|reword\w*|"
-    r"shorten|polish|convert|reformat|refactor|transcribe|correct (?:the|this|all|my|any)|fix (?:the|this|all|my|any)|edit (?:the|"
-    r"this|my)|improve (?:the|this|my)|zusammenfass\w*|fass\w* .{0,40}zusammen|übersetz\w*|korrigier\w*|umformulier\w*|überarbeite\w*|"
-    r"formulier\w*|résum\w*|resum\w*|tradui\w*|reformul\w*|corrig\w*|réécri\w*|traduc\w*|traduz\w*|reescrib\w*|reescrev\w*|"
-    r"riassum\w*|tradurre|riscriv\w*|samenvat\w*|vat .{0,40}samen|vertaal\w*|herschrijf\w*|переведи\w*|перескаж\w*|резюмир\w*|"
-    r"перепиш\w*|исправ\w*|сократи\w*|streszcz\w*|przetłumacz\w*|özetle\w*|çevir\w*|ringkas\w*|terjemahkan|sammanfatta\w*|översätt\w*)"
+    r"(?<![^\W_])(?:summari[sz]\w*|summary|tl;?dr|translat\w*|rewrit\w*|re-write|proofread\w*|paraphras\w*|"
+    r"rephras\w*|reword\w*|"
+    r"shorten|polish|convert|reformat|refactor|transcribe|correct (?:the|this|all|my|any)|fix (?:the|this|all|my|"
+    r"any)|edit (?:the|"
+    r"this|my)|improve (?:the|this|my)|zusammenfass\w*|fass\w* .{0,40}zusammen|übersetz\w*|korrigier\w*|"
+    r"umformulier\w*|überarbeite\w*|"
+    r"formulier\w*|résum\w*|resum\w*|tradui\w*|reformul\w*|corrig\w*|réécri\w*|traduc\w*|traduz\w*|reescrib\w*|"
+    r"reescrev\w*|"
+    r"riassum\w*|tradurre|riscriv\w*|samenvat\w*|vat .{0,40}samen|vertaal\w*|herschrijf\w*|переведи\w*|перескаж\w*|"
+    r"резюмир\w*|"
+    r"перепиш\w*|исправ\w*|сократи\w*|streszcz\w*|przetłumacz\w*|özetle\w*|çevir\w*|ringkas\w*|terjemahkan|"
+    r"sammanfatta\w*|översätt\w*)"
     r"(?![^\W_])|总结|概括|翻译|改写|润色|摘要|要約|翻訳|書き直|校正|요약|번역|다듬",
     re.IGNORECASE,
 )

@@ -14,11 +14,14 @@ CONTEXT = (
     "policy record paragraph section extract fact summary summaries website log codebase corpus literature news "
     "email code novel story table row record database "
     # German, French
-    "kontext dokument textstelle textstück abschnitt auszug auszüge ausschnitt quelle wissen hintergrund daten bericht "
-    "tabelle vertrag zitat artikel unterlage information textpassage fundstelle material protokoll handbuch buch inhalt "
+    "kontext dokument textstelle textstück abschnitt auszug auszüge ausschnitt quelle wissen hintergrund daten "
+    "bericht "
+    "tabelle vertrag zitat artikel unterlage information textpassage fundstelle material protokoll handbuch buch "
+    "inhalt "
     "contexte extrait passage source texte connaissance donnée rapport référence contenu fragment fiche "
     # Spanish, Italian, Portuguese
-    "contexto documento fragmento fuente texto pasaje artículo articulo referencia conocimiento datos informe noticia "
+    "contexto documento fragmento fuente texto pasaje artículo articulo referencia conocimiento datos informe "
+    "noticia "
     "contesto estratto brano brani fonte fonti testo conoscenza dati riferiment appunti informazion contenut "
     "trecho conteúdo conteudo conhecimento dados relatório relatorio informaç informac passagem passagens material "
     # Dutch, Swedish, Danish, Polish, Czech
@@ -29,12 +32,14 @@ CONTEXT = (
     "bağlam baglam belge kaynak metin bilgi parça "
     "konteks dokumen sumber teks szövegkörnyezet kontextus forrás dokumentum πλαίσιο έγγραφο κείμενο πηγ "
     # Arabic, Hebrew, Hindi, Persian
-    "سياق السياق المستند مستند وثيقة الوثائق نص النص مصدر المصادر زمینه متن הקשר מסמך טקסט מקור संदर्भ दस्तावेज़ दस्तावेज "
+    "سياق السياق المستند مستند وثيقة الوثائق نص النص مصدر المصادر زمینه متن הקשר מסמך טקסט מקור संदर्भ दस्तावेज़ "
+    "दस्तावेज "
     "प्रसंग"
 )
 CONTEXT_UNSPACED = (
     # Chinese, Japanese, Korean, Thai, Vietnamese
-    "上下文 文字 语境 語境 资料 資料 文档 文檔 文件 文献 文獻 背景 参考 參考 材料 知识 知識 信息 資訊 内容 內容 片段 段落 文章 来源 來源 原文 文本 证据 证據 "
+    "上下文 文字 语境 語境 资料 資料 文档 文檔 文件 文献 文獻 背景 参考 參考 材料 知识 知識 信息 資訊 内容 內容 "
+    "片段 段落 文章 来源 來源 原文 文本 证据 证據 "
     "话题 表格 数据 检索结果 检索到 报告 合同 "
     "コンテキスト コンテクスト 文脈 文書 情報 抜粋 出典 ソース 本文 記事 検索結果 ドキュメント テキスト "
     "문맥 컨텍스트 맥락 문서 자료 참고 출처 본문 지문 배경 정보 내용 텍스트 기사 발췌 리포트 "
@@ -50,20 +55,28 @@ QUESTION = (
 )
 QUESTION_UNSPACED = "问题 問題 提问 提問 查询 查詢 疑问 指令 质问 質問 問い クエリ 質疑 질문 질의 문의 คำถาม câu hỏi"
 ANSWER = (
-    "answer respond rispond beantwort répond отвеч ответь response reply completion output assistant solution antwort lösung antwortvorschlag réponse reponse "
-    "respuesta contestación risposta resposta antwoord svar odpowiedź odpowiedz odpověď odpoved ответ відповідь cevap "
+    "answer respond rispond beantwort répond отвеч ответь response reply completion output assistant solution "
+    "antwort lösung antwortvorschlag réponse reponse "
+    "respuesta contestación risposta resposta antwoord svar odpowiedź odpowiedz odpověď odpoved ответ відповідь "
+    "cevap "
     "yanıt yanit jawaban válasz răspuns raspuns απάντηση إجابة الإجابة الجواب جواب پاسخ תשובה उत्तर जवाब"
 )
 ANSWER_UNSPACED = "回答 答案 答复 解答 回复 答え 応答 답변 대답 응답 정답 답 คำตอบ trả lời"
 INSTRUCTION = (
-    "option choice opciones antwortmöglichkeiten auswahl instruction rule guideline requirement constraint task format note notes important role goal objective tone style "
-    "persona policy steps step directive output reminder warning anweisung regel vorgabe hinweis wichtig consigne règle "
-    "instrucc instruccion regla nota importante istruzion regol instruç instruc regra requisito aanwijzing instructie "
+    "option choice opciones antwortmöglichkeiten auswahl instruction rule guideline requirement constraint task "
+    "format note notes important role goal objective tone style "
+    "persona policy steps step directive output reminder warning anweisung regel vorgabe hinweis wichtig consigne "
+    "règle "
+    "instrucc instruccion regla nota importante istruzion regol instruç instruc regra requisito aanwijzing "
+    "instructie "
     "regel instruktion инструкц правил требован важно задач talimat kural petunjuk aturan تعليمات קווים निर्देश"
 )
-INSTRUCTION_UNSPACED = "选项 選択肢 선택지 要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
+INSTRUCTION_UNSPACED = (
+    "选项 選択肢 선택지 要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
+)
 HISTORY = (
-    "history conversation chat memory dialog turn gesprächsverlauf verlauf chatverlauf historique historial cronologia "
+    "history conversation chat memory dialog turn gesprächsverlauf verlauf chatverlauf historique historial "
+    "cronologia "
     "histórico historico geschiedenis история переписк historia geçmiş riwayat"
 )
 HISTORY_UNSPACED = "历史 歷史 对话记录 聊天记录 履歴 会話 대화 기록"
@@ -72,7 +85,8 @@ EXAMPLE_UNSPACED = "示例 例子 样例 例 예시"
 
 # German, Dutch and Scandinavian words end in their head: "Nutzerfrage", "Textauszug", "dokumentfragmenten".
 _COMPOUNDED = (
-    "frage anfrage vraag fråga kontext context auszug auszüge quelle wissen dokument document fragment bron bronnen tekst "
+    "frage anfrage vraag fråga kontext context auszug auszüge quelle wissen dokument document fragment bron bronnen "
+    "tekst "
     "text abschnitt ausschnitt information gegeven antwort antwoord svar regel anweisung verlauf"
 )
 _LETTER = r"[^\W\d_]"
@@ -86,7 +100,8 @@ def _pattern(stems: str, unspaced: str) -> re.Pattern[str]:
     anywhere = "|".join(re.escape(word) for word in sorted(set(unspaced.split()), key=len, reverse=True))
     ends = "|".join(word for word in _COMPOUNDED.split() if word in words) or "(?!)"
     return re.compile(
-        rf"(?<![^\W_])(?:(?:{long}){_LETTER}{{0,12}}|{_LETTER}{{2,12}}(?:{ends}){_LETTER}{{0,3}}|(?:{short})s?)(?![^\W_])"
+        rf"(?<![^\W_])(?:(?:{long}){_LETTER}{{0,12}}|{_LETTER}{{2,12}}(?:{ends}){_LETTER}{{0,3}}|"
+        rf"(?:{short})s?)(?![^\W_])"
         rf"|{anywhere}",
         re.IGNORECASE,
     )
@@ -102,40 +117,54 @@ ROLES: dict[str, re.Pattern[str]] = {
 }
 
 STRONG_CONTEXT = re.compile(
-    r"context|kontext|kontekst|document|dokument|documento|passage|pasaj|passag|source|fuente|fonte|quelle|bron|excerpt|"
-    r"snippet|chunk|retriev|reference|referenc|extrait|auszug|auszüge|fragment|trecho|estratto|brano|evidence|knowledge|"
-    r"search result|контекст|документ|фрагмент|источник|отрывок|bağlam|belge|kaynak|konteks|dokumen|πλαίσιο|سياق|مستند|"
-    r"הקשר|संदर्भ|上下文|资料|資料|文档|文檔|文献|参考|參考|背景|知识|材料|片段|检索|コンテキスト|文脈|文書|抜粋|検索結果|"
+    r"context|kontext|kontekst|document|dokument|documento|passage|pasaj|passag|source|fuente|fonte|quelle|bron|"
+    r"excerpt|"
+    r"snippet|chunk|retriev|reference|referenc|extrait|auszug|auszüge|fragment|trecho|estratto|brano|evidence|"
+    r"knowledge|"
+    r"search result|контекст|документ|фрагмент|источник|отрывок|bağlam|belge|kaynak|konteks|dokumen|πλαίσιο|سياق|"
+    r"مستند|"
+    r"הקשר|संदर्भ|上下文|资料|資料|文档|文檔|文献|参考|參考|背景|知识|材料|片段|检索|コンテキスト|文脈|文書|抜粋|"
+    r"検索結果|"
     r"문맥|컨텍스트|맥락|문서|자료|참고|출처|지문|발췌|contexto|contesto|contexte|sammanhang",
     re.IGNORECASE,
 )
 
 SPEAKERS: dict[str, str] = {
     **dict.fromkeys(
-        "user|human|customer|client|nutzer|benutzer|utilisateur|usuario|utente|usuário|gebruiker|пользователь|用户|用戶|"
-        "ユーザー|사용자|q|input|user input|follow up input|follow-up input|eingabe|nutzereingabe|entrada|输入|用户输入|入力|입력".split("|"),
+        "user|human|customer|client|nutzer|benutzer|utilisateur|usuario|utente|usuário|gebruiker|пользователь|用户|"
+        "用戶|"
+        "ユーザー|사용자|q|input|user input|follow up input|follow-up input|eingabe|nutzereingabe|entrada|输入|"
+        "用户输入|入力|입력".split("|"),
         "question",
     ),
-    **dict.fromkeys("ai|bot|assistant|a|ki|助手|アシスタント|어시스턴트|ассистент|assistent|asistente".split("|"), "answer"),
+    **dict.fromkeys(
+        "ai|bot|assistant|a|ki|助手|アシスタント|어시스턴트|ассистент|assistent|asistente".split("|"), "answer"
+    ),
     **dict.fromkeys("system|系统|システム".split("|"), "instruction"),
 }
 
 # Words that point at what follows; with a noun of CONTEXT close behind they announce it.
 _AHEAD = (
-    r"following|here (?:is|are)|below (?:is|are)|these|folgend\w*|nachfolgend\w*|nachstehend\w*|untenstehend\w*|hier (?:ist|"
-    r"sind)|voici|siguientes?|estos|estas|a continuación se|aquí (?:está|tienes|están)|seguent[ei]|ecco|questi|queste|"
-    r"seguintes?|estes|aqui est\w+|volgende|onderstaande|hier (?:is|zijn)|följande|nedanstående|følgende|następując\w*|"
+    r"following|here (?:is|are)|below (?:is|are)|these|folgend\w*|nachfolgend\w*|nachstehend\w*|untenstehend\w*|"
+    r"hier (?:ist|"
+    r"sind)|voici|siguientes?|estos|estas|a continuación se|aquí (?:está|tienes|están)|seguent[ei]|ecco|questi|"
+    r"queste|"
+    r"seguintes?|estes|aqui est\w+|volgende|onderstaande|hier (?:is|zijn)|följande|nedanstående|følgende|"
+    r"następując\w*|"
     r"poniższ\w*|oto|následující\w*|следующ\w*|нижеследующ\w*|приведённ\w*|приведенн\w*|вот|наступн\w*|aşağıdaki|"
     r"berikut|dưới đây|sau đây|alábbi|următo\w*|ακόλουθ\w*|παρακάτω|التالي\w*|הבא\w*|निम्नलिखित"
 )
 _AHEAD_UNSPACED = "以下|下面|下列|如下|下述|次の|下記|다음|아래"
 _BELOW = (
-    r"below|as follows|that follows?|unten|im folgenden|ci-dessous|suivante?s?|ci-après|a continuación|siguientes?|abajo|di seguito|"
-    r"qui sotto|seguent[ei]|abaixo|a seguir|seguintes?|hieronder|nedan|poniżej|níže|ниже|нижче|aşağıda\w*|di bawah(?: ini)?|"
+    r"below|as follows|that follows?|unten|im folgenden|ci-dessous|suivante?s?|ci-après|a continuación|siguientes?|"
+    r"abajo|di seguito|"
+    r"qui sotto|seguent[ei]|abaixo|a seguir|seguintes?|hieronder|nedan|poniżej|níže|ниже|нижче|aşağıda\w*|di "
+    r"bawah(?: ini)?|"
     r"berikut|dưới đây|sau đây|أدناه|التالي\w*|如下|以下|下"
 )
 BACKWARD = re.compile(
-    r"(?<![^\W_])(?:above|previous|preceding|oben|obig\w*|vorstehend\w*|ci-dessus|précédent\w*|anterior\w*|de arriba|sopra|"
+    r"(?<![^\W_])(?:above|previous|preceding|oben|obig\w*|vorstehend\w*|ci-dessus|précédent\w*|anterior\w*|de "
+    r"arriba|sopra|"
     r"precedent\w*|acima|bovenstaand\w*|hierboven|выше\w*|powyższ\w*|powyżej|yukarıdaki|di atas|ovan\w*)(?![^\W_])"
     r"|上述|上面|以上|前述|上記|위의?|앞의",
     re.IGNORECASE,

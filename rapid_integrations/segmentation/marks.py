@@ -1,6 +1,6 @@
 """Marks: what templates write around the parts of a prompt, and documents now and then, too.
 
-    label   "Context:", "## Frage", "**Kontext:**", "【参考资料】", "[QUESTION]", "=== DOCUMENTS ==="; a role and a style
+    label   "Context:", "## Frage", "**Kontext:**", "【资料】", "[QUESTION]", "=== DOCUMENTS ==="; a role and a style
     fence   a line of dashes, equals signs or the like; three quotes, backticks or ">"
     open, close   <context>, </context>, [/CONTEXT], --- BEGIN DOCUMENT ---
 
@@ -26,19 +26,24 @@ CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start
 _FENCE = re.compile(r"(?:(--++|==++|([_*~#+\"'><])\2{2,}+)|(`{3,}|~{3,})[ \t]*([\w+-]{0,20}))[ \t]*$")
 _QUOTES = re.compile(r"[ \t]*(\"{3}|'{3}|`{3}|>{3})[ \t]*([\w+-]{0,20})[ \t]*$")
 _TAG = re.compile(r"(?<!<)<(/?)([^\W\d][\w.:-]{0,40})((?:[ \t][^<>\n]{0,200})?)>(?!>)|\[(/)([^\W\d][\w .-]{0,40})\]")
-_DECORATION = re.compile(r"(?:[^\w\s<>\"'`]++[ \t]*+|>++[ \t]++|<<++[ \t]*+){0,3}+(?:\d{1,2}[.)][ \t]++)?(?:[^\w\s<\"'`]{1,3}[ \t]*+)?")
+_DECORATION = re.compile(
+    r"(?:[^\w\s<>\"'`]++[ \t]*+|>++[ \t]++|<<++[ \t]*+){0,3}+(?:\d{1,2}[.)][ \t]++)?(?:[^\w\s<\"'`]{1,3}[ \t]*+)?"
+)
 _BULLET = re.compile(r"[-*+•–·◦▪][ \t]+")
 _CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|:])*+")
 _DASHED = re.compile(r"([^\W\d_]{4,20}) [-–—](?: |$)")
 _TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
-_BEGINS = re.compile(r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I)
+_BEGINS = re.compile(
+    r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I
+)
 _ENDS = re.compile(r"(?:end|ende|fin|fine|fim|einde|конец|koniec)\b|结束", re.I)
 _HEREDOC = re.compile(r"([A-Z][A-Z_ ]{2,30})>{2,}")
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
 _PARENTHESES = re.compile(r"[(（\[][^()（）\[\]\n]{0,60}[)）\]]")
 _PREPOSITION = re.compile(
-    r"(?<=\w)\s(?:for|from|about|of|to|in|on|with|zu[rm]?|für|von|vom|aus|pour|de|du|des|d'|del|della|di|da|do|para|per|van|voor|uit|"
+    r"(?<=\w)\s(?:for|from|about|of|to|in|on|with|zu[rm]?|für|von|vom|aus|pour|de|du|des|d'|del|della|di|da|do|para|"
+    r"per|van|voor|uit|"
     r"из|о|об|к|для|по)\s|(?<=\w)\sd'",
     re.IGNORECASE,
 )
@@ -117,8 +122,14 @@ def _underlined(text: str, marks: list[Mark]) -> list[Mark]:
     for mark in marks:
         above = kept[-1] if kept else None
         if (
-            mark.kind == "fence" and mark.name[0] in "-=~" and above is not None and above.kind == "label" and above.alone
-            and above.role and text[above.end - 1] not in ":：" and not text[above.end : mark.start].strip()
+            mark.kind == "fence"
+            and mark.name[0] in "-=~"
+            and above is not None
+            and above.kind == "label"
+            and above.alone
+            and above.role
+            and text[above.end - 1] not in ":："
+            and not text[above.end : mark.start].strip()
             and mark.start - above.end < 4
         ):
             kept[-1] = replace(above, end=mark.end, style=above.style + "_")
@@ -163,11 +174,12 @@ def _of_line(text: str, start: int, end: int, controlled: bool) -> list[Mark]:
         return _comment(start + len(head) - len(body), end, body)
     begin = start + len(head) - len(body)
     whole = len(head) == end - start
-    first = body[0]
-    if whole and first in "-=_*~#+\"'`><" and (fence := _FENCE.match(body.rstrip())):
-        line = fence[1] or fence[3]
-        return [Mark("fence", "", begin, end, line[:3] if first in "\"'`~><" else line, fence[4] or "")]
-    if first == "<" and not body.startswith("<<"):
+    initial = body[0]
+    if whole and initial in "-=_*~#+\"'`><" and (fence := _FENCE.match(body.rstrip())):
+        drawn = fence[1] or fence[3]
+        name = drawn[:3] if initial in "\"'`~><" else drawn
+        return [Mark("fence", "", begin, end, name, fence[4] or "")]
+    if initial == "<" and not body.startswith("<<"):
         return []
     mark = _label(text, begin, end, body, whole)
     if mark is None:
@@ -182,7 +194,9 @@ def _comment(begin: int, end: int, body: str) -> list[Mark]:
     """Return the mark of <!-- context start -->, <!-- end of context --> and their like."""
     words = body.strip()[4:].removesuffix("-->").strip().casefold()
     for kind, pattern in (("open", _BEGINS), ("close", _ENDS)):
-        left = [word for word in re.split(r"[\s:_-]+", words) if not pattern.fullmatch(word) and word not in ("of", "the")]
+        left = [
+            word for word in re.split(r"[\s:_-]+", words) if not pattern.fullmatch(word) and word not in ("of", "the")
+        ]
         if len(left) < len(words.split()) <= 4 and (role := role_of(" ".join(left))) in ("context", "question"):
             return [Mark(kind, role, begin, end, f"{' '.join(left)} !", "<!")]
     return []
@@ -245,7 +259,9 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
     if style and (bound := _BEGINS.match(lower) or _ENDS.match(lower)):
         inner = _OF.sub("", lower[bound.end() :])
         if (role := role_of(inner)) in ("context", "question", "history", "example"):
-            return Mark("close" if _ENDS.match(lower) else "open", role, start, end, f"{inner} {style[:1]}", style, alone)
+            return Mark(
+                "close" if _ENDS.match(lower) else "open", role, start, end, f"{inner} {style[:1]}", style, alone
+            )
     role = role_of(name)
     if words > 3 and alone and not BACKWARD.search(name):
         last = max((match.end(), kind) for kind in ("context", "question") for match in _found(kind, name))
@@ -264,7 +280,12 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         return Mark("label", "request", start, end, lower, style, alone)
     if words > most or len(name) > _LONGEST_NAME:
         return None
-    if role == "context" and not style and not alone and (("_" in name) or (words > 1 and name.islower() and name.isascii())):
+    if (
+        role == "context"
+        and not style
+        and not alone
+        and (("_" in name) or (words > 1 and name.islower() and name.isascii()))
+    ):
         return None  # "read_contract: ..." is an item of a list of tools
     return Mark("label", role, start, end, lower, style, alone) if role else None
 
@@ -297,7 +318,8 @@ def _role_of_tag(name: str) -> str:
 
 _MEMBER = re.compile(r'"?[ \t]*\]?[{,]\s*"([A-Za-z_]\w{0,30})"\s*:\s*(?:"|\[\s*"?)')
 _INLINE = re.compile(
-    r"(?<![^\s.。!?:：)）\]>,|])((?:[^\W\d_a-z][\w'’]*)(?:[ \t][\w'’]+){0,2}|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{2,12})[ \t]?[:：]"
+    r"(?<![^\s.。!?:：)）\]>,|])((?:[^\W\d_a-z][\w'’]*)(?:[ \t][\w'’]+){0,2}|"
+    r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{2,12})[ \t]?[:：]"
 )
 
 

@@ -17,23 +17,30 @@ _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(
-    r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|질문)[^\n\"“«„「]{0,20}[\"“«„「]([^\"”»“」\n]{5,600})[\"”»“」]",
+    r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|"
+    r"질문)[^\n\"“«„「]{0,20}[\"“«„「]([^\"”»“」\n]{5,600})[\"”»“」]",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"(?<![^\W_])(?:asks?|asked|wants? to know|writes|wrote|says|said|user|client|customer|employee|student|patient|visitor|"
-    r"question\w*|fragt|kunde|nutzer\w*|mitarbeiter|frage|demande|client|utilisateur|pregunta\w*|usuario|cliente|chiede|utente|"
+    r"(?<![^\W_])(?:asks?|asked|wants? to know|writes|wrote|says|said|user|client|customer|employee|student|patient|"
+    r"visitor|"
+    r"question\w*|fragt|kunde|nutzer\w*|mitarbeiter|frage|demande|client|utilisateur|pregunta\w*|usuario|cliente|"
+    r"chiede|utente|"
     r"pergunta|usuário|vraagt|klant|vraag|спрашивает|клиент|пользователь|вопрос\w*)(?![^\W_])|问|質問|질문",
     re.IGNORECASE,
 )
 _FOLLOWS = re.compile(
-    r"(?:following|below|folgende\w*|suivante?|siguiente|seguente|seguinte|volgende|следующ\w+)(?: (?:question|frage|query))?\W*$", re.IGNORECASE
+    r"(?:following|below|folgende\w*|suivante?|siguiente|seguente|seguinte|volgende|следующ\w+)(?: (?:question|"
+    r"frage|query))?\W*$",
+    re.IGNORECASE,
 )
 _SENTENCES = re.compile(r"[^.!?。！？؟]*[.!?。！？؟]*\s*")
 # An answer that somebody gave already, and that is to be judged or bettered: the question before it stays open.
 _GIVEN_ANSWER = re.compile(
-    r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|model|true|expert|reference|system|"
-    r"bestehend|bisherig|existant|précédent|anterior|existente|precedente|bestaand|предыдущ|现有|已有|原来|既存|기존|我的",
+    r"existing|original|previous|prior|current|initial|draft|student|submi|candidate|model|true|expert|reference|"
+    r"system|"
+    r"bestehend|bisherig|existant|précédent|anterior|existente|precedente|bestaand|предыдущ|现有|已有|原来|既存|"
+    r"기존|我的",
     re.IGNORECASE,
 )
 
@@ -139,7 +146,11 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
         position = end if gap is None else start + gap.end()
     for at, piece in pieces:
         inner = [mark for mark in marks if at <= mark.start < at + len(piece)]
-        if inner and inner[0].role in ("instruction", "answer", "history", "example", "context") and inner[0].kind == "label":
+        if (
+            inner
+            and inner[0].role in ("instruction", "answer", "history", "example", "context")
+            and inner[0].kind == "label"
+        ):
             continue
         plain = CONTROL.sub("", _RULE.sub("", re.sub(r"</?[\w.-]+>", "", piece))).strip(_EDGES)
         if not plain or len(plain) > 2 * MAX_QUERY_CHARACTERS:
@@ -166,7 +177,18 @@ def without_introduction(query: str) -> str:
     return rest.strip(_EDGES) if introduces else query
 
 
-_TASKS = ("instruction", "instructions", "task", "aufgabe", "instrucción", "consigne", "tarea", "compito", "任务", "指示")
+_TASKS = (
+    "instruction",
+    "instructions",
+    "task",
+    "aufgabe",
+    "instrucción",
+    "consigne",
+    "tarea",
+    "compito",
+    "任务",
+    "指示",
+)
 
 
 def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
@@ -183,10 +205,8 @@ def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked 
 
 def quoted_question(text: str, start: int, end: int) -> Asked | None:
     """Return a question that stands in quotation marks behind the word."""
-    found = None
-    for found in _QUOTED.finditer(text, start, end):
-        pass
-    return Asked(found[1].strip(), found.start(), True) if found else None
+    found = list(_QUOTED.finditer(text, start, end))
+    return Asked(found[-1][1].strip(), found[-1].start(), True) if found else None
 
 
 def _question_sentences(query: str) -> str:

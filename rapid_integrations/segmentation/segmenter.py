@@ -30,7 +30,12 @@ from rapid_integrations.segmentation.instructions import (
 )
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.segmentation.marks import Mark, find_marks, inline_marks
-from rapid_integrations.segmentation.question import MARKS_OF_A_QUESTION, labelled_question, unlabelled_question, without_introduction
+from rapid_integrations.segmentation.question import (
+    MARKS_OF_A_QUESTION,
+    labelled_question,
+    unlabelled_question,
+    without_introduction,
+)
 from rapid_integrations.segmentation.spans import (
     MAX_QUERY_CHARACTERS,
     MIN_BLOCK_CHARACTERS,
@@ -46,7 +51,7 @@ _MOST_EXAMPLES = 50
 _MOST_PARTS = 400  # labels that examples are looked for in
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
-_QUOTES = "\"“„«「『"
+_QUOTES = '"“„«「『'
 _CLOSING_QUOTE = re.compile(r"[\"”“»」』][,.;]?$")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LABEL_LINE = re.compile(r"[:：][ \t]*\r?$", re.MULTILINE)
@@ -176,10 +181,13 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
         if following.role == "answer" or following.start - example[0].start > 3 * _WINDOW:
             return begin
         index += 1
-        again = next((mark for mark in parts[index:] if mark.role == example[0].role), None)
-        if again is None:
+        later = next((mark for mark in parts[index:] if mark.role == example[0].role), None)
+        if later is None:
             return begin
-        behind = next((mark.start for mark in parts[index:] if mark.start > again.start and mark.role != "context"), len(text))
+        again = later
+        behind = next(
+            (mark.start for mark in parts[index:] if mark.start > again.start and mark.role != "context"), len(text)
+        )
         if again.role == "question" or (again is following and behind - again.start >= MIN_BLOCK_CHARACTERS):
             begin = again.start
     return begin

@@ -76,7 +76,7 @@ def check(text, labels, behind=""):
     for at, number in events:
         own = [of for start, of in places if start < at]
         assert own and (labels[own[-1] - 1].strip() == labels[number - 1].strip()), (text, number)
-    for index, (start, number) in enumerate(places):
+    for index, (start, _) in enumerate(places):
         end = places[index + 1][0] if index + 1 < len(places) else len(text)
         assert any(start < at < end for at, _ in events), ("a label without its passage", text)
 
@@ -133,7 +133,9 @@ def test_unknown_labels_of_a_retriever_come_along():
 
 
 def test_a_label_is_not_repeated_within_its_passage():
-    text = "Source 1:\n" + " ".join(f"p1s{at} mill ferry kiln loom." for at in range(40)) + "\n\nSource 2:\np2s0 quarry."
+    text = (
+        "Source 1:\n" + " ".join(f"p1s{at} mill ferry kiln loom." for at in range(40)) + "\n\nSource 2:\np2s0 quarry."
+    )
     chunks = chunk_passages(text, TOKENIZER, [each.start for each in labelled_passages(text)], 24)
     from rapid_integrations.compression.compressor import join_chunks
     from rapid_integrations.compression.passage_labels import LabelsOf

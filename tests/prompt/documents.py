@@ -3,7 +3,9 @@
 import random
 
 TOPICS = "pump valve ledger harbour orchard turbine archive reactor glacier bakery tunnel mill quarry ferry kiln loom".split()
-NAMES = "Adler Brandt Costa Duval Eriksen Fontana Grey Haas Ibsen Jansen Keller Lindt Moreau Novak Okafor Petrov".split()
+NAMES = (
+    "Adler Brandt Costa Duval Eriksen Fontana Grey Haas Ibsen Jansen Keller Lindt Moreau Novak Okafor Petrov".split()
+)
 
 
 def _prose(rng, size):
@@ -130,7 +132,9 @@ def _sentences(*forms):
         parts, total = [], 0
         while total < size:
             said = [
-                form.format(name=rng.choice(NAMES), other=rng.choice(NAMES), year=rng.randint(1900, 2020), n=rng.randint(2, 99))
+                form.format(
+                    name=rng.choice(NAMES), other=rng.choice(NAMES), year=rng.randint(1900, 2020), n=rng.randint(2, 99)
+                )
                 for form in rng.sample(forms, len(forms))
             ]
             parts.append(" ".join(said))
@@ -167,7 +171,9 @@ KINDS = {
     ),
     "Spanish": _sentences("{name} compró el molino a {other} en {year}.", "Había {n} máquinas en el taller."),
     "Russian": _sentences("{name} купил мельницу у {other} в {year} году.", "В цехе стояло {n} машин."),
-    "Chinese": _sentences("{name}于{year}年从{other}手中买下了磨坊。", "当时车间里有{n}台机器。", "账单由{other}支付，共{n}克朗。"),
+    "Chinese": _sentences(
+        "{name}于{year}年从{other}手中买下了磨坊。", "当时车间里有{n}台机器。", "账单由{other}支付，共{n}克朗。"
+    ),
     "Japanese": _sentences("{name}は{year}年に{other}から製粉所を買った。", "工場には{n}台の機械があった。"),
     "Korean": _sentences("{name}은 {year}년에 {other}에게서 방앗간을 샀다.", "공장에는 기계가 {n}대 있었다."),
 }

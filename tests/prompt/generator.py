@@ -51,7 +51,14 @@ def case(seed, layouts=LAYOUTS):
     rng = random.Random(seed)
     name = rng.choice(sorted(layouts))
     kind = rng.choice(sorted(KINDS))
-    made = fill(f"{name} / {kind}", layouts[name], document(kind, seed, rng.choice((2200, 3500, 9000))), rng.choice(QUESTIONS))
+    made = fill(
+        f"{name} / {kind}", layouts[name], document(kind, seed, rng.choice((2200, 3500, 9000))), rng.choice(QUESTIONS)
+    )
     if rng.random() < 0.15:  # Windows
-        return fill(made.name + " / CRLF", layouts[name].replace("\n", "\r\n"), made.document.replace("\n", "\r\n"), made.question)
+        return fill(
+            made.name + " / CRLF",
+            layouts[name].replace("\n", "\r\n"),
+            made.document.replace("\n", "\r\n"),
+            made.question,
+        )
     return made

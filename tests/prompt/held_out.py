@@ -142,7 +142,7 @@ SECOND = {
     "squad": "Passage: {context}\nQuestion: {question}\nAnswer:",
     "squad, spaced": "Background: {context}\n\nQ: {question}\n\nA:",
     "flan": "{context}\n\nBased on the above article, answer a question. {question}",
-    "t0": "Given the following passage\n\n\"{context}\",\n\nanswer the following question. Note that the answer is present within the text.\n\nQuestion: {question}",
+    "t0": 'Given the following passage\n\n"{context}",\n\nanswer the following question. Note that the answer is present within the text.\n\nQuestion: {question}',
     "with options": (
         "Read the article, then choose.\n\nArticle:\n{context}\n\nQuestion: {question}\n\nOptions:\nA. Haas\nB. Novak\nC. Grey\n\nAnswer with a letter:"
     ),

@@ -61,8 +61,8 @@ ENGLISH = {
         "---------\n{context}\n---------\nQuestion: {question}\nHelpful Answer:"
     ),
     "combine with sources": (
-        'Given the following extracted parts of a long document and a question, create a final answer with references '
-        '("SOURCES").\nIf you don\'t know the answer, just say that you don\'t know.\n\nQUESTION: Which law governs the '
+        "Given the following extracted parts of a long document and a question, create a final answer with references "
+        "(\"SOURCES\").\nIf you don't know the answer, just say that you don't know.\n\nQUESTION: Which law governs the "
         "contract?\n=========\nContent: This Agreement is governed by English law.\nSource: 28-pl\n=========\nFINAL ANSWER: "
         "English law.\nSOURCES: 28-pl\n\nQUESTION: {question}\n=========\n{context}\n=========\nFINAL ANSWER:"
     ),
@@ -180,7 +180,7 @@ ENGLISH = {
         "{question}\n\nAnswer:"
     ),
     "article": (
-        'You are given a scientific article and a question. Answer the question as concisely as you can. If the question cannot be '
+        "You are given a scientific article and a question. Answer the question as concisely as you can. If the question cannot be "
         'answered based on the information in the article, write "unanswerable".\n\nArticle: {context}\n\n Answer the question based '
         "on the above article as concisely as you can.\n\nQuestion: {question}\n\nAnswer:"
     ),

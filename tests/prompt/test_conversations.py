@@ -20,7 +20,10 @@ def rag(text, question=ASKED, layout="en hub rag-prompt"):
 class TestWhere:
     def test_in_an_earlier_user_message_that_asks_nothing(self):
         messages = [
-            {"role": "user", "content": f"Here is the report:\n\n<document>\n{TEXT}\n</document>\n\nI will ask about it."},
+            {
+                "role": "user",
+                "content": f"Here is the report:\n\n<document>\n{TEXT}\n</document>\n\nI will ask about it.",
+            },
             {"role": "assistant", "content": "Go ahead."},
             {"role": "user", "content": ASKED},
         ]

@@ -41,7 +41,7 @@ def test_a_system_message_is_no_document(name, windows):
         "Use the context information below to assist the user.\n--------------------\n{context}\n--------------------\n",
         "\n  The following is a friendly conversation between a user and an AI assistant.\n  The assistant is talkative.\n\n  Here are "
         "the relevant documents for the context:\n\n  {context}\n\n  Instruction: Based on the above documents, provide a detailed "
-        "answer for the user question below.\n  Answer \"don't know\" if not present in the document.\n  ",
+        'answer for the user question below.\n  Answer "don\'t know" if not present in the document.\n  ',
         "# Role\nYou answer.\n\n# Documents\n{context}\n\n# Rules\n" + RULES,
     ],
 )

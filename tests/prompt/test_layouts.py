@@ -79,7 +79,9 @@ class TestQuestionsFirst:
         assert made.text[start:end] == made.document
         assert made.text[:start] == self.LAYOUT[: self.LAYOUT.index("{context}")].replace("{question}", question)
 
-    @pytest.mark.parametrize("ending", ["\n\nQuestion: something else\nAnswer: yes.", "\nContext: nothing.\nQuestion: who?"])
+    @pytest.mark.parametrize(
+        "ending", ["\n\nQuestion: something else\nAnswer: yes.", "\nContext: nothing.\nQuestion: who?"]
+    )
     def test_a_document_that_asks_does_not_change_the_question(self, ending):
         text = document("prose", 4) + ending + " The end."
         found = segment(fill("", LAYOUTS["en hub rag-prompt"], text, ASKED).text)
@@ -89,7 +91,12 @@ class TestQuestionsFirst:
 
 
 def test_two_blocks_of_context_and_instructions_keep_their_order():
-    made = fill("", "Rules: be brief.\n\nProfile:\nname: Grey\n\nQuestion: {question}\n\nContext:\n{context}\n\nAnswer:", document("prose", 5), ASKED)
+    made = fill(
+        "",
+        "Rules: be brief.\n\nProfile:\nname: Grey\n\nQuestion: {question}\n\nContext:\n{context}\n\nAnswer:",
+        document("prose", 5),
+        ASKED,
+    )
     assert made.verdict() == "right"
 
 
