@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import thread_time
 from typing import Any
 
 import torch
@@ -13,6 +14,11 @@ from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.structured.deep_stack import on_a_deep_stack
 from rapid_integrations.structured.grammar import Grammar
 from rapid_integrations.structured.library import limits, llguidance_tokenizer, load_llguidance
+
+MOST_SECONDS = 30.0
+"""Of the processor that following one answer's grammar may take, beside `USUAL_SECONDS` for each step."""
+
+USUAL_SECONDS = 0.05
 
 _MOST_TOLD = 1_000  # characters of an error of llguidance, which may repeat the whole grammar
 
@@ -45,6 +51,7 @@ class GrammarConstraint:
         self._check("cannot follow this grammar")
         self._vocab_size = vocab_size
         self._eos = frozenset(token for token in vocabulary.eos_token_ids if token < vocab_size)
+        self._steps, self._seconds = 0, 0.0
         self._tried: list[int] = []  # draft tokens that the matcher has consumed
         self._ended = False
         self._masks: dict[tuple[int, ...], Tensor] = {}  # of this round, by draft
@@ -62,7 +69,9 @@ class GrammarConstraint:
         """
         key = tuple(draft)
         if key not in self._masks:
+            began = thread_time()
             self._masks[key] = self._only_eos() if self._ended or not self._eos.isdisjoint(key) else self._mask(key)
+            self._account(thread_time() - began)
         return self._masks[key]
 
     def commit(self, token_ids: Sequence[int]) -> None:
@@ -96,6 +105,16 @@ class GrammarConstraint:
                 "that the grammar requires; allow others"
             )
         return mask
+
+    def _account(self, seconds: float) -> None:
+        """Give up on a grammar that takes ever longer to follow, as very ambiguous ones do."""
+        self._steps += 1
+        self._seconds += seconds
+        if self._seconds > MOST_SECONDS + USUAL_SECONDS * self._steps:
+            raise ConfigurationError(
+                f"{self._feature}: the grammar took {self._seconds:.1f} seconds for {self._steps} steps, where "
+                f"{MOST_SECONDS + USUAL_SECONDS * self._steps:.1f} are the most: it is too ambiguous. Simplify it"
+            )
 
     def _walk(self, draft: tuple[int, ...]) -> None:
         """Bring the matcher to behind `draft`, by as few steps as there are."""

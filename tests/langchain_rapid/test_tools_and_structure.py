@@ -146,8 +146,52 @@ class TestAgent:
         assert set(found.target.contexts) == {passages}
         assert len(found.drafter.text) < len(found.target.text)
 
+    def test_tools_and_a_format_of_the_provider(self, engine, seen):
+        """`create_agent(response_format=ProviderStrategy(...), tools=[...])`: each turn is a call or the object."""
+        from langchain.agents import create_agent
+        from langchain.agents.structured_output import ProviderStrategy
+
+        class Once(ChatRapid):
+            """Made to call a tool in its first turn and to answer in its second; the grammar alone allows either."""
+
+            def _request(self, messages, stop, overrides, run_manager):
+                assert overrides["tools"] and overrides["response_format"]["type"] == "json_schema"
+                first = not any(isinstance(message, ToolMessage) for message in messages)
+                choice = "required" if first else "none"
+                overrides = {**overrides, "tool_choice": choice, "parallel_tool_calls": False}
+                return super()._request(messages, stop, overrides, run_manager)
+
+        agent = create_agent(Once(engine=engine, max_tokens=200), [flip], response_format=ProviderStrategy(Size))
+        result = agent.invoke({"messages": [("human", QUESTION)]})
+        assert isinstance(result["structured_response"], Size)
+        assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "ai"]
+        assert "Call a tool, or answer with one JSON object that follows" in seen[0].target.text
+        assert "\n\nAnswer with one JSON object" in seen[1].target.text
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_an_agent_is_free_to_choose(self, engine, seed):
+        from langchain.agents import create_agent
+        from langgraph.errors import GraphRecursionError
+
+        chat = ChatRapid(engine=engine, max_tokens=200, temperature=1.5, seed=seed)
+        assert chat.profile["structured_output"] and chat.profile["tool_calling"]
+        agent = create_agent(chat, [flip], response_format=Size)  # which the profile makes one of the provider
+        try:
+            result = agent.invoke({"messages": [("human", QUESTION)]}, {"recursion_limit": 7})
+        except GraphRecursionError:
+            return  # a model without sense may call for ever
+        assert isinstance(result["structured_response"], Size)
+
 
 class TestStructuredOutput:
+    def test_what_no_grammar_says_is_checked(self, talkative):
+        ones = {"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2, "uniqueItems": True}
+        schema = {"title": "Ones", "type": "object", "properties": {"ones": ones}, "required": ["ones"]}
+        with pytest.raises(OutputParserException, match="non-unique"):
+            talkative.with_structured_output(schema).invoke("Which?")
+        found = talkative.with_structured_output(schema, include_raw=True).invoke("Which?")
+        assert found["parsed"] is None and "non-unique" in str(found["parsing_error"])
+
     @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
     @pytest.mark.parametrize("schema", [Size, SizeDict, SIZE_SCHEMA])
     async def test_every_kind_of_schema(self, talkative, schema, method):

@@ -9,7 +9,7 @@ import torch
 
 from rapid_integrations import ConfigurationError, MissingExtraError, StructuredOutput
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.structured import GrammarConstraint, grammar_of
+from rapid_integrations.structured import GrammarConstraint, grammar_of, matcher
 from rapid_integrations.structured.library import llguidance_tokenizer
 from tests.toys.models import EOS_ID, IM_END_ID, VOCAB_SIZE, byte_tokenizer
 
@@ -170,3 +170,13 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"structured output needs.*rapid-integrations\[structured\]"):
         constraint(regex="a")
+
+
+def test_a_grammar_that_takes_ever_longer_is_given_up(monkeypatch):
+    monkeypatch.setattr(matcher, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(matcher, "USUAL_SECONDS", 0.0)
+    follows = constraint(grammar='start: s\ns: s s | "a" | "ab" | ""' + " | s s s" * 60)
+    with pytest.raises(ConfigurationError, match="the grammar took 0.* seconds for .* steps.*Simplify it"):
+        for _ in range(60):
+            follows.allowed()
+            follows.commit(ids("a"))
