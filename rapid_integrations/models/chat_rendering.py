@@ -19,7 +19,7 @@ from jinja2.utils import Namespace
 from rapid_integrations.errors import ModelLoadError, PromptError
 from rapid_integrations.models.template_date import pin_date
 
-MOST_STEPS = 1_000_000  # lines of a template's code; a second or two
+MOST_STEPS = 500_000  # lines of a template's code; about a second
 PROBE_STEPS = 20_000  # for a few words
 _LARGE = 1 << 24  # characters of a text inside a template, or four times what it was given
 _LONGEST = 4 << 20  # characters of a template
@@ -145,6 +145,8 @@ class _Bound:
 
     def on_line(self, frame: FrameType, event: str, arg: Any) -> Any:
         """Raise in the template when it has had its share."""
+        if event != "line":
+            return self.on_line
         self._steps += 1
         if self._steps > self._most_steps:
             raise _TooMuch(f"it does not come to an end (within {self._most_steps:,} steps)")
@@ -156,8 +158,10 @@ class _Bound:
     def _is_large(self, value: Any) -> bool:
         if isinstance(value, (str, list, tuple)):
             return len(value) > self._large
-        if type(value) is Namespace:  # {% set ns = namespace(...) %}
-            return any(map(self._is_large, object.__getattribute__(value, "__dict__")["_Namespace__attrs"].values()))
+        if issubclass(type(value), Namespace):  # {% set ns = namespace(...) %}
+            return any(
+                map(self._is_large, object.__getattribute__(value, "__dict__").get("_Namespace__attrs", {}).values())
+            )
         return False
 
 
