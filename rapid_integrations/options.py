@@ -87,6 +87,10 @@ class ServingOptions(ModelOptions):
     """Models that serve questions, and what they keep of them."""
 
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False
+    verify: Annotated[
+        Literal["isolated"] | None,
+        typer.Option(help="Read a folder that you do not trust in a process of its own first."),
+    ] = None
     prefix_cache_dir: Annotated[
         Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
     ] = None

@@ -14,12 +14,14 @@ from datetime import datetime
 from types import FrameType
 from typing import Any
 
+from jinja2.utils import Namespace
+
 from rapid_integrations.errors import ModelLoadError, PromptError
 from rapid_integrations.models.template_date import pin_date
 
-MOST_STEPS = 3_000_000  # lines of a template's code; some seconds
-_MOST_GROWTH = 1 << 30  # bytes that the process may grow while a template runs
-_LARGE = 1 << 26  # characters of a text inside a template
+MOST_STEPS = 500_000  # lines of a template's code; about a second
+PROBE_STEPS = 20_000  # for a few words
+_LARGE = 1 << 24  # characters of a text inside a template, or four times what it was given
 _LONGEST = 4 << 20  # characters of a template
 _HUGE = 10_000_000  # no number in a chat template is as large
 _WIDE = re.compile(r"[%:<>^=]\s*\d{7,}")  # a width in a format string
@@ -35,8 +37,9 @@ def render_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = True,
     date: datetime | None = None,
+    most_steps: int = MOST_STEPS,
 ) -> str:
-    """Return what a tokenizer's chat template writes; see `Vocabulary.render_chat`.
+    """Return what a tokenizer's chat template writes; see `Vocabulary.render_chat`. `most_steps` bounds its work.
 
     Raises:
         PromptError: the template refuses the messages, writes nothing, or does not come to an end.
@@ -45,7 +48,7 @@ def render_template(
     # Several templates by name (a dict): transformers chooses, and no date is pinned.
     chosen = pin_date(template, date) if isinstance(template, str) and date is not None else None
     try:
-        with _bounded():
+        with _bounded(_Bound(most_steps, max(_LARGE, 4 * _characters(messages)))):
             text = tokenizer.apply_chat_template(
                 list(messages),
                 tools=tools,
@@ -113,7 +116,7 @@ def _bomb(template: str) -> str | None:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def _bounded(bound: _Bound) -> Iterator[None]:
     """Stop a template inside that runs too long or grows too large.
 
     Nothing is bounded under a debugger or a coverage tool, whose place in the interpreter this needs.
@@ -121,7 +124,6 @@ def _bounded() -> Iterator[None]:
     if sys.gettrace() is not None:
         yield
         return
-    bound = _Bound()
     sys.settrace(bound.on_call)
     try:
         yield
@@ -130,11 +132,12 @@ def _bounded() -> Iterator[None]:
 
 
 class _Bound:
-    """Counts the lines that a template's code runs through, and looks at what it holds when the process has grown."""
+    """Counts the lines that a template's code runs through, and looks at what it holds at each of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_steps: int, large: int) -> None:
         self._steps = 0
-        self._allowed = _peak_memory() + _MOST_GROWTH
+        self._most_steps = most_steps
+        self._large = large
 
     def on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
         """Follow the frames of templates only: their code is compiled under the name "<template>"."""
@@ -142,28 +145,25 @@ class _Bound:
 
     def on_line(self, frame: FrameType, event: str, arg: Any) -> Any:
         """Raise in the template when it has had its share."""
+        if event != "line":
+            return self.on_line
         self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise _TooMuch(f"it does not come to an end (within {MOST_STEPS:,} steps)")
-        if (peak := _peak_memory()) > self._allowed:
-            if any(map(_is_large, frame.f_locals.values())):
+        if self._steps > self._most_steps:
+            raise _TooMuch(f"it does not come to an end (within {self._most_steps:,} steps)")
+        for value in frame.f_locals.values():
+            if self._is_large(value):
                 raise _TooMuch("its text grows without end")
-            self._allowed = peak + _MOST_GROWTH  # others in this process grew
         return self.on_line
 
+    def _is_large(self, value: Any) -> bool:
+        if isinstance(value, (str, list, tuple)):
+            return len(value) > self._large
+        if issubclass(type(value), Namespace):  # {% set ns = namespace(...) %}
+            return any(
+                map(self._is_large, object.__getattribute__(value, "__dict__").get("_Namespace__attrs", {}).values())
+            )
+        return False
 
-def _is_large(value: Any) -> bool:
-    if isinstance(value, (str, list, tuple)):
-        return len(value) > _LARGE
-    attributes = getattr(value, "_Namespace__attrs", None)  # {% set ns = namespace(...) %}
-    return isinstance(attributes, dict) and any(map(_is_large, attributes.values()))
 
-
-def _peak_memory() -> int:
-    """Return the bytes that this process ever had in memory; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def _characters(messages: Sequence[Mapping[str, Any]]) -> int:
+    return sum(len(value) for message in messages for value in message.values() if isinstance(value, str))

@@ -15,7 +15,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError, ModelLoadError, RapidError, UnsupportedModelError
 from rapid_integrations.models import packaged
 from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.models.chat_rendering import check_template, render_template
+from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
 from rapid_integrations.models.end_tokens import end_token_ids
 from rapid_integrations.models.folder_kinds import (
@@ -164,7 +164,9 @@ def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) ->
 def _renderer(tokenizer: Any) -> Any:
     if not tokenizer.chat_template:
         return None
-    return lambda messages, opened: render_template(tokenizer, messages, add_generation_prompt=opened)
+    return lambda messages, opened: render_template(
+        tokenizer, messages, add_generation_prompt=opened, most_steps=PROBE_STEPS
+    )
 
 
 @contextmanager
