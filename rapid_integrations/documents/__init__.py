@@ -1,8 +1,9 @@
-"""Files to text: PDF, DOCX, HTML, Markdown and plain text, alone or in folders. Imports no models and no framework.
+"""Files to text: PDF, Office, HTML, mails, e-books, Markdown and plain text, alone or in folders. No models, no framework.
 
-    files and folders -> bytes within limits -> which format -> its reader -> Document
+    files and folders -> bytes within limits -> a process that reads them -> which format -> its reader -> Document
 
-The readers are well-kept libraries of the extra `documents`; UTF-8 text needs none of them.
+The readers are well-kept libraries of the extra `documents`; UTF-8 text needs none of them. `reader` is the front door,
+`isolation` and `child` are the process, `reading` chooses among the files called after a format.
 """
 
 from rapid_integrations.documents.document import Document, Documents, ReadLimits, Skipped

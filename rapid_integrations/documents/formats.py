@@ -33,6 +33,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "is a RAR archive: unpack it"),
     (b"7z\xbc\xaf", "is a 7z archive: unpack it"),
     (b"SQLite format 3\0", "is an SQLite database: export its tables as CSV"),
+    (b"GGUF", "is a GGUF model: name it with --target"),
     (b"PAR1", "is a Parquet file: export it as CSV"),
 )
 # Kinds that hold no text: in a folder they are left out.
@@ -51,7 +52,6 @@ _NO_TEXT: tuple[tuple[bytes, str], ...] = (
     (b"\x1aE\xdf\xa3", "is a film (Matroska): give what is said in it as text"),
     (b"wOF", f"is a font: {_WAY_OUT}"),
     (b"\x7fELF", f"is a program: {_WAY_OUT}"),
-    (b"GGUF", "is a GGUF model: name it with --target"),
 )
 # Old Office files and their like share one container; the names of their streams tell them apart.
 _OLE = b"\xd0\xcf\x11\xe0"
@@ -93,6 +93,10 @@ def format_of(data: bytes, name: str) -> Format:
     for start, reason in _NO_TEXT:
         if data.startswith(start):
             raise NoTextError(name, reason)
+    if data[8:10] == b'{"' and 0 < int.from_bytes(data[:8], "little") < len(data):
+        raise DocumentError(
+            name, "is a binary file with a model's weights (safetensors): name its folder with --target"
+        )
     if data[4:8] == b"ftyp":
         raise NoTextError(name, "is a film or a picture (MP4, HEIC): give its text")
     if data[257:262] == b"ustar":

@@ -16,7 +16,7 @@ _LINE_END_HYPHEN = "\x02\ufffe"  # PDFium's signs for a hyphen that a line break
 _BREAKS = "\r\n"
 _SMALLER = 0.87  # height of a raised character, to that of its neighbours
 _RAISED, _LOWERED = 0.2, -0.05  # how far its lower edge is from theirs, in their heights
-_TOO_FAR = 0.8  # beyond that it belongs to another line
+_TOO_FAR = 0.95  # beyond that it belongs to another line
 _GAP = 0.5  # heights between characters that stand for different words
 _WIDE = 1.5  # the same in widths of the character before
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
@@ -177,7 +177,9 @@ class PageText:
                 if not here and box[3] > box[1]:
                     base = box
                 gap = box[0] - before[2]
-                if gap > _GAP * height > 0 or gap > _WIDE * (before[2] - before[0]) > 0:
+                if abs(box[1] - before[1]) > 2 * height > 0:
+                    pieces[index] = f"\n{pieces[index]}"  # of another line
+                elif gap > _GAP * height > 0 or gap > _WIDE * (before[2] - before[0]) > 0:
                     pieces[index] = f" {pieces[index]}"  # of another column
                 before = box
             if here != level:
