@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUESTION ?= How long are customer results kept after an order is closed?
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-hostile test-memory coverage lint bench docs-reference clean
+.PHONY: setup demo test test-slow test-hostile test-hosts test-memory coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ test-slow: $(STAMP)
 # Megabytes of hostile text and thousands of generated examples; bounded in time.
 test-hostile: $(STAMP)
 	RAPID_HOSTILE=1 $(BIN)/python -m pytest -q -m "hostile or not (slow or gpu or network)" tests/hostile
+
+# LlamaIndex's and LangChain's own tests with our classes in the place of their fake models; see docs/host-suites.md.
+test-hosts: $(STAMP)
+	$(BIN)/python -m tests.hosts $(if $(LLAMA_INDEX),--llama-index "$(LLAMA_INDEX)") $(if $(LANGCHAIN),--langchain "$(LANGCHAIN)") $(if $(LANGGRAPH),--langgraph "$(LANGGRAPH)")
 
 # 200 requests of every length and outcome; writes the picture of docs/robustness.md.
 test-memory: $(STAMP)

@@ -1,6 +1,6 @@
 """Runs the suites of LlamaIndex and LangChain twice: with their own fake models, and with our classes in their place.
 
-    python -m tests.hosts --llama-index path/to/a/checkout
+python -m tests.hosts --llama-index path/to/a/checkout
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
 from rapid_integrations.async_stream import AsyncCompletionStream
 from rapid_integrations.cache import KVCache
 from rapid_integrations.engine import CompletionStream
@@ -134,6 +134,5 @@ def puppet_engine(chat: bool = True) -> PuppetEngine:
         embedder=HashEmbedder(),
         compression=CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2),
         sampling=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
-        speculation=SpeculationConfig(proposer="prompt_lookup"),  # what mocks say is mostly what they were asked
         prefix_cache_bytes=1 << 24,
     )

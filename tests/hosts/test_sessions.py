@@ -61,9 +61,7 @@ def test_two_runs_of_a_suite_and_their_verdict(tmp_path):
     expected.write_text(json.dumps(reasons))
     before = run(tmp_path / "suite", tmp_path / "before.json")
     install = next(suite.install for suite in SUITES if suite.distribution == "llama-index-core")
-    ours = run(
-        tmp_path / "suite", tmp_path / "ours.json", "--install", " ".join(install), "--expected", str(expected)
-    )
+    ours = run(tmp_path / "suite", tmp_path / "ours.json", "--install", " ".join(install), "--expected", str(expected))
 
     assert before["tests"]["tests/test_it.py::test_the_mocks_own_class"]["outcome"] == "passed"
     verdict = judge(before, ours, reasons)
