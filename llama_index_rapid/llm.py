@@ -107,8 +107,8 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints, Model
     )
     count_with_own_tokenizer: bool = Field(
         default=True,
-        description="counts prompts that LlamaIndex packs for it with the target's tokenizer, unless another was set as "
-        "LlamaIndex's global one",
+        description="counts prompts that LlamaIndex packs for it with the target's tokenizer, unless another was set "
+        "as LlamaIndex's global one",
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 

@@ -55,7 +55,7 @@ class PipelineScores:
 
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
-        scores = {}
+        scores: dict[str, float] = {}
         for node in nodes:
             if isinstance(node.score, Real):  # NaN, too: it is the lowest for whoever goes by it
                 scores.update(dict.fromkeys(texts_of(node), float(node.score)))
