@@ -53,6 +53,13 @@ class PipelineScores:
         """Bytes of the texts that are remembered."""
         return self._bytes
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._by_question.clear()
+            self._retrieved_for.clear()
+            self._bytes = 0
+
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
         scores: dict[str, float] = {}
