@@ -117,7 +117,9 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         default=True, description="goes by the scores of the retrieval that the context came from, where there are any"
     )
     count_with_own_tokenizer: bool = Field(
-        default=True, description="makes the target's tokenizer LlamaIndex's global one, unless another was set"
+        default=True,
+        description="counts prompts that LlamaIndex packs for it with the target's tokenizer, unless another was set "
+        "as LlamaIndex's global one",
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 

@@ -65,8 +65,8 @@ def _texts(blocks: Sequence[Any]) -> Iterator[str]:
             yield "\n".join([block.title, *_texts(block.content)])
         elif not isinstance(block, _SAY_NOTHING):
             raise PromptError(
-                f"a message holds a {type(block).__name__}, but the target reads text only: pass what it says as a "
-                "TextBlock, or leave it out"
+                f"a message holds a part of the kind {type(block).__name__}, but the target reads text only: pass what "
+                "it says as a TextBlock, or leave it out"
             )
 
 

@@ -53,9 +53,16 @@ class PipelineScores:
         """Bytes of the texts that are remembered."""
         return self._bytes
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._by_question.clear()
+            self._retrieved_for.clear()
+            self._bytes = 0
+
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
         """Keep the scores of `nodes`, by the text that a prompt will show of them."""
-        scores = {}
+        scores: dict[str, float] = {}
         for node in nodes:
             if isinstance(node.score, Real):  # NaN, too: it is the lowest for whoever goes by it
                 scores.update(dict.fromkeys(texts_of(node), float(node.score)))

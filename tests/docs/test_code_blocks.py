@@ -8,6 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableLambda
 from llama_index.core import Settings, VectorStoreIndex
+from llama_index.core.selectors import PydanticSingleSelector
 
 from llama_index_rapid import RapidLLM
 from tests.docs.conftest import DOCUMENT
@@ -23,12 +24,15 @@ BLOCKS = [
 
 
 def before_llama_index():
-    return {"index": VectorStoreIndex(nodes(), embed_model=HashEmbedding())}
+    return {"index": VectorStoreIndex(nodes(), embed_model=HashEmbedding()), "llm": RapidLLM()}
 
 
 def after_llama_index(names):
     assert isinstance(names["llm"], RapidLLM)
-    assert names["query_engine"].query("which words?").source_nodes
+    if "query_engine" in names:
+        assert names["query_engine"].query("which words?").source_nodes
+    else:
+        assert isinstance(names["selector"], PydanticSingleSelector)
 
 
 def before_langchain():

@@ -6,6 +6,7 @@ import pytest
 from llama_index.core import Settings, VectorStoreIndex
 
 from llama_index_rapid import RapidLLM
+from llama_index_rapid.pipeline_scores import PIPELINE_SCORES
 from rapid_integrations import CompressionConfig, RapidEngine
 from tests.llama_index_rapid.parts import HashEmbedding, nodes
 from tests.toys.embedder import HashEmbedder
@@ -68,6 +69,12 @@ def settings(shared_llm, monkeypatch):
     """No default of LlamaIndex's may reach for a hosted model."""
     monkeypatch.setattr(Settings, "_llm", shared_llm)
     monkeypatch.setattr(Settings, "_embed_model", HashEmbedding())
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_retrieved():
+    """What one test retrieved for a question must not answer it in the next."""
+    PIPELINE_SCORES.clear()
 
 
 @pytest.fixture
