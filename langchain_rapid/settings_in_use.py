@@ -54,7 +54,7 @@ class SettingsInUse(ModelFields, RequestFields):
         before = getattr(self, name)
         if name in ModelFields.model_fields and value is not before and value != before:
             raise ConfigurationError(
-                f"{name}={value!r:.200} on a model that is loaded already: build a second {type(self).__name__} with "
+                f"{name}={value!r:.200} on a model that is loaded already: build another {type(self).__name__} with "
                 "it, and choose between the two with configurable_alternatives"
             )
         super().__setattr__(name, self._checked(name, value))
