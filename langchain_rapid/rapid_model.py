@@ -172,14 +172,14 @@ class RapidModel(SettingsInUse):
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *unnamed: Any, **settings: Any) -> None:
         """Load the models; see the fields.
 
         Raises:
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = constructor_settings(type(self), settings)
+        settings = constructor_settings(type(self), settings, unnamed)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:

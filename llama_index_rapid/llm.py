@@ -130,14 +130,14 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             raise ValueError("give a BaseEmbedding, an Embedder, or the name or folder of a model")
         return value
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *unnamed: Any, **settings: Any) -> None:
         """Load the models; see the fields.
 
         Raises:
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = constructor_settings(type(self), settings)
+        settings = constructor_settings(type(self), settings, unnamed)
         if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # as HuggingFaceLM takes it, too
             settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         if (engine := settings.get("engine")) is not None:
