@@ -25,7 +25,7 @@ from llama_index.core.bridge.pydantic import (
     model_serializer,
 )
 from llama_index.core.embeddings import BaseEmbedding
-from llama_index.core.llms import ChatMessage, LLMMetadata
+from llama_index.core.llms import ChatMessage, LLMMetadata, MessageRole
 from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -400,6 +400,9 @@ def _asked_for_json(
         parts = annotation_of(message)
         if parts.json_schema is not None:
             return messages, parts.json_schema
+        first_of_the_system = index == 0 and message.role == MessageRole.SYSTEM  # where LlamaIndex's parsers write it
+        if not first_of_the_system and (index < len(messages) - 1 or message.role != MessageRole.USER):
+            continue  # a document or a tool that ends in such words asks for nothing
         if (found := schema_in_text(message.content or "")) is not None:
             if not any(annotation_of(each).known for each in messages):
                 messages[index] = annotated(message, parts_before_format((message.content or "")[: found[0]]))

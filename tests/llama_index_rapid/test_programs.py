@@ -1,5 +1,7 @@
 """Selectors, routers, rerankers, question generators and programs: JSON is enforced wherever LlamaIndex parses it."""
 
+import re
+
 import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.base.base_selector import MultiSelection, SingleSelection
@@ -24,13 +26,13 @@ from llama_index.core.selectors.prompts import (
     DEFAULT_MULTI_PYD_SELECT_PROMPT_TMPL,
     DEFAULT_SINGLE_PYD_SELECT_PROMPT_TMPL,
 )
-from llama_index.core.tools import QueryEngineTool, ToolMetadata
+from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field
 
 from llama_index_rapid import RapidLLM, RapidProgram
 from llama_index_rapid.asked_for_json import schema_in_text
-from rapid_integrations import ConfigurationError, IncompleteOutputError
+from rapid_integrations import ConfigurationError, IncompleteOutputError, StructuredOutput
 from tests.llama_index_rapid.conftest import SMALL, make_llm
 from tests.llama_index_rapid.parts import DOCUMENT, PARAGRAPHS, nodes
 from tests.llama_index_rapid.test_structured_and_tools import Verdict
@@ -233,9 +235,21 @@ async def test_text_that_only_speaks_of_json_is_answered_in_text(engines):
     said = PydanticOutputParser(Short).get_format_string(escape_json=False)
     assert schema_in_text(said)[1]["title"] == "Short" and schema_in_text(said + "No, tell me a joke.") is None
     assert not llm.complete(f"{said} No, in words: {QUESTION}").text.startswith("{")
+    messages = [ChatMessage(role="user", content=said), ChatMessage(role="assistant", content="No.")]
+    assert llm._request([*messages, ChatMessage(role="user", content="Why?")], {}).wanted is None
+    assert llm._request([*messages, ChatMessage(role="user", content=said)], {}).wanted == "Short"
 
 
 async def test_a_structured_llm_in_a_query_engine(toolless, index):
     structured = toolless.as_structured_llm(Verdict)
     engine = index.as_query_engine(llm=structured, similarity_top_k=3)
     assert isinstance(engine.query(QUESTION).response, (Verdict, str))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the agent's own making
+async def test_predict_and_call_of_a_model_without_tools_asks_in_words(toolless):
+    said = 'Thought: I need to use a tool.\nAction: double\nAction Input: {"number": 21}\n'
+    toolless.structured = StructuredOutput(regex=re.escape(said))
+    tool = FunctionTool.from_defaults(lambda number: 2 * number, name="double", description="Doubles a number.")
+    assert str((await toolless.apredict_and_call([tool], "Twice 21?")).response) == "42"
+    assert str(toolless.predict_and_call([tool], "Twice 21?").response) == "42"
