@@ -22,8 +22,9 @@ from langchain_rapid.settings_in_use import SettingsInUse
 from langchain_rapid.structured_output import instruction_for
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion, CompletionChunk
-from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
+from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.identity import key_of_embedder
 

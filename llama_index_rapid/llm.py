@@ -59,9 +59,10 @@ from llama_index_rapid.structured import StructuredPrediction, parts_before_form
 from llama_index_rapid.tokenizer import OwnTokenizer
 from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
 from llama_index_rapid.workers import refuse_ingestion_workers
-from rapid_integrations.adapter_fields import constructor_settings, engine_defaults
+from rapid_integrations.adapter_fields import engine_defaults
 from rapid_integrations.call_stack import callers
 from rapid_integrations.config import StructuredOutput, explain_validation_error
+from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.identity import key_of_embedder, models_of
 from rapid_integrations.live_settings import LiveSettings
