@@ -401,9 +401,10 @@ def _asked_for_json(
         parts = annotation_of(message)
         if parts.json_schema is not None:
             return messages, parts.json_schema
-        first_of_the_system = index == 0 and message.role == MessageRole.SYSTEM  # where LlamaIndex's parsers write it
-        if not first_of_the_system and (index < len(messages) - 1 or message.role != MessageRole.USER):
-            continue  # a document or a tool that ends in such words asks for nothing
+        # Where LlamaIndex's parsers write it: a tool's result that ends in such words asks for nothing.
+        leading = all(each.role == MessageRole.SYSTEM for each in messages[: index + 1])
+        if not leading and (index < len(messages) - 1 or message.role != MessageRole.USER):
+            continue
         if (found := schema_in_text(message.content or "")) is not None:
             if not any(annotation_of(each).known for each in messages):
                 messages[index] = annotated(message, parts_before_format((message.content or "")[: found[0]]))

@@ -8,7 +8,7 @@ from llama_index.core.base.base_selector import MultiSelection, SingleSelection
 from llama_index.core.evaluation import GuidelineEvaluator
 from llama_index.core.indices.vector_store.retrievers.auto_retriever.output_parser import VectorStoreQueryOutputParser
 from llama_index.core.indices.vector_store.retrievers.auto_retriever.prompts import DEFAULT_VECTOR_STORE_QUERY_PROMPT
-from llama_index.core.llms import MockLLM
+from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.postprocessor import StructuredLLMRerank
 from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
