@@ -25,8 +25,10 @@ from rapid_integrations.segmentation.question import (
     MARKS_OF_A_QUESTION,
     Asked,
     content_of,
+    ends_asking,
     is_open,
     labelled_question,
+    may_be_asked,
     quoted_question,
     region_question,
     task_asked,
@@ -171,7 +173,7 @@ def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, s
 
 def _unlabelled_before(text: str, marks: Sequence[Mark], begin: int, start: int) -> Asked | None:
     asked = unlabelled_question(text, marks, max(begin, start - MAX_TAIL_CHARACTERS), start)
-    return asked if asked and any(sign in asked.query for sign in MARKS_OF_A_QUESTION) else None
+    return asked if asked and ends_asking(asked.query) else None
 
 
 # --- between fences -------------------------------------------------------------------------------------------------
@@ -305,9 +307,9 @@ def below(
     end, asked = _walk_back(text, marks, start, stop, style, before)
     before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
-        end, asked = _unlabelled_end(text, marks, start, end)
-        if asked is None:
-            asked = _unlabelled_before(text, marks, begin, opener)
+        before = _unlabelled_before(text, marks, begin, opener)
+        if before is None:
+            end, asked = _unlabelled_end(text, marks, start, end)
             if asked is None:
                 return None
     asked = before if before is not None and (asked is None or not asked.labelled) else asked
@@ -358,7 +360,7 @@ def _walk_back(
             if mark.role == "request" and not content:
                 tentative = end = mark.start  # "Answer in German:" is an answer's cue
                 continue
-            if len(query) > 300 and not any(sign in query for sign in MARKS_OF_A_QUESTION):
+            if query and mark.kind == "label" and not may_be_asked(query):
                 break  # a paragraph of the document that begins like a question's label
             if not query or len(content) > MAX_TAIL_CHARACTERS:
                 break
@@ -411,7 +413,8 @@ def _unlabelled_end(text: str, marks: Sequence[Mark], start: int, stop: int) -> 
     lowest = max(start, stop - MAX_TAIL_CHARACTERS)
     rules = [mark for mark in marks if mark.kind == "fence" and lowest <= mark.start < stop and mark.name[0] in "-=_*#"]
     if rules and stop - rules[-1].end <= 3 * MAX_QUERY_CHARACTERS and text[rules[-1].end : stop].strip():
-        if asked := region_question(text, marks, rules[-1].end, stop):
+        asked = region_question(text, marks, rules[-1].end, stop)
+        if asked and (asked.labelled or ends_asking(asked.query)):
             return rules[-1].start, asked
     end = stop
     for _ in range(6):
@@ -421,9 +424,8 @@ def _unlabelled_end(text: str, marks: Sequence[Mark], start: int, stop: int) -> 
         piece = text[cut:end].strip()
         asks = any(sign in piece[-200:] for sign in MARKS_OF_A_QUESTION)
         if asks or not reads_as_instruction(piece):
-            if asks and (asked := unlabelled_question(text, marks, cut, end)):
-                return cut, asked
-            break
+            asked = unlabelled_question(text, marks, cut, end) if asks else None
+            return (cut, asked) if asked and ends_asking(asked.query) else (end, None)
         end = cut
     return end, None
 
