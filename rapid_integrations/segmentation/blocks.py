@@ -303,8 +303,8 @@ def below(
 ) -> Block | None:
     """Return the context that starts at `start`: its end is found from the end of the text."""
     before = labelled_question(text, marks, begin, opener, ("question",), speakers=False)
-    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     end, asked = _walk_back(text, marks, start, stop, style, before)
+    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
         before = _unlabelled_before(text, marks, begin, opener)
@@ -354,9 +354,12 @@ def _walk_back(
             else:
                 break
         elif mark.role in ("question", "request") and mark.kind in ("label", "open"):
+            query = content_of(text, marks, index, stop)
+            if asked is not None and _same(query, asked.query) and query:
+                tentative = end = mark.start  # "Original question: ...", then "Question: ..."
+                continue
             if asked is not None:
                 break
-            query = content_of(text, marks, index, stop)
             if mark.role == "request" and not content:
                 tentative = end = mark.start  # "Answer in German:" is an answer's cue
                 continue

@@ -14,9 +14,10 @@ from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]
 _LONGEST_REQUEST = 300  # characters of a labelled question without a question mark
 _CUE = re.compile(r"\s([^\s:：]{1,20})[ \t]?[:：]\s*$")
+_SYMBOLS = re.compile(r"(?:\n[\W_]+|\s[|>-]+|[\"”]\.)$")
 _NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
-_EDGES = " \t\r\n\"'`*_“”„«»"
+_EDGES = " \t\r\n\"'`*_|“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(
     r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|"
@@ -144,8 +145,17 @@ def _without_instructions(piece: str) -> str:
 
 def _without_cue(query: str) -> str:
     """Leave out the cue of the answer behind a question on its line: "... Answer:"."""
+    query = _SYMBOLS.sub("", _without_orders(query))
     cue = _CUE.search(query)
     return query[: cue.start()].strip(_EDGES) if cue and role_of(cue[1]) == "answer" else query
+
+
+def _without_orders(query: str) -> str:
+    """Leave out sentences behind a question, on its line, that only instruct."""
+    sentences = [sentence for sentence in _SENTENCES.findall(query) if sentence]
+    while len(sentences) > 1 and _only_instructs(sentences[-1]) and begins_as_instruction(sentences[-1].strip(_EDGES + ".")):
+        sentences.pop()
+    return "".join(sentences).strip().rstrip(_EDGES) if len(sentences) else query
 
 
 def _only_instructs(line: str) -> bool:
@@ -187,7 +197,8 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
 def without_introduction(query: str) -> str:
     """Leave out what introduces a question on its line: "The user asked: ..."."""
     first, _, below = query.partition("\n")
-    if below.strip() and _FOLLOWS.search(first):
+    named = len(first.strip()) <= 60 and first.rstrip()[-1:] in (":", "：")
+    if below.strip() and (named or _FOLLOWS.search(first)):
         return below.strip(_EDGES)  # "What is the answer to the following?"
     head, colon, rest = re.split(r"([:：])\s*", query, maxsplit=1) if re.search("[:：]", query) else (query, "", "")
     if not rest.strip() or len(head) > 80 or any(sign in head for sign in MARKS_OF_A_QUESTION + ".。\n"):
