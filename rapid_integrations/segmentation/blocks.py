@@ -52,6 +52,7 @@ _GIVEN = re.compile(
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
 )
+_MOST_IN_TAGS = 0.6  # share of sentences that instruct, beyond which tags hold instructions
 _DIGITS = re.compile(r"\d+")
 _OF_A_PASSAGE = frozenset(
     "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle "
@@ -119,6 +120,8 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
             span = _peeled(text, *trimmed(text, mark.end, last.start))
+            if instruction_share(text[span[0] : span[1]]) > _MOST_IN_TAGS:
+                continue
             if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
                 span = trimmed(
                     text, mark.start, last.end
@@ -275,7 +278,7 @@ def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int
     if block is None:
         return
     start, end = block.span
-    if not strong and (end - start) * 2 < len(text):
+    if not strong and ((end - start) * 2 < len(text) or is_of_tools(text[begin : opener.end])):
         return
     if instruction_share(text[start:end]) > (0.6 if strong else 0.4):
         return
@@ -530,12 +533,16 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
     block = below(text, marks, begin, start, start, tail_end(text), "", "heuristic")
     if block is None or instruction_share(text[block.span[0] : block.span[1]]) > 0.35:
         return None
+    if is_of_tools(text[begin:start]):
+        return None
     if (block.span[1] - block.span[0]) * 3 < len(text) or is_a_chat(text[slice(*block.span)]):
         return None
     return block
 
 
-_OF_TOOLS = re.compile(r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE)
+_OF_TOOLS = re.compile(
+    r"\b(?:tools?|functions?|thought|action|observation|schema|sql\w*)\b|工具|ツール|도구", re.IGNORECASE
+)
 _TURN = re.compile(
     r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|"
     r"usuário|用户|助手|ユーザー|"

@@ -324,7 +324,10 @@ def _tag(text: str, match: re.Match[str]) -> Mark | None:
 
 @lru_cache(maxsize=4096)
 def _role_of_tag(name: str) -> str:
-    return role_of(re.sub(r"[_.:-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))
+    words = re.sub(r"[_.:-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).split()
+    role = role_of(" ".join(words))
+    named = words and (role_of(words[-1]) == role or (len(words) <= 2 and role_of(words[0]) == role))
+    return role if named else ""  # <making_code_changes> holds no code
 
 
 _INLINE_REQUEST = re.compile(

@@ -63,7 +63,7 @@ def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
         mark = marks[at]
         if mark.start >= end or mark.role in ("question", "context"):
             return True
-        if mark.role == "answer" and mark.kind == "label":
+        if mark.role == "answer" and mark.kind == "label" and len(mark.name.split()) <= 3:
             following = marks[at + 1].start if at + 1 < len(marks) else end
             said = text[mark.end : min(following, end)].strip(_EDGES)
             return not said or bool(_GIVEN_ANSWER.search(mark.name))
@@ -153,7 +153,11 @@ def _without_cue(query: str) -> str:
 def _without_orders(query: str) -> str:
     """Leave out sentences behind a question, on its line, that only instruct."""
     sentences = [sentence for sentence in _SENTENCES.findall(query) if sentence]
-    while len(sentences) > 1 and _only_instructs(sentences[-1]) and begins_as_instruction(sentences[-1].strip(_EDGES + ".")):
+    while (
+        len(sentences) > 1
+        and _only_instructs(sentences[-1])
+        and begins_as_instruction(sentences[-1].strip(_EDGES + "."))
+    ):
         sentences.pop()
     return "".join(sentences).strip().rstrip(_EDGES) if len(sentences) else query
 
