@@ -55,7 +55,8 @@ QUESTION = (
 )
 QUESTION_UNSPACED = "问题 問題 提问 提問 查询 查詢 疑问 质问 質問 問い クエリ 質疑 질문 질의 문의 คำถาม câu hỏi"
 ANSWER = (
-    "thought reasoning explanation rationale verdict answer respond rispond beantwort répond отвеч ответь response reply completion output assistant solution "
+    "thought reasoning explanation rationale verdict answer respond rispond "
+    "beantwort répond отвеч ответь response reply completion output assistant solution "
     "antwort lösung antwortvorschlag réponse reponse "
     "respuesta contestación risposta resposta antwoord svar odpowiedź odpowiedz odpověď odpoved ответ відповідь "
     "cevap "

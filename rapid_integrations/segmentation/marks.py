@@ -331,7 +331,8 @@ def _role_of_tag(name: str) -> str:
 
 
 _INLINE_REQUEST = re.compile(
-    r"(?<=[.!?。\n] )([^\s.:!?][^.:!?\n]{3,60}?(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос))[ \t]?[:：](?=[ \t])",
+    r"(?<=[.!?。\n] )([^\s.:!?][^.:!?\n]{3,60}?(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос))"
+    r"[ \t]?[:：](?=[ \t])",
     re.IGNORECASE,
 )
 _MEMBER = re.compile(r'"?[ \t]*\]?[{,]\s*"([A-Za-z_]\w{0,30})"\s*:\s*(?:"|\[\s*"?)')
