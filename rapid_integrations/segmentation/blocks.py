@@ -25,8 +25,10 @@ from rapid_integrations.segmentation.question import (
     MARKS_OF_A_QUESTION,
     Asked,
     content_of,
+    ends_asking,
     is_open,
     labelled_question,
+    may_be_asked,
     quoted_question,
     region_question,
     task_asked,
@@ -50,6 +52,7 @@ _GIVEN = re.compile(
     r"anterior|existente|precedente|bestaand|предыдущ|现有|已有|我的|既存|기존",
     re.IGNORECASE,
 )
+_MOST_IN_TAGS = 0.6  # share of sentences that instruct, beyond which tags hold instructions
 _DIGITS = re.compile(r"\d+")
 _OF_A_PASSAGE = frozenset(
     "document doc source passage chunk item article result file snippet excerpt entry page dokument quelle "
@@ -117,6 +120,8 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
             span = _peeled(text, *trimmed(text, mark.end, last.start))
+            if instruction_share(text[span[0] : span[1]]) > _MOST_IN_TAGS:
+                continue
             if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
                 span = trimmed(
                     text, mark.start, last.end
@@ -171,7 +176,7 @@ def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, s
 
 def _unlabelled_before(text: str, marks: Sequence[Mark], begin: int, start: int) -> Asked | None:
     asked = unlabelled_question(text, marks, max(begin, start - MAX_TAIL_CHARACTERS), start)
-    return asked if asked and any(sign in asked.query for sign in MARKS_OF_A_QUESTION) else None
+    return asked if asked and ends_asking(asked.query) else None
 
 
 # --- between fences -------------------------------------------------------------------------------------------------
@@ -273,7 +278,7 @@ def _under(text: str, marks: Sequence[Mark], begin: int, opener: Mark, stop: int
     if block is None:
         return
     start, end = block.span
-    if not strong and (end - start) * 2 < len(text):
+    if not strong and ((end - start) * 2 < len(text) or is_of_tools(text[begin : opener.end])):
         return
     if instruction_share(text[start:end]) > (0.6 if strong else 0.4):
         return
@@ -301,13 +306,13 @@ def below(
 ) -> Block | None:
     """Return the context that starts at `start`: its end is found from the end of the text."""
     before = labelled_question(text, marks, begin, opener, ("question",), speakers=False)
-    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     end, asked = _walk_back(text, marks, start, stop, style, before)
+    before = before or quoted_question(text, max(begin, opener - MAX_TAIL_CHARACTERS), opener)
     before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
-        end, asked = _unlabelled_end(text, marks, start, end)
-        if asked is None:
-            asked = _unlabelled_before(text, marks, begin, opener)
+        before = _unlabelled_before(text, marks, begin, opener)
+        if before is None:
+            end, asked = _unlabelled_end(text, marks, start, end)
             if asked is None:
                 return None
     asked = before if before is not None and (asked is None or not asked.labelled) else asked
@@ -352,13 +357,16 @@ def _walk_back(
             else:
                 break
         elif mark.role in ("question", "request") and mark.kind in ("label", "open"):
+            query = content_of(text, marks, index, stop)
+            if asked is not None and _same(query, asked.query) and query:
+                tentative = end = mark.start  # "Original question: ...", then "Question: ..."
+                continue
             if asked is not None:
                 break
-            query = content_of(text, marks, index, stop)
             if mark.role == "request" and not content:
                 tentative = end = mark.start  # "Answer in German:" is an answer's cue
                 continue
-            if len(query) > 300 and not any(sign in query for sign in MARKS_OF_A_QUESTION):
+            if query and mark.kind == "label" and not may_be_asked(query):
                 break  # a paragraph of the document that begins like a question's label
             if not query or len(content) > MAX_TAIL_CHARACTERS:
                 break
@@ -411,7 +419,8 @@ def _unlabelled_end(text: str, marks: Sequence[Mark], start: int, stop: int) -> 
     lowest = max(start, stop - MAX_TAIL_CHARACTERS)
     rules = [mark for mark in marks if mark.kind == "fence" and lowest <= mark.start < stop and mark.name[0] in "-=_*#"]
     if rules and stop - rules[-1].end <= 3 * MAX_QUERY_CHARACTERS and text[rules[-1].end : stop].strip():
-        if asked := region_question(text, marks, rules[-1].end, stop):
+        asked = region_question(text, marks, rules[-1].end, stop)
+        if asked and (asked.labelled or ends_asking(asked.query)):
             return rules[-1].start, asked
     end = stop
     for _ in range(6):
@@ -421,9 +430,8 @@ def _unlabelled_end(text: str, marks: Sequence[Mark], start: int, stop: int) -> 
         piece = text[cut:end].strip()
         asks = any(sign in piece[-200:] for sign in MARKS_OF_A_QUESTION)
         if asks or not reads_as_instruction(piece):
-            if asks and (asked := unlabelled_question(text, marks, cut, end)):
-                return cut, asked
-            break
+            asked = unlabelled_question(text, marks, cut, end) if asks else None
+            return (cut, asked) if asked and ends_asking(asked.query) else (end, None)
         end = cut
     return end, None
 
@@ -525,12 +533,16 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
     block = below(text, marks, begin, start, start, tail_end(text), "", "heuristic")
     if block is None or instruction_share(text[block.span[0] : block.span[1]]) > 0.35:
         return None
+    if is_of_tools(text[begin:start]):
+        return None
     if (block.span[1] - block.span[0]) * 3 < len(text) or is_a_chat(text[slice(*block.span)]):
         return None
     return block
 
 
-_OF_TOOLS = re.compile(r"\b(?:tools?|functions?|thought|action|observation|schema)\b|工具|ツール|도구", re.IGNORECASE)
+_OF_TOOLS = re.compile(
+    r"\b(?:tools?|functions?|thought|action|observation|schema|sql\w*)\b|工具|ツール|도구", re.IGNORECASE
+)
 _TURN = re.compile(
     r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|"
     r"usuário|用户|助手|ユーザー|"

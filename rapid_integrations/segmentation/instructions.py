@@ -46,7 +46,7 @@ _IMPERATIVES = (
     "you're|your|"
     "i want you|let'?s|act as|pretend|begin|be concise|be brief|be specific|be precise|be polite|be as|be factual|"
     "be very|limit|"
-    "draft|compose|prepare|suggest|describe|compare|justify|support|name|show|mark|put|add|put|highlight|"
+    "rank|score|grade|judge|evaluate|classify|draft|compose|prepare|suggest|describe|compare|justify|support|name|show|mark|put|add|put|highlight|"
     "list|extract|identify|generate|create|solve|check|choose|select|decide|determine|call|mention|start|end|remain|"
     "stay|treat|"
     "prefer|format|match|respect|stick|ask|offer|refuse|ignore|report|prioriti[sz]e|maintain|summari[sz]e|find|"
@@ -110,6 +110,11 @@ _ENDS = re.compile(
     r"(?:ください|下さい|しなさい|すること|こと|세요|십시오|시오|하라|할 것|해줘|주세요)[。.!！]?\s*[:：]?\s*$"
 )
 _LABELLED = re.compile(r"^\W*[\w ]{1,30}[:：]", re.MULTILINE)  # "Answer: ..." belongs to whatever it stands in
+_SECOND_PERSON = re.compile(
+    r"(?<![^\W_])(?:you|your|du|dir|dich|dein\w*|ihnen|vous|votre|toi|ton|usted|tú|tu|tus|você|voi|jij|jou|jouw|ты|тебе|тебя|вы|"
+    r"вам|sana|sen|anda)(?![^\W_])|你|您|あなた|당신",
+    re.IGNORECASE,
+)
 _PLACEHOLDER = re.compile(r"\W*[\w ]{1,30}[:：][ \t]*[\[<{(][^\n]{0,80}[\]>})]\W*")
 _CODE = re.compile(r"^\"{3}|^'{3}|^return [^A-Z]{0,30}$|[;{}=]|\w\(|:\s*$")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*|\n")
@@ -150,6 +155,11 @@ def reads_as_instruction(piece: str) -> bool:
 def names_the_task(piece: str) -> bool:
     """Whether a piece names something that instructions are about: an answer, a question, a context."""
     return bool(_META.search(piece))
+
+
+def addresses_somebody(piece: str) -> bool:
+    """Whether a piece speaks to its reader."""
+    return bool(_SECOND_PERSON.search(piece))
 
 
 def is_a_placeholder(line: str) -> bool:

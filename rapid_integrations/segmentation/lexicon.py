@@ -22,7 +22,7 @@ CONTEXT = (
     # Spanish, Italian, Portuguese
     "contexto documento fragmento fuente texto pasaje artículo articulo referencia conocimiento datos informe "
     "noticia "
-    "contesto estratto brano brani fonte fonti testo conoscenza dati riferiment appunti informazion contenut "
+    "contesto apuntes estratto brano brani fonte fonti testo conoscenza dati riferiment appunti informazion contenut "
     "trecho conteúdo conteudo conhecimento dados relatório relatorio informaç informac passagem passagens material "
     # Dutch, Swedish, Danish, Polish, Czech
     "bron bronnen tekst fragment passage document kennis gegeven achtergrond sammanhang källa dokument utdrag "
@@ -53,9 +53,10 @@ QUESTION = (
     "вопрос запрос питання запитання soru sorgu pertanyaan kérdés întrebare intrebare ερώτηση ερώτημα "
     "سؤال السؤال استفسار پرسش שאלה प्रश्न सवाल"
 )
-QUESTION_UNSPACED = "问题 問題 提问 提問 查询 查詢 疑问 指令 质问 質問 問い クエリ 質疑 질문 질의 문의 คำถาม câu hỏi"
+QUESTION_UNSPACED = "问题 問題 提问 提問 查询 查詢 疑问 质问 質問 問い クエリ 質疑 질문 질의 문의 คำถาม câu hỏi"
 ANSWER = (
-    "answer respond rispond beantwort répond отвеч ответь response reply completion output assistant solution "
+    "thought reasoning explanation rationale verdict answer respond rispond "
+    "beantwort répond отвеч ответь response reply completion output assistant solution "
     "antwort lösung antwortvorschlag réponse reponse "
     "respuesta contestación risposta resposta antwoord svar odpowiedź odpowiedz odpověď odpoved ответ відповідь "
     "cevap "
@@ -72,7 +73,7 @@ INSTRUCTION = (
     "regel instruktion инструкц правил требован важно задач talimat kural petunjuk aturan تعليمات קווים निर्देश"
 )
 INSTRUCTION_UNSPACED = (
-    "选项 選択肢 선택지 要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
+    "选项 選択肢 선택지 指令 要求 规则 規則 说明 說明 注意 任务 任務 指示 ルール 注意事項 条件 지시 규칙 주의 지침 요구"
 )
 HISTORY = (
     "history conversation chat memory dialog turn gesprächsverlauf verlauf chatverlauf historique historial "

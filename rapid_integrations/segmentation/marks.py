@@ -38,6 +38,12 @@ _BEGINS = re.compile(
 )
 _ENDS = re.compile(r"(?:end|ende|fin|fine|fim|einde|конец|koniec)\b|结束", re.I)
 _HEREDOC = re.compile(r"([A-Z][A-Z_ ]{2,30})>{2,}")
+_BIDS = re.compile(
+    r"(?:answer|respond|reply|antworte\w*|beantworte\w*|respond[ea]|répond\w+|rispondi|antwoord|beantwoord|ответь\w*)"
+    r"(?: (?:it|this|the user|me|him|her))?$",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(r"或|または|(?<=\w) (?:or|oder|ou|o|или|of) (?=\w)")
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
 _PARENTHESES = re.compile(r"[(（\[][^()（）\[\]\n]{0,60}[)）\]]")
@@ -87,6 +93,8 @@ def role_of(name: str) -> str:
     if name.casefold() in _PHRASES:
         return _PHRASES[name.casefold()]
     plain = _PARENTHESES.sub(" ", name).strip(_TRIM + ":： ") or name
+    if _EITHER.search(plain) and ROLES["question"].search(plain):
+        return "question"  # "question or instruction"
     if speaker := SPEAKERS.get(plain.casefold()):
         return speaker
     for part in (_PREPOSITION.split(plain, maxsplit=1)[0], plain):
@@ -224,17 +232,20 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
             return mark
     elif name and whole and not rest[colon + 1 :].strip() and ANNOUNCES_CONTEXT.search(_SENTENCE_END.split(name)[-1]):
         return Mark("label", "context", begin, end, _SENTENCE_END.split(name)[-1].strip().casefold(), style)
-    if not whole:
-        return None
     line = rest.rstrip(" \t\r")
     bracket = {"[": "]", "【": "】", "《": "》", "「": "」", "〔": "〕"}.get(style[:1], "")
     if bracket and (at := line.find(bracket)) > 0 and at <= _LONGEST_NAME:
         after = len(deco) + at + len(bracket)
         closing = _CLOSING.match(body, after)
         after = closing.end() if closing else after
-        return _classified(begin, begin + after, line[:at].strip(_TRIM), style[:1], not body[after:].strip())
+        alone = whole and not body[after:].strip()
+        return _classified(begin, begin + after, line[:at].strip(_TRIM), style[:1], alone)
+    if not whole:
+        return None
     if (dashed := _DASHED.match(line)) and role_of(dashed[1]) in ("context", "question", "answer"):
         return _classified(begin, begin + len(deco) + dashed.end(), dashed[1], style, len(line) == dashed.end())
+    if len(line) <= _LONGEST_NAME and (_BEGINS.match(line.casefold()) or _ENDS.match(line.casefold())):
+        return _classified(begin, end, line.strip(_TRIM + "."), style or "A", True)
     if len(line) > _LONGEST_NAME or _SENTENCE_END.search(line):
         return None
     name = line.strip(_TRIM)
@@ -267,7 +278,7 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         last = max((match.end(), kind) for kind in ("context", "question") for match in _found(kind, name))
         if last[1] == "context" and role != "answer":
             return Mark("label", "context", start, end, lower, style, alone)
-    if role == "answer" and words > 2 and begins_as_instruction(name):
+    if role == "answer" and words > 2 and begins_as_instruction(name) and _BIDS.search(name):
         return Mark("label", "request", start, end, lower, style, alone)
     if role == "question" and words > 1 and begins_as_instruction(name):
         return Mark("label", "request", start, end, lower, style, alone)
@@ -313,9 +324,17 @@ def _tag(text: str, match: re.Match[str]) -> Mark | None:
 
 @lru_cache(maxsize=4096)
 def _role_of_tag(name: str) -> str:
-    return role_of(re.sub(r"[_.:-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))
+    words = re.sub(r"[_.:-]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).split()
+    role = role_of(" ".join(words))
+    named = words and (role_of(words[-1]) == role or (len(words) <= 2 and role_of(words[0]) == role))
+    return role if named else ""  # <making_code_changes> holds no code
 
 
+_INLINE_REQUEST = re.compile(
+    r"(?<=[.!?。\n] )([^\s.:!?][^.:!?\n]{3,60}?(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос))"
+    r"[ \t]?[:：](?=[ \t])",
+    re.IGNORECASE,
+)
 _MEMBER = re.compile(r'"?[ \t]*\]?[{,]\s*"([A-Za-z_]\w{0,30})"\s*:\s*(?:"|\[\s*"?)')
 _INLINE = re.compile(
     r"(?<![^\s.。!?:：)）\]>,|])((?:[^\W\d_a-z][\w'’]*)(?:[ \t][\w'’]+){0,2}|"
@@ -326,6 +345,9 @@ _INLINE = re.compile(
 def inline_marks(text: str, start: int, end: int) -> list[Mark]:
     """Return labels within lines of `text[start:end]`: "Use the context. Context: ... Question: ... Answer:"."""
     found = []
+    for match in _INLINE_REQUEST.finditer(text, start, end):
+        if begins_as_instruction(match[1]):
+            found.append(Mark("label", "request", match.start(1), match.end(), match[1].casefold(), "inline", False))
     for match in _INLINE.finditer(text, start, end):
         words = match[1].split()
         for size in range(1, len(words) + 1):  # "... of Okafor Answer:": the shortest name

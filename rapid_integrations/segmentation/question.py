@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 from rapid_integrations.segmentation.instructions import begins_as_instruction, names_the_task, reads_as_instruction
 from rapid_integrations.segmentation.lexicon import SPEAKERS
-from rapid_integrations.segmentation.marks import CONTROL, Mark
+from rapid_integrations.segmentation.marks import CONTROL, Mark, role_of
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]
+_LONGEST_REQUEST = 300  # characters of a labelled question without a question mark
+_CUE = re.compile(r"\s([^\s:：]{1,20})[ \t]?[:：]\s*$")
+_SYMBOLS = re.compile(r"(?:\n[\W_]+|\s[|>-]+|[\"”]\.)$")
 _NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
-_EDGES = " \t\r\n\"'`*_“”„«»"
+_EDGES = " \t\r\n\"'`*_|“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(
     r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|"
@@ -60,7 +63,7 @@ def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
         mark = marks[at]
         if mark.start >= end or mark.role in ("question", "context"):
             return True
-        if mark.role == "answer" and mark.kind == "label":
+        if mark.role == "answer" and mark.kind == "label" and len(mark.name.split()) <= 3:
             following = marks[at + 1].start if at + 1 < len(marks) else end
             said = text[mark.end : min(following, end)].strip(_EDGES)
             return not said or bool(_GIVEN_ANSWER.search(mark.name))
@@ -82,9 +85,20 @@ def labelled_question(
         if mark.role not in roles or mark.kind not in ("label", "open"):
             continue
         query = content_of(text, marks, index, end)
-        if query and (mark.kind == "open" or is_open(text, marks, index, end)):
+        if query and (mark.kind == "open" or (is_open(text, marks, index, end) and may_be_asked(query))):
             return Asked(query, mark.start, True)
     return None
+
+
+def may_be_asked(query: str) -> bool:
+    """Whether what stands behind a label may be a question: not paragraphs, or one long one, that ask nothing."""
+    asks = any(sign in query for sign in MARKS_OF_A_QUESTION)
+    return asks or (len(query) <= _LONGEST_REQUEST and "\n\n" not in query.replace("\r", ""))
+
+
+def ends_asking(query: str) -> bool:
+    """Whether a text ends with a question mark, apart from quotation marks behind it."""
+    return query.rstrip("\"'”»)* \n")[-1:] in tuple(MARKS_OF_A_QUESTION)
 
 
 def content_of(text: str, marks: Sequence[Mark], index: int, end: int) -> str:
@@ -126,7 +140,26 @@ def _without_instructions(piece: str) -> str:
         if sum(map(len, kept)) > 2 * MAX_QUERY_CHARACTERS:
             kept = kept[:-1] or [kept[0][: 2 * MAX_QUERY_CHARACTERS]]
             break
-    return "\n\n".join(kept).strip(_EDGES)
+    return _without_cue("\n\n".join(kept).strip(_EDGES))
+
+
+def _without_cue(query: str) -> str:
+    """Leave out the cue of the answer behind a question on its line: "... Answer:"."""
+    query = _SYMBOLS.sub("", _without_orders(query))
+    cue = _CUE.search(query)
+    return query[: cue.start()].strip(_EDGES) if cue and role_of(cue[1]) == "answer" else query
+
+
+def _without_orders(query: str) -> str:
+    """Leave out sentences behind a question, on its line, that only instruct."""
+    sentences = [sentence for sentence in _SENTENCES.findall(query) if sentence]
+    while (
+        len(sentences) > 1
+        and _only_instructs(sentences[-1])
+        and begins_as_instruction(sentences[-1].strip(_EDGES + "."))
+    ):
+        sentences.pop()
+    return "".join(sentences).strip().rstrip(_EDGES) if len(sentences) else query
 
 
 def _only_instructs(line: str) -> bool:
@@ -159,7 +192,7 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
         asks = any(sign in plain for sign in MARKS_OF_A_QUESTION)
         if not lines or (reads_as_instruction(plain) and not asks):
             continue
-        query = without_introduction("\n".join(lines).strip(_EDGES))
+        query = _without_cue(without_introduction("\n".join(lines).strip(_EDGES)))
         if best is None or asks or not any(sign in best.query for sign in MARKS_OF_A_QUESTION):
             best = Asked(_question_sentences(query), at, False)
     return best
@@ -168,7 +201,8 @@ def unlabelled_question(text: str, marks: Sequence[Mark], start: int, end: int) 
 def without_introduction(query: str) -> str:
     """Leave out what introduces a question on its line: "The user asked: ..."."""
     first, _, below = query.partition("\n")
-    if below.strip() and _FOLLOWS.search(first):
+    named = len(first.strip()) <= 60 and first.rstrip()[-1:] in (":", "：")
+    if below.strip() and (named or _FOLLOWS.search(first)):
         return below.strip(_EDGES)  # "What is the answer to the following?"
     head, colon, rest = re.split(r"([:：])\s*", query, maxsplit=1) if re.search("[:：]", query) else (query, "", "")
     if not rest.strip() or len(head) > 80 or any(sign in head for sign in MARKS_OF_A_QUESTION + ".。\n"):

@@ -23,6 +23,7 @@ from rapid_integrations.segmentation.blocks import (
     tail_end,
 )
 from rapid_integrations.segmentation.instructions import (
+    addresses_somebody,
     begins_as_instruction,
     instruction_share,
     reads_as_instruction,
@@ -220,8 +221,9 @@ def _bare(text: str, marks: Sequence[Mark]) -> Segmentation | None:
 def _after_introduction(text: str) -> int:
     """Return where the context starts behind a short first paragraph that ends in a colon ("Read this report:")."""
     first = text.find("\n\n")
-    head = text[:first].strip() if 0 < first <= 300 else ""
-    return first if head.endswith((":", "：")) or reads_as_instruction(head) else 0
+    head = text[:first].strip() if 0 < first <= 600 else ""
+    told = head.endswith((":", "：")) or reads_as_instruction(head) or addresses_somebody(head)
+    return first if told else 0
 
 
 def question_of(text: str) -> str:

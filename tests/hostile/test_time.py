@@ -85,3 +85,29 @@ def test_ten_thousand_documents():
         mine.encode_prompt(rendered)
 
     assert seconds(build) < 10
+
+
+MARKS = {
+    "labels": "Context: a\nQuestion: b\nAnswer: c\n\n",
+    "questions and answers": "Q: a?\n\nA: b\n\n",
+    "tags": "<document>a</document>\n",
+    "headings": "## Context\n\n## Question\n\n",
+    "fences": "'''\n\n",
+    "passages": "Source 1:\n",
+    "JSON": '{"context": "',
+    "comments": "<!-- context start -->\n",
+    "CJK labels": "上下文：a\n",
+    "imperatives": "Answer the following question. ",
+}
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("name", MARKS)
+def test_a_megabyte_of_marks_takes_four_times_a_quarter_of_it(name):
+    def segmented(size):
+        document = MARKS[name] * (size // len(MARKS[name]))
+        texts = (*templates(document), f"Question: why?\nContext: {document}\nAnswer:", f"Use this text.\n\n{document}")
+        return sum(seconds(segment, text) for text in texts)
+
+    segmented(50_000)
+    assert segmented(1_000_000) < 8 * max(0.1, segmented(250_000))
