@@ -46,13 +46,13 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
 
 
 class StructuredOutput(Settings):
-    """What an answer must look like, enforced token by token; exactly one of the three.
+    """What an answer must look like, enforced token by token; exactly one of the first three.
 
-    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded. What no grammar says
-      (`not`, `uniqueItems`, ...) is checked when the answer is whole: one that fails is an IncompleteOutputError,
-      unless `checked` is False.
+    - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded.
     - `regex`: a regular expression (Rust's syntax: no look-around) that the whole answer matches.
     - `grammar`: a context-free grammar in Lark's syntax as llguidance reads it, with a rule `start`.
+    - `checked`: whether an answer is checked, when it is whole, for what of its JSON schema no grammar says (`not`,
+      `uniqueItems`); one that fails is an IncompleteOutputError.
 
     An answer that ends with finish_reason "eos" is complete; one cut by `max_new_tokens` or a stop string is not.
     """

@@ -13,7 +13,7 @@ T = TypeVar("T")
 STACK_BYTES = 256 * 1024 * 1024
 """Of the thread that compiles. Address space, not memory: only what is used of it is ever touched."""
 
-SECONDS = 60.0
+SECONDS = 120.0
 """That it may take. The bounds keep all that we know of under 20 seconds; this is for what we do not know of."""
 
 _lock = threading.Lock()  # the size is a setting of the process, for threads that start while it holds

@@ -23,6 +23,7 @@ FEATURE = "structured output"
 # until its tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps to those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
 _SECONDS = 5.0  # after which nothing more is given up
+_REMEMBERED = 200_000  # characters of a schema that is remembered; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
 _NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
@@ -86,6 +87,8 @@ def enforceable_schema(schema: Any, *, closed: bool = False, lenient: bool = Fal
         text = json.dumps(schema, sort_keys=False, default=repr)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the JSON schema {str(schema)[:200]} is not JSON: {error}") from None
+    if len(text) > _REMEMBERED:
+        return on_a_deep_stack(lambda: _as_much_as_possible(schema, closed, lenient))
     return _enforceable(_Key(text, schema), closed, lenient)
 
 
@@ -102,7 +105,7 @@ class _Key:
         return hash(self.text)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _enforceable(key: _Key, closed: bool, lenient: bool) -> tuple[Enforceable, str]:
     return on_a_deep_stack(lambda: _as_much_as_possible(key.schema, closed, lenient))
 

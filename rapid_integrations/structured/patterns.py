@@ -17,7 +17,7 @@ _NAMED_GROUP = re.compile(r"\(\?<(?![=!])")
 _END_OF_TEXT = re.compile(r"(?<!\\)((?:\\\\)*)\\Z")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def enforceable_patterns(pattern: str) -> tuple[str, ...] | None:
     """Return patterns that together match what `pattern` does; None where there are none that can be enforced."""
     if len(pattern) > MAX_REGEX or half_character(pattern) is not None:

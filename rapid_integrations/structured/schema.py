@@ -25,7 +25,9 @@ from rapid_integrations.structured.bounds import (
     no_text,
     too_much,
 )
+from rapid_integrations.structured.finite import some_answer_ends
 from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, json_text
+from rapid_integrations.structured.numbers import MAX_REMAINDERS, finite_number, remainders, too_large, whole_number
 from rapid_integrations.structured.patterns import enforceable_patterns
 from rapid_integrations.structured.references import References
 
@@ -39,8 +41,6 @@ _OTHER_TYPES: dict[str, str | None] = {
     "nil": "null", "any": None,
 }  # fmt: skip
 MAX_CONSTANT = 20_000  # characters of a string that an answer must hold as it is
-MAX_BOUND = 2**64  # of a number: the library writes bounds out, digit by digit
-MAX_REMAINDERS = 10_000
 _EXACT_INTEGER = 2**53  # larger ones are compared as floats
 # Restrict values; there is no grammar for them. With the values that restrict nothing.
 _UNENFORCED: dict[str, Sequence[Any]] = {
@@ -100,7 +100,7 @@ class _Conversion:
         self._given_up = frozenset(given_up)
         self._references = References(root)
         self._unenforced: list[str] = []
-        self._remainders = _remainders(root)
+        self._remainders = remainders(root)
         self._formats: dict[str, dict[str, Any]] = {}  # that strings keep to, each compiled once
 
     def result(self) -> Enforceable:
@@ -115,7 +115,7 @@ class _Conversion:
                     how = f"refers to more than {MAX_DEFINITIONS:,} schemas"
                     raise too_much("the JSON schema", how, "Use fewer")
         definitions |= self._formats
-        if not _ends(schema, definitions):
+        if not some_answer_ends(schema, definitions):
             raise ConfigurationError(
                 "the JSON schema asks for an endless answer: what it requires refers back to itself. Make one of the "
                 "properties on the way optional, or nullable"
@@ -187,14 +187,14 @@ class _Conversion:
 
     def _constants(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         if "const" in given:
-            if _number(given["const"]) is not None and abs(given["const"]) > MAX_BOUND / 2:
-                self._leave_out(where, f"const {given['const']}")
+            if too_large(given["const"]):
+                self._leave_out(where, f"const {str(given['const']):.40}")
                 out.setdefault("type", "number")
             else:
                 out["const"] = self._constant(given["const"], f"{where}/const")
         values = given.get("enum")
         if isinstance(values, (list, tuple)):
-            fine = [each for each in values if _number(each) is None or abs(each) <= MAX_BOUND / 2]
+            fine = [each for each in values if not too_large(each)]
             if len(fine) < len(values):
                 self._leave_out(where, "numbers of the enum that are too large")
                 values = fine or None
@@ -232,18 +232,18 @@ class _Conversion:
 
     def _numbers(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-            value, strict = _number(given.get(bound)), given.get(exclusive)
-            if max(abs(value or 0), abs(_number(strict) or 0)) > MAX_BOUND:
-                self._leave_out(where, f"{bound} {given.get(bound, strict)}")
+            value, strict = finite_number(given.get(bound)), given.get(exclusive)
+            if too_large(given.get(bound)) or too_large(strict):
+                self._leave_out(where, f"{bound} {str(given.get(bound, strict)):.40}")
                 continue
             if strict is True and value is not None:  # draft 4
                 out[exclusive] = value
                 continue
             if value is not None:
                 out[bound] = value
-            if (beyond := _number(strict)) is not None:
+            if (beyond := finite_number(strict)) is not None:
                 out[exclusive] = beyond
-        multiple = _number(given.get("multipleOf"))
+        multiple = finite_number(given.get("multipleOf"))
         if multiple is not None and multiple > 0:
             if "multipleOf" in self._given_up or self._remainders > MAX_REMAINDERS:
                 self._leave_out(where, f"multipleOf {multiple}")
@@ -256,7 +256,7 @@ class _Conversion:
 
     def _strings(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> list[Schema]:
         for keyword in ("minLength", "maxLength"):
-            if (length := _count(given.get(keyword))) is not None:
+            if (length := whole_number(given.get(keyword))) is not None:
                 out[keyword] = length
         patterns: list[str] = []
         if isinstance(written := given.get("pattern"), str):
@@ -279,7 +279,7 @@ class _Conversion:
 
     def _array(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         for keyword in ("minItems", "maxItems"):
-            if (count := _count(given.get(keyword))) is not None:
+            if (count := whole_number(given.get(keyword))) is not None:
                 out[keyword] = count
         items, first = given.get("items"), given.get("prefixItems")
         place = "items"
@@ -348,9 +348,9 @@ class _Conversion:
             out["properties"] = {self._name(each, "/propertyNames"): values for each in texts[:MAX_PROPERTIES]}
         elif isinstance(pattern, str) and (parts := enforceable_patterns(pattern)) and len(parts) == 1:
             out["patternProperties"] = {parts[0]: values}
-        elif low := _count(names.get("minLength")) or _count(names.get("maxLength")):
-            most = _count(names.get("maxLength"))
-            low = _count(names.get("minLength")) or 0
+        elif low := whole_number(names.get("minLength")) or whole_number(names.get("maxLength")):
+            most = whole_number(names.get("maxLength"))
+            low = whole_number(names.get("minLength")) or 0
             out["patternProperties"] = {rf"^(?s:.{{{low},{'' if most is None else most}}})$": values}
         else:
             return
@@ -360,7 +360,7 @@ class _Conversion:
     def _counted(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         optional = set(out.get("properties", ())) - set(out.get("required", ()))
         for keyword in ("minProperties", "maxProperties"):
-            count = _count(given.get(keyword))
+            count = whole_number(given.get(keyword))
             if count is None or keyword == "minProperties" and count <= len(out.get("required", ())):
                 continue
             if "minProperties" in self._given_up or optional and count > 1:
@@ -481,76 +481,10 @@ def _close(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = False
 
 
-def _ends(root: Schema, definitions: Mapping[str, Schema]) -> bool:
-    """Whether some finite value may satisfy the schema: no definition needs itself."""
-    finite: set[str] = set()
-
-    def ends(schema: Any) -> bool:
-        if not isinstance(schema, dict):
-            return schema is not False
-        if (reference := schema.get("$ref")) is not None and reference.rpartition("/")[2] not in finite:
-            return False
-        if not all(ends(each) for each in schema.get("allOf", ())):
-            return False
-        if "anyOf" in schema and not any(ends(each) for each in schema["anyOf"]):
-            return False
-        kind = schema.get("type")
-        kinds = [kind] if isinstance(kind, str) else list(kind or _TYPES)
-        if "const" in schema or "enum" in schema or any(each not in ("object", "array") for each in kinds):
-            return True
-        properties = schema.get("properties", {})
-        object_ends = all(ends(properties.get(name, True)) for name in schema.get("required", ()))
-        least = schema.get("minItems", 0)
-        first = schema.get("prefixItems", [])
-        array_ends = all(ends(each) for each in first[:least]) and (least <= len(first) or ends(schema.get("items")))
-        return ("object" in kinds and object_ends) or ("array" in kinds and array_ends)
-
-    grown, backwards = True, list(definitions.items())[::-1]  # what is referred to stands behind what refers to it
-    while grown:
-        grown = False
-        for name, schema in backwards:
-            if name not in finite and ends(schema):
-                finite.add(name)
-                grown = True
-    return ends(root)
-
-
 def _few(keyword: str, values: Sequence[Any], where: str) -> None:
     if len(values) > MAX_OPTIONS:
         how = f"has {len(values):,} entries at {where}/{keyword}; {MAX_OPTIONS:,} are the most"
         raise too_much("the JSON schema", how, "Use fewer, or enum for constants")
-
-
-def _remainders(root: Any) -> int:
-    """Return the least common multiple of every multipleOf, each as the whole number that its digits are.
-
-    The library has a state for each remainder, and multiplies those of schemas that it joins: 99,991 of them take two
-    seconds, 100,000,000 for ever.
-    """
-    found = 1
-    pending = [root]
-    while pending and found <= MAX_REMAINDERS:
-        value = pending.pop()
-        if isinstance(value, Mapping):
-            multiple = _number(value.get("multipleOf"))
-            if multiple is not None and multiple > 0:
-                digits = f"{multiple:.9f}".replace(".", "").strip("0") if 1e-6 <= multiple <= 1e9 else ""
-                found = math.lcm(found, int(digits)) if digits else MAX_REMAINDERS + 1
-            pending += value.values()
-        elif isinstance(value, (list, tuple)):
-            pending += value
-    return found
-
-
-def _number(value: Any) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if abs(value) <= 1e300 and math.isfinite(value) else None
-
-
-def _count(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None or number < 0 or number != int(number) else min(int(number), 10**9)
 
 
 def _escaped(name: Any) -> str:

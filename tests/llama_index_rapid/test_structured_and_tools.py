@@ -13,7 +13,7 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
 from llama_index_rapid import DocumentOrder
-from rapid_integrations import ConfigurationError, IncompleteOutputError
+from rapid_integrations import ConfigurationError, IncompleteOutputError, StructuredOutput
 from tests.llama_index_rapid.conftest import make_llm
 from tests.llama_index_rapid.parts import DOCUMENT, PARAGRAPHS
 from tests.toys.chat_templates import QWEN25
@@ -191,3 +191,31 @@ def test_no_tool_call_and_no_tools_in_the_template_are_clear_errors(tool_llm, ll
         tool_llm.get_tool_calls_from_response(tool_llm.chat([ChatMessage(role="user", content="hi")], max_new_tokens=2))
     with pytest.raises(ConfigurationError, match="tools"):
         llm.chat_with_tools([TOOL], user_msg="Add them.")
+
+
+def test_tools_and_a_schema_in_one_request():
+    """`chat_with_tools(..., structured=...)`: the answer is a call, or follows the schema."""
+
+    def look_up(urgent: bool) -> str:
+        """Look something up."""
+        return str(urgent)
+
+    running = make_llm(chat_template=QWEN25, max_new_tokens=300)
+    schema = {"type": "object", "properties": {"certain": {"type": "boolean"}}, "required": ["certain"],
+              "additionalProperties": False}  # fmt: skip
+    structured, kinds = StructuredOutput(json_schema=schema), set()
+    for seed in range(5):
+        response = running.chat_with_tools(
+            [FunctionTool.from_defaults(look_up)],
+            user_msg="What now?",
+            structured=structured,
+            seed=seed,
+            temperature=1.5,
+        )
+        calls = running.get_tool_calls_from_response(response, error_on_no_tool_call=False)
+        kinds.add(bool(calls))
+        if calls:
+            assert calls[0].tool_name == "look_up" and set(calls[0].tool_kwargs) == {"urgent"}
+        else:
+            assert set(json.loads(response.message.content)) == {"certain"}
+    assert kinds

@@ -270,6 +270,9 @@ LEFT_OUT = {
                       {"b": 1}),
     "minProperties": ({"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "minProperties": 2},
                       {"a": 1, "b": 1}, {"a": 1}),
+    "minimum": ({"type": "integer", "minimum": 10**400}, 10**400, 3),
+    "const": ({"const": 10**40}, 10**40, 3),
+    "enum": ({"enum": [1, 1e308]}, 1e308, 2),
     "maximum": ({"type": "number", "maximum": 1e300}, 1e200, 1.5e300),
 }  # fmt: skip
 

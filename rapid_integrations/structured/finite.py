@@ -1,0 +1,42 @@
+"""Whether a schema has answers that end: one that requires itself has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+
+def some_answer_ends(root: Any, definitions: Mapping[str, Any]) -> bool:
+    """Whether some finite value may satisfy the schema: no definition needs itself."""
+    finite: set[str] = set()
+
+    def ends(schema: Any) -> bool:
+        if not isinstance(schema, dict):
+            return schema is not False
+        if (reference := schema.get("$ref")) is not None and reference.rpartition("/")[2] not in finite:
+            return False
+        if not all(ends(each) for each in schema.get("allOf", ())):
+            return False
+        if "anyOf" in schema and not any(ends(each) for each in schema["anyOf"]):
+            return False
+        kind = schema.get("type")
+        kinds = [kind] if isinstance(kind, str) else list(kind or _TYPES)
+        if "const" in schema or "enum" in schema or any(each not in ("object", "array") for each in kinds):
+            return True
+        properties = schema.get("properties", {})
+        object_ends = all(ends(properties.get(name, True)) for name in schema.get("required", ()))
+        least = schema.get("minItems", 0)
+        first = schema.get("prefixItems", [])
+        array_ends = all(ends(each) for each in first[:least]) and (least <= len(first) or ends(schema.get("items")))
+        return ("object" in kinds and object_ends) or ("array" in kinds and array_ends)
+
+    grown, backwards = True, list(definitions.items())[::-1]  # what is referred to stands behind what refers to it
+    while grown:
+        grown = False
+        for name, schema in backwards:
+            if name not in finite and ends(schema):
+                finite.add(name)
+                grown = True
+    return ends(root)

@@ -1,0 +1,49 @@
+"""The numbers of a JSON schema: bounds, counts and steps, as far as they are numbers at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+MAX_REMAINDERS = 10_000
+_MAX_BOUND = 2**64  # the library writes bounds and constants out, digit by digit
+
+
+def remainders(root: Any) -> int:
+    """Return the least common multiple of every multipleOf, each as the whole number that its digits are.
+
+    The library has a state for each remainder, and multiplies those of schemas that it joins: 99,991 of them take two
+    seconds, 100,000,000 for ever.
+    """
+    found = 1
+    pending = [root]
+    while pending and found <= MAX_REMAINDERS:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            multiple = finite_number(value.get("multipleOf"))
+            if multiple is not None and multiple > 0:
+                digits = f"{multiple:.9f}".replace(".", "").strip("0") if 1e-6 <= multiple <= 1e9 else ""
+                found = math.lcm(found, int(digits)) if digits else MAX_REMAINDERS + 1
+            pending += value.values()
+        elif isinstance(value, (list, tuple)):
+            pending += value
+    return found
+
+
+def finite_number(value: Any) -> int | float | None:
+    """Return a number that a double holds with room to spare; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) <= 1e300 and math.isfinite(value) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a count, 1.0 included; None for anything else."""
+    found = finite_number(value)
+    return None if found is None or found < 0 or found != int(found) else min(int(found), 10**9)
+
+
+def too_large(value: Any) -> bool:
+    """Whether a value is a number, but too large to be enforced."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) > _MAX_BOUND
