@@ -91,13 +91,13 @@ def refused(folder, original, *words, seconds=20, **options):
 )
 def test_numbers_that_cannot_be(folder, original, field, value):
     change(folder, "config.json", **{field: value})
-    refused(folder, original, f"config.json says {field} = ", "is needed" if field != "num_key_value_heads" else "")
+    refused(folder, original, f"config.json says {field} = ", "needed" if field != "num_key_value_heads" else "")
 
 
 @pytest.mark.parametrize("theta", [0, -1.0, float("inf"), float("nan"), "large"])
 def test_rotary_bases_that_cannot_be(folder, original, theta):
     change(folder, "config.json", rope_parameters={"rope_type": "default", "rope_theta": theta})
-    refused(folder, original, "rope_theta", "a number above 0 is needed")
+    refused(folder, original, "rope_theta", "number", "is needed")
 
 
 @pytest.mark.parametrize(
