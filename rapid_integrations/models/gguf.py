@@ -35,6 +35,16 @@ from rapid_integrations.out_of_memory import is_out_of_memory
 _COMPLETE = "complete"  # written last: a folder without it is the rest of an interrupted conversion
 # What stands in it. Copies of release 0.1 have an empty one: they may hold random weights, and lack ends of turns.
 _VERSION = "2"
+_SIZES = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "context_length": "max_position_embeddings",
+    "rope.freq_base": "rope_theta",
+    "expert_count": "num_experts",
+    "vocab_size": "vocab_size",
+}
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # of an answer; files may have all three
 
 
@@ -80,6 +90,7 @@ def _read(
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    check_numbers(str(path), _as_configuration(headers[0]), "its metadata")  # lists of layers are made from these
     file: dict[str, Any] = {"gguf_file": whole.name, "local_files_only": True}
     config = AutoConfig.from_pretrained(whole.parent, **file)
     tensors = [tensor for header in headers for tensor in header.tensors]
@@ -106,6 +117,13 @@ def _read(
     if ends := _ends_of_answers(headers[0], model):
         model.generation_config.eos_token_id = ends
     return model, AutoTokenizer.from_pretrained(whole.parent, **file)
+
+
+def _as_configuration(header: GgufHeader) -> dict[str, Any]:
+    """Return the sizes that a file states, by the names that configurations have for them."""
+    prefix = header.architecture
+    stated = {name: header.metadata.get(f"{prefix}.{key}") for key, name in _SIZES.items()}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def _ends_of_answers(header: GgufHeader, model: Any) -> list[int]:

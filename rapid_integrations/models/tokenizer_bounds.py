@@ -58,6 +58,8 @@ def check_tokenizer_files(folder: Path) -> None:
         raise ModelLoadError(f"{path} could not be loaded: {error}. Fetch it again") from error
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} could not be loaded: it holds a {type(content).__name__}, not an object")
+    if depth(content) > _DEEPEST:
+        raise ModelLoadError(f"{path} could not be loaded: it is nested more than {_DEEPEST} deep")
     _check(path, content)
 
 
