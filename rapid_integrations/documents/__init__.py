@@ -1,4 +1,4 @@
-"""Files to text: PDF, Office, HTML, mails, e-books, Markdown and plain text, alone or in folders. No models, no framework.
+"""Files to text: PDF, Office, HTML, mails, e-books and plain text, alone or in folders. No models, no framework.
 
     files and folders -> bytes within limits -> a process that reads them -> which format -> its reader -> Document
 

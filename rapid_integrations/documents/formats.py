@@ -94,9 +94,7 @@ def format_of(data: bytes, name: str) -> Format:
         if data.startswith(start):
             raise NoTextError(name, reason)
     if data[8:10] == b'{"' and 0 < int.from_bytes(data[:8], "little") < len(data):
-        raise DocumentError(
-            name, "is a binary file with a model's weights (safetensors): name its folder with --target"
-        )
+        raise DocumentError(name, "is a binary file with a model's weights: name its folder with --target")
     if data[4:8] == b"ftyp":
         raise NoTextError(name, "is a film or a picture (MP4, HEIC): give its text")
     if data[257:262] == b"ustar":

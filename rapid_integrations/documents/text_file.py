@@ -24,6 +24,8 @@ _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\b\x1b") | {127}
 _MAX_CONTROL_SHARE = 0.01  # of a text's first bytes
 _FEW_CONTROLS, _ENOUGH_TEXT = 2, 20  # so many in so many bytes are an accident
 _HEAD = 65536  # bytes
+_IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_ENOUGH_TO_DOUBT = 60  # bytes beyond ASCII
 _BINARY = "is a binary file, no text: give PDF, Office, HTML, Markdown or plain text"
 
 
@@ -133,7 +135,7 @@ def _not_utf8(data: bytes, source: str, declared: str | None) -> tuple[str, tupl
         said = codec_of(declared) if declared else None
         as_said = _strictly(data, said) if said else None
         if as_said is not None and not is_mojibake(as_said):
-            return as_said, ()
+            return as_said, _doubt(data, as_said, declared)
         codec = guessed(data)
     except ImportError:
         raise MissingExtraError(
@@ -145,6 +147,16 @@ def _not_utf8(data: bytes, source: str, declared: str | None) -> tuple[str, tupl
         return as_said, ()
     why = f"it declares {declared}, which does not fit" if declared else "it is not UTF-8"
     return data.decode(codec), (f"read as {codec}, which is a guess: {why}. Name it with --encoding",)
+
+
+def _doubt(data: bytes, as_said: str, declared: str | None) -> tuple[str, ...]:
+    """Return a remark where a file declares one encoding of ideographs and rather looks like another."""
+    if not _IDEOGRAPHS.search(as_said[:_HEAD]) or len(data.translate(None, bytes(range(128)))) < _ENOUGH_TO_DOUBT:
+        return ()
+    codec = guessed(data)
+    if codec is None or _strictly(data, codec) in (None, as_said):
+        return ()
+    return (f"read as {declared}, as it declares; it looks like {codec}. Name it with --encoding",)
 
 
 def _strictly(data: bytes, codec: str) -> str | None:

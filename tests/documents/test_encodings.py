@@ -116,6 +116,11 @@ def test_a_western_page_that_declares_a_russian_encoding():
     assert text == TEXTS["French"] and "it declares windows-1251, which does not fit" in remark
 
 
+def test_a_taiwanese_page_that_declares_another_encoding_of_ideographs():
+    text, (remark,) = shown(page("euc-kr").format(TEXTS["Taiwanese"] * 3).encode("big5"))
+    assert "looks like big5" in remark or text == TEXTS["Taiwanese"] * 3
+
+
 def test_where_files_declare_their_encoding():
     assert declared_in_html(b'<meta http-equiv="Content-Type" content="text/html; charset=koi8-r">') == "koi8-r"
     assert declared_in_html(b" " * 1100 + b"<meta charset=koi8-r>") is None

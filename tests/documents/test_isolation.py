@@ -12,7 +12,7 @@ import pytest
 
 from rapid_integrations.documents import ReadLimits, isolation, read_document, read_documents
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
-from tests.toys.document_files import docx, paragraph, pdf
+from tests.toys.document_files import docx, paragraph, pdf, pdf_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +60,34 @@ def test_a_file_that_takes_too_long_is_ended(hostile):
     assert read_document(hostile / "fine.pdf").text == "words of fine"
 
 
+def test_a_small_pdf_that_draws_without_end_is_ended(tmp_path):
+    """Each of 34 forms draws the next one twice: 17 thousand million words in 7 kB."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"]
+    objects.append(
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R "
+        "/Resources << /XObject << /X 5 0 R >> >> >>"
+    )
+    objects.append("<< /Length 5 >>\nstream\n/X Do\nendstream")
+    for number in range(6, 40):
+        objects.append(
+            f"<< /Type /XObject /Subtype /Form /BBox [0 0 600 800] /Resources << /XObject << /X {number} 0 R >> >> "
+            "/Length 11 >>\nstream\n/X Do /X Do\nendstream"
+        )
+    font = "<< /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >>"
+    objects.append(
+        f"<< /Type /XObject /Subtype /Form /BBox [0 0 600 800] /Resources << /Font {font} >> /Length 30 >>\nstream\n"
+        "BT /F1 9 Tf 10 10 Td (x) Tj ET\nendstream"
+    )
+    data = pdf_of(objects)
+    (tmp_path / "endless.pdf").write_bytes(data)
+    (tmp_path / "fine.pdf").write_bytes(pdf("words"))
+    assert len(data) < 10_000
+    documents = read_documents(tmp_path, skip_unreadable=True, time_limit_s=5.0)
+    assert [document.text for document in documents] == ["words"]
+    (skipped,) = documents.skipped
+    assert skipped.reason == "takes more than 5 s to read: split it, or raise the time limit"
+
+
 def test_a_reader_that_crashes_is_an_error_of_the_file(hostile):
     assert "makes its reader crash (exit status -11)" in reason(hostile / "CRASH.pdf")
     assert read_document(hostile / "fine.pdf").text == "words of fine"
@@ -81,7 +109,7 @@ def test_what_a_library_prints_is_no_answer(hostile):
 
 def test_the_others_of_a_folder_are_read(hostile):
     documents = read_documents(
-        hostile, skip_unreadable=True, time_limit_s=1.0, limits=ReadLimits(memory_bytes=2 * 2**30)
+        hostile, skip_unreadable=True, time_limit_s=5.0, limits=ReadLimits(memory_bytes=2 * 2**30)
     )
     assert [document.text for document in documents] == ["words of fine", "words of PRINT"]
     assert len(documents.skipped) == 4
