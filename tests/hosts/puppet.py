@@ -108,7 +108,7 @@ class PuppetEngine(RapidEngine):
     """Tells its model the answer of each request before it is decoded."""
 
     def stream(self, prompt: Any, **options: Any) -> CompletionStream:
-        """Answer with what `writing` has been told (the thread of an asynchronous request sees it too), else nothing."""
+        """Answer with what `writing` was told (an asynchronous request takes it along to its thread), or nothing."""
         global requests_made
         requests_made += 1
         stream = super().stream(prompt, **options)
