@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
-from rapid_integrations.async_stream import AsyncCompletionStream
 from rapid_integrations.cache import KVCache
 from rapid_integrations.engine import CompletionStream
 from rapid_integrations.models.loader import LoadedModel
@@ -108,20 +107,15 @@ class PuppetLM(TableLM):
 class PuppetEngine(RapidEngine):
     """Tells its model the answer of each request before it is decoded."""
 
-    def stream(self, prompt: Any, *, answer: str | None = None, **options: Any) -> CompletionStream:
-        """Answer with what `writing` has been told; nothing was told: with nothing."""
+    def stream(self, prompt: Any, **options: Any) -> CompletionStream:
+        """Answer with what `writing` was told (an asynchronous request takes it along to its thread), or nothing."""
         global requests_made
         requests_made += 1
-        answer = _answer.get() if answer is None else answer
         stream = super().stream(prompt, **options)
-        ids = self.vocabulary.tokenizer.encode(answer or "", add_special_tokens=False)
+        ids = self.vocabulary.tokenizer.encode(_answer.get() or "", add_special_tokens=False)
         for read in (stream.prepared.target_ids, stream.prepared.drafter_ids):
             self.target.tell(read, ids)  # type: ignore[attr-defined]
         return stream
-
-    async def astream(self, prompt: Any, **options: Any) -> AsyncCompletionStream:
-        """Answer likewise; the thread that prepares the request does not see what was told to this task."""
-        return await super().astream(prompt, answer=_answer.get(), **options)
 
 
 @cache

@@ -40,7 +40,7 @@ class Verdict:
         """Return it for people."""
         counts = [
             f"{self.passed} passed, {self.asked} of them with requests to our classes",
-            f"{sum(self.expected.values())} cannot pass, {len(self.broken_anyway)} fail with the suite's own fakes too, "
+            f"{self.expected.total()} cannot pass, {len(self.broken_anyway)} fail with the suite's own fakes too, "
             f"{self.skipped} skipped",
         ]
         reasons = [f"  {count:4} {reason}" for reason, count in self.expected.most_common()]
