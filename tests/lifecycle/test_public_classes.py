@@ -41,7 +41,7 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import RenderedPrompt
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
 from rapid_integrations.trace.record import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 from tests.lifecycle.conftest import HOSTS, SMALL, ask, build
@@ -131,7 +131,7 @@ ELSEWHERE = {
     HostEmbedder,  # a host's functions: as far as those can be pickled
     Law,
     Randomness,
-    RepetitionPenalty,
+    Penalties,
 }
 INSIDE = ("rapid_integrations.native", "rapid_integrations.structured", "rapid_integrations.tool_calls", "Buffers")
 
