@@ -52,6 +52,7 @@ _NAMED = (
     "drafter_device",
     "drafter_device_map",
     "trust_remote_code",
+    "verify",
 )
 _ENGINE_OPTIONS = (
     "embedding_cache",
@@ -154,6 +155,11 @@ class ModelFields(BaseModel):
     drafter_device_map: Any = Field(default=None, description="device_map of the drafter; None: as the target")
     trust_remote_code: bool = Field(
         default=False, description="runs Python code that comes with a model: leave it off unless you trust its author"
+    )
+    verify: Literal["isolated"] | None = Field(
+        default=None,
+        description='"isolated" reads a model\'s configuration, tokenizer and chat template in a process of its own '
+        "first: for folders from people you do not trust; takes some seconds",
     )
     embedding_cache: str | Path | None = Field(
         default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
