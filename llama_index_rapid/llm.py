@@ -43,6 +43,7 @@ from llama_index_rapid.pipeline_scores import listen_to_retrievals
 from llama_index_rapid.structured import StructuredPrediction
 from llama_index_rapid.tokenizer import use_for_counting
 from llama_index_rapid.tool_calling import ToolCalling
+from llama_index_rapid.workers import refuse_ingestion_workers
 from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
@@ -238,6 +239,9 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
     def _when_arrived(self) -> None:
         if self.use_pipeline_scores:
             listen_to_retrievals()
+
+    def _before_loading_here(self) -> None:
+        refuse_ingestion_workers()
 
     def _left_behind(self) -> tuple[str, ...]:
         return ("callback_manager",)

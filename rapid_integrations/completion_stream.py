@@ -9,6 +9,7 @@ from typing import Self
 
 from rapid_integrations.engine_life import EngineLife
 from rapid_integrations.errors import EngineClosedError
+from rapid_integrations.forked import computes
 from rapid_integrations.outputs import CompletionChunk
 from rapid_integrations.prepared import PreparedPrompt
 from rapid_integrations.shared_resource import RunningAnswer
@@ -44,6 +45,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
         """What was recorded so far, where the request asked for it."""
         return None if self._tracer is None else self._tracer.trace()
 
+    @computes
     def __next__(self) -> CompletionChunk:
         if not self._over:
             self._life.require()
@@ -57,11 +59,13 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
             self._over = True
         return chunk
 
+    @computes
     def close(self) -> None:
         """Stop decoding and give the caches back; safe to call again."""
         self._over = True
         self._chunks.close()
 
+    @computes
     def end_with_engine(self) -> None:
         """Free the caches, unless another thread is decoding: then the request notices that the engine is closed."""
         with suppress(ValueError):  # "generator already executing"

@@ -36,7 +36,7 @@ from rapid_integrations.decoding.turns import Turns
 from rapid_integrations.default_compressor import DEFAULT_EMBEDDER, DefaultCompressor
 from rapid_integrations.engine_life import EngineLife
 from rapid_integrations.errors import ConfigurationError, EngineClosedError
-from rapid_integrations.forked import require_threads
+from rapid_integrations.forked import computes
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.opening import give_back, loaded_models, require_objects, require_one_vocabulary, wrapped_models
@@ -80,7 +80,6 @@ class RapidEngine(SharedResource):
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
-        ForkedProcessError: this process was forked from one that had computed with several threads.
     """
 
     _elsewhere = (
@@ -111,7 +110,6 @@ class RapidEngine(SharedResource):
                     f"RapidEngine({name}=...) takes what `models.loader.load` returns, not {shown(given)}: "
                     "RapidEngine.from_pretrained takes names and folders, RapidEngine.from_models transformers objects"
                 )
-        require_threads()
         require_one_vocabulary(target, drafter, draft_lm)
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
@@ -128,6 +126,7 @@ class RapidEngine(SharedResource):
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._turns = Turns()
         self._life = EngineLife()
+        self._borrowed = False  # another engine's models, see `alone`
         self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         devices = {model.device for model in models}
         self._prefixes = Prefixes(
@@ -139,6 +138,7 @@ class RapidEngine(SharedResource):
         self._abandoned.atexit = False
 
     @classmethod
+    @computes
     def from_pretrained(
         cls,
         target: str | Path = DEFAULT_TARGET,
@@ -179,7 +179,6 @@ class RapidEngine(SharedResource):
                     "transformers objects to RapidEngine.from_models(model, tokenizer)"
                 )
         require_known(RapidEngine.from_pretrained, options, RapidEngine.__init__)
-        require_threads()
         with loaded_models(
             target,
             drafter,
@@ -199,6 +198,7 @@ class RapidEngine(SharedResource):
             return cls(models.target, models.drafter, draft_lm=models.draft_lm, **options)
 
     @classmethod
+    @computes
     def from_models(
         cls, model: Any, tokenizer: Any, *, drafter_model: Any = None, drafter_tokenizer: Any = None, **options: Any
     ) -> RapidEngine:
@@ -217,13 +217,13 @@ class RapidEngine(SharedResource):
     def alone(self, model: CausalLM) -> RapidEngine:
         """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
 
-        Close this engine, not that one.
+        That one is closed with this one: closing it does nothing.
         """
         self.require_open()
         engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
         engine._abandoned.detach()  # this engine has them
         engine._prefixes = self._prefixes  # its entries are found by the model that made them
-        engine._life = self._life
+        engine._life, engine._borrowed = self._life, True
         engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
         return engine
 
@@ -255,8 +255,8 @@ class RapidEngine(SharedResource):
             ForkedProcessError: this process was forked from the one that built it.
         """
         self._life.require()
-        require_threads()
 
+    @computes
     def fingerprints(self) -> dict[str, str | None]:
         """Return what tells each of its models, with its present weights, from every other; None where unknown.
 
@@ -275,6 +275,7 @@ class RapidEngine(SharedResource):
         self.require_open()
         self._prefixes.clear()
 
+    @computes
     def explain(
         self,
         prompt: PromptLike,
@@ -309,6 +310,7 @@ class RapidEngine(SharedResource):
         with self.stream(prompt, **options) as stream:
             return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
 
+    @computes
     def stream(
         self,
         prompt: PromptLike,
@@ -405,7 +407,7 @@ class RapidEngine(SharedResource):
         within 30 seconds. Models that were given as objects get their own attention setting back. In a forked child
         nothing happens: what it inherited is the parent's.
         """
-        if not self._life.end():
+        if self._borrowed or not self._life.end():
             return
         self._turns.close()
         for stream in tuple(self._streams):

@@ -52,6 +52,8 @@ class HoldsEngine(ModelFields):
         hold = self._hold
         if (engine := hold.engine) is not None:
             return engine
+        if hold.arrived and not hold.closed:
+            self._before_loading_here()
         engine = hold.open(lambda holder: self.open_engine(on_progress, holder), f"this {type(self).__name__}")
         self._when_opened(engine)
         return engine
@@ -190,6 +192,9 @@ class HoldsEngine(ModelFields):
         """Private attributes that another process makes for itself."""
         return ()
 
+    def _before_loading_here(self) -> None:
+        """Refuse to load what was pickled in another process, where that is of no use."""
+
     def _when_arrived(self) -> None:
         """Do what a host wants done once in a process, before the engine is there."""
 
@@ -206,7 +211,7 @@ def _arrived(kind: type[HoldsEngine], luggage: dict[str, Any]) -> HoldsEngine:
         "__dict__": {**missing, **luggage["fields"]},
         "__pydantic_fields_set__": luggage["set"],
         "__pydantic_extra__": None,
-        "__pydantic_private__": {**luggage["private"], "_hold": Hold(luggage["closed"])},
+        "__pydantic_private__": {**luggage["private"], "_hold": Hold(luggage["closed"], arrived=True)},
     }
     BaseModel.__setstate__(made, state)
     made._when_arrived()

@@ -29,10 +29,12 @@ class Hold:
 
     Attributes:
         closed: whether it was released.
+        arrived: whether the holder was pickled, so that its engine is still to be opened.
     """
 
-    def __init__(self, closed: bool = False) -> None:
+    def __init__(self, closed: bool = False, arrived: bool = False) -> None:
         self.closed = closed
+        self.arrived = arrived
         self._engine: RapidEngine | None = None
         self._lock = threading.Lock()
 
@@ -57,7 +59,7 @@ class Hold:
 
     def another(self) -> Hold:
         """Return a second hold on the same engine, for a copy of the holder."""
-        other = Hold(self.closed)
+        other = Hold(self.closed, self.arrived)
         if self._engine is not None and not self.closed:
             other._engine = self._engine
             LOADED_ENGINES.share(self._engine, other)

@@ -22,7 +22,7 @@ from llama_index.core.schema import Document, TransformComponent
 
 import langchain_rapid
 import llama_index_rapid
-from rapid_integrations import NotPicklableError, RapidError
+from rapid_integrations import ConfigurationError, NotPicklableError, RapidError
 from rapid_integrations.compression import SentenceTransformerEmbedder
 from rapid_integrations.models import packaged
 from tests.lifecycle.conftest import HOSTS, ask, build
@@ -133,14 +133,23 @@ class Tagged(TransformComponent):
         return nodes
 
 
-def test_an_ingestion_pipeline_of_two_workers_gives_the_answers_of_one(folder):
+def test_an_ingestion_pipeline_of_two_workers_is_refused_with_the_reason(folder):
     llm = build(llama_index_rapid.RapidLLM, folder)
     documents = [Document(text=f"document {number}") for number in range(4)]
     pipeline = IngestionPipeline(transformations=[SentenceSplitter(), Tagged(llm=llm)], disable_cache=True)
-    alone = [node.metadata["answer"] for node in pipeline.run(documents=documents)]
-    nodes = pipeline.run(documents=documents, num_workers=2)
-    assert [node.metadata["answer"] for node in nodes] == alone
-    assert os.getpid() not in {node.metadata["process"] for node in nodes}
+    with pytest.raises(ConfigurationError, match="each worker would load the models once more.*Leave out num_workers"):
+        pipeline.run(documents=documents, num_workers=2)
+    nodes = pipeline.run(documents=documents)
+    assert {node.metadata["process"] for node in nodes} == {os.getpid()}
+    assert [node.metadata["answer"] for node in nodes] == [ask(llm, node.get_content()) for node in nodes]
+
+
+async def test_an_asynchronous_pipeline_of_two_workers_too(folder):
+    """Its workers are forked."""
+    llm = build(llama_index_rapid.RapidLLM, folder)
+    pipeline = IngestionPipeline(transformations=[Tagged(llm=llm)], disable_cache=True)
+    with pytest.raises(ConfigurationError, match="num_workers"):
+        await pipeline.arun(documents=[Document(text="a"), Document(text="b")], num_workers=2)
 
 
 # --- what cannot go ---------------------------------------------------------------------------------------------------
