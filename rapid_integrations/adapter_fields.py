@@ -314,9 +314,8 @@ def constructor_settings(owner: type[ModelFields], given: Mapping[str, Any]) -> 
     if settings.get("engine") is not None:
         require_engine(settings["engine"])
     _require_objects(settings)
-    return {
-        name: value for name, value in settings.items() if value is not None or name not in RequestFields.model_fields
-    }
+    ours = {*ModelFields.model_fields, *RequestFields.model_fields}
+    return {name: value for name, value in settings.items() if value is not None or name not in ours}
 
 
 def require_engine(engine: Any) -> None:

@@ -11,9 +11,11 @@ import inspect
 import json
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Mapping, Set
 from datetime import date
 from enum import Enum
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 _DEPTH = 5  # of objects in objects that are looked into
 _VALUES = 2_000  # looked at; what is larger (an index with its nodes) is told from others as an object
 _PROCESS = uuid.uuid4().hex
+_KEPT = 256  # objects that cannot be referred to weakly, which are therefore kept; a forgotten one gets another name
+
 _objects: dict[int, tuple[Any, str]] = {}  # by identity: a weak reference, and a name that no other object ever has
+_kept: deque[int] = deque()
 
 
 def models_of(engine: RapidEngine) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class _Description:
         if depth >= _DEPTH or self._left < 0:
             return _name_of(value)
         if isinstance(value, Mapping):
-            return self._small(value, [[str(key), item] for key, item in value.items()], depth)
+            return self._pairs(value, [(str(key), item) for key, item in value.items()], depth)
         if isinstance(value, (list, tuple)):
             return self._small(value, list(value), depth)
         if isinstance(value, Set):
@@ -96,6 +101,11 @@ class _Description:
         if len(items) > self._left:
             return _name_of(whole)
         return [self.of(item, depth + 1) for item in items]
+
+    def _pairs(self, whole: Any, items: list[tuple[str, Any]], depth: int) -> Any:
+        if len(items) > self._left:
+            return _name_of(whole)
+        return [[name, self.of(item, depth + 1)] for name, item in items]
 
     def _function(self, value: Any, depth: int) -> Any:
         name = f"{value.__module__}.{getattr(value, '__qualname__', value)}"
@@ -121,7 +131,7 @@ class _Description:
             return [kind, _name_of(value)]
         if not settings:
             return kind
-        return [kind, self._small(value, [[name, settings[name]] for name in sorted(settings)], depth)]
+        return [kind, self._pairs(value, sorted(settings.items(), key=itemgetter(0)), depth)]
 
 
 _NO_SETTINGS = {"callback_manager", "callbacks", "_lock", "_loaded"}  # change nothing about what a part gives
@@ -136,5 +146,8 @@ def _name_of(value: Any) -> str:
             holder: Any = weakref.ref(value, lambda _: _objects.pop(identity, None))
         except TypeError:  # cannot be referred to weakly: kept, so that its identity stays its own
             holder = value
+            _kept.append(identity)
+            if len(_kept) > _KEPT:
+                _objects.pop(_kept.popleft(), None)
         known = _objects[identity] = (holder, f"object {_PROCESS} {uuid.uuid4().hex}")
     return known[1]
