@@ -18,7 +18,7 @@ from rapid_integrations.errors import ContextOverflowError, PromptError
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike
-from rapid_integrations.shared_resource import RunningAnswer
+from rapid_integrations.shared_resource import RunningAnswer, SharedResource
 
 if TYPE_CHECKING:
     from rapid_integrations.engine import CompletionStream, RapidEngine
@@ -89,7 +89,7 @@ class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
         self.close()
 
 
-class Chat:
+class Chat(SharedResource):
     """Questions and answers about documents, on one engine.
 
     When the conversation no longer fits into the context window, its oldest turns leave it, and the answer says how
@@ -101,7 +101,11 @@ class Chat:
         documents: their texts, or what `rapid_integrations.documents` read. Several `Documents` are named to the
             models.
         sampling, speculation, compression: in place of the engine's defaults.
+
+    A copy goes on from the same turns, on the same engine; a chat cannot be pickled.
     """
+
+    _elsewhere = "build an engine and a Chat over the same documents (its `turns` can be sent, to be read)"
 
     def __init__(
         self,
@@ -123,6 +127,14 @@ class Chat:
         self._turns: tuple[Turn, ...] = ()
         self._answer: ChatAnswer | None = None
         self._first_prompt(_NO_QUESTION)  # refuses empty documents
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self), _answer=None)  # what is being answered is the first one's
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
 
     @property
     def turns(self) -> tuple[Turn, ...]:

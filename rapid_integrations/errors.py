@@ -75,7 +75,7 @@ class DocumentError(PromptError):
         super().__init__(f"{source} {reason}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.source, self.reason)
+        return type(self), (self.source, self.reason), vars(self)
 
 
 class IncompleteOutputError(RapidError):
@@ -103,7 +103,7 @@ class ContextOverflowError(RapidError):
 
     def __reduce__(self) -> tuple[object, ...]:
         names = ("model", "prompt_tokens", "new_tokens", "context_window")
-        return functools.partial(type(self), **{name: getattr(self, name) for name in names}), ()
+        return functools.partial(type(self), **{name: getattr(self, name) for name in names}), (), vars(self)
 
 
 class ModelLoadError(RapidError):
@@ -139,7 +139,7 @@ class MissingExtraError(RapidError, ImportError):
         super().__init__(f"{feature} needs an optional package: pip install 'rapid-integrations[{extra}]'")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return functools.partial(type(self), feature=self.feature, extra=self.extra), ()
+        return functools.partial(type(self), feature=self.feature, extra=self.extra), (), vars(self)
 
 
 class CacheError(RapidError):
@@ -157,7 +157,7 @@ class EngineClosedError(RapidError, RuntimeError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.what,)
+        return type(self), (self.what,), vars(self)
 
 
 class ForkedProcessError(RapidError, RuntimeError):
