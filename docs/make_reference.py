@@ -42,7 +42,11 @@ ENVIRONMENT: list[Row] = [
         "0: decode with PyTorch's operators, not with this package's kernels ([where the time goes]"
         "(where-the-time-goes.md))",
     ),
-    ("`CXX`", "the C++ compiler for those kernels; unset: `c++`, `g++` or `clang++`, whichever is there"),
+    (
+        "`CXX`",
+        "the C++ compiler for those kernels; unset: `c++`, `g++` or `clang++`, whichever is there; none is "
+        "needed where they lie compiled in `kernels/` ([processes](processes.md))",
+    ),
     (
         "`OMP_WAIT_POLICY`",
         'what a thread does between two parallel regions; read when torch is imported. `rapid ask` sets "passive" '

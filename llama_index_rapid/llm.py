@@ -45,6 +45,7 @@ from llama_index_rapid.tokenizer import use_for_counting
 from llama_index_rapid.tool_calling import ToolCalling
 from llama_index_rapid.workers import refuse_ingestion_workers
 from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
+from rapid_integrations.call_stack import callers
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.identity import key_of_embedder, models_of
@@ -242,6 +243,12 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
 
     def _before_loading_here(self) -> None:
         refuse_ingestion_workers()
+
+    def _is_only_tried(self) -> bool:
+        # `BaseComponent.__getstate__` pickles each part by itself first, and goes on without those that cannot be: an
+        # extractor over an `engine=` would answer with whatever LLM is LlamaIndex's default where it arrives.
+        trying = ("llama_index.core.schema", "__getstate__")
+        return any((module, frame.f_code.co_name) == trying for module, frame in callers())
 
     def _left_behind(self) -> tuple[str, ...]:
         return ("callback_manager",)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 
+from rapid_integrations.call_stack import callers
 from rapid_integrations.errors import ConfigurationError
 
 _PIPELINE = "llama_index.core.ingestion.pipeline"
@@ -18,9 +18,8 @@ def refuse_ingestion_workers() -> None:
     """
     if multiprocessing.parent_process() is None:
         return
-    frame = sys._getframe()
-    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
-        if frame.f_globals.get("__name__") == _PIPELINE:
+    for module, _ in callers():
+        if module == _PIPELINE:
             raise ConfigurationError(
                 "RapidLLM in an IngestionPipeline with num_workers: each worker would load the models once more and "
                 "compute on the same processors or the same GPU, on all of them. With two workers it took two to three "

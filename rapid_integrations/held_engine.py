@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
-import sys
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, PrivateAttr
 
 from rapid_integrations.adapter_fields import ModelFields
+from rapid_integrations.call_stack import callers
 from rapid_integrations.errors import ConfigurationError, NotPicklableError
 from rapid_integrations.identity import models_of, part_key
 from rapid_integrations.loaded_engines import LOADED_ENGINES, Hold
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from rapid_integrations.engine import RapidEngine
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 _HELD_OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_tokenizer")
 
@@ -140,7 +138,8 @@ class HoldsEngine(ModelFields):
         super().__setattr__(name, value)
 
     def _is_loaded(self) -> bool:
-        return self.__pydantic_private__ is not None and self._hold.engine is not None
+        private = getattr(self, "__pydantic_private__", None)
+        return private is not None and "_hold" in private and self._hold.engine is not None
 
     # --- travelling -------------------------------------------------------------------------------------------------
 
@@ -148,9 +147,13 @@ class HoldsEngine(ModelFields):
         try:
             return _arrived, (type(self), self._luggage())
         except NotPicklableError as error:
-            # Frameworks go on without what cannot be pickled, and say only that they do.
-            logger.warning("%s", error)
+            if self._is_only_tried():
+                return str, (str(error),)
             raise
+
+    def _is_only_tried(self) -> bool:
+        """Whether a host finds out now what can be pickled, and would leave out silently what cannot."""
+        return False
 
     def _luggage(self) -> dict[str, Any]:
         """Return what goes to another process: everything but the engine.
@@ -238,9 +241,7 @@ def _why_not(value: object) -> str | None:
 
 def _pickler_at_work() -> Any:
     """Return the class of it. cloudpickle and dill take functions and much else that pickle does not."""
-    frame = sys._getframe()
-    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
-        module = str(frame.f_globals.get("__name__"))
+    for module, frame in callers():
         if module.split(".")[0] == "dill" or "cloudpickle" in module:
             return frame.f_globals.get("Pickler", pickle.Pickler)
     return pickle.Pickler
