@@ -47,13 +47,13 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *unnamed: Any, **settings: Any) -> None:
         """Load the models; see `RapidModel`.
 
         Raises:
             ConfigurationError: also for a model without a chat template.
         """
-        super().__init__(**settings)
+        super().__init__(*unnamed, **settings)
         if self._engine.vocabulary.chat_template is None:
             raise ConfigurationError(
                 f"{self.model_name} has no chat template, so it reads no messages: use an instruction-tuned model, or "

@@ -92,14 +92,14 @@ class RapidModel(HoldsEngine, RequestFields):
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *unnamed: Any, **settings: Any) -> None:
         """Load the models; see the fields.
 
         Raises:
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = constructor_settings(type(self), settings)
+        settings = constructor_settings(type(self), settings, unnamed)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
         try:

@@ -103,14 +103,14 @@ class RapidLLM(StructuredPrediction, ToolCalling, Endpoints, RequestFields):
 
     _metadata: LLMMetadata = PrivateAttr()
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *unnamed: Any, **settings: Any) -> None:
         """Load the models; see the fields.
 
         Raises:
             ConfigurationError: an unknown setting, or a value that cannot work.
             ModelLoadError: a model cannot be loaded or run.
         """
-        settings = constructor_settings(type(self), settings)
+        settings = constructor_settings(type(self), settings, unnamed)
         if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # as HuggingFaceLM takes it, too
             settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         if (engine := settings.get("engine")) is not None:

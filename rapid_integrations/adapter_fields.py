@@ -6,7 +6,7 @@ Both frameworks' classes are pydantic models; they inherit these fields, typed a
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -283,13 +283,21 @@ def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
     }
 
 
-def constructor_settings(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[str, Any]:
+def constructor_settings(
+    owner: type[ModelFields], given: Mapping[str, Any], unnamed: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Return the arguments of a host class's constructor under its own names; None for a setting is its default.
 
     Raises:
         ConfigurationError: a name that is none (with the one that was meant), a setting under two names, or an object
             in the place of a name or the other way round.
     """
+    if unnamed:
+        first = unnamed[0]
+        meant = "target" if isinstance(first, (str, Path)) else "engine" if hasattr(first, "stream") else "model"
+        raise ConfigurationError(
+            f"{owner.__name__}({shown(first)}): arguments have names here; did you mean {meant}={shown(first)}?"
+        )
     fields = owner.model_fields
     known = {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
     settings = dict(given)
