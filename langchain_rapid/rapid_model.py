@@ -18,8 +18,9 @@ from langchain_rapid.host_parts import embedder_of, reranker_of, retrieving, spl
 from langchain_rapid.setting_names import structured_of
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion
-from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
+from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.held_engine import HoldsEngine
 from rapid_integrations.identity import key_of_embedder

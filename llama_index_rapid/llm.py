@@ -44,9 +44,10 @@ from llama_index_rapid.structured import StructuredPrediction
 from llama_index_rapid.tokenizer import use_for_counting
 from llama_index_rapid.tool_calling import ToolCalling
 from llama_index_rapid.workers import refuse_ingestion_workers
-from rapid_integrations.adapter_fields import RequestFields, constructor_settings, engine_defaults
+from rapid_integrations.adapter_fields import RequestFields, engine_defaults
 from rapid_integrations.call_stack import callers
 from rapid_integrations.config import explain_validation_error
+from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.identity import key_of_embedder, models_of
 from rapid_integrations.progress import OnProgress

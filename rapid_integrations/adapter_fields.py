@@ -6,7 +6,7 @@ Both frameworks' classes are pydantic models; they inherit these fields, typed a
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,6 @@ from rapid_integrations.argument_names import (
     TRANSPORT,
     own_names,
     refuse_unknown,
-    shown,
 )
 from rapid_integrations.config import (
     CompressionConfig,
@@ -30,7 +29,7 @@ from rapid_integrations.config import (
     SpeculationConfig,
     SpeculationFields,
 )
-from rapid_integrations.errors import ConfigurationError, EngineClosedError
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.loaded_engines import LOADED_ENGINES, Hold
 from rapid_integrations.loading_key import Key, key_of_model, key_of_name, key_of_tokenizer
 from rapid_integrations.progress import OnProgress
@@ -213,6 +212,8 @@ class ModelFields(BaseModel):
         given = self.given_names(ModelFields.model_fields)
         if self.engine is not None:
             _refuse_beside("engine", given - {"engine"})
+            from rapid_integrations.constructor_arguments import require_engine
+
             require_engine(self.engine)
             engine: RapidEngine = self.engine
             return engine
@@ -281,92 +282,6 @@ def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
         **_values(engine.speculation, SpeculationFields),
         "compression": engine.compression,
     }
-
-
-def constructor_settings(
-    owner: type[ModelFields], given: Mapping[str, Any], unnamed: Sequence[Any] = ()
-) -> dict[str, Any]:
-    """Return the arguments of a host class's constructor under its own names; None for a setting is its default.
-
-    Raises:
-        ConfigurationError: a name that is none (with the one that was meant), a setting under two names, or an object
-            in the place of a name or the other way round.
-    """
-    if unnamed:
-        first = unnamed[0]
-        meant = "target" if isinstance(first, (str, Path)) else "engine" if hasattr(first, "stream") else "model"
-        raise ConfigurationError(
-            f"{owner.__name__}({shown(first)}): arguments have names here; did you mean {meant}={shown(first)}?"
-        )
-    fields = owner.model_fields
-    known = {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
-    settings = dict(given)
-    if isinstance(settings.get("model"), (str, Path)):
-        settings["model_name"] = settings.pop("model")
-    if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
-        del settings["tokenizer_name"]  # HuggingFaceLM wants it twice
-    settings = own_names(settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
-    if isinstance(target := settings.get("target"), Path):
-        settings["target"] = str(target)
-    if settings.get("device_map") is not None and isinstance(index := settings.get("device"), int):
-        del settings["device"], index
-    elif isinstance(index := settings.get("device"), int) and not isinstance(index, bool):
-        settings["device"] = "cpu" if index < 0 else f"cuda:{index}"  # as transformers' pipelines count
-    elif "device" in settings and not isinstance(index, str) and type(index).__module__ == "torch":
-        settings["device"] = str(index)
-    for each in ("dtype", "drafter_dtype"):
-        if type(settings.get(each)).__module__ == "torch":
-            settings[each] = str(settings[each]).removeprefix("torch.")
-    if owner.model_config.get("extra") == "forbid":
-        refuse_unknown(owner.__name__, settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
-    if settings.get("engine") is not None:
-        require_engine(settings["engine"])
-    _require_objects(settings)
-    ours = {*ModelFields.model_fields, *RequestFields.model_fields}
-    return {name: value for name, value in settings.items() if value is not None or name not in ours}
-
-
-def require_engine(engine: Any) -> None:
-    """Refuse what is no engine.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
-    if isinstance(engine, (str, Path)):
-        raise ConfigurationError(
-            f"engine={str(engine)!r} is a name: engine=... takes a RapidEngine that is there already; a name goes to "
-            f"target={str(engine)!r}"
-        )
-    if not callable(getattr(engine, "stream", None)) or not hasattr(engine, "vocabulary"):
-        way_out = (
-            "an LLM's engine is llm.rapid_engine"
-            if hasattr(engine, "rapid_engine")
-            else "build one with RapidEngine.from_pretrained(name) or RapidEngine.from_models(model, tokenizer)"
-        )
-        raise ConfigurationError(f"engine=... takes a RapidEngine, not {shown(engine)}: {way_out}")
-    if getattr(engine, "closed", False):
-        raise EngineClosedError("the engine that was given")
-
-
-def _require_objects(settings: Mapping[str, Any]) -> None:
-    """Refuse names where models and tokenizers go, and the other way round."""
-    tokenizer = settings.get("tokenizer")
-    if isinstance(tokenizer, (str, Path)):
-        name = settings.get("target") or str(tokenizer)
-        raise ConfigurationError(
-            f"tokenizer={str(tokenizer)!r} is a name, but tokenizer=... takes an object, beside a model object. Did "
-            f"you mean target={name!r}? A model that is named brings its own tokenizer"
-        )
-    for name in ("target", "drafter", "draft_lm"):
-        if settings.get(name) is not None and not isinstance(settings[name], (str, Path)):
-            raise ConfigurationError(
-                f"{name}=... takes a name or a folder, not {shown(settings[name])}: model objects go to model=... "
-                "(with tokenizer=...) and drafter_model=..."
-            )
-    if settings.get("engine") is None and settings.get("model") is not None:
-        from rapid_integrations.opening import require_objects
-
-        require_objects(settings["model"], tokenizer, settings.get("drafter_model"), settings.get("drafter_tokenizer"))
 
 
 def _unpacked(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
