@@ -246,7 +246,7 @@ class ModelFields(BaseModel):
         A class that is built over all the fields of another (LangChain's `configurable_fields`) was given all of them.
         """
         fields = type(self).model_fields
-        every = self.model_fields_set >= set(fields) - set(RequestFields.model_fields)
+        every = all(name in self.model_fields_set or getattr(self, name) is None for name in fields)  # None: left out
 
         def differs(name: str) -> bool:
             value = getattr(self, name)
