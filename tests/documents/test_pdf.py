@@ -246,3 +246,8 @@ def test_encryption_is_told_apart_from_damage():
 def test_a_hyphen_at_a_line_end_parts_no_word():
     page = "BT /F1 12 Tf 14 TL 40 700 Td (the exam-) Tj T* (ination of all) Tj ET"
     assert read(pdf(page)).text.replace("\n", " ") == "the examination of all"
+
+
+def test_characters_that_are_drawn_twice_are_read_once():
+    assert read(pdf("MMuunniicciippaalliittyy ooff 22002244")).text == "Municipality of 2024"
+    assert read(pdf("aaaaaaaaaa xxxxxxxx 1122")).text == "aaaaaaaaaa xxxxxxxx 1122"
