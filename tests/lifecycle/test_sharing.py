@@ -156,7 +156,8 @@ def test_configurable_fields_over_a_given_engine(host, engine):
     chain = host(engine=engine, max_new_tokens=2).configurable_fields(
         temperature=ConfigurableField(id="temperature"), max_new_tokens=ConfigurableField(id="tokens")
     )
-    assert chain.with_config(configurable={"temperature": 0.5, "tokens": 1}).invoke("hello there")
+    answer = chain.with_config(configurable={"temperature": 0.5, "tokens": 1}).invoke("hello there")
+    assert isinstance(answer, str) or answer.usage_metadata["output_tokens"] == 1
     with pytest.raises(ConfigurationError, match="target would have no effect"):
         host(engine=engine).configurable_fields(target=ConfigurableField(id="target")).with_config(
             configurable={"target": "other"}
