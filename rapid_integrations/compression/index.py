@@ -10,6 +10,7 @@ import numpy as np
 from rapid_integrations.compression.chunker import Chunk
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.shared_resource import SharedResource
 
 Report = Callable[[int, int], None]  # done, total
@@ -59,9 +60,18 @@ class ChunkIndex(SharedResource):
         return cls(vectors, owners, len(chunks))
 
     def scores(self, query_vector: np.ndarray) -> np.ndarray:
-        """Return each chunk's cosine similarity (n_chunks,) to `query_vector` (dimension,); -1 for a blank chunk."""
+        """Return each chunk's cosine similarity (n_chunks,) to `query_vector` (dimension,); -1 for a blank chunk.
+
+        Raises:
+            ConfigurationError: texts and questions have vectors of different dimensions.
+        """
         scores = np.full(self._n_chunks, _BLANK_SCORE, dtype=np.float32)
         if self._faiss is not None:
+            if len(query_vector) != self._faiss.d:
+                raise ConfigurationError(
+                    f"the embedder gave the question a vector of {len(query_vector)} numbers, and the document's "
+                    f"passages vectors of {self._faiss.d}: they cannot be compared. Embed both with the same model"
+                )
             query = np.ascontiguousarray(query_vector[None], dtype=np.float32)  # (1, dimension)
             similarities, windows = self._faiss.search(query, self._faiss.ntotal)  # (1, n_windows) each, best first
             found = windows[0] >= 0  # a similarity of NaN is not found

@@ -143,6 +143,15 @@ def test_vectors_that_are_none_are_a_clear_error(prompt, fault):
         llm.complete(prompt)
 
 
+def test_a_question_embedded_in_another_dimension_is_a_clear_error(prompt):
+    class Shorter(HashEmbedding):
+        def _get_query_embedding(self, query):
+            return super()._get_query_embedding(query)[:8]
+
+    with pytest.raises(ConfigurationError, match="a vector of 8 numbers, and the document's passages vectors of"):
+        make_llm(embed_model=Shorter()).complete(prompt)
+
+
 def test_an_embedder_that_gives_too_few_vectors():
     embedder = HostEmbedder("it", "it", lambda texts: [[1.0, 0.0]], lambda text: [1.0, 0.0])
     with pytest.raises(ConfigurationError, match="the embedder it gave 1 vectors for 2 texts"):
