@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
 from langchain_rapid.messages import text_of
+from rapid_integrations.variable_names import INSTRUCTIONS, words_of
 
-# Words of a variable's name: "retrieved_docs" and "contextStr" have two each.
 _CONTEXT = frozenset(
     "context contexts document documents doc docs passage passages chunk chunks snippet snippets excerpt excerpts "
     "sources summaries evidence retrieved retrieval knowledge articles references".split()
@@ -21,10 +20,6 @@ _HISTORY = frozenset(
     "history messages message conversation memory chat dialogue dialog turns scratchpad steps thoughts".split()
 )
 _QUERY = ("question", "input", "query", "query_str", "user_question", "user_input", "user_query")
-_INSTRUCTION = frozenset(
-    "instruction instructions format formatting rule rules example examples tool tools schema system persona style "
-    "guidelines".split()
-)
 # What is said about a context rather than the context itself: "document_title", "context_length".
 _ABOUT = frozenset("name names title titles type kind id ids count number length size language format".split())
 # An answer that a chain goes on with (refine) is neither context nor question.
@@ -77,7 +72,7 @@ def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Role
 
 def is_context(name: str, value: Any) -> bool:
     """Whether a variable holds retrieved texts, by its kind (documents) or its name."""
-    words = _words(name)
+    words = words_of(name)
     if words & _HISTORY and not (_CONTEXT & words and _are_messages(value)):
         return False
     if _are_documents(value):
@@ -95,22 +90,22 @@ def _long_ones(values: Values) -> list[str]:
 
 
 def _may_be_long_context(name: str, value: Any) -> bool:
-    words = _words(name)
-    return not (words & (_HISTORY | _INSTRUCTION | _ANSWER) or name.lower() in _QUERY or _are_messages(value))
+    words = words_of(name)
+    return not (words & (_HISTORY | INSTRUCTIONS | _ANSWER) or name.lower() in _QUERY or _are_messages(value))
 
 
 def _query(values: Values, contexts: set[str], prompt: str) -> str | None:
     asked = {
         name: value.strip()
         for name, value in values.items()
-        if isinstance(value, str) and name not in contexts and not _words(name) & (_HISTORY | _ANSWER)
+        if isinstance(value, str) and name not in contexts and not words_of(name) & (_HISTORY | _ANSWER)
     }
     standing = {name: value for name, value in asked.items() if value and value in prompt}
     for name in _QUERY:
         for given, value in standing.items():
             if given.lower() == name:
                 return value[:_LONGEST_QUERY]
-    rest = [value for name, value in standing.items() if not _words(name) & _INSTRUCTION]
+    rest = [value for name, value in standing.items() if not words_of(name) & INSTRUCTIONS]
     return rest[0][:_LONGEST_QUERY] if len(rest) == 1 else None
 
 
@@ -160,8 +155,3 @@ def _are_messages(value: Any) -> bool:
         or (isinstance(item, Mapping) and "role" in item and "content" in item)
         for item in value
     )
-
-
-def _words(name: str) -> frozenset[str]:
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return frozenset(re.split(r"[^a-z]+", apart.lower()))

@@ -17,6 +17,7 @@ from llama_index.core.prompts.default_prompts import HYDE_TMPL
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS
+from rapid_integrations.variable_names import INSTRUCTIONS, words_of
 
 DOCUMENTS = frozenset(
     "context_str context_msg context_messages context contexts reference_contexts text texts document documents docs "
@@ -85,7 +86,7 @@ def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
     unknown = {
         name: value
         for name, value in given.items()
-        if name not in DOCUMENTS and name not in WHOLE and name not in QUESTIONS and isinstance(value, str)
+        if name not in DOCUMENTS and not _is_read_whole(name) and name not in QUESTIONS and isinstance(value, str)
     }
     if not documents:
         long = [name for name, value in unknown.items() if len(value) >= MIN_CONTEXT_CHARACTERS]
@@ -93,7 +94,11 @@ def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
     if question is None and documents:
         asking = [name for name, value in unknown.items() if name not in documents and _may_ask(value)]
         question = asking[0] if len(asking) == 1 else None
-    return Roles(tuple(documents), question, tuple(name for name in shown if name in WHOLE))
+    return Roles(tuple(documents), question, tuple(name for name in shown if _is_read_whole(name)))
+
+
+def _is_read_whole(name: str) -> bool:
+    return name in WHOLE or bool(words_of(name) & INSTRUCTIONS and name not in DOCUMENTS)
 
 
 def _may_ask(value: str) -> bool:

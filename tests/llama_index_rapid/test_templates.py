@@ -146,7 +146,7 @@ def test_a_function_of_a_template_makes_the_document(llm):
 
 
 def test_a_long_schema_or_history_is_no_document(llm):
-    for name in ("schema", "chat_history", "context_list"):
+    for name in ("schema", "chat_history", "context_list", "rules", "style_guide", "fewShotExamples", "systemMessage"):
         template = PromptTemplate("Rules come first.\n\n{" + name + "}\n\nQuestion: {query_str}\nSQL: ")
         explained = llm.explain(template, query_str=QUESTION, **{name: DOCUMENT})
         assert explained.target.context_spans == () and explained.drafter.text == explained.target.text
