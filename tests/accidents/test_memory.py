@@ -101,7 +101,8 @@ def test_loading_without_memory(monkeypatch, tmp_path):
         raise CPU
 
     monkeypatch.setattr(loader, "_load_folder_or_hub", fail)
-    (tmp_path / "config.json").write_text("{}")
+    tiny_model("llama", 0).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(OutOfMemoryError, match="loading .*: .*DefaultCPUAllocator.*quantization='int8'"):
         loader.load(tmp_path)
 
