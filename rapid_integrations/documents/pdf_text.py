@@ -283,7 +283,9 @@ def _readable(text: str) -> str:
 def _rejoined(parted: re.Match[str]) -> str:
     """Return two parts of a word that a line ended between, without the hyphen unless the word has one itself."""
     before, after = parted[1], parted[2]
-    own = len(before) == 1 or after[0].isdigit() or (after[0].isupper() and not before.isupper())  # X-ray, UTF-8, non-EU
+    own = (
+        len(before) == 1 or after[0].isdigit() or (after[0].isupper() and not before.isupper())
+    )  # X-ray, UTF-8, non-EU
     return before + "-" * own
 
 

@@ -246,3 +246,19 @@ def test_encryption_is_told_apart_from_damage():
 def test_a_hyphen_at_a_line_end_parts_no_word():
     page = "BT /F1 12 Tf 14 TL 40 700 Td (the exam-) Tj T* (ination of all) Tj ET"
     assert read(pdf(page)).text.replace("\n", " ") == "the examination of all"
+
+
+def test_a_hyphen_of_its_own_stays_at_a_line_end():
+    lines = (
+        "UTF-",
+        "8 or ISO-",
+        "9001 in non-",
+        "EU states, an X-",
+        "ray, Smith-",
+        "Jones, AGREE-",
+        "MENT, inter-",
+        "nal",
+    )
+    page = f"BT /F1 12 Tf 14 TL 40 700 Td {' T* '.join(f'({line}) Tj' for line in lines)} ET"
+    expected = "UTF-8 or ISO-9001 in non-EU states, an X-ray, Smith-Jones, AGREEMENT, internal"
+    assert read(pdf(page)).text.replace("\n", " ") == expected
