@@ -162,5 +162,5 @@ def test_the_prompt_of_an_empty_content_control_is_no_value():
 
 
 def test_the_words_of_word_art_are_read():
-    art = '<w:pict><v:shape xmlns:v="urn:schemas-microsoft-com:vml"><v:textpath string="CONFIDENTIAL"/></v:shape></w:pict>'
-    assert read(docx(f"<w:p><w:r>{art}</w:r></w:p>")).text == "CONFIDENTIAL"
+    path = '<v:shape xmlns:v="urn:schemas-microsoft-com:vml"><v:textpath string="CONFIDENTIAL"/></v:shape>'
+    assert read(docx(f"<w:p><w:r><w:pict>{path}</w:pict></w:r></w:p>")).text == "CONFIDENTIAL"
