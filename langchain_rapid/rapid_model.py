@@ -105,7 +105,8 @@ class CallSettings:
         structured = self.engine["sampling"].structured
         if not self.show_schema or structured is None or structured.json_schema is None:
             return None
-        return instruction_for(structured.json_schema, prompt, tools=bool(self.engine.get("tools")))
+        may_call = bool(self.engine.get("tools")) and self.engine.get("tool_choice") != "none"
+        return instruction_for(structured.json_schema, prompt, tools=may_call)
 
     def request(self, prompt: PromptLike) -> Request:
         """Return the whole request."""

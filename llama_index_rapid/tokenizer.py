@@ -15,6 +15,8 @@ from collections.abc import Callable
 import llama_index.core
 from llama_index.core.utils import set_global_tokenizer
 
+from rapid_integrations.shared_resource import SharedResource
+
 _SAMPLE = (
     "In 2024, the company's net revenue (excl. VAT) rose by 12.7% to EUR 1,408,311; see § 4.2 and https://example.com. "
     "Der Vorstand beschloss daraufhin außerordentliche Maßnahmen. def f(x): return x ** 2  # 漢字 и кириллица\n"
@@ -22,7 +24,7 @@ _SAMPLE = (
 _NEARLY = 0.95  # of the target's tokens: a tokenizer that counts fewer packs prompts that do not fit
 
 
-class OwnTokenizer:
+class OwnTokenizer(SharedResource):
     """A target's tokenizer in the place of LlamaIndex's global one.
 
     Args:

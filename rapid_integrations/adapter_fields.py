@@ -52,6 +52,7 @@ _NAMED = (
     "drafter_device",
     "drafter_device_map",
     "trust_remote_code",
+    "verify",
 )
 _ENGINE_OPTIONS = (
     "embedding_cache",
@@ -155,6 +156,11 @@ class ModelFields(BaseModel):
     trust_remote_code: bool = Field(
         default=False, description="runs Python code that comes with a model: leave it off unless you trust its author"
     )
+    verify: Literal["isolated"] | None = Field(
+        default=None,
+        description='"isolated" reads a model\'s configuration, tokenizer and chat template in a process of its own '
+        "first: for folders from people you do not trust; takes some seconds",
+    )
     embedding_cache: str | Path | None = Field(
         default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
     )
@@ -246,7 +252,7 @@ class ModelFields(BaseModel):
         A class that is built over all the fields of another (LangChain's `configurable_fields`) was given all of them.
         """
         fields = type(self).model_fields
-        every = self.model_fields_set >= set(fields) - set(RequestFields.model_fields)
+        every = all(name in self.model_fields_set or getattr(self, name) is None for name in fields)  # None: left out
 
         def differs(name: str) -> bool:
             value = getattr(self, name)

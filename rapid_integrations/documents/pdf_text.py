@@ -23,6 +23,7 @@ _MOSTLY = 0.3  # share of characters without a meaning from which a page is call
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
 _BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
 _DOUBLED = re.compile(r"(?<!\S)(?:([^\W\d_])\1){4,}(?!\S)")
+_DIFFERENT = 3  # letters in such a word; "xxxxxxxx" is meant
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _JOINED = "\u2060"  # in place of a line break that is none
@@ -291,4 +292,8 @@ def _rejoined(parted: re.Match[str]) -> str:
 
 def _once(line: str) -> str:
     """Return a line whose characters are drawn twice for boldness with each of them once."""
-    return " ".join(word[::2] if len(word) % 2 == 0 and word[::2] == word[1::2] else word for word in line.split(" "))
+    words = line.split(" ")
+    twice = [word for word in words if _DOUBLED.fullmatch(word) and len(set(word)) >= _DIFFERENT]
+    if not twice:
+        return line
+    return " ".join(word[::2] if word[::2] == word[1::2] else word for word in words)

@@ -45,7 +45,8 @@ def read_rtf(data: bytes, source: str) -> Document:
 def _rewritten(rtf: str, left_out: Counter[str]) -> str:
     """Return RTF in which everything that is shown is plain text."""
     for pattern, write in _LEVELS:
-        rtf = pattern.sub(lambda found, write=write: _escaped(write(found[1] or found[2] or "")), rtf)
+        marks = {found[0]: _escaped(write(found[1] or found[2] or "")) for found in pattern.finditer(rtf)}
+        rtf = pattern.sub(lambda found, marks=marks: marks[found[0]], rtf)  # type: ignore[misc]
     pieces, done = [], 0
     behind: list[str] = []
     for _ in range(_MOST_GROUPS):

@@ -217,8 +217,8 @@ def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
         packed = config["text_config"].get("quantization_config")
     if packed is not None and not (isinstance(packed, Mapping) and packed):
         raise ModelLoadError(
-            f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which says nothing. Remove it "
-            "if the weights are not quantised"
+            f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which says nothing. Remove "
+            "it if the weights are not quantised"
         )
     instead = (
         "Take the model's unquantised safetensors (quantization='int8' or 'int4' packs them here), or a GGUF file of it"

@@ -30,6 +30,7 @@ from rapid_integrations.models.gguf import load_gguf
 from rapid_integrations.models.gguf_parts import sets_of_parts
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
+from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
@@ -261,7 +262,7 @@ def _load_folder_or_hub(
         **placement,
     )
     require_all_weights(name, report)
-    if unexpected := sorted(report["unexpected_keys"]):
+    if unexpected := sorted(key for key in report["unexpected_keys"] if not reads_no_text(key)):
         warnings.warn(
             f"{name}: {len(unexpected)} weights of its files are no part of a {type(model).__name__} and are not used: "
             f"{named(unexpected)}",

@@ -485,6 +485,8 @@ class Elsewhere(torch.Tensor):
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         if function is torch.Tensor.to:
             return args[0].as_subclass(torch.Tensor)
+        if getattr(function, "__self__", None) is torch.Tensor.is_cpu:
+            return False
         tensors = [x for arg in args for x in (arg if isinstance(arg, (list, tuple)) else [arg])]
         if any(isinstance(x, torch.Tensor) and not isinstance(x, Elsewhere) for x in tensors):
             raise RuntimeError(f"{function.__name__}: expected all tensors to be on the same device")

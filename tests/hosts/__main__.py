@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from tests.hosts.suites import SUITES, Suite, suite_of
 from tests.hosts.verdict import judge
 
 SECONDS_A_TEST = 300
+# What llama-index-core brings along, for its worker processes too: without it they ask the network, and wait for ever.
+TOKENIZERS = files("llama_index.core") / "_static" / "tiktoken_cache"
 
 
 def run(python: Path, suite: Suite, root: Path, options: list[str], *, ours: bool) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def run(python: Path, suite: Suite, root: Path, options: list[str], *, ours: boo
         session = Path(__file__).with_name("session.py")
         subprocess.run(
             [python, session, *arguments, root, record, *suite.paths, f"--timeout={SECONDS_A_TEST}", *options],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={"TIKTOKEN_CACHE_DIR": str(TOKENIZERS), "OMP_NUM_THREADS": "1", **os.environ},
             check=False,  # failed tests are judged below
         )
         if not record.exists():

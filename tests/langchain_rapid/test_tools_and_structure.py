@@ -165,17 +165,17 @@ class TestAgent:
         result = agent.invoke({"messages": [("human", QUESTION)]})
         assert isinstance(result["structured_response"], Size)
         assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "ai"]
-        assert "Call a tool, or answer with one JSON object that follows" in seen[0].target.text
+        assert "As soon as no further call is needed, answer with one JSON object that follows" in seen[0].target.text
         assert "\n\nAnswer with one JSON object" in seen[1].target.text
 
     @pytest.mark.parametrize("seed", range(3))
     def test_an_agent_is_free_to_choose(self, engine, seed):
         from langchain.agents import create_agent
+        from langchain.agents.structured_output import ProviderStrategy
         from langgraph.errors import GraphRecursionError
 
         chat = ChatRapid(engine=engine, max_tokens=200, temperature=1.5, seed=seed)
-        assert chat.profile["structured_output"] and chat.profile["tool_calling"]
-        agent = create_agent(chat, [flip], response_format=Size)  # which the profile makes one of the provider
+        agent = create_agent(chat, [flip], response_format=ProviderStrategy(Size))
         try:
             result = agent.invoke({"messages": [("human", QUESTION)]}, {"recursion_limit": 7})
         except GraphRecursionError:

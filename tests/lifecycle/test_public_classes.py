@@ -13,6 +13,8 @@ import time
 
 import pytest
 import torch
+from llama_index.core import PromptTemplate
+from pydantic import BaseModel
 
 import langchain_rapid
 import llama_index_rapid
@@ -41,8 +43,9 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import RenderedPrompt
-from rapid_integrations.sampling import Law, Randomness, RepetitionPenalty
+from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
+from rapid_integrations.segmentation import Segmentation, segment
 from rapid_integrations.trace.record import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 from tests.lifecycle.conftest import HOSTS, SMALL, ask, build
 from tests.lifecycle.test_fork import in_child
@@ -76,6 +79,8 @@ VALUES = {
     rapid.Usage: lambda w: w["completion"].usage,
     rapid.RetrievedChunk: lambda w: w["completion"].retrieved[0],
     rapid.ToolCall: lambda w: rapid.ToolCall(id="1", name="f", arguments={"a": [1]}),
+    rapid.InvalidToolCall: lambda w: rapid.InvalidToolCall(name="f", arguments='{"a', error="cut"),
+    Segmentation: lambda w: segment("Which words are there?"),
     rapid.CompressionConfig: lambda w: SMALL,
     rapid.SamplingParams: lambda w: SHORT,
     rapid.SpeculationConfig: lambda w: rapid.SpeculationConfig(law="target"),
@@ -127,11 +132,12 @@ BY_NAME = {
 ELSEWHERE = {
     *HOSTS,  # below
     llama_index_rapid.DocumentOrder,  # below
+    llama_index_rapid.RapidProgram,  # below
     rapid.Chat,  # below
     HostEmbedder,  # a host's functions: as far as those can be pickled
     Law,
     Randomness,
-    RepetitionPenalty,
+    Penalties,
 }
 INSIDE = ("rapid_integrations.native", "rapid_integrations.structured", "rapid_integrations.tool_calls", "Buffers")
 
@@ -257,6 +263,18 @@ def test_a_postprocessor():
     order = llama_index_rapid.DocumentOrder()
     for again in (copy.copy(order), copy.deepcopy(order), pickle.loads(pickle.dumps(order))):
         assert type(again) is type(order) and again.to_dict() == order.to_dict()
+
+
+def test_a_program_shares_the_engine_of_its_llm_and_travels_as_it_does(world):
+    class Answer(BaseModel):
+        text: str
+
+    llm = llama_index_rapid.RapidLLM(engine=world["engine"])
+    program = llama_index_rapid.RapidProgram(llm, Answer, PromptTemplate("{q}"))
+    for again in (copy.copy(program), copy.deepcopy(program)):
+        assert again._llm.rapid_engine is world["engine"] and again.output_cls is Answer
+    with pytest.raises(NotPicklableError, match="engine"):
+        pickle.dumps(program)
 
 
 def test_an_engine_in_a_child_and_closed():

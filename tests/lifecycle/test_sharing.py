@@ -113,7 +113,7 @@ def test_model_objects_are_shared_until_their_weights_change():
 
 
 def test_a_loading_that_fails_leaves_nothing(make, tmp_path):
-    with pytest.raises(Exception, match="neither a config.json"):
+    with pytest.raises(Exception, match="is no model folder: it is empty"):
         make(target=str(tmp_path))
     assert ask(make())
 
@@ -156,7 +156,8 @@ def test_configurable_fields_over_a_given_engine(host, engine):
     chain = host(engine=engine, max_new_tokens=2).configurable_fields(
         temperature=ConfigurableField(id="temperature"), max_new_tokens=ConfigurableField(id="tokens")
     )
-    assert chain.with_config(configurable={"temperature": 0.5, "tokens": 1}).invoke("hello there")
+    answer = chain.with_config(configurable={"temperature": 0.5, "tokens": 1}).invoke("hello there")
+    assert isinstance(answer, str) or answer.usage_metadata["output_tokens"] == 1
     with pytest.raises(ConfigurationError, match="target would have no effect"):
         host(engine=engine).configurable_fields(target=ConfigurableField(id="target")).with_config(
             configurable={"target": "other"}

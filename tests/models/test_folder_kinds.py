@@ -269,7 +269,7 @@ def test_files_that_only_end_like_gguf(tmp_path, content, words):
     refused(tmp_path / "it.gguf", *words)
 
 
-# --- folders that are nearly right --------------------------------------------------------------------------------------
+# --- folders that are nearly right ------------------------------------------------------------------------------------
 
 
 def test_a_configuration_with_a_byte_order_mark(folder):

@@ -76,7 +76,7 @@ def test_either_and_nothing_else(family, marked):
 @pytest.mark.parametrize("choice", ["required", "add", "none"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_choice_leaves_one_of_them(family, choice):
-    answer = ask(engine(family), choice, temperature=1.0, seed=1)
+    answer = ask(engine(family), choice, temperature=1.0, seed=1, new=300)
     assert assert_either(answer) == ("answer" if choice == "none" else "call")
     assert choice != "add" or [call.name for call in answer.tool_calls] == ["add"]
 
