@@ -17,6 +17,8 @@ from rapid_integrations.config import SamplingParams, SpeculationConfig, Structu
 from rapid_integrations.terminal import ProgressView
 
 _NAMED_SKIPPED = 10
+_NAMED_SOURCES = 3  # files that one remark is about
+_SHOWN_REMARKS = 30
 
 if TYPE_CHECKING:
     from rapid_integrations.documents import Documents
@@ -168,14 +170,29 @@ class DocumentOptions:
             encoding=self.encoding,
             time_limit_s=self.read_time_limit,
         )
-        for document in documents:
-            for remark in document.remarks:
-                say(f"{document.source}: {remark}")
+        remarks = _remarks(documents)
+        for remark in remarks[:_SHOWN_REMARKS]:
+            say(remark)
+        if (more := len(remarks) - _SHOWN_REMARKS) > 0:
+            say(f"{more:,} more remarks: name fewer files to see them")
         for skipped in documents.skipped[:_NAMED_SKIPPED]:
             say(f"skipped: {skipped.source} {skipped.reason}")
         if (more := len(documents.skipped) - _NAMED_SKIPPED) > 0:
             say(f"skipped: {more:,} more")
         return documents
+
+
+def _remarks(documents: Documents) -> list[str]:
+    """Return what was guessed or left out, a line for each remark, with the files that it is about."""
+    about: dict[str, list[str]] = {}
+    for document in documents:
+        for remark in document.remarks:
+            about.setdefault(remark, []).append(document.source)
+    lines = []
+    for remark, sources in sorted(about.items(), key=lambda each: -len(each[1])):
+        more = len(sources) - _NAMED_SOURCES
+        lines.append(f"{', '.join(sources[:_NAMED_SOURCES])}{f' and {more:,} more' if more > 0 else ''}: {remark}")
+    return lines
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

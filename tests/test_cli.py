@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from rapid_integrations.cli import app
 from rapid_integrations.command_line import INTERRUPTED
+from rapid_integrations.options import DocumentOptions
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -218,3 +219,14 @@ def test_a_prefix_cache_folder_serves_the_next_run(ask, tmp_path):
     assert second["stats"]["cached_prompt_tokens"] > 0.9 * second["usage"]["prompt_tokens"]
     shown = ask("document.md", "-q", "why is it there?", *options[1:])
     assert "of them earlier" in shown.stderr
+
+
+def test_remarks_about_many_files_are_few_lines(capsys, tmp_path):
+    for number in range(40):
+        (tmp_path / f"a{number}.txt").write_bytes("Café à la crème, déjà brûlé".encode("cp1252"))
+        (tmp_path / f"b{number}.html").write_text("words" + "<iframe></iframe>" * (number + 1))
+    documents = DocumentOptions().read([str(tmp_path)])
+    said = "".join(capsys.readouterr().err.split())
+    assert len(documents) == 80
+    assert "a2.txtand37more:readascp1252" in said
+    assert said.count("leftout") == 29 and said.endswith("11moreremarks:namefewerfilestoseethem")

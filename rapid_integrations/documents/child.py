@@ -14,8 +14,8 @@ from rapid_integrations.errors import ConfigurationError, DocumentError, Missing
 
 
 def serve() -> None:
-    """Answer until standard input ends. The second argument of the command line is how much memory may be used."""
-    _bound(int(sys.argv[2]))
+    """Answer until standard input ends. The argument of the command line is how much memory may be used."""
+    _bound(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
     incoming = sys.stdin.buffer
     outgoing = os.fdopen(os.dup(1), "wb")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rapid_integrations.documents.docx_numbers import Numbering
-from rapid_integrations.documents.docx_runs import Line, Runs
-from rapid_integrations.documents.docx_styles import Styles
+from rapid_integrations.documents.docx_runs import Line, Runs, is_placeholder
+from rapid_integrations.documents.docx_styles import Characters, Styles
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import child, local, value
 
@@ -68,8 +68,10 @@ class Body:
                     yield from self._table(each)
                 case "sdt":
                     content = child(each, "sdtContent")
-                    if content is not None:
-                        yield from self.blocks(content)
+                    inner = list(self.blocks(content)) if content is not None else []
+                    if is_placeholder(each) and (prompt := " ".join(" ".join(inner).replace("\0", "").split())):
+                        inner = [f"[not filled in: {prompt}]"]
+                    yield from inner
                 case "ins" | "moveTo" | "customXml" | "smartTag" | "txbxContent":
                     yield from self.blocks(each)
                 case "del" | "moveFrom":
@@ -110,6 +112,10 @@ class Body:
         text = " ".join(self.text(element).split())
         author = value(element, "author")
         return f" [Comment{f' by {author}' if author else ''}: {text}]" if text else ""
+
+    def characters(self, style: str) -> Characters:
+        """Return what a character style does to a run."""
+        return self._styles.characters(style)
 
     def drawing(self, identity: str) -> Any | None:
         """Return the root of a chart's or a diagram's part; None if the file lacks it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.documents.drawing_text import drawing_text
 from rapid_integrations.documents.formula import omml
-from rapid_integrations.documents.packed import child, descendants, local, value
+from rapid_integrations.documents.packed import child, descendants, is_on, local, value
 from rapid_integrations.documents.raised import lowered, raised
 from rapid_integrations.documents.symbol_fonts import is_symbol_font, sign
 
@@ -19,6 +19,8 @@ _TRANSPARENT = ("ins", "moveTo", "hyperlink", "smartTag", "customXml", "fldSimpl
 _MERGED = re.compile(r"\s*MERGEFIELD\s+(?:\"([^\"]+)\"|(\S+))", re.IGNORECASE)
 _SHOWN_CODES = re.compile(r"\s*(?:EQ\b|FORMULA\b|=).*", re.IGNORECASE | re.DOTALL)
 _SILENT = ("PAGE", "NUMPAGES", "SECTIONPAGES", "TOC", "TC", "XE", "RD", "SET", "INDEX", "HYPERLINK", "PRIVATE", "NEXT")
+_MOVED = 3  # half points from which characters are raised or lowered
+_SHORT = 8  # characters of an exponent or an index
 _BOX, _TICKED = "☐", "☒"
 
 
@@ -90,20 +92,25 @@ class Runs:
     def _run(self, run: Any) -> None:
         properties = child(run, "rPr")
         level = font = ""
-        struck = False
-        if properties is not None:
-            for each in properties:
-                match local(each):
-                    case "vanish" if _is_on(each):
-                        if any(each.text for each in descendants(run, "t")):
-                            self._body.counts["hidden"] += 1
-                        return
-                    case "vertAlign":
-                        level = value(each) or ""
-                    case "rFonts":
-                        font = value(each, "ascii") or ""
-                    case "strike" | "dstrike":
-                        struck = _is_on(each)
+        struck = hidden = False
+        for each in properties if properties is not None else ():  # the style is the first of them
+            match local(each):
+                case "rStyle":
+                    style = self._body.characters(value(each) or "")
+                    level, struck, hidden = style.raised, style.struck, style.hidden
+                case "vanish":
+                    hidden = is_on(each)
+                case "vertAlign":
+                    level = value(each) or ""
+                case "position":
+                    level = level or _level(value(each), run)
+                case "rFonts":
+                    font = value(each, "ascii") or ""
+                case "strike" | "dstrike":
+                    struck = is_on(each)
+        if hidden:
+            self._body.counts["hidden"] += any(each.text for each in descendants(run, "t"))
+            return
         for each in run:
             self._put(self._piece(each, font, struck), level)
 
@@ -184,10 +191,14 @@ class Runs:
         for each in content if content is not None else ():
             self._inline(each)
         box = child(properties, "checkbox") if properties is not None else None
+        prompt = " ".join("".join(text for _, text in self._pieces[before:]).split())
+        if box is None and prompt and is_placeholder(element):
+            del self._pieces[before:]
+            self._put(f"[not filled in: {prompt}]")
         if box is not None:
             checked = child(box, "checked")
             del self._pieces[before:]
-            self._put(_TICKED if checked is not None and _is_on(checked) else _BOX)
+            self._put(_TICKED if checked is not None and is_on(checked) else _BOX)
 
     def _field(self, element: Any) -> str:
         match value(element, "fldCharType"):
@@ -206,7 +217,7 @@ class Runs:
             box, choice = child(ended.form, "checkBox"), child(ended.form, "ddList")
             if box is not None:
                 state = child(box, "checked") if child(box, "checked") is not None else child(box, "default")
-                return _TICKED if state is not None and _is_on(state) else _BOX
+                return _TICKED if state is not None and is_on(state) else _BOX
             if choice is not None:
                 entries = [value(each) or "" for each in choice if local(each) == "listEntry"]
                 result = child(choice, "result") if child(choice, "result") is not None else child(choice, "default")
@@ -246,8 +257,19 @@ class Runs:
         return re.sub(" {2,}", " ", text.replace("\u00ad", "").replace("\u00a0", " ").replace("\u2011", "-"))
 
 
-def _is_on(element: Any) -> bool:
-    return (value(element) or "true").lower() in ("1", "true", "on")
+def is_placeholder(control: Any) -> bool:
+    """Whether what a content control shows is its prompt, and no value."""
+    shown = child(control, "sdtPr", "showingPlcHdr")
+    return shown is not None and is_on(shown)
+
+
+def _level(position: str | None, run: Any) -> str:
+    """Return the level of a short text that is moved by half points, which exponents are written by, too."""
+    text = "".join(each.text or "" for each in descendants(run, "t"))
+    if not re.fullmatch(r"-?\d{1,4}", position or "") or not re.fullmatch(rf"\S{{1,{_SHORT}}}", text):
+        return ""
+    moved = int(position or 0)
+    return "superscript" if moved >= _MOVED else "subscript" if moved <= -_MOVED else ""
 
 
 def _within(element: Any, top: Any, name: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rapid_integrations.documents.packed import child, local, value
+from rapid_integrations.documents.packed import child, is_on, local, value
 
 _DEEPEST = 20  # styles based on styles
 
@@ -18,6 +18,18 @@ class _Style:
     outline: int | None = None
     number: str | None = None
     level: int | None = None
+    raised: str | None = None
+    hidden: bool | None = None
+    struck: bool | None = None
+
+
+@dataclass(frozen=True)
+class Characters:
+    """What a style does to characters: "superscript" or "subscript", hidden, struck through."""
+
+    raised: str = ""
+    hidden: bool = False
+    struck: bool = False
 
 
 class Styles:
@@ -39,6 +51,15 @@ class Styles:
                 return 1
         found = re.fullmatch(r"heading ?([1-6])", style.lower())
         return int(found[1]) if found else 0
+
+    def characters(self, style: str) -> Characters:
+        """Return what a character style does, or the style that it is based on."""
+        chain = self._chain(style)
+        return Characters(
+            next((each.raised for each in chain if each.raised is not None), ""),
+            next((each.hidden for each in chain if each.hidden is not None), False),
+            next((each.struck for each in chain if each.struck is not None), False),
+        )
 
     def list_of(self, style: str) -> tuple[str | None, int | None, str]:
         """Return list and level of a style's paragraphs, None for none, and the style that says so."""
@@ -71,10 +92,17 @@ def _style(element: Any) -> _Style:
     def whole(text: str | None) -> int | None:
         return int(text) if text and text.isdecimal() else None
 
+    def switch(*names: str) -> bool | None:
+        found = [each for name in names if (each := child(element, "rPr", name)) is not None]
+        return any(map(is_on, found)) if found else None
+
     return _Style(
         at("name") or "",
         at("basedOn") or "",
         whole(at("pPr", "outlineLvl")),
         at("pPr", "numPr", "numId"),
         whole(at("pPr", "numPr", "ilvl")),
+        at("rPr", "vertAlign"),
+        switch("vanish"),
+        switch("strike", "dstrike"),
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
 _HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))", re.IGNORECASE)
+_STRUCK_STYLE = re.compile(r"text-decoration(?:-line)?\s*:[^;]*line-through", re.IGNORECASE)
 _LIST_STYLE = re.compile(
     r"list-style(?:-type)?\s*:[^;]*?\b(lower-alpha|upper-alpha|lower-latin|upper-latin|lower-roman|upper-roman)", re.I
 )
@@ -57,6 +58,8 @@ def show_values(page: BeautifulSoup) -> None:
         reading.extract()
     for reading in page.find_all("rt"):
         _replace(reading, f"({reading.get_text().strip()})")
+    for struck in page.find_all(_is_struck):
+        struck.name = "del"
     for caption in page.find_all(("summary", "legend", "figcaption")):
         caption.name = "p"
     for mark, write in (("sup", raised), ("sub", lowered)):
@@ -87,6 +90,13 @@ def _is_hidden(element: Tag) -> bool:
     if element.name == "dialog":
         return "open" not in attributes
     return _HIDDEN_STYLE.search(str(attributes.get("style") or "")) is not None and element.name not in ("html", "body")
+
+
+def _is_struck(element: Tag) -> bool:
+    return element.name == "strike" or (
+        element.name in ("span", "font", "i", "b", "em", "strong", "small")
+        and _STRUCK_STYLE.search(str(element.get("style") or "")) is not None
+    )
 
 
 def _show_field(field: Tag) -> None:

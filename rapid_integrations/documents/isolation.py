@@ -27,10 +27,8 @@ Read: TypeAlias = Callable[[bytes, str], Document]
 
 _LENGTH = struct.Struct(">Q")
 _START_S = 60.0  # that a process may take to start, on a machine with much else to do
-_CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from rapid_integrations.documents.child import serve; serve()"
-)
+# Set before anything is imported: `python -c` looks in the current folder first, which may be the stranger's.
+_CHILD = "import sys; sys.path[:] = {path!r}; from rapid_integrations.documents.child import serve; serve()"
 _ERRORS = {each.__name__: each for each in (DocumentError, NoTextError)}
 
 _idle: list[_Child] = []
@@ -96,7 +94,7 @@ class _Child:
         self.memory_bytes = memory_bytes
         self.parent = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(memory_bytes)],
+            [sys.executable, "-c", _CHILD.format(path=[each for each in sys.path if each]), str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -111,6 +111,11 @@ def value(element: Any, name: str = "val") -> str | None:
     return None
 
 
+def is_on(element: Any) -> bool:
+    """Whether a switch of an Office file is on: it is, unless it says otherwise."""
+    return (value(element) or "true").lower() in ("1", "true", "on")
+
+
 def child(element: Any, *path: str) -> Any | None:
     """Return the first descendant that a path of local names leads to."""
     for name in path:

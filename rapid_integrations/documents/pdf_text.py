@@ -30,6 +30,7 @@ _JOINED = "\u2060"  # in place of a line break that is none
 _LOWERED_TEXT = re.compile(r"\d{1,3}")
 _VOWELS = frozenset("aeiouyAEIOUY")
 # Typeset words hold one glyph for "ffi"; tokenizers and searches know the letters only.
+_PARTED = re.compile(r"(\w+)[\x02\ufffe]\n?(?=(\w+))")
 _LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
 )
@@ -273,11 +274,20 @@ def _readable(text: str) -> str:
     text = text.replace("\0", "").translate(_LIGATURES)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = re.sub(r"[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", text)  # what glyph numbers without a meaning give
-    text = re.sub(r"(?<=\w)[\x02\ufffe](?:\n)?(?=\w)", "", text)
+    text = _PARTED.sub(_rejoined, text)
     text = re.sub(r"[\x02\ufffe]", "-", text)
     text = re.sub(r"(?<=\w)\u00ad\s*\n?\s*(?=\w)", "", text).replace("\u00ad", "-")
     lines = (re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n"))
     return "\n".join(_once(line) if _DOUBLED.search(line) else line for line in lines).strip()
+
+
+def _rejoined(parted: re.Match[str]) -> str:
+    """Return two parts of a word that a line ended between, without the hyphen unless the word has one itself."""
+    before, after = parted[1], parted[2]
+    own = (
+        len(before) == 1 or after[0].isdigit() or (after[0].isupper() and not before.isupper())
+    )  # X-ray, UTF-8, non-EU
+    return before + "-" * own
 
 
 def _once(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models.gguf_parts import cut_files
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, is_lfs_pointer, named, pointer_words
 
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LARGEST_JSON = 64 << 20  # bytes
 _DEEPEST_JSON = 64
 
@@ -29,6 +31,8 @@ _QUANTIZED = {
     "exl2": "ExLlamaV2",
     "exl3": "ExLlamaV3",
 }
+# What older tools wrote beside the configuration instead of into it.
+_PACKED_BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 
 # (suffix of a file, what it is, the way out); looked up in this order, behind safetensors and GGUF.
 _FORMATS = (
@@ -70,6 +74,11 @@ def read_json(path: Path) -> dict[str, Any]:
         if is_lfs_pointer(path):
             raise ModelLoadError(pointer_words(path))
         content = path.read_bytes()
+        if content.startswith(_MARKS):
+            raise ModelLoadError(
+                f"{path} could not be loaded: it begins with a byte order mark, as some editors write it, which "
+                "transformers does not read. Save it as UTF-8 without a mark"
+            )
         found = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
         page = "it is an HTML page, not JSON: download the file itself; " if _is_page(path) else ""
@@ -140,6 +149,17 @@ def refuse_folder_without_config(folder: Path) -> None:
     raise ModelLoadError(f"{start}: it holds neither a config.json nor a GGUF file, but {named(sorted(names))}")
 
 
+def refuse_what_is_no_file(folder: Path) -> None:
+    """Refuse pipes, sockets and devices among a folder's files: opening them may wait for ever.
+
+    Raises:
+        ModelLoadError: naming the first.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelLoadError(f"{path} could not be loaded: it is a pipe, socket or device, not a file")
+
+
 def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder with a config.json whose weights cannot be read here, with what they are and the way out.
 
@@ -150,7 +170,15 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
     has_weights = bool(names & {SINGLE, INDEX})
     if "adapter_config.json" in names and not has_weights:
         raise ModelLoadError(_adapter_words(folder))
+    if "adapter_config.json" in names:
+        raise ModelLoadError(
+            f"{folder} holds a whole model and an adapter (adapter_config.json): which of them is meant? Move the "
+            "adapter's files out to run the model alone, or merge both with peft (merge_and_unload)"
+        )
     refuse_quantized(str(folder), config)
+    for name, kind in _PACKED_BESIDE.items():
+        if name in names:
+            refuse_quantized(str(folder), {"quantization_config": {"quant_method": kind}})
     if has_weights:
         return
     start = f"{folder} could not be loaded: it has no {SINGLE}"
@@ -182,9 +210,16 @@ def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
     Raises:
         UnsupportedModelError: with the kind, and what to take instead.
     """
-    packed = config.get("quantization_config") or config.get("compression_config")
+    packed = config.get("quantization_config")
+    if packed is None:
+        packed = config.get("compression_config")
     if packed is None and isinstance(config.get("text_config"), Mapping):
         packed = config["text_config"].get("quantization_config")
+    if packed is not None and not (isinstance(packed, Mapping) and packed):
+        raise ModelLoadError(
+            f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which says nothing. Remove "
+            "it if the weights are not quantised"
+        )
     instead = (
         "Take the model's unquantised safetensors (quantization='int8' or 'int4' packs them here), or a GGUF file of it"
     )

@@ -95,6 +95,7 @@ def _read(
     config = AutoConfig.from_pretrained(whole.parent, **file)
     tensors = [tensor for header in headers for tensor in header.tensors]
     check_numbers(str(path), config.to_dict(), "its metadata")
+    _check_tokens(path, headers[0])
     if (rope := rope_of(headers, whole, config)) is not None:
         config.rope_parameters = rope
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
@@ -107,6 +108,7 @@ def _read(
         dtype=dtype,
         quantization_config=GgufConfig(dequantize=True),
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused by their names
         **file,
         **options,
     )
@@ -117,6 +119,27 @@ def _read(
     if ends := _ends_of_answers(headers[0], model):
         model.generation_config.eos_token_id = ends
     return model, AutoTokenizer.from_pretrained(whole.parent, **file)
+
+
+def _check_tokens(path: Path, header: GgufHeader) -> None:
+    """Refuse a tokenizer that lacks a part, or control tokens that are none of its tokens."""
+    metadata = header.metadata
+    kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
+    again = "Take another GGUF file of the model, or convert it again with llama.cpp"
+    if kind is None or not tokens:
+        raise ModelLoadError(f"{path} could not be loaded: its metadata holds no tokenizer. {again}")
+    if kind == "gpt2" and not metadata.get("tokenizer.ggml.merges"):
+        raise ModelLoadError(
+            f"{path} could not be loaded: its tokenizer has no merges (tokenizer.ggml.merges). {again}"
+        )
+    for name in ("bos", "eos"):
+        index = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        count = tokens if isinstance(tokens, int) else len(tokens)  # of a long array the header keeps the length
+        if type(index) is int and not 0 <= index < count:
+            raise ModelLoadError(
+                f"{path} could not be loaded: its {name} token has the id {index:,}, but its tokenizer has {count:,} "
+                f"tokens. {again}"
+            )
 
 
 def _as_configuration(header: GgufHeader) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,13 @@ from rapid_integrations.models.folder_kinds import (
     refuse_folder_without_config,
     refuse_quantized,
     refuse_weights_of_another_kind,
+    refuse_what_is_no_file,
 )
 from rapid_integrations.models.gguf import load_gguf
 from rapid_integrations.models.gguf_parts import sets_of_parts
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
+from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
@@ -140,6 +142,7 @@ def check_folder(path: Path) -> None:
     Raises:
         ModelLoadError: weights of another kind, missing or cut off; a configuration or tokenizer that cannot be.
     """
+    refuse_what_is_no_file(path)
     config = read_json(path / "config.json")
     refuse_weights_of_another_kind(path, config)
     refuse_another_task(str(path), config, path)
@@ -235,6 +238,8 @@ def _load_folder_or_hub(
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
+    if folder is not None:
+        _refuse_unknown_family(name, read_json(folder / "config.json"))
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(name, **origin)
     described = config.to_dict()
@@ -251,18 +256,30 @@ def _load_folder_or_hub(
         config=config,
         dtype=_dtype(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
         use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are in the report, and refused by their names
         output_loading_info=True,
         **origin,
         **placement,
     )
     require_all_weights(name, report)
-    if unexpected := sorted(report["unexpected_keys"]):
+    if unexpected := sorted(key for key in report["unexpected_keys"] if not reads_no_text(key)):
         warnings.warn(
             f"{name}: {len(unexpected)} weights of its files are no part of a {type(model).__name__} and are not used: "
             f"{named(unexpected)}",
             stacklevel=2,
         )
     return model, tokenizer
+
+
+def _refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
+    import transformers
+
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind not in transformers.CONFIG_MAPPING and not config.get("auto_map"):
+        raise UnsupportedModelError(
+            f"{name} is a {kind!r} model, which transformers {transformers.__version__} does not know. A newer release "
+            "of transformers may; otherwise take a model of another family"
+        )
 
 
 def _class_for(name: str, config: Any) -> tuple[Any, Any]:
@@ -320,6 +337,8 @@ def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:
             "pass trust_remote_code=True (--trust-remote-code) if you trust its author"
         )
     reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, KeyError):  # its whole text is the key
+        reason = f"it names {reason}, or lacks it, which transformers cannot do with"
     if path is None:
         return (
             f"{name!s} could not be loaded from the hub: {reason}. Check the name and the connection, or give a local "

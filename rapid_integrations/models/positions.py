@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from rapid_integrations.models.config_bounds import context_window
+from rapid_integrations.models.other_parts import reads_no_text
 
 _TABLE = re.compile(r"(wpe|pos|position|positions)_?(emb|embed|embedding|embeddings|encoder)?", re.IGNORECASE)
 
@@ -21,7 +22,7 @@ def positions_of(model: Any) -> int | None:
     tables = [
         module.num_embeddings - int(getattr(module, "offset", 0) or 0)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and _is_table(name)
+        if isinstance(module, nn.Embedding) and _is_table(name) and not reads_no_text(name)
     ]
     known = [each for each in (told, *tables) if each is not None and each > 0]
     return min(known, default=None)

@@ -77,9 +77,12 @@ def _weight_map(path: Path) -> dict[str, str]:
     if is_lfs_pointer(path):
         raise ModelLoadError(pointer_words(path))
     try:
-        placed = json.loads(path.read_bytes())["weight_map"]
+        index = json.loads(path.read_bytes())
+        placed = index["weight_map"]
         if not isinstance(placed, dict) or not placed:
             raise TypeError("its weight_map is no table of files")
+        if not isinstance(index.get("metadata"), dict):
+            raise TypeError('it has no "metadata", which transformers reads: add "metadata": {}')
         for name in placed.values():
             if not isinstance(name, str) or not name or Path(name).name != name:
                 raise TypeError(f"its weight_map names {name!r}, which is no file of the folder")

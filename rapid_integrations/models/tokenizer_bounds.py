@@ -29,7 +29,22 @@ _LARGEST_MAP = 8 << 20  # bytes of a precompiled map
 _LONGEST_MAPPED = 1024  # bytes that a character may be mapped to
 _MOST_PIECES = 64  # of a template for special tokens
 _LONGEST_AFFIX = 256
+# How the names of files end that hold a vocabulary: tokenizers, SentencePiece, tiktoken, Mistral's.
+_VOCABULARIES = (".model", ".tiktoken", "vocab.json", "vocab.txt", "tekken.json")
 _SECTIONS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+
+
+def _require_vocabulary(folder: Path) -> None:
+    """Refuse a folder without any file of a tokenizer, unless code of its own brings one."""
+    names = {path.name for path in folder.iterdir()}
+    if any(name.endswith(_VOCABULARIES) for name in names):
+        return
+    if "tokenizer_config.json" in names and "auto_map" in read_json(folder / "tokenizer_config.json"):
+        return
+    raise ModelLoadError(
+        f"{folder} could not be loaded: it has no tokenizer.json, nor another tokenizer's files. Fetch them from where "
+        "the model comes from"
+    )
 
 
 def check_tokenizer_files(folder: Path) -> None:
@@ -47,6 +62,7 @@ def check_tokenizer_files(folder: Path) -> None:
             raise _too_much(path, f"{path.stat().st_size / 1e6:,.0f} MB", f"{_LARGEST_MODEL / 1e6:,.0f} MB at most")
     path = folder / "tokenizer.json"
     if not path.exists():
+        _require_vocabulary(folder)
         return
     if path.stat().st_size > _LARGEST:
         raise _too_much(path, f"{path.stat().st_size / 1e6:,.0f} MB", f"{_LARGEST / 1e6:,.0f} MB at most")

@@ -21,6 +21,7 @@ MOST_SECONDS = 30.0
 USUAL_SECONDS = 0.05
 
 _MOST_TOLD = 1_000  # characters of an error of llguidance, which may repeat the whole grammar
+_NOTHING_FITS = "NoExtensionBias"  # what llguidance calls a place where no token goes on
 
 
 class GrammarConstraint:
@@ -141,4 +142,6 @@ class GrammarConstraint:
         if self._matcher.is_error():
             error = self._matcher.get_error().strip()
             error = error.partition("<backtrace>")[0].removesuffix("<non-verbose/>").strip()[:_MOST_TOLD]
+            if error == _NOTHING_FITS:
+                error = "no text satisfies the grammar from here on. Allow at least one"
             raise ConfigurationError(f"{self._feature}: llguidance {what}: {error}")

@@ -17,6 +17,7 @@ from rapid_integrations.models import loader
 from rapid_integrations.out_of_memory import is_out_of_memory
 from tests.test_engine import PROMPT, caches, engine  # noqa: F401 (a fixture)
 from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model
 
 CPU = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:131] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -101,7 +102,8 @@ def test_loading_without_memory(monkeypatch, tmp_path):
         raise CPU
 
     monkeypatch.setattr(loader, "_load_folder_or_hub", fail)
-    (tmp_path / "config.json").write_text("{}")
+    tiny_model("llama", 0).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(OutOfMemoryError, match="loading .*: .*DefaultCPUAllocator.*quantization='int8'"):
         loader.load(tmp_path)
 

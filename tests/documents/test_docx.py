@@ -123,3 +123,44 @@ def test_a_table_within_a_table_and_a_pipe_within_a_cell():
     table = f"<w:tbl><w:tr><w:tc>{inner}</w:tc><w:tc>{paragraph('right')}</w:tc></w:tr></w:tbl>"
     lines = read(docx(table)).text.split("\n")
     assert len(lines) == 2 and "x\\" in lines[0] and lines[0].endswith("| right |")
+
+
+def moved(text, half_points):
+    return f'<w:r><w:rPr><w:position w:val="{half_points}"/></w:rPr><w:t>{text}</w:t></w:r>'
+
+
+def styled(text, style):
+    return f'<w:r><w:rPr><w:rStyle w:val="{style}"/></w:rPr><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def test_characters_that_are_moved_are_raised_or_lowered():
+    body = f"<w:p>{run('10')}{moved(6, 10)}{run(' of CO')}{moved(2, -6)}{moved(' in a raised line', 10)}</w:p>"
+    assert read(docx(body)).text == "10^6 of CO₂ in a raised line"
+
+
+def test_character_styles_raise_hide_and_strike():
+    styles = "".join(
+        f'<w:style w:type="character" w:styleId="{name}"><w:rPr>{inner}</w:rPr></w:style>'
+        for name, inner in (
+            ("Power", '<w:vertAlign w:val="superscript"/>'),
+            ("Unseen", "<w:vanish/>"),
+            ("Old", "<w:strike/>"),
+        )
+    )
+    styles += '<w:style w:type="character" w:styleId="Power2"><w:basedOn w:val="Power"/></w:style></w:styles>'
+    more = {**PARTS, "word/styles.xml": PARTS["word/styles.xml"].replace("</w:styles>", styles)}
+    body = f"<w:p>{run('10')}{styled(6, 'Power2')}{styled('secret', 'Unseen')}{styled(' 950', 'Old')}</w:p>"
+    document = read(docx(body, more))
+    assert document.text == "10^6~~ 950~~" and document.remarks == ("hidden text left out (1 passage)",)
+
+
+def test_the_prompt_of_an_empty_content_control_is_no_value():
+    empty = "<w:sdtPr><w:showingPlcHdr/></w:sdtPr>"
+    inline = f"<w:p>{run('Name: ')}<w:sdt>{empty}<w:sdtContent>{run('Jane Doe')}</w:sdtContent></w:sdt></w:p>"
+    block = f"<w:sdt>{empty}<w:sdtContent>{paragraph('Choose an item.')}</w:sdtContent></w:sdt>"
+    assert read(docx(inline + block)).text == "Name: [not filled in: Jane Doe]\n\n[not filled in: Choose an item.]"
+
+
+def test_the_words_of_word_art_are_read():
+    path = '<v:shape xmlns:v="urn:schemas-microsoft-com:vml"><v:textpath string="CONFIDENTIAL"/></v:shape>'
+    assert read(docx(f"<w:p><w:r><w:pict>{path}</w:pict></w:r></w:p>")).text == "CONFIDENTIAL"

@@ -39,6 +39,8 @@ def read(html):
         ("exam\u00adple 5\u00a0kg", "example 5 kg"),
         ("<q>so</q>", '"so"'),
         ("<del>950</del> 900", "~~950~~ 900"),
+        ("was <strike>950</strike> 900", "was ~~950~~ 900"),
+        ("<span style='text-decoration: line-through'>950</span> 900", "~~950~~ 900"),
         ("<meter value=3 max=5></meter>", "3 of 5"),
     ],
 )

@@ -187,3 +187,16 @@ def test_nothing_is_left_running(tmp_path):
     assert text == "words" and not out.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path):
+    (tmp_path / "json.py").write_text("open('imported', 'w')")
+    (tmp_path / "a.pdf").write_bytes(pdf("words"))
+    code = (
+        "import sys; sys.path.remove(''); from rapid_integrations import read_document; "
+        "print(read_document('a.pdf').text)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout == "words\n" and not (tmp_path / "imported").exists()

@@ -248,6 +248,22 @@ def test_a_hyphen_at_a_line_end_parts_no_word():
     assert read(pdf(page)).text.replace("\n", " ") == "the examination of all"
 
 
+def test_a_hyphen_of_its_own_stays_at_a_line_end():
+    lines = (
+        "UTF-",
+        "8 or ISO-",
+        "9001 in non-",
+        "EU states, an X-",
+        "ray, Smith-",
+        "Jones, AGREE-",
+        "MENT, inter-",
+        "nal",
+    )
+    page = f"BT /F1 12 Tf 14 TL 40 700 Td {' T* '.join(f'({line}) Tj' for line in lines)} ET"
+    expected = "UTF-8 or ISO-9001 in non-EU states, an X-ray, Smith-Jones, AGREEMENT, internal"
+    assert read(pdf(page)).text.replace("\n", " ") == expected
+
+
 def test_characters_that_are_drawn_twice_are_read_once():
     assert read(pdf("MMuunniicciippaalliittyy ooff 22002244")).text == "Municipality of 2024"
     assert read(pdf("aaaaaaaaaa xxxxxxxx 1122")).text == "aaaaaaaaaa xxxxxxxx 1122"

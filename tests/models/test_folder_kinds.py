@@ -1,6 +1,7 @@
 """Folders and files that are no causal LM to run: each is called what it is, and says what to do instead."""
 
 import json
+import os
 import shutil
 
 import gguf
@@ -266,3 +267,74 @@ def test_gguf_files_that_are_no_causal_model(tmp_path, architecture, keys, words
 def test_files_that_only_end_like_gguf(tmp_path, content, words):
     (tmp_path / "it.gguf").write_bytes(content)
     refused(tmp_path / "it.gguf", *words)
+
+
+# --- folders that are nearly right ------------------------------------------------------------------------------------
+
+
+def test_a_configuration_with_a_byte_order_mark(folder):
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + (folder / "config.json").read_bytes())
+    refused(folder, "config.json", "byte order mark", "Save it as UTF-8 without a mark")
+
+
+def test_a_family_that_transformers_does_not_know(folder):
+    change(folder, model_type="brand_new")
+    refused(folder, "'brand_new' model", "A newer release of transformers may", kind=UnsupportedModelError)
+
+
+@pytest.mark.parametrize(("file", "kind"), [("quantize_config.json", "GPTQ"), ("quant_config.json", "AWQ")])
+def test_quantisation_that_stands_beside_the_configuration(folder, file, kind):
+    (folder / file).write_text('{"bits": 4}')
+    refused(folder, f"quantised with {kind}", "unquantised safetensors", kind=UnsupportedModelError)
+
+
+@pytest.mark.parametrize("settings", ["awq", {}])
+def test_quantisation_settings_that_say_nothing(folder, settings):
+    change(folder, quantization_config=settings)
+    refused(folder, "quantization_config", "Remove it if the weights are not quantised")
+
+
+def rename(folder, new):
+    held = load_file(folder / "model.safetensors")
+    save_file({new(name): weight for name, weight in held.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_quantised_weights_that_no_setting_names(folder):
+    rename(folder, lambda name: name.replace("proj.weight", "proj.qweight"))
+    refused(folder, "lacks 14 weights", "quantised ones", "down_proj.qweight", "Take the unquantised model")
+
+
+def test_weights_saved_from_within_another_module(folder):
+    rename(folder, lambda name: f"policy.{name}")
+    refused(folder, "lacks 21 weights", "21 others (policy.lm_head.weight", "saved from within another module")
+
+
+def test_weights_of_another_shape_are_named_with_both(folder):
+    change(folder, vocab_size=300)
+    refused(folder, "lm_head.weight: (260, 32), not (300, 32)", "belong to different models")
+
+
+def test_an_adapter_beside_a_whole_model(folder):
+    (folder / "adapter_config.json").write_text(json.dumps(LORA))
+    refused(folder, "a whole model and an adapter", "merge both")
+
+
+def test_a_folder_without_a_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "it has no tokenizer.json")
+
+
+def test_an_index_without_metadata(folder):
+    held = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(held, "a.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(folder, 'no "metadata"', 'add "metadata": {}')
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no name here")
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_pipes_are_not_waited_for(folder, file):
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    refused(folder, file, "it is a pipe, socket or device")

@@ -333,7 +333,11 @@ def gguf_file(tmp_path):
         ("qwen2__rope__freq_base", float("nan"), "rope_theta"),
         ("general__alignment", 0, "alignment is 0"),
         ("general__alignment", 3, "alignment is 3"),
-        ("tokenizer__ggml__eos_token_id", 10**9, "could not be loaded"),
+        ("tokenizer__ggml__eos_token_id", 10**9, "its eos token has the id 1,000,000,000, but its tokenizer has 261"),
+        ("tokenizer__ggml__bos_token_id", 261, "its bos token has the id 261, but its tokenizer has 261 tokens"),
+        ("tokenizer__ggml__merges", None, "its tokenizer has no merges"),
+        ("tokenizer__ggml__tokens", None, "holds no tokenizer"),
+        ("qwen2__vocab_size", 100, "(261, 32), not (100, 32)"),
     ],
 )
 def test_gguf_metadata_that_cannot_be(gguf_file, original, key, value, words):
