@@ -186,7 +186,7 @@ class RapidLLM(RapidModel, BaseLLM):
         with as_langchain_errors():
             overrides = dict(overrides)
             call = Parts.take(overrides)
-            template = overrides.pop("apply_chat_template", self.apply_chat_template)
+            template = self._of_call("apply_chat_template", overrides)
             settings = self._settings(stop, overrides)
             settings.engine["apply_chat_template"] = template
             given = annotated_text(prompt, call, self.use_templates, current_run(run))

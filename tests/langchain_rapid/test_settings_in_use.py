@@ -139,6 +139,10 @@ class TestOfACall:
             either.invoke(QUESTION, **{name: value})
         assert tokens(either, **{name: None}) == 8  # None is no override
 
+    def test_a_plain_llms_own(self, llm):
+        with pytest.raises(ConfigurationError, match="apply_chat_template"):
+            llm.invoke(QUESTION, apply_chat_template="sometimes")
+
     @pytest.mark.parametrize("cls", [RapidLLM, ChatRapid])
     @pytest.mark.parametrize("field", ["max_tokens", "max_new_tokens"])
     def test_configurable(self, cls, field):
