@@ -176,7 +176,8 @@ def is_mojibake(text: str) -> bool:
     """
     letters = latin = mixed = words = 0
     for word in re.findall(r"[^\W\d_]{2,}", text[:_LOOKED_AT]):
-        high = [each for each in word if each > "\x7f" and each.isalpha() and each not in _SIGN_LETTERS]
+        word = "".join(each for each in word if each.isalpha() and each not in _SIGN_LETTERS)  # without ² and the like
+        high = [each for each in word if each > "\x7f"]
         if not high:
             continue
         words += 1
