@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -32,6 +32,9 @@ from langchain_rapid.structured_output import (
 from langchain_rapid.template_capture import current_run
 from rapid_integrations import Completion, StructuredOutput
 from rapid_integrations.errors import ConfigurationError, PromptError
+
+if TYPE_CHECKING:
+    from rapid_integrations import RapidEngine
 
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
@@ -70,6 +73,11 @@ class ChatRapid(RapidModel, BaseChatModel):
         if name == "profile":
             self._profile_is_ours = self.profile is None
         if self._profile_is_ours and name in ("profile", "max_new_tokens"):
+            self.__dict__["profile"] = self._resolve_model_profile()
+
+    def _when_opened(self, engine: RapidEngine) -> None:
+        super()._when_opened(engine)
+        if self._profile_is_ours:  # a copy over another model, or one that has come from another process
             self.__dict__["profile"] = self._resolve_model_profile()
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:

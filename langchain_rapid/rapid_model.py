@@ -266,7 +266,7 @@ class RapidModel(SettingsInUse):
             overrides["structured"] = structured_of(wanted)
         if stop is not None:
             overrides["stop"] = stop
-        own = {name: overrides.pop(name, getattr(self, name)) for name in _OWN_OPTIONS}
+        own = {name: self._of_call(name, overrides) for name in _OWN_OPTIONS}
         shown = None
         if own["show_progress"]:
             from rapid_integrations.terminal import ProgressView
@@ -277,6 +277,11 @@ class RapidModel(SettingsInUse):
         deadline = Deadline(own["timeout"])
         options["on_progress"] = deadline.reporting(options.get("on_progress") or shown)
         return CallSettings(options, deadline, shown, own["return_retrieved"], own["show_schema"])
+
+    def _of_call(self, name: str, overrides: dict[str, Any]) -> Any:
+        """Take one of `_OWN_OPTIONS` out of a call's arguments; without a value there, the field's counts."""
+        given = overrides.pop(name, None)
+        return getattr(self, name) if given is None else self._checked(name, given)
 
     def _progress(self) -> AbstractContextManager[OnProgress | None]:
         if not self.show_progress:

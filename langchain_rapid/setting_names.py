@@ -11,17 +11,19 @@ from rapid_integrations.errors import ConfigurationError
 
 
 def structured_of(response_format: Any) -> StructuredOutput | None:
-    """Return OpenAI's `response_format` as the engine's.
+    """Return OpenAI's `response_format` as the engine's: a dictionary of either of its APIs, or a class.
 
     Raises:
         ConfigurationError: a format of another kind.
     """
+    if isinstance(response_format, type):
+        return StructuredOutput(json_schema=json_schema_of(response_format))
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if kind == "text":
         return None
     if kind == "json_object":
         return StructuredOutput(json_schema={"type": "object"})
-    schema = response_format.get("json_schema", {}).get("schema") if kind == "json_schema" else None
+    schema = response_format.get("json_schema", response_format).get("schema") if kind == "json_schema" else None
     if schema is None:
         raise ConfigurationError(
             f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "

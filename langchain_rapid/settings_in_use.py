@@ -8,7 +8,7 @@ from langchain_core.language_models import BaseLanguageModel
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rapid_integrations.adapter_fields import ModelFields, RequestFields
-from rapid_integrations.argument_names import SETTING_ALIASES
+from rapid_integrations.argument_names import MODEL_ALIASES, SETTING_ALIASES
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.live_settings import LiveSettings
@@ -23,7 +23,10 @@ class SettingsInUse(LiveSettings):
 
     def configurable_fields(self, **fields: Any) -> Any:
         """Let settings be given with a call's configuration; LangChain's names for them work, too."""
-        own = {SETTING_ALIASES.get(name, name): field for name, field in fields.items()}
+        aliases = {**MODEL_ALIASES, **SETTING_ALIASES}
+        if self.model is None:  # LangChain's own name for what is `target` here; else a model object's field
+            aliases["model"] = "target"
+        own = {aliases.get(name, name): field for name, field in fields.items()}
         return super().configurable_fields(**own)  # type: ignore[misc]  # of LangChain's class behind this one
 
     def _checked(self, name: str, value: Any) -> Any:

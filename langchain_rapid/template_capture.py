@@ -210,7 +210,9 @@ def _partial_variables(described: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(described, Mapping):
         for name, value in described.items():
             if name == "partial_variables" and isinstance(value, Mapping):
-                yield from ((key, _given(item)) for key, item in value.items())
+                # What a function returned is not known, so whether it found anything is not, either.
+                known = ((key, item) for key, item in value.items() if not _is_function(item))
+                yield from ((key, _given(item)) for key, item in known)
             elif name in ("kwargs", "messages", "prompt"):
                 yield from _partial_variables(value)
 
@@ -221,9 +223,11 @@ def _given(value: Any) -> Any:
         return [_given(item) for item in value]
     if isinstance(value, Mapping) and value.get("type") == "constructor":
         return (value.get("kwargs") or {}).get("page_content", "")
-    if isinstance(value, Mapping) and value.get("type") == "not_implemented":
-        return ""  # a function; what it returned is not known
     return value
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == "not_implemented"
 
 
 def _with_context(inputs: Any) -> Mapping[str, Any] | None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rapid_integrations.engine import RapidEngine
 
 _OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_tokenizer")
-_NAMED = (
+NAMED = (
     "target",
     "drafter",
     "dtype",
@@ -239,7 +239,7 @@ class ModelFields(BaseModel):
 
             return LOADED_ENGINES.get(self._key_of_objects, load, holder or Hold())
         _refuse_without("model", given & {"tokenizer", "drafter_model", "drafter_tokenizer"})
-        names = {name: getattr(self, name) for name in _NAMED}
+        names = {name: getattr(self, name) for name in NAMED}
 
         def load_names() -> RapidEngine:
             return RapidEngine.from_pretrained(**names, on_progress=on_progress, **options)
@@ -264,7 +264,7 @@ class ModelFields(BaseModel):
 
     def _key_of_names(self) -> Key:
         models = tuple(key_of_name(name) for name in (self.target, self.drafter, self.draft_lm))
-        settings = tuple(repr(getattr(self, name)) for name in _NAMED)
+        settings = tuple(repr(getattr(self, name)) for name in NAMED)
         return ("names", models, settings, self._key_of_options())
 
     def _key_of_objects(self) -> Key | None:

@@ -26,24 +26,37 @@ def constructor_settings(
         raise ConfigurationError(
             f"{owner.__name__}({shown(first)}): arguments have names here; did you mean {meant}={shown(first)}?"
         )
-    fields = owner.model_fields
-    known = {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
-    settings = dict(given)
-    if isinstance(settings.get("model"), (str, Path)):
-        settings["model_name"] = settings.pop("model")
-    if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
-        del settings["tokenizer_name"]  # HuggingFaceLM wants it twice
-    settings = own_names(settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
-    for each in ("target", "drafter", "draft_lm", "dtype", "drafter_dtype", "device", "drafter_device"):
-        if each in settings:
-            settings[each] = _as_text(each, settings[each])
+    settings = under_own_names(owner, given)
     if owner.model_config.get("extra") == "forbid":
-        refuse_unknown(owner.__name__, settings, known, {**SETTING_ALIASES, **MODEL_ALIASES})
+        refuse_unknown(owner.__name__, settings, _known(owner), {**SETTING_ALIASES, **MODEL_ALIASES})
     if settings.get("engine") is not None:
         require_engine(settings["engine"])
     _require_objects(settings)
     ours = {*ModelFields.model_fields, *RequestFields.model_fields}
     return {name: value for name, value in settings.items() if value is not None or name not in ours}
+
+
+def under_own_names(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a host class under its own names; unknown ones stay as they are.
+
+    Raises:
+        ConfigurationError: one setting under two names.
+    """
+    settings = dict(given)
+    if isinstance(settings.get("model"), (str, Path)):
+        settings["model_name"] = settings.pop("model")
+    if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
+        del settings["tokenizer_name"]  # HuggingFaceLM wants it twice
+    settings = own_names(settings, _known(owner), {**SETTING_ALIASES, **MODEL_ALIASES})
+    for each in ("target", "drafter", "draft_lm", "dtype", "drafter_dtype", "device", "drafter_device"):
+        if each in settings:
+            settings[each] = _as_text(each, settings[each])
+    return settings
+
+
+def _known(owner: type[ModelFields]) -> set[str]:
+    fields = owner.model_fields
+    return {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
 
 
 def require_engine(engine: Any) -> None:

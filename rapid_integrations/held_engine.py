@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, PrivateAttr
 
-from rapid_integrations.adapter_fields import ModelFields
+from rapid_integrations.adapter_fields import NAMED, ModelFields
 from rapid_integrations.call_stack import callers
 from rapid_integrations.errors import ConfigurationError, NotPicklableError
 from rapid_integrations.identity import models_of, part_key
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HELD_OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_tokenizer")
+
+
+def _replaced_by(update: Mapping[str, Any]) -> set[str]:
+    """Return the fields that say in another way than `update` does what is loaded."""
+    given = {name for name, value in update.items() if value is not None}
+    if "engine" in given:
+        replaced = set(ModelFields.model_fields)
+    elif "model" in given:
+        replaced = {"engine", *NAMED}
+    else:
+        replaced = set()
+    return replaced - set(update)
 
 
 class HoldsEngine(ModelFields):
@@ -120,8 +132,14 @@ class HoldsEngine(ModelFields):
         return super().__deepcopy__(memo)
 
     def model_copy(self, *, update: Any = None, deep: bool = False) -> Self:
-        """Return a copy that shares the engine, unless `update` changes what is loaded."""
+        """Return a copy that shares the engine, unless `update` changes what is loaded.
+
+        What `update` gives takes the place of what was given in another way: `engine=...` of models by name, say.
+        """
         made = super().model_copy(update=update, deep=deep)
+        for name in _replaced_by(update or {}):
+            made.__dict__[name] = type(made).model_fields[name].get_default(call_default_factory=True)
+            made.__pydantic_fields_set__.discard(name)
         changed = {name for name in update or {} if name in ModelFields.model_fields}
         if any(getattr(self, name) is not getattr(made, name) for name in changed):
             made._hold.release()
@@ -130,12 +148,18 @@ class HoldsEngine(ModelFields):
         return made
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ModelFields.model_fields and self._is_loaded() and value != getattr(self, name):
+        if name in ModelFields.model_fields and self._is_set_up() and value != getattr(self, name):
             raise ConfigurationError(
                 f"{name} is what this {type(self).__name__} was loaded with, and changing it would change nothing: "
                 f"build another one, or copy it with model_copy(update={{{name!r}: ...}})"
             )
         super().__setattr__(name, value)
+
+    def _is_set_up(self) -> bool:
+        """Whether it has been constructed: its fields have been checked, and what is loaded is decided."""
+        private = getattr(self, "__pydantic_private__", None)
+        hold = None if private is None else private.get("_hold")
+        return hold is not None and (hold.engine is not None or hold.arrived or hold.closed)
 
     def _is_loaded(self) -> bool:
         private = getattr(self, "__pydantic_private__", None)

@@ -6,9 +6,11 @@ it, and an engine or a part that was given as an object has none.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
+import struct
 import uuid
 import weakref
 from collections import deque
@@ -116,6 +118,7 @@ class _Description:
 
     def _object(self, value: Any, depth: int) -> Any:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        settings: Mapping[str, Any] | None
         if isinstance(value, SharedResource):
             if not value.settings_of_answers:
                 return _name_of(value)
@@ -124,17 +127,34 @@ class _Description:
             settings = {name: getattr(value, name, None) for name in ("threshold", "max_tokens")}
             settings["fingerprint"] = fingerprint
         elif isinstance(value, BaseModel):
-            settings = {name: getattr(value, name) for name in type(value).model_fields}
-        elif hasattr(value, "__dict__") and type(value).__module__ != "builtins":
-            settings = {name: item for name, item in vars(value).items() if name not in _NO_SETTINGS}
+            private = value.__pydantic_private__ or {}  # mostly clients and caches, but names of models, too
+            words = {name: item for name, item in private.items() if isinstance(item, str)}
+            settings = {**{name: getattr(value, name) for name in type(value).model_fields}, **words}
+        elif isinstance(value, functools.partial):
+            settings = {"func": value.func, "args": value.args, "keywords": value.keywords}
         else:
+            settings = _attributes(value)
+        if settings is None:
             return [kind, _name_of(value)]
+        settings = {name: item for name, item in settings.items() if name not in _NO_SETTINGS}
         if not settings:
             return kind
         return [kind, self._pairs(value, sorted(settings.items(), key=itemgetter(0)), depth)]
 
 
 _NO_SETTINGS = {"callback_manager", "callbacks", "_lock", "_loaded"}  # change nothing about what a part gives
+_PLAIN = type("_Plain", (), {}).__basicsize__  # an object that is larger holds something that no attribute shows
+_POINTER = struct.calcsize("P")
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """Return what an object of a Python class holds; None for one that keeps something where it cannot be seen."""
+    slots = [
+        name for cls in type(value).__mro__ for name, each in vars(cls).items() if inspect.ismemberdescriptor(each)
+    ]
+    if type(value).__basicsize__ > _PLAIN + _POINTER * len(slots) or not (slots or hasattr(value, "__dict__")):
+        return None
+    return {name: getattr(value, name, None) for name in (*slots, *getattr(value, "__dict__", ()))}
 
 
 def _name_of(value: Any) -> str:

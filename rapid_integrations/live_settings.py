@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rapid_integrations.adapter_fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.argument_names import SETTING_ALIASES, unknown_name
 from rapid_integrations.config import explain_validation_error
+from rapid_integrations.constructor_arguments import under_own_names
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.held_engine import HoldsEngine
 
@@ -31,7 +32,7 @@ class LiveSettings(HoldsEngine, RequestFields):
         Raises:
             ConfigurationError: no field, a value that cannot work, or a field that decides what is loaded.
         """
-        if name.startswith("_") or not self._is_loaded():
+        if name.startswith("_") or not self._is_set_up():
             super().__setattr__(name, value)
             return
         kind = type(self)
@@ -43,6 +44,8 @@ class LiveSettings(HoldsEngine, RequestFields):
             raise ConfigurationError(unknown_name(kind.__name__, name, kind.model_fields, SETTING_ALIASES))
         before = getattr(self, name)
         super().__setattr__(name, self._checked(name, value))
+        if not self._is_loaded():  # it has come from another process, and loads when it is used
+            return
         try:
             self._when_set(name)
         except Exception:
@@ -57,7 +60,7 @@ class LiveSettings(HoldsEngine, RequestFields):
         Raises:
             ConfigurationError: see `__setattr__`.
         """
-        own = {SETTING_ALIASES.get(name, name): value for name, value in (update or {}).items()}
+        own = under_own_names(type(self), update or {})
         copied = super().model_copy(
             update={name: value for name, value in own.items() if name in ModelFields.model_fields}, deep=deep
         )

@@ -3,6 +3,7 @@
 import inspect
 import json
 
+import openpyxl
 import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, default_compressor
@@ -10,6 +11,7 @@ from tests.toys.chat_templates import QWEN25
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.office_files import line, pptx, shape
 
 LOADING = inspect.signature(RapidEngine.from_pretrained).parameters.keys() - {"options"}
 DOCUMENT = "\n\n".join(f"Section {number}. {words(number, 40)}." for number in range(16))
@@ -47,6 +49,13 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "letter.txt").write_text("Viele Grüße, Jörg Müller. " + DOCUMENT[:1500], encoding="cp1252")
     (tmp_path / "report.pdf").write_bytes(pdf(*DOCUMENT[:2500].split("\n\n")))
     (tmp_path / "report.docx").write_bytes(docx(paragraph(DOCUMENT[:2500])))
+    (tmp_path / "mails").mkdir()
+    mail = f"From: a@example.org\nSubject: rents\nContent-Type: text/plain\n\n{DOCUMENT[:1500]}"
+    (tmp_path / "mails" / "rents.eml").write_text(mail)
+    (tmp_path / "handout.pptx").write_bytes(pptx(shape(line("Mill Lane owes 20 EUR."))))
+    rents = openpyxl.Workbook()
+    rents.active.append(["Mill Lane", 20])
+    rents.save(tmp_path / "rents.xlsx")
     schema = {"type": "object", "properties": {"signed": {"type": "boolean"}}, "required": ["signed"]}
     (tmp_path / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
     monkeypatch.chdir(tmp_path)

@@ -131,6 +131,14 @@ class TestOfACall:
         assert len(getattr(either.bind(max_tokens=2).invoke(QUESTION), "content", "xx")) <= 8
         assert tokens(either, max_tokens=2) == 2
 
+    @pytest.mark.parametrize(
+        ("name", "value"), [("timeout", (3, 5)), ("timeout", 0), ("show_schema", "perhaps"), ("return_retrieved", 3)]
+    )
+    def test_this_packages_own_are_checked_like_fields(self, either, name, value):
+        with pytest.raises(ConfigurationError, match=name):
+            either.invoke(QUESTION, **{name: value})
+        assert tokens(either, **{name: None}) == 8  # None is no override
+
     @pytest.mark.parametrize("cls", [RapidLLM, ChatRapid])
     @pytest.mark.parametrize("field", ["max_tokens", "max_new_tokens"])
     def test_configurable(self, cls, field):

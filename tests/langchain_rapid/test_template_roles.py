@@ -157,6 +157,14 @@ class TestTemplates:
         (template | either).invoke({"question": QUESTION})
         expect(seen[0], as_user(f"{DOCUMENT}\nAsked: {QUESTION}"))
 
+    def test_a_partial_context_that_a_function_returns(self, chat, seen):
+        """Its value is not known, so the context is looked for in the text."""
+        document = words(4, 600)
+        prompt = ChatPromptTemplate.from_template("{context}\n\nQuestion: {question}").partial(context=lambda: document)
+        (prompt | chat).invoke({"question": QUESTION})
+        assert seen[0].target.contexts == (document,) and seen[0].target.query == QUESTION
+        assert seen[0].target.segmentation not in ("plain", "template")
+
     def test_a_partial_context_of_one_message(self, chat, seen):
         inner = PromptTemplate.from_template("{context}\n{question}", partial_variables={"context": DOCUMENT})
         prompt = ChatPromptTemplate.from_messages([HumanMessagePromptTemplate(prompt=inner)])

@@ -241,6 +241,11 @@ class TestStructuredOutput:
         with pytest.raises(ConfigurationError, match="response_format"):
             talkative.invoke("hello", response_format={"type": "xml"})
 
+    def test_response_format_in_other_forms(self, talkative):
+        wanted = {"type": "json_schema", "name": "size", "schema": SIZE_SCHEMA}  # of the Responses API
+        for form in (wanted, Size):
+            assert "large" in json.loads(talkative.bind(response_format=form).invoke("Is it large?").content)
+
     def test_a_method_that_there_is_not(self, chat):
         with pytest.raises(ConfigurationError, match="json_schema, function_calling, json_mode"):
             chat.with_structured_output(Size, method="yaml")

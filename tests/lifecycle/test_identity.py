@@ -1,31 +1,35 @@
 """Who an LLM is, for caches of answers: equal in two processes for equal models and parts, else different."""
 
+import functools
 import json
 import multiprocessing
 import subprocess
 import sys
 
 import pytest
+import torch
 from langchain_core.caches import InMemoryCache
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding as MockEmbeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_text_splitters import CharacterTextSplitter
 from llama_index.core import VectorStoreIndex
+from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.extractors import SummaryExtractor
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.schema import TextNode
-from pydantic import SecretStr
+from pydantic import PrivateAttr, SecretStr
 
 from rapid_integrations import RapidEngine
 from rapid_integrations.identity import part_key
-from tests.lifecycle.conftest import HOSTS, SMALL, build
+from tests.lifecycle.conftest import HOSTS, SMALL, ask, build
 from tests.lifecycle.test_pickles import Tagged
 from tests.llama_index_rapid.parts import HashEmbedding, nodes
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.models import byte_tokenizer, tiny_model, words
 
 LLAMA, PLAIN, CHAT = HOSTS
 NODES = [TextNode(text="a node")]
@@ -195,6 +199,64 @@ def test_objects_that_cannot_be_compared_are_each_their_own():
     assert part_key(lambda text: text) != part_key(lambda text: text * 2)
     large = [str(number) for number in range(10_000)]
     assert part_key({"large": large}) == part_key({"large": large}) != part_key({"large": list(large)})
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_using_it_changes_nothing(host):
+    """LlamaIndex's parts count their events, which are no settings."""
+    document = words(3, 700)
+    parts = {"embeddings": MockEmbeddings(size=8)}
+    if host is LLAMA:
+        parts = {
+            "embed_model": MockEmbedding(embed_dim=8),
+            "node_parser": SentenceSplitter(chunk_size=300, chunk_overlap=0),
+        }
+        parts["node_postprocessors"] = [SimilarityPostprocessor(similarity_cutoff=0.0)]
+    parts |= {"model": tiny_model("llama", 0, max_position_embeddings=8192), "tokenizer": byte_tokenizer()}
+    llm = host(compression=SMALL, max_new_tokens=2, **parts)
+    before = who(llm)
+    ask(llm, f"{document}\n\nwhich words are there?")
+    assert who(llm) == before
+
+
+class Weighted:
+    """What holds its settings where `vars` does not show them."""
+
+    __slots__ = ("__dict__", "weight")
+
+    def __init__(self, weight):
+        self.weight = weight
+
+
+class Instructed(MockEmbedding):
+    """As LlamaIndex's documentation writes an embedder of one's own."""
+
+    _instruction: str = PrivateAttr()
+
+    def __init__(self, instruction):
+        super().__init__(embed_dim=8)
+        self._instruction = instruction
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: functools.partial(who_knows, system_prompt=str(number)),
+        lambda number: Instructed(f"instruction {number}"),
+        lambda number: torch.full((2,), float(number)),
+        Weighted,
+    ],
+    ids=["partial", "private", "tensor", "slots"],
+)
+def test_settings_that_do_not_show_count(make):
+    assert part_key(make(1)) != part_key(make(2))
+    one = make(1)
+    assert part_key(one) == part_key(one)
+
+
+def test_equal_partial_functions_and_private_settings_agree():
+    assert part_key(Instructed("one")) == part_key(Instructed("one"))
+    assert part_key(functools.partial(who_knows, "a")) == part_key(functools.partial(who_knows, "a"))
 
 
 def test_a_part_that_holds_itself():

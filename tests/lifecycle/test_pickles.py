@@ -60,6 +60,23 @@ def test_nothing_is_loaded_before_it_is_used(make, monkeypatch):
     assert again.rapid_engine is again._hold.engine is not None
 
 
+def test_settings_are_checked_where_it_arrives_before_it_is_used(make, folder):
+    again = pickle.loads(pickle.dumps(make()))
+    for name, value, said in (
+        ("temperature", -3, "greater than or equal to 0"),
+        ("temprature", 1, "'temperature'"),
+        ("target", "another", "model_copy"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            setattr(again, name, value)
+    again.max_tokens = 2
+    assert again._hold.engine is None and again.max_new_tokens == 2 and again.temperature == 0
+    assert again.rapid_engine.target.name == str(folder)
+    if isinstance(again, langchain_rapid.ChatRapid):
+        assert again.profile["max_output_tokens"] == 2
+        assert again.invoke("hello there").usage_metadata["output_tokens"] == 2
+
+
 def test_a_pickle_of_a_closed_one_is_closed(make):
     llm = make()
     llm.close()

@@ -209,6 +209,42 @@ def test_a_copy_with_other_models_loads_them(make, folder, tmp_path, loads):
     assert same.rapid_engine is llm.rapid_engine and len(loads) == 2
 
 
+@pytest.mark.parametrize("name", ["model", "model_name", "model_id"])
+def test_a_copy_with_another_model_under_another_librarys_name(make, folder, tmp_path, name):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    llm = make()
+    changed = llm.model_copy(update={name: other, "max_tokens": 2})
+    assert changed.rapid_engine.target.name == str(other) and changed.max_new_tokens == 2
+    assert llm.rapid_engine.target.name == str(folder)
+    profile = getattr(changed, "profile", None) or {"name": str(other), "max_output_tokens": 2}
+    assert (profile["name"], profile["max_output_tokens"]) == (str(other), 2)
+
+
+def test_a_copy_over_something_else_leaves_out_what_it_replaces(make, engine, folder):
+    llm = make()
+    over = llm.model_copy(update={"engine": engine})
+    assert over.rapid_engine is engine and over.target == type(llm).model_fields["target"].default
+    objects = llm.model_copy(update={"model": tiny_model("llama", 1), "tokenizer": byte_tokenizer()})
+    assert objects.rapid_engine.target.name != str(folder)
+    named = over.model_copy(update={"engine": None, "target": str(folder)})
+    assert named.rapid_engine.target.name == str(folder)
+    with pytest.raises(ConfigurationError, match="target would have no effect"):
+        llm.model_copy(update={"engine": engine, "target": str(folder)})
+
+
+@pytest.mark.parametrize("name", ["model", "model_name", "target"])
+def test_a_configurable_model(folder, tmp_path, name):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    chain = build(langchain_rapid.ChatRapid, folder).configurable_fields(**{name: ConfigurableField(id="model")})
+    names = [
+        chain.invoke("hello", config={"configurable": each}).response_metadata["model_name"]
+        for each in ({}, {"model": str(other)}, {})
+    ]
+    assert names == [str(folder), str(other), str(folder)]
+
+
 def test_what_was_loaded_cannot_be_changed_on_the_object(make):
     llm = make()
     with pytest.raises(ConfigurationError, match="model_copy"):
