@@ -12,6 +12,9 @@ from rapid_integrations.documents.isolation import receive, send
 from rapid_integrations.documents.reading import read_bytes
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
+_GRACE_S = 10.0  # for the parent, which may be busy
+_LONGEST_S = 1e6
+
 
 def serve() -> None:
     """Answer until standard input ends. The argument of the command line is how much memory may be used."""
@@ -25,7 +28,11 @@ def serve() -> None:
         data = receive(incoming)
         if data is None:
             return
-        send(outgoing, json.dumps(_answer(data, **json.loads(request))).encode())
+        asked = json.loads(request)
+        _alarm(asked.pop("seconds") + _GRACE_S)
+        answer = json.dumps(_answer(data, **asked)).encode()
+        _alarm(0)
+        send(outgoing, answer)
 
 
 def _answer(data: bytes, name: str, encoding: str | None, limits: dict[str, int]) -> dict[str, object]:
@@ -47,6 +54,12 @@ def _answer(data: bytes, name: str, encoding: str | None, limits: dict[str, int]
         "remarks": document.remarks,
         "pages": document.pages,
     }
+
+
+def _alarm(seconds: float) -> None:
+    """Let the system end this process after so many seconds, if the parent, which ends it sooner, was killed."""
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST_S))
 
 
 def _too_much(limits: dict[str, int]) -> str:

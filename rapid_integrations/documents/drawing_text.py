@@ -20,7 +20,7 @@ def drawing_text(element: Any, part: Callable[[str], Any | None]) -> str:
         words = value(each, "descr") or value(each, "alt") or ""
         if words.strip() and words not in found:
             found.append(f"[image: {' '.join(words.split())}]")
-    found += [words for each in descendants(element, "textpath") if (words := value(each, "string"))]  # WordArt
+    found += [value(each, "string") or "" for each in descendants(element, "textpath")]  # WordArt
     for each in descendants(element, "chart"):
         root = part(value(each, "id") or "")
         if root is not None:

@@ -18,6 +18,13 @@ _LATIN = re.compile(r"(?:windows-?|cp)125[01478]|iso-?8859-?(?:2|3|4|9|10|13|14|
 _OF_THE_BEST, _OF_THE_BEST_SHORT = 0.8, 0.6
 _SHORT = 60  # bytes beyond ASCII; the more there are, the less such a prior counts
 _VERY_SHORT = 24  # bytes
+_SIGN_LETTERS = "µºª"  # letters for Unicode, signs of units and ordinals for people
+_IDEOGRAPHIC = re.compile(r"[\u2e80-\ud7ff\uf900-\ufaff]")
+_OTHERS = ("cp1252", "cp1250", "cp850", "mac_roman", "mac_cyrillic")
+_MISPLACED = 0.3  # share of words with characters beyond ASCII in which one is misplaced
+_WITHIN_WORDS = (
+    "\u2019\u2018\u2013\u2014\u2026\u00b7\u00ad\u2010\u2011\u00a0\u00b4\u2022\u2122\u00ae\u00b0\u20ac\u200c\u200d\ufffd"
+)
 _SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "big5": "big5hkscs"}
 _LOOKED_AT = 100_000  # characters
 _ENOUGH = 10  # letters in words with letters beyond ASCII
@@ -60,11 +67,52 @@ def guessed(data: bytes) -> str | None:
     for name, _ in names:
         codec = _codec(name or "")
         try:
-            data.decode(codec)
+            text = data.decode(codec)
         except (LookupError, UnicodeError):
             continue
-        return codec
+        return _better(data, text[:_LOOKED_AT]) or codec
     return None
+
+
+def _better(data: bytes, text: str) -> str | None:
+    """Return an encoding of Windows, DOS or an old Macintosh that misplaces nothing where `text` misplaces much."""
+    if _IDEOGRAPHIC.search(text):
+        return None
+    words = len(re.findall(r"[^\W\d_]*[^\s\x00-\x7f][^\W\d_]*", text))
+    if _misplaced(text) < _MISPLACED * max(1, words):
+        return None
+    for codec in _OTHERS:
+        try:
+            other = data[: 4 * _LOOKED_AT].decode(codec)
+        except UnicodeError:
+            continue
+        if not _misplaced(other) and not is_mojibake(other):
+            return codec
+    return None
+
+
+def _misplaced(text: str) -> int:
+    """Return how many signs beyond ASCII stand within words, letters beside digits, and capitals behind small letters.
+
+    Pieces of boxes and controls count, too.
+    """
+    return sum(
+        here > "\x7f"
+        and (
+            (here.isupper() and before.islower())
+            or "\u2500" <= here <= "\u259f"
+            or here < "\xa0"
+            or (here.isalpha() and here not in _SIGN_LETTERS and (before.isdecimal() or after.isdecimal()))
+            or (
+                before.isalpha()
+                and after.isalpha()
+                and not here.isalpha()
+                and here not in _WITHIN_WORDS
+                and unicodedata.category(here)[0] != "M"
+            )
+        )
+        for before, here, after in zip(text, text[1:], text[2:] + " ", strict=False)
+    )
 
 
 def escaped(data: bytes) -> str | None:
@@ -95,7 +143,7 @@ def unmarked_utf16(data: bytes) -> str | None:
     if not head.count(0):
         return next((codec for codec in ("utf-16-le", "utf-16-be") if _is_japanese(head, codec)), None)
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if min(even, odd) > 0.02 * max(even, odd):
+    if min(even, odd) > 0.25 * max(even, odd):  # Korean and Chinese have some characters with a NUL on the other side
         return None
     codec = "utf-16-le" if odd > even else "utf-16-be"
     return codec if _reads_well(head, codec) else None
@@ -128,6 +176,7 @@ def is_mojibake(text: str) -> bool:
     """
     letters = latin = mixed = words = 0
     for word in re.findall(r"[^\W\d_]{2,}", text[:_LOOKED_AT]):
+        word = "".join(each for each in word if each.isalpha() and each not in _SIGN_LETTERS)  # without ² and the like
         high = [each for each in word if each > "\x7f"]
         if not high:
             continue

@@ -116,7 +116,9 @@ class _Child:
 
     def read(self, data: bytes, name: str, encoding: str | None, limits: ReadLimits, time_limit_s: float) -> Document:
         """Return what the process reads in a file; it is ended if it does not answer in time."""
-        request = json.dumps({"name": name, "encoding": encoding, "limits": asdict(limits)}).encode()
+        request = json.dumps(
+            {"name": name, "encoding": encoding, "limits": asdict(limits), "seconds": time_limit_s}
+        ).encode()
         # A thread writes: a process that no longer reads would let this one wait for ever.
         threading.Thread(target=self._send, args=(request, data), name="rapid-document-bytes", daemon=True).start()
         try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rapid_integrations.documents.document import Document
+from rapid_integrations.documents.html_file import html_to_markdown
 from rapid_integrations.errors import DocumentError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -56,6 +57,8 @@ def _output(output: Mapping[str, Any]) -> tuple[str, int]:
         if kind in data:
             picture = any(each.startswith("image/") for each in data)
             return ("" if picture else _COLOUR.sub("", _joined(data[kind]))), int(picture)
+    if "text/html" in data:
+        return html_to_markdown(_joined(data["text/html"]), "an output")[0], 0
     return "", int(any(each.startswith("image/") or each in ("png", "jpeg", "svg") for each in data))
 
 

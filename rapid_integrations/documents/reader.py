@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from rapid_integrations.documents.document import Document, Documents, NoTextError, ReadLimits, Skipped
 from rapid_integrations.documents.isolation import Read, reading
-from rapid_integrations.errors import DocumentError, PromptError
+from rapid_integrations.errors import DocumentError, MissingExtraError, PromptError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -77,7 +77,8 @@ def read_documents(
     Raises:
         DocumentError: any file cannot be read (it names them all), or with `skip_unreadable` not one of them can; a
             folder without files; more text than `limits` allow.
-        MissingExtraError: a file needs a reader of the extra `documents`.
+        MissingExtraError: a file needs a reader of the extra `documents`; with `skip_unreadable` only if no other file
+            could be read.
     """
     limits = limits or ReadLimits()
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
@@ -87,6 +88,7 @@ def read_documents(
     skipped: list[Skipped] = []
     left_out: list[Skipped] = []
     characters = 0
+    lacking: MissingExtraError | None = None
     files = list(_files([os.fspath(path) for path in given], limits, left_out))
     with reading(encoding, limits, time_limit_s) as read:
         for path, name, from_folder in files:
@@ -98,11 +100,19 @@ def read_documents(
                 without = from_folder and isinstance(error, NoTextError)
                 (left_out if without else skipped).append(Skipped(error.source, error.reason))
                 continue
+            except MissingExtraError as error:
+                if not skip_unreadable or len(files) == 1:
+                    raise
+                lacking = error
+                skipped.append(Skipped(name, f"needs pip install 'rapid-integrations[{error.extra}]'"))
+                continue
             characters += len(documents[-1].text)
             if characters > limits.characters:
                 raise DocumentError(
                     name, f"brings the text to more than {limits.characters:,} characters: give fewer documents"
                 )
+    if not documents and lacking is not None:
+        raise lacking
     if not documents or (skipped and not skip_unreadable):
         raise _unreadable([*skipped, *([] if documents else left_out)], len(files), skip_unreadable)
     return Documents(tuple(documents), (*skipped, *left_out))

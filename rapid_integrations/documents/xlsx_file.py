@@ -17,6 +17,7 @@ from rapid_integrations.errors import DocumentError, MissingExtraError
 _CELLS = 2_000_000  # of all sheets
 _SIGNS = re.compile(r'"([^"]*)"|\[\$([^\]-]*)[^\]]*\]|([€£$¥])')
 _BEFORE_DIGITS = re.compile(r'((?:"[^"]*"|\[[^\]]*\]|[^0#?"\[])*)([0#?].*)')
+_THOUSANDS = re.compile(r"[0#?](,+)(?![0#?,])")  # commas behind the last digit each divide by a thousand
 _REPEATED = 60  # characters up to which a merged cell's text is written into each cell that it covers
 
 
@@ -132,6 +133,8 @@ def _number(value: float, form: str) -> str:
         return f"{round(value * 100, 10):.10g}%"
     if re.fullmatch("0{2,}", form) and value == int(value):
         return f"{int(value):0{len(form)}}"
+    if thousands := _THOUSANDS.search(re.sub(r'"[^"]*"', "", form)):  # 0.0,," M" shows millions
+        value = value / 1000.0 ** len(thousands[1])
     shown = str(value) if isinstance(value, int) else f"{value:.15g}"
     parts = _BEFORE_DIGITS.match(form)
     if parts is None:

@@ -152,3 +152,29 @@ def test_utf8_that_is_cut_within_a_character():
 def test_an_unknown_encoding_of_the_user_is_named(name):
     with pytest.raises(ConfigurationError, match="is unknown"):
         decode(b"abc", "a.txt", encoding=name)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("Der Vertrag endet am 31. Dezember, die Miete beträgt 500, gemäß Größe.", "cp850"),
+        ("Le contrat s'achève le 31 décembre ; le loyer payé à l'avance.", "cp850"),
+        ("El señor Muñoz paga el alquiler cada año; la señora también.", "cp850"),
+        ("Der Vertrag endet am 31. Dezember, die Miete beträgt 500 gemäß „Größe“.", "mac_roman"),
+        ("Le contrat s’achève le 31 décembre ; le loyer payé à l’avance.", "mac_roman"),
+        ("Договор заканчивается 31 декабря, арендная плата составляет 500 рублей.", "mac_cyrillic"),
+    ],
+)
+def test_texts_of_old_machines(text, codec):
+    remark = f"read as {codec}, which is a guess: it is not UTF-8. Name it with --encoding"
+    assert decode(text.encode(codec), "a.txt") == (text, (remark,))
+
+
+@pytest.mark.parametrize("text", ["2×3 m²·K/W für 5µm×3µm", "price 5£ and 3½ cups, 20°C, ±5 µm, José"])
+def test_signs_beside_digits_are_no_letters(text):
+    assert decode(text.encode("cp1252"), "a.txt")[0] == text
+
+
+def test_korean_in_utf16_without_a_mark():
+    text = "계약은 12월 31일에 종료되며 임대료는 월 500원입니다."
+    assert decode(text.encode("utf-16-le"), "a.txt")[0] == text

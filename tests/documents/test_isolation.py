@@ -200,3 +200,36 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path):
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert out.stdout == "words\n" and not (tmp_path / "imported").exists()
+
+
+def test_a_missing_extra_is_a_reason_to_skip(tmp_path, monkeypatch):
+    without = isolation._CHILD.replace("from rapid", "sys.modules['pypdfium2'] = None; from rapid")
+    monkeypatch.setattr(isolation, "_CHILD", without)
+    isolation._end_idle()
+    (tmp_path / "a.pdf").write_bytes(pdf("words"))
+    (tmp_path / "b.txt").write_text("plain")
+    documents = read_documents(tmp_path, skip_unreadable=True)
+    assert [each.text for each in documents] == ["plain"]
+    assert documents.skipped[0].reason == "needs pip install 'rapid-integrations[documents]'"
+    with pytest.raises(MissingExtraError):
+        read_documents(tmp_path)
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "c.pdf").write_bytes(pdf("more"))
+    with pytest.raises(MissingExtraError):
+        read_documents(tmp_path, skip_unreadable=True)
+    isolation._end_idle()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no such timer")
+def test_a_process_whose_parent_was_killed_ends_by_itself(hostile, monkeypatch):
+    hasty = "from rapid_integrations.documents import child; child._GRACE_S = 0.5; serve()"
+    hasty = isolation._CHILD.replace("serve()", hasty)
+    monkeypatch.setattr(isolation, "_CHILD", hasty)
+    child = isolation._take(2**32)
+    with monkeypatch.context() as killed, pytest.raises(DocumentError):
+        killed.setattr(isolation._Child, "end", lambda self: None)  # as if this process were no more
+        child.read((hostile / "HANG.pdf").read_bytes(), "HANG.pdf", None, ReadLimits(), 0.5)
+    try:
+        assert child._process.wait(timeout=30) == -signal.SIGALRM
+    finally:
+        child.end()

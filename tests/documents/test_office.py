@@ -105,6 +105,8 @@ def test_sheets_with_dates_percentages_merged_cells_formulas_and_comments():
         (9500, "[$CHF-807] #,##0", "CHF9500"),
         (12.5, '0.0" kg"', "12.5 kg"),
         (0.1, "0%", "10%"),
+        (1_500_000, '0.0,," M"', "1.5 M"),
+        (12_000, '#,##0,"k"', "12k"),
         (1e-7, "General", "1e-07"),
         (datetime.time(9, 30), "hh:mm", "09:30:00"),
         (True, "General", "TRUE"),
@@ -244,12 +246,15 @@ def test_a_notebook():
             "outputs": [
                 {"output_type": "stream", "text": ["42\n"]},
                 {"output_type": "display_data", "data": {"image/png": "iVBOR" * 1000, "text/plain": "<Figure>"}},
+                {"output_type": "display_data", "data": {"text/html": "<b>seven</b> rows"}},
                 {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []},
             ],
         },
     ]
     document = read(json.dumps({"nbformat": 4, "cells": cells}), "a.ipynb")
-    assert document.text == ("# Title\nwords\n\n```\nprint(6*7)\n```\n\nOutput:\n42\n\nOutput:\nValueError: no")
+    assert document.text == (
+        "# Title\nwords\n\n```\nprint(6*7)\n```\n\nOutput:\n42\n\nOutput:\n**seven** rows\n\nOutput:\nValueError: no"
+    )
     assert document.remarks == ("1 picture left out",)
     with pytest.raises(DocumentError, match="is a damaged notebook"):
         read('{"nbformat": 4, "cells": 3}', "a.ipynb")
