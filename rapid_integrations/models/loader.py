@@ -307,9 +307,14 @@ def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        wanted = torch.device(device)
     except RuntimeError as error:
         raise ConfigurationError(f"device={device!r} is none: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    there = torch.cuda.device_count() if wanted.type == "cuda" else 1
+    if (wanted.index or 0) >= there:
+        has = f"has {there} CUDA device{'s' if there > 1 else ''}" if there else "finds no CUDA device"
+        raise ConfigurationError(f"device={str(wanted)!r}, but PyTorch {has} here: use 'auto' or 'cpu'")
+    return wanted
 
 
 def _dtype(asked: str | torch.dtype, own: torch.dtype | None, device: torch.device) -> torch.dtype:

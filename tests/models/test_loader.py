@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
-from rapid_integrations.models import packaged
+from rapid_integrations.models import loader, packaged
 from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
@@ -373,3 +373,13 @@ def test_a_misspelt_device(folder, device):
 def test_a_device_that_is_not_there(folder):
     with pytest.raises((ConfigurationError, ModelLoadError), match="(?i)cuda"):
         load(folder, device="cuda")
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigurationError, match="device='cuda:0', but PyTorch finds no CUDA device here"):
+        loader._device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert loader._device("cuda") == torch.device("cuda")
+    with pytest.raises(ConfigurationError, match="has 1 CUDA device here"):
+        loader._device("cuda:1")
