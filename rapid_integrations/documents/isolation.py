@@ -132,6 +132,8 @@ class _Child:
             self.end()
             raise
         if answer is None:
+            with suppress(subprocess.TimeoutExpired):  # it closed its end, and is about to say how it ended
+                self._process.wait(timeout=2)
             code = self.end()
             raise DocumentError(
                 name,
