@@ -15,14 +15,23 @@ from rapid_integrations.segmentation.instructions import (
     reads_as_instruction,
     tells_of_oneself,
 )
-from rapid_integrations.segmentation.shape import Piece, asks, lines_of, settled
+from rapid_integrations.segmentation.lexicon import ROLES
+from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, settled
 from rapid_integrations.segmentation.shaped import of_a_template, shaped_block
 from rapid_integrations.segmentation.spans import Segmentation, Span, trimmed
 
 _LOST = 0.08  # share of a context that its edges may lose to both models
 _BESIDE = 700  # characters on either side of a span that are looked at
 _MOST_UNEXPLAINED = 250
-_QUOTING = re.compile(r">[ \t]?")
+_NEAR = 0.3  # share of a span behind which a question in it is a template's, not a document's
+_SAMPLE = 10_000
+_ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
+_REWRITES = re.compile(r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE)
+_BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
+_SHORT_LINE = 120  # characters
+_TAG_END = re.compile(r"[>\]][ \t]*$")
+_OPENING = re.compile(r"\s*(?:[>{\"'“„«`]{1,3}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*")
+_CLOSING = re.compile(r"\s*[}<\"'”»`\]|]{1,3}\s*$")
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
@@ -32,7 +41,11 @@ def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelle
         return sure
     if shape is not None and _convinces(text, begin, *shape):
         span, asked = shape
-        return Segmentation("heuristic", (span,), asked.query)
+        weak = not asked.labelled
+        if weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
+            return None
+        if (within := peeled(text, span, asked.query, *_bounded(text, span))) is not None:
+            return Segmentation("heuristic", (within,), asked.query)
     return None
 
 
@@ -40,34 +53,95 @@ def _by_words(
     text: str, begin: int, stop: int, found: Segmentation, labelled: bool
 ) -> Segmentation | None:
     query = settled(found.query, labelled)
+    query = _unlabelled(text, query) if query is not None else None
     if query is None:
         return None
     (span,) = found.context_spans
-    span = _peeled(text, span)
+    span = peeled(text, span, query, *_bounded(text, span))
+    weak = found.method == "heuristic" and not labelled
+    if span is not None and weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
+        return None
     if span is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
     return Segmentation(found.method, (span,), query)
 
 
-def _peeled(text: str, span: Span) -> Span | None:
-    """Return the span without lines at its edges that may be a template's, None if too much of it is."""
+def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) -> Span | None:
+    """Return the span without what may be a template's at its edges, None if the question stands within.
+
+    Args:
+        text: of which the span is a part.
+        span: of the context.
+        query: the question.
+        sure_start: whether a label, tag or fence stands right before the span.
+        sure_end: the same behind it.
+    """
     start, end = span
+    if len(query) >= 12:
+        within = text.rfind(query, start, end)
+        if within >= 0:
+            if end - within > (end - start) * _NEAR:
+                return None
+            end, sure_end = within, False
     room = int((end - start) * _LOST)
-    before = text[max(0, start - 200) : start].rstrip(" \t\r\n")
-    if not before or before[-1] not in ":：>]】=-_*#~\"'`)":
-        lines = lines_of(text, start, min(end, start + room))[:-1]
-        for number, line in enumerate(lines[:6]):
-            short = len(line.body) <= 200 and (number + 1 < len(lines) and lines[number + 1].blank) and not before
-            if not (line.blank or of_a_template(line) or short):
-                break
-            start = line.end + 1
-    for line in reversed(lines_of(text, max(start, end - room), end)[1:]):
-        if not (line.blank or line.drawn or line.heads or reads_as_instruction(line.body)):
-            break
-        end = line.start
-    if (quoting := _QUOTING.match(text, start, end)) and text[start : start + 1] == ">":
-        start = quoting.end()
+    start = _behind_the_opening(text, start, min(end, start + room), sure_start)
+    end = _before_the_closing(text, max(start, end - room), end, sure_end)
+    if (after := _behind_a_list(text, start, end)) is None:
+        return None
+    start = after
+    start, end = trimmed(text, start, end)
+    for _ in range(3):
+        if (found := _OPENING.match(text, start, min(end, start + 60))) and found.end() > start:
+            start = found.end()
+    if found := _CLOSING.search(text, max(start, end - 60), end):
+        end = found.start()
     return trimmed(text, start, end)
+
+
+def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
+    """Return where a context starts without the short lines before `limit` that may be its title."""
+    lines = lines_of(text, start, limit)[:-1]
+    if not sure:
+        for line in reversed(lines):
+            if line.label and not is_repeated(text, line.label[1], 1) and ROLES["context"].search(line.label[1]):
+                return line.end if line.heads else line.start + line.said.index(line.label[0]) + len(line.label[0])
+    dropped = 0
+    for number, line in enumerate(lines):
+        apart = number + 1 < len(lines) and lines[number + 1].blank
+        short = dropped < 2 and len(line.body) <= (_SHORT_LINE if not sure else _SHORT_LINE // 2 if apart else 0)
+        if not (line.blank or line.drawn or short or (of_a_template(line) and not sure)):
+            break
+        dropped += not line.blank and not line.drawn and not of_a_template(line)
+        start = line.end + 1
+        if dropped and not apart and number + 1 < len(lines) and not of_a_template(lines[number + 1]):
+            break
+    return start
+
+
+def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
+    """Return where a context ends without the short lines behind `limit` that may close it."""
+    dropped = 0
+    for line in reversed(lines_of(text, limit, end)[1:]):
+        short = dropped < 3 and len(line.body) <= 2 * _SHORT_LINE and not sure
+        heads = line.heads and not sure
+        if not (line.blank or line.drawn or heads or reads_as_instruction(line.body) or short):
+            break
+        dropped += not line.blank and not line.drawn
+        end = line.start
+    return end
+
+
+def _behind_a_list(text: str, start: int, end: int) -> int | None:
+    """Return where a context starts behind a list of instructions, None if the list is a large part of it."""
+    lines = [line for line in lines_of(text, start, min(end, start + 4 * _BESIDE))[:-1] if not line.blank]
+    if len(lines) < 3 or not _BULLET.match(lines[0].said):
+        return start
+    last = next((number for number, line in enumerate(lines) if not _BULLET.match(line.said)), len(lines))
+    if last == len(lines):
+        return start  # all of it is a list
+    if lines[last - 1].end - start > 2 * _LOST * (end - start):
+        return None
+    return lines[last].end + 1 if len(lines[last].body) <= _SHORT_LINE else lines[last].start
 
 
 def _unexplained(text: str, begin: int, stop: int, span: Span, query: str) -> int:
@@ -80,6 +154,31 @@ def _unexplained(text: str, begin: int, stop: int, span: Span, query: str) -> in
     return beside
 
 
+def _unlabelled(text: str, query: str) -> str | None:
+    """Return a question without a label that was left before it, None if the text is made of such labels."""
+    label = Line(0, len(query), query).label
+    if label is None or asks(label[0]) or not asks(query):
+        return query
+    rest = query[label.end() :].strip()
+    if not (rest[:1].isupper() or not rest[:1].isascii() or rest[:1] == "¿"):
+        return query
+    return None if is_repeated(text, label[1]) else rest
+
+
+def _bounded(text: str, span: Span) -> tuple[bool, bool]:
+    """Return whether a label, tag or fence stands right before a span, and right behind it."""
+    before = text[max(0, span[0] - 300) : span[0]].rstrip(" \t\r\n").rsplit("\n", 1)[-1]
+    after = text[span[1] : span[1] + 300].strip(" \t\r\n").split("\n", 1)[0]
+    above, below = Line(0, 0, before), Line(0, 0, after)
+    closing = before.lstrip()[:2] == "</" or before.lstrip()[:3] in ("<</", "<|e", "[/I")
+    opened = not closing and (above.heads or above.drawn or bool(_TAG_END.search(before)))
+    if not opened and before and text[span[0] - 1 : span[0]] != "\n":
+        opened = bool(above.label)
+    asked = below.label is not None and (asks(after) or bool(ROLES["question"].search(below.label[1])))
+    closed = below.drawn or below.heads or asked or after[:1] == "<"
+    return opened, closed
+
+
 def _convinces(text: str, begin: int, span: Span, asked: Piece) -> bool:
     body = text[span[0] : span[1]]
     if instruction_share(body) > 0.15 or is_a_chat(body) or tells_of_oneself(body):
@@ -87,3 +186,19 @@ def _convinces(text: str, begin: int, span: Span, asked: Piece) -> bool:
     if is_of_tools(text[begin : span[0]]) or needs_the_whole_text(asked.query):
         return False
     return asks(asked.query)
+
+
+def _is_a_list(body: str) -> bool:
+    """Whether most lines of a text are a list's, or stand in tags of their own: rules rather than a document."""
+    lines = [line for line in body[:_SAMPLE].split("\n") if line.strip()]
+    listed = sum(1 for line in lines if _BULLET.match(line) or _ELEMENT.match(line))
+    return listed > 0.6 * len(lines)
+
+
+def _of_everything(text: str, begin: int, span: Span) -> bool:
+    """Whether a line before or behind a context wants all of it translated, rewritten or the like."""
+    outside = lines_of(text, max(begin, span[0] - _BESIDE), span[0]) + lines_of(text, span[1], span[1] + _BESIDE)
+    return any(
+        needs_the_whole_text(line.body[:60]) and begins_as_instruction(line.body) or _REWRITES.match(line.body)
+        for line in outside
+    )

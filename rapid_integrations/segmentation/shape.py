@@ -26,7 +26,7 @@ _TAIL = 3000
 _LOST = 0.08  # share of a document that may be left to both models at either end
 _LABEL = re.compile(
     r"[^\w\n<>]{0,12}((?:[^\W\d_]|['’]|[A-Z]\.)[\w'’./&,-]*(?:[ \t]+[\w'’./&,()#-]+){0,6})[*_`\"'\])}】」》]{0,3}[ \t]*"
-    r"([:：]|=>|->|=|\||>>)[*_`\])}】」》]{0,3}(?=[\s\"'`“„«「{\[(<*_]|[^\x00-\x7f]|$)"
+    r"([:：]|=>|->|=|\||>>)[*_`\])}】」》]{0,3}(?:(?<=：)|(?=[\s\"'`“„«「{\[(<*_]|[^\x00-\x7f]|$))"
 )
 _ORNAMENT = re.compile(r"[^\w?？؟]+")
 _TAGS_ONLY = re.compile(
@@ -34,9 +34,10 @@ _TAGS_ONLY = re.compile(
     r"[ \t]*"
 )
 _OPENING_TAG = re.compile(r"(?:<([A-Za-z_][\w.:-]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
-_TAG = re.compile(r"</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>")
+_TAG = re.compile(r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>")
 _VALUE = re.compile(r"[\w ]{1,20}[ \t]?[=:][ \t]?(?=[\"'“{])")
 _NEXT_LABEL = re.compile(r"[\s|]*[^\W\d_]{3,16}(?: \w+){0,2}[ \t]?[:=|]")
+_OF_CODE = re.compile(r"^(?:def|class|if|for|while|else|elif|try|except|with|return|import|from|function|public|private|static)\b.*[:{(]|->|\w\(\w*\)|;$")
 _ASKING_END = re.compile(rf"[{SIGNS}][\"'”’»」)\]*_`}}]*[ \t]*$")
 _LEAD_WORDS = (
     r"who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|"
@@ -50,6 +51,9 @@ _CAPITAL_LEAD = re.compile(rf"(?:{'|'.join(sorted({w.capitalize() for w in _LEAD
 _SENTENCE_GAP = re.compile(r"(?<=[.!?。！？؟])[\"'”»」)]*\s+|(?<=[。！？])")
 _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?=[^\x00-\x7f])")
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
+_NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
+_LONGEST = 600  # characters of a question
+_BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _OTHER = re.compile(r"[\u0370-\u1fff\u2e80-\uffef]")
@@ -92,6 +96,8 @@ class Line:
         body = self.body
         if not body or len(body) > 160 or _ASKING_END.search(body):
             return False
+        if _OF_CODE.search(body):
+            return False
         if body[-1] in ":：" or body.rstrip("*_`\"' ")[-1:] in (":", "："):
             return True
         if len(body) > 80 or body[-1] in ".!,;。":
@@ -126,8 +132,8 @@ def asks(said: str) -> bool:
     return any(sign in said for sign in SIGNS)
 
 
-def without_lead_in(query: str) -> str | None:
-    """Return a question without the clause before it ("According to the text, "), None if it may have one.
+def without_lead_in(query: str) -> str:
+    """Return a question without the clause before it: "According to the text, ".
 
     What a program fills in begins with a capital, or in another script, or with an inverted question mark.
     """
@@ -163,51 +169,53 @@ def settled(query: str, labelled: bool) -> str | None:
         query: what stands where the question is.
         labelled: whether a label or tag begins it; if not, a clause before it may be the template's.
     """
-    query = query.strip(_EDGES)
-    query = _VALUE.sub("", query, count=1) if _VALUE.match(query) else query
-    if query[:1] == "{" and query[-1:] == "}":
-        query = query[1:-1]
-    query = query.strip(_EDGES)
-    if not any(character.isalnum() for character in query) or len(query) > 2 * MAX_QUERY_CHARACTERS:
+    query = _unwrapped(query)
+    if not any(character.isalnum() for character in query) or _TAG.search(query):
         return None
-    lines = query.split("\n")
     if not asks(query):
-        several = len(lines) > 1 or len(sentences_of(query)) > 1
-        return None if several or len(query) > MAX_QUERY_CHARACTERS // 4 else query
+        several = "\n" in query or len(sentences_of(query)) > 1 or query[-1] in ":："
+        return None if several or not labelled or len(query) > MAX_QUERY_CHARACTERS // 4 else query
+    lines = query.split("\n")
     last = max(number for number, line in enumerate(lines) if asks(line))
+    if sum(1 for line in lines if asks(line)) > 1 or any(_NUMBERED.match(line) for line in lines[1:]):
+        return None
     lines = lines[: last + 1]
     first = 0
     for number, line in enumerate(lines[:-1]):
         lone = Line(0, len(line), line)
-        if lone.drawn or lone.heads or (reads_as_instruction(line) and not asks(line)):
+        if lone.drawn or lone.heads or line.rstrip()[-2:] in ("**", "__", "]]") or reads_as_instruction(line) or (not labelled and not line.strip()):
             first = number + 1
-        elif not labelled and not line.strip():
-            first = number + 1
+        elif line.strip() and line.strip()[-1].isalnum() and len(line) <= 60 and _BEGINS_ANEW.match(lines[number + 1]):
+            first = number + 1  # a heading: the line below it begins anew
     query = "\n".join(lines[first:]).strip(_EDGES)
     at = max(query.rfind(sign) for sign in SIGNS) + 1
     rest = query[at:].strip(_EDGES + ")]}.")
-    if rest and not _closes(rest):
-        if not (_NEXT_LABEL.match(rest) or begins_as_instruction(rest) or reads_as_instruction(rest) or addresses_somebody(rest)):
-            return query if labelled and len(rest) < 200 else None
-    query = query[:at] if rest else query
-    if not labelled:
-        opened = _ENUMERATOR.match(query)
-        query = query[opened.end() :] if opened else query
-        told = without_lead_in(query)
-        if told is None:
+    if any(character.isalnum() for character in rest):
+        instructs = begins_as_instruction(rest) or reads_as_instruction(rest) or addresses_somebody(rest)
+        if not (instructs or _NEXT_LABEL.match(rest) or len(rest.split()) <= 3):
             return None
-        query = told
+    query = query[:at]
+    opened = _ENUMERATOR.match(query)
+    query = query[opened.end() :] if opened and (not labelled or query[0].isdigit()) else query
+    if not labelled:
+        query = without_lead_in(query)
         said = sentences_of(query)
         while len(said) > 1 and (begins_as_instruction(said[0]) or reads_as_instruction(said[0])) and not asks(said[0]):
             query = query[query.index(said[0]) + len(said[0]) :].lstrip(_EDGES)
             said = said[1:]
-        if len(said) > 4:
-            return None
+    if len(sentences_of(query)) > 3 or re.search(r"\n\s*\n", query) or len(query) > _LONGEST:
+        return None
     return query.strip(_EDGES) or None
 
 
-def _closes(rest: str) -> bool:
-    return not any(character.isalnum() for character in rest)
+def _unwrapped(query: str) -> str:
+    """Return a value without its key, quotation marks and brackets: "text = 'Who ...?'"."""
+    query = query.strip(_EDGES)
+    if value := _VALUE.match(query):
+        query = query[value.end() :]
+    if query[:1] == "{" and query[-1:] == "}":
+        query = query[1:-1]
+    return query.strip(_EDGES)
 
 
 @dataclass(frozen=True)
@@ -257,7 +265,6 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
             break
         first -= 1
     above = lines[first - 1] if first > 0 else None
-    tag = above if above is not None and not above.blank else None
     before = next((each for each in reversed(lines[:first]) if not each.blank), None)
     headed = before is not None and (before.heads or _is_an_opening_tag(before)) and not is_repeated(text, before.body)
     inline = re.match(r"\s*(?:<[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])", lines[first].said)
@@ -275,7 +282,6 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
         return None
     start = before.start if headed and before is not None else lines[first].start
     named = labelled and before is not None and bool(ROLES["question"].search(before.body if headed else lines[first].body[:40]))
-    del tag
     return Piece(found, start, line.end, labelled, named)
 
 
@@ -283,7 +289,7 @@ def _is_an_opening_tag(line: Line) -> bool:
     return bool(_OPENING_TAG.match(line.body))
 
 
-def is_repeated(text: str, name: str) -> bool:
+def is_repeated(text: str, name: str, most: int = 2) -> bool:
     """Whether the words of a label begin other lines of the text, too: it is the text's own."""
     name = name.strip(" :：*_#=~-")
-    return bool(name) and len(re.findall(rf"^[^\w\n]{{0,6}}{re.escape(name)}(?!\w)", text, re.MULTILINE)) > 2
+    return bool(name) and len(re.findall(rf"^[^\w\n]{{0,6}}{re.escape(name)}(?!\w)", text, re.MULTILINE)) > most

@@ -38,7 +38,7 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
             before = None
             start, _ = _start(text, head, begin)
     asked = behind or before
-    if asked is None:
+    if asked is None or start < 0:
         return None
     end = _end(text, tail, behind.start if behind else stop, stop - zone)
     start, end = _margins(text, start, end, asked is before)
@@ -91,7 +91,7 @@ def _start(text: str, head: list[Line], begin: int) -> tuple[int, Piece | None]:
         if label is not None and rest.strip():
             position = line.end - len(rest.lstrip()) if len(line.body) > 60 else position
         break
-    return position, asked
+    return (position if at < len(head) else -1), asked
 
 
 def _end(text: str, tail: list[Line], stop: int, floor: int) -> int:
