@@ -61,7 +61,7 @@ def _by_words(
     weak = found.method == "heuristic" and not labelled
     if span is not None and weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
         return None
-    if span is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
+    if span is None or _unexplained(text, begin, stop, found.context_spans[0], query) > _MOST_UNEXPLAINED:
         return None
     return Segmentation(found.method, (span,), query)
 
