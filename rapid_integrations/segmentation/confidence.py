@@ -9,6 +9,7 @@ import re
 
 from rapid_integrations.segmentation.blocks import is_a_chat, is_of_tools
 from rapid_integrations.segmentation.instructions import (
+    addresses_somebody,
     begins_as_instruction,
     instruction_share,
     needs_the_whole_text,
@@ -28,10 +29,12 @@ _SAMPLE = 10_000
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
 _REWRITES = re.compile(r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE)
 _BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
+_RULES = 2000  # characters of rules beside a context
+_FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
 _SHORT_LINE = 120  # characters
 _TAG_END = re.compile(r"[>\]][ \t]*$")
 _OPENING = re.compile(r"\s*(?:[>{\"'“„«`]{1,3}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*")
-_CLOSING = re.compile(r"\s*[}<\"'”»`\]|]{1,3}\s*$")
+_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[}<\"'”»`\]|]{1,3}\s*$")
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
@@ -54,7 +57,7 @@ def _by_words(
 ) -> Segmentation | None:
     query = settled(found.query, labelled)
     query = _unlabelled(text, query) if query is not None else None
-    if query is None:
+    if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
     (span,) = found.context_spans
     span = peeled(text, span, query, *_bounded(text, span))
@@ -86,7 +89,9 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
     room = int((end - start) * _LOST)
     start = _behind_the_opening(text, start, min(end, start + room), sure_start)
     end = _before_the_closing(text, max(start, end - room), end, sure_end)
-    if (after := _behind_a_list(text, start, end)) is None:
+    end = _before_instructions(text, start, end)
+    after = start if sure_start else _behind_a_head(text, start, end)
+    if after is None or (after := _behind_a_list(text, after, end)) is None:
         return None
     start = after
     start, end = trimmed(text, start, end)
@@ -131,6 +136,35 @@ def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
     return end
 
 
+def _before_instructions(text: str, start: int, end: int) -> int:
+    """Return where a context ends above a line that tells the model its task and the rules below it."""
+    lines = lines_of(text, max(start, end - min(_RULES, (end - start) // 3)), end)[1:]
+    for number, line in enumerate(lines):
+        told = addresses_somebody(line.body) and begins_as_instruction(line.body)
+        if told and (line.heads or len(line.body) <= 2 * _SHORT_LINE) and not line.said[:1].isspace():
+            if all(each.blank or _BULLET.match(each.said) or of_a_template(each) for each in lines[number + 1 :]):
+                return line.start
+    return end
+
+
+def _behind_a_head(text: str, start: int, end: int) -> int | None:
+    """Return where a context starts below short lines that a rule or a title of its own ends, None if it's unclear."""
+    lines = lines_of(text, start, min(end, start + min(_RULES, (end - start) // 3)))[:-1]
+    found = start
+    for number, line in enumerate(lines):
+        apart = 0 < number < len(lines) - 1 and lines[number - 1].blank and lines[number + 1].blank
+        if number and (line.drawn or (apart and (line.heads or _FOLLOWS.search(line.body)))):
+            found = line.end + 1
+        if not (line.blank or line.drawn or of_a_template(line) or _BULLET.match(line.said) or _is_a_value(line)):
+            if not _FOLLOWS.search(line.body):
+                break
+    return found if found - start <= 2 * _LOST * (end - start) else None
+
+
+def _is_a_value(line: Line) -> bool:
+    return line.label is not None and len(line.body) <= 60
+
+
 def _behind_a_list(text: str, start: int, end: int) -> int | None:
     """Return where a context starts behind a list of instructions, None if the list is a large part of it."""
     lines = [line for line in lines_of(text, start, min(end, start + 4 * _BESIDE))[:-1] if not line.blank]
@@ -163,6 +197,13 @@ def _unlabelled(text: str, query: str) -> str | None:
     if not (rest[:1].isupper() or not rest[:1].isascii() or rest[:1] == "¿"):
         return query
     return None if is_repeated(text, label[1]) else rest
+
+
+def _stands_alone(text: str, query: str) -> bool:
+    """Whether a request without a question mark is all that stands on its lines, but for a label or tags."""
+    at = max(text.rfind(query), 0)
+    after = text[at + len(query) : at + len(query) + 40].lstrip(" \t\"'`*_.").lstrip("”»")
+    return not after or after[0] in "\r\n<[}|" or at == 0
 
 
 def _bounded(text: str, span: Span) -> tuple[bool, bool]:

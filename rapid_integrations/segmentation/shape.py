@@ -26,7 +26,7 @@ _TAIL = 3000
 _LOST = 0.08  # share of a document that may be left to both models at either end
 _LABEL = re.compile(
     r"[^\w\n<>]{0,12}((?:[^\W\d_]|['’]|[A-Z]\.)[\w'’./&,-]*(?:[ \t]+[\w'’./&,()#-]+){0,6})[*_`\"'\])}】」》]{0,3}[ \t]*"
-    r"([:：]|=>|->|=|\||>>)[*_`\])}】」》]{0,3}(?:(?<=：)|(?=[\s\"'`“„«「{\[(<*_]|[^\x00-\x7f]|$))"
+    r"([:：]|=>|->|=|\||>>)[*_`\])}】」》]{0,3}(?:(?<=：)|(?=[\s\"'`“„«「{\[(<*_A-Z]|[^\x00-\x7f]|$))"
 )
 _ORNAMENT = re.compile(r"[^\w?？؟]+")
 _TAGS_ONLY = re.compile(
@@ -52,6 +52,7 @@ _SENTENCE_GAP = re.compile(r"(?<=[.!?。！？؟])[\"'”»」)]*\s+|(?<=[。！
 _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?=[^\x00-\x7f])")
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
 _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
+_COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
 _LONGEST = 600  # characters of a question
 _BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
@@ -194,18 +195,29 @@ def settled(query: str, labelled: bool) -> str | None:
         instructs = begins_as_instruction(rest) or reads_as_instruction(rest) or addresses_somebody(rest)
         if not (instructs or _NEXT_LABEL.match(rest) or len(rest.split()) <= 3):
             return None
-    query = query[:at]
+    query = re.sub(r"([?？؟])\1+$", r"\1", query[:at])
     opened = _ENUMERATOR.match(query)
     query = query[opened.end() :] if opened and (not labelled or query[0].isdigit()) else query
-    if not labelled:
-        query = without_lead_in(query)
-        said = sentences_of(query)
-        while len(said) > 1 and (begins_as_instruction(said[0]) or reads_as_instruction(said[0])) and not asks(said[0]):
-            query = query[query.index(said[0]) + len(said[0]) :].lstrip(_EDGES)
-            said = said[1:]
+    query = query if labelled else without_lead_in(query)
+    said = sentences_of(query)
+    while len(said) > 1 and not asks(said[0]) and _instructs(said[0], labelled):
+        query = query[query.index(said[0]) + len(said[0]) :].lstrip(_EDGES)
+        said = said[1:]
+    first = min((query.find(sign) for sign in SIGNS if sign in query), default=-1)
+    if any(sign in query[first + 1 :] for sign in SIGNS) and (not labelled or _COLON.search(query, first)):
+        return None
+    above = query.split("\n")[:-1]
+    if not labelled and any(line.strip()[-1:] not in (*".!,;:。", "") for line in above):
+        return None
     if len(sentences_of(query)) > 3 or re.search(r"\n\s*\n", query) or len(query) > _LONGEST:
         return None
     return query.strip(_EDGES) or None
+
+
+def _instructs(sentence: str, labelled: bool) -> bool:
+    if labelled:
+        return begins_as_instruction(sentence) and reads_as_instruction(sentence)
+    return begins_as_instruction(sentence) or reads_as_instruction(sentence)
 
 
 def _unwrapped(query: str) -> str:
@@ -242,10 +254,20 @@ def question_piece(text: str, lines: list[Line], behind: bool) -> Piece | None:
         line = lines[at]
         if line.blank or line.drawn or not asks(line.body):
             continue
-        if piece := _piece(text, lines, at):
-            return piece
-        if behind:
+        piece = _piece(text, lines, at)
+        if piece is None and behind:
             return None  # the last line that asks is one of a text
+        if piece is not None:
+            return (_labelled_above(text, lines, at) or piece) if behind and not piece.labelled else piece
+    return None
+
+
+def _labelled_above(text: str, lines: list[Line], at: int) -> Piece | None:
+    """Return a question with a label of its own a few lines above one without: "Question: ...", "Is it known?"."""
+    for index in range(at - 1, max(-1, at - 8), -1):
+        if asks(lines[index].body):
+            piece = _piece(text, lines, index)
+            return piece if piece is not None and piece.labelled else None
     return None
 
 
