@@ -16,8 +16,8 @@ from rapid_integrations.segmentation.instructions import (
     reads_as_instruction,
     tells_of_oneself,
 )
-from rapid_integrations.segmentation.lexicon import ROLES
-from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, settled
+from rapid_integrations.segmentation.lexicon import ROLES, SPEAKERS
+from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, sentences_of, settled
 from rapid_integrations.segmentation.shaped import of_a_template, shaped_block
 from rapid_integrations.segmentation.spans import Segmentation, Span, trimmed
 
@@ -31,10 +31,11 @@ _REWRITES = re.compile(r"(?:please )?(?:translate|rewrite|proofread|paraphrase|c
 _BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
 _RULES = 2000  # characters of rules beside a context
 _FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
+_LONG_LINE = 60
 _SHORT_LINE = 120  # characters
 _TAG_END = re.compile(r"[>\]][ \t]*$")
 _OPENING = re.compile(r"\s*(?:[>{\"'“„«`]{1,3}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*")
-_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[}<\"'”»`\]|]{1,3}\s*$")
+_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`\]|]{1,3}\s*$")
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
@@ -86,6 +87,7 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
             if end - within > (end - start) * _NEAR:
                 return None
             end, sure_end = within, False
+    end = _before_turns(text, start, end, query)
     room = int((end - start) * _LOST)
     start = _behind_the_opening(text, start, min(end, start + room), sure_start)
     end = _before_the_closing(text, max(start, end - room), end, sure_end)
@@ -106,6 +108,7 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
 def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
     """Return where a context starts without the short lines before `limit` that may be its title."""
     lines = lines_of(text, start, limit)[:-1]
+    usual = _usual_length(text[limit : limit + 8 * _BESIDE])
     if not sure:
         for line in reversed(lines):
             if line.label and not is_repeated(text, line.label[1], 1) and ROLES["context"].search(line.label[1]):
@@ -113,7 +116,8 @@ def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
     dropped = 0
     for number, line in enumerate(lines):
         apart = number + 1 < len(lines) and lines[number + 1].blank
-        short = dropped < 2 and len(line.body) <= (_SHORT_LINE if not sure else _SHORT_LINE // 2 if apart else 0)
+        most = min(_SHORT_LINE, usual) if not sure else min(_SHORT_LINE // 2, usual) if apart else 0
+        short = dropped < 2 and len(line.body) <= most
         if not (line.blank or line.drawn or short or (of_a_template(line) and not sure)):
             break
         dropped += not line.blank and not line.drawn and not of_a_template(line)
@@ -126,8 +130,9 @@ def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
 def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
     """Return where a context ends without the short lines behind `limit` that may close it."""
     dropped = 0
+    most = min(2 * _SHORT_LINE, _usual_length(text[max(0, limit - 8 * _BESIDE) : limit]))
     for line in reversed(lines_of(text, limit, end)[1:]):
-        short = dropped < 3 and len(line.body) <= 2 * _SHORT_LINE and not sure
+        short = dropped < 3 and len(line.body) <= most and not sure
         heads = line.heads and not sure
         if not (line.blank or line.drawn or heads or reads_as_instruction(line.body) or short):
             break
@@ -136,12 +141,32 @@ def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
     return end
 
 
+def _usual_length(text: str) -> float:
+    """Return how short a line must be to look strange among those of `text`, in characters."""
+    lengths = sorted(len(line) for line in text.split("\n")[1:-1] if line.strip())
+    if len(lengths) < 4:
+        return _SHORT_LINE
+    shortest = lengths[len(lengths) // 10]
+    return 0.6 * shortest if shortest >= _LONG_LINE else 4 * _SHORT_LINE
+
+
+def _before_turns(text: str, start: int, end: int, query: str) -> int:
+    """Return where a context ends above questions that were answered, and have the label of the last one."""
+    at = text.rfind(query, end)
+    line = text[text.rfind("\n", 0, at) + 1 : at] if at >= 0 else ""
+    label = Line(0, len(line), line + " ").label
+    if label is None or label[1].casefold() not in SPEAKERS:
+        return end
+    found = [each.start() for each in re.finditer(rf"^[^\w\n]{{0,6}}{re.escape(label[1])}[ \t]?[:：]", text[start:end], re.MULTILINE)]
+    return start + found[0] if 0 < len(found) <= 8 and found[0] > (1 - _NEAR) * (end - start) else end
+
+
 def _before_instructions(text: str, start: int, end: int) -> int:
     """Return where a context ends above a line that tells the model its task and the rules below it."""
     lines = lines_of(text, max(start, end - min(_RULES, (end - start) // 3)), end)[1:]
     for number, line in enumerate(lines):
-        told = addresses_somebody(line.body) and begins_as_instruction(line.body)
-        if told and (line.heads or len(line.body) <= 2 * _SHORT_LINE) and not line.said[:1].isspace():
+        told = len(line.body) <= 3 * _SHORT_LINE and addresses_somebody(line.body)
+        if told and any(begins_as_instruction(said) for said in sentences_of(line.body)) and not line.said[:1].isspace():
             if all(each.blank or _BULLET.match(each.said) or of_a_template(each) for each in lines[number + 1 :]):
                 return line.start
     return end

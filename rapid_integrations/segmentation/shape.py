@@ -36,6 +36,7 @@ _TAGS_ONLY = re.compile(
 _OPENING_TAG = re.compile(r"(?:<([A-Za-z_][\w.:-]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
 _TAG = re.compile(r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>")
 _VALUE = re.compile(r"[\w ]{1,20}[ \t]?[=:][ \t]?(?=[\"'“{])")
+_COMMAND = re.compile(r"\\?[a-z]{2,12}\{[^{}\n]{1,40}\}[ \t]*")
 _NEXT_LABEL = re.compile(r"[\s|]*[^\W\d_]{3,16}(?: \w+){0,2}[ \t]?[:=|]")
 _OF_CODE = re.compile(r"^(?:def|class|if|for|while|else|elif|try|except|with|return|import|from|function|public|private|static)\b.*[:{(]|->|\w\(\w*\)|;$")
 _ASKING_END = re.compile(rf"[{SIGNS}][\"'”’»」)\]*_`}}]*[ \t]*$")
@@ -186,6 +187,8 @@ def settled(query: str, labelled: bool) -> str | None:
         lone = Line(0, len(line), line)
         if lone.drawn or lone.heads or line.rstrip()[-2:] in ("**", "__", "]]") or reads_as_instruction(line) or (not labelled and not line.strip()):
             first = number + 1
+        elif len(line) <= 40 and line.rstrip()[-1:] in (",", "，"):
+            first = number + 1  # a letter's greeting
         elif line.strip() and line.strip()[-1].isalnum() and len(line) <= 60 and _BEGINS_ANEW.match(lines[number + 1]):
             first = number + 1  # a heading: the line below it begins anew
     query = "\n".join(lines[first:]).strip(_EDGES)
@@ -223,8 +226,9 @@ def _instructs(sentence: str, labelled: bool) -> bool:
 def _unwrapped(query: str) -> str:
     """Return a value without its key, quotation marks and brackets: "text = 'Who ...?'"."""
     query = query.strip(_EDGES)
-    if value := _VALUE.match(query):
-        query = query[value.end() :]
+    for pattern in (_VALUE, _COMMAND):
+        if value := pattern.match(query):
+            query = query[value.end() :]
     if query[:1] == "{" and query[-1:] == "}":
         query = query[1:-1]
     return query.strip(_EDGES)
