@@ -17,6 +17,7 @@ from rapid_integrations.segmentation.instructions import (
     tells_of_oneself,
 )
 from rapid_integrations.segmentation.lexicon import ROLES, SPEAKERS
+from rapid_integrations.segmentation.marks import CONTROL
 from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, sentences_of, settled
 from rapid_integrations.segmentation.shaped import of_a_template, shaped_block
 from rapid_integrations.segmentation.spans import Segmentation, Span, trimmed
@@ -27,15 +28,21 @@ _MOST_UNEXPLAINED = 250
 _NEAR = 0.3  # share of a span behind which a question in it is a template's, not a document's
 _SAMPLE = 10_000
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
-_REWRITES = re.compile(r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE)
-_BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
+_REWRITES = re.compile(
+    r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE
+)
+_BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,4}[.)])[ \t]+")
 _RULES = 2000  # characters of rules beside a context
 _FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
+_UNDERLINE = re.compile(r"[ \t]*\r?\n[ \t]*([-=~_*^])\1{2,}[ \t]*\r?\n")
 _LONG_LINE = 60
 _SHORT_LINE = 120  # characters
 _TAG_END = re.compile(r"[>\]][ \t]*$")
-_OPENING = re.compile(r"\s*(?:[>{\"'“„«`]{1,3}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*")
-_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`\]|]{1,3}\s*$")
+_OPENING = re.compile(
+    r"\s*(?:[<>{\"'“„«`]{1,6}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ()]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*"
+)
+_QUOTING = re.compile(r"(?:>[ \t]|[{\"'“„«`]{1,6}|<{2,6})\s*")
+_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`>\]|]{1,6}\s*$")
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
@@ -53,21 +60,19 @@ def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelle
     return None
 
 
-def _by_words(
-    text: str, begin: int, stop: int, found: Segmentation, labelled: bool
-) -> Segmentation | None:
+def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: bool) -> Segmentation | None:
     query = settled(found.query, labelled)
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
     (span,) = found.context_spans
-    span = peeled(text, span, query, *_bounded(text, span))
+    within = peeled(text, span, query, *_bounded(text, span))
     weak = found.method == "heuristic" and not labelled
-    if span is not None and weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
+    if within is None or (weak and (_is_a_list(text[slice(*within)]) or _of_everything(text, begin, within))):
         return None
-    if span is None or _unexplained(text, begin, stop, found.context_spans[0], query) > _MOST_UNEXPLAINED:
+    if _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
-    return Segmentation(found.method, (span,), query)
+    return Segmentation(found.method, (within,), query)
 
 
 def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) -> Span | None:
@@ -87,10 +92,16 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
             if end - within > (end - start) * _NEAR:
                 return None
             end, sure_end = within, False
+    start, end = _between_tokens(text, start, end)
+    if not sure_end:
+        end = _before_a_question(text, start, end)
+    elif line := _UNDERLINE.match(text, end):
+        title = text.rfind("\n", start, end)
+        end = title if 0 < title and abs(end - title - 1 - len(line[0].strip())) < 3 else end
     end = _before_turns(text, start, end, query)
     room = int((end - start) * _LOST)
     start = _behind_the_opening(text, start, min(end, start + room), sure_start)
-    end = _before_the_closing(text, max(start, end - room), end, sure_end)
+    end = _before_the_closing(text, start, max(start, end - room), end, sure_end)
     end = _before_instructions(text, start, end)
     after = start if sure_start else _behind_a_head(text, start, end)
     if after is None or (after := _behind_a_list(text, after, end)) is None:
@@ -98,7 +109,8 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
     start = after
     start, end = trimmed(text, start, end)
     for _ in range(3):
-        if (found := _OPENING.match(text, start, min(end, start + 60))) and found.end() > start:
+        opening = _QUOTING if sure_start else _OPENING
+        if (found := opening.match(text, start, min(end, start + 60))) and found.end() > start:
             start = found.end()
     if found := _CLOSING.search(text, max(start, end - 60), end):
         end = found.start()
@@ -116,7 +128,9 @@ def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
     dropped = 0
     for number, line in enumerate(lines):
         apart = number + 1 < len(lines) and lines[number + 1].blank
-        most = min(_SHORT_LINE, usual) if not sure else min(_SHORT_LINE // 2, usual) if apart else 0
+        most = (
+            min(_SHORT_LINE, usual) if not sure else min(_SHORT_LINE // 2, usual) if apart or usual < _SHORT_LINE else 0
+        )
         short = dropped < 2 and len(line.body) <= most
         if not (line.blank or line.drawn or short or (of_a_template(line) and not sure)):
             break
@@ -127,10 +141,10 @@ def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
     return start
 
 
-def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
-    """Return where a context ends without the short lines behind `limit` that may close it."""
+def _before_the_closing(text: str, start: int, limit: int, end: int, sure: bool) -> int:
+    """Return where a context that starts at `start` ends without the short lines behind `limit` that may close it."""
     dropped = 0
-    most = min(2 * _SHORT_LINE, _usual_length(text[max(0, limit - 8 * _BESIDE) : limit]))
+    most = min(2 * _SHORT_LINE, _usual_length(text[max(start, limit - 8 * _BESIDE) : limit]))
     for line in reversed(lines_of(text, limit, end)[1:]):
         short = dropped < 3 and len(line.body) <= most and not sure
         heads = line.heads and not sure
@@ -138,6 +152,26 @@ def _before_the_closing(text: str, limit: int, end: int, sure: bool) -> int:
             break
         dropped += not line.blank and not line.drawn
         end = line.start
+    return end
+
+
+def _between_tokens(text: str, start: int, end: int) -> Span:
+    """Return the span without what stands beyond a chat template's tokens in it, if there are others around it."""
+    if not (CONTROL.search(text, end) or CONTROL.search(text, 0, start)):
+        return start, end
+    third = (end - start) // 3
+    for token in CONTROL.finditer(text, start, start + third):
+        start = token.end()
+    token_behind = CONTROL.search(text, end - third, end)
+    return start, token_behind.start() if token_behind else end
+
+
+def _before_a_question(text: str, start: int, end: int) -> int:
+    """Return where a context ends without sentences at its end that ask: nobody knows whose they are."""
+    body = text[max(start, end - _SHORT_LINE * 3) : end]
+    said = sentences_of(body.rsplit("\n", 1)[-1])
+    while said and asks(said[-1]):
+        end = text.rindex(said.pop(), start, end)
     return end
 
 
@@ -157,7 +191,10 @@ def _before_turns(text: str, start: int, end: int, query: str) -> int:
     label = Line(0, len(line), line + " ").label
     if label is None or label[1].casefold() not in SPEAKERS:
         return end
-    found = [each.start() for each in re.finditer(rf"^[^\w\n]{{0,6}}{re.escape(label[1])}[ \t]?[:：]", text[start:end], re.MULTILINE)]
+    found = [
+        each.start()
+        for each in re.finditer(rf"^[^\w\n]{{0,6}}{re.escape(label[1])}[ \t]?[:：]", text[start:end], re.MULTILINE)
+    ]
     return start + found[0] if 0 < len(found) <= 8 and found[0] > (1 - _NEAR) * (end - start) else end
 
 
@@ -166,7 +203,11 @@ def _before_instructions(text: str, start: int, end: int) -> int:
     lines = lines_of(text, max(start, end - min(_RULES, (end - start) // 3)), end)[1:]
     for number, line in enumerate(lines):
         told = len(line.body) <= 3 * _SHORT_LINE and addresses_somebody(line.body)
-        if told and any(begins_as_instruction(said) for said in sentences_of(line.body)) and not line.said[:1].isspace():
+        if (
+            told
+            and any(begins_as_instruction(said) for said in sentences_of(line.body))
+            and not line.said[:1].isspace()
+        ):
             if all(each.blank or _BULLET.match(each.said) or of_a_template(each) for each in lines[number + 1 :]):
                 return line.start
     return end

@@ -33,12 +33,18 @@ _TAGS_ONLY = re.compile(
     r"(?:[ \t]*(?:</?[A-Za-z_][^<>\n]{0,120}>|<\|[^|\n]{1,40}\|>|\[/?[A-Za-z_][\w /.-]{0,40}\]|\{\{?[#/]?[\w ]{1,30}\}\}?))+"
     r"[ \t]*"
 )
-_OPENING_TAG = re.compile(r"(?:<([A-Za-z_][\w.:-]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
-_TAG = re.compile(r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>")
+_OPENING_INLINE_TAG = re.compile(r"\s*(?:<[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])")
+_TAG = re.compile(r"(?:<([A-Za-z_][\w.:-]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
+_TAG = re.compile(
+    r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>"
+)
 _VALUE = re.compile(r"[\w ]{1,20}[ \t]?[=:][ \t]?(?=[\"'“{])")
+_BRACKETED = re.compile(r"\s*\[[A-Za-z][\w ]{0,24}\][:：]?[ \t]+(?=\S)")
 _COMMAND = re.compile(r"\\?[a-z]{2,12}\{[^{}\n]{1,40}\}[ \t]*")
 _NEXT_LABEL = re.compile(r"[\s|]*[^\W\d_]{3,16}(?: \w+){0,2}[ \t]?[:=|]")
-_OF_CODE = re.compile(r"^(?:def|class|if|for|while|else|elif|try|except|with|return|import|from|function|public|private|static)\b.*[:{(]|->|\w\(\w*\)|;$")
+_OF_CODE = re.compile(
+    r"^(?:def|class|if|for|while|else|elif|try|except|with|return|import|from|function|public|private|static)\b.*[:{(]|->|\w\(\w*\)|;$"
+)
 _ASKING_END = re.compile(rf"[{SIGNS}][\"'”’»」)\]*_`}}]*[ \t]*$")
 _LEAD_WORDS = (
     r"who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|"
@@ -48,7 +54,9 @@ _LEAD_WORDS = (
     r"quién|quiénes|qué|cuándo|cuánto|cuántos|dónde|cómo|cuál|cuáles|por|chi|che|cosa|quando|dove|come|perché|quale|quanti|"
     r"quem|qual|quais|onde|como|quanto|wie|wat|wanneer|waar|welke|waarom|hoe|hoeveel"
 )
-_CAPITAL_LEAD = re.compile(rf"(?:{'|'.join(sorted({w.capitalize() for w in _LEAD_WORDS.split('|')}, key=len)[::-1])})\b")
+_CAPITAL_LEAD = re.compile(
+    rf"(?:{'|'.join(sorted({w.capitalize() for w in _LEAD_WORDS.split('|')}, key=len)[::-1])})\b"
+)
 _SENTENCE_GAP = re.compile(r"(?<=[.!?。！？؟])[\"'”»」)]*\s+|(?<=[。！？])")
 _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?=[^\x00-\x7f])")
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
@@ -104,7 +112,7 @@ class Line:
             return True
         if len(body) > 80 or body[-1] in ".!,;。":
             return False
-        bracketed = body[0] in "[【《「〔{<(%|~=#*+_-—–═─>§▶►■●◆" and not body[0:2] in ("- ", "* ", "+ ")
+        bracketed = body[0] in "[【《「〔{<(%|~=#*+_-—–═─>§▶►■●◆" and body[0:2] not in ("- ", "* ", "+ ")
         closes = body[-1] in "]】》」〕}>)%|~=#*+_-—–═─"
         heading = body.startswith("#")
         capitals = body.isupper() and len(body.split()) <= 6 and sum(map(str.isalpha, body)) >= 3
@@ -175,17 +183,27 @@ def settled(query: str, labelled: bool) -> str | None:
     if not any(character.isalnum() for character in query) or _TAG.search(query):
         return None
     if not asks(query):
-        several = "\n" in query or len(sentences_of(query)) > 1 or query[-1] in ":："
+        several = "\n" in query or len(sentences_of(query)) > 1 or query[-1] in ":：="
         return None if several or not labelled or len(query) > MAX_QUERY_CHARACTERS // 4 else query
     lines = query.split("\n")
     last = max(number for number, line in enumerate(lines) if asks(line))
     if sum(1 for line in lines if asks(line)) > 1 or any(_NUMBERED.match(line) for line in lines[1:]):
         return None
     lines = lines[: last + 1]
-    first = 0
+    first = max((number for number, line in enumerate(lines) if _BRACKETED.match(line)), default=0)
+    if opened := _BRACKETED.match(lines[first]):
+        lines[first] = lines[first][opened.end() :]
     for number, line in enumerate(lines[:-1]):
+        if number < first:
+            continue
         lone = Line(0, len(line), line)
-        if lone.drawn or lone.heads or line.rstrip()[-2:] in ("**", "__", "]]") or reads_as_instruction(line) or (not labelled and not line.strip()):
+        if (
+            lone.drawn
+            or lone.heads
+            or line.rstrip()[-2:] in ("**", "__", "]]")
+            or reads_as_instruction(line)
+            or (not labelled and not line.strip())
+        ):
             first = number + 1
         elif len(line) <= 40 and line.rstrip()[-1:] in (",", "，"):
             first = number + 1  # a letter's greeting
@@ -290,24 +308,25 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
         if at - first >= 3 or len(above.body) > 300 or above.label or begins_as_instruction(above.body):
             break
         first -= 1
-    above = lines[first - 1] if first > 0 else None
+    upper = lines[first - 1] if first > 0 else None
     before = next((each for each in reversed(lines[:first]) if not each.blank), None)
     headed = before is not None and (before.heads or _is_an_opening_tag(before)) and not is_repeated(text, before.body)
-    inline = re.match(r"\s*(?:<[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])", lines[first].said)
+    inline = _INLINE_TAG.match(lines[first].said)
     query = text[lines[first].start : line.end]
     if inline:
         query = re.sub(r"\s*(?:</?[A-Za-z_][^<>\n]{0,200}>|\[/?[A-Za-z_][\w .-]{0,40}\])\s*", "", query)
     if len(query) > 700:
         return None
     labelled = bool(headed or inline)
-    apart = above is None or above.blank or above.drawn or above.heads
-    if not labelled and not apart and not begins_as_instruction(above.body if above else ""):
+    apart = upper is None or upper.blank or upper.drawn or upper.heads
+    if not labelled and not apart and not begins_as_instruction(upper.body if upper else ""):
         return None
     found = settled(query, labelled and not begins_as_instruction(query))
     if found is None or len(sentences_of(found)) > 4:
         return None
     start = before.start if headed and before is not None else lines[first].start
-    named = labelled and before is not None and bool(ROLES["question"].search(before.body if headed else lines[first].body[:40]))
+    name = before.body if headed and before is not None else lines[first].body[:40]
+    named = labelled and bool(ROLES["question"].search(name))
     return Piece(found, start, line.end, labelled, named)
 
 
