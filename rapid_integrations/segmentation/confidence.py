@@ -39,9 +39,9 @@ _LONG_LINE = 60
 _SHORT_LINE = 120  # characters
 _TAG_END = re.compile(r"[>\]][ \t]*$")
 _OPENING = re.compile(
-    r"\s*(?:[<>{\"'“„«`]{1,6}|\[?\(?[\w]{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ()]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*"
+    r"\s*(?:[<>{\"'“„«`]{1,6}|\[?\(?\w{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ()]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*"
 )
-_QUOTING = re.compile(r"(?:>[ \t]|[{\"'“„«`]{1,6}|<{2,6})\s*")
+_QUOTING = re.compile(r"(?:\w{1,20}[ \t]?=[ \t]?(?=[\"'{])|>[ \t]|[{\"'“„«`]{1,6}|<{2,6})\s*")
 _CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`>\]|]{1,6}\s*$")
 
 
@@ -53,6 +53,8 @@ def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelle
     if shape is not None and _convinces(text, begin, *shape):
         span, asked = shape
         weak = not asked.labelled
+        if found is not None and _is_within(asked.start, found.context_spans[0]) and found.method == "delimiters":
+            return None  # what asks stands in what the words bound
         if weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
             return None
         if (within := peeled(text, span, asked.query, *_bounded(text, span))) is not None:
@@ -60,8 +62,14 @@ def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelle
     return None
 
 
+def _is_within(at: int, span: Span) -> bool:
+    return span[0] <= at < span[1]
+
+
 def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: bool) -> Segmentation | None:
-    query = settled(found.query, labelled)
+    behind = text[found.context_spans[0][1] :].lstrip()
+    alone = behind[:2] == "</" and behind.split(">", 1)[-1].strip() == found.query.strip() and not asks(found.query)
+    query = settled(found.query, labelled or alone)
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
@@ -97,13 +105,14 @@ def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) 
         end = _before_a_question(text, start, end)
     elif line := _UNDERLINE.match(text, end):
         title = text.rfind("\n", start, end)
-        end = title if 0 < title and abs(end - title - 1 - len(line[0].strip())) < 3 else end
+        end = title if 0 < title and end - title - 1 == len(line[0].strip()) else end
     end = _before_turns(text, start, end, query)
     room = int((end - start) * _LOST)
     start = _behind_the_opening(text, start, min(end, start + room), sure_start)
     end = _before_the_closing(text, start, max(start, end - room), end, sure_end)
     end = _before_instructions(text, start, end)
-    after = start if sure_start else _behind_a_head(text, start, end)
+    listed = _BULLET.match(text, start, end)
+    after = start if sure_start and not listed else _behind_a_head(text, start, end)
     if after is None or (after := _behind_a_list(text, after, end)) is None:
         return None
     start = after
