@@ -42,7 +42,7 @@ _OPENING = re.compile(
     r"\s*(?:[<>{\"'“„«`]{1,6}|\[?\(?\w{1,3}[.)][ \t]+(?=[\w ]{1,24}:)|[^\W\d_][\w ()]{0,24}[ \t]?(?:[:：]|=)(?=\s))\s*"
 )
 _QUOTING = re.compile(r"(?:\w{1,20}[ \t]?=[ \t]?(?=[\"'{])|>[ \t]|[{\"'“„«`]{1,6}|<{2,6})\s*")
-_CLOSING = re.compile(r"\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`>\]|]{1,6}\s*$")
+_CLOSING = re.compile(r"[\"”»]\.?\s*$|\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`>\]|]{1,6}\s*$")
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
@@ -145,7 +145,7 @@ def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
             break
         dropped += not line.blank and not line.drawn and not of_a_template(line)
         start = line.end + 1
-        if dropped and not apart and number + 1 < len(lines) and not of_a_template(lines[number + 1]):
+        if dropped and not apart and number + 1 < len(lines) and len(lines[number + 1].body) > most:
             break
     return start
 
