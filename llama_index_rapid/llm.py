@@ -407,7 +407,10 @@ def _asked_for_json(
             continue
         if (found := schema_in_text(message.content or "")) is not None:
             if not any(annotation_of(each).known for each in messages):
-                messages[index] = annotated(message, parts_before_format((message.content or "")[: found[0]]))
+                asked_elsewhere = any(each.role == MessageRole.USER for each in messages)
+                instructing = message.role == MessageRole.SYSTEM and asked_elsewhere
+                said = (message.content or "")[: found[0]]
+                messages[index] = annotated(message, parts_before_format(said, instructing=instructing))
             return messages, found[1]
     return messages, None
 

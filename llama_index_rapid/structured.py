@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from llama_index.core import Settings as LlamaIndexSettings
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.output_parsers import PydanticOutputParser
@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from llama_index_rapid.annotations import AnnotatedText, Parts, annotated, annotation_of
 from llama_index_rapid.asked_for_json import schema_of_class
 from rapid_integrations import ConfigurationError, ContextOverflowError, IncompleteOutputError, StructuredOutput
-from rapid_integrations.segmentation import segment
+from rapid_integrations.segmentation import segment, segment_context
 
 dispatcher = get_dispatcher(__name__)
 
@@ -258,13 +258,15 @@ def _with_format(messages: Sequence[ChatMessage], instruction: str) -> ChatMessa
         return said
     # Rendered elsewhere (`as_structured_llm`), or by a template that says little: the schema must not pass for the
     # question, nor for a document.
-    return annotated(said, parts_before_format(text, annotation_of(last).query))
+    instructing = last.role == MessageRole.SYSTEM and any(each.role == MessageRole.USER for each in messages)
+    return annotated(said, parts_before_format(text, annotation_of(last).query, instructing))
 
 
-def parts_before_format(text: str, query: str | None = None) -> Parts:
-    """Return what is found in a text before the words that ask for JSON."""
-    found = segment(text)
-    return Parts(found.context_spans, query or found.query.strip() or None, known=True, segmentation=found.method)
+def parts_before_format(text: str, query: str | None = None, instructing: bool = False) -> Parts:
+    """Return what is found in a text before the words that ask for JSON; `instructing`: another message asks."""
+    found = segment_context(text) if instructing else segment(text)
+    query = query or (None if instructing else found.query.strip() or None)
+    return Parts(found.context_spans, query, known=True, segmentation=found.method)
 
 
 def _within_the_window(ask: Callable[..., _T], options: dict[str, Any]) -> _T:

@@ -22,6 +22,7 @@ from rapid_integrations.segmentation.blocks import (
     tagged,
     tail_end,
 )
+from rapid_integrations.segmentation.confidence import judged
 from rapid_integrations.segmentation.instructions import (
     addresses_somebody,
     begins_as_instruction,
@@ -64,6 +65,12 @@ def segment(text: str) -> Segmentation:
         return plain(text)
     marks = _all_marks(text)
     begin = _after_examples(text, marks)
+    found, labelled = _by_words(text, marks, begin)
+    return judged(text, begin, tail_end(text), found, labelled) or plain(text)
+
+
+def _by_words(text: str, marks: Sequence[Mark], begin: int) -> tuple[Segmentation | None, bool]:
+    """Return what the words show, and whether a label or tag names the question."""
     block = _marked(text, marks, begin)
     for rule in (announced, before_a_question):
         told = rule(text, marks, begin)
@@ -71,9 +78,9 @@ def segment(text: str) -> Segmentation:
             block = told
     if block is not None:
         if is_about_everything(block.asked):
-            return plain(text)
-        return Segmentation(block.method, (_unquoted(text, block.span),), block.asked.query)
-    return _bare(text, marks) or plain(text)
+            return None, False
+        return Segmentation(block.method, (_unquoted(text, block.span),), block.asked.query), block.asked.labelled
+    return _bare(text, marks), False
 
 
 def _unquoted(text: str, span: Span) -> Span:
