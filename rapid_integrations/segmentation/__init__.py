@@ -6,6 +6,9 @@ marks         labels, fences and tags
 instructions  what tells the model what to do
 question      the question out of its surroundings
 blocks        candidates for the context, each with the question that goes with it
+shape         labels and questions by their shape alone
+shaped        the context as the bulk between short pieces, whatever words name them
+confidence    what of both readings can be trusted; the rest is "plain"
 segmenter     the choice among them
 """
 
