@@ -231,6 +231,8 @@ def settled(query: str, labelled: bool) -> str | None:
     above = query.split("\n")[:-1]
     if not labelled and any(line.strip()[-1:] not in (*".!,;:。", "") for line in above):
         return None
+    if query.rstrip("?: ").endswith("the following"):
+        return None  # what is asked comes below it
     if len(sentences_of(query)) > 3 or re.search(r"\n\s*\n", query) or len(query) > _LONGEST:
         return None
     return query.strip(_EDGES) or None
