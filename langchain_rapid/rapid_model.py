@@ -26,7 +26,6 @@ from rapid_integrations.adapter_fields import RequestFields, engine_defaults
 from rapid_integrations.config import explain_validation_error
 from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.identity import key_of_embedder
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
@@ -190,7 +189,7 @@ class RapidModel(SettingsInUse):
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         with self._progress() as progress:
             self._open_engine(progress)
-        _ = self._compressor  # what is wrong with its parts is said now
+        self._settle_parts()
         self._when_arrived()
 
     @property
@@ -235,7 +234,7 @@ class RapidModel(SettingsInUse):
 
     def _parts_of_answers(self) -> dict[str, object]:
         return {
-            "embeddings": key_of_embedder(self.embeddings),
+            "embeddings": self._key_of_embedder(self.embeddings),
             "text_splitter": self.text_splitter,
             "retriever": self.retriever,
             "document_compressor": self.document_compressor,
@@ -321,7 +320,7 @@ class RapidModel(SettingsInUse):
 
     def _when_set(self, name: str) -> None:
         self._when_arrived()
-        _ = self._compressor  # what is wrong with its parts is said now
+        self._settle_parts()
 
     @property
     def _compressor(self) -> ContextCompressor:

@@ -64,7 +64,7 @@ from rapid_integrations.call_stack import callers
 from rapid_integrations.config import StructuredOutput, explain_validation_error
 from rapid_integrations.constructor_arguments import constructor_settings
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.identity import key_of_embedder, models_of
+from rapid_integrations.identity import models_of
 from rapid_integrations.live_settings import LiveSettings
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.verbatim import verbatim_spans
@@ -149,7 +149,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             raise ConfigurationError(explain_validation_error(type(self), error)) from None
         with self._progress() as progress:
             self._open_engine(progress)
-        _ = self._compressor  # what is wrong with its parts is said now
+        self._settle_parts()
         self._when_arrived()
 
     @classmethod
@@ -277,7 +277,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     def _parts_of_answers(self) -> dict[str, object]:
         return {
-            "embed_model": key_of_embedder(self.embed_model),
+            "embed_model": self._key_of_embedder(self.embed_model),
             "node_parser": self.node_parser,
             "retriever": self.retriever,
             "node_postprocessors": self.node_postprocessors,
@@ -322,7 +322,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     def _when_set(self, name: str) -> None:
         self._when_arrived()
-        _ = self._compressor  # what is wrong with its parts is said now
+        self._settle_parts()
 
     def _before_loading_here(self) -> None:
         refuse_ingestion_workers()

@@ -11,11 +11,12 @@ from pydantic import BaseModel, PrivateAttr
 from rapid_integrations.adapter_fields import NAMED, ModelFields
 from rapid_integrations.call_stack import callers
 from rapid_integrations.errors import ConfigurationError, NotPicklableError
-from rapid_integrations.identity import models_of, part_key
+from rapid_integrations.identity import key_of_embedder, models_of, part_key
 from rapid_integrations.loaded_engines import LOADED_ENGINES, Hold
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
+    from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.engine import RapidEngine
 
 T = TypeVar("T")
@@ -74,6 +75,22 @@ class HoldsEngine(ModelFields):
     def _made_once(self, key: tuple[Hashable | object, ...], make: Callable[[], T]) -> T:
         """Return what `make` makes over the engine: once for the same key, whoever of the sharers asks."""
         return LOADED_ENGINES.part(self._engine, key, make)
+
+    def _settle_parts(self) -> None:
+        """Make what is made of the host's parts: what is wrong with them is said now.
+
+        An event loop that calls the LLM later finds all of it there, and is not kept from its work by looking at files.
+        """
+        _ = self._compressor
+        self._parts_of_answers()
+
+    def _key_of_embedder(self, embedder: object) -> object:
+        return self._made_once(("key of embedder", embedder), lambda: key_of_embedder(embedder))
+
+    if TYPE_CHECKING:  # of the host's class
+
+        @property
+        def _compressor(self) -> ContextCompressor: ...
 
     def _parts_of_answers(self) -> dict[str, object]:
         """Return the host's parts that an answer depends on, by the fields that hold them."""

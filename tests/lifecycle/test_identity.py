@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -266,3 +267,18 @@ def test_a_part_that_holds_itself():
     knot = Knot()
     knot.itself = knot
     assert part_key(knot) == part_key(knot)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_who_it_is_needs_no_look_at_files_once_it_is_built(host, tmp_path, monkeypatch):
+    """An agent asks in its event loop, at every call."""
+    name = "embed_model" if host is LLAMA else "embeddings"
+    llm = over(0, host, **{name: str(tmp_path)})
+
+    def stat(*_, **__):
+        raise AssertionError("a file was looked at")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        patch.setattr(Path, "exists", stat)
+        assert llm._identity_of_answers() == llm._identity_of_answers()
