@@ -120,7 +120,7 @@ def test_every_family_is_equal_or_refused(family):
     try:
         lm = wrap(model, byte_tokenizer(), name=family).lm
     except ModelLoadError as refused:
-        assert family in str(refused)
+        assert family in str(refused) or type(model).__name__ in str(refused)
         return
     assert decoded(lm) == generated(reference)
 
