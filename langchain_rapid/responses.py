@@ -58,7 +58,7 @@ class Responses:
             tool_calls=[tool_call(name=call.name, args=call.arguments, id=call.id) for call in completion.tool_calls],
             invalid_tool_calls=[
                 invalid_tool_call(name=call.name, args=call.arguments, id=_new_id(), error=call.error)
-                for call in _invalid_calls(completion)
+                for call in completion.invalid_tool_calls
             ],
             usage_metadata=_usage(completion),
         )
@@ -90,7 +90,7 @@ class Responses:
             "drafter_prompt_tokens": answer.usage.drafter_prompt_tokens,
             "retrieved": [chunk.model_dump(exclude=left_out) for chunk in self.retrieved],
         }
-        if invalid := _invalid_calls(answer):
+        if invalid := answer.invalid_tool_calls:
             rapid["invalid_tool_calls"] = [{"name": call.name, "error": call.error} for call in invalid]
         return {
             "model_name": stats.target,
@@ -130,15 +130,11 @@ def combined_outputs(outputs: Sequence[dict[str, Any] | None]) -> dict[str, Any]
 
 
 def _call_chunks(chunk: CompletionChunk) -> list[ToolCallChunk]:
-    written = [(call.name, json.dumps(call.arguments, ensure_ascii=False), call.id) for call in chunk.tool_calls]
-    written += [(call.name, _NOT_JSON + call.arguments, _new_id()) for call in _invalid_calls(chunk)]
+    written: list[tuple[str | None, str, str]] = [
+        (call.name, json.dumps(call.arguments, ensure_ascii=False), call.id) for call in chunk.tool_calls
+    ]
+    written += [(call.name, _NOT_JSON + call.arguments, _new_id()) for call in chunk.invalid_tool_calls]
     return [tool_call_chunk(name=name, args=args, id=id_, index=i) for i, (name, args, id_) in enumerate(written)]
-
-
-def _invalid_calls(answer: Completion | CompletionChunk) -> Sequence[Any]:
-    """Return the calls that were cut or cannot be read: `name`, `arguments` (as written) and `error` of each."""
-    found: Sequence[Any] = getattr(answer, "invalid_tool_calls", ())
-    return found
 
 
 def _new_id() -> str:

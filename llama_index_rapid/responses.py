@@ -59,7 +59,7 @@ class Answer:
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
         if calls:  # where LlamaIndex's own programs, and tracers, look for them
             message.additional_kwargs["tool_calls"] = [_as_openai(call) for call in calls]
-        if invalid := getattr(self._last, "invalid_tool_calls", ()):
+        if self._last is not None and (invalid := self._last.invalid_tool_calls):
             message.additional_kwargs["invalid_tool_calls"] = [
                 {"name": call.name, "arguments": call.arguments, "error": call.error} for call in invalid
             ]

@@ -20,9 +20,7 @@ from rapid_integrations.segmentation.lexicon import ROLES
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 SIGNS = "?？؟"
-_EDGE_SHARE = 0.45  # of a text, at most, is looked at from either end
 _HEAD = 3000  # characters
-_TAIL = 3000
 _LOST = 0.08  # share of a document that may be left to both models at either end
 _LABEL = re.compile(
     r"[^\w\n<>]{0,12}((?:[^\W\d_]|['’]|[A-Z]\.)[\w'’./&,-]*(?:[ \t]+[\w'’./&,()#-]+){0,6})[*_`\"'\])}】」》]{0,3}[ \t]*"

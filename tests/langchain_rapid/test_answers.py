@@ -15,7 +15,7 @@ from langchain_core.messages import (
 
 from langchain_rapid import ChatRapid, RapidLLM
 from langchain_rapid.responses import Responses
-from rapid_integrations import Completion, CompletionChunk, RetrievedChunk
+from rapid_integrations import Completion, CompletionChunk, InvalidToolCall, RetrievedChunk
 from tests.langchain_rapid.conftest import DOCUMENT, QUESTION
 from tests.toys.puppet import call, puppet
 
@@ -155,46 +155,36 @@ class TestRetrieved:
         assert sizes[False] < 3 * 2000
 
 
-class Cut(Completion):
-    invalid_tool_calls: tuple = ()
-
-
-class CutChunk(CompletionChunk):
-    invalid_tool_calls: tuple = ()
-
-
-class Invalid:
-    name, arguments, error = "add", '{"a": 1, "b', "cut off by max_new_tokens"
+INVALID = InvalidToolCall(name="add", arguments='{"a": 1, "b', error="cut off by max_new_tokens")
 
 
 @pytest.fixture
 def cut(chat):
     answer = chat.rapid_engine.generate("hello").model_copy(update={"finish_reason": "length"})
-    return {**dict(answer), "text": "Let me add. ", "invalid_tool_calls": (Invalid(),)}
+    return {**dict(answer), "text": "Let me add. ", "invalid_tool_calls": (INVALID,)}
 
 
 class TestInvalidCalls:
     """`arguments` is JSON that was cut: LangChain's own chunks complete such a text and make a valid call of it."""
 
     def test_whole(self, cut):
-        message = Responses().chat_generation(Cut(**cut)).message
+        message = Responses().chat_generation(Completion(**cut)).message
         (found,) = message.invalid_tool_calls
         assert message.tool_calls == [] and message.content == "Let me add. "
-        assert (found["name"], found["args"], found["error"]) == ("add", Invalid.arguments, Invalid.error)
+        assert (found["name"], found["args"], found["error"]) == ("add", INVALID.arguments, INVALID.error)
         assert found["type"] == "invalid_tool_call" and found["id"]
 
     def test_streamed(self, cut):
-        last = {name: cut[name] for name in CutChunk.model_fields if name in cut}
-        pieces = [CompletionChunk(text="Let me ", token_ids=(1,)), CutChunk(**{**last, "text": "add. "})]
+        last = {name: cut[name] for name in CompletionChunk.model_fields if name in cut}
+        pieces = [CompletionChunk(text="Let me ", token_ids=(1,)), CompletionChunk(**{**last, "text": "add. "})]
         total = added(Responses().chat_chunk(piece).message for piece in pieces)
         for message in (total, message_chunk_to_message(total)):
             (found,) = message.invalid_tool_calls
             assert message.tool_calls == [] and message.content == "Let me add. "
-            assert (found["name"], found["args"].lstrip("\ufeff")) == ("add", Invalid.arguments)
+            assert (found["name"], found["args"].lstrip("\ufeff")) == ("add", INVALID.arguments)
         info = Responses().chat_chunk(pieces[1]).generation_info
-        assert info["rapid"]["invalid_tool_calls"] == [{"name": "add", "error": Invalid.error}]
+        assert info["rapid"]["invalid_tool_calls"] == [{"name": "add", "error": INVALID.error}]
 
-    @pytest.mark.skipif("invalid_tool_calls" not in Completion.model_fields, reason="the engine does not tell of them")
     @pytest.mark.parametrize("form", ["invoke", "stream"])
     def test_of_the_engine(self, form):
         engine = puppet("Let me add. " + call("add", '{"a": 12345678901234567890}'))

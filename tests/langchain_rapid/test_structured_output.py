@@ -3,7 +3,6 @@
 import enum
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import pytest
@@ -17,7 +16,6 @@ from typing_extensions import TypedDict
 from langchain_rapid import ChatRapid, RapidLLM
 from langchain_rapid.structured_output import json_schema_of
 from rapid_integrations import ConfigurationError, StructuredOutput
-from rapid_integrations.preparing import Preparing
 from tests.langchain_rapid.conftest import DOCUMENT, QUESTION, make_engine
 from tests.toys.models import CHATML
 from tests.toys.puppet import call, puppet
@@ -207,13 +205,6 @@ def search(query: str) -> str:
     return "Ada is 36."
 
 
-@pytest.fixture
-def either_in_one_request(monkeypatch):
-    """An engine that takes tools and a schema in one request: a call, or an answer by the schema."""
-    if find_spec("rapid_integrations.structured.held") is None:  # one that refuses both holds the answer to neither
-        monkeypatch.setattr(Preparing, "constrain", lambda *_: None)
-
-
 ASK = {"messages": [("human", "Who?")]}
 
 
@@ -267,7 +258,7 @@ class TestAgents:
         result = agents.create_agent(ChatRapid(engine=engine), response_format=Person).invoke(ASK)
         assert result["structured_response"] == Person(**ADA) and TOLD in engine.seen[0].target.text
 
-    def test_provider_strategy_with_tools_asks_the_engine_for_both(self, either_in_one_request):
+    def test_provider_strategy_with_tools_asks_the_engine_for_both(self):
         """Call, or answer by schema: the engine is given both, and the model is told when to use which."""
         engine = puppet(call("search", '{"query": "who"}'), TEXT)
         strategy = strategies.ProviderStrategy(Person)
@@ -279,7 +270,7 @@ class TestAgents:
             assert asked["sampling"].structured.json_schema == json_schema_of(Person)
             assert prepared.target.text.count("As soon as no further call is needed, answer with one JSON object") == 1
 
-    def test_structured_output_with_tools(self, either_in_one_request):
+    def test_structured_output_with_tools(self):
         chat = ChatRapid(engine=puppet(call("search", '{"query": "who"}'), TEXT))
         chain = chat.with_structured_output(Person, include_raw=True, tools=[search])
         first, second = chain.invoke("Who?"), chain.invoke("Who then?")
@@ -287,7 +278,7 @@ class TestAgents:
         assert first["parsed"] is None and first["parsing_error"] is None
         assert second["parsed"] == Person(**ADA)
 
-    def test_bound(self, either_in_one_request):
+    def test_bound(self):
         wanted = {"type": "json_schema", "json_schema": {"name": "p", "schema": SCHEMA}}
         engine = puppet(TEXT)
         answer = ChatRapid(engine=engine).bind_tools([search], response_format=wanted, strict=True).invoke("Who?")
