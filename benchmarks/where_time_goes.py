@@ -29,9 +29,9 @@ from rapid_integrations.benchmarks.figures import figures_table, new_figure, pri
 from rapid_integrations.benchmarks.shapes import random_cache
 from rapid_integrations.cache import KVCache
 from rapid_integrations.evaluation.timing import describe_machine
+from rapid_integrations.kernels.cpu import without_kernels
 from rapid_integrations.models import loader
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.native import without_kernels
 
 ROWS = (1, 2, 4, 8, 16)
 CPU = torch.device("cpu")

@@ -23,8 +23,8 @@ from langchain_rapid import RapidLLM as LangChainLLM
 from langchain_rapid.rapid_model import RapidModel
 from llama_index_rapid import RapidLLM as LlamaIndexLLM
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, SpeculationConfig, StructuredOutput
-from rapid_integrations.adapter_fields import ModelFields
-from rapid_integrations.cli import app
+from rapid_integrations.adapters.fields import ModelFields
+from rapid_integrations.cli.app import app
 from rapid_integrations.models import loader
 
 DOCS = Path(__file__).parent

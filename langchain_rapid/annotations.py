@@ -14,10 +14,10 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
 from langchain_rapid.template_capture import TEMPLATES, Captured
+from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS
-from rapid_integrations.verbatim import verbatim_spans
+from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS
 
 CONTEXT = "rapid_context"  # of a call, and a key in a message's `additional_kwargs`
 QUERY = "rapid_query"

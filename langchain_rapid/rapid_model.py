@@ -22,18 +22,18 @@ from langchain_rapid.settings_in_use import SettingsInUse
 from langchain_rapid.structured_output import instruction_for
 from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion, CompletionChunk
-from rapid_integrations.adapter_fields import RequestFields, engine_defaults
-from rapid_integrations.config import explain_validation_error
-from rapid_integrations.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.fields import RequestFields, engine_defaults
+from rapid_integrations.config import DEFAULT_EMBEDDER, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine
-    from rapid_integrations.async_stream import AsyncCompletionStream
+    from rapid_integrations.adapters.progress_view import ProgressView
     from rapid_integrations.compression import ContextCompressor
+    from rapid_integrations.engine.async_stream import AsyncCompletionStream
     from rapid_integrations.progress import OnProgress
     from rapid_integrations.prompt import PromptLike
-    from rapid_integrations.terminal import ProgressView
 
 _PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
 # Settings of this package that are fields, and arguments of a call, too.
@@ -127,7 +127,7 @@ class RapidModel(SettingsInUse):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     embeddings: Any = Field(
-        default="all-minilm-l6-v2",
+        default=DEFAULT_EMBEDDER,
         exclude=True,
         repr=False,
         description="scores the chunks of a context: an Embeddings, an Embedder, a packaged name, a folder "
@@ -268,7 +268,7 @@ class RapidModel(SettingsInUse):
         own = {name: self._of_call(name, overrides) for name in _OWN_OPTIONS}
         shown = None
         if own["show_progress"]:
-            from rapid_integrations.terminal import ProgressView
+            from rapid_integrations.adapters.progress_view import ProgressView
 
             shown = ProgressView()
         options = self.request_options(overrides)
@@ -285,7 +285,7 @@ class RapidModel(SettingsInUse):
     def _progress(self) -> AbstractContextManager[OnProgress | None]:
         if not self.show_progress:
             return nullcontext()
-        from rapid_integrations.terminal import ProgressView
+        from rapid_integrations.adapters.progress_view import ProgressView
 
         return ProgressView()
 
@@ -330,7 +330,7 @@ class RapidModel(SettingsInUse):
         return self._made_once(("langchain", ",".join(own), self.engine is None, *parts), self._make_compressor)
 
     def _make_compressor(self) -> ContextCompressor:
-        from rapid_integrations.default_compressor import DefaultCompressor
+        from rapid_integrations.compression.default_compressor import DefaultCompressor
 
         engine = self._engine
         own = self.given_names(_PARTS)

@@ -7,11 +7,11 @@ from typing import Any
 from langchain_core.language_models import BaseLanguageModel
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from rapid_integrations.adapter_fields import ModelFields, RequestFields
-from rapid_integrations.argument_names import MODEL_ALIASES, SETTING_ALIASES
-from rapid_integrations.config import explain_validation_error
+from rapid_integrations.adapters.argument_names import MODEL_ALIASES
+from rapid_integrations.adapters.fields import ModelFields, RequestFields
+from rapid_integrations.adapters.live_settings import LiveSettings
+from rapid_integrations.config import SETTING_ALIASES, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.live_settings import LiveSettings
 
 
 class SettingsInUse(LiveSettings):

@@ -19,10 +19,10 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from rapid_integrations import Prompt
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.json_schema import closed
-from rapid_integrations.segmentation import segment
+from rapid_integrations.prompt.segmentation import segment
 from rapid_integrations.structured.checking import unenforced, unmet
 from rapid_integrations.structured.class_schema import class_schema
+from rapid_integrations.structured.closed import closed
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 _SCHEMA_WORDS = ("type", "properties", "$ref", "$defs", "anyOf", "oneOf", "allOf", "enum", "const")

@@ -24,9 +24,9 @@ from langchain_core.tracers.context import register_configure_hook
 
 from langchain_rapid.messages import text_of
 from langchain_rapid.template_variables import Roles, is_context, roles_of
+from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
-from rapid_integrations.segmentation import MIN_CONTEXT_CHARACTERS, Span
-from rapid_integrations.verbatim import verbatim_spans
+from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Span
 
 _TEXTS = 4096  # prompts remembered; a forgotten one is segmented like any other text
 _RUNS_OF_ONE_TEXT = 8

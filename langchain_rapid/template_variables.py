@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
 from langchain_rapid.messages import text_of
-from rapid_integrations.variable_names import INSTRUCTIONS, words_of
+from rapid_integrations.adapters.variable_names import INSTRUCTIONS, words_of
 
 _CONTEXT = frozenset(
     "context contexts document documents doc docs passage passages chunk chunks snippet snippets excerpt excerpts "

@@ -19,7 +19,7 @@ from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 from llama_index_rapid.template_rendering import locate_documents
 from llama_index_rapid.template_variables import Roles, roles_of
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Span
+from rapid_integrations.prompt.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Span
 
 ANNOTATION = "rapid"  # key in ChatMessage.additional_kwargs
 TEMPLATE = "template"  # how the parts of such a prompt came to be known

@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.json_schema import closed
 from rapid_integrations.structured.class_schema import class_schema
+from rapid_integrations.structured.closed import closed
 
 _BEFORE, _AFTER = (part.strip() for part in PYDANTIC_FORMAT_TMPL.split("{schema}"))
 

@@ -21,7 +21,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.responses import Answer, whole
-from rapid_integrations.held_engine import HoldsEngine
+from rapid_integrations.adapters.held_engine import HoldsEngine
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:

@@ -59,15 +59,15 @@ from llama_index_rapid.structured import StructuredPrediction, parts_before_form
 from llama_index_rapid.tokenizer import OwnTokenizer
 from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
 from llama_index_rapid.workers import refuse_ingestion_workers
-from rapid_integrations.adapter_fields import engine_defaults
-from rapid_integrations.call_stack import callers
-from rapid_integrations.config import StructuredOutput, explain_validation_error
-from rapid_integrations.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.call_stack import callers
+from rapid_integrations.adapters.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.fields import engine_defaults
+from rapid_integrations.adapters.identity import models_of
+from rapid_integrations.adapters.live_settings import LiveSettings
+from rapid_integrations.adapters.verbatim import verbatim_spans
+from rapid_integrations.config import DEFAULT_EMBEDDER, StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.identity import models_of
-from rapid_integrations.live_settings import LiveSettings
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.verbatim import verbatim_spans
 
 _FREE = ("auto", "none")  # choices of tools by which an answer may be text
 
@@ -100,7 +100,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         description="tokens of the model's context window that pipelines may fill; None: all of them",
     )
     embed_model: Any = Field(
-        default="all-minilm-l6-v2",
+        default=DEFAULT_EMBEDDER,
         exclude=True,
         description="scores the chunks of a context: a BaseEmbedding, an Embedder, a packaged name, a folder "
         "or a hub name",
@@ -355,7 +355,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return self._made_once(key, self._make_compressor)
 
     def _make_compressor(self) -> ContextCompressor:
-        from rapid_integrations.default_compressor import DefaultCompressor
+        from rapid_integrations.compression.default_compressor import DefaultCompressor
 
         engine = self._engine
         own = self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache"))
@@ -379,7 +379,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         """Return what shows progress; its block may be entered again, for a stream that is opened and then read."""
         if not self.show_progress:
             return nullcontext()
-        from rapid_integrations.terminal import ProgressView
+        from rapid_integrations.adapters.progress_view import ProgressView
 
         return ProgressView()
 

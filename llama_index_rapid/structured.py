@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from llama_index_rapid.annotations import AnnotatedText, Parts, annotated, annotation_of
 from llama_index_rapid.asked_for_json import schema_of_class
 from rapid_integrations import ConfigurationError, ContextOverflowError, IncompleteOutputError, StructuredOutput
-from rapid_integrations.segmentation import segment, segment_context
+from rapid_integrations.prompt.segmentation import segment, segment_context
 
 dispatcher = get_dispatcher(__name__)
 

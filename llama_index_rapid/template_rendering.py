@@ -15,8 +15,8 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 
 from llama_index_rapid.template_variables import texts_of
-from rapid_integrations.segmentation import Span
-from rapid_integrations.verbatim import verbatim_spans
+from rapid_integrations.adapters.verbatim import verbatim_spans
+from rapid_integrations.prompt.segmentation import Span
 
 Render = Callable[[Mapping[str, Any]], Sequence[str]]
 """From the variables' values to the texts of the messages."""

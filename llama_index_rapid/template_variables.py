@@ -16,8 +16,8 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompts import HYDE_TMPL
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from rapid_integrations.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS
-from rapid_integrations.variable_names import INSTRUCTIONS, words_of
+from rapid_integrations.adapters.variable_names import INSTRUCTIONS, words_of
+from rapid_integrations.prompt.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS
 
 DOCUMENTS = frozenset(
     "context_str context_msg context_messages context contexts reference_contexts text texts document documents docs "

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import llama_index.core
 from llama_index.core.utils import set_global_tokenizer
 
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import SharedResource
 
 _SAMPLE = (
     "In 2024, the company's net revenue (excl. VAT) rose by 12.7% to EUR 1,408,311; see § 4.2 and https://example.com. "

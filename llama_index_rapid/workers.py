@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
-from rapid_integrations.call_stack import callers
+from rapid_integrations.adapters.call_stack import callers
 from rapid_integrations.errors import ConfigurationError
 
 _PIPELINE = "llama_index.core.ingestion.pipeline"

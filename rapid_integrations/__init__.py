@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rapid_integrations.chat import Chat
     from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
     from rapid_integrations.documents import Document, Documents, read_document, read_documents
-    from rapid_integrations.engine import CompletionStream, RapidEngine
+    from rapid_integrations.engine.chat import Chat
+    from rapid_integrations.engine.engine import CompletionStream, RapidEngine
+    from rapid_integrations.engine.prepare import PreparedPrompt
     from rapid_integrations.errors import (
         CacheError,
         ConfigurationError,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         ToolCall,
         Usage,
     )
-    from rapid_integrations.prepared import PreparedPrompt
     from rapid_integrations.prompt import Prompt
 
 __version__ = "0.1.0"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+from rapid_integrations.cli.interruption import INTERRUPTED
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        from rapid_integrations.cli import app
+        from rapid_integrations.cli.app import app
 
         app()
     except KeyboardInterrupt:  # while modules are loaded; later, `errors_taught` is there

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rapid_integrations.errors import ConfigurationError
@@ -14,7 +20,17 @@ LawName = Literal["auto", "target", "augmented", "paper"]
 Quantization: TypeAlias = Literal["int8", "int4"]
 """How the weights of a model are stored."""
 
+DEFAULT_TARGET = "smollm2-135m-instruct"
+DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+
 PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
+
+
+def home() -> Path:
+    """Return the folder of what is fetched and compiled: $RAPID_HOME, or the user's cache folder. It may not exist."""
+    given = os.environ.get("RAPID_HOME")
+    root = Path(given).expanduser() if given else platformdirs.user_cache_path("rapid-integrations")
+    return root.absolute()
 
 
 class Settings(BaseModel):
@@ -36,8 +52,6 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
     for item in error.errors():
         field = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] == "extra_forbidden":
-            from rapid_integrations.argument_names import SETTING_ALIASES, unknown_name
-
             unknown.append(unknown_name(settings.__name__, field, settings.model_fields, SETTING_ALIASES))
         else:
             given = f"{settings.__name__}.{field}={item['input']!r}" if field else settings.__name__
@@ -260,3 +274,127 @@ class CompressionConfig(Settings):
     def budget(self, context_tokens: int) -> int:
         """Return how many tokens of a context of `context_tokens` the drafter reads."""
         return max(int(self.ratio * context_tokens), min(self.min_tokens, context_tokens // 6))
+
+
+# --- names that are not ours ----------------------------------------------------------------------------------------
+
+SETTING_ALIASES = {
+    "max_tokens": "max_new_tokens",
+    "max_completion_tokens": "max_new_tokens",
+    "max_output_tokens": "max_new_tokens",
+    "num_output": "max_new_tokens",
+    "num_predict": "max_new_tokens",
+    "n_predict": "max_new_tokens",
+    "stop_sequences": "stop",
+    "stop_strings": "stop",
+    "repeat_penalty": "repetition_penalty",
+    "random_seed": "seed",
+    "num_assistant_tokens": "draft_length",
+    "num_speculative_tokens": "draft_length",
+}
+"""Other names of what may differ between two requests."""
+
+_NO_ALIASES: Mapping[str, str] = {}
+
+_NO_SERVER = "the model runs in this process, there is no server to reach: leave it out"
+_READ = "it is read from the model: leave it out"
+_ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
+_STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"
+_NOT_OFFERED = "this engine has nothing like it: leave it out"
+_TABLE: dict[str, str] = {
+    **dict.fromkeys(("base_url", "api_base", "host", "endpoint_url", "openai_api_base", "default_headers"), _NO_SERVER),
+    **dict.fromkeys(("api_key", "openai_api_key", "huggingfacehub_api_token", "token", "request_timeout"), _NO_SERVER),
+    **dict.fromkeys(("timeout", "max_retries", "keep_alive", "api_version", "http_client"), _NO_SERVER),
+    **dict.fromkeys(("is_chat_model", "is_function_calling_model", "max_position_embeddings"), _READ),
+    **dict.fromkeys(("n_ctx", "num_ctx", "max_model_len", "context_length", "max_seq_len"), _READ),
+    **dict.fromkeys(("n", "best_of", "num_return_sequences", "num_beams"), _ONE),
+    "task": 'models write text here: leave it out, or give "text-generation"',
+    "tokenizer_name": "a model is loaded with its own tokenizer: leave it out",
+    "tokenizer_kwargs": "a model is loaded with its own tokenizer, and nothing is truncated: leave it out",
+    "stopping_ids": 'stop=("...",) takes the strings themselves; end-of-turn tokens are read from the model',
+    "stopping_criteria": 'stop=("...",) takes strings',
+    "eos_token_id": "end-of-turn tokens are read from the model; stop=(...) takes strings",
+    "max_length": "max_new_tokens counts the answer alone; the prompt may fill the rest of the context window",
+    "load_in_8bit": 'quantization="int8"',
+    "load_in_4bit": 'quantization="int4"',
+    "quantization_config": 'quantization="int8" or "int4"',
+    "n_gpu_layers": 'device="cuda", or device_map= for several devices',
+    "tensor_parallel_size": 'device_map="auto" spreads a model over devices',
+    "gpu_memory_utilization": "prefix_cache_bytes bounds what is kept between requests",
+    "n_threads": "torch.set_num_threads or OMP_NUM_THREADS",
+    "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
+    **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),
+    **dict.fromkeys(("guided_regex", "guided_choice", "grammar", "guided_grammar"), _STRUCTURED),
+    **dict.fromkeys(("logit_bias", "reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
+    "context_window": _READ,
+    "system_prompt": "give a system message with the prompt",
+    "cache_folder": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
+    "cache_dir": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
+    "pipeline": "model=pipeline.model, tokenizer=pipeline.tokenizer",
+    "llm": "engine=llm.rapid_engine",
+    "streaming": "stream_complete, stream_chat and their asynchronous forms stream",
+    "embedding": "embed_model",
+    "embedding_model": "embed_model",
+    "embeddings": "embed_model",
+    "embed_model": "embeddings",
+    "chunk_size": "compression=CompressionConfig(chunk_tokens=...)",
+    "logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
+    "top_logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
+    "logit_bias": "single tokens cannot be made more or less likely; structured output allows or forbids text",
+    "text_splitter": "node_parser",
+    "node_parser": "text_splitter",
+}
+_ELSEWHERE = {
+    **dict.fromkeys(CompressionConfig.model_fields, "compression=CompressionConfig({}=...)"),
+    **dict.fromkeys(SamplingFields.model_fields, "sampling=SamplingParams({}=...)"),
+    **dict.fromkeys(SpeculationFields.model_fields, "speculation=SpeculationConfig({}=...)"),
+}
+
+
+def refuse_unknown(
+    owner: str,
+    names: Iterable[str],
+    known: Collection[str],
+    aliases: Mapping[str, str] = _NO_ALIASES,
+    where: str = "",
+) -> None:
+    """Refuse names that are none, each with what was probably meant.
+
+    Raises:
+        ConfigurationError: there are such names.
+    """
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError("; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown))
+
+
+def unknown_name(
+    owner: str, name: str, known: Collection[str], aliases: Mapping[str, str] = _NO_ALIASES, where: str = ""
+) -> str:
+    """Return what to say of a name that does not exist: the one that was meant, or the few that there are."""
+    said = f"{owner} has no option {name!r}{where}"
+    if (hint := _TABLE.get(name)) is not None and (hint not in _TABLE or hint in known):
+        return f"{said}: {hint}=..." if hint in known else f"{said}: {hint}"
+    # "tagret" is nearer to "target" than to anything else; a word that is like nothing has no nearest one.
+    names = {**{alias: own for alias, own in aliases.items() if own in known}, **{own: own for own in known}}
+    if alike := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7):
+        return f"{said}: did you mean {names[alike[0]]!r}?"
+    if name in _ELSEWHERE:
+        return f"{said}: give {_ELSEWHERE[name].format(name)}"
+    if len(known) <= 12:
+        return f"{said}; it has: {', '.join(known)}"
+    return f"{said}; docs/configuration.md lists those that there are"
+
+
+def require_known(function: Callable[..., Any], options: Iterable[str], *others: Callable[..., Any]) -> None:
+    """Refuse keyword arguments that neither `function` nor one of `others`, which it passes them to, has.
+
+    Raises:
+        ConfigurationError: there are such arguments.
+    """
+    parameters = [each for one in (function, *others) for each in inspect.signature(one).parameters.values()]
+    if not others and any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return  # a subclass's, which takes more than ours
+    takes = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    known = [name for name in dict.fromkeys(takes) if name != "self"]
+    if known:  # a wrapper that takes anything lets its function say what it does not take
+        refuse_unknown(function.__qualname__, options, known)

@@ -12,7 +12,7 @@ from rapid_integrations import (
     SamplingParams,
     SpeculationConfig,
 )
-from rapid_integrations.chat import Turn
+from rapid_integrations.engine.chat import Turn
 from tests.test_engine import DOCUMENT, SMALL, engine
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words

@@ -10,9 +10,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import app
-from rapid_integrations.command_line import INTERRUPTED
-from rapid_integrations.interruption import AnswerStopped, StopWish
+from rapid_integrations.cli.app import app
+from rapid_integrations.cli.console import INTERRUPTED
+from rapid_integrations.cli.interruption import AnswerStopped, StopWish
 from tests.test_cli import folder  # noqa: F401  (a fixture)
 
 OPTIONS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
@@ -110,7 +110,7 @@ def test_a_line_that_is_no_text(chat):
 def test_documents_that_no_cache_has_room_for(chat, monkeypatch):
     result = chat("document.md", text="where?\nwhy?\n")
     assert "read again" not in result.stderr
-    monkeypatch.setattr("rapid_integrations.engine.memory_budget", lambda *_: 1000)
+    monkeypatch.setattr("rapid_integrations.engine.engine.memory_budget", lambda *_: 1000)
     result = chat("document.md", text="where?\nwhy?\n")
     assert result.exit_code == 0 and result.stderr.count("the documents were read again") == 1
 

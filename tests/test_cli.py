@@ -11,9 +11,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import app
-from rapid_integrations.command_line import INTERRUPTED
-from rapid_integrations.options import DocumentOptions
+from rapid_integrations.cli.app import app
+from rapid_integrations.cli.console import INTERRUPTED
+from rapid_integrations.cli.options import DocumentOptions
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -174,7 +174,7 @@ def test_a_trace_is_written_beside_the_answer(ask, tmp_path):
 
 
 def test_a_document_cannot_steer_the_terminal(capsys, monkeypatch):
-    from rapid_integrations import command_line
+    from rapid_integrations.cli import console as command_line
 
     text = "a\x1b]0;title\x07\u202eb\n\tזה👩\u200d👧"
     command_line.write_answer(text)

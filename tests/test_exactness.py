@@ -13,9 +13,9 @@ import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.proposers.base import Proposal
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import (
     EOS_ID,

@@ -8,7 +8,7 @@ every original context length of the toys.
 import pytest
 import torch
 
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import loader
 from rapid_integrations.models.fused_decoder import FAMILIES

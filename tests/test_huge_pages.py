@@ -9,8 +9,8 @@ import psutil
 import pytest
 import torch
 
-from rapid_integrations import huge_pages
-from rapid_integrations.huge_pages import Arena
+from rapid_integrations.cache import arena as huge_pages
+from rapid_integrations.cache.arena import Arena
 
 
 def test_tensors_are_apart_and_aligned():

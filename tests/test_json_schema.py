@@ -1,6 +1,6 @@
 """Schemas that are closed before they are enforced."""
 
-from rapid_integrations.json_schema import closed
+from rapid_integrations.structured.closed import closed
 
 
 def test_objects_that_say_nothing_are_closed_and_others_left():

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from rapid_integrations.cli.options import ModelOptions, SamplingOptions, SpeculationOptions, with_option_groups
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.options import ModelOptions, SamplingOptions, SpeculationOptions, with_option_groups
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def test_settings_come_of_groups():
 
 
 def test_an_engine_is_opened_with_what_was_chosen(monkeypatch):
-    from rapid_integrations.engine import RapidEngine
+    from rapid_integrations.engine.engine import RapidEngine
 
     opened, stages = [], []
     monkeypatch.setattr(RapidEngine, "from_pretrained", lambda **options: opened.append(options))

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from rapid_integrations.compression import Compression
-from rapid_integrations.plan import Plan
-from rapid_integrations.prepared import PreparedPrompt
+from rapid_integrations.engine.plan import Plan
+from rapid_integrations.engine.prepare import PreparedPrompt
 from rapid_integrations.sampling import Law
 
 PLAN = Plan(Law("augmented"), "drafter", "auto", 16)

@@ -9,8 +9,8 @@ import time
 import pytest
 from rich.console import Console
 
-from rapid_integrations import terminal
-from rapid_integrations.terminal import NotebookProgress, ProgressView
+from rapid_integrations.adapters import progress_view as terminal
+from rapid_integrations.adapters.progress_view import NotebookProgress, ProgressView
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import words
 from tests.toys.puppet import puppet
@@ -235,7 +235,7 @@ class TestInANotebook:
         cells = [
             "from langchain_rapid import RapidLLM\nfrom llama_index_rapid import RapidLLM as Other\n"
             "from tests.toys.puppet import puppet\nfrom tests.toys.models import words\n"
-            "from rapid_integrations import terminal\n"
+            "from rapid_integrations.adapters import progress_view as terminal\n"
             "one = RapidLLM(engine=puppet('Fine.', 'Fine.'), show_progress=True)\n"
             "other = Other(engine=puppet('Fine.', 'Fine.'), show_progress=True)",
             "_ = one.invoke('How?'), other.complete('How?')",

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations import ConfigurationError, Prompt, PromptError
 from rapid_integrations.prompt import render
-from rapid_integrations.segmentation import segment
+from rapid_integrations.prompt.segmentation import segment
 
 DOCUMENT = "\n\n".join(
     f"Paragraph {i} is about topic {i} and says a good deal about it, as one does." for i in range(60)

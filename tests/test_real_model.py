@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from rapid_integrations import packaged
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
-from rapid_integrations.models import loader, packaged
+from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.models import loader
 from rapid_integrations.prompt import Prompt
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rapid_integrations import packaged
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
-from rapid_integrations.models import packaged
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.prompt import Prompt
 from tests.test_real_model import generated
 

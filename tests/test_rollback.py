@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from rapid_integrations.cache import CAPACITY_BUCKET
 from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.proposal import NoProposer, Proposal
+from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.proposers.base import NoProposer, Proposal
-from rapid_integrations.proposers.drafter_lm import DrafterLM
+from rapid_integrations.proposers.drafter import Drafter
 from rapid_integrations.sampling import Law, Penalties, Randomness
-from rapid_integrations.streaming import TextStream
 from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
 
 TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32
@@ -101,13 +101,11 @@ class Setting:
         """Decode, checking both caches after every round; return the output, the rounds and the two sequences."""
         prompts = random_ids(self.prompt, self.prompt), random_ids(self.prompt + 1, 1 + self.prompt // 3)
         models = lm(self.kind, 1), lm(self.drafter, 2)
-        target, drafter = (
-            Sequence(model, ids, len(ids) + self.new) for model, ids in zip(models, prompts, strict=True)
-        )
+        target, drafter = (Reader(model, ids, len(ids) + self.new) for model, ids in zip(models, prompts, strict=True))
         for sequence in (target, drafter):
             list(sequence.prefill())
         penalty = Penalties(1.0, prompts[0], VOCAB_SIZE)
-        drafter_lm = DrafterLM(drafter, VOCAB_SIZE, self.law, penalty, self.eos)
+        drafter_lm = Drafter(drafter, VOCAB_SIZE, self.law, penalty, self.eos)
         rounds = []
         output = []
         for taken in decode(
@@ -203,7 +201,7 @@ def test_any_pattern_of_accepts_and_rejects(kind, drafter, law, lengths, goods, 
 )
 def test_a_sequence_keeps_what_was_tried_right_and_nothing_else(kind, steps, seed):
     """What is committed need not have been tried at all, and may differ from it anywhere."""
-    sequence = Sequence(lm(kind, 1), random_ids(seed, 20), 200)
+    sequence = Reader(lm(kind, 1), random_ids(seed, 20), 200)
     list(sequence.prefill())
     text = list(sequence.tokens)
     for number, (tried, alike, more) in enumerate(steps):

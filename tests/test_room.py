@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rapid_integrations.config import CompressionConfig, SamplingParams
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ContextOverflowError, PromptError
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt

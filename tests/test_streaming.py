@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapid_integrations.decoding.stopping import Stopping
-from rapid_integrations.streaming import TextStream
+from rapid_integrations.decoding.text_stream import TextStream
 
 
 def decode_bytes(ids):

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from rapid_integrations.huge_pages import Arena
+from rapid_integrations.cache.arena import Arena
 
 _MIN_REPEATS, _MAX_REPEATS, _MIN_S = 5, 60, 0.3
 

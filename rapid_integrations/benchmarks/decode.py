@@ -21,7 +21,7 @@ from rapid_integrations.benchmarks.peers import PEERS, Peer, PeerSource, TimedTo
 from rapid_integrations.benchmarks.prompts import prompt_of_length
 from rapid_integrations.benchmarks.round_costs import RoundCosts, measured_costs
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import describe_machine, repeated_ngrams, spread

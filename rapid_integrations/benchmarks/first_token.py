@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 

@@ -19,8 +19,8 @@ from rapid_integrations.benchmarks.peak_memory import PeakMemory
 from rapid_integrations.benchmarks.prompts import prompt_of_length
 from rapid_integrations.cache import KVCache
 from rapid_integrations.config import SamplingParams, SpeculationConfig
-from rapid_integrations.decoding.sequence import PREFILL_CHUNK
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.decoding.reader import PREFILL_CHUNK
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import describe_machine

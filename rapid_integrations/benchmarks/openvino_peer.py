@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import torch
 
+from rapid_integrations import packaged
 from rapid_integrations.benchmarks.peers import PeerSource, TimedTokens, TokenClock
 from rapid_integrations.errors import ConfigurationError, MissingExtraError, UnsupportedModelError
-from rapid_integrations.models import packaged
 
 
 class OpenVINO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.prompt import Prompt

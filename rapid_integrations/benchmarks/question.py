@@ -27,7 +27,7 @@ from rapid_integrations.benchmarks.first_token import Answered, answer
 from rapid_integrations.benchmarks.peers import PeerSource, open_peers, require_known
 from rapid_integrations.benchmarks.prompts import document_start
 from rapid_integrations.config import SamplingParams, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.evaluation.questions import QuestionPair
 from rapid_integrations.evaluation.timing import describe_machine, spread
 from rapid_integrations.progress import OnProgress

@@ -12,8 +12,8 @@ import torch
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.memory_budget import available_memory
 from rapid_integrations.config import Quantization
+from rapid_integrations.documents.json_file import read_json_object
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.json_file import read_json_object
 from rapid_integrations.models.hf import HuggingFaceLM
 
 _USABLE_SHARE = 0.9  # of the memory that is available; the rest is for KV caches and activations

@@ -10,7 +10,7 @@ from typing import Any
 from rapid_integrations.benchmarks.decode import DecodeBench, DecodeResult
 from rapid_integrations.benchmarks.peers import PeerSource
 from rapid_integrations.config import CompressionConfig, SpeculationConfig
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import spread

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.snapshot import Snapshot
-from rapid_integrations.errors import CacheError
-from rapid_integrations.huge_pages import Arena
-from rapid_integrations.shared_resource import OneOwner
+from rapid_integrations.errors import CacheError, OneOwner
 
 CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
 

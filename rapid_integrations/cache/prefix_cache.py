@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rapid_integrations.cache.kv_cache import KVCache
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import SharedResource
 
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)

@@ -22,8 +22,7 @@ from rapid_integrations.cache.kv_cache import KVCache
 from rapid_integrations.cache.prefix_cache import TokenIds, common_prefix
 from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, read_cache, read_prefix, write_cache
 from rapid_integrations.cache.snapshot import Snapshot
-from rapid_integrations.errors import CacheError, ConfigurationError
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import CacheError, ConfigurationError, SharedResource
 
 MIN_GAIN_TOKENS = 256  # what a file must bring, to be read or written
 DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take

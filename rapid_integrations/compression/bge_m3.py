@@ -6,8 +6,6 @@ code.
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 
 from rapid_integrations.compression.embedder import SentenceTransformerEmbedder
 from rapid_integrations.compression.embedding_model import EmbeddingModel, without_loading_bar
+from rapid_integrations.compression.weights_digest import weights_digest
 from rapid_integrations.compression.windows import Windows
 from rapid_integrations.errors import ConfigurationError, MissingExtraError, ModelLoadError
 
@@ -124,20 +123,9 @@ def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
     windows = Windows(backend, max_tokens - overhead)
     dense = _DenseM3(model, max_tokens)
     dimension = dense.encode([""], batch_size=1).shape[1]
-    return EmbeddingModel(dense, _fingerprint(model, backend, max_tokens), max_tokens, dimension, windows, windows)
-
-
-def _fingerprint(model: Any, backend: Any, max_tokens: int) -> str:
-    """Return the SHA-256 of everything a dense vector depends on; of the weights a CRC-32 per tensor, which is fast."""
-    import torch
-
-    digest = hashlib.sha256()
-    for part in ("bge-m3 dense cls", repr(model.model.model.config), backend.to_str(), str(max_tokens)):
-        digest.update(part.encode() + b"\0")
-    for name, tensor in model.model.model.state_dict().items():
-        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(content)}\0".encode())
-    return digest.hexdigest()
+    settings = ("bge-m3 dense cls", repr(model.model.model.config), backend.to_str(), str(max_tokens))
+    fingerprint = weights_digest(settings, model.model.model.state_dict())
+    return EmbeddingModel(dense, fingerprint, max_tokens, dimension, windows, windows)
 
 
 def _device() -> str:

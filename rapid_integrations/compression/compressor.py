@@ -27,9 +27,8 @@ from rapid_integrations.compression.selection import (
     usable_score,
 )
 from rapid_integrations.config import CompressionConfig
-from rapid_integrations.errors import ConfigurationError, PromptError
+from rapid_integrations.errors import ConfigurationError, PromptError, SharedResource
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.shared_resource import SharedResource
 
 _RECENT_DOCUMENTS = 8
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from rapid_integrations.compression.embedding_model import EmbeddingModel, load_embedding_model
 from rapid_integrations.compression.windows import encodable
-from rapid_integrations.errors import ModelLoadError
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import ModelLoadError, SharedResource
 
 
 class Embedder(Protocol):

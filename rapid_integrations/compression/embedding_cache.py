@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import SharedResource
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rapid_integrations.compression.weights_digest import weights_digest
 from rapid_integrations.compression.windows import Windows
 from rapid_integrations.errors import ConfigurationError, ModelLoadError
-from rapid_integrations.quiet_imports import import_progress_bars
+from rapid_integrations.progress import import_progress_bars
 
 _LEAST_ROOM = 8  # tokens of text in a window, under which the vectors mean nothing
 _SAFE_LENGTH = 512  # tokens, where a model names no maximum of its own
@@ -94,20 +93,9 @@ def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
     model.max_seq_length = max_tokens
     windows, query_windows = (Windows(backend, max_tokens - overhead) for overhead in overheads)
     dimension = int(model.encode_document([""], show_progress_bar=False).shape[1])
-    return EmbeddingModel(model, _fingerprint(model, backend), max_tokens, dimension, windows, query_windows)
-
-
-def _fingerprint(model: Any, backend: Any) -> str:
-    """Return the SHA-256 of everything a vector depends on; of the weights a CRC-32 per tensor, which is fast."""
-    import torch
-
-    digest = hashlib.sha256()
-    for part in (repr(model), backend.to_str(), repr(model.prompts), str(model.max_seq_length)):
-        digest.update(part.encode() + b"\0")
-    for name, tensor in model.state_dict().items():
-        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {zlib.crc32(content)}\0".encode())
-    return digest.hexdigest()
+    settings = (repr(model), backend.to_str(), repr(model.prompts), str(model.max_seq_length))
+    fingerprint = weights_digest(settings, model.state_dict())
+    return EmbeddingModel(model, fingerprint, max_tokens, dimension, windows, query_windows)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ import numpy as np
 from rapid_integrations.compression.chunker import Chunk
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
-from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.errors import ConfigurationError, SharedResource
 
 Report = Callable[[int, int], None]  # done, total
 

@@ -12,8 +12,8 @@ from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, chunks_of_passages, coverage, locate
 from rapid_integrations.compression.selection import select_positions, usable_score
 from rapid_integrations.config import CompressionConfig
+from rapid_integrations.errors import SharedResource
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.shared_resource import SharedResource
 
 Retrieve: TypeAlias = Callable[[str], Sequence[Passage]]
 """A question to the passages that were retrieved for it, scored."""

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapid_integrations.segmentation.lexicon import ROLES
+from rapid_integrations.prompt.segmentation.lexicon import ROLES
 
 _LONGEST_LABEL = 400  # characters, of all its lines together
 _WORD = r"[^\W\d_][^\W\d]{0,20}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Sequence as ReadOnly
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from torch import Tensor
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
 from rapid_integrations.decoding.observer import Observer, Round
+from rapid_integrations.decoding.proposal import Proposer, Scorer, parts_of
+from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.sequence import Sequence, first_columns
 from rapid_integrations.decoding.stopping import Stopping, Taken
-from rapid_integrations.proposers.base import Proposer, Scorer, parts_of
 from rapid_integrations.sampling import (
     Constraint,
     Law,
@@ -27,7 +26,7 @@ from rapid_integrations.sampling import (
 
 def decode(
     *,
-    target: Sequence,
+    target: Reader,
     proposer: Proposer,
     scorer: Scorer | None,
     law: Law,
@@ -121,7 +120,7 @@ class _PositionLaws:
         law: Law,
         z: Tensor,
         draft: tuple[int, ...],
-        proposed: ReadOnly[Tensor] | None,
+        proposed: Sequence[Tensor] | None,
         scorer: Scorer | None,
         penalty: Penalties,
         constraint: Constraint | None,
@@ -175,8 +174,8 @@ class _PositionLaws:
 
 
 def _distinct(
-    *readers: Sequence | Proposer | Scorer | Constraint | None,
-) -> list[Sequence | Proposer | Scorer | Constraint]:
+    *readers: Reader | Proposer | Scorer | Constraint | None,
+) -> list[Reader | Proposer | Scorer | Constraint]:
     """Return the readers that are there, each once: the drafter may propose and score with one cache."""
     return [reader for index, reader in enumerate(readers) if reader is not None and reader not in readers[:index]]
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from collections.abc import Sequence as ReadOnly
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.background_saver import BackgroundSaver
+from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
-from rapid_integrations.decoding.sequence import Sequence
+from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.out_of_memory import memory_errors_taught
 
 _WAY_OUT = (
     "Its caches and those kept of earlier requests have been freed, and the next request can use them. Shorten the "
@@ -37,7 +36,7 @@ class Prefixes:
     def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
         self.memory = memory
         self.store = store
-        self._running: list[RequestSequences] = []
+        self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
         self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
         self._unknown: dict[int, str] = {}  # why a model has none, to be said once
@@ -48,7 +47,7 @@ class Prefixes:
         return self.memory.max_bytes > 0 or self.store is not None
 
     @contextmanager
-    def request(self) -> Iterator[RequestSequences]:
+    def request(self) -> Iterator[RequestReaders]:
         """Open one request's sequences; when it ends, finished, closed or failed, keep what they have read.
 
         A request that ran out of memory keeps nothing, and frees what others kept: the next one needs the room.
@@ -56,7 +55,7 @@ class Prefixes:
         Raises:
             OutOfMemoryError: in place of what torch raises for it.
         """
-        sequences = RequestSequences(self)
+        sequences = RequestReaders(self)
 
         def free() -> None:
             sequences.opened.clear()
@@ -71,7 +70,7 @@ class Prefixes:
             while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
                 self._keep(*sequences.opened.pop())
 
-    def find(self, model: CausalLM, prompt_ids: ReadOnly[int], capacity: int) -> KVCache | None:
+    def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
         if self.store is not None and (name := self._fingerprint(model)) is not None:
             more_than = self.memory.shared(model, prompt_ids)
@@ -79,7 +78,7 @@ class Prefixes:
                 return cache
         return self.memory.take(model, prompt_ids, capacity)
 
-    def others(self, model: CausalLM, role: Role, own: RequestSequences) -> list[Sequence]:
+    def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
         """Return what other requests than `own` have open just now with the same model in the same role."""
         return [
             sequence
@@ -120,7 +119,7 @@ class Prefixes:
                 f"closed before all prefixes were written: {FLUSH_S:.0f} s are over", RuntimeWarning, stacklevel=3
             )
 
-    def _keep(self, sequence: Sequence, role: Role) -> None:
+    def _keep(self, sequence: Reader, role: Role) -> None:
         cache = sequence.cache
         # Behind the committed text there may be draft tokens (closed in the middle of a round); the rows before them
         # are always those of `tokens`, in order.
@@ -147,17 +146,17 @@ class Prefixes:
         return name
 
 
-class RequestSequences:
+class RequestReaders:
     """The sequences of one request. Opened on `Prefixes.request`."""
 
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
-        self.opened: list[tuple[Sequence, Role]] = []
+        self.opened: list[tuple[Reader, Role]] = []
 
-    def open(self, model: CausalLM, role: Role, prompt_ids: ReadOnly[int], capacity: int) -> Sequence:
-        """Return a sequence that has read as much of its prompt as is kept; see `Sequence` for the arguments."""
+    def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
+        """Return a sequence that has read as much of its prompt as is kept; see `Reader` for the arguments."""
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
-        sequence = Sequence(model, prompt_ids, capacity, cache)
+        sequence = Reader(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:
             sequence.others = lambda: self._prefixes.others(model, role, self)
         self.opened.append((sequence, role))

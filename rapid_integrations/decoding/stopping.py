@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rapid_integrations.streaming import TextStream
+from rapid_integrations.decoding.text_stream import TextStream
 
 FinishReason = Literal["eos", "stop", "length"]
 

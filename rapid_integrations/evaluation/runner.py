@@ -11,7 +11,7 @@ from zlib import crc32
 
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.contexts import SinksAndRecent, UnrelatedPassages, middle_cut
 from rapid_integrations.evaluation.methods import Method

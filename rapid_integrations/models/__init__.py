@@ -1,5 +1,5 @@
 """What a model is, and how models are loaded and run."""
 
-from rapid_integrations.quiet_imports import import_progress_bars
+from rapid_integrations.progress import import_progress_bars
 
 import_progress_bars()  # before the modules here bring transformers

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.models.mask import CausalMask, described_mask
-from rapid_integrations.native import prefill
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64

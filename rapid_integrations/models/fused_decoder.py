@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
-from rapid_integrations.huge_pages import Arena
+from rapid_integrations.errors import SharedResource
+from rapid_integrations.kernels.cpu import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
-from rapid_integrations.models.numbers import numbers
-from rapid_integrations.native import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
-from rapid_integrations.shared_resource import SharedResource
+from rapid_integrations.models.not_a_number import numbers
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"

@@ -22,15 +22,15 @@ from typing import Any
 
 import torch
 
+from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.config_bounds import check_numbers, check_size
 from rapid_integrations.models.gguf_header import GgufHeader
 from rapid_integrations.models.gguf_kinds import refuse_gguf
 from rapid_integrations.models.gguf_parts import join, parts_of, read_parts
 from rapid_integrations.models.gguf_rope import rope_of
-from rapid_integrations.models.packaged import models_dir
 from rapid_integrations.models.weights import require_all_weights
-from rapid_integrations.out_of_memory import is_out_of_memory
+from rapid_integrations.packaged.wheels import models_dir
 
 _COMPLETE = "complete"  # written last: a folder without it is the rest of an interrupted conversion
 # What stands in it. Copies of release 0.1 have an empty one: they may hold random weights, and lack ends of turns.

@@ -15,17 +15,16 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, UnsupportedModelError
+from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
+from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
-from rapid_integrations.models.numbers import numbers
+from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.positions import positions_of
-from rapid_integrations.native import native_library
-from rapid_integrations.out_of_memory import is_out_of_memory
 from rapid_integrations.progress import OnProgress, ignore_progress
-from rapid_integrations.shared_resource import SharedResource
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 _WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.huge_pages import Arena
-from rapid_integrations.native import NativeMatrix
-from rapid_integrations.native.panels import GROUP, PANEL_ROWS, to_panels, weights_of
+from rapid_integrations.kernels.cpu import NativeMatrix
+from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, to_panels, weights_of
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 

@@ -11,9 +11,16 @@ from typing import Any, Literal
 
 import torch
 
+from rapid_integrations import packaged
+from rapid_integrations.cache.out_of_memory import is_out_of_memory, memory_errors_taught
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ConfigurationError, ModelLoadError, RapidError, UnsupportedModelError
-from rapid_integrations.models import packaged
+from rapid_integrations.errors import (
+    ConfigurationError,
+    ModelLoadError,
+    RapidError,
+    SharedResource,
+    UnsupportedModelError,
+)
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
@@ -32,13 +39,12 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
+from rapid_integrations.models.placement import device_of, dtype_of
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.models.weights import require_all_weights
-from rapid_integrations.out_of_memory import is_out_of_memory, memory_errors_taught
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.shared_resource import SharedResource
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 _NOBODY_SAID = 1 << 40
@@ -104,16 +110,16 @@ def _load(
     on_progress: OnProgress | None,
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
-    placement = {"device_map": device_map if device_map is not None else str(_device(device))}
+    placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
     with errors_explained(name, path):
         with _quiet(on_progress is not None):
             if path is not None and path.suffix.lower() == ".gguf":
-                model, tokenizer = load_gguf(path, _dtype(dtype, None, _device(device)), **placement)
+                model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
                 if path is not None:
                     check_folder(path)
                 model, tokenizer = _load_folder_or_hub(
-                    str(path or name), path, dtype, _device(device), revision, trust_remote_code, **placement
+                    str(path or name), path, dtype, device_of(device), revision, trust_remote_code, **placement
                 )
         check_tokenizer(str(path or name), tokenizer)
         return wrap(
@@ -254,7 +260,7 @@ def _load_folder_or_hub(
     model, report = auto_class.from_pretrained(
         name,
         config=config,
-        dtype=_dtype(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
+        dtype=dtype_of(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # they are in the report, and refused by their names
         output_loading_info=True,
@@ -301,38 +307,6 @@ def _class_for(name: str, config: Any) -> tuple[Any, Any]:
         f"{name} is a {config.model_type!r} model, of which transformers has no causal LM: it does not continue texts. "
         "Give a causal LM, an instruction-tuned one for questions"
     )
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigurationError(f"device={device!r} is none: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
-    there = torch.cuda.device_count() if wanted.type == "cuda" else 1
-    if (wanted.index or 0) >= there:
-        has = f"has {there} CUDA device{'s' if there > 1 else ''}" if there else "finds no CUDA device"
-        raise ConfigurationError(f"device={str(wanted)!r}, but PyTorch {has} here: use 'auto' or 'cpu'")
-    return wanted
-
-
-def _dtype(asked: str | torch.dtype, own: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in.
-
-    "auto" is the model's own where the processor is fast at it. A processor without bfloat16 instructions emulates
-    them many times slower than float32; float16 is emulated on nearly all.
-    """
-    if asked != "auto":
-        dtype = getattr(torch, asked, None) if isinstance(asked, str) else asked
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ConfigurationError(f"dtype={asked!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
-        return dtype
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        fast = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("sve_bf16") or able.get("arm_bf16")
-        return torch.bfloat16 if fast else torch.float32
-    return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
 
 
 def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:

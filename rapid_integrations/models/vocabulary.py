@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from rapid_integrations.errors import PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.errors import PromptError, SharedResource, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.chat_rendering import render_template
 from rapid_integrations.models.panics import panics_taught
 from rapid_integrations.models.unfinished import without_unfinished
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
-from rapid_integrations.shared_resource import SharedResource
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 

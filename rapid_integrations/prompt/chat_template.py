@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from rapid_integrations.segmentation import Span
+from rapid_integrations.prompt.segmentation import Span
 
 ChatTemplate: TypeAlias = Callable[[list[dict[str, Any]]], str]
 """Renders messages to the text that the model reads, the opening of its answer included."""

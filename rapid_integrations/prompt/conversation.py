@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.prompt import Message, Prompt
-from rapid_integrations.segmentation import (
+from rapid_integrations.prompt.segmentation import (
     MIN_CONTEXT_CHARACTERS,
     Segmentation,
     question_of,

@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 
 from rapid_integrations.config import Settings
 from rapid_integrations.errors import PromptError
-from rapid_integrations.segmentation import Span
+from rapid_integrations.prompt.segmentation import Span
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message: "role" and "content", the content a string or a `Prompt`; further keys go to the template."""
@@ -30,7 +30,7 @@ class Prompt(Settings):
     Args:
         text: what the target reads (before the chat template).
         context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
-            for (`rapid_integrations.segmentation`), unless `has_context` is False.
+            for (`rapid_integrations.prompt.segmentation`), unless `has_context` is False.
         has_context: False says that the text holds none (retrieval found nothing): both models read it as it is, and
             nothing is looked for.
         query: the question that retrieval searches for; None: looked for in the text outside of the spans.

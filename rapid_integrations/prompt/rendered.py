@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rapid_integrations.segmentation import Span
+from rapid_integrations.prompt.segmentation import Span
 
 
 @dataclass(frozen=True)

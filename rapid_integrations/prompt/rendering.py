@@ -18,7 +18,7 @@ from rapid_integrations.prompt.conversation import (
 from rapid_integrations.prompt.parts import content_of_message
 from rapid_integrations.prompt.prompt import Message, Prompt, PromptLike
 from rapid_integrations.prompt.rendered import RenderedPrompt
-from rapid_integrations.segmentation import Segmentation, Span
+from rapid_integrations.prompt.segmentation import Segmentation, Span
 
 
 def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPrompt:

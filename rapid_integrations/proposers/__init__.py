@@ -8,11 +8,11 @@ from typing import Any, Final
 from rapid_integrations.errors import ConfigurationError
 
 PROPOSERS: Final[dict[str, str]] = {
-    "drafter": "rapid_integrations.proposers.drafter_lm:DrafterLM",
-    "draft_lm": "rapid_integrations.proposers.drafter_lm:DraftLM",
+    "drafter": "rapid_integrations.proposers.drafter:Drafter",
+    "draft_lm": "rapid_integrations.proposers.drafter:ProposerModel",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
-    "none": "rapid_integrations.proposers.base:NoProposer",
+    "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Name to "module:class". A class here has `from_request(request) -> Proposer`."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, RoundCosts
-from rapid_integrations.proposers.base import Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from rapid_integrations.sampling import Randomness
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rapid_integrations.proposers.base import Proposal, ProposerRequest
+from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
 from rapid_integrations.sampling import Randomness
 
 MAX_NGRAM = 4

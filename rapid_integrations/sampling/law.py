@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rapid_integrations.native import distributions
+from rapid_integrations.kernels.cpu import distributions
 from rapid_integrations.sampling.adaptive_eta import Eta
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import mask

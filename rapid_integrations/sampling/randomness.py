@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_integrations.native.distributions import draw, served
+from rapid_integrations.kernels.cpu.distributions import draw, served
 from rapid_integrations.sampling.vectors import Numbers
 
 _BLOCK = 256  # entries

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from rapid_integrations.native import distributions
+from rapid_integrations.kernels.cpu import distributions
 from rapid_integrations.sampling.randomness import Randomness
 from rapid_integrations.sampling.vectors import scaled, surplus, total
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from rapid_integrations.json_schema import closed
+from rapid_integrations.structured.closed import closed
 
 _INTEGER_KEY = r"^-?(?:0|[1-9][0-9]{0,17})$"
 

@@ -6,7 +6,7 @@
 `record` is what was seen, `tracer` sees it, `page` shows it.
 """
 
+from rapid_integrations.outputs import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 from rapid_integrations.trace.page import render_html, write_html
-from rapid_integrations.trace.record import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 
 __all__ = ["Candidate", "RejectedToken", "Trace", "TracedRound", "TracedToken", "render_html", "write_html"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.outputs import Candidate, Origin, Trace, TracedToken
 from rapid_integrations.trace import plots
-from rapid_integrations.trace.record import Candidate, Origin, Trace, TracedToken
 
 if TYPE_CHECKING:
     from rapid_integrations.outputs import Completion, RetrievedChunk

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rapid_integrations.trace.record import TracedRound
+from rapid_integrations.outputs import TracedRound
 
 WIDTH, HEIGHT = 400, 170  # of the plotting area, in SVG units
 MAX_BARS = 100

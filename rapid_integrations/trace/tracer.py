@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from rapid_integrations.decoding.observer import Round
+from rapid_integrations.decoding.text_stream import TextStream
+from rapid_integrations.outputs import Candidate, Origin, RejectedToken, Trace, TracedRound, TracedToken
 from rapid_integrations.sampling import Law, Penalties
-from rapid_integrations.streaming import TextStream
-from rapid_integrations.trace.record import Candidate, Origin, RejectedToken, Trace, TracedRound, TracedToken
 
 CANDIDATES = 3
 _ORIGINS: dict[str, Origin] = {"drafter": "drafter", "draft_lm": "draft_lm", "prompt_lookup": "prompt_lookup"}

@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from rapid_integrations import DownloadError
-from rapid_integrations.models import packaged
+from rapid_integrations import DownloadError, packaged
 from tests.models.test_packaged import NAME, home, left_behind, model, wheel  # noqa: F401 (fixtures)
 
 

@@ -9,9 +9,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations import terminal
 from rapid_integrations.__main__ import INTERRUPTED
-from rapid_integrations.cli import app
+from rapid_integrations.adapters import progress_view as terminal
+from rapid_integrations.cli.app import app
 from tests.test_cli import folder  # noqa: F401 (a fixture)
 
 ASK = ["ask", "document.md", "-q", "where is the cat?", "--target", "./model", "--embedder", "./embedder"]
@@ -77,7 +77,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "rapid_integrations.engine", "torch"])
+@pytest.mark.parametrize("module", ["typer", "rapid_integrations.engine.engine", "torch"])
 def test_while_a_module_is_imported(module, folder):  # noqa: F811
     assert_interrupted(run(folder, ["-c", WHILE_IMPORTING], module, *ASK, *OPTIONS))
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine
-from rapid_integrations.async_stream import _WORKERS
 from rapid_integrations.cache import KVCache
+from rapid_integrations.engine.async_stream import _WORKERS
 from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.test_engine import caches  # noqa: F401 (a fixture)
 from tests.toys.embedder import HashEmbedder

@@ -13,8 +13,8 @@ import torch
 
 from rapid_integrations import OutOfMemoryError, RapidError, SpeculationConfig
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.models import loader
-from rapid_integrations.out_of_memory import is_out_of_memory
 from tests.test_engine import PROMPT, caches, engine  # noqa: F401 (a fixture)
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model

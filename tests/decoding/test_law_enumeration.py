@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundCosts
-from rapid_integrations.proposers.base import Proposal, ProposerRequest
+from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
 from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from rapid_integrations.decoding import turns as turns_module
-from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.decoding.fair_lock import FairLock
 
 TIMEOUT = 10.0
 
@@ -18,7 +18,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.0005)
 
 
-def queue_up(turns: Turns, work: list[Callable[[], None]]) -> list[threading.Thread]:
+def queue_up(turns: FairLock, work: list[Callable[[], None]]) -> list[threading.Thread]:
     """Start a thread for each piece of work, in order; each one waits for its turn before the next one starts."""
     threads = []
     for piece in work:
@@ -40,7 +40,7 @@ def join(threads: list[threading.Thread]) -> None:
         assert not thread.is_alive()
 
 
-def is_free(turns: Turns) -> bool:
+def is_free(turns: FairLock) -> bool:
     """Whether a turn is to be had at once."""
     taken = threading.Event()
 
@@ -53,7 +53,7 @@ def is_free(turns: Turns) -> bool:
 
 
 def test_first_come_first_served():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     with turns:
         threads = queue_up(turns, [lambda i=i: order.append(i) for i in range(8)])
         assert order == []
@@ -63,7 +63,7 @@ def test_first_come_first_served():
 
 
 def test_who_comes_again_queues_behind_those_who_wait():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     arrived = threading.Barrier(8)
 
     def rounds(name: int) -> None:
@@ -86,7 +86,7 @@ def test_who_comes_again_queues_behind_those_who_wait():
 
 
 def test_one_at_a_time():
-    turns, inside, most = Turns(), [0], [0]
+    turns, inside, most = FairLock(), [0], [0]
 
     def work() -> None:
         for _ in range(100):
@@ -104,7 +104,7 @@ def test_one_at_a_time():
 
 
 def test_an_exception_passes_the_turn_on():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     with pytest.raises(ValueError, match="within"), turns:
         threads = queue_up(turns, [lambda: order.append("next")])
         raise ValueError("within a turn")
@@ -113,7 +113,7 @@ def test_an_exception_passes_the_turn_on():
 
 
 def test_the_same_thread_may_come_back():
-    turns = Turns()
+    turns = FairLock()
     for _ in range(3):
         with turns:
             pass
@@ -138,7 +138,7 @@ def alarm():
 
 
 def test_an_interrupted_waiter_leaves_the_queue(alarm):
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     release, held = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -170,7 +170,7 @@ def test_a_turn_that_came_as_its_waiter_was_interrupted_is_passed_on(monkeypatch
             return True
 
     monkeypatch.setattr(turns_module.threading, "Event", Event)
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def unlucky() -> None:
         with pytest.raises(Interrupted), turns:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import app
+from rapid_integrations.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md")]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rapid_integrations import plan
-from rapid_integrations.adapter_fields import ModelFields, RequestFields
+from rapid_integrations.adapters.fields import ModelFields, RequestFields
 from rapid_integrations.config import CompressionConfig, SpeculationConfig
+from rapid_integrations.engine import plan
 from rapid_integrations.proposers import PROPOSERS
 
 ROOT = Path(__file__).parents[2]

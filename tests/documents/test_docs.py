@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations import Prompt, read_document, read_documents
-from rapid_integrations.cli import app
+from rapid_integrations.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("documents.md", "trace.md")}
@@ -26,7 +26,7 @@ def test_every_command_exists_with_its_options(command):
 
 
 def test_the_commands_of_a_chat_are_described():
-    from rapid_integrations.chat_cli import _HELP
+    from rapid_integrations.cli.chat import _HELP
 
     for command in _HELP:
         assert f"`{command}`" in PAGES["documents.md"]

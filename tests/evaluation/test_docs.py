@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import app
+from rapid_integrations.cli.app import app
 from rapid_integrations.evaluation.methods import METHODS, parse_method
 from rapid_integrations.evaluation.predictions import Prediction
 from rapid_integrations.evaluation.studies import STUDIES

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from rapid_integrations.cli import app
+from rapid_integrations.cli.app import app
 from rapid_integrations.evaluation import runner
 from rapid_integrations.evaluation.predictions import read_predictions
 from tests.toys.embedding_model import save_tiny_embedder

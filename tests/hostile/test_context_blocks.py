@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.segmentation import segment
+from rapid_integrations.prompt.segmentation import segment
 from tests.hostile.texts import CHATML, ENDINGS, EXAMPLES
 
 QUESTION = "How long is the probation period?"

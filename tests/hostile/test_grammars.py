@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from rapid_integrations import ConfigurationError, StructuredOutput
-from rapid_integrations.json_schema import closed
 from rapid_integrations.structured import deep_stack, grammar_of
+from rapid_integrations.structured.closed import closed
 
 SCRIPT = """
 import json, sys, threading, time

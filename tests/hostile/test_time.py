@@ -9,10 +9,10 @@ import pytest
 
 from rapid_integrations.compression import chunk_text
 from rapid_integrations.compression.windows import Windows
+from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import Prompt, render
-from rapid_integrations.segmentation import segment
-from rapid_integrations.streaming import TextStream
+from rapid_integrations.prompt.segmentation import segment
 from tests.hostile.texts import KINDS
 from tests.toys.models import EOS_ID, byte_tokenizer
 

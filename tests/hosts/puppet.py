@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
 from rapid_integrations.cache import KVCache
-from rapid_integrations.engine import CompletionStream
+from rapid_integrations.engine.engine import CompletionStream
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from tests.hosts.tokenizer import EOS, IM_END, any_text_tokenizer

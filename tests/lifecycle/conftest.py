@@ -5,7 +5,7 @@ import pytest
 import langchain_rapid
 import llama_index_rapid
 from rapid_integrations import CompressionConfig, RapidEngine
-from rapid_integrations.loaded_engines import LOADED_ENGINES
+from rapid_integrations.engine.loaded_engines import LOADED_ENGINES
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model
 

@@ -16,8 +16,8 @@ from rapid_integrations import (
     SamplingParams,
     SpeculationConfig,
 )
-from rapid_integrations.adapter_fields import ModelFields, RequestFields
-from rapid_integrations.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.constructor_arguments import constructor_settings
+from rapid_integrations.adapters.fields import ModelFields, RequestFields
 from tests.lifecycle.conftest import HOSTS, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model
 

@@ -10,7 +10,7 @@ import pytest
 import langchain_rapid
 import llama_index_rapid
 from rapid_integrations import Chat, EngineClosedError, Prompt, RapidEngine, SamplingParams
-from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.decoding.fair_lock import FairLock
 from tests.lifecycle.conftest import SMALL, ask, build
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
@@ -144,7 +144,7 @@ def test_requests_of_other_threads_end(engine):
     for thread in threads:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads) and len(ended) == 3
-    assert engine._turns._waiting == type(engine._turns._waiting)()
+    assert engine._fair_lock._waiting == type(engine._fair_lock._waiting)()
 
 
 async def test_requests_of_other_tasks_end(engine):
@@ -201,7 +201,7 @@ def test_an_engine_of_one_model_ends_with_its_own(engine):
 
 
 def test_turns_that_are_closed():
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     with turns:
         thread = threading.Thread(target=lambda: order.append(_refused(turns)))
         thread.start()

@@ -25,7 +25,7 @@ from llama_index.core.schema import TextNode
 from pydantic import PrivateAttr, SecretStr
 
 from rapid_integrations import RapidEngine
-from rapid_integrations.identity import part_key
+from rapid_integrations.adapters.identity import part_key
 from tests.lifecycle.conftest import HOSTS, SMALL, ask, build
 from tests.lifecycle.test_pickles import Tagged
 from tests.llama_index_rapid.parts import HashEmbedding, nodes

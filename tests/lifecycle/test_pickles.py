@@ -21,9 +21,8 @@ from llama_index.core.schema import Document, TransformComponent
 
 import langchain_rapid
 import llama_index_rapid
-from rapid_integrations import ConfigurationError, NotPicklableError, RapidError
+from rapid_integrations import ConfigurationError, NotPicklableError, RapidError, packaged
 from rapid_integrations.compression import SentenceTransformerEmbedder
-from rapid_integrations.models import packaged
 from tests.lifecycle.conftest import HOSTS, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model
 

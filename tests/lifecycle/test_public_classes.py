@@ -20,9 +20,7 @@ import langchain_rapid
 import llama_index_rapid
 import rapid_integrations as rapid
 from rapid_integrations import RapidEngine, errors
-from rapid_integrations.async_stream import AsyncCompletionStream
 from rapid_integrations.cache import KVCache
-from rapid_integrations.chat import ChatAnswer, Turn
 from rapid_integrations.compression import (
     BgeM3Embedder,
     Chunk,
@@ -36,17 +34,19 @@ from rapid_integrations.compression import (
     ScoredChunk,
     SentenceTransformerEmbedder,
 )
-from rapid_integrations.default_compressor import DefaultCompressor
+from rapid_integrations.compression.default_compressor import DefaultCompressor
 from rapid_integrations.documents import ReadLimits, Skipped
+from rapid_integrations.engine.async_stream import AsyncCompletionStream
+from rapid_integrations.engine.chat import ChatAnswer, Turn
 from rapid_integrations.errors import EngineClosedError, NotPicklableError, RapidError
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.outputs import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 from rapid_integrations.prompt import RenderedPrompt
+from rapid_integrations.prompt.segmentation import Segmentation, segment
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
-from rapid_integrations.segmentation import Segmentation, segment
-from rapid_integrations.trace.record import Candidate, RejectedToken, Trace, TracedRound, TracedToken
 from tests.lifecycle.conftest import HOSTS, SMALL, ask, build
 from tests.lifecycle.test_fork import in_child
 from tests.toys.embedder import HashEmbedder
@@ -139,7 +139,7 @@ ELSEWHERE = {
     Randomness,
     Penalties,
 }
-INSIDE = ("rapid_integrations.native", "rapid_integrations.structured", "rapid_integrations.tool_calls", "Buffers")
+INSIDE = ("rapid_integrations.kernels.cpu", "rapid_integrations.structured", "rapid_integrations.tool_calls", "Buffers")
 
 
 def public_classes():
@@ -299,7 +299,7 @@ def test_a_chat(world):
 
 
 def test_tensors_of_an_arena_are_written_by_themselves():
-    from rapid_integrations.huge_pages import Arena
+    from rapid_integrations.cache.arena import Arena
 
     arena = Arena()
     tensors = [arena.copy(torch.ones(100)) for _ in range(3)]

@@ -16,7 +16,7 @@ from llama_index.core import VectorStoreIndex
 import langchain_rapid
 import llama_index_rapid
 from rapid_integrations import ConfigurationError, EngineClosedError, RapidEngine
-from rapid_integrations.loaded_engines import LOADED_ENGINES
+from rapid_integrations.engine.loaded_engines import LOADED_ENGINES
 from rapid_integrations.models import loader
 from tests.lifecycle.conftest import HOSTS, ask, build
 from tests.llama_index_rapid.parts import HashEmbedding, nodes

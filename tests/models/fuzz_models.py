@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from rapid_integrations.config import SamplingParams
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import RapidError
 from rapid_integrations.models.loader import load
 from tests.toys.gguf_file import write_gguf

@@ -5,7 +5,7 @@ import json
 import pytest
 from tokenizers import AddedToken
 
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, IM_START_ID, byte_tokenizer, tiny_model

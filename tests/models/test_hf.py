@@ -318,7 +318,7 @@ def test_a_refused_tokenizer_gives_the_model_back():
 
 
 def test_a_refused_pair_gives_both_models_back():
-    from rapid_integrations.engine import RapidEngine
+    from rapid_integrations.engine.engine import RapidEngine
 
     model, drafter = tiny_model("llama", 1), tiny_model("llama", 2)
     other = byte_tokenizer(merges=[("t", "h"), ("h", "e")])
@@ -328,7 +328,7 @@ def test_a_refused_pair_gives_both_models_back():
 
 
 def test_a_refused_target_gives_the_drafter_back():
-    from rapid_integrations.engine import RapidEngine
+    from rapid_integrations.engine.engine import RapidEngine
 
     model, drafter = tiny_model("gemma2", 1), tiny_model("llama", 2)
     with pytest.raises(UnsupportedModelError):
@@ -337,7 +337,7 @@ def test_a_refused_target_gives_the_drafter_back():
 
 
 def test_an_engine_gives_both_models_back():
-    from rapid_integrations.engine import RapidEngine
+    from rapid_integrations.engine.engine import RapidEngine
 
     model, drafter = tiny_model("llama", 1), tiny_model("qwen2", 2)
     with RapidEngine.from_models(model, byte_tokenizer(), drafter_model=drafter):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rapid_integrations.config import SamplingParams
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError, ModelLoadError, PromptError
 from rapid_integrations.models import isolated
 from rapid_integrations.models.loader import load, wrap

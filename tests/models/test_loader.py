@@ -11,8 +11,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from rapid_integrations import packaged
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
-from rapid_integrations.models import loader, packaged
+from rapid_integrations.models import loader
 from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model

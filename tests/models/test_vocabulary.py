@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from rapid_integrations.engine import RapidEngine
+from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from rapid_integrations import native
-from rapid_integrations.native import library as build
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import library as build
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import torch
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig, native
 from rapid_integrations.errors import CacheError, NotANumberError
+from rapid_integrations.kernels.cpu import library as build
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.native import library as build
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, tiny_model, words
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations import native
-from rapid_integrations.native import distributions
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import distributions
 from rapid_integrations.sampling import Law, augmented_target, truncate
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")

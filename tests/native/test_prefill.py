@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import rms_norm, silu
 
-from rapid_integrations import native
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import library as build
+from rapid_integrations.kernels.cpu import panels, prefill
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.native import library as build
-from rapid_integrations.native import panels, prefill
 from tests.models.test_attention import inputs, reference
 from tests.native.test_decode_step import FAMILIES, error, ids, model, pair, read
 from tests.toys.models import byte_tokenizer

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from rapid_integrations.native import library as build
+from rapid_integrations.kernels.cpu import library as build
 
 
 @pytest.fixture

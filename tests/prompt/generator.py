@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from rapid_integrations.segmentation import segment
+from rapid_integrations.prompt.segmentation import segment
 from tests.prompt.documents import KINDS, document
 from tests.prompt.layouts import LAYOUTS, QUESTIONS
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rapid_integrations.prompt import render
-from rapid_integrations.segmentation import segment, segment_context
+from rapid_integrations.prompt.segmentation import segment, segment_context
 from tests.prompt.documents import document
 from tests.prompt.instructions import RULES, SYSTEM_PROMPTS, TOOLS, USER_PROMPTS
 from tests.test_prompt import chatml

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from rapid_integrations.segmentation import segment
+from rapid_integrations.prompt.segmentation import segment
 from tests.prompt.documents import KINDS, document
 from tests.prompt.generator import case, fill
 from tests.prompt.held_out import HELD_OUT, SECOND

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rapid_integrations.segmentation import segment
-from rapid_integrations.segmentation.shape import settled, without_lead_in
+from rapid_integrations.prompt.segmentation import segment
+from rapid_integrations.prompt.segmentation.shape import settled, without_lead_in
 from tests.prompt.documents import document
 from tests.prompt.generator import fill
 

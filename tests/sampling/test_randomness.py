@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.native import native_library, without_kernels
+from rapid_integrations.kernels.cpu import native_library, without_kernels
 from rapid_integrations.sampling import Randomness
 from tests.sampling.strategies import distributions
 from tests.toys.distributions import chi_square_p_value

@@ -5,17 +5,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from rapid_integrations.decoding.draft_length import DraftLength, FixedDraftLength
+from rapid_integrations.decoding.fair_lock import FairLock
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.observer import Observer
+from rapid_integrations.decoding.proposal import Proposer, ProposerRequest
+from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.sequence import Sequence
 from rapid_integrations.decoding.stopping import Stopping
-from rapid_integrations.decoding.turns import Turns
+from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.base import Proposer, ProposerRequest
-from rapid_integrations.proposers.drafter_lm import DrafterLM, DraftLM
+from rapid_integrations.proposers.drafter import Drafter, ProposerModel
 from rapid_integrations.sampling import Law, Penalties, Randomness
-from rapid_integrations.streaming import TextStream
 from tests.toys.constraint import ScriptedConstraint
 from tests.toys.reference_law import joint_law, lowered, penalised, reference_law
 from tests.toys.scripted_lm import TableLM
@@ -31,8 +31,8 @@ class ToyRun:
     text: str
     finish_reason: str | None
     recorder: Recorder
-    target: Sequence
-    drafter: Sequence
+    target: Reader
+    drafter: Reader
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ToyRequest:
     draft_lm: TableLM | None = None  # proposer "draft_lm" has one of its own
     vocab_size: int = 3
     allowed_after: Callable[[tuple[int, ...]], Collection[int]] | None = None
-    observer: Callable[[Law, Penalties, DrafterLM], Observer] | None = None
+    observer: Callable[[Law, Penalties, Drafter], Observer] | None = None
 
     def run(self, rng: Randomness) -> ToyRun:
         """Decode with the real parts, put together as the engine does it."""
@@ -70,18 +70,18 @@ class ToyRequest:
             frequency=self.frequency_penalty,
             presence=self.presence_penalty,
         )
-        target = Sequence(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
-        drafter = Sequence(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
+        target = Reader(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
+        drafter = Reader(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
         for sequence in (target, drafter):
             for _ in sequence.prefill():
                 pass
         constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
-        scorer = DrafterLM(drafter, self.vocab_size, self.law, penalty, self.eos, constraint)
+        scorer = Drafter(drafter, self.vocab_size, self.law, penalty, self.eos, constraint)
         small = self.draft_lm or (TableLM(3, self.vocab_size) if self.proposer == "draft_lm" else None)
         draft_lm = None
         if small is not None:
-            reader = Sequence(small, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
-            draft_lm = DraftLM(reader, self.vocab_size, self.law, penalty, self.eos, constraint)
+            reader = Reader(small, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
+            draft_lm = ProposerModel(reader, self.vocab_size, self.law, penalty, self.eos, constraint)
         make = proposer_class(self.proposer).from_request if isinstance(self.proposer, str) else self.proposer
         proposer = make(
             ProposerRequest(
@@ -103,7 +103,7 @@ class ToyRequest:
                 else FixedDraftLength(self.draft_length),
                 rng=rng,
                 recorder=recorder,
-                turns=Turns(),
+                turns=FairLock(),
                 constraint=constraint,
                 observer=None if self.observer is None else self.observer(self.law, penalty, scorer),
             )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar
 
-from rapid_integrations.proposers.base import Proposal
+from rapid_integrations.decoding.proposal import Proposal
 
 
 class ScriptedProposer:

@@ -1,0 +1,321 @@
+"""The settings that a host framework's LLM class has as fields of its own, and what becomes of them.
+
+Both frameworks' classes are pydantic models; they inherit these fields, typed and documented, and stay thin.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rapid_integrations.adapters.argument_names import MODEL_ALIASES, TRANSPORT, own_names
+from rapid_integrations.config import (
+    DEFAULT_TARGET,
+    SETTING_ALIASES,
+    CompressionConfig,
+    Quantization,
+    SamplingFields,
+    SamplingParams,
+    Settings,
+    SpeculationConfig,
+    SpeculationFields,
+    refuse_unknown,
+)
+from rapid_integrations.engine.loaded_engines import LOADED_ENGINES, Hold
+from rapid_integrations.engine.loading_key import Key, key_of_model, key_of_name, key_of_tokenizer
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.progress import OnProgress
+
+if TYPE_CHECKING:
+    from rapid_integrations.engine.engine import RapidEngine
+
+_OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_tokenizer")
+NAMED = (
+    "target",
+    "drafter",
+    "dtype",
+    "device",
+    "device_map",
+    "quantization",
+    "drafter_quantization",
+    "draft_lm",
+    "draft_lm_quantization",
+    "drafter_dtype",
+    "drafter_device",
+    "drafter_device_map",
+    "trust_remote_code",
+    "verify",
+)
+_ENGINE_OPTIONS = (
+    "embedding_cache",
+    "prefix_cache_bytes",
+    "prefix_cache_dir",
+    "prefix_cache_dir_bytes",
+    "template_date",
+)
+_REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls", "on_progress")
+
+
+class RequestFields(SamplingFields, SpeculationFields):
+    """What may differ between two requests: sampling, speculation and compression."""
+
+    compression: CompressionConfig = Field(
+        default_factory=CompressionConfig, description="how the drafter's context is made"
+    )
+
+    def request_options(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `RapidEngine.stream` for a request with some settings of its own.
+
+        Args:
+            overrides: by their own names or those of other libraries (`argument_names`). What concerns the way to a
+                server only (`TRANSPORT`) is dropped, and None is no override.
+
+        Raises:
+            ConfigurationError: an override that is no setting, or has no valid value.
+        """
+        known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
+        wanted = {name: value for name, value in overrides.items() if name not in TRANSPORT and value is not None}
+        given = own_names(_unpacked(wanted, known), known, SETTING_ALIASES)
+        options: dict[str, Any] = {name: given.pop(name) for name in _REQUEST_OPTIONS if name in given}
+        sampling = _pick(SamplingFields, given)
+        speculation = _pick(SpeculationFields, given)
+        for name in given:
+            if name == "model" or MODEL_ALIASES.get(name, name) in ModelFields.model_fields:
+                raise ConfigurationError(
+                    f"{name}={given[name]!r:.80} for one call: what is loaded is chosen when a {type(self).__name__} "
+                    "is built. Build another one; what both have in common is loaded once"
+                )
+        refuse_unknown(type(self).__name__, given, known, SETTING_ALIASES, " for a call")
+        compression = options.pop("compression", self.compression)
+        if isinstance(compression, Mapping):
+            compression = CompressionConfig(**compression)
+        return {
+            "sampling": SamplingParams(**(_values(self, SamplingFields) | sampling)),
+            "speculation": SpeculationConfig(**(_values(self, SpeculationFields) | speculation)),
+            "compression": compression,
+            **options,
+        }
+
+
+class ModelFields(BaseModel):
+    """Which models to load, and how; or models, or an engine, that are there already."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    target: str = Field(
+        default=DEFAULT_TARGET,
+        description="the model whose text this is: a packaged name (`rapid models list`), a folder with safetensors or "
+        "one GGUF file, a GGUF file, or a hub name",
+    )
+    drafter: str | None = Field(
+        default=None,
+        description="a larger or smaller model with the same tokenizer, which reads what was retrieved; None: the "
+        "target drafts for itself, on one copy of the weights",
+    )
+    dtype: str = Field(
+        default="auto",
+        description='what the models compute in: "float32", "bfloat16" or "float16"; "auto" follows the model and the '
+        "processor (bfloat16 where it is fast)",
+    )
+    device: str = Field(
+        default="auto", description='"cpu", "cuda", "cuda:1", "mps"; "auto" is CUDA where there is one, else the CPU'
+    )
+    device_map: Any = Field(
+        default=None,
+        description="spreads the target over devices, as transformers and accelerate do; in place of device",
+    )
+    quantization: Quantization | None = Field(
+        default=None,
+        description="stores the target's weights with 8 or 4 bits (not the embedding table and the head): smaller, "
+        "int4 faster on processors, answers a little worse; None keeps them",
+    )
+    drafter_quantization: Quantization | None = Field(
+        default=None,
+        description="the same for the drafter's weights; None: as the target. Without a drafter, a quantised copy of "
+        "the target drafts",
+    )
+    draft_lm: str | None = Field(
+        default=None,
+        description='a model that only proposes (proposer "draft_lm" or "hybrid"), for a drafter larger than the '
+        "target; the target's own name shares its weights",
+    )
+    draft_lm_quantization: Quantization | None = Field(
+        default=None, description="the same for draft_lm; None keeps them"
+    )
+    drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as the target")
+    drafter_device: str | None = Field(default=None, description="device of the drafter; None: as the target")
+    drafter_device_map: Any = Field(default=None, description="device_map of the drafter; None: as the target")
+    trust_remote_code: bool = Field(
+        default=False, description="runs Python code that comes with a model: leave it off unless you trust its author"
+    )
+    verify: Literal["isolated"] | None = Field(
+        default=None,
+        description='"isolated" reads a model\'s configuration, tokenizer and chat template in a process of its own '
+        "first: for folders from people you do not trust; takes some seconds",
+    )
+    embedding_cache: str | Path | None = Field(
+        default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
+    )
+    prefix_cache_bytes: int | Literal["auto"] = Field(
+        default="auto",
+        description='bytes for the KV caches of ended requests; "auto" is a quarter of what is available when the '
+        "engine is built, 0 reads every prompt anew. Requests in flight come on top",
+    )
+    prefix_cache_dir: str | Path | None = Field(
+        default=None, description="a folder that keeps these caches between runs of the program, too; None keeps none"
+    )
+    prefix_cache_dir_bytes: int | Literal["auto"] = Field(
+        default="auto",
+        description='bytes of the files in prefix_cache_dir at most; "auto" is a quarter of what is free there and '
+        "what they take",
+    )
+    template_date: date | None = Field(
+        default=None,
+        description="the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the day "
+        "on which the model was loaded. With another day, nothing in prefix_cache_dir is found: pin it there",
+    )
+
+    engine: Any = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="a RapidEngine that is there already, in place of all fields about models and caches",
+    )
+    model: Any = Field(
+        default=None, exclude=True, repr=False, description="a transformers model in place of target; needs tokenizer"
+    )
+    tokenizer: Any = Field(default=None, exclude=True, repr=False, description="the tokenizer of model")
+    drafter_model: Any = Field(
+        default=None, exclude=True, repr=False, description="a transformers model that drafts, beside model"
+    )
+    drafter_tokenizer: Any = Field(
+        default=None, exclude=True, repr=False, description="the tokenizer of drafter_model; None: that of model"
+    )
+
+    def open_engine(self, on_progress: OnProgress | None = None, holder: Hold | None = None) -> RapidEngine:
+        """Return the engine that was given, or one over the models that were given or named.
+
+        The same settings give the same engine as long as anybody holds it and no file of the models has changed.
+
+        Args:
+            on_progress: hears of loading.
+            holder: keeps the engine open until it is released; None: nobody closes it.
+
+        Raises:
+            ConfigurationError: settings that exclude each other.
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        from rapid_integrations.engine.engine import RapidEngine
+
+        given = self.given_names(ModelFields.model_fields)
+        if self.engine is not None:
+            _refuse_beside("engine", given - {"engine"})
+            from rapid_integrations.adapters.constructor_arguments import require_engine
+
+            require_engine(self.engine)
+            engine: RapidEngine = self.engine
+            return engine
+        options: dict[str, Any] = {name: getattr(self, name) for name in _ENGINE_OPTIONS}
+        if self.model is not None:
+            objects = {*_OBJECTS, *_ENGINE_OPTIONS} - {"engine"}
+            _refuse_beside("model", given - objects)
+
+            def load() -> RapidEngine:
+                return RapidEngine.from_models(
+                    self.model,
+                    self.tokenizer,
+                    drafter_model=self.drafter_model,
+                    drafter_tokenizer=self.drafter_tokenizer,
+                    **options,
+                )
+
+            return LOADED_ENGINES.get(self._key_of_objects, load, holder or Hold())
+        _refuse_without("model", given & {"tokenizer", "drafter_model", "drafter_tokenizer"})
+        names = {name: getattr(self, name) for name in NAMED}
+
+        def load_names() -> RapidEngine:
+            return RapidEngine.from_pretrained(**names, on_progress=on_progress, **options)
+
+        return LOADED_ENGINES.get(self._key_of_names, load_names, holder or Hold())
+
+    def given_names(self, names: Collection[str]) -> set[str]:
+        """Return which of these fields were given a value other than the one they have anyway.
+
+        A class that is built over all the fields of another (LangChain's `configurable_fields`) was given all of them.
+        """
+        fields = type(self).model_fields
+        every = all(name in self.model_fields_set or getattr(self, name) is None for name in fields)  # None: left out
+
+        def differs(name: str) -> bool:
+            value = getattr(self, name)
+            return value is not None and not (
+                every and _same(value, fields[name].get_default(call_default_factory=True))
+            )
+
+        return {name for name in names if name in self.model_fields_set and differs(name)}
+
+    def _key_of_names(self) -> Key:
+        models = tuple(key_of_name(name) for name in (self.target, self.drafter, self.draft_lm))
+        settings = tuple(repr(getattr(self, name)) for name in NAMED)
+        return ("names", models, settings, self._key_of_options())
+
+    def _key_of_objects(self) -> Key | None:
+        models = [key_of_model(model) for model in (self.model, self.drafter_model)]
+        tokenizers = [key_of_tokenizer(each) for each in (self.tokenizer, self.drafter_tokenizer)]
+        return None if None in models else ("objects", *models, *tokenizers, self._key_of_options())
+
+    def _key_of_options(self) -> Key:
+        places = (None if place is None else str(Path(place).expanduser().absolute()) for place in self._places())
+        others = (self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
+        return (*places, *others, os.environ.get("RAPID_NATIVE"))
+
+    def _places(self) -> tuple[str | Path | None, ...]:
+        return (self.embedding_cache, self.prefix_cache_dir)
+
+
+def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
+    """Return an engine's own settings as fields, for a class that is built over it."""
+    return {
+        **_values(engine.sampling, SamplingFields),
+        **_values(engine.speculation, SpeculationFields),
+        "compression": engine.compression,
+    }
+
+
+def _unpacked(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return a call's arguments with the settings in `extra_body`, as callers of vLLM send them, among the others."""
+    flat = {name: value for name, value in given.items() if name != "extra_body"}
+    body = given.get("extra_body")
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        if SETTING_ALIASES.get(name, name) in known and name not in _REQUEST_OPTIONS:
+            flat.setdefault(name, value)
+    return flat
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def _pick(fields: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given.pop(name) for name in fields.model_fields if name in given}
+
+
+def _values(settings: Settings | BaseModel, fields: type[BaseModel]) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in fields.model_fields}
+
+
+def _refuse_beside(name: str, others: set[str]) -> None:
+    if others:
+        raise ConfigurationError(
+            f"{name}=... is there already, so {', '.join(sorted(others))} would have no effect: give one or the other"
+        )
+
+
+def _refuse_without(name: str, others: set[str]) -> None:
+    if others:
+        raise ConfigurationError(f"{', '.join(sorted(others))} goes with {name}=..., which was not given")

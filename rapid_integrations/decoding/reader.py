@@ -1,0 +1,107 @@
+"""One model reading one text: what it was told, what its cache holds, and what was only tried."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
+from rapid_integrations.models.causal_lm import CausalLM
+
+PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
+
+
+class Reader:
+    """A text that a model reads token by token, with tentative (draft) tokens behind it.
+
+    `tokens` is the committed text. The cache may lag behind it (the last token is only fed when the logits after it
+    are wanted) and may hold draft tokens beyond it until `commit` says which of them stand.
+
+    Args:
+        model: the reader.
+        prompt_ids: at least one token.
+        capacity: tokens that prompt, output and draft need together.
+        cache: holds the first tokens of the prompt already, fewer than all, and has room for `capacity`.
+
+    Attributes:
+        reused: tokens of the prompt that were in `cache`, or that others read meanwhile.
+        others: sequences of the same model that are being read or decoded just now; rows that they have of the same
+            prompt are copied rather than computed.
+    """
+
+    def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
+        self.model = model
+        self.others: Callable[[], Iterable[Reader]] = tuple
+        self._prompt = np.asarray(prompt_ids, dtype=np.int64)
+        self.tokens = list(prompt_ids)
+        self.cache = model.new_cache(capacity) if cache is None else cache
+        self.reused = self.cache.length
+        self._on_processor = model.device.type == "cpu"
+        self._tried: list[int] = []  # draft tokens, in the cache or about to be
+
+    def prefill(self) -> Iterator[tuple[int, int]]:
+        """Read all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
+
+        The last token is left for the first decoding step, which needs the logits after it. None of `others` may run
+        while a chunk is read.
+        """
+        total = len(self.tokens) - 1
+        while (done := self.cache.length) < total:
+            if not self._adopt():
+                self._feed(self.tokens[done : min(done + PREFILL_CHUNK, total)], keep=0)
+            yield self.cache.length, total
+
+    def _adopt(self) -> bool:
+        """Copy what another sequence has read of the same prompt; False where none has clearly more."""
+        done, most, best = self.cache.length, 0, None
+        for other in self.others():
+            if (shared := min(common_prefix(self._prompt[:-1], other._prompt), other.cache.length)) > most:
+                most, best = shared, other
+        if best is None or most < done + MIN_REUSED_TOKENS or not self.cache.adopt(best.cache, most):
+            return False
+        self.reused += most - done
+        return True
+
+    def extend(self, draft: Sequence[int], keep: int) -> Tensor:
+        """Try further draft tokens and return the logits after the last `keep` tokens of the text so far.
+
+        Args:
+            draft: tokens to put behind those already tried; may be empty.
+            keep: rows wanted; at most one more than tokens fed.
+
+        Returns:
+            (keep, V_model) float32.
+        """
+        pending = self.tokens[self.cache.length :]
+        self._tried += draft
+        return self._feed([*pending, *draft], keep)
+
+    def commit(self, token_ids: Sequence[int]) -> None:
+        """Make `token_ids` part of the text; whatever else was tried is forgotten.
+
+        The last of them never stays in the cache, even where it was tried: the next step needs the logits after it,
+        and a correction may happen to be the very token that was rejected.
+        """
+        stand = 0
+        for tried, token in zip(self._tried, token_ids[:-1], strict=False):
+            if tried != token:
+                break
+            stand += 1
+        self.cache.rollback(min(self.cache.length, len(self.tokens) + stand))
+        self.tokens += token_ids
+        self._tried = []
+
+    def _feed(self, token_ids: list[int], keep: int) -> Tensor:
+        # A step has just emptied the processor's caches: each call of torch takes 10 us there.
+        ids = torch.frombuffer(array("q", token_ids), dtype=torch.int64)
+        return self.model.forward(ids if self._on_processor else ids.to(self.model.device), self.cache, keep)
+
+
+def first_columns(logits: Tensor, vocab_size: int) -> Tensor:
+    """Return (keep, V) of (keep, at least V)."""
+    return logits if logits.shape[1] == vocab_size else logits[:, :vocab_size]

@@ -1,0 +1,221 @@
+"""A conversation about documents that are read once.
+
+The documents stand at the head of every prompt, so each question is read from where it differs (see
+`rapid_integrations.cache.prefix_cache`). Both models are shown the earlier questions and answers; the drafter reads
+the documents' retrieved chunks in place of the documents, chosen anew for each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.documents import Document, Documents
+from rapid_integrations.errors import ContextOverflowError, PromptError, RunningAnswer, SharedResource
+from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike
+
+if TYPE_CHECKING:
+    from rapid_integrations.engine.engine import CompletionStream, RapidEngine
+
+_NO_QUESTION = "What is this about?"  # stands for the first question while the documents are read
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer; `complete` is False where the answer was stopped before its end."""
+
+    question: str
+    answer: str
+    complete: bool = True
+
+
+class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
+    """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
+
+    It joins the conversation when it has ended; one that was stopped does with what was said, if anything was.
+
+    Attributes:
+        question: what it answers.
+        left_out: how many of the oldest turns had to leave the conversation, because they no longer fit.
+    """
+
+    def __init__(self, chat: Chat, question: str, stream: CompletionStream, left_out: int) -> None:
+        self.question = question
+        self.left_out = left_out
+        self._chat = chat
+        self._stream = stream
+        self._chunks: list[CompletionChunk] = []
+        self._recorded = False
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return "".join(chunk.text for chunk in self._chunks)
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, once it has ended."""
+        return Completion.join(self._chunks, self._stream.prepared.retrieved, self._stream.trace)
+
+    def __next__(self) -> CompletionChunk:
+        chunk = next(self._stream)
+        self._chunks.append(chunk)
+        if chunk.finish_reason is not None:
+            self._record(complete=True)
+        return chunk
+
+    def close(self) -> None:
+        """Stop here; safe to call again."""
+        self._stream.close()
+        self._record(complete=False)
+
+    def _record(self, complete: bool) -> None:
+        if not self._recorded and self.text.strip():
+            self._chat._add(Turn(self.question, self.text, complete))
+        self._recorded = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Chat(SharedResource):
+    """Questions and answers about documents, on one engine.
+
+    When the conversation no longer fits into the context window, its oldest turns leave it, and the answer says how
+    many (`ChatAnswer.left_out`); documents are never shortened. Not for several threads at once: an answer is closed
+    when the next question is asked.
+
+    Args:
+        engine: should reuse prefixes (`RapidEngine.reuses_prefixes`), or each question reads the documents anew.
+        documents: their texts, or what `rapid_integrations.documents` read. Several `Documents` are named to the
+            models.
+        sampling, speculation, compression: in place of the engine's defaults.
+
+    A copy goes on from the same turns, on the same engine; a chat cannot be pickled.
+    """
+
+    _elsewhere = "build an engine and a Chat over the same documents (its `turns` can be sent, to be read)"
+
+    def __init__(
+        self,
+        engine: RapidEngine,
+        documents: Documents | Document | str | Sequence[Document | str],
+        *,
+        sampling: SamplingParams | None = None,
+        speculation: SpeculationConfig | None = None,
+        compression: CompressionConfig | None = None,
+    ) -> None:
+        self.engine = engine
+        given = [documents] if isinstance(documents, (str, Document)) else list(documents)
+        self._texts = [each if isinstance(each, str) else each.text for each in given]
+        read = [each for each in given if isinstance(each, Document)]
+        self._names = Documents(tuple(read)).names if len(read) == len(given) > 1 else None
+        self._sampling = sampling or engine.sampling
+        self._speculation = speculation or engine.speculation
+        self._compression = compression or engine.compression
+        self._fair_lock: tuple[Turn, ...] = ()
+        self._answer: ChatAnswer | None = None
+        self._first_prompt(_NO_QUESTION)  # refuses empty documents
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self), _answer=None)  # what is being answered is the first one's
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation as the next question will see it, the oldest turn first."""
+        return self._fair_lock
+
+    def read(self, on_progress: OnProgress | None = None) -> int:
+        """Read the documents before the first question is asked; returns the target's tokens for them.
+
+        Raises:
+            ContextOverflowError: they do not fit.
+        """
+        prompt = self._prompt((), _NO_QUESTION)
+        stream = self._stream((), _NO_QUESTION, trace=False, on_progress=on_progress)  # embeds them
+        tokens = len(stream.prepared.target_ids)
+        stream.close()
+        if self.engine.reuses_prefixes:
+            one = SamplingParams(max_new_tokens=1)
+            plain = SpeculationConfig(law="target", proposer="none")
+            self.engine.generate(prompt, sampling=one, speculation=plain, on_progress=on_progress)
+        return tokens
+
+    def ask(self, question: str, *, trace: bool = False, on_progress: OnProgress | None = None) -> ChatAnswer:
+        """Answer `question`, piece by piece. Everything that can be wrong with it is raised here.
+
+        Raises:
+            ContextOverflowError: it does not fit even without the earlier turns, which then stay.
+            PromptError: it is empty.
+        """
+        if not question.strip():
+            raise PromptError("the question is empty")
+        if self._answer is not None:
+            self._answer.close()
+        turns = self._fair_lock
+        while True:
+            try:
+                stream = self._stream(turns, question, trace=trace, on_progress=on_progress)
+                break
+            except ContextOverflowError:
+                if not turns:
+                    raise
+                turns = turns[1:]
+        left_out = len(self._fair_lock) - len(turns)
+        self._fair_lock = turns
+        self._answer = ChatAnswer(self, question, stream, left_out)
+        return self._answer
+
+    def forget(self) -> None:
+        """Begin a new conversation about the same documents."""
+        if self._answer is not None:
+            self._answer.close()
+        self._fair_lock = ()
+
+    def _add(self, turn: Turn) -> None:
+        self._fair_lock = (*self._fair_lock, turn)
+
+    def _stream(self, turns: Sequence[Turn], question: str, **options: Any) -> CompletionStream:
+        return self.engine.stream(
+            self._prompt(turns, question),
+            sampling=self._sampling,
+            speculation=self._speculation,
+            compression=self._compression,
+            **options,
+        )
+
+    def _prompt(self, turns: Sequence[Turn], question: str) -> PromptLike:
+        first = self._first_prompt(turns[0].question if turns else question)
+        # "And why?" says little by itself: the question before it says what to look for.
+        query = f"{turns[-1].question}\n{question}" if turns else question
+        later = [*(turn.question for turn in turns[1:]), question] if turns else []
+        answers = [turn.answer for turn in turns]
+        if self.engine.vocabulary.chat_template is None:  # a base model goes on with the text
+            rest = "".join(
+                f" {answer.strip()}\n\nQuestion: {asked}\nAnswer:" for answer, asked in zip(answers, later, strict=True)
+            )
+            return Prompt(text=first.text + rest, context_spans=first.context_spans, query=query)
+        messages: list[Message] = [
+            {"role": "user", "content": Prompt(text=first.text, context_spans=first.context_spans, query=query)}
+        ]
+        for answer, asked in zip(answers, later, strict=True):
+            messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": asked}]
+        return messages
+
+    def _first_prompt(self, question: str) -> Prompt:
+        return Prompt.from_context(self._texts, question, DEFAULT_TEMPLATE, names=self._names)

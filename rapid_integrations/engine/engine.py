@@ -1,0 +1,465 @@
+"""The front door: a prompt in, a stream of text out.
+
+    prompt -> split -> compress -> prefill target and drafter -> { propose -> score -> verify -> commit } -> stream
+
+The file reads in that order: `stream` is the table of contents.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Generator, Iterable
+from datetime import date, datetime, time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+
+from rapid_integrations.cache.memory_budget import memory_budget
+from rapid_integrations.cache.prefix_cache import PrefixCache
+from rapid_integrations.cache.prefix_store import PrefixStore
+from rapid_integrations.compression import ContextCompressor, Embedder
+from rapid_integrations.compression.default_compressor import DefaultCompressor
+from rapid_integrations.config import (
+    DEFAULT_EMBEDDER,
+    DEFAULT_TARGET,
+    CompressionConfig,
+    Quantization,
+    SamplingParams,
+    SpeculationConfig,
+    require_known,
+)
+from rapid_integrations.decoding.fair_lock import FairLock
+from rapid_integrations.decoding.prefixes import Prefixes
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_worker
+from rapid_integrations.engine.forked import computes
+from rapid_integrations.engine.life import EngineLife
+from rapid_integrations.engine.loaded_models import (
+    give_back,
+    loaded_models,
+    require_objects,
+    require_one_vocabulary,
+    wrapped_models,
+)
+from rapid_integrations.engine.plan import plan_request
+from rapid_integrations.engine.prepare import PreparedPrompt, Preparing, ToolDeclarations, require_room
+from rapid_integrations.engine.run import Serving
+from rapid_integrations.engine.stream import CompletionStream
+from rapid_integrations.errors import ConfigurationError, EngineClosedError, SharedResource, shown
+from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.prompt import PromptLike
+
+__all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
+
+_FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # by closing
+
+
+class RapidEngine(SharedResource):
+    """Answers prompts with a target that reads everything and a drafter that reads what was retrieved.
+
+    Several threads may use one engine: their requests take turns by the round. Close it, or leave its `with` block, to
+    free the models. A copy of an engine is the engine itself; it cannot be pickled, nor used in a forked child.
+
+    Args:
+        target: the model whose text this is.
+        drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
+        draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"): it reads the
+            drafter's prompt, and the drafter scores what it writes. For a large drafter.
+        compressor: makes the drafter's context; None builds one from `embedder`.
+        embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
+        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        sampling, speculation, compression: defaults of its requests.
+        prefix_cache_bytes: memory for the KV caches of ended requests: a prompt that begins like an earlier one is
+            read from where they differ. "auto" takes a quarter of what is available now on the models' device; 0
+            keeps nothing. Requests in flight are not counted.
+        prefix_cache_dir: a folder that keeps them between runs too, written in the background; None keeps none.
+        prefix_cache_dir_bytes: of its files; "auto" is a quarter of what is free there and what they take.
+        template_date: the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the
+            day on which the model was loaded. With another day, nothing in `prefix_cache_dir` is found: pin it there.
+
+    Raises:
+        VocabularyMismatchError: the drafter's tokenizer differs from the target's.
+    """
+
+    _elsewhere = (
+        "call RapidEngine.from_pretrained with the same arguments; RapidLLM and ChatRapid do that by themselves where "
+        "they were given names (target=..., drafter=...) and no engine=..."
+    )
+
+    def __init__(
+        self,
+        target: LoadedModel,
+        drafter: LoadedModel | None = None,
+        *,
+        draft_lm: LoadedModel | None = None,
+        compressor: ContextCompressor | None = None,
+        embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
+        embedding_cache: str | Path | None = None,
+        sampling: SamplingParams | None = None,
+        speculation: SpeculationConfig | None = None,
+        compression: CompressionConfig | None = None,
+        prefix_cache_bytes: int | Literal["auto"] = "auto",
+        prefix_cache_dir: str | Path | None = None,
+        prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
+        template_date: date | None = None,
+    ) -> None:
+        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+            if given is not None and not isinstance(given, LoadedModel):
+                raise ConfigurationError(
+                    f"RapidEngine({name}=...) takes what `models.loader.load` returns, not {shown(given)}: "
+                    "RapidEngine.from_pretrained takes names and folders, RapidEngine.from_models transformers objects"
+                )
+        require_one_vocabulary(target, drafter, draft_lm)
+        self.target: CausalLM = target.lm
+        self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
+        self.draft_lm: CausalLM | None = None if draft_lm is None else draft_lm.lm
+        self.vocabulary = target.vocabulary
+        if template_date is not None:
+            self.vocabulary.template_date = datetime.combine(template_date, time())
+        self.sampling = sampling or SamplingParams()
+        self.speculation = speculation or SpeculationConfig()
+        self.compression = compression or CompressionConfig()
+        models = self._models()
+        self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
+        self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
+        self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
+        self._fair_lock = FairLock()
+        self._life = EngineLife()
+        self._borrowed = False  # another engine's models, see `alone`
+        self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
+        devices = {model.device for model in models}
+        self._prefixes = Prefixes(
+            PrefixCache(memory_budget(prefix_cache_bytes, devices)),
+            None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
+        )
+        # For an engine that nobody closes: a model that is somebody else's is to get its attention setting back.
+        self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._prefixes, models)
+        self._abandoned.atexit = False
+
+    @classmethod
+    @computes
+    def from_pretrained(
+        cls,
+        target: str | Path = DEFAULT_TARGET,
+        drafter: str | Path | None = None,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        device_map: Any = None,
+        quantization: Quantization | None = None,
+        drafter_quantization: Quantization | None = None,
+        draft_lm: str | Path | None = None,
+        draft_lm_quantization: Quantization | None = None,
+        drafter_dtype: str | torch.dtype | None = None,
+        drafter_device: str | torch.device | None = None,
+        drafter_device_map: Any = None,
+        trust_remote_code: bool = False,
+        verify: Literal["isolated"] | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> RapidEngine:
+        """Load the models and build an engine.
+
+        Args:
+            target, drafter: see `rapid_integrations.models.loader.load`. No drafter, or the target's own name, drafts
+                with the target itself on one copy of the weights, unless `drafter_quantization` asks for another.
+            dtype, device, device_map, quantization, trust_remote_code, verify, on_progress: see there; the drafter's
+                own settings default to the target's.
+            draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
+                unless it is quantised in another way. It lies on the target's device.
+            options: further arguments of `RapidEngine`.
+
+        Raises:
+            ModelLoadError: a model cannot be loaded or run.
+        """
+        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+            if given is not None and not isinstance(given, (str, Path)):
+                raise ConfigurationError(
+                    f"RapidEngine.from_pretrained({name}=...) takes a name or a folder, not {shown(given)}: give "
+                    "transformers objects to RapidEngine.from_models(model, tokenizer)"
+                )
+        require_known(RapidEngine.from_pretrained, options, RapidEngine.__init__)
+        with loaded_models(
+            target,
+            drafter,
+            draft_lm,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            quantization=quantization,
+            drafter_quantization=drafter_quantization,
+            draft_lm_quantization=draft_lm_quantization,
+            drafter_dtype=drafter_dtype,
+            drafter_device=drafter_device,
+            drafter_device_map=drafter_device_map,
+            trust_remote_code=trust_remote_code,
+            verify=verify,
+            on_progress=on_progress,
+        ) as models:
+            return cls(models.target, models.drafter, draft_lm=models.draft_lm, **options)
+
+    @classmethod
+    @computes
+    def from_models(
+        cls, model: Any, tokenizer: Any, *, drafter_model: Any = None, drafter_tokenizer: Any = None, **options: Any
+    ) -> RapidEngine:
+        """Build an engine from transformers objects that are already there; `close` gives them back unchanged.
+
+        A drafter without a tokenizer of its own is taken to share the target's.
+
+        Raises:
+            ConfigurationError: a name in place of an object.
+        """
+        require_objects(model, tokenizer, drafter_model, drafter_tokenizer)
+        require_known(RapidEngine.from_models, options, RapidEngine.__init__)
+        with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
+            return cls(models.target, models.drafter, **options)
+
+    def alone(self, model: CausalLM) -> RapidEngine:
+        """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
+
+        That one is closed with this one: closing it does nothing.
+        """
+        self.require_open()
+        engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
+        engine._abandoned.detach()  # this engine has them
+        engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine._life, engine._borrowed = self._life, True
+        engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
+        return engine
+
+    @property
+    def self_speculation(self) -> bool:
+        """Whether the target drafts for itself."""
+        return self.drafter is self.target
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        return self._preparing.supports_tools
+
+    @property
+    def reuses_prefixes(self) -> bool:
+        """Whether prompts are read from where they differ from earlier ones."""
+        return self._prefixes.enabled
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._life.closed
+
+    def require_open(self) -> None:
+        """Raise unless it can take a request.
+
+        Raises:
+            EngineClosedError: it has been closed.
+            ForkedProcessError: this process was forked from the one that built it.
+        """
+        self._life.require()
+
+    @computes
+    def fingerprints(self) -> dict[str, str | None]:
+        """Return what tells each of its models, with its present weights, from every other; None where unknown.
+
+        Reads all weights once. The keys are "target", and "drafter" and "draft_lm" where they are other models.
+        """
+        self.require_open()
+        models = {"target": self.target, "drafter": self.drafter, "draft_lm": self.draft_lm}
+        others = {name: model for name, model in models.items() if name == "target" or model is not self.target}
+        return {name: self._prefixes.fingerprint_of(model) for name, model in others.items() if model is not None}
+
+    def clear_prefix_cache(self) -> None:
+        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place.
+
+        Files in `prefix_cache_dir` stay: they are found by the weights that wrote them.
+        """
+        self.require_open()
+        self._prefixes.clear()
+
+    @computes
+    def explain(
+        self,
+        prompt: PromptLike,
+        *,
+        compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> PreparedPrompt:
+        """Return what target and drafter would read; no model runs but the embedder."""
+        self.require_open()
+        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
+        rendered = self._preparing.split(prompt, apply_chat_template, request)
+        return self._preparing.compress(
+            rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
+        )
+
+    def count_tokens(
+        self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
+    ) -> int:
+        """Return how many tokens the target would read, those of its chat template included."""
+        self.require_open()
+        request = self._preparing.request_tools(tools, "auto", True)
+        return len(self.vocabulary.encode_prompt(self._preparing.split(prompt, apply_chat_template, request)))
+
+    def generate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer `prompt`; takes what `stream` takes and joins what it yields."""
+        require_known(type(self).stream, options)
+        with self.stream(prompt, **options) as stream:
+            return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
+
+    @computes
+    def stream(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        speculation: SpeculationConfig | None = None,
+        compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
+        apply_chat_template: bool | None = None,
+        trace: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> CompletionStream:
+        """Answer `prompt` piece by piece.
+
+        Everything that can be wrong with the request is raised here, before the first piece is asked for.
+
+        Args:
+            prompt: a string, chat messages, or a `Prompt`. Assistant messages may carry "tool_calls" (their content
+                may be None then), and "tool" messages their results, as in OpenAI's API.
+            sampling, speculation, compression, compressor: in place of the engine's defaults.
+            tools: what the model may call: {"type": "function", "function": {"name", "description", "parameters"}}.
+            tool_choice: "auto" lets the model decide, "required" wants at least one call, a tool's name wants that
+                one, and "none" tells the model of no tools.
+            parallel_tool_calls: whether one answer may hold several calls.
+            apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
+                False gives it to the model as it is.
+            trace: record where each token came from (`CompletionStream.trace`, `Completion.trace`; see
+                `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
+            on_progress: called with (stage, done, total) while embedding and prefilling.
+
+        Raises:
+            PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
+            OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
+            MissingExtraError: structured output or a required call without the package that they need.
+            EngineClosedError: the engine has been closed; from the stream, too.
+            ForkedProcessError: this process was forked from the one that built the engine.
+        """
+        self.require_open()
+        sampling = sampling or self.sampling
+        report = on_progress or ignore_progress
+        plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
+        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
+        held = self._preparing.constrain(sampling, request)
+        recorder = Recorder(self.target.device)
+
+        # 1) split the prompt into context and question
+        rendered = self._preparing.split(prompt, apply_chat_template, request)
+
+        target_ids = self._preparing.target_ids(rendered, self.target, sampling.max_new_tokens)
+
+        # 2) compress the context for the drafter
+        with recorder.phase("compress"):
+            if plan.uses_drafter or plan.uses_draft_lm:
+                prepared = self._preparing.compress(
+                    rendered, compression or self.compression, compressor or self.compressor, report, target_ids
+                )
+            else:
+                prepared = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
+        plan = plan.for_prompts(prepared, self.self_speculation)
+        if plan.uses_drafter:
+            require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
+        if plan.uses_draft_lm and self.draft_lm is not None:
+            require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
+
+        # 3) prefill both, 4) propose, score, verify, commit, 5) stream
+        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._fair_lock)
+        tracer = None
+        if trace:
+            settings = [sampling, speculation or self.speculation, compression or self.compression]
+            tracer = serving.tracer(prepared, settings, request)
+        chunks = self._serve(serving, prepared, plan, sampling, request, held, recorder, report, tracer)
+        stream = CompletionStream(prepared, chunks, tracer, self._life)
+        self._streams.add(stream)
+        return stream
+
+    async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
+        async with await self.astream(prompt, **options) as stream:
+            return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved, stream.trace)
+
+    async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
+        """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
+        require_known(type(self).stream, options)
+        return await AsyncCompletionStream.start(self, prompt, options)
+
+    def close(self) -> None:
+        """End all requests, free models and caches; safe to call again.
+
+        No request begins any more (`EngineClosedError`). Those that run end with their present round or prefill chunk,
+        which is waited for: their next piece raises `EngineClosedError`. What is being written to disk ends first,
+        within 30 seconds. Models that were given as objects get their own attention setting back. In a forked child
+        nothing happens: what it inherited is the parent's.
+        """
+        if self._borrowed or not self._life.end():
+            return
+        self._fair_lock.close()
+        for stream in tuple(self._streams):
+            stream.end_with_engine()
+        self._prefixes.close()
+        self._abandoned.detach()
+        for model in self._models():
+            give_back(model)
+        for name in _FREED:
+            vars(self).pop(name, None)
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        await in_worker(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FREED and "_life" in vars(self) and self.closed:
+            raise EngineClosedError
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _models(self) -> list[CausalLM]:
+        return [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
+
+    def _serve(self, serving: Serving, *request: Any) -> Generator[CompletionChunk, None, None]:
+        with self._prefixes.request() as sequences:
+            yield from serving.run(sequences, *request)
+
+
+def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
+    """Give back what an engine held that was collected without having been closed; waits for nothing."""
+    if process == os.getpid():
+        prefixes.abandon()
+        for model in models:
+            give_back(model)

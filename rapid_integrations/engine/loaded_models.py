@@ -1,0 +1,147 @@
+"""The models of an engine, loaded by name or taken as they are; given back when building the engine fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from rapid_integrations.config import Quantization
+from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError, shown
+from rapid_integrations.models import loader
+from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.progress import OnProgress
+
+
+class Models(NamedTuple):
+    """The models of an engine; None drafts with the target, or with no third model."""
+
+    target: LoadedModel
+    drafter: LoadedModel | None
+    draft_lm: LoadedModel | None
+
+
+@contextmanager
+def loaded_models(
+    target: str | Path,
+    drafter: str | Path | None,
+    draft_lm: str | Path | None,
+    *,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+    device_map: Any,
+    quantization: Quantization | None,
+    drafter_quantization: Quantization | None,
+    draft_lm_quantization: Quantization | None,
+    drafter_dtype: str | torch.dtype | None,
+    drafter_device: str | torch.device | None,
+    drafter_device_map: Any,
+    trust_remote_code: bool,
+    verify: Literal["isolated"] | None,
+    on_progress: OnProgress | None,
+) -> Iterator[Models]:
+    """Load the models of `RapidEngine.from_pretrained`; an error in the block closes them."""
+    shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "verify": verify, "on_progress": on_progress}
+    with ExitStack() as on_failure:
+        loaded = loader.load(
+            target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared
+        )
+        on_failure.callback(give_back, loaded.lm)
+        other = None
+        same = drafter is None or str(drafter) == str(target)
+        if not same or drafter_quantization not in (None, quantization):
+            other = loader.load(
+                target if drafter is None else drafter,
+                quantization=drafter_quantization or quantization,
+                dtype=drafter_dtype or dtype,
+                device=drafter_device or device,
+                device_map=drafter_device_map or device_map,
+                **shared,
+            )
+            on_failure.callback(give_back, other.lm)
+        small = None
+        if draft_lm is not None:
+            small = loaded
+            if str(draft_lm) != str(target) or draft_lm_quantization not in (None, quantization):
+                small = loader.load(draft_lm, dtype=dtype, device=device, quantization=draft_lm_quantization, **shared)
+                on_failure.callback(give_back, small.lm)
+        yield Models(loaded, other, small)
+        on_failure.pop_all()
+
+
+@contextmanager
+def wrapped_models(
+    model: Any, tokenizer: Any, drafter_model: Any = None, drafter_tokenizer: Any = None
+) -> Iterator[Models]:
+    """Take the transformers objects of `RapidEngine.from_models`; an error in the block gives them back."""
+    with ExitStack() as on_failure:
+        target = loader.wrap(model, tokenizer)
+        on_failure.callback(give_back, target.lm)
+        drafter = None
+        if drafter_model is not None:
+            drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
+            on_failure.callback(give_back, drafter.lm)
+        yield Models(target, drafter, None)
+        on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
+
+
+def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, drafter_tokenizer: Any = None) -> None:
+    """Refuse what are no transformers models and tokenizers.
+
+    Raises:
+        ConfigurationError: with what was given, and where it goes.
+    """
+    for name, given in (("model", model), ("drafter_model", drafter_model)):
+        if isinstance(given, (str, Path)):
+            raise ConfigurationError(
+                f"{name}={str(given)!r} is a name, but {name}=... takes a transformers model. A name goes to "
+                f"{'target' if name == 'model' else 'drafter'}={str(given)!r} (RapidEngine.from_pretrained, or the "
+                "argument of an LLM)"
+            )
+        if given is not None and hasattr(given, "tokenizer") and hasattr(getattr(given, "model", None), "forward"):
+            raise ConfigurationError(
+                f"{name}=... takes a model, not {shown(given)}: a pipeline holds both, so give "
+                f"{name}=pipeline.model, {name.removesuffix('model')}tokenizer=pipeline.tokenizer"
+            )
+        if given is not None and not (hasattr(given, "forward") and hasattr(given, "config")):
+            raise ConfigurationError(
+                f"{name}=... takes a transformers model (...ForCausalLM), not {shown(given)}; a name goes to target=..."
+            )
+    for name, given in (("tokenizer", tokenizer), ("drafter_tokenizer", drafter_tokenizer)):
+        if isinstance(given, (str, Path)):
+            raise ConfigurationError(
+                f"{name}={str(given)!r} is a name, but {name}=... takes a tokenizer: "
+                f"transformers.AutoTokenizer.from_pretrained({str(given)!r}) loads it. A model that is named "
+                "(target=...) brings its own"
+            )
+        if given is not None and not hasattr(given, "convert_tokens_to_ids"):
+            raise ConfigurationError(f"{name}=... takes a transformers tokenizer, not {shown(given)}")
+    if tokenizer is None:
+        raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
+
+
+def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> None:
+    """Refuse models that cannot share token ids.
+
+    Raises:
+        VocabularyMismatchError: a drafter's tokenizer differs from the target's, or a model lacks logits for its own.
+    """
+    for model in (target, *others):
+        if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
+            raise VocabularyMismatchError(
+                f"{model.lm.name} gives {model.lm.vocab_size:,} logits, but its tokenizer has ids up to "
+                f"{model.vocabulary.highest_token_id:,}: they do not belong together"
+            )
+    for model in others:
+        if model is not None:
+            target.vocabulary.require_same(model.vocabulary, target.lm.name, model.lm.name)
+
+
+def give_back(model: CausalLM) -> None:
+    """Give a model its own attention setting back, where it has one to give."""
+    if callable(close := getattr(model, "close", None)):
+        close()

@@ -1,0 +1,1 @@
+"""How models are computed: kernels for each kind of device, chosen once for an engine."""

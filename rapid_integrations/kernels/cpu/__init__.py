@@ -1,0 +1,17 @@
+"""Kernels in C++ for decoding on a processor, compiled on the user's machine when first wanted.
+
+Without a compiler, on a GPU, for float32 models or with RAPID_NATIVE=0, PyTorch's operators do the same work.
+"""
+
+from rapid_integrations.kernels.cpu.decoder import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix
+from rapid_integrations.kernels.cpu.library import native_library, why_not_native, without_kernels
+
+__all__ = [
+    "MAX_ROWS",
+    "NativeDecoder",
+    "NativeLayer",
+    "NativeMatrix",
+    "native_library",
+    "why_not_native",
+    "without_kernels",
+]

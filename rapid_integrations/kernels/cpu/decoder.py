@@ -1,0 +1,239 @@
+"""The C++ decode step behind Python: structs filled once for a model, pointers passed for each step."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import Buffers, KVCache
+from rapid_integrations.errors import CacheError, SharedResource
+from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
+
+Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
+
+MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
+COLUMNS = 32  # every matrix must have a multiple of this many
+
+
+@dataclass(frozen=True)
+class NativeMatrix:
+    """A weight (O, K) as the kernels read it.
+
+    `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O / 16, K / 32, 320): panels of four-bit levels with their scales
+    and offsets (interface.h, `models.panels`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
+    """
+
+    data: Tensor
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """O."""
+        return self.data.shape[0] * (PANEL_ROWS if self.data.dtype == torch.uint8 else 1)
+
+    @property
+    def columns(self) -> int:
+        """K."""
+        return self.data.shape[1] * (GROUP if self.data.dtype == torch.uint8 else 1)
+
+
+@dataclass(frozen=True)
+class NativeLayer:
+    """One decoder layer. Norm weights are bfloat16; `window` is None where a query sees everything."""
+
+    qkv: NativeMatrix
+    out: NativeMatrix
+    gate_up: NativeMatrix
+    down: NativeMatrix
+    attention_norm: Tensor
+    attention_eps: float
+    mlp_norm: Tensor
+    mlp_eps: float
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    qk_eps: float
+    scale: float
+    window: int | None
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
+        *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
+        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
+        ("window", ctypes.c_int64),
+    )
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
+        ("layer", ctypes.POINTER(_Layer)),
+        ("final_norm", ctypes.c_void_p),
+        ("final_eps", ctypes.c_float),
+        ("vocabulary", ctypes.c_int32),
+        ("head", _Matrix),
+        ("embedding", ctypes.c_void_p),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
+        *((name, ctypes.c_int64) for name in ("past", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values", "logits")),
+    )
+
+
+_NO_TOKEN, _NO_NUMBER = 2, 3  # what a step returns where an id is none, and where a logit is NaN
+_KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
+
+
+class NativeDecoder(SharedResource):
+    """Runs steps of at most `MAX_ROWS` tokens on a bfloat16 cache.
+
+    Args:
+        library: from `native_library`.
+        layers: of the model.
+        embedding: (V, E) bfloat16.
+        final_norm, final_eps, head: behind the last layer.
+        heads, kv_heads, head_dim: of attention.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        layers: Sequence[NativeLayer],
+        embedding: Tensor,
+        final_norm: Tensor,
+        final_eps: float,
+        head: NativeMatrix,
+        *,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+    ) -> None:
+        self._library = library
+        self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
+        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        self._vocab_size = head.rows
+        self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
+        self._model = _Model(
+            layers=len(layers),
+            hidden=layers[0].qkv.columns,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            intermediate=layers[0].down.columns,
+            layer=self._layers,
+            final_norm=_address(final_norm),
+            final_eps=final_eps,
+            vocabulary=embedding.shape[0],
+            head=_matrix(head),
+            embedding=_address(embedding),
+        )
+
+    @staticmethod
+    def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int) -> bool:
+        """Whether the kernels take matrices of these widths, and heads of this one."""
+        return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
+
+    def forward(self, token_ids: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
+
+        Args:
+            token_ids: (T,), whole numbers.
+            cos, sin: (at least length + T, D) float32, of positions from 0 on; the first half of sin negated.
+            cache: filled by an earlier forward pass.
+            keep: as in `CausalLM.forward`.
+
+        Raises:
+            FloatingPointError: NaN among the logits.
+        """
+        if token_ids.dtype != torch.int64 or token_ids.device.type != "cpu" or not token_ids.is_contiguous():
+            token_ids = token_ids.to("cpu", torch.int64).contiguous()
+        rows = token_ids.shape[0]
+        keys, values = self._pointers(cache.buffers(rows), cache.capacity)
+        if not 0 <= keep <= rows:
+            raise CacheError(f"keep={keep} of {rows} rows")
+        skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
+        logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
+        step = _Step(
+            rows=rows,
+            keep=keep,
+            threads=torch.get_num_threads(),
+            past=cache.length,
+            capacity=cache.capacity,
+            ids=token_ids.data_ptr(),
+            cos=cos.data_ptr() + skipped,
+            sin=sin.data_ptr() + skipped,
+            keys=ctypes.cast(keys, ctypes.c_void_p),
+            values=ctypes.cast(values, ctypes.c_void_p),
+            logits=logits.data_ptr(),
+        )
+        if failed := self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
+            if failed == _NO_TOKEN:
+                raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
+            if failed == _NO_NUMBER:
+                raise FloatingPointError("NaN among the logits")
+            raise MemoryError("a decode step found no memory for what it computes on the way")
+        return logits
+
+    def _pointers(self, buffers: Buffers, capacity: int) -> tuple[Addresses, Addresses]:
+        """Return where the layers' buffers lie; looked up once, since a step is short.
+
+        Raises:
+            CacheError: for what bare addresses would not forgive.
+        """
+        if (known := self._known.get(buffers)) is not None:
+            return known
+        shape = (1, self._model.kv_heads, capacity, self._model.head_dim)
+        for buffer in (*buffers.keys, *buffers.values):
+            if buffer.shape != shape or buffer.dtype != torch.bfloat16 or buffer.device.type != "cpu":
+                raise CacheError(
+                    f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
+                    "torch.bfloat16 on the processor: it is another model's"
+                )
+        keys, values = ([buffer.data_ptr() for buffer in part] for part in (buffers.keys, buffers.values))
+        array = ctypes.c_void_p * len(keys)
+        self._known[buffers] = array(*keys), array(*values)
+        return self._known[buffers]
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+def _matrix(matrix: NativeMatrix) -> _Matrix:
+    return _Matrix(
+        kind=_KINDS[matrix.data.dtype],
+        rows=matrix.rows,
+        columns=matrix.columns,
+        **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "bias")},
+    )
+
+
+def _layer(layer: NativeLayer) -> _Layer:
+    return _Layer(
+        **{name: _matrix(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
+        **{name: _address(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
+        **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},
+        window=layer.window or 0,
+    )

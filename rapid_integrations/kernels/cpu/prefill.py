@@ -1,0 +1,148 @@
+"""What a prefill does between its matrix products, many tokens at a time; see prefill.cpp.
+
+Only for processors whose vectors know bfloat16: elsewhere PyTorch's operators are as good.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.kernels.cpu.library import loaded_library
+
+
+class _Rotation(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
+        ("qk_eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("qkv", "q_norm", "k_norm", "cos", "sin", "out")),
+    )
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int64) for name in ("past", "window", "row_stride", "head_stride")),
+        *((name, ctypes.c_int64) for name in ("key_stride", "value_stride")),
+        *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "out")),
+    )
+
+
+def serves_prefill(*tensors: Tensor) -> bool:
+    """Whether the kernels are loaded and have a path for this processor, and all of these are bfloat16 on it."""
+    library = loaded_library()
+    return (
+        library is not None
+        and bool(library.rapid_fast_path())
+        and all(each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in tensors)
+    )
+
+
+def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether `attend` takes these: heads of a width that there is code for, each one's numbers together.
+
+    What it computes has no gradient: a model that is somebody else's may be asked for one.
+    """
+    library = loaded_library()
+    return (
+        serves_prefill(query, key, value)
+        and library is not None
+        and bool(library.rapid_serves_head_dim(query.shape[-1]))
+        and key.shape == value.shape
+        and query.shape[-1] == key.shape[-1]
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)))
+        and query.stride(3) == 1
+        and all(each.stride(3) == 1 and each.stride(2) == each.shape[3] for each in (key, value))
+    )
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    """Return the causal attention of the last T of L positions, (1, T, H, D).
+
+    Args:
+        query: (1, H, T, D), key and value: (1, H_kv, L, D), as `serves_attention` has them.
+        scale: of the scores, above 0.
+        window: keys that a query sees, its own included; None: all.
+    """
+    library = loaded_library()
+    assert library is not None
+    _, heads, new, head_dim = query.shape
+    out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
+    call = _Attention(
+        rows=new,
+        heads=heads,
+        kv_heads=key.shape[1],
+        head_dim=head_dim,
+        threads=torch.get_num_threads(),
+        scale=scale,
+        past=key.shape[2] - new,
+        window=window or 0,
+        row_stride=query.stride(2),
+        head_stride=query.stride(1),
+        key_stride=key.stride(1),
+        value_stride=value.stride(1),
+        queries=query.data_ptr(),
+        keys=key.data_ptr(),
+        values=value.data_ptr(),
+        out=out.data_ptr(),
+    )
+    if library.rapid_attend(ctypes.byref(call)):
+        raise MemoryError("attention found no memory for what it computes on the way")
+    return out
+
+
+def rotate(
+    qkv: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor, float] | None, cos: Tensor, sin: Tensor
+) -> Tensor:
+    """Return queries and keys, normalised where the model does that, and rotated: (T, H + H_kv, D).
+
+    Args:
+        qkv: (T, (H + 2 H_kv) D), bfloat16.
+        heads, kv_heads: H and H_kv.
+        norms: the weights (D,) that queries and keys are normalised with, and what is added to their mean square.
+        cos, sin: (T, D) float32; the first half of sin negated.
+    """
+    library = loaded_library()
+    assert library is not None
+    qkv, new, head_dim = qkv.contiguous(), qkv.shape[0], cos.shape[1]
+    out = torch.empty(new, heads + kv_heads, head_dim, dtype=torch.bfloat16, device="cpu")
+    call = _Rotation(
+        rows=new,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        threads=torch.get_num_threads(),
+        qk_eps=norms[2] if norms else 0.0,
+        qkv=qkv.data_ptr(),
+        q_norm=norms[0].data_ptr() if norms else None,
+        k_norm=norms[1].data_ptr() if norms else None,
+        cos=cos.data_ptr(),
+        sin=sin.data_ptr(),
+        out=out.data_ptr(),
+    )
+    library.rapid_rotate(ctypes.byref(call))
+    return out
+
+
+def add_and_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+    """Add to x, (T, E) bfloat16, in place, and return it normalised by its root mean square, (T, E)."""
+    library = loaded_library()
+    assert library is not None and x.is_contiguous() and (added is None or added.is_contiguous())
+    out = torch.empty_like(x)
+    more = None if added is None else added.data_ptr()
+    shape = (*x.shape, torch.get_num_threads())
+    library.rapid_add_norm(x.data_ptr(), more, weight.data_ptr(), eps, *shape, out.data_ptr())
+    return out
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """Return silu(gate) * up, (T, I), of (T, 2 I) bfloat16."""
+    library, gate_up = loaded_library(), gate_up.contiguous()
+    assert library is not None
+    rows, both = gate_up.shape
+    out = torch.empty(rows, both // 2, dtype=torch.bfloat16, device="cpu")
+    library.rapid_gate(gate_up.data_ptr(), rows, both // 2, torch.get_num_threads(), out.data_ptr())
+    return out

