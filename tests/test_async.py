@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from rapid_integrations import ContextOverflowError, Prompt, SamplingParams, async_stream
+from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
+from rapid_integrations.engine import async_stream
 from tests.test_engine import PROMPT, caches, engine  # noqa: F401  (a fixture)
 from tests.toys.models import words
 

@@ -19,7 +19,7 @@ from rapid_integrations import (
     SpeculationConfig,
 )
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
-from rapid_integrations.decoding import sequence
+from rapid_integrations.decoding import reader as sequence
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 

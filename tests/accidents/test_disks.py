@@ -13,10 +13,10 @@ import warnings
 import numpy as np
 import pytest
 
-from rapid_integrations import DownloadError, Prompt
+from rapid_integrations import DownloadError, Prompt, packaged
 from rapid_integrations.cache import saved_cache
 from rapid_integrations.compression import EmbeddingCache, embedding_cache
-from rapid_integrations.models import gguf, packaged
+from rapid_integrations.models import gguf
 from tests.models.test_loader import MERGES, expected, logits, write_gguf
 from tests.models.test_packaged import NAME, home, left_behind, model, wheel  # noqa: F401 (fixtures)
 from tests.test_engine import DOCUMENT, PROMPT, engine

@@ -6,7 +6,8 @@ import json
 import openpyxl
 import pytest
 
-from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, default_compressor
+from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
+from rapid_integrations.compression import default_compressor
 from tests.toys.chat_templates import QWEN25
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rapid_integrations.decoding import turns as turns_module
+from rapid_integrations.decoding import fair_lock as turns_module
 from rapid_integrations.decoding.fair_lock import FairLock
 
 TIMEOUT = 10.0
