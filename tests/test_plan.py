@@ -6,7 +6,7 @@ import pytest
 
 from rapid_integrations.compression import Compression
 from rapid_integrations.engine.plan import Plan
-from rapid_integrations.engine.prepare import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.sampling import Law
 
 PLAN = Plan(Law("augmented"), "drafter", "auto", 16)

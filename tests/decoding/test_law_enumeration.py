@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundCosts
-from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundTimes
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes
@@ -184,7 +184,7 @@ def test_the_enumeration_meets_what_it_is_meant_to_test(law):
     met: set[tuple[int, int]] = set()
 
     class Observed(FixedDraftLength):
-        def observe(self, costs: RoundCosts) -> None:
+        def observe(self, costs: RoundTimes) -> None:
             met.add((costs.drafted, costs.accepted))
 
     outcomes(ToyRequest(law, "drafter", lambda: Observed(2)))
@@ -222,7 +222,7 @@ class ScriptedDraftLength:
     def next(self) -> int:
         return next(self._lengths)
 
-    def observe(self, costs: RoundCosts) -> None:
+    def observe(self, costs: RoundTimes) -> None:
         pass
 
 
@@ -230,7 +230,7 @@ def adaptive() -> AdaptiveDraftLength:
     return AdaptiveDraftLength(3, CostModel(propose=0.3, score=0.0, verify=1.0, verify_per_token=0.05), measure=False)
 
 
-class Stubborn:
+class Stubborn(Proposer):
     """Draws from distributions of its own, a fixed one per position; stops early, but never after a draw."""
 
     def __init__(self, rows: list[list[float]], stops: bool = False) -> None:
@@ -249,7 +249,7 @@ class Stubborn:
         self._committed += len(token_ids)
 
 
-class Oracle:
+class Oracle(Proposer):
     """Point masses that change with the committed text."""
 
     def __init__(self, request: ProposerRequest) -> None:
