@@ -4,13 +4,12 @@ import ast
 import inspect
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from rapid_integrations import errors
+from tests.toys.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", TEXT, re.MULTILINE))
 # A message's own words; "..." stands for what the code fills in. (The first of a field's ranges is pydantic's text.)
