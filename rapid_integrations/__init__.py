@@ -90,10 +90,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "chat": ("Chat",),
+    "engine.chat": ("Chat",),
     "documents": ("Document", "Documents", "read_document", "read_documents"),
     "config": ("CompressionConfig", "SamplingParams", "SpeculationConfig", "StructuredOutput"),
-    "engine": ("CompletionStream", "RapidEngine"),
+    "engine.engine": ("CompletionStream", "RapidEngine"),
     "outputs": (
         "Completion",
         "CompletionChunk",
@@ -103,7 +103,7 @@ _HOMES = {
         "ToolCall",
         "Usage",
     ),
-    "prepared": ("PreparedPrompt",),
+    "engine.prepare": ("PreparedPrompt",),
     "prompt": ("Prompt",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -20,9 +20,9 @@ ROBUSTNESS = (ROOT / "docs" / "robustness.md").read_text()
 
 @cache
 def names_in(file):
-    """Return the tests and classes of a file, those of a class as "Class::test"."""
+    """Return the tests and classes of a file, those of a class as "Class::test" too."""
     names = set()
-    for node in ast.parse((ROOT / file).read_text()).body:
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(node.name)
         if isinstance(node, ast.ClassDef):

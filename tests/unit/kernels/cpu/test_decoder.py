@@ -11,8 +11,9 @@ import threading
 import pytest
 import torch
 
-from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig, native
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.errors import CacheError, NotANumberError
+from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library as build
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
