@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md")]
 COMMAND = re.compile(
     r"^(?:    )?(?:cat (?P<input>\S+) \| )?(?:\.venv/bin/)?rapid (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE
@@ -61,12 +60,7 @@ def test_every_link_leads_somewhere(path):
 def test_every_module_that_is_named_is_there():
     for path in FILES:
         for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
-            places = (
-                ROOT,
-                ROOT / "rapid_integrations",
-                ROOT / "tests" / "llama_index_rapid",
-                ROOT / "tests" / "langchain_rapid",
-            )
+            places = (ROOT, ROOT / "rapid_integrations")
             assert any((place / name).exists() for place in places), f"{path.name} names {name}"
 
 
