@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rapid_integrations.compression import trust_of
-from rapid_integrations.config import PAPER_DRAFT_LENGTH, SamplingParams, SpeculationConfig
+from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
 from rapid_integrations.decoding.proposal import Proposer
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.prepare import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
-from rapid_integrations.sampling import Eta, Law
+from rapid_integrations.sampling import Law
 
 # The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
 PAPER_ETA_SAME_SIZE = 10.0
@@ -96,6 +97,7 @@ def plan_request(
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        ops=ops_for(*(model.device for model in (target, drafter, draft_lm) if model is not None)),
     )
     if speculation.proposer == "draft_lm" and draft_lm is None:
         raise ConfigurationError(

@@ -110,7 +110,7 @@ class Serving:
                 None if draft_lm is None else draft_lm.sequence,
                 proposer,
             ),
-            rng=Randomness(sampling.seed),
+            rng=Randomness(sampling.seed, plan.law.ops),
             recorder=recorder,
             turns=self.turns,
             constraint=constraint,

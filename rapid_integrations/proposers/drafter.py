@@ -10,7 +10,6 @@ from torch import Tensor
 from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.sampling import Constraint, Law, Penalties, Randomness, mask
-from rapid_integrations.sampling.vectors import best
 
 
 class Drafter:
@@ -61,7 +60,7 @@ class Drafter:
             allowed = None if self._constraint is None else self._constraint.allowed(tokens)
             distribution = self._law.propose(logits, allowed)
             if distribution is None:
-                tokens.append(best(mask(logits, allowed)))
+                tokens.append(self._law.ops.best(mask(logits, allowed)))
             else:
                 tokens.append(rng.draw(distribution))
                 proposed.append(distribution)
