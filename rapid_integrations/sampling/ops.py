@@ -6,12 +6,16 @@ which is the reference and runs on any device, or kernels that are made for one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from rapid_integrations.config import Eta
+
+LEAST_SUM: Final = torch.finfo(torch.float32).tiny
+"""A smaller sum counts as nothing: denormal numbers have too few digits to be told apart, and 1 / sum may overflow."""
 
 
 class Shift(TypedDict):
@@ -47,7 +51,10 @@ class Ops(Protocol):
         ...
 
     def residual(self, law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
-        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1 if it is not 0."""
+        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1.
+
+        If the sum is less than `LEAST_SUM`, it is returned as 0, and the vector means nothing.
+        """
         ...
 
     def without(self, law: Tensor, token: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.augmented_target import augmented_target
-from rapid_integrations.sampling.ops import Ops, Shift
+from rapid_integrations.sampling.ops import LEAST_SUM, Ops, Shift
 from rapid_integrations.sampling.truncation import truncate
 
 
@@ -33,10 +33,10 @@ class TorchOps:
         return truncate(probs, top_k=top_k, top_p=top_p, min_p=min_p)
 
     def residual(self, law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
-        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1 if it is not 0."""
+        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1."""
         rest = (law * factor - proposed.to(law.device)).clamp(min=0.0)
         left = float(rest.sum())
-        return left, rest * (1.0 / left) if left > 0.0 else rest
+        return (left, rest * (1.0 / left)) if left >= LEAST_SUM else (0.0, rest)
 
     def without(self, law: Tensor, token: int) -> Tensor:
         """Return the law (V,) given that the outcome is not `token`.
@@ -48,12 +48,12 @@ class TorchOps:
         rest = law.clone()
         rest[token] = 0.0
         left = float(rest.sum())
-        return rest * (1.0 / left) if left > 0.0 else law
+        return rest * (1.0 / left) if left >= LEAST_SUM else law
 
     def draw(self, probs: Tensor, share: float) -> int:
         """Return the index at which the running sum of `probs` (V,) exceeds this share of its total."""
         # In double precision: behind a running sum of 1, single precision has no room for improbable entries.
-        running = probs.cpu().double().cumsum(-1)
+        running = probs.cpu().cumsum(-1, dtype=torch.float64)
         # Rounding can push the share up to the total. Then the last entry that adds to it is meant.
         last = torch.searchsorted(running, running[-1])
         return int(torch.searchsorted(running, share * running[-1], right=True).minimum(last))

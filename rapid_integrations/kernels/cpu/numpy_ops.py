@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rapid_integrations.sampling.ops import LEAST_SUM
 from rapid_integrations.sampling.torch_ops import TorchOps
 
 Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]"
@@ -23,11 +24,13 @@ class NumPyOps(TorchOps):
     """`Ops` for vectors in a processor's memory; distributions are formed and truncated in torch."""
 
     def residual(self, law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
-        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1 if it is not 0."""
+        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1."""
         rest = _scaled(law.numpy(), factor) - proposed.numpy()
         rest = np.maximum(rest, 0.0, out=rest)
         left = float(rest.sum())
-        return left, torch.from_numpy(_scaled(rest, 1.0 / left) if left > 0.0 else rest)
+        return (
+            (left, torch.from_numpy(_scaled(rest, 1.0 / left))) if left >= LEAST_SUM else (0.0, torch.from_numpy(rest))
+        )
 
     def without(self, law: Tensor, token: int) -> Tensor:
         """Return the law (V,) given that the outcome is not `token`; the law itself if nothing else remains."""
@@ -36,7 +39,7 @@ class NumPyOps(TorchOps):
         rest = law.numpy().copy()
         rest[token] = 0.0
         left = float(rest.sum())
-        return torch.from_numpy(_scaled(rest, 1.0 / left)) if left > 0.0 else law
+        return torch.from_numpy(_scaled(rest, 1.0 / left)) if left >= LEAST_SUM else law
 
     def draw(self, probs: Tensor, share: float) -> int:
         """Return the index at which the running sum of `probs` (V,) exceeds this share of its total."""

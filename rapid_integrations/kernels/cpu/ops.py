@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
-from rapid_integrations.sampling.ops import Shift
+from rapid_integrations.sampling.ops import LEAST_SUM, Shift
 
 _CHOSEN = -1.0  # the kernels' eta if they choose it at each position
 _LEAST_ALPHA = 0.01  # of the tail rule, for which the kernels are made: few tokens move
@@ -72,13 +72,13 @@ class NativeOps(NumPyOps):
         return probs
 
     def residual(self, law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
-        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1 if it is not 0."""
+        """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1."""
         if not _served(law, proposed):
             return super().residual(law, factor, proposed)
         law, proposed = law.contiguous(), proposed.contiguous()
         out = torch.empty_like(law)
         left = self._library.rapid_residual(law.data_ptr(), factor, proposed.data_ptr(), law.numel(), out.data_ptr())
-        return left, out
+        return (left if left >= LEAST_SUM else 0.0), out
 
     def draw(self, probs: Tensor, share: float) -> int:
         """Return the index at which the running sum of `probs` (V,) exceeds this share of its total."""
