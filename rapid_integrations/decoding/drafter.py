@@ -10,7 +10,6 @@ from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.sampling import Randomness, mask
-from rapid_integrations.sampling.vectors import best
 
 
 class Drafter:
@@ -46,7 +45,7 @@ class Drafter:
             allowed = None if rules.constraint is None else rules.constraint.allowed(written)
             distribution = rules.law.propose(logits, allowed)
             if distribution is None:
-                written.append(best(mask(logits, allowed)))
+                written.append(rules.law.ops.best(mask(logits, allowed)))
             else:
                 written.append(rng.draw(distribution))
                 proposed.append(distribution)

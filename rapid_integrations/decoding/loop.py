@@ -66,12 +66,9 @@ def decode(
                 z = first_columns(target.extend(draft, keep=len(draft) + 1), rules.vocab_size)
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
-            proposed = proposal.probs
-            if proposed is not None and not (z.is_cpu and all(probs.is_cpu for probs in proposed)):
-                proposed = [probs.to(z.device) for probs in proposed]
-            position_laws = _PositionLaws(rules, z, draft, proposed, scorer, recorder)
+            position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
+            verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
             tokens = list(draft[: verdict.accepted])
             if verdict.correction is not None:
                 tokens.append(verdict.correction)
@@ -147,7 +144,8 @@ class _PositionLaws:
     def paper_residual(self, position: int) -> Tensor:
         """Return Eq. 10 at a rejected position."""
         assert self._proposed is not None
-        return paper_residual(self.target(position), self.law(position), self._proposed[position])
+        proposed = self._proposed[position].to(self._z.device)
+        return paper_residual(self.target(position), self.law(position), proposed)
 
     def _form(self, position: int, drafter_logits: Tensor | None) -> Tensor:
         allowed = None if self._constraint is None else self._constraint.allowed(self._draft[:position])

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rapid_integrations.compression import trust_of
-from rapid_integrations.config import PAPER_DRAFT_LENGTH, SamplingParams, SpeculationConfig
+from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import DraftLengths
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.sampling import Eta, Law
+from rapid_integrations.sampling import Law
 
 # The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
 PAPER_ETA_SAME_SIZE = 10.0
@@ -85,6 +86,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        ops=ops_for(*(model.device for model in models.all)),
     )
     if speculation.proposer == "draft_lm" and models.draft_lm is None:
         raise ConfigurationError(

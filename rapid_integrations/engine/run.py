@@ -97,7 +97,7 @@ class Run:
             scorer=drafter if plan.law.needs_drafter else None,
             rules=rules,
             stopping=Stopping(rules.eos_token_ids, sampling.max_new_tokens, text),
-            rng=Randomness(sampling.seed),
+            rng=Randomness(sampling.seed, plan.law.ops),
             recorder=request.recorder,
             turns=self._turns,
             observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),

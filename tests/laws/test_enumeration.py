@@ -15,6 +15,7 @@ from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerReq
 from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes
+from tests.toys.ops import name_of, processor_ops
 from tests.toys.requests import ToyRequest
 from tests.toys.scripted_lm import TableLM
 
@@ -80,6 +81,15 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     # A round never drafts the last token that is wanted, so K tokens of draft need K + 1 of output.
     tokens = max(3, length + 1)
     toy = request(kind, settings, proposer=proposer, draft_length=length, max_new_tokens=tokens)
+    assert deviation(toy) < TOLERANCE
+
+
+@pytest.mark.parametrize("ops", processor_ops(), ids=name_of)
+@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+@pytest.mark.parametrize(("proposer", "length"), [("drafter", 2), ("prompt_lookup", 2)])
+@pytest.mark.parametrize("kind", ["target", "augmented"])
+def test_the_output_follows_the_law_whoever_computes_it(kind, proposer, length, settings, ops):
+    toy = request(kind, {**settings, "ops": ops}, proposer=proposer, draft_length=length)
     assert deviation(toy) < TOLERANCE
 
 

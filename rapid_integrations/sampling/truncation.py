@@ -1,4 +1,4 @@
-"""What is done to a law once it is formed: truncation."""
+"""What is left of a law without its improbable tokens."""
 
 from __future__ import annotations
 
