@@ -1,4 +1,4 @@
-"""The kernels as a process finds them that has not loaded them yet."""
+"""The kernels as a process finds them that has not loaded them yet, and those for other processors."""
 
 import shutil
 
@@ -6,6 +6,17 @@ import pytest
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library as build
+from rapid_integrations.kernels.cpu.interface import opened
+
+
+@pytest.fixture(scope="session")
+def portable(tmp_path_factory):
+    """The kernels without any instruction that only some processors have; the compiler has nothing to say of them."""
+    target = tmp_path_factory.mktemp("portable") / "portable.so"
+    build._compile(
+        shutil.which("c++") or shutil.which("g++"), target, "-DRAPID_PORTABLE", "-Wall", "-Wextra", "-Werror"
+    )
+    return opened(target)
 
 
 @pytest.fixture

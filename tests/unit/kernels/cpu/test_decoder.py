@@ -249,11 +249,8 @@ def test_two_threads_at_once():
     assert not wrong
 
 
-def test_the_path_for_other_processors(tmp_path):
+def test_the_path_for_other_processors(portable):
     """The same sums without AVX-512."""
-    target = tmp_path / "portable.so"
-    build._compile(shutil.which("c++") or shutil.which("g++"), target, "-DRAPID_PORTABLE")
-    portable = ctypes.CDLL(str(target))
     assert not portable.rapid_fast_path()
     for kind, quantization in (("qwen2", None), ("qwen3", "int4"), ("mistral", "int8")):
         ours, exact = pair(kind, quantization, **FAMILIES[kind])
