@@ -73,8 +73,8 @@ CONFIGURATION = """# Configuration
 [Command line](command_line.md) has the options of `rapid`. [Tuning](tuning.md) says which setting to change when.
 
 Settings are frozen models. Unknown names and values outside their range raise a `ConfigurationError`. A request uses
-the settings of the call, then the engine's, then the defaults below. Lengths are in tokens of the target's tokenizer unless
-stated otherwise. The [glossary](glossary.md) defines the symbols (p, q, p_hat, eta, T, K).
+the settings of the call, then the engine's, then the defaults below. Lengths are in tokens of the target's tokenizer
+unless stated otherwise. The [glossary](glossary.md) defines the symbols (p, q, p_hat, eta, T, K).
 
 ## SamplingParams
 
