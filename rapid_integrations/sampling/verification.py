@@ -49,7 +49,7 @@ def acceptance_probability(law: Tensor, token: int, proposed: Tensor | None, bef
 def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
     """Return Eq. 10 of arXiv 2502.20330: norm(max(p - p_hat, p - q, 0)).
 
-    The output that it leads to follows neither p nor p_hat (docs/LOG.md); kept to compare with published results.
+    The output that it leads to follows neither p nor p_hat (docs/log/); kept to compare with published results.
     Where nothing remains, it is p_hat.
     """
     rest = (p - p_hat).maximum(p - proposed).clamp(min=0.0)
