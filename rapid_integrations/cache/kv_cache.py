@@ -1,9 +1,9 @@
-"""One model's keys and values for one text: preallocated, written in place, rolled back by setting a length.
+"""One model's keys and values for one text, preallocated, written in place and rolled back by setting a length.
 
-A decode step must not copy the cache. The whole capacity (prompt + output + draft) is therefore allocated once, a
-forward pass writes its T new rows behind `length`, and attention reads views. A rejected draft is forgotten by
-lowering `length`; the rows behind it are dead until they are overwritten. Sliding-window layers keep all rows too, so
-that a rollback is exact for them as well.
+A decode step must not copy the cache. So the whole capacity (prompt, output and draft) is allocated once, a forward
+pass writes its T new rows behind `length`, and attention reads views. Lowering `length` discards a rejected draft; the
+rows behind it are unused until they are overwritten. Sliding-window layers also keep all rows, so a rollback is exact
+for them as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, OneOwner
 
-CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
+CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so requests of similar length use equal shapes
 
 
 @dataclass(frozen=True, eq=False)
 class Buffers:
-    """Every layer's keys and values, each (1, H_kv, capacity, head_dim); one object while they stay where they are."""
+    """Every layer's keys and values, each (1, H_kv, capacity, head_dim); the same object until they are reallocated."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -32,8 +32,8 @@ class Buffers:
 class KVCache(OneOwner):
     """Keys and values of every layer for the first `length` tokens of one text.
 
-    Buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:
-    (1, H_kv, capacity, head_dim). A `device_map` over several devices thus needs no special case.
+    The first forward pass allocates the buffers, with the shape, dtype and device that each layer really produces:
+    (1, H_kv, capacity, head_dim). So a `device_map` over several devices needs no special case.
 
     Args:
         layers: number of attention layers.
@@ -51,33 +51,33 @@ class KVCache(OneOwner):
 
     @property
     def length(self) -> int:
-        """Tokens that the cache holds."""
+        """The number of tokens that the cache holds."""
         return self._length
 
     @property
     def layers(self) -> int:
-        """Attention layers."""
+        """The number of attention layers."""
         return len(self._keys)
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated, whatever the length."""
+        """The bytes allocated, whatever the length."""
         return sum(buffer.nbytes for buffer in (*self._keys, *self._values) if buffer is not None)
 
     @property
     def filled_layers(self) -> int:
-        """Layers that have been written at least once."""
-        # Every step of a model asks.
+        """The number of layers that have been written at least once."""
+        # Every decode step reads this.
         return self.layers if self._all is not None else sum(keys is not None for keys in self._keys)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store T new rows behind `length` and return views over all rows, the new ones included.
 
-        `length` itself moves only in `advance`, after every layer has been written: a forward pass that fails half-way
+        Only `advance` moves `length`, after every layer has been written. So a forward pass that fails half-way
         leaves the cache as it was.
 
         Args:
-            layer: which layer.
+            layer: index of the layer.
             keys, values: (1, H_kv, T, head_dim).
 
         Returns:
@@ -123,23 +123,23 @@ class KVCache(OneOwner):
         self._length += tokens
 
     def rollback(self, to_length: int) -> None:
-        """Forget every token behind the first `to_length`; O(1)."""
+        """Discard every token behind the first `to_length`, in O(1)."""
         if not 0 <= to_length <= self._length:
             raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
         self._length = to_length
-        for reference in self._snapshots:  # before anything can be written over the rows
+        for reference in self._snapshots:  # before the rows can be overwritten
             if (snapshot := reference()) is not None:
                 snapshot.intact = min(snapshot.intact, to_length)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` tokens, keeping those that are held.
+        """Make room for `capacity` tokens and keep those that are held.
 
-        Copies once, layer by layer, so that little is held twice. Meant for the start of a request.
+        This copies once, layer by layer, so little is held twice. It is meant for the start of a request.
         """
         capacity = _in_buckets(capacity)
         if capacity <= self.capacity:
             return
-        # A block is given back with its last tensor: so layer by layer, and the larger ones in blocks of their own.
+        # A block is freed with its last tensor. So this copies layer by layer, into blocks of a new arena.
         self._arena, self._all = Arena(), None
         for index in range(self.layers):
             for buffers in (self._keys, self._values):
@@ -148,7 +148,7 @@ class KVCache(OneOwner):
         self.capacity = capacity
 
     def copy(self, length: int, capacity: int) -> KVCache:
-        """Return a cache of its own with the first `length` tokens and room for `capacity`."""
+        """Return an independent cache with the first `length` tokens and room for `capacity`."""
         if not 0 <= length <= self._length:
             raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
         other = KVCache(self.layers, capacity)
@@ -159,14 +159,14 @@ class KVCache(OneOwner):
         other._length = length
         return other
 
-    @torch.inference_mode()  # as forward passes write, whose buffers take no other writing
+    @torch.inference_mode()  # like forward passes: their buffers accept no other writes
     def adopt(self, other: KVCache, length: int) -> bool:
-        """Copy the rows that another cache of the same text holds behind those held here, up to `length` tokens.
+        """Copy rows from another cache of the same text, from this cache's length up to `length` tokens.
 
-        Nobody may write to the other one meanwhile. It may be rolled back, though: where it no longer holds so many
-        tokens, nothing is copied, and False returned.
+        Nobody may write to the other cache meanwhile. It may be rolled back, though. If it then no longer holds
+        `length` tokens, nothing is copied and False is returned.
         """
-        rows = [other.layer(index) for index in range(other.layers)]  # which stay, whatever becomes of the cache
+        rows = [other.layer(index) for index in range(other.layers)]  # these stay valid, whatever happens to the cache
         if any(keys.shape[2] < length for keys, _ in rows):
             return False
         for index, (keys, values) in enumerate(rows):
@@ -186,7 +186,7 @@ class KVCache(OneOwner):
         return keys, values
 
     def snapshot(self) -> Snapshot:
-        """Return what is held now, for another thread to read while this cache goes on; nothing is copied."""
+        """Return a snapshot that another thread can read while this cache stays in use. Nothing is copied."""
         snapshot = Snapshot([self._buffers(index) for index in range(self.layers)], self._length)
         self._snapshots = [*(known for known in self._snapshots if known() is not None), weakref.ref(snapshot)]
         return snapshot

@@ -1,4 +1,4 @@
-"""Prompts that have been read before: KV caches of finished requests, kept in memory for the next ones."""
+"""Caches prefilled prompts in memory: keeps the KV caches of finished requests for later ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rapid_integrations.errors import SharedResource
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)
 
-MIN_REUSED_TOKENS = 32  # fewer (a template's opening words) are not worth another cache's place
-DRAFTER_SHARE = 4  # drafters' entries are evicted first while they hold over 1/4 of the budget
+MIN_REUSED_TOKENS = 32  # fewer tokens (a template's opening words) are not worth a cache
+DRAFTER_SHARE = 4  # drafters' entries are evicted first if they hold over 1/4 of the budget
 
 
 @dataclass(eq=False)
@@ -32,26 +32,26 @@ class _Entry:
 
 
 class PrefixCache(SharedResource):
-    """Keeps the KV caches of finished requests, within a byte budget, least recently used out first.
+    """Keeps the KV caches of finished requests within a byte budget, and evicts the least recently used first.
 
     A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it
-    ends, however it ends. What it takes is its own: nobody else sees it, and it is not evicted. (A second request over
-    the same document meanwhile finds nothing here, and copies what the first one has read: `Sequence.prefill`.)
+    ends, however it ends. A taken entry belongs to that request alone and is not evicted. If a second request over the
+    same document arrives meanwhile, it finds nothing here and copies the rows of the first (`Reader.prefill`).
 
-    Where less than half of an entry is shared (two documents behind one system prompt), the shared rows are copied
-    and the entry stays: it is worth more to the next question about its own document.
+    If less than half of an entry is shared (two documents behind one system prompt), the shared rows are copied and the
+    entry stays, because it is worth more to the next question about its own document.
 
-    Entries hold prompt and output: they are rolled back to what the next prompt shares with them anyway, and a chat
-    turn that repeats the answer finds it read. `KVCache` keeps every row of sliding-window layers, so a rollback is
-    exact for them too.
+    Entries hold prompt and output. They are rolled back to the part that the next prompt shares, and a chat turn that
+    repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a rollback is exact for
+    them too.
 
-    The drafter's prompt changes with every question (retrieval chooses it), so its entries seldom serve again: they
-    must not push documents out, see `DRAFTER_SHARE`.
+    The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom reused, so
+    they must not evict documents (see `DRAFTER_SHARE`).
 
-    Safe to share between threads; `put` may be called from a finaliser.
+    Threads may share this object, and a finaliser may call `put`.
 
     Args:
-        max_bytes: of all entries, measured by what their buffers take; 0 keeps nothing.
+        max_bytes: limit of all entries' buffers together; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -64,7 +64,7 @@ class PrefixCache(SharedResource):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the entries take."""
+        """The bytes that the entries take."""
         with self._locked():
             return sum(entry.cache.nbytes for entry in self._entries)
 
@@ -73,25 +73,25 @@ class PrefixCache(SharedResource):
             return len(self._entries)
 
     def shared(self, model: object, token_ids: Sequence[int]) -> int:
-        """Return how many tokens `take` would find read."""
+        """Return how many tokens `take` would find cached."""
         with self._locked():
             return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
 
     def take(self, model: object, token_ids: Sequence[int], capacity: int) -> KVCache | None:
-        """Return a cache that holds the first tokens of `token_ids`, or None where nothing useful is kept.
+        """Return a cache that holds the first tokens of `token_ids`, or None if nothing useful is cached.
 
-        It holds all but the last token at most, because decoding starts with the logits after that one.
+        It holds at most all but the last token, because decoding starts with the logits after the last one.
 
         Args:
-            model: whose cache; entries of other models are not looked at.
+            model: model whose entries are considered.
             token_ids: the prompt.
-            capacity: tokens that must fit; a smaller entry is grown by copying it once.
+            capacity: tokens that must fit; a smaller entry is copied once to enlarge it.
         """
         with self._locked():
             entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
             if entry is None:
                 return None
-            self._entries.remove(entry)  # ours while we copy, too: nobody may roll it back meanwhile
+            self._entries.remove(entry)  # removed even to copy it, so nobody can roll it back meanwhile
         moves = 2 * shared >= len(entry.token_ids)
         try:
             if not moves:
@@ -99,20 +99,20 @@ class PrefixCache(SharedResource):
             entry.cache.rollback(shared)
             entry.cache.reserve(capacity)
             return entry.cache
-        except (MemoryError, RuntimeError):  # torch has no memory for the copy: prefilling may still do
+        except (MemoryError, RuntimeError):  # no memory for the copy; a prefill may still fit
             return None
         finally:
             if not moves:
                 self._give_back(entry)
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
-        """Keep `cache` for later requests.
+        """Store `cache` for later requests.
 
         Args:
-            model: whose cache it is.
-            role: what the model read it as.
-            token_ids: the tokens of the rows that the cache holds, one each.
-            cache: not to be touched by the caller any more.
+            model: the model that wrote the cache.
+            role: the role in which the model read it.
+            token_ids: one token for each row of the cache.
+            cache: the caller must not use it any more.
         """
         assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
         self._clock += 1
@@ -124,23 +124,23 @@ class PrefixCache(SharedResource):
             self._entries.clear()
 
     def close(self) -> None:
-        """Free every entry and keep nothing from now on."""
+        """Free every entry, and store nothing from now on."""
         self._closed = True
         self.clear()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The entries are ours: those that others have given back so far are among them."""
+        """Hold the lock, with all returned entries admitted first."""
         try:
             with self._lock:
                 self._admit_returned()
                 yield
         finally:
-            self._admit_if_free()  # what was given back meanwhile
+            self._admit_if_free()  # entries that were returned meanwhile
 
     def _give_back(self, entry: _Entry) -> None:
-        # A request may end in a finaliser, which Python may run anywhere, even in a thread that is inside the lock.
-        # So nothing here waits: whoever holds the lock admits the entry.
+        # A request may end in a finaliser. Python may run that anywhere, even in a thread that holds the lock. So
+        # nothing here waits, and the holder of the lock admits the entry.
         self._returned.append(entry)
         self._admit_if_free()
 
@@ -185,7 +185,7 @@ class PrefixCache(SharedResource):
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
-    """Return how many tokens two texts share from their start."""
+    """Return the number of tokens in the common prefix of two texts."""
     length = min(len(first), len(second))
     different = first[:length] != second[:length]
     return int(different.argmax()) if different.any() else length

@@ -1,4 +1,4 @@
-"""Prompts that have been read before, on disk: they survive a restart."""
+"""Caches prefilled prompts on disk, so they survive a restart."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, 
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, ConfigurationError, SharedResource
 
-MIN_GAIN_TOKENS = 256  # what a file must bring, to be read or written
-DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
+MIN_GAIN_TOKENS = 256  # least number of tokens that a file must save, to be read or written
+DISK_SHARE = 4  # "auto" is 1/4 of (free space + size of the files)
 
-_VERSION = "v1"  # files of another one have other names, and are left alone
+_VERSION = "v1"  # files of other versions have other names and are left alone
 _PARTIAL = ".partial-"
-_ABANDONED_S = 3600.0  # after which a partial file has nobody who writes it
+_ABANDONED_S = 3600.0  # a partial file of this age is no longer being written
 
 
-Identity = tuple[str, int, int, int]  # name, inode, size, time: a file that was written anew has another
+Identity = tuple[str, int, int, int]  # name, inode, size, time; a rewritten file has another identity
 
 
 @dataclass(frozen=True)
@@ -44,50 +44,50 @@ class _File:
 
 
 class PrefixStore(SharedResource):
-    """Files of KV caches in one folder, least recently used out first; processes may share it.
+    """Files of KV caches in one folder, evicted least recently used first. Processes may share the folder.
 
-    A file appears under its name by a rename, complete and synced: a process that dies while writing leaves a partial
-    file, which nobody reads and a later save removes. A file is read only where its fingerprint is the model's and its
-    tokens begin the prompt, and used only when every byte agrees with its digest. Whatever goes wrong is warned of
-    once, and the request goes on without. A new folder can be read by its owner only: caches tell what the documents
-    say, and whoever can write there can change answers.
+    A file appears under its name by a rename, complete and synced. A process that dies while writing leaves a partial
+    file, which nobody reads and a later save removes. A file is read only if it has the model's fingerprint and its
+    tokens begin the prompt. It is used only if every byte agrees with its digest. Any failure is warned of once, and
+    the request continues without the file. Only its owner can read a new folder: caches reveal the documents' content,
+    and anyone who can write them can change answers.
 
     Args:
-        folder: made when first needed.
-        max_bytes: of all files; "auto" is a quarter of what is free and what the files take.
+        folder: created on first use.
+        max_bytes: limit of all files together; "auto" is a quarter of (free space + size of the files).
 
     Raises:
-        ConfigurationError: an empty name, or a limit that is none.
+        ConfigurationError: the folder's name is empty, or the limit is not a number of bytes.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int | Literal["auto"] = "auto") -> None:
         if not str(folder):
-            raise ConfigurationError("prefix_cache_dir='': give a folder of its own, or None to keep nothing on disk")
+            raise ConfigurationError("prefix_cache_dir='': give a folder of its own, or None to save nothing to disk")
         if max_bytes != "auto" and (not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0):
             raise ConfigurationError(
-                f"prefix_cache_dir_bytes={max_bytes!r}: give a number of bytes, or 'auto' for a quarter of what is free"
+                f"prefix_cache_dir_bytes={max_bytes!r}: give a number of bytes, or 'auto' for a quarter of free space"
             )
         self.folder = Path(folder).expanduser()
         self.max_bytes = max_bytes
         self._prefixes: dict[Identity, SavedPrefix | None] = {}  # None: a file that cannot be used
-        self._lock = threading.Lock()  # of `_prefixes`
+        self._lock = threading.Lock()  # guards `_prefixes`
         self._warned: set[str] = set()
         self._writable = True
 
     def load(
         self, model: str, token_ids: Sequence[int], capacity: int, device: torch.device, more_than: int
     ) -> KVCache | None:
-        """Return a cache that holds the first tokens of `token_ids`, all but the last at most, or None.
+        """Return a cache that holds the first tokens of `token_ids`, at most all but the last, or None.
 
-        Reads a file where at least half of it is of use (a short common beginning is prefilled sooner than a long file
-        is read), and where it brings `MIN_GAIN_TOKENS` over what the caller has.
+        A file is read if at least half of it is useful, because prefilling a short prefix is faster than reading a long
+        file. It must also save `MIN_GAIN_TOKENS` over what the caller has.
 
         Args:
-            model: fingerprint.
+            model: fingerprint of the model.
             token_ids: the prompt.
             capacity: tokens that must fit.
-            device: where the cache shall lie.
-            more_than: tokens of the prompt that the caller can have elsewhere.
+            device: device of the returned cache.
+            more_than: tokens of the prompt that the caller can get elsewhere.
         """
         wanted = np.asarray(token_ids, dtype=np.int64)[:-1]
         try:
@@ -100,9 +100,9 @@ class PrefixStore(SharedResource):
         try:
             saved, cache = read_cache(file.path, capacity, shared, device)
             if saved.model != model or common_prefix(saved.token_ids, wanted) < shared:
-                raise CacheError(f"{file.path} is about another text than its header said a moment ago")
+                raise CacheError(f"{file.path} holds another text than its header said a moment ago")
         except (CacheError, MemoryError, RuntimeError) as error:
-            if file.path.exists():  # else another process has just evicted it
+            if file.path.exists():  # otherwise another process has just evicted it
                 self._disregard(file, error)
             return None
         with suppress(OSError):
@@ -110,13 +110,15 @@ class PrefixStore(SharedResource):
         return cache
 
     def save(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
-        """Write a file, unless the folder has nearly all of it; make room first, remove what it continues after.
+        """Write a file, unless the folder already has nearly all of it.
+
+        Room is made first. Afterwards a file that this one continues is removed.
 
         Args:
-            model: fingerprint.
-            token_ids: (snapshot.length,) what the rows belong to.
+            model: fingerprint of the model.
+            token_ids: (snapshot.length,) the token of each row.
             snapshot: the rows.
-            go_on: asked while writing; a no leaves nothing.
+            go_on: called while writing; if it returns False, nothing is left.
         """
         if not self._writable:
             return
@@ -131,13 +133,13 @@ class PrefixStore(SharedResource):
             if not self._make_room(size):
                 return
             self._write(model, token_ids, snapshot, go_on)
-        except FileNotFoundError:  # another process has removed the file that was touched
+        except FileNotFoundError:  # another process has just removed the file
             return
         except OSError as error:
             self._writable = False
             self._warn(
                 "write",
-                f"The prefix cache folder {self.folder} cannot be written ({error}); prefixes are not kept on disk "
+                f"The prefix cache folder {self.folder} cannot be written ({error}); prefixes are not saved to disk "
                 "any more. Make room, or give another folder.",
             )
 
@@ -165,7 +167,7 @@ class PrefixStore(SharedResource):
                     file.path.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> bool:
-        """Remove the least recently used files until `size` more bytes fit; False where they never will."""
+        """Remove the least recently used files until `size` more bytes fit. Return False if they never will."""
         self._remove_abandoned()
         files = sorted(self._files(), key=lambda file: file.used)
         with self._lock:
@@ -179,7 +181,7 @@ class PrefixStore(SharedResource):
         if size > limit:
             self._warn(
                 "size",
-                f"A prefix of {size:,} bytes is not kept in {self.folder}: its limit is {limit:,} bytes "
+                f"A prefix of {size:,} bytes is not saved to {self.folder}: its limit is {limit:,} bytes "
                 "(prefix_cache_dir_bytes).",
             )
             return False
@@ -198,7 +200,7 @@ class PrefixStore(SharedResource):
                         os.unlink(entry.path)
 
     def _longest(self, model: str, token_ids: TokenIds) -> tuple[_File | None, int]:
-        """Return the file that shares the longest beginning; no file of which less than half is shared."""
+        """Return the file with the longest common prefix, if at least half of the file is shared."""
         best: tuple[_File | None, int] = (None, 0)
         for file in self._files(model):
             saved = self._prefix(file, model)
@@ -218,7 +220,7 @@ class PrefixStore(SharedResource):
             if saved.model != model:
                 raise CacheError(f"{file.path} was written by another model than its name says")
         except CacheError as error:
-            if file.path.exists():  # else another process has just evicted it
+            if file.path.exists():  # otherwise another process has just evicted it
                 self._disregard(file, error)
             return None
         with self._lock:
@@ -226,7 +228,7 @@ class PrefixStore(SharedResource):
         return saved
 
     def _disregard(self, file: _File, error: Exception) -> None:
-        """Never look at this file again; a later save may write over it, or it goes when room is needed."""
+        """Ignore this file from now on. A later save may overwrite it, or it is evicted when room is needed."""
         with self._lock:
             self._prefixes[file.identity] = None
         self._warn(str(file.identity), f"A saved prefix is ignored: {error}. Delete the file.")

@@ -285,7 +285,7 @@ def test_a_cache_that_is_used_again_while_it_is_written_gives_its_valid_part(tmp
     assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL, meanwhile) == 400
     saved, loaded = read_cache(tmp_path / "f", 600)
     assert held(loaded) == saved.token_ids.tolist() == DOCUMENT[:400]
-    with pytest.raises(CacheError, match="holds 400 tokens, 401 were asked for"):
+    with pytest.raises(CacheError, match="holds 400 tokens, but 401 were requested"):
         read_cache(tmp_path / "f", 600, 401)
     assert snapshot.intact == 400 and cache.snapshot().intact == 600
 
@@ -394,7 +394,7 @@ def test_a_job_that_fails_leaves_the_thread_alive():
     def fail(go_on):
         raise CacheError("no such type")
 
-    with pytest.warns(RuntimeWarning, match="not kept on disk: .*no such type"):
+    with pytest.warns(RuntimeWarning, match="not saved to disk: .*no such type"):
         saver.submit(fail)
         saver.submit(lambda go_on: done.set())
         assert done.wait(10)
@@ -419,7 +419,7 @@ def test_a_file_that_became_another_between_index_and_load_is_not_used(store, mo
         return replace(saved, model=OTHER), cache
 
     monkeypatch.setattr(prefix_store, "read_cache", other)
-    with pytest.warns(RuntimeWarning, match="about another text than its header said"):
+    with pytest.warns(RuntimeWarning, match="holds another text than its header said"):
         assert load(store, DOCUMENT) is None
 
 
