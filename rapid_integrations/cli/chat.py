@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.outputs import Completion
 
-_WORTH_TELLING = 100  # tokens of documents that are read anew for each question
+_WORTH_TELLING = 100  # tokens; a notice appears if at least this many are prefilled again for each question
 
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
@@ -62,7 +62,7 @@ def chat(
     Type the questions at the prompt, or pipe them in, one per line. Ctrl-C stops an answer. Ctrl-C twice at the prompt
     leaves.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the same reason as in `rapid ask`
     with errors_taught(), ExitStack() as at_end:
         params, speculation = sampling.params(), transfer.config()
         if "-" in files:
@@ -89,7 +89,7 @@ def chat(
 
 
 class _Session:
-    """One run of the command: answers questions and obeys commands."""
+    """One run of the command, which answers questions and runs its own commands."""
 
     def __init__(
         self,
@@ -105,22 +105,22 @@ class _Session:
         self._names = names
         self._trace = trace
         self._as_json = as_json
-        # From a pipe Ctrl-C ends everything, as it does for other programs.
+        # If the questions come from a pipe, Ctrl-C ends the whole program, as usual.
         self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
         self._asked = 0
         self._last: Completion | None = None
         self._tokens = tokens
-        self._told = False  # that the documents are read again for each question
+        self._told = False  # whether the notice about repeated prefills was shown
 
     def run(self, lines: Iterator[Callable[[], str]]) -> None:
-        """Take lines until they end, or one of them says so."""
+        """Process lines until they end, or one of them is /quit."""
         for line in lines:
             question = None
             try:
                 question = line().strip()
                 if question == "/quit":
                     return
-                with self._stop:  # to its very end: a Ctrl-C that comes too late for an answer is not for the prompt
+                with self._stop:  # up to its end, so a Ctrl-C just after an answer does not reach the prompt
                     if question and not self._obeyed(question):
                         self._answer(question)
             except RapidError as error:
@@ -178,7 +178,7 @@ class _Session:
             )
 
     def _completed(self, question: str) -> Completion:
-        """Show the answer as it comes, and return it whole."""
+        """Show the answer while it is generated, and return the completion."""
         with ProgressView(stderr) as progress:
 
             def report(stage: str, done: int, total: int) -> None:
@@ -188,8 +188,8 @@ class _Session:
             answer = self._chat.ask(question, trace=self._trace is not None, on_progress=report)
             if answer.left_out:
                 turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
-                say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
-            first = next(answer)  # behind the prefill, whose progress is shown
+                say(f"left out the oldest {turns}: with them the conversation no longer fits the context window")
+            first = next(answer)  # this runs the prefill, whose progress is shown
         with answer:
             self._show(first.text)
             for chunk in answer:
@@ -207,20 +207,20 @@ class _Session:
 
 
 def _typed() -> Iterator[Callable[[], str]]:
-    """Yield what a person types, with line editing and this run's history where the platform has readline.
+    """Yield what a person types, with line editing and this run's history if the platform has readline.
 
-    One Ctrl-C may have been meant for an answer that ended just before it: it takes a second one to leave.
+    One Ctrl-C may have been meant for an answer that has just ended, so only a second one leaves.
     """
     edits = sys.stdout.isatty()
     if edits and find_spec("readline"):
-        import readline  # noqa: F401  (input() uses it once it is there)
+        import readline  # noqa: F401  (input() uses it once it is imported)
 
     leaving = False
     while True:
         try:
             if edits:
                 line = input("> ")
-            else:  # the answers go into a file: the prompt must not
+            else:  # the answers go into a file, which must not hold the prompt
                 sys.stderr.write("> ")
                 sys.stderr.flush()
                 line = sys.stdin.readline()
@@ -241,14 +241,14 @@ def _typed() -> Iterator[Callable[[], str]]:
 
 
 def _piped() -> Iterator[Callable[[], str]]:
-    """Yield the lines of standard input; one that is no UTF-8 is refused when it is its turn."""
+    """Yield the lines of standard input. A line that is not UTF-8 is refused when it is processed."""
     for number, line in enumerate(sys.stdin.buffer, 1):
 
         def decoded(line: bytes = line, number: int = number) -> str:
             try:
                 return line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise PromptError(f"line {number} of standard input is no UTF-8 text") from error
+                raise PromptError(f"line {number} of standard input is not UTF-8 text") from error
 
         yield decoded
 

@@ -1,4 +1,4 @@
-"""What the commands share: consoles, and how answers and errors are shown."""
+"""Consoles that the commands share, and functions that show answers and errors."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from rapid_integrations.outputs import Completion
 
 stdout = Console()
-stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
+stderr = Console(stderr=True)  # progress and tables go here, so only the answer is piped
 
 
 def say(message: str) -> None:
-    """Write a line to standard error; what documents and files are called is no markup there."""
+    """Write a line to standard error. Names of documents and files are not read as markup."""
     stderr.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_answer(text: str) -> None:
-    """Write a piece of an answer to standard output at once; a terminal gets no control characters of it."""
+    """Write a piece of an answer to standard output at once, without its control characters on a terminal."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place for a page before the models are loaded, not after the answer."""
+    """Refuse a path that cannot be written before the models are loaded, not after the answer."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists and can be written to")
 
 
 def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> None:
-    """Write the page about an answer, and say where."""
+    """Write the page about an answer, and print its path."""
     from rapid_integrations.trace import write_html
 
     write_html(path, completion, names)
@@ -49,14 +49,14 @@ def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> Non
 
 
 def show_error(error: RapidError) -> None:
-    """Write an error as one sentence."""
+    """Print an error on one line, without a traceback."""
     stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
     stderr.print(printable(str(error)), markup=False, highlight=False)
 
 
 @contextmanager
 def errors_taught() -> Iterator[None]:
-    """Show this package's errors as one sentence, and Ctrl-C as what it is; anything else keeps its traceback."""
+    """Show this package's errors and Ctrl-C without a traceback. Any other error keeps its traceback."""
     try:
         yield
     except RapidError as error:
@@ -65,6 +65,6 @@ def errors_taught() -> Iterator[None]:
     except KeyboardInterrupt:
         stderr.print("\ninterrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader of the answer has gone
+    except BrokenPipeError:  # the program that reads the answer has ended
         sys.stderr.close()
         raise typer.Exit(0) from None

@@ -1,7 +1,7 @@
-"""Ctrl-C as a wish to stop an answer, granted between two forward passes.
+"""Turns Ctrl-C into a request to stop an answer, which takes effect between two forward passes.
 
-A `KeyboardInterrupt` may come up anywhere, inside a terminal library's own clean-up, too, which then leaves the
-terminal as it should not be. A wish is looked at where nothing is half done.
+A `KeyboardInterrupt` may arrive anywhere, even inside a terminal library's own clean-up, which then leaves the terminal
+in a bad state. So the request is checked only at points where nothing is half done.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ INTERRUPTED = 130
 
 
 class AnswerStopped(BaseException):
-    """The wish is granted: unwinds an answer. Not an `Exception`, as `KeyboardInterrupt` is none."""
+    """Ends an answer that the user stopped. Like `KeyboardInterrupt`, it is not an `Exception`."""
 
 
 class StopWish:
-    """Catches Ctrl-C within its `with` block; call it, or use it as an `OnProgress`, where stopping is safe.
+    """Catches Ctrl-C within its `with` block. Call it, or use it as an `OnProgress`, at points that are safe to stop.
 
-    A second Ctrl-C, before the first is granted, interrupts at once. Only for the main thread.
+    A second Ctrl-C before the next such call interrupts at once. It works only in the main thread.
 
     Raises:
-        AnswerStopped: from a call, once Ctrl-C was pressed.
+        AnswerStopped: by a call after Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StopWish:
         self._before: Any = None
 
     def __call__(self, *_: object) -> None:
-        """Grant the wish, if there is one."""
+        """Raise `AnswerStopped` if Ctrl-C was pressed."""
         if self._wished:
             raise AnswerStopped
 
