@@ -135,7 +135,7 @@ def read_cache(
         metadata = file.metadata()
         digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
-            raise CacheError(f"{path} is not a saved KV cache, or is damaged: its digest does not match")
+            raise CacheError(f"{path} is not a saved KV cache, or is damaged: its contents do not match their digest")
     cache.advance(wanted)
     return saved, cache
 
