@@ -95,7 +95,7 @@ class TestParts:
         assert rendered.contexts == (TEXT,) and rendered.query == ASKED
 
     def test_a_part_that_is_no_text(self):
-        with pytest.raises(PromptError, match="a part of a message is no text"):
+        with pytest.raises(PromptError, match="a part of a message is not text"):
             render([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], chatml)
 
 
