@@ -1,4 +1,4 @@
-"""The characters of a PDF page as text: raised and lowered ones marked, values of form fields beside their labels."""
+"""Turn the characters of a PDF page into text, with superscripts, subscripts, and form values beside labels."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rapid_integrations.documents.raised import lowered, raised
 
 _LINE_END_HYPHEN = "\x02\ufffe"  # PDFium's signs for a hyphen that a line break needed
 _BREAKS = "\r\n"
-_SMALLER = 0.87  # height of a raised character, to that of its neighbours
-_RAISED, _LOWERED = 0.2, -0.05  # how far its lower edge is from theirs, in their heights
-_TOO_FAR = 0.95  # beyond that it belongs to another line
-_GAP = 0.5  # heights between characters that stand for different words
-_WIDE = 1.5  # the same in widths of the character before
-_MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
+_SMALLER = 0.87  # height of a superscript, relative to its neighbours
+_RAISED, _LOWERED = 0.2, -0.05  # distance of its lower edge from theirs, in their heights
+_TOO_FAR = 0.95  # beyond this distance it belongs to another line
+_GAP = 0.5  # distance between characters of different words, in heights
+_WIDE = 1.5  # the same distance, in widths of the character before
+_MOSTLY = 0.3  # share of characters without a meaning that makes a page undecodable
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
 _BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
 _DOUBLED = re.compile(r"(?<!\S)(?:([^\W\d_])\1){4,}(?!\S)")
 _DIFFERENT = 3  # letters in such a word; "xxxxxxxx" is meant
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
-_JOINED = "\u2060"  # in place of a line break that is none
+_JOINED = "\u2060"  # replaces a line break that does not end a line
 _LOWERED_TEXT = re.compile(r"\d{1,3}")
 _VOWELS = frozenset("aeiouyAEIOUY")
-# Typeset words hold one glyph for "ffi"; tokenizers and searches know the letters only.
+# Typeset words may hold one glyph for "ffi", but tokenizers and searches know only the letters.
 _PARTED = re.compile(r"(\w+)[\x02\ufffe]\n?(?=(\w+))")
 _LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
@@ -39,10 +39,10 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top in points
 
 
 class PageText:
-    """The characters of a page, and where they stand.
+    """The characters of a page and their positions.
 
     Attributes:
-        characters: one string per character, in reading order; line breaks are among them.
+        characters: one string per character, in reading order, including line breaks.
     """
 
     def __init__(self, textpage: Any) -> None:
@@ -71,7 +71,7 @@ class PageText:
         return (here - Counter(other.characters)).total() > 0.02 * here.total()
 
     def is_undecodable(self) -> bool:
-        """Whether most characters have no meaning in Unicode: private ones, controls, or glyph numbers in its place."""
+        """Whether most characters have no meaning in Unicode: private ones, controls, or glyph numbers."""
         shown = [
             (index, each)
             for index, each in enumerate(self.characters)
@@ -93,7 +93,7 @@ class PageText:
     def _join_lines(self, pieces: list[str]) -> list[tuple[int, int]]:
         """Undo line breaks before raised characters and between characters of a column.
 
-        Returns the columns of a page in vertical writing as (first, end), from right to left; () for other pages.
+        Returns the columns of a page in vertical writing as (first, end), from right to left, or () for other pages.
         """
         breaks = [i for i, each in enumerate(pieces) if each == "\n" and 0 < i < len(pieces) - 1]
         columns: list[tuple[int, int]] = []
@@ -146,7 +146,7 @@ class PageText:
         return [column for row in rows for _, column in sorted(row)]
 
     def _mark_words(self, pieces: list[str]) -> None:
-        """Write raised and lowered characters within words as such."""
+        """Mark superscripts and subscripts within words."""
         for space in _BEFORE_MARK.finditer("".join(each if len(each) == 1 else "\ufffd" for each in self.characters)):
             a, b = self._box(space.start() - 1), self._box(space.end())
             height = a[3] - a[1]
@@ -191,7 +191,7 @@ class PageText:
                 run.append(index)
 
     def _write(self, pieces: list[str], run: list[int], level: int) -> None:
-        """Write a run of raised or lowered characters as such, unless a slanted or uneven line is likelier."""
+        """Mark a run of superscripts or subscripts, unless a slanted or uneven line is likelier."""
         if not run:
             return
         text = "".join(self.characters[index] for index in run)
@@ -208,7 +208,7 @@ class PageText:
             pieces[index] = ""
 
     def _place(self, pieces: list[str], fields: Sequence[Field]) -> list[str]:
-        """Write the fields' values into `pieces`, beside their labels; return those that have none."""
+        """Write the fields' values into `pieces`, beside their labels. Return the fields without a label."""
         boxes = [
             (index, self._box(index))
             for index, piece in enumerate(self.characters)
@@ -252,7 +252,7 @@ class PageText:
 
 
 def _is_like_language(text: str) -> bool:
-    """Whether letters without a stated meaning look like words of a Latin alphabet: most are, and vowels among them."""
+    """Whether letters without a stated meaning look like words of a Latin alphabet, including vowels."""
     letters = [each for each in text if each.isalpha()]
     latin = [each for each in letters if each.isascii()]
     if len(letters) < 0.6 * len(text):
@@ -270,7 +270,7 @@ def _character(code: int) -> str:
 
 
 def _readable(text: str) -> str:
-    """Join surrogate pairs, spell out ligatures, join words that a line break parted, and drop NUL."""
+    """Join surrogate pairs and words that a line break divided, spell out ligatures, and drop NUL."""
     text = text.replace("\0", "").translate(_LIGATURES)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = re.sub(r"[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", text)  # what glyph numbers without a meaning give
@@ -282,7 +282,7 @@ def _readable(text: str) -> str:
 
 
 def _rejoined(parted: re.Match[str]) -> str:
-    """Return two parts of a word that a line ended between, without the hyphen unless the word has one itself."""
+    """Return the two parts of a divided word, without the hyphen unless the word itself has one."""
     before, after = parted[1], parted[2]
     own = (
         len(before) == 1 or after[0].isdigit() or (after[0].isupper() and not before.isupper())
@@ -291,7 +291,7 @@ def _rejoined(parted: re.Match[str]) -> str:
 
 
 def _once(line: str) -> str:
-    """Return a line whose characters are drawn twice for boldness with each of them once."""
+    """Return a line without the second copy of characters that are drawn twice for boldness."""
     words = line.split(" ")
     twice = [word for word in words if _DOUBLED.fullmatch(word) and len(set(word)) >= _DIFFERENT]
     if not twice:
