@@ -97,7 +97,7 @@ def parse_method(text: str) -> Method:
         if key not in _OPTIONS[kind] or not equals:
             known = ", ".join(_OPTIONS[kind]) or "no options"
             raise ConfigurationError(
-                f"{text!r}: {part!r} is not an option of {kind}; there are: {known}, as option=value"
+                f"{text!r}: {part!r} is not an option of {kind}; it has {known}, as option=value"
             )
         options[key] = value
     if options.get("context", "unrelated") != "unrelated":

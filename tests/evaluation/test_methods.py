@@ -33,8 +33,8 @@ def test_options():
     ("text", "said"),
     [
         ("lcc", "no method is called 'lcc'; there are: lc, rag"),
-        ("lc:eta=1", "'eta=1' is not an option of lc. It has no options"),
-        ("sd:eta=1", "It has draft"),
+        ("lc:eta=1", "'eta=1' is not an option of lc; it has no options"),
+        ("sd:eta=1", "it has draft"),
         ("rapid:eta", "'eta' is not an option"),
         ("rapid:eta=many", "eta"),
         ("rapid:law=exact", "law"),
