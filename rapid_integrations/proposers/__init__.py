@@ -8,8 +8,8 @@ from typing import Any, Final
 from rapid_integrations.errors import ConfigurationError
 
 PROPOSERS: Final[dict[str, str | type]] = {
-    "drafter": "rapid_integrations.proposers.drafter:Drafter",
-    "draft_lm": "rapid_integrations.proposers.drafter:ProposerModel",
+    "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
+    "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "none": "rapid_integrations.decoding.proposal:NoProposer",

@@ -1,7 +1,6 @@
 """The Python of README.md and docs/*.md runs, on tiny models."""
 
 import re
-from pathlib import Path
 
 import pytest
 from langchain_core.documents import Document
@@ -14,9 +13,9 @@ from llama_index_rapid import RapidLLM
 from rapid_integrations import proposers
 from rapid_integrations.evaluation import tasks
 from tests.docs.conftest import DOCUMENT
-from tests.llama_index_rapid.parts import HashEmbedding, nodes
+from tests.toys.llama_index_parts import HashEmbedding, nodes
+from tests.toys.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     pytest.param(path, block, id=f"{path.name}-{number}")

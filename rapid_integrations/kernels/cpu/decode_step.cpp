@@ -15,7 +15,7 @@
 #include <cmath>
 #include <limits>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #include <omp.h>
 
@@ -110,66 +110,75 @@ Share share(int count, int block, int thread, int threads) {
   return {std::min(count, first * block), std::min(count, last * block)};
 }
 
-thread_local std::vector<float> buffers;    // of the calling thread: what the threads share
-thread_local std::vector<float> own_space;  // of each thread: attention's tiles, results on their way
-thread_local std::vector<float> own_input;  // of each thread: normalised rows and their group sums
+// Where in the scratch space of a step everything lies, in floats.
+struct Places {
+  size_t qkv, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
+  size_t own;                                        // where the threads' own space begins
+  size_t space, input;                               // of each thread: attention's tiles and results on their way;
+                                                     // normalised rows and their group sums
+
+  Places(const Model& model, const Step& step) {
+    const size_t T = size_t(step.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
+    const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate), rows = H / KV * T;
+    const size_t tasks = KV * ((size_t(step.past) + T + CHUNK - 1) / CHUNK), widest = std::max({E, I, H * D});
+    size_t floats = 0;
+    auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
+    qkv = reserve(T * (H + 2 * KV) * D);
+    q = reserve(T * H * D / 2 + LINE);
+    max = reserve(tasks * rows);
+    sum = reserve(tasks * rows);
+    mixed = reserve(tasks * rows * D);
+    x = reserve(T * E);
+    heads = reserve(T * padded(int(H * D)) / 2);
+    hidden = reserve(T * padded(int(I)) / 2);
+    own = floats;
+    space = whole_lines(std::max(T * std::max<size_t>(E, 64), attention_floats(int(D), int(rows))));
+    input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP + 1));
+  }
+
+  size_t all(int threads) const { return own + size_t(threads) * (space + input) + LINE; }
+};
 
 }  // namespace
 
 extern "C" {
 
-int rapid_abi() { return 5; }
-
-int rapid_fast_path() {
-#if RAPID_AVX512
-  return 1;
-#else
-  return 0;
-#endif
+// Floats of scratch space that a step needs, whatever its `scratch` says.
+int64_t rapid_step_floats(const Model* model, const Step* step) {
+  return int64_t(Places(*model, *step).all(step->threads));
 }
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
-// Returns 0; 1 where there was no memory for what is computed on the way; 2 where an id is no token's; 3 where a logit is
-// no number.
+// Returns 0; 1 if an id is no token's; 2 if a logit is no number.
 int rapid_decode_step(const Model* model, const Step* step) {
   for (int t = 0; t < step->rows; t++)
-    if (step->ids[t] < 0 || step->ids[t] >= model->vocabulary) return 2;
+    if (step->ids[t] < 0 || step->ids[t] >= model->vocabulary) return 1;
   const int T = step->rows, E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
   const int I = model->intermediate, G = H / KV, wide = (H + 2 * KV) * D;
   const int64_t total = step->past + T;
   const int chunks = int((total + CHUNK - 1) / CHUNK), tasks = KV * chunks, attention_rows = G * T;
-  const int widest = std::max({E, I, H * D});
-
-  size_t floats = 0;
-  auto reserve = [&](size_t n) { size_t at = floats; floats += (n + 15) / 16 * 16; return at; };
-  const size_t at_qkv = reserve(size_t(T) * wide), at_q = reserve(size_t(T) * H * D / 2 + 16);
-  const size_t at_max = reserve(size_t(tasks) * attention_rows), at_sum = reserve(size_t(tasks) * attention_rows);
-  const size_t at_mixed = reserve(size_t(tasks) * attention_rows * D);
-  const size_t at_x = reserve(size_t(T) * E);
-  const size_t at_heads = reserve(T * padded(H * D) / 2), at_hidden = reserve(T * padded(I) / 2);
-  if (!grow(buffers, floats + 16)) return 1;
-  float* base = align(buffers.data());
-  float* qkv = base + at_qkv;
-  bf16* q = (bf16*)(base + at_q);            // (KV, G * T, D)
-  const Partial partial{base + at_max, base + at_sum, base + at_mixed};
-  bf16* by_head = (bf16*)(base + at_heads);  // (T, H * D), padded
-  bf16* hidden = (bf16*)(base + at_hidden);  // (T, I), padded
-  float* x = base + at_x;                    // (T, E)
+  const Places places(*model, *step);
+  float* const base = align(step->scratch);
+  float* qkv = base + places.qkv;
+  bf16* q = (bf16*)(base + places.q);  // (KV, G * T, D)
+  const Partial partial{base + places.max, base + places.sum, base + places.mixed};
+  bf16* by_head = (bf16*)(base + places.heads);  // (T, H * D), padded
+  bf16* hidden = (bf16*)(base + places.hidden);  // (T, I), padded
+  float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
     const bf16* token = (const bf16*)model->embedding + step->ids[t] * E;
     for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
   }
   std::atomic<int> next{0};
-  std::atomic<bool> short_of_memory{false}, not_a_number{false};
+  std::atomic<bool> not_a_number{false};
   Barrier barrier;
-  const size_t own = std::max(size_t(T) * std::max(E, 64), attention_floats(D, attention_rows));
+  const int widest = std::max({E, I, H * D});
 
   auto work = [&](const int thread, const int threads) {
-    float* const aligned = align(own_input.data());
-    bf16* const mine = (bf16*)aligned;
-    float* const sums = aligned + T * padded(widest) / 2;
-    float* const space = align(own_space.data());
+    float* const space = base + places.own + size_t(thread) * (places.space + places.input);
+    bf16* const mine = (bf16*)(space + places.space);
+    float* const sums = space + places.space + T * padded(widest) / 2;
 
     auto normed = [&](const bf16* weight, float eps, int from, const Matrix& m) {
       for (int t = from; t < T; t++) norm(x + size_t(t) * E, weight, eps, E, mine + (t - from) * padded(E));
@@ -291,13 +300,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
   {
 #pragma omp single
     barrier.expect(omp_get_num_threads());  // the system may give fewer than were asked for
-    const size_t input = T * padded(widest) / 2 + T * (widest / GROUP + 1) + 32;
-    if (!grow(own_input, input) || !grow(own_space, own + 16)) short_of_memory.store(true);
-    barrier.wait();
-    if (!short_of_memory.load()) work(omp_get_thread_num(), omp_get_num_threads());
+    work(omp_get_thread_num(), omp_get_num_threads());
   }
-  if (short_of_memory.load()) return 1;
-  return not_a_number.load() ? 3 : 0;
+  return not_a_number.load() ? 2 : 0;
 }
 
 }  // extern "C"

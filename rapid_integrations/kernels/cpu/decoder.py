@@ -13,7 +13,9 @@ from torch import Tensor
 
 from rapid_integrations.cache import Buffers, KVCache
 from rapid_integrations.errors import CacheError, SharedResource
+from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Step
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
+from rapid_integrations.kernels.cpu.scratch import Scratch
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
@@ -26,7 +28,7 @@ class NativeMatrix:
     """A weight (O, K) as the kernels read it.
 
     `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O / 16, K / 32, 320): panels of four-bit levels with their scales
-    and offsets (interface.h, `models.panels`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
+    and offsets (`panels.py`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
     """
 
     data: Tensor
@@ -63,43 +65,7 @@ class NativeLayer:
     window: int | None
 
 
-class _Matrix(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
-        *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
-    )
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
-        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
-        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
-        ("window", ctypes.c_int64),
-    )
-
-
-class _Model(ctypes.Structure):
-    _fields_ = (
-        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
-        ("layer", ctypes.POINTER(_Layer)),
-        ("final_norm", ctypes.c_void_p),
-        ("final_eps", ctypes.c_float),
-        ("vocabulary", ctypes.c_int32),
-        ("head", _Matrix),
-        ("embedding", ctypes.c_void_p),
-    )
-
-
-class _Step(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
-        *((name, ctypes.c_int64) for name in ("past", "capacity")),
-        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values", "logits")),
-    )
-
-
-_NO_TOKEN, _NO_NUMBER = 2, 3  # what a step returns where an id is none, and where a logit is NaN
+_NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
 _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
@@ -129,10 +95,11 @@ class NativeDecoder(SharedResource):
     ) -> None:
         self._library = library
         self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
-        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        self._layers = (Layer * len(layers))(*map(_layer, layers))
         self._vocab_size = head.rows
+        self._scratch = Scratch()
         self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
-        self._model = _Model(
+        self._model = Model(
             layers=len(layers),
             hidden=layers[0].qkv.columns,
             heads=heads,
@@ -163,6 +130,8 @@ class NativeDecoder(SharedResource):
 
         Raises:
             FloatingPointError: NaN among the logits.
+            IndexError: an id is no token's.
+            MemoryError: there is no space for what is computed on the way.
         """
         if token_ids.dtype != torch.int64 or token_ids.device.type != "cpu" or not token_ids.is_contiguous():
             token_ids = token_ids.to("cpu", torch.int64).contiguous()
@@ -172,7 +141,7 @@ class NativeDecoder(SharedResource):
             raise CacheError(f"keep={keep} of {rows} rows")
         skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
         logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
-        step = _Step(
+        step = Step(
             rows=rows,
             keep=keep,
             threads=torch.get_num_threads(),
@@ -185,13 +154,19 @@ class NativeDecoder(SharedResource):
             values=ctypes.cast(values, ctypes.c_void_p),
             logits=logits.data_ptr(),
         )
-        if failed := self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
+        if failed := self._run(step):
             if failed == _NO_TOKEN:
                 raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
-            if failed == _NO_NUMBER:
-                raise FloatingPointError("NaN among the logits")
-            raise MemoryError("a decode step found no memory for what it computes on the way")
+            raise FloatingPointError("NaN among the logits")
         return logits
+
+    def _run(self, step: Step) -> int:
+        model, call = ctypes.byref(self._model), ctypes.byref(step)
+        space = self._scratch.take(self._library.rapid_step_floats(model, call))
+        step.scratch = space.data_ptr()
+        failed: int = self._library.rapid_decode_step(model, call)
+        self._scratch.give_back(space)
+        return failed
 
     def _pointers(self, buffers: Buffers, capacity: int) -> tuple[Addresses, Addresses]:
         """Return where the layers' buffers lie; looked up once, since a step is short.
@@ -221,8 +196,8 @@ def _address(tensor: Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
-def _matrix(matrix: NativeMatrix) -> _Matrix:
-    return _Matrix(
+def _matrix(matrix: NativeMatrix) -> Matrix:
+    return Matrix(
         kind=_KINDS[matrix.data.dtype],
         rows=matrix.rows,
         columns=matrix.columns,
@@ -230,8 +205,8 @@ def _matrix(matrix: NativeMatrix) -> _Matrix:
     )
 
 
-def _layer(layer: NativeLayer) -> _Layer:
-    return _Layer(
+def _layer(layer: NativeLayer) -> Layer:
+    return Layer(
         **{name: _matrix(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
         **{name: _address(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
         **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},

@@ -1,4 +1,5 @@
-// What passes between Python and the kernels; `decoder.py` mirrors it.
+// What passes between Python and the kernels. `interface.py` mirrors these structs, and `layouts.cpp` lists their fields:
+// a library whose list differs from Python's is not used.
 
 #pragma once
 
@@ -43,6 +44,7 @@ struct Step {
   void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
   void* const* values;
   float* logits;              // (keep, vocabulary)
+  float* scratch;             // as many as rapid_step_floats says; one step at a time may use them
 };
 
 struct Rotation {  // of a prompt's queries and keys

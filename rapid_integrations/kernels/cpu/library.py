@@ -26,14 +26,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from rapid_integrations.config import home
+from rapid_integrations.kernels.cpu.interface import SOURCES, opened, sources_key
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 logger = logging.getLogger(__name__)
 
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
-SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
-ABI = 5
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 
@@ -198,25 +197,7 @@ def _open(path: Path) -> _Outcome:
     _require_own(path)
     if _checksum_file(path).read_bytes() != _checksum(path).encode():
         raise OSError(f"the checksum of {path} is wrong")
-    library = ctypes.CDLL(str(path))  # calls through it release Python's lock
-    if library.rapid_abi() != ABI:
-        raise OSError(f"{path} is of another version")
-    _declare(library)
-    return _Outcome(library)
-
-
-def _declare(library: ctypes.CDLL) -> None:
-    """Say what functions take that are not called with structs."""
-    real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
-    library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
-    library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
-    library.rapid_truncate.argtypes = (pointer, whole, whole, real, real)
-    library.rapid_residual.argtypes, library.rapid_residual.restype = (pointer, real, pointer, whole, pointer), real
-    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 5, small, pointer, pointer)
-    library.rapid_p_hat.restype = whole
-    library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)
-    library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
-    library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)
+    return _Outcome(opened(path))
 
 
 def _checksum(path: Path) -> str:
@@ -241,7 +222,7 @@ def _compile(compiler: str, target: Path, *flags: str) -> None:
     handle, scratch = tempfile.mkstemp(dir=target.parent, suffix=".so")
     os.close(handle)
     try:
-        command = [compiler, *_FLAGS, *flags, *map(str, SOURCES), "-o", scratch]
+        command = [compiler, *_FLAGS, *flags, f'-DRAPID_SOURCES="{sources_key()}"', *map(str, SOURCES), "-o", scratch]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_COMPILE_SECONDS)
         checksum = Path(scratch).with_suffix(".sha256")
         checksum.write_text(_checksum(Path(scratch)))
@@ -261,8 +242,7 @@ def _name(compiler: str) -> str:
 
 def _source_key() -> str:
     """Return a hash of what is compiled, and how."""
-    headers = sorted(Path(__file__).parent.glob("*.h"))
-    return _hash(*(path.read_text() for path in (*SOURCES, *headers)), " ".join(_FLAGS))
+    return _hash(sources_key(), " ".join(_FLAGS))
 
 
 def _key(compiler: str) -> str:

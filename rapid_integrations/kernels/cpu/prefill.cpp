@@ -6,10 +6,8 @@
 // the block that it is in.
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
-#include <vector>
 
 #include <omp.h>
 
@@ -21,8 +19,6 @@
 namespace {
 
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
-
-thread_local std::vector<float> block_space;
 
 void rotate(const bf16* row, const bf16* weight, float eps, const float* cos, const float* sin, int D, bf16* out) {
   float v[512];
@@ -57,25 +53,22 @@ void rapid_rotate(const Rotation* r) {
   }
 }
 
-// Returns 0, or 1 where there was no memory for what is computed on the way.
+// Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_attend(const Attention* a) {
   const int D = a->head_dim, H = a->heads, G = H / a->kv_heads;
   const int block = std::max(1, BLOCK_ROWS / G), blocks = (a->rows + block - 1) / block;
-  const size_t rows = size_t(block) * G, queries = (rows * D / 2 + 31) / 16 * 16;
-  const size_t floats = queries + 2 * ((rows + 15) / 16 * 16) + rows * D + attention_floats(D, int(rows)) + 16;
-  std::atomic<bool> short_of_memory{false};
+  const size_t rows = size_t(block) * G, queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
+  const size_t floats = whole_lines(queries + 2 * row_sums + rows * D + attention_floats(D, int(rows)));
+  const Floats space(size_t(a->threads) * floats);
+  if (!space.get()) return 1;
 #pragma omp parallel for num_threads(a->threads) schedule(dynamic)
   for (int task = 0; task < blocks * a->kv_heads; task++) {
-    if (!grow(block_space, floats)) {
-      short_of_memory.store(true);
-      continue;
-    }
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
     const int64_t past = a->past + start, oldest = seen_by(past, 0, a->window).begin;
-    float* const base = align(block_space.data());
+    float* const base = space.get() + size_t(omp_get_thread_num()) * floats;
     bf16* const q = (bf16*)base;  // (G, T, D)
-    float *highest = base + queries, *sum = highest + (rows + 15) / 16 * 16, *mixed = sum + (rows + 15) / 16 * 16;
+    float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums;
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++)
         std::memcpy(q + (size_t(g) * T + t) * D,
@@ -91,7 +84,7 @@ int rapid_attend(const Attention* a) {
         for (int d = 0; d < D; d++) out[d] = to_bf16(row[d] * factor);
       }
   }
-  return short_of_memory.load() ? 1 : 0;
+  return 0;
 }
 
 // x (rows, columns) += added, where there is anything to add; out = x normalised. All bf16.
