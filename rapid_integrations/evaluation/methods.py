@@ -96,9 +96,7 @@ def parse_method(text: str) -> Method:
         key, equals, value = part.partition("=")
         if key not in _OPTIONS[kind] or not equals:
             known = ", ".join(_OPTIONS[kind]) or "no options"
-            raise ConfigurationError(
-                f"{text!r}: {part!r} is not an option of {kind}; it has {known}, as option=value"
-            )
+            raise ConfigurationError(f"{text!r}: {part!r} is not an option of {kind}; it has {known}, as option=value")
         options[key] = value
     if options.get("context", "unrelated") != "unrelated":
         raise ConfigurationError(f"{text!r}: context takes 'unrelated'; leave it out for the question's own text")
