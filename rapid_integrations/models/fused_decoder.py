@@ -12,7 +12,8 @@ model's own eager forward pass before it is used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from rapid_integrations.kernels.cpu import MAX_ROWS, NativeDecoder, NativeLayer,
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.taken_weights import empty, fill, fuse, lent
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -130,12 +132,20 @@ class FusedDecoder(SharedResource):
     def give_back(self, model: Any) -> None:
         """Fill a copy of the model with the weights that were taken from it, as they take part in the products here."""
         for layer, module in zip(self._layers, model.base_model.layers, strict=True):
-            attention, mlp = module.self_attn, module.mlp
-            _unfuse(layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj])
-            _unfuse(layer.out, [attention.o_proj])
-            _unfuse(layer.gate_up, [mlp.gate_proj, mlp.up_proj])
-            _unfuse(layer.down, [mlp.down_proj])
-        _unfuse(self._head, [model.lm_head])
+            for fused, linears in _matrices(layer, module):
+                fill(linears, fused)
+        fill([model.lm_head], self._head)
+
+    def lend(self, model: Any) -> AbstractContextManager[None]:
+        """Let the model itself compute within the block, with the weights as they take part in the products here.
+
+        Each layer has its weights only while it runs, so that little memory is needed.
+        """
+        parts = [
+            (module, _matrices(layer, module))
+            for layer, module in zip(self._layers, model.base_model.layers, strict=True)
+        ]
+        return lent([*parts, (model.lm_head, [(self._head, [model.lm_head])])])
 
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`.
@@ -235,7 +245,7 @@ class FusedDecoder(SharedResource):
         if isinstance(head, PlainLinear):
             model.lm_head.weight.data = head.dense()  # with it the embedding table, where they are one
         elif not tied:
-            _empty(model.lm_head)
+            empty(model.lm_head)
         return head
 
 
@@ -260,17 +270,28 @@ def _take_layer(layer: Any, quantization: Quantization | None, arena: Arena | No
     normed = hasattr(attention, "q_norm")
     return _Layer(
         before_attention=_Norm.of(layer.input_layernorm),
-        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
+        qkv=fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
         q_norm=_Norm.of(attention.q_norm) if normed else None,
         k_norm=_Norm.of(attention.k_norm) if normed else None,
-        out=_fuse([attention.o_proj], quantization, arena),
+        out=fuse([attention.o_proj], quantization, arena),
         scale=attention.scaling,
         window=_window(attention),
         before_mlp=_Norm.of(layer.post_attention_layernorm),
-        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
+        gate_up=fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
         activation=mlp.act_fn,
-        down=_fuse([mlp.down_proj], quantization, arena),
+        down=fuse([mlp.down_proj], quantization, arena),
     )
+
+
+def _matrices(layer: _Layer, module: Any) -> list[tuple[Linear, list[nn.Linear]]]:
+    """Return each matrix of a layer with the model's own modules whose weights it holds, one below the other."""
+    attention, mlp = module.self_attn, module.mlp
+    return [
+        (layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj]),
+        (layer.out, [attention.o_proj]),
+        (layer.gate_up, [mlp.gate_proj, mlp.up_proj]),
+        (layer.down, [mlp.down_proj]),
+    ]
 
 
 def _native_layer(layer: _Layer) -> NativeLayer:
@@ -305,29 +326,6 @@ def _window(attention: Any) -> int | None:
     return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
 
 
-def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
-    """Return one product for several of the same input, and take the weights from the modules."""
-    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
-    biases = [linear.bias for linear in linears]
-    bias = None
-    if any(each is not None for each in biases):
-        bias = torch.cat(
-            [
-                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
-                for linear, each in zip(linears, biases, strict=True)
-            ]
-        )
-    fused = make_linear(weight, bias, quantization, arena=arena)
-    start = 0
-    for linear in linears:
-        if isinstance(fused, PlainLinear):
-            linear.weight.data = fused.dense()[start : start + linear.out_features]
-        else:
-            _empty(linear)
-        start += linear.out_features
-    return fused
-
-
 def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
     """Return x with `more` added (x itself may be changed), and that normalised."""
     if kernels:
@@ -340,13 +338,3 @@ def _gated(gate_up: Tensor, activation: Any) -> Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     gated: Tensor = activation(gate) * up
     return gated
-
-
-def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:
-    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
-    for linear, weight in zip(linears, parts, strict=True):
-        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
-
-
-def _empty(linear: nn.Linear) -> None:
-    linear.weight.data = linear.weight.new_empty(0)

@@ -185,8 +185,10 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
-            if quantization is None:
-                self._check(self._expected)
+            if quantization is not None:  # what is lost by it is no fault of ours
+                with fused.lend(self.model):
+                    self._expected = self._eager_logits()
+            self._check(self._expected)
         elif quantization is not None:
             raise UnsupportedModelError(
                 f"{self.name}: quantization={quantization!r} needs one of the architectures "
