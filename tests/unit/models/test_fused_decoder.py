@@ -150,7 +150,7 @@ def test_a_weight_that_the_kernels_read_wrongly_is_seen(monkeypatch):
     """The reference computes with what the integers stand for, so a layout that is read wrongly stands out."""
     if native_library() is None:
         pytest.skip("needs kernels")
-    wide = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 64}
     panels = Int4Linear.native
     assert taken_over("llama", torch.bfloat16, "int4", **wide)._fused._native is not None
     monkeypatch.setattr(
