@@ -2,11 +2,11 @@
 
 import concurrent.futures
 import functools
+import io
 import multiprocessing
 import os
 import pickle
 import threading
-import time
 from typing import Any
 
 import cloudpickle
@@ -33,11 +33,10 @@ def asked(llm):
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle, dill], ids=lambda module: module.__name__)
-def test_small_and_quick(make, pickler):
+def test_a_pickle_is_small(make, pickler):
     llm = make()
-    begun = time.perf_counter()
     data = pickler.dumps(llm)
-    assert time.perf_counter() - begun < 0.1 and len(data) < 100_000
+    assert len(data) < 100_000
     again = pickler.loads(data)
     assert again.rapid_engine is llm.rapid_engine and ask(again) == ask(llm)
 
@@ -172,10 +171,10 @@ async def test_an_asynchronous_pipeline_of_two_workers_too(folder):
 
 def test_over_an_engine(host, engine):
     llm = host(engine=engine)
-    begun = time.perf_counter()
+    written = io.BytesIO()
     with pytest.raises(NotPicklableError, match=r"engine is an object.*target=") as no:
-        pickle.dumps(llm)
-    assert time.perf_counter() - begun < 0.1
+        pickle.Pickler(written).dump(llm)
+    assert len(written.getvalue()) < 1000  # before anything of the engine was written
     assert isinstance(no.value, pickle.PicklingError)
 
 
@@ -249,9 +248,7 @@ def test_no_gigabytes_by_default():
     if not packaged.is_pulled("smollm2-135m-instruct"):
         pytest.skip("the embedded model has not been fetched")
     with llama_index_rapid.RapidLLM() as llm:
-        begun = time.perf_counter()
-        data = pickle.dumps(llm)
-        assert time.perf_counter() - begun < 0.1 and len(data) < 100_000
+        assert len(pickle.dumps(llm)) < 100_000
         weight = llm.rapid_engine.target.model.model.norm.weight
         assert len(pickle.dumps(weight)) < 100_000
 
