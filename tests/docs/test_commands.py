@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/*.md exist; what `rapid ask` is told there, it does (on a tiny model)."""
+"""The commands of all pages exist; what `rapid ask` is told there, it does (on a tiny model)."""
 
 import re
 import shlex
@@ -7,15 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.docs.pages import LOG, PAGES
 from tests.toys.repository import ROOT
 
-FILES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md")]
 COMMAND = re.compile(
     r"^(?:    )?(?:cat (?P<input>\S+) \| )?(?:\.venv/bin/)?rapid (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE
 )
 COMMANDS = [
     pytest.param(found["words"].replace("\\\n", " "), found["input"], id=f"{path.name}-{found['words'][:50]}")
-    for path in FILES
+    for path in PAGES
     for found in COMMAND.finditer(path.read_text())
 ]
 ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")]
@@ -45,7 +45,7 @@ def test_there_are_commands():
     assert len(ASKED) > 5 and len(COMMANDS) > 20
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(path):
     text = path.read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
@@ -58,7 +58,7 @@ def test_every_link_leads_somewhere(path):
 
 
 def test_every_module_that_is_named_is_there():
-    for path in FILES:
+    for path in PAGES:
         for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
             places = (ROOT, ROOT / "rapid_integrations")
             assert any((place / name).exists() for place in places), f"{path.name} names {name}"
@@ -66,6 +66,6 @@ def test_every_module_that_is_named_is_there():
 
 @pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
 def test_every_figure_stands_where_it_was_measured(name):
-    measured = (ROOT / "docs" / "LOG.md").read_text() + FILES[0].read_text()
+    measured = "".join(path.read_text() for path in (*LOG, PAGES[0]))
     for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
         assert figure in measured, figure
