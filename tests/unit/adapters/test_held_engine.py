@@ -105,6 +105,7 @@ def test_langchains_own_parts_arrive(folder):
 # --- other processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_the_same_answer_in_a_spawned_process(folder):
     llms = [build(host, folder) for host in HOSTS]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -113,6 +114,7 @@ def test_the_same_answer_in_a_spawned_process(folder):
     assert os.getpid() not in {process for process, *_ in found}
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_joblib(folder):
     llm = build(langchain_rapid.RapidLLM, folder)
@@ -120,6 +122,7 @@ def test_joblib(folder):
     assert {text for _, text, _, _ in found} == {ask(llm)} and os.getpid() not in {process for process, *_ in found}
 
 
+@pytest.mark.process
 def test_a_forked_process_loads_its_own(folder):
     """One thread computes here (see `tests.toys.models`), so a forked child can."""
     llm = build(llama_index_rapid.RapidLLM, folder)
@@ -128,6 +131,7 @@ def test_a_forked_process_loads_its_own(folder):
     assert process != os.getpid() and text == ask(llm)
 
 
+@pytest.mark.process
 def test_a_model_that_is_missing_there_is_said_by_the_worker(folder, tmp_path):
     """An error while unpickling would leave the pool waiting for ever; this one comes back."""
     llm = build(llama_index_rapid.RapidLLM, folder)
@@ -147,6 +151,7 @@ class Tagged(TransformComponent):
         return nodes
 
 
+@pytest.mark.process
 def test_an_ingestion_pipeline_of_two_workers_is_refused_with_the_reason(folder):
     llm = build(llama_index_rapid.RapidLLM, folder)
     documents = [Document(text=f"document {number}") for number in range(4)]

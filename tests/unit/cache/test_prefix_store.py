@@ -329,6 +329,7 @@ KILLED = """
 """
 
 
+@pytest.mark.process
 def test_kill_9_while_saving_leaves_nothing_that_is_read(store):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), str(store.folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True

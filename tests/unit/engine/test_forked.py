@@ -147,6 +147,7 @@ print(in_child(own, 5 if case == "hangs" else 60))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "case", ["warm", pytest.param("cold", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)]
 )

@@ -328,6 +328,7 @@ def test_no_threads_pile_up(llm):
 # --- imports --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_importing_loads_neither_torch_nor_langchain():
     code = (
         "import sys, llama_index_rapid\n"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import distributions
 from rapid_integrations.sampling import Law, augmented_target, truncate
+from tests.toys.budget import examples
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
@@ -35,7 +36,7 @@ def on_the_edge(y, alpha):
     return bool(((shares - alpha * shares.max()).abs() < 1e-6 * shares.max()).any()) and alpha < 1.0
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST, st.sampled_from([0.5, 1.0, 3.0]))
 @example([3.0, 1.0, 3.0, 20.0], [3.0, 0.0, -90.0, 3.0], "nearest", 1.0, 1.0, 0.0, 1.0)  # a token with nearly all moves
 @example([7.0, -30.0, -90.0], [3.0, -30.0, 3.0], "auto", 0.1, 1.0, 0.0, 0.5)
@@ -51,7 +52,7 @@ def test_p_hat(first, second, eta, alpha, relevance, trust, factor):
     assert close or on_the_edge(factor * y, alpha)
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST)
 def test_the_best_of_p_hat(first, second, eta, alpha, relevance, trust):
     size = min(len(first), len(second))
@@ -103,7 +104,7 @@ def test_the_law_is_the_same_with_and_without_them(temperature, allowed, edges):
         assert (mine is other is None) or torch.allclose(mine, other, rtol=1e-3, atol=1e-6)
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     size=st.integers(1, 700),
     flat=st.sampled_from([0.0, 0.05, 1.0, 4.0, 20.0]),
@@ -151,7 +152,7 @@ def test_truncation_by_hand():
         )
 
 
-@settings(deadline=None, database=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(size=st.integers(1, 700), factor=st.floats(0.0, 1.0), same=st.booleans())
 def test_residuals(size, factor, same):
     generator = torch.Generator().manual_seed(size)
@@ -166,7 +167,7 @@ def test_residuals(size, factor, same):
         assert float(found.sum()) == pytest.approx(1.0, abs=1e-3) or (left == 0.0 and not found.any())
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     size=st.integers(1, 700),
     zeros=st.sampled_from([0.0, 0.5, 0.98]),
