@@ -210,6 +210,7 @@ except MemoryError as error:
 """
 
 
+@pytest.mark.process
 def test_a_step_without_memory_is_an_error_and_the_next_one_works():
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # so that what is freed is given back
     command = [sys.executable, "-c", _LITTLE_MEMORY]

@@ -12,6 +12,7 @@ from rapid_integrations.kernels.cpu import panels, prefill
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.budget import examples
 from tests.toys.models import byte_tokenizer
 from tests.unit.kernels.cpu.test_decoder import FAMILIES, error, ids, model, pair, read
 from tests.unit.models.test_attention import inputs, reference
@@ -38,7 +39,7 @@ def check_attention(new, before, group, kv_heads, window, width, seed=0):
     torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     new=st.integers(1, 260),
     before=st.integers(0, 300),
