@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "RAPID_NATIVE"
 STAGE = "compiling kernels"
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILE_SECONDS = 300
 
 
