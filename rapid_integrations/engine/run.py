@@ -212,4 +212,5 @@ class Serving:
             draft_lm=self.draft_lm.name if plan.uses_draft_lm and self.draft_lm is not None else None,
             query_coverage=prepared.query_coverage,
             unenforced=unenforced,
+            kernels=self.target.kernels,
         )

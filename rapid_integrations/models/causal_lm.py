@@ -21,6 +21,7 @@ class CausalLM(Protocol):
         device: where token ids must lie.
         num_parameters: for telling a larger drafter from a smaller one.
         weight_bytes: bytes of weights that a step of one token reads.
+        kernels: which of this package's kernels compute its steps; "none (reason)" if others do.
     """
 
     name: str
@@ -32,6 +33,11 @@ class CausalLM(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that a step of one token reads."""
+        ...
+
+    @property
+    def kernels(self) -> str:
+        """Which of this package's kernels compute its steps; "none (reason)" if others do."""
         ...
 
     def new_cache(self, capacity: int) -> KVCache:

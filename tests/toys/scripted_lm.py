@@ -28,6 +28,7 @@ class TableLM:
     context_window = 100_000
     num_parameters = ROWS
     weight_bytes = 4 * ROWS
+    kernels = "none (a table)"
 
     def __init__(
         self, seed: int, vocab_size: int = 4, *, spread: float = 1.2, padding: int = 0, device: str = "cpu"
