@@ -14,10 +14,19 @@
 #include <vector>
 
 #ifndef _WIN32
+#include <pthread.h>
 #include <unistd.h>
 #endif
 
 namespace {
+
+void name_this_thread() {  // as `top` and debuggers show it
+#if defined(__linux__)
+  pthread_setname_np(pthread_self(), "rapid-kernels");
+#elif defined(__APPLE__)
+  pthread_setname_np("rapid-kernels");
+#endif
+}
 
 class Worker {
  public:
@@ -33,6 +42,7 @@ class Worker {
 
  private:
   [[noreturn]] void serve() {
+    name_this_thread();
     for (;;) {
       Team* const team = next();
       work_(context_, index_, *team);
