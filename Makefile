@@ -40,7 +40,7 @@ test-memory: $(STAMP)
 
 # What decides over right or wrong output is covered line by line.
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -q tests/sampling tests/cache --cov=rapid_integrations.sampling --cov=rapid_integrations.cache \
+	$(BIN)/python -m pytest -q tests/unit/sampling tests/unit/cache --cov=rapid_integrations.sampling --cov=rapid_integrations.cache \
 		--cov-report=term-missing --cov-fail-under=100
 
 lint: $(STAMP)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rapid_integrations.documents import Document, Documents, read_document, read_documents
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
-    from rapid_integrations.engine.prepare import PreparedPrompt
+    from rapid_integrations.engine.prepared_prompt import PreparedPrompt
     from rapid_integrations.errors import (
         CacheError,
         ConfigurationError,
@@ -90,10 +90,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "chat": ("Chat",),
+    "engine.chat": ("Chat",),
     "documents": ("Document", "Documents", "read_document", "read_documents"),
     "config": ("CompressionConfig", "SamplingParams", "SpeculationConfig", "StructuredOutput"),
-    "engine": ("CompletionStream", "RapidEngine"),
+    "engine.engine": ("CompletionStream", "RapidEngine"),
     "outputs": (
         "Completion",
         "CompletionChunk",
@@ -103,7 +103,7 @@ _HOMES = {
         "ToolCall",
         "Usage",
     ),
-    "prepared": ("PreparedPrompt",),
+    "engine.prepared_prompt": ("PreparedPrompt",),
     "prompt": ("Prompt",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,6 +17,9 @@ from rapid_integrations.errors import ConfigurationError
 TailRule = Literal["mask", "restore"]
 LawName = Literal["auto", "target", "augmented", "paper"]
 
+Eta: TypeAlias = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto", "nearest"]
+"""Strength of the knowledge transfer from drafter to target; a name chooses it at each position."""
+
 Quantization: TypeAlias = Literal["int8", "int4"]
 """How the weights of a model are stored."""
 
@@ -188,7 +191,7 @@ class SpeculationFields(BaseModel):
         'published rule, which follows neither; "auto" is "target" for a drafter smaller than the target, else '
         '"augmented"',
     )
-    eta: Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto", "nearest"] | None = Field(
+    eta: Eta | None = Field(
         default=None,
         description="strength of the shift eta (q - p) to the drafter: 0 is the target alone, more trusts what "
         'was retrieved more. "auto" chooses it at each position; None is "auto", and for the law "paper" 10, or 40 '

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapid_integrations.config import Eta
+
 FinishReason = Literal["eos", "stop", "length", "tool_calls"]
 """Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call and was
 not cut within one."""
@@ -78,7 +80,7 @@ class DecodeStats(_Output):
     """
 
     law: str
-    eta: float | Literal["auto", "nearest"]
+    eta: Eta
     proposer: str
     segmentation: str
     retrieval: str | None

@@ -8,8 +8,9 @@ from typing import Any
 
 from rapid_integrations.adapters.argument_names import MODEL_ALIASES, own_names
 from rapid_integrations.adapters.fields import ModelFields, RequestFields
+from rapid_integrations.adapters.given_engine import require_engine
 from rapid_integrations.config import SETTING_ALIASES, refuse_unknown
-from rapid_integrations.errors import ConfigurationError, EngineClosedError, shown
+from rapid_integrations.errors import ConfigurationError, shown
 
 
 def constructor_settings(
@@ -58,28 +59,6 @@ def under_own_names(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[
 def _known(owner: type[ModelFields]) -> set[str]:
     fields = owner.model_fields
     return {*fields, *(str(field.alias) for field in fields.values() if field.alias)}
-
-
-def require_engine(engine: Any) -> None:
-    """Refuse what is no engine.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
-    if isinstance(engine, (str, Path)):
-        raise ConfigurationError(
-            f"engine={str(engine)!r} is a name: engine=... takes a RapidEngine that is there already; a name goes to "
-            f"target={str(engine)!r}"
-        )
-    if not callable(getattr(engine, "stream", None)) or not hasattr(engine, "vocabulary"):
-        way_out = (
-            "an LLM's engine is llm.rapid_engine"
-            if hasattr(engine, "rapid_engine")
-            else "build one with RapidEngine.from_pretrained(name) or RapidEngine.from_models(model, tokenizer)"
-        )
-        raise ConfigurationError(f"engine=... takes a RapidEngine, not {shown(engine)}: {way_out}")
-    if getattr(engine, "closed", False):
-        raise EngineClosedError("the engine that was given")
 
 
 def _require_objects(settings: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rapid_integrations.adapters.argument_names import MODEL_ALIASES, TRANSPORT, own_names
+from rapid_integrations.adapters.given_engine import require_engine
 from rapid_integrations.config import (
     DEFAULT_TARGET,
     SETTING_ALIASES,
@@ -215,8 +216,6 @@ class ModelFields(BaseModel):
         given = self.given_names(ModelFields.model_fields)
         if self.engine is not None:
             _refuse_beside("engine", given - {"engine"})
-            from rapid_integrations.adapters.constructor_arguments import require_engine
-
             require_engine(self.engine)
             engine: RapidEngine = self.engine
             return engine

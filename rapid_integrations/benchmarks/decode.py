@@ -5,7 +5,7 @@ target         the target alone, on this engine
 target_int8    the target alone with other weights: int8, int4, or as they come (target_plain)
 target_lookup  the target alone, drafts copied from its text: law "target", proposer "prompt_lookup"
 drafter        the drafter alone, reading what was retrieved (plain RAG)
-sd             naive speculative decoding: the drafter reads the whole context, law "target"
+sd_full        naive speculative decoding: the drafter reads the whole context, law "target"
 rapid          the engine as configured
 """
 
@@ -30,7 +30,7 @@ from rapid_integrations.outputs import Completion, DecodeStats
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
 
-OWN_METHODS: Final = ("target", "target_lookup", "drafter", "sd", "rapid")
+OWN_METHODS: Final = ("target", "target_lookup", "drafter", "sd_full", "rapid")
 PLAIN: Final = ("transformers", "openvino", "target", "target_plain", "target_int8", "target_int4")
 """Methods that decode without drafts what the target would say."""
 ALONE = SpeculationConfig(law="target", proposer="none")
@@ -290,7 +290,7 @@ class DecodeBench:
             **{name: self._engine_with(ALONE, engine=engine) for name, engine in self._also.items()},
             "target_lookup": self._engine_with(_LOOKUP),
             "drafter": self._drafter_alone,
-            "sd": self._engine_with(_NAIVE, _WHOLE_CONTEXT),
+            "sd_full": self._engine_with(_NAIVE, _WHOLE_CONTEXT),
             "rapid": self._engine_with(self._speculation, self._compression),
         }
         return {name: method for name, method in methods.items() if name in (*self._methods, *self._also)}

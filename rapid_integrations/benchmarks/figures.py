@@ -27,7 +27,7 @@ METHOD_LABELS = {
     "target_int4": "target alone, int4",
     "target_lookup": "target + lookup",
     "drafter": "drafter alone",
-    "sd": "naive speculative",
+    "sd_full": "naive speculative",
     "rapid": "RAPID",
 }
 

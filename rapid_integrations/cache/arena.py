@@ -1,7 +1,7 @@
 """Memory in large pages for what a decode step reads from end to end: weights and KV caches.
 
 A processor fetches ahead within a page only. On Linux's pages of 4 KB one core read weights at 15 GB/s, on those of
-2 MB at 30 (docs/LOG.md). Where the system has none to give, the same code runs on ordinary memory.
+2 MB at 30 (docs/log/). Where the system has none to give, the same code runs on ordinary memory.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from rapid_integrations.documents.docx_numbers import Numbering
 from rapid_integrations.documents.docx_runs import Line, Runs, is_placeholder
 from rapid_integrations.documents.docx_styles import Characters, Styles
 from rapid_integrations.documents.markdown_table import markdown_table
-from rapid_integrations.documents.packed import child, local, value
+from rapid_integrations.documents.packed import child, chosen, local, value
 
 _INDENT = "  "  # of a list within a list
 _ABOUT = {
@@ -189,12 +189,6 @@ class Body:
             above = cells
         if rows:
             yield markdown_table(rows)
-
-
-def chosen(alternatives: Any) -> Any:
-    """Return the form of `mc:AlternateContent` that holds text: the first, or what older programs get."""
-    choices = [each for each in alternatives if local(each) in ("Choice", "Fallback")]
-    return next((each for each in choices if len(each)), alternatives)
 
 
 def _rows(element: Any) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.documents.drawing_text import drawing_text
 from rapid_integrations.documents.formula import omml
-from rapid_integrations.documents.packed import child, descendants, is_on, local, value
+from rapid_integrations.documents.packed import child, chosen, descendants, is_on, local, value
 from rapid_integrations.documents.raised import lowered, raised
 from rapid_integrations.documents.symbol_fonts import is_symbol_font, sign
 
@@ -84,8 +84,6 @@ class Runs:
             for each in descendants(element, "oMath"):
                 self._put(f" {omml(each)} ")
         elif name == "AlternateContent":
-            from rapid_integrations.documents.docx_body import chosen
-
             for each in chosen(element):
                 self._inline(each)
 
@@ -147,8 +145,6 @@ class Runs:
             case "drawing" | "pict" | "object":
                 return self._drawing(element)
             case "AlternateContent":
-                from rapid_integrations.documents.docx_body import chosen
-
                 return "".join(self._piece(each, font, struck) for each in chosen(element))
             case "ruby":
                 base, reading = (

@@ -130,3 +130,9 @@ def descendants(element: Any, *names: str) -> Iterator[Any]:
     for each in element.iter():
         if local(each) in names:
             yield each
+
+
+def chosen(alternatives: Any) -> Any:
+    """Return the form of `mc:AlternateContent` that holds text: the first, or what older programs get."""
+    choices = [each for each in alternatives if local(each) in ("Choice", "Fallback")]
+    return next((each for each in choices if len(each)), alternatives)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
-    from rapid_integrations.engine.prepare import PreparedPrompt
+    from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 
 __all__ = ["CompletionStream", "PreparedPrompt", "RapidEngine"]
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from rapid_integrations.engine.prepare import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Trace
 from rapid_integrations.progress import ignore_progress

@@ -33,20 +33,20 @@ from rapid_integrations.config import (
 )
 from rapid_integrations.decoding.fair_lock import FairLock
 from rapid_integrations.decoding.prefixes import Prefixes
-from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_worker
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.loaded_models import (
-    give_back,
+    EngineModels,
     loaded_models,
     require_objects,
     require_one_vocabulary,
     wrapped_models,
 )
-from rapid_integrations.engine.plan import plan_request
-from rapid_integrations.engine.prepare import PreparedPrompt, Preparing, ToolDeclarations, require_room
-from rapid_integrations.engine.run import Serving
+from rapid_integrations.engine.prepare import Preparing
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
+from rapid_integrations.engine.run import Run
 from rapid_integrations.engine.stream import CompletionStream
 from rapid_integrations.errors import ConfigurationError, EngineClosedError, SharedResource, shown
 from rapid_integrations.models.causal_lm import CausalLM
@@ -125,7 +125,7 @@ class RapidEngine(SharedResource):
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
-        models = self._models()
+        models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
@@ -297,10 +297,19 @@ class RapidEngine(SharedResource):
     ) -> PreparedPrompt:
         """Return what target and drafter would read; no model runs but the embedder."""
         self.require_open()
-        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
-        rendered = self._preparing.split(prompt, apply_chat_template, request)
-        return self._preparing.compress(
-            rendered, compression or self.compression, compressor or self.compressor, on_progress or ignore_progress
+        return self._preparing.prompts(
+            Asked(
+                prompt,
+                self.sampling,
+                self.speculation,
+                compression or self.compression,
+                compressor or self.compressor,
+                tools,
+                tool_choice,
+                parallel_tool_calls,
+                apply_chat_template,
+                on_progress or ignore_progress,
+            )
         )
 
     def count_tokens(
@@ -308,8 +317,7 @@ class RapidEngine(SharedResource):
     ) -> int:
         """Return how many tokens the target would read, those of its chat template included."""
         self.require_open()
-        request = self._preparing.request_tools(tools, "auto", True)
-        return len(self.vocabulary.encode_prompt(self._preparing.split(prompt, apply_chat_template, request)))
+        return self._preparing.count_tokens(prompt, tools, apply_chat_template)
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt`; takes what `stream` takes and joins what it yields."""
@@ -359,42 +367,31 @@ class RapidEngine(SharedResource):
             ForkedProcessError: this process was forked from the one that built the engine.
         """
         self.require_open()
-        sampling = sampling or self.sampling
-        report = on_progress or ignore_progress
-        plan = plan_request(speculation or self.speculation, sampling, self.target, self.drafter, self.draft_lm)
-        request = self._preparing.request_tools(tools, tool_choice, parallel_tool_calls)
-        held = self._preparing.constrain(sampling, request)
-        recorder = Recorder(self.target.device)
-
-        # 1) split the prompt into context and question
-        rendered = self._preparing.split(prompt, apply_chat_template, request)
-
-        target_ids = self._preparing.target_ids(rendered, self.target, sampling.max_new_tokens)
-
-        # 2) compress the context for the drafter
-        with recorder.phase("compress"):
-            if plan.uses_drafter or plan.uses_draft_lm:
-                prepared = self._preparing.compress(
-                    rendered, compression or self.compression, compressor or self.compressor, report, target_ids
-                )
-            else:
-                prepared = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        plan = plan.for_prompts(prepared, self.self_speculation)
-        if plan.uses_drafter:
-            require_room(self.drafter, prepared.drafter_ids, sampling.max_new_tokens)
-        if plan.uses_draft_lm and self.draft_lm is not None:
-            require_room(self.draft_lm, prepared.drafter_ids, sampling.max_new_tokens)
-
-        # 3) prefill both, 4) propose, score, verify, commit, 5) stream
-        serving = Serving(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self._fair_lock)
-        tracer = None
-        if trace:
-            settings = [sampling, speculation or self.speculation, compression or self.compression]
-            tracer = serving.tracer(prepared, settings, request)
-        chunks = self._serve(serving, prepared, plan, sampling, request, held, recorder, report, tracer)
-        stream = CompletionStream(prepared, chunks, tracer, self._life)
+        asked = Asked(
+            prompt,
+            sampling or self.sampling,
+            speculation or self.speculation,
+            compression or self.compression,
+            compressor or self.compressor,
+            tools,
+            tool_choice,
+            parallel_tool_calls,
+            apply_chat_template,
+            on_progress or ignore_progress,
+        )
+        # 1) split the prompt into context and question, 2) compress the context for the drafter
+        models = self._models()
+        request = self._preparing.request(asked, models, trace)
+        stream = CompletionStream(request.prompts, self._answer(models, request), request.tracer, self._life)
         self._streams.add(stream)
         return stream
+
+    def _answer(self, models: EngineModels, request: Request) -> Generator[CompletionChunk, None, None]:
+        with self._prefixes.request() as readers:
+            run = Run(models, request, readers, self._fair_lock)
+            run.prefill()  # 3) target and drafter read their prompts
+            rounds = run.rounds()  # 4) { propose -> score -> verify -> commit }
+            yield from run.pieces(rounds)  # 5) stream text, calls, usage and statistics
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
@@ -421,8 +418,8 @@ class RapidEngine(SharedResource):
             stream.end_with_engine()
         self._prefixes.close()
         self._abandoned.detach()
-        for model in self._models():
-            give_back(model)
+        for model in self._models().all:
+            model.close()
         for name in _FREED:
             vars(self).pop(name, None)
 
@@ -449,12 +446,8 @@ class RapidEngine(SharedResource):
             raise EngineClosedError
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _models(self) -> list[CausalLM]:
-        return [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
-
-    def _serve(self, serving: Serving, *request: Any) -> Generator[CompletionChunk, None, None]:
-        with self._prefixes.request() as sequences:
-            yield from serving.run(sequences, *request)
+    def _models(self) -> EngineModels:
+        return EngineModels(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size)
 
 
 def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
@@ -462,4 +455,4 @@ def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> No
     if process == os.getpid():
         prefixes.abandon()
         for model in models:
-            give_back(model)
+            model.close()

@@ -9,7 +9,7 @@ from typing import Self
 
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.life import EngineLife
-from rapid_integrations.engine.prepare import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import EngineClosedError, RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Trace
 from rapid_integrations.trace.tracer import Tracer

@@ -19,6 +19,7 @@ class CausalLM(Protocol):
         context_window: tokens that its positions reach.
         vocab_size: width of its logits (padding rows included).
         device: where token ids must lie.
+        dtype: what it computes in.
         num_parameters: for telling a larger drafter from a smaller one.
         weight_bytes: bytes of weights that a step of one token reads.
         kernels: which of this package's kernels compute its steps; "none (reason)" if others do.
@@ -28,6 +29,7 @@ class CausalLM(Protocol):
     context_window: int
     vocab_size: int
     device: torch.device
+    dtype: torch.dtype
     num_parameters: int
 
     @property
@@ -38,6 +40,18 @@ class CausalLM(Protocol):
     @property
     def kernels(self) -> str:
         """Which of this package's kernels compute its steps; "none (reason)" if others do."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return what tells the model with its present weights from every other, in any process.
+
+        Raises:
+            CacheError: it cannot be told (on several devices, say), so nothing that it has read is kept on disk.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what was changed of an object that is somebody else's; safe to call again."""
         ...
 
     def new_cache(self, capacity: int) -> KVCache:

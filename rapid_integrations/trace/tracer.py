@@ -73,15 +73,15 @@ class Tracer:
             self._traced(round, position, token, text)
             for position, (token, text) in enumerate(zip(taken.token_ids, texts, strict=True))
         ]
-        costs = round.costs
+        times = round.times
         self._rounds.append(
             TracedRound(
                 tokens=tuple(tokens),
                 drafted=len(round.draft),
                 accepted=round.accepted,
-                propose_s=costs.propose_s,
-                score_s=costs.score_s,
-                verify_s=costs.verify_s,
+                propose_s=times.propose_s,
+                score_s=times.score_s,
+                verify_s=times.verify_s,
                 elapsed_s=round.elapsed_s,
             )
         )

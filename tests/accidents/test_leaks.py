@@ -18,9 +18,9 @@ from rapid_integrations import CompressionConfig, RapidEngine
 from rapid_integrations.cache import KVCache
 from rapid_integrations.engine.async_stream import _WORKERS
 from tests.accidents.mixed_requests import OUTCOMES, one_request
-from tests.test_engine import caches  # noqa: F401 (a fixture)
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model
+from tests.unit.engine.test_engine import caches  # noqa: F401 (a fixture)
 
 BUDGET = 4_000_000  # of kept prefixes
 

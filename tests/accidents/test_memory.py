@@ -15,9 +15,9 @@ from rapid_integrations import OutOfMemoryError, RapidError, SpeculationConfig
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.models import loader
-from tests.test_engine import PROMPT, caches, engine  # noqa: F401 (a fixture)
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model
+from tests.unit.engine.test_engine import PROMPT, caches, engine  # noqa: F401 (a fixture)
 
 CPU = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:131] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 
-from tests.models.test_loader import MERGES, write_gguf
 from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.unit.models.test_loader import MERGES, write_gguf
 
 PROGRAM = """
 import json, sys, warnings

@@ -2,15 +2,19 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "LOG.md")]
+LOG = sorted((ROOT / "docs" / "log").glob("*.md"))
+FILES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "docs" / "results" / "README.md",
+]
 COMMAND = re.compile(
     r"^(?:    )?(?:cat (?P<input>\S+) \| )?(?:\.venv/bin/)?rapid (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE
 )
@@ -19,6 +23,7 @@ COMMANDS = [
     for path in FILES
     for found in COMMAND.finditer(path.read_text())
 ]
+MODULES = [str(each) for each in ROOT.rglob("*.py") if ".venv" not in each.parts]
 ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")]
 
 
@@ -46,7 +51,7 @@ def test_there_are_commands():
     assert len(ASKED) > 5 and len(COMMANDS) > 20
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FILES, *LOG], ids=lambda path: path.name)
 def test_every_link_leads_somewhere(path):
     text = path.read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
@@ -61,17 +66,19 @@ def test_every_link_leads_somewhere(path):
 def test_every_module_that_is_named_is_there():
     for path in FILES:
         for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
-            places = (
-                ROOT,
-                ROOT / "rapid_integrations",
-                ROOT / "tests" / "llama_index_rapid",
-                ROOT / "tests" / "langchain_rapid",
-            )
-            assert any((place / name).exists() for place in places), f"{path.name} names {name}"
+            assert any(f"/{each}".endswith(f"/{name}") for each in MODULES), f"{path.name} names {name}"
 
 
 @pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
 def test_every_figure_stands_where_it_was_measured(name):
-    measured = (ROOT / "docs" / "LOG.md").read_text() + FILES[0].read_text()
+    measured = "".join(path.read_text() for path in (*LOG, FILES[0]))
     for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
         assert figure in measured, figure
+
+
+def test_every_entry_of_the_log_is_in_its_index():
+    entries = [path for path in LOG if path.name != "README.md"]
+    indexed = set(re.findall(r"\]\((\d{4}-\d\d-\d\d-[\w-]+\.md)\)", (ROOT / "docs" / "log" / "README.md").read_text()))
+    assert indexed == {path.name for path in entries}
+    for path in entries:
+        assert path.read_text().startswith(f"# {path.name[:10]}: "), path.name

@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,8 @@ from rapid_integrations.adapters.fields import ModelFields, RequestFields
 from rapid_integrations.config import CompressionConfig, SpeculationConfig
 from rapid_integrations.engine import plan
 from rapid_integrations.proposers import PROPOSERS
+from tests.toys.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SPEC = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
 reference = importlib.util.module_from_spec(SPEC)

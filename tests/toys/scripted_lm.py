@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.errors import CacheError
 
 ROWS = 1009  # a prime
 
@@ -29,6 +30,7 @@ class TableLM:
     num_parameters = ROWS
     weight_bytes = 4 * ROWS
     kernels = "none (a table)"
+    dtype = torch.float32
 
     def __init__(
         self, seed: int, vocab_size: int = 4, *, spread: float = 1.2, padding: int = 0, device: str = "cpu"
@@ -38,6 +40,12 @@ class TableLM:
         self.vocab_size = vocab_size + padding
         self.device = torch.device(device)
         self.passes: list[tuple[int, int]] = []  # (T, keep) of each forward pass
+
+    def fingerprint(self):
+        raise CacheError("a table has no weights")
+
+    def close(self):
+        pass
 
     def new_cache(self, capacity: int) -> KVCache:
         return KVCache(1, capacity)

@@ -1,0 +1,167 @@
+"""Streams that end early, models that fail, tasks that are cancelled, many callers: the next call works as before."""
+
+import asyncio
+import gc
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rapid_integrations.cache import KVCache
+from tests.toys.langchain_llms import DOCUMENT, QUESTION, make_engine
+from tests.toys.models import words
+
+PROMPT = f"{DOCUMENT}\n\n{QUESTION}"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """Keeps no prefixes: every cache that is alive belongs to a request."""
+    return make_engine(prefix_cache_bytes=0)
+
+
+def text(answer):
+    return getattr(answer, "content", answer)
+
+
+@pytest.fixture
+def caches(monkeypatch):
+    """The KV caches that are alive."""
+    alive = weakref.WeakSet()
+    init = KVCache.__init__
+
+    def noting(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        alive.add(self)
+
+    monkeypatch.setattr(KVCache, "__init__", noting)
+    return alive
+
+
+@pytest.fixture
+def slow(engine, monkeypatch):
+    """Forward passes take 20 ms more, without the interpreter lock."""
+    forward = type(engine.target).forward
+
+    def slowly(self, *args):
+        time.sleep(0.02)
+        return forward(self, *args)
+
+    monkeypatch.setattr(type(engine.target), "forward", slowly)
+
+
+async def until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+def free(caches):
+    gc.collect()
+    return not caches
+
+
+class TestStreams:
+    def test_closed_early(self, either, caches):
+        expected = text(either.invoke(PROMPT))
+        stream = either.stream(PROMPT)
+        next(stream)
+        stream.close()
+        assert free(caches)
+        assert text(either.invoke(PROMPT)) == expected
+
+    def test_never_drained(self, either, caches):
+        expected = text(either.invoke(PROMPT))
+        held = either.stream(PROMPT)
+        next(held)
+        assert text(either.invoke(PROMPT)) == expected  # and nobody waits for it
+        del held
+        assert free(caches)
+
+    def test_a_call_inside_a_loop_over_a_stream(self, either):
+        expected = text(either.invoke(PROMPT))
+        pieces = []
+        for piece in either.stream(PROMPT):
+            pieces.append(text(piece))
+            assert text(either.invoke(PROMPT)) == expected
+        assert "".join(pieces) == expected
+
+    async def test_async_closed_early(self, either, caches):
+        stream = either.astream(PROMPT)
+        await anext(stream)
+        await stream.aclose()
+        await until(lambda: free(caches))
+        assert text(await either.ainvoke(PROMPT)) == text(either.invoke(PROMPT))
+
+
+class TestErrors:
+    async def test_an_exception_in_the_model(self, either, engine, monkeypatch, caches):
+        expected = text(either.invoke(PROMPT))
+
+        def fail(*_):
+            raise MemoryError("no memory left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(engine.target), "forward", fail)
+            with pytest.raises(MemoryError, match="no memory left"):
+                either.invoke(PROMPT)
+            with pytest.raises(MemoryError):
+                list(either.stream(PROMPT))
+            with pytest.raises(MemoryError):
+                await either.ainvoke(PROMPT)
+            with pytest.raises(MemoryError):
+                [piece async for piece in either.astream(PROMPT)]
+        await until(lambda: free(caches))  # a worker thread may hold its frame for a moment
+        assert text(either.invoke(PROMPT)) == expected
+
+
+class TestAsync:
+    async def test_the_loop_keeps_ticking(self, either, slow):
+        ticks, longest, last = 0, 0.0, time.perf_counter()
+
+        async def tick():
+            nonlocal ticks, longest, last
+            while True:
+                await asyncio.sleep(0.002)
+                now = time.perf_counter()
+                ticks, longest, last = ticks + 1, max(longest, now - last), now
+
+        for call in (either.ainvoke(PROMPT), drain(either.astream(PROMPT)), either.abatch([PROMPT, PROMPT])):
+            ticks, longest, last = 0, 0.0, time.perf_counter()
+            ticker = asyncio.create_task(tick())
+            began = time.perf_counter()
+            await call
+            took = time.perf_counter() - began
+            ticker.cancel()
+            assert took > 0.1 and ticks > 10 and longest < took / 2
+
+    @pytest.mark.parametrize("form", ["ainvoke", "astream"])
+    async def test_a_cancelled_task(self, either, slow, caches, form):
+        call = either.ainvoke(PROMPT) if form == "ainvoke" else drain(either.astream(PROMPT))
+        task = asyncio.create_task(call)
+        await until(lambda: len(caches) > 0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: free(caches))
+        assert text(await either.ainvoke("hello"))
+
+
+class TestManyAtOnce:
+    PROMPTS = [f"{words(seed, 90)}\n\nquestion {seed}?" for seed in range(8)]
+
+    def test_threads(self, either):
+        alone = [text(either.invoke(prompt)) for prompt in self.PROMPTS]
+        with ThreadPoolExecutor(8) as pool:
+            assert [text(answer) for answer in pool.map(either.invoke, self.PROMPTS)] == alone
+
+    async def test_tasks(self, either):
+        alone = [text(either.invoke(prompt)) for prompt in self.PROMPTS]
+        together = await asyncio.gather(*(either.ainvoke(prompt) for prompt in self.PROMPTS))
+        assert [text(answer) for answer in together] == alone
+
+
+async def drain(stream):
+    return [piece async for piece in stream]

@@ -1,0 +1,438 @@
+"""Saved prefixes against everything that can happen to files, folders and processes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rapid_integrations.cache import KVCache, prefix_store
+from rapid_integrations.cache.background_saver import WAITING, BackgroundSaver
+from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
+from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, write_cache
+from rapid_integrations.errors import CacheError, ConfigurationError
+from tests.toys.repository import ROOT
+from tests.toys.token_cache import append, held, holding, text
+
+CPU = torch.device("cpu")
+MODEL, OTHER = "a" * 64, "b" * 64
+DOCUMENT = text(1, 600)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PrefixStore(tmp_path / "prefixes")
+
+
+def save(store, token_ids, model=MODEL):
+    store.save(model, np.array(token_ids), holding(token_ids).snapshot(), lambda: True)
+
+
+def load(store, token_ids, model=MODEL, more_than=0):
+    cache = store.load(model, token_ids, len(token_ids) + 10, CPU, more_than)
+    return None if cache is None else held(cache)
+
+
+def files(store):
+    return sorted(store.folder.glob("*.safetensors"))
+
+
+# --- what is found ----------------------------------------------------------------------------------------------
+
+
+def test_another_process_finds_the_document_read(store):
+    assert load(store, DOCUMENT) is None  # no folder yet
+    save(store, [*DOCUMENT, 1, 2])
+    other = PrefixStore(store.folder)
+    assert load(other, [*DOCUMENT, 3]) == DOCUMENT
+    assert load(other, DOCUMENT) == DOCUMENT[:-1]
+    assert load(other, [*DOCUMENT, 3], model=OTHER) is None
+    assert (store.folder.stat().st_mode & 0o777, files(store)[0].stat().st_mode & 0o777) == (0o700, 0o600)
+    assert [path.name for path in store.folder.iterdir()] == [files(store)[0].name]
+
+
+def test_a_file_is_read_only_where_it_pays(store, monkeypatch):
+    save(store, DOCUMENT)
+    monkeypatch.setattr(prefix_store, "read_cache", None)
+    assert load(store, [*DOCUMENT[:290], *text(2, 400)]) is None  # less than half of it is of use
+    assert load(store, [*DOCUMENT, 1], more_than=600 - MIN_GAIN_TOKENS + 1) is None  # memory has as good
+    assert load(store, text(2, 400)) is None
+    assert load(store, []) is None
+
+
+def test_what_the_folder_has_is_not_written_again(store):
+    save(store, DOCUMENT)
+    (path,) = files(store)
+    os.utime(path, (1, 1))
+    save(store, [*DOCUMENT, *text(3, 50)])
+    assert files(store) == [path] and path.stat().st_mtime > 1  # but counts as used
+    save(store, text(4, MIN_GAIN_TOKENS - 1))
+    assert files(store) == [path]
+
+
+def test_a_chat_that_goes_on_replaces_its_beginning(store):
+    save(store, DOCUMENT)
+    longer = [*DOCUMENT, *text(3, 400)]
+    save(store, longer)
+    assert len(files(store)) == 1
+    assert load(store, [*longer, 1]) == longer
+
+
+def test_bytes_on_disk_are_bounded_and_the_least_recently_used_go_first(tmp_path):
+    store = PrefixStore(tmp_path)
+    documents = [text(seed, 600) for seed in range(4)]
+    save(store, documents[0])
+    size = files(store)[0].stat().st_size
+    store.max_bytes = int(3.5 * size)
+    for document in documents[1:3]:
+        save(store, document)
+    for used, path in enumerate(sorted(files(store), key=lambda path: path.stat().st_mtime_ns)):
+        os.utime(path, (used + 1, used + 1))
+    assert load(store, [*documents[0], 1]) == documents[0]  # used: now the second is the oldest
+    save(store, documents[3])
+    assert [load(store, [*d, 1]) is not None for d in documents] == [True, False, True, True]
+    assert sum(path.stat().st_size for path in files(store)) <= store.max_bytes
+    store.max_bytes = size // 2
+    with pytest.warns(RuntimeWarning, match="its limit is"):
+        save(store, text(9, 600))
+    assert len(files(store)) == 3  # nothing was removed for what can never fit
+
+
+def test_settings_are_checked(tmp_path):
+    with pytest.raises(ConfigurationError, match="prefix_cache_dir=''"):
+        PrefixStore("")
+    for wrong in (-1, 1.5, "much", True):
+        with pytest.raises(ConfigurationError, match="prefix_cache_dir_bytes="):
+            PrefixStore(tmp_path, wrong)
+
+
+# --- files and folders that are wrong ---------------------------------------------------------------------------
+
+
+def truncate(content):
+    return content[: len(content) * 2 // 3]
+
+
+def truncate_the_header(content):
+    return content[:40]
+
+
+def flip_a_row(content):
+    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+
+
+def flip_a_token(content):
+    """Of the first tokens: the file then claims another text."""
+    at = 8 + int.from_bytes(content[:8], "little")
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def claim_another_model(content):
+    return content.replace(MODEL.encode(), OTHER.encode(), 1)
+
+
+def claim_more_rows(content):
+    return content.replace(b'"rows":"000000000600"', b'"rows":"000000000500"', 1)
+
+
+def claim_another_version(content):
+    return content.replace(b"KV cache 2", b"KV cache 9", 1)
+
+
+def something_else(content):
+    return b"not at all"
+
+
+def nothing(content):
+    return b""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        truncate_the_header,
+        flip_a_row,
+        claim_another_model,
+        claim_more_rows,
+        claim_another_version,
+        something_else,
+        nothing,
+    ],
+)
+def test_a_damaged_or_foreign_file_is_ignored_with_one_warning_and_replaced_by_the_next_save(store, damage):
+    save(store, DOCUMENT)
+    (path,) = files(store)
+    path.write_bytes(damage(path.read_bytes()))
+    fresh = PrefixStore(store.folder)
+    with pytest.warns(RuntimeWarning, match=f"A saved prefix is ignored: .*{path.name}"):
+        assert load(fresh, [*DOCUMENT, 1]) is None
+    assert load(fresh, [*DOCUMENT, 1]) is None  # no second warning: it would be an error here
+    save(fresh, DOCUMENT)
+    assert load(fresh, [*DOCUMENT, 1]) == DOCUMENT
+
+
+def test_a_flipped_token_is_found_out_where_the_claimed_text_is_asked_for(store):
+    save(store, DOCUMENT)
+    (path,) = files(store)
+    path.write_bytes(flip_a_token(path.read_bytes()))
+    assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) is None  # another text: no reason to look closer
+    with pytest.warns(RuntimeWarning, match="do not match their digest"):
+        assert load(PrefixStore(store.folder), [DOCUMENT[0] ^ 1, *DOCUMENT[1:], 1]) is None
+
+
+def test_files_that_are_not_ours_are_left_alone(store):
+    save(store, DOCUMENT)
+    for name in ("model.safetensors", "v0-aaaaaaaaaaaaaaaa-1.safetensors", "notes.txt"):
+        (store.folder / name).write_text("mine")
+    store.max_bytes = files(store)[-1].stat().st_size + 10_000
+    assert load(store, [*DOCUMENT, 1]) == DOCUMENT
+    save(store, text(3, 600))
+    assert len(list(store.folder.iterdir())) == 4
+
+
+def test_a_folder_that_cannot_be_used_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = PrefixStore(tmp_path / "file" / "prefixes")
+    with pytest.warns(RuntimeWarning, match="cannot be read"):
+        assert load(store, DOCUMENT) is None
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        save(store, DOCUMENT)
+    save(store, DOCUMENT)
+    assert load(store, DOCUMENT) is None
+
+
+def test_a_full_disk_ends_the_saving_but_not_the_reading(store, monkeypatch):
+    save(store, DOCUMENT)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(RuntimeWarning, match="No space left.*Make room"):
+        save(store, text(2, 600))
+    save(store, text(3, 600))
+    assert len(list(store.folder.iterdir())) == 1 and load(store, [*DOCUMENT, 1]) == DOCUMENT
+
+
+def test_a_file_that_goes_between_index_and_load_is_no_error(store, monkeypatch):
+    for module_reads in ("read_cache", "read_prefix"):
+        save(store, DOCUMENT)
+        read = getattr(prefix_store, module_reads)
+
+        def evicted(path, *args, read=read):
+            path.unlink()
+            return read(path, *args)
+
+        monkeypatch.setattr(prefix_store, module_reads, evicted)
+        assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) is None
+        monkeypatch.undo()
+
+
+def test_two_savers_of_one_folder(tmp_path):
+    """Each evicts what the other writes."""
+    stores = [PrefixStore(tmp_path), PrefixStore(tmp_path)]
+    save(stores[0], DOCUMENT)
+    for store in stores:
+        store.max_bytes = int(2.5 * files(store)[0].stat().st_size)
+
+    def work(number):
+        for round_ in range(10):
+            document = text(10 * number + round_ % 3, 600)
+            save(stores[number], document)
+            found = load(stores[number], [*document, 1])
+            assert found is None or found == document
+
+    failed = []
+
+    def guarded(number):
+        try:
+            work(number)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed and 1 <= len(files(stores[0])) <= 4
+
+
+# --- while it is written ----------------------------------------------------------------------------------------
+
+
+def test_a_cache_that_is_used_again_while_it_is_written_gives_its_valid_part(tmp_path):
+    cache = holding(DOCUMENT)
+    snapshot = cache.snapshot()
+    asked = iter(range(100))
+
+    def meanwhile():
+        if next(asked) == 3:  # the next request has taken the cache
+            cache.rollback(400)
+            append(cache, text(5, 200))
+        return True
+
+    assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL, meanwhile) == 400
+    saved, loaded = read_cache(tmp_path / "f", 600)
+    assert held(loaded) == saved.token_ids.tolist() == DOCUMENT[:400]
+    with pytest.raises(CacheError, match="holds 400 tokens, 401 were asked for"):
+        read_cache(tmp_path / "f", 600, 401)
+    assert snapshot.intact == 400 and cache.snapshot().intact == 600
+
+
+def test_a_cache_that_grows_while_it_is_written_gives_all_of_it(tmp_path):
+    cache = holding(DOCUMENT)
+    snapshot = cache.snapshot()
+    cache.reserve(5000)
+    append(cache, text(5, 2000))
+    assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL) == 600
+    assert held(read_cache(tmp_path / "f", 600)[1]) == DOCUMENT
+
+
+def test_what_is_left_valid_must_be_worth_a_file(store):
+    cache = holding(DOCUMENT)
+    snapshot = cache.snapshot()
+    cache.rollback(MIN_GAIN_TOKENS - 1)
+    store.save(MODEL, np.array(DOCUMENT), snapshot, lambda: True)
+    assert list(store.folder.iterdir()) == []
+
+
+def test_a_write_that_is_told_to_stop_leaves_nothing(store, tmp_path):
+    store.save(MODEL, np.array(DOCUMENT), holding(DOCUMENT).snapshot(), lambda: False)
+    assert list(store.folder.iterdir()) == []
+    with pytest.raises(WriteInterrupted):
+        write_cache(tmp_path / "f", holding(DOCUMENT).snapshot(), np.array(DOCUMENT), MODEL, lambda: False)
+
+
+KILLED = """
+    import sys, time
+    import numpy as np
+    from rapid_integrations.cache.prefix_store import PrefixStore
+    from tests.toys.token_cache import holding, text
+
+    def slowly():
+        print("writing", flush=True)
+        time.sleep(0.2)
+        return True
+
+    PrefixStore(sys.argv[1]).save("a" * 64, np.array(text(1, 600)), holding(text(1, 600)).snapshot(), slowly)
+"""
+
+
+def test_kill_9_while_saving_leaves_nothing_that_is_read(store):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(store.folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    for _ in range(4):
+        assert process.stdout.readline() == "writing\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (partial,) = store.folder.iterdir()
+    assert partial.name.startswith(".partial-") and partial.stat().st_size > 0
+    assert load(store, [*DOCUMENT, 1]) is None
+    save(store, DOCUMENT)
+    assert load(store, [*DOCUMENT, 1]) == DOCUMENT
+    assert partial.exists()  # somebody may still be writing it
+    os.utime(partial, (1, 1))
+    save(store, text(2, 600))
+    assert not partial.exists() and len(files(store)) == 2
+
+
+# --- the thread -------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_jobs_win_and_closing_finishes_them():
+    saver = BackgroundSaver()
+    running, go = threading.Event(), threading.Event()
+    done = []
+
+    def first(go_on):
+        running.set()
+        go.wait(10)
+        done.append(0)
+
+    saver.submit(first)
+    assert running.wait(10)
+    for number in range(1, 6):
+        saver.submit(lambda go_on, number=number: done.append(number))
+    go.set()
+    assert saver.close(10)
+    assert done == [0, *range(6 - WAITING, 6)]
+    saver.submit(lambda go_on: done.append("late"))
+    assert saver.close(1) and "late" not in done
+
+
+def test_closing_waits_for_a_bounded_time_and_then_stops_the_write():
+    saver = BackgroundSaver()
+    stopped = threading.Event()
+
+    def endless(go_on):
+        while go_on():
+            time.sleep(0.01)
+        stopped.set()
+
+    saver.submit(endless)
+    start = time.monotonic()
+    assert not saver.close(0.2)
+    assert stopped.is_set() and time.monotonic() - start < 5
+
+
+def test_a_job_that_fails_leaves_the_thread_alive():
+    saver = BackgroundSaver()
+    done = threading.Event()
+
+    def fail(go_on):
+        raise CacheError("no such type")
+
+    with pytest.warns(RuntimeWarning, match="not kept on disk: .*no such type"):
+        saver.submit(fail)
+        saver.submit(lambda go_on: done.set())
+        assert done.wait(10)
+    assert saver.close(10)
+
+
+def test_the_end_of_the_interpreter_finishes_what_waits():
+    saver, done = BackgroundSaver(exit_s=5.0), []
+    saver.submit(lambda go_on: done.append(go_on()))
+    saver._at_exit()
+    assert done == [True]
+
+
+# --- what changes between two looks at a file -------------------------------------------------------------------------
+
+
+def test_a_file_that_became_another_between_index_and_load_is_not_used(store, monkeypatch):
+    save(store, DOCUMENT)
+
+    def other(*args):
+        saved, cache = read_cache(*args)
+        return replace(saved, model=OTHER), cache
+
+    monkeypatch.setattr(prefix_store, "read_cache", other)
+    with pytest.warns(RuntimeWarning, match="about another text than its header said"):
+        assert load(store, DOCUMENT) is None
+
+
+def test_a_file_that_goes_while_it_is_touched_is_no_error(store, monkeypatch):
+    save(store, DOCUMENT)
+    monkeypatch.setattr(prefix_store.os, "utime", lambda path: Path(str(path) + "gone").stat())
+    save(store, DOCUMENT)  # is there already
+    assert store._writable
+
+
+def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
+    cache = KVCache(1, 10)
+    cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.int8) for _ in range(2)))
+    cache.advance(5)
+    with pytest.raises(CacheError, match="a KV cache of torch.int8 cannot be saved"):
+        write_cache(tmp_path / "f", cache.snapshot(), np.arange(5), MODEL)

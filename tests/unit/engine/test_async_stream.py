@@ -1,0 +1,164 @@
+"""The asynchronous forms: the event loop stays free, and a cancelled request leaves nothing behind."""
+
+import asyncio
+import gc
+import threading
+import time
+
+import pytest
+
+from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
+from rapid_integrations.engine import async_stream
+from tests.toys.models import words
+from tests.unit.engine.test_engine import PROMPT, caches, engine  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """An engine whose forward passes take 20 ms more, without the interpreter lock."""
+    made = engine()
+    forward = type(made.target).forward
+
+    def slowly(self, *args):
+        time.sleep(0.02)
+        return forward(self, *args)
+
+    monkeypatch.setattr(type(made.target), "forward", slowly)
+    return made
+
+
+async def until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+def only_kept(owner, kept):
+    """Return whether no request holds a KV cache any more: what lives is the prefix cache's, within its budget."""
+    gc.collect()
+    memory = owner._prefixes.memory
+    assert memory.nbytes <= memory.max_bytes
+    return set(kept) == {entry.cache for entry in memory._entries}
+
+
+async def test_the_answer_is_that_of_the_synchronous_form():
+    shared = engine()
+    expected = shared.generate(PROMPT)
+    answer = await shared.agenerate(PROMPT)
+    assert (answer.text, answer.token_ids, answer.retrieved) == (expected.text, expected.token_ids, expected.retrieved)
+    pieces = [piece async for piece in await shared.astream(PROMPT)]
+    assert "".join(piece.text for piece in pieces) == expected.text and pieces[-1].stats is not None
+
+
+async def test_the_loop_keeps_ticking(slow):
+    ticks, longest, last = 0, 0.0, time.perf_counter()
+
+    async def tick():
+        nonlocal ticks, longest, last
+        while True:
+            await asyncio.sleep(0.002)
+            now = time.perf_counter()
+            ticks, longest, last = ticks + 1, max(longest, now - last), now
+
+    ticker = asyncio.create_task(tick())
+    began = time.perf_counter()
+    await slow.agenerate(PROMPT)
+    took = time.perf_counter() - began
+    ticker.cancel()
+    assert took > 0.1 and ticks > 10 and longest < took / 2
+
+
+async def test_errors_of_the_request_are_raised_at_once():
+    with pytest.raises(ContextOverflowError):
+        await engine().astream(PROMPT, sampling=SamplingParams(max_new_tokens=10_000))
+
+
+async def test_eight_at_once_are_answered_as_alone():
+    shared = engine()
+    prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(8)]
+    alone = [shared.generate(prompt).token_ids for prompt in prompts]
+    together = await asyncio.gather(*(shared.agenerate(prompt) for prompt in prompts))
+    assert [answer.token_ids for answer in together] == alone
+
+
+async def test_cancelling_the_awaiting_task_stops_the_work(slow, caches):  # noqa: F811
+    reached = threading.Event()
+    task = asyncio.create_task(
+        slow.agenerate(PROMPT, on_progress=lambda stage, done, total: stage.startswith("prefill") and reached.set())
+    )
+    await until(reached.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+
+    await until(lambda: only_kept(slow, caches))
+    assert (await slow.agenerate(PROMPT)).token_ids
+
+
+async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
+    expected = slow.generate(PROMPT).token_ids
+    async with await slow.astream(PROMPT) as stream:
+        async for _ in stream:
+            break
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    undrained = await slow.astream(PROMPT)
+    await anext(undrained)
+    async for piece in (loop := await slow.astream(PROMPT)):  # a call inside a loop over a stream
+        assert (await slow.agenerate(PROMPT)).token_ids == expected
+        await loop.aclose()
+        assert piece is not None
+    await undrained.aclose()
+    assert only_kept(slow, caches)
+    slow.clear_prefix_cache()
+    gc.collect()
+    assert len(caches) == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_cancelling_just_as_the_step_ends(how, monkeypatch, caches):  # noqa: F811
+    """The worker has looked for a cancellation for the last time, and the loop does not know yet that it is done."""
+    shared = engine(prefix_cache_bytes=0)
+    stream = await shared.astream(PROMPT)
+    await anext(stream)
+    assert len(caches) > 0
+    ended, gate, outcome = threading.Event(), threading.Event(), async_stream._outcome
+
+    def held_back(call):
+        result = outcome(call)
+        ended.set()
+        gate.wait(10)
+        return result
+
+    monkeypatch.setattr(async_stream, "_outcome", held_back)
+    step = asyncio.create_task(anext(stream))
+    await until(ended.is_set)
+    try:
+        if how == "cancel":
+            step.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await step
+        else:
+            await stream.aclose()
+        gc.collect()
+        assert len(caches) == 0
+    finally:
+        gate.set()
+    if how == "close":
+        await step
+
+
+async def test_a_failing_model_raises_where_the_answer_is_awaited(monkeypatch):
+    shared = engine()
+    expected = shared.generate(PROMPT).token_ids
+
+    def fail(*_):
+        raise MemoryError("no memory left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(shared.target), "forward", fail)
+        with pytest.raises(MemoryError, match="no memory left"):
+            await shared.agenerate(PROMPT)
+    assert (await shared.agenerate(PROMPT)).token_ids == expected

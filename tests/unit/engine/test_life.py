@@ -1,0 +1,234 @@
+"""After `close` nothing is answered any more; what runs is ended; others that share the engine go on."""
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import pytest
+
+import langchain_rapid
+import llama_index_rapid
+from rapid_integrations import Chat, EngineClosedError, Prompt, RapidEngine, SamplingParams
+from rapid_integrations.decoding.fair_lock import FairLock
+from tests.toys.embedder import HashEmbedder
+from tests.toys.host_llms import SMALL, ask, build
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+PROMPT = Prompt.from_context(words(1, 80), "which words are there?")
+LONG = SamplingParams(max_new_tokens=400)
+
+ENGINE_CALLS = {
+    "generate": lambda engine: engine.generate("hello"),
+    "stream": lambda engine: engine.stream("hello"),
+    "explain": lambda engine: engine.explain(PROMPT),
+    "count_tokens": lambda engine: engine.count_tokens("hello"),
+    "clear_prefix_cache": lambda engine: engine.clear_prefix_cache(),
+    "fingerprints": lambda engine: engine.fingerprints(),
+    "alone": lambda engine: engine.alone(None),
+    "target": lambda engine: engine.target,
+    "self_speculation": lambda engine: engine.self_speculation,
+    "agenerate": lambda engine: asyncio.run(engine.agenerate("hello")),
+    "astream": lambda engine: asyncio.run(engine.astream("hello")),
+}
+
+
+@pytest.mark.parametrize("name", ENGINE_CALLS)
+def test_every_call_of_a_closed_engine(engine, name):
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineClosedError, match="has been closed"):
+        ENGINE_CALLS[name](engine)
+
+
+async def _first(pieces):
+    async for piece in await pieces if asyncio.iscoroutine(pieces) else pieces:
+        return piece
+
+
+CALLS = {
+    "llama": {
+        "complete": lambda llm: llm.complete("hello"),
+        "stream_complete": lambda llm: next(llm.stream_complete("hello")),
+        "chat": lambda llm: llm.chat([_message("hello")]),
+        "stream_chat": lambda llm: next(llm.stream_chat([_message("hello")])),
+        "acomplete": lambda llm: asyncio.run(llm.acomplete("hello")),
+        "astream_complete": lambda llm: asyncio.run(_first(llm.astream_complete("hello"))),
+        "achat": lambda llm: asyncio.run(llm.achat([_message("hello")])),
+        "astream_chat": lambda llm: asyncio.run(_first(llm.astream_chat([_message("hello")]))),
+        "explain": lambda llm: llm.explain("hello"),
+        "rapid_engine": lambda llm: llm.rapid_engine,
+    },
+    "langchain": {
+        "invoke": lambda llm: llm.invoke("hello"),
+        "batch": lambda llm: llm.batch(["hello"]),
+        "stream": lambda llm: next(llm.stream("hello")),
+        "ainvoke": lambda llm: asyncio.run(llm.ainvoke("hello")),
+        "astream": lambda llm: asyncio.run(_first(llm.astream("hello"))),
+        "get_num_tokens": lambda llm: llm.get_num_tokens("hello"),
+        "rapid_engine": lambda llm: llm.rapid_engine,
+    },
+}
+
+
+def _message(text):
+    from llama_index.core.llms import ChatMessage
+
+    return ChatMessage(role="user", content=text)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_every_call_of_a_closed_llm(make, host, number):
+    calls = list(CALLS["llama" if host is llama_index_rapid.RapidLLM else "langchain"].items())
+    if number >= len(calls):
+        pytest.skip("as many as that host has")
+    name, call = calls[number]
+    sharer = make()
+    with make() as llm:
+        call(llm)
+    llm.close()
+    with pytest.raises(EngineClosedError, match=f"this {host.__name__} has been closed"):
+        call(llm)
+    call(sharer)  # goes on
+    assert repr(llm)
+
+
+async def test_async_with(make):
+    async with make() as llm:
+        engine = llm.rapid_engine
+    assert engine.closed
+    await llm.aclose()
+    async with RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer()) as engine:
+        await engine.agenerate("hello", sampling=SamplingParams(max_new_tokens=2))
+    assert engine.closed
+
+
+# --- what runs when the engine is closed ------------------------------------------------------------------------------
+
+
+def test_a_stream_that_waits_to_be_read(engine):
+    stream = engine.stream(PROMPT, sampling=LONG)
+    first = next(stream)
+    assert first.finish_reason is None
+    engine.close()
+    with pytest.raises(EngineClosedError):
+        next(stream)
+    with pytest.raises(EngineClosedError):  # no answer that merely looks complete
+        list(stream)
+    stream.close()
+
+
+def test_a_stream_that_had_ended_stays_ended(engine):
+    stream = engine.stream(PROMPT, sampling=SamplingParams(max_new_tokens=2))
+    assert list(stream)[-1].finish_reason is not None
+    engine.close()
+    assert list(stream) == []
+
+
+def test_requests_of_other_threads_end(engine):
+    ended, running = [], threading.Semaphore(0)
+
+    def run():
+        try:
+            with engine.stream(PROMPT, sampling=LONG) as stream:
+                for _ in stream:
+                    running.release()
+        except EngineClosedError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    running.acquire()
+    engine.close()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads) and len(ended) == 3
+    assert engine._fair_lock._waiting == type(engine._fair_lock._waiting)()
+
+
+async def test_requests_of_other_tasks_end(engine):
+    async def run():
+        with pytest.raises(EngineClosedError):
+            await engine.agenerate(PROMPT, sampling=LONG)
+
+    tasks = [asyncio.create_task(run()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(engine.aclose(), 20)
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+
+def test_closed_while_it_reads(engine):
+    """The caller's own progress callback closes it: nothing waits for itself."""
+
+    def report(stage, done, total):
+        if stage.startswith("prefill"):
+            engine.close()
+
+    with pytest.raises(EngineClosedError):
+        engine.generate(PROMPT, sampling=LONG, on_progress=report)
+    assert engine.closed
+
+
+def test_closing_frees_models_and_caches():
+    model = tiny_model("llama", 0)
+    own = model.config._attn_implementation
+    engine = RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder(), compression=SMALL)
+    stream = engine.stream(PROMPT, sampling=LONG)
+    next(stream)
+    lm = weakref.ref(engine.target)
+    engine.close()
+    gc.collect()
+    assert lm() is None and model.config._attn_implementation == own
+    del stream
+
+
+def test_a_chat_over_a_closed_engine(engine):
+    chat = Chat(engine, words(1, 80))
+    assert "".join(chunk.text for chunk in chat.ask("which words?")) is not None
+    engine.close()
+    with pytest.raises(EngineClosedError):
+        chat.ask("and why?")
+
+
+def test_an_engine_of_one_model_ends_with_its_own(engine):
+    alone = engine.alone(engine.target)
+    alone.close()  # not its to close
+    assert alone.generate("hello", sampling=SamplingParams(max_new_tokens=1)).token_ids
+    engine.close()
+    with pytest.raises(EngineClosedError):
+        alone.generate("hello")
+
+
+def test_turns_that_are_closed():
+    turns, order = FairLock(), []
+    with turns:
+        thread = threading.Thread(target=lambda: order.append(_refused(turns)))
+        thread.start()
+        while not turns._waiting:
+            pass
+        closing = threading.Thread(target=lambda: (turns.close(), order.append("closed")))
+        closing.start()
+        while len(turns._waiting) < 2:
+            pass
+        assert order == []  # the turn that is taken is waited for
+    thread.join(5)
+    closing.join(5)
+    assert sorted(order) == ["closed", "refused"] and _refused(turns) == "refused"
+
+
+def _refused(turns):
+    try:
+        with turns:
+            return "taken"
+    except EngineClosedError:
+        return "refused"
+
+
+def test_a_llm_that_failed_to_load_can_be_closed(folder):
+    llm = build(langchain_rapid.RapidLLM, folder)
+    assert ask(llm) is not None
+    with pytest.raises(ZeroDivisionError), llm:
+        raise ZeroDivisionError
+    with pytest.raises(EngineClosedError):
+        ask(llm)

@@ -1,0 +1,105 @@
+"""Ready strings of many layouts, languages and documents: the question, and nothing else, is searched for, and the document,
+and nothing that is instruction, is compressed.
+"""
+
+from collections import Counter
+
+import pytest
+
+from rapid_integrations.prompt.segmentation import segment
+from tests.unit.prompt.segmentation.documents import KINDS, document
+from tests.unit.prompt.segmentation.generator import case, fill
+from tests.unit.prompt.segmentation.held_out import HELD_OUT, SECOND
+from tests.unit.prompt.segmentation.layouts import LAYOUTS, QUESTIONS
+
+ASKED = "What did Keller write about the quarry, and why does it matter for the ferry?"
+
+
+@pytest.mark.parametrize("kind", ["prose", "markdown"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_layout(name, kind):
+    assert fill(name, LAYOUTS[name], document(kind, 1), ASKED).verdict() == "right"
+
+
+@pytest.mark.parametrize("kind", ["prose", "numbered passages", "German"])
+@pytest.mark.parametrize("name", {**HELD_OUT, **SECOND})
+def test_each_held_out_layout(name, kind):
+    assert fill(name, {**HELD_OUT, **SECOND}[name], document(kind, 2), ASKED).verdict() == "right"
+
+
+def tally(cases):
+    """Return how many verdicts are right, plain and wrong, and the wrong ones."""
+    counted, wrong = Counter(), []
+    for made in cases:
+        verdict = made.verdict()
+        counted[verdict if verdict in ("right", "plain") else "wrong"] += 1
+        if verdict not in ("right", "plain"):
+            wrong.append((made.name, verdict))
+    return counted, wrong
+
+
+def require(counted, wrong, right=0.99, worst=0.005):
+    """At least so many are right, and nearly all of the others "plain", which is never wrong."""
+    assert counted["right"] >= right * counted.total(), (counted, wrong[:10])
+    assert counted["wrong"] <= max(1, worst * counted.total()), (counted, wrong[:10])
+
+
+def test_a_sample_of_generated_prompts():
+    require(*tally(case(seed) for seed in range(20_000, 20_400)))
+
+
+@pytest.mark.slow
+def test_ten_thousand_generated_prompts():
+    require(*tally(case(seed) for seed in range(10_000)))
+
+
+@pytest.mark.slow
+def test_held_out_layouts_with_all_documents():
+    layouts = {**HELD_OUT, **SECOND}
+    cases = [
+        fill(f"{name} / {kind}", layout, document(kind, 3), question)
+        for name, layout in layouts.items()
+        for kind in KINDS
+        for question in QUESTIONS[:3]
+    ]
+    require(*tally(cases), right=0.95)  # the rest asks without a question mark, and nothing names it
+
+
+class TestQuestionsFirst:
+    """The kind of LangGraph's agentic RAG tutorial."""
+
+    LAYOUT = LAYOUTS["en agentic rag"]
+
+    @pytest.mark.parametrize("question", QUESTIONS)
+    def test_the_question_is_searched_for_and_the_instruction_stays(self, question):
+        made = fill("", self.LAYOUT, document("prose", 4), question)
+        found = segment(made.text)
+        ((start, end),) = found.context_spans
+        assert found.method == "delimiters" and found.query == question
+        assert made.text[start:end] == made.document
+        assert made.text[:start] == self.LAYOUT[: self.LAYOUT.index("{context}")].replace("{question}", question)
+
+    @pytest.mark.parametrize(
+        "ending", ["\n\nQuestion: something else\nAnswer: yes.", "\nContext: nothing.\nQuestion: who?"]
+    )
+    def test_a_document_that_asks_does_not_change_the_question(self, ending):
+        text = document("prose", 4) + ending + " The end."
+        found = segment(fill("", LAYOUTS["en hub rag-prompt"], text, ASKED).text)
+        assert found.query == ASKED
+        ((start, end),) = found.context_spans
+        assert end - start >= len(text) - 2
+
+
+def test_two_blocks_of_context_and_instructions_keep_their_order():
+    made = fill(
+        "",
+        "Rules: be brief.\n\nProfile:\nname: Grey\n\nQuestion: {question}\n\nContext:\n{context}\n\nAnswer:",
+        document("prose", 5),
+        ASKED,
+    )
+    assert made.verdict() == "right"
+
+
+def test_short_prompts_are_read_whole():
+    made = fill("", LAYOUTS["en hub rag-prompt"], "The mill burnt down.", ASKED)
+    assert made.verdict() == "plain"

@@ -1,0 +1,165 @@
+"""A third model that only proposes, and copies mixed with drafts: the answer is the same, the way to it is not."""
+
+import pytest
+
+from rapid_integrations import (
+    CompressionConfig,
+    ConfigurationError,
+    Prompt,
+    RapidEngine,
+    SamplingParams,
+    SpeculationConfig,
+    VocabularyMismatchError,
+)
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundTimes
+from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.models.loader import wrap
+from rapid_integrations.proposers.hybrid import Hybrid
+from rapid_integrations.proposers.prompt_lookup import PromptLookup
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+PROMPT = Prompt.from_context(words(1, 80), "which words?")
+
+
+def engine(**models):
+    tokenizer = byte_tokenizer()
+    return RapidEngine(
+        wrap(tiny_model("llama", 0), tokenizer),
+        **{name: wrap(model, tokenizer) for name, model in models.items()},
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def upward():
+    """A larger drafter, and a small model that proposes."""
+    return engine(drafter=tiny_model("llama", 1, num_hidden_layers=4), draft_lm=tiny_model("llama", 2))
+
+
+def ask(running, proposer, law="augmented", length=3, **sampling):
+    return running.generate(
+        PROMPT,
+        sampling=SamplingParams(max_new_tokens=40, **sampling),
+        speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=20.0),
+    )
+
+
+def test_the_statistics_name_the_model_that_proposed(upward):
+    named = {name: ask(upward, name).stats.draft_lm for name in ("none", "drafter", "draft_lm", "hybrid")}
+    name = upward.draft_lm.name
+    assert named == {"none": None, "drafter": None, "draft_lm": name, "hybrid": name}
+
+
+@pytest.mark.parametrize("law", ["target", "augmented"])
+@pytest.mark.parametrize("length", [1, 5, "auto"])
+def test_greedy_answers_are_the_same_whoever_proposes(upward, law, length):
+    answers = {ask(upward, name, law, length).token_ids for name in ("none", "drafter", "draft_lm", "hybrid")}
+    assert len(answers) == 1
+
+
+def test_the_drafter_reads_a_proposal_at_once(upward, monkeypatch):
+    passes = []
+    forward = type(upward.drafter).forward
+
+    def counting(self, token_ids, cache, keep):
+        if self is upward.drafter and keep:
+            passes.append(len(token_ids))
+        return forward(self, token_ids, cache, keep)
+
+    monkeypatch.setattr(type(upward.drafter), "forward", counting)
+    answer = ask(upward, "draft_lm")
+    assert answer.stats.proposer == "draft_lm" and answer.stats.drafted_tokens > answer.stats.rounds
+    assert len(passes) == answer.stats.rounds
+
+
+def test_its_cache_is_reused_and_counted(upward):
+    first, second = ask(upward, "draft_lm"), ask(upward, "draft_lm")
+    assert second.text == first.text and second.stats.cached_prompt_tokens > 0
+    assert first.stats.cache_bytes > ask(upward, "drafter").stats.cache_bytes
+
+
+def test_without_a_drafter_in_the_law_only_two_models_read(upward):
+    assert ask(upward, "draft_lm", "target").stats.score_s == 0
+
+
+def test_the_target_may_propose_for_a_larger_drafter():
+    running = engine(drafter=tiny_model("llama", 1, num_hidden_layers=4))
+    running.draft_lm = running.target
+    expected = ask(running, "none").token_ids
+    assert ask(running, "draft_lm").token_ids == expected == ask(running, "hybrid").token_ids
+
+
+def test_it_must_be_there(upward):
+    with pytest.raises(ConfigurationError, match=r"needs a model that proposes: give the engine draft_lm="):
+        ask(engine(), "draft_lm")
+
+
+def test_its_vocabulary_must_be_the_targets():
+    tokenizer = byte_tokenizer()
+    other = wrap(tiny_model("llama", 1, vocab_size=300), byte_tokenizer(merges=[("a", "b")]))
+    with pytest.raises(VocabularyMismatchError):
+        RapidEngine(wrap(tiny_model("llama", 0), tokenizer), draft_lm=other)
+
+
+def test_seeded_samples_do_not_depend_on_time(upward):
+    texts = {ask(upward, "hybrid", length="auto", temperature=1.0, seed=3).text for _ in range(3)}
+    assert len(texts) == 1
+
+
+class Model:
+    def __init__(self):
+        self.committed = []
+
+    def draft(self, tokens, rng, source):
+        return Proposal((7,) * tokens, source=source)
+
+    def commit(self, token_ids):
+        self.committed += token_ids
+
+
+class TestHybridLearnsBothLengths:
+    @pytest.fixture
+    def lengths(self):
+        return [AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05)) for propose in (0.0, 0.6)]
+
+    @pytest.fixture
+    def hybrid(self, lengths):
+        copied, drafted = lengths
+        lookup = PromptLookup([list(range(1, 20))], [1, 2, 3], frozenset(), copied, min_ngram=3)
+        return Hybrid(lookup, Model(), "drafter", drafted)
+
+    def test_copies_are_longer_than_drafts(self, hybrid, lengths):
+        copied, drafted = (length.next() for length in lengths)
+        assert hybrid.propose(50, None).token_ids == tuple(range(4, 4 + copied)) and copied > drafted
+        assert hybrid.propose(2, None).token_ids == (4, 5)
+
+    def test_a_copy_needs_three_tokens(self, hybrid, lengths):
+        hybrid.commit([9, 2, 3])
+        assert hybrid.propose(50, None) == Proposal((7,) * lengths[1].next(), source="drafter")
+
+    def test_copies_that_are_never_right_are_given_up(self, hybrid, lengths):
+        copied, drafted = lengths
+        for _ in range(200):
+            proposal = hybrid.propose(50, None)
+            if proposal.source != "prompt_lookup":
+                break
+            hybrid.observe(RoundTimes(len(proposal.token_ids), 0, 0.0, 0.0, 1.0))
+        assert proposal == Proposal((7,) * drafted.next(), source="drafter") and copied.acceptance < 0.1
+
+    def test_a_round_teaches_the_kind_that_it_was_of(self, hybrid, lengths):
+        copied, drafted = lengths
+        before = drafted.acceptance
+        hybrid.propose(50, None)
+        hybrid.observe(RoundTimes(4, 0, 0.0, 0.0, 1.0))
+        assert copied.acceptance < 0.75 and drafted.acceptance == before
+        hybrid.commit([9, 9, 9])
+        hybrid.propose(50, None)
+        hybrid.observe(RoundTimes(4, 0, 0.1, 0.0, 1.0))
+        assert drafted.acceptance < before
+
+    def test_both_parts_keep_up_with_the_text(self, hybrid):
+        lookup, model = hybrid.parts
+        hybrid.commit([5, 6])
+        assert model.committed == [5, 6] and isinstance(lookup, PromptLookup)

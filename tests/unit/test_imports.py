@@ -1,0 +1,110 @@
+"""The import rules of the design, read from the sources."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rapid_integrations
+
+PACKAGE = Path(rapid_integrations.__file__).parent
+FRAMEWORKS = ("llama_index", "langchain", "langchain_core", "langchain_classic")
+
+
+def imported(path: Path) -> set[str]:
+    """Return every module that a file imports, wherever in it, and every name it takes from one ("module.name")."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def files(folder: str = "") -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("compression"), ids=lambda p: p.name)
+def test_compression_imports_no_models(path):
+    assert not {m for m in imported(path) if m.startswith("rapid_integrations.models")}
+
+
+@pytest.mark.parametrize("path", files("sampling"), ids=lambda p: p.name)
+def test_sampling_is_mathematics_in_torch(path):
+    known = {"torch", *sys.stdlib_module_names}
+    types_only = {"rapid_integrations.config", "rapid_integrations.config.Eta"}
+    others = {m for m in imported(path) if m.split(".")[0] not in known} - types_only
+    assert not [m for m in others if not f"{m}.".startswith("rapid_integrations.sampling.")]
+
+
+def test_sampling_loads_none_of_the_other_folders():
+    code = """import sys, rapid_integrations
+before = set(sys.modules)
+import rapid_integrations.sampling
+print(sorted(m for m in set(sys.modules) - before if m.startswith('rapid_') and '.sampling' not in m))"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", files("decoding"), ids=lambda p: p.name)
+def test_decoding_sees_only_the_contracts(path):
+    for module in imported(path):
+        if module.startswith("rapid_integrations.proposers"):
+            assert (module + ".").startswith("rapid_integrations.decoding.proposal.")
+        if module.startswith("rapid_integrations.models"):
+            assert (module + ".").startswith("rapid_integrations.models.causal_lm.")
+        assert not module.startswith("transformers")
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_engine_imports_no_framework(path):
+    assert not {m for m in imported(path) if m.split(".")[0] in FRAMEWORKS}
+
+
+ADAPTERS = [
+    path
+    for package in ("langchain_rapid", "llama_index_rapid")
+    for path in sorted((PACKAGE.parent / package).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_adapters_use_public_names_only(path):
+    ours = [m for m in imported(path) if m.startswith("rapid_integrations")]
+    assert not [m for m in ours if any(part.startswith("_") for part in m.split("."))]
+    inner = ("models", "decoding", "sampling", "cache", "proposers")
+    assert not [m for m in ours if m.split(".")[1:2] and m.split(".")[1] in inner]
+    private = [
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if isinstance(node.value, ast.Attribute | ast.Name)
+        and getattr(node.value, "attr", getattr(node.value, "id", "")) in ("engine", "_engine", "compressor", "stream")
+    ]
+    assert private == []
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    (tmp_path / "f.py").write_text(
+        "import a.b\ndef f():\n    from c import d as e\n    from rapid_integrations import models\n"
+    )
+    assert imported(tmp_path / "f.py") == {"a.b", "c", "c.d", "rapid_integrations", "rapid_integrations.models"}
+
+
+def test_every_public_name_is_there():
+    for name in rapid_integrations.__all__:
+        assert getattr(rapid_integrations, name) is not None
+    assert sorted(rapid_integrations.__all__) == rapid_integrations.__all__
+    with pytest.raises(AttributeError, match="no attribute 'RapidEngin'"):
+        _ = rapid_integrations.RapidEngin
+
+
+@pytest.mark.parametrize("statement", ["import rapid_integrations", "import rapid_integrations.cli.app"])
+def test_importing_loads_no_torch(statement):
+    code = f"import sys; {statement}; print([m for m in ('torch', 'transformers', 'faiss') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
