@@ -25,7 +25,16 @@ from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import SharedResource
-from rapid_integrations.kernels.cpu import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
+from rapid_integrations.kernels.cpu import (
+    MAX_ROWS,
+    NativeDecoder,
+    NativeLayer,
+    NativeMatrix,
+    native_library,
+    native_variant,
+    prefill,
+    why_not_native,
+)
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
@@ -74,6 +83,8 @@ class FusedDecoder(SharedResource):
     The model's matrices are taken over: where they are packed or quantised the model itself is left without them, and
     otherwise it keeps views of the fused ones.
 
+    `kernels` says which kernels compute its decode steps, "none (reason)" if PyTorch's operators do.
+
     Args:
         model: a transformers model that `serves` accepts.
         quantization: of every matrix but the embedding table. The head has eight bits at least: four cost SmolLM2 7% of
@@ -90,6 +101,7 @@ class FusedDecoder(SharedResource):
         self._rotary = base.rotary_emb
         library = native_library() if self._suits_kernels(model) else None
         native = library is not None and NativeDecoder.serves(library, self._columns(config), head_dim)
+        self.kernels = native_variant() if native else f"none ({self._why_not_native(model)})"
         arena = Arena() if native else None
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
@@ -222,6 +234,11 @@ class FusedDecoder(SharedResource):
     @staticmethod
     def _suits_kernels(model: Any) -> bool:
         return bool(model.dtype == torch.bfloat16 and model.device.type == "cpu" and model.config.hidden_act == "silu")
+
+    def _why_not_native(self, model: Any) -> str:
+        if not self._suits_kernels(model):
+            return f"they serve bfloat16 on the processor and SiLU, not {model.dtype} on {model.device}"
+        return why_not_native() or "its matrices or heads have widths that they do not serve"
 
     def _columns(self, config: Any) -> tuple[int, ...]:
         return config.hidden_size, config.intermediate_size, self._heads * self._head_dim

@@ -111,6 +111,13 @@ class HuggingFaceLM(SharedResource):
             return self._fused.weight_bytes
         return self.num_parameters * self.dtype.itemsize
 
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the decode steps, "none (reason)" if PyTorch's operators do."""
+        if self._fused is not None:
+            return self._fused.kernels
+        return "none (the model runs transformers' own forward pass)"
+
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return a copy of the model for transformers alone, with its own attention and the weights that are used here.
 

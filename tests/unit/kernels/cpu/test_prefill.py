@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import rms_norm, silu
 
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.kernels.cpu import library as build
-from rapid_integrations.kernels.cpu import panels, prefill
+from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -27,7 +26,7 @@ fast_only = pytest.mark.skipif(
 @pytest.fixture(params=["fast", "portable"])
 def path(request, monkeypatch):
     if request.param == "portable":
-        monkeypatch.setattr(build, "_outcome", build._Outcome(request.getfixturevalue("portable")))
+        monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
 
 
 def check_attention(new, before, group, kv_heads, window, width, seed=0):
