@@ -13,7 +13,7 @@ from llama_index_rapid import RapidLLM
 from rapid_integrations import proposers
 from rapid_integrations.evaluation import tasks
 from tests.docs.conftest import DOCUMENT
-from tests.docs.pages import PAGES
+from tests.docs.pages import DOCS, PAGES
 from tests.toys.llama_index_parts import HashEmbedding, nodes
 
 BLOCKS = [
@@ -75,4 +75,4 @@ def test_there_are_blocks():
 @pytest.mark.parametrize("name", ["add-a-proposer.md", "add-a-model-family.md", "add-a-task.md"])
 def test_every_page_on_extending_has_an_example_and_is_short(name):
     assert name in {path.values[0].name for path in BLOCKS}
-    assert len((ROOT / "docs" / name).read_text().splitlines()) <= 50
+    assert len((DOCS / name).read_text().splitlines()) <= 50
