@@ -183,4 +183,5 @@ class Run:
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
             query_coverage=prompts.query_coverage,
             unenforced=self._request.held.unenforced,
+            kernels=models.target.kernels,
         )

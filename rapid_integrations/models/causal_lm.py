@@ -22,6 +22,7 @@ class CausalLM(Protocol):
         dtype: what it computes in.
         num_parameters: for telling a larger drafter from a smaller one.
         weight_bytes: bytes of weights that a step of one token reads.
+        kernels: which of this package's kernels compute its steps; "none (reason)" if others do.
     """
 
     name: str
@@ -34,6 +35,11 @@ class CausalLM(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that a step of one token reads."""
+        ...
+
+    @property
+    def kernels(self) -> str:
+        """Which of this package's kernels compute its steps; "none (reason)" if others do."""
         ...
 
     def fingerprint(self) -> str:

@@ -12,7 +12,8 @@ model's own eager forward pass before it is used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,10 +25,20 @@ from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import SharedResource
-from rapid_integrations.kernels.cpu import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
+from rapid_integrations.kernels.cpu import (
+    MAX_ROWS,
+    NativeDecoder,
+    NativeLayer,
+    NativeMatrix,
+    native_library,
+    native_variant,
+    prefill,
+    why_not_native,
+)
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.taken_weights import empty, fill, fuse, lent
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -72,6 +83,8 @@ class FusedDecoder(SharedResource):
     The model's matrices are taken over: where they are packed or quantised the model itself is left without them, and
     otherwise it keeps views of the fused ones.
 
+    `kernels` says which kernels compute its decode steps, "none (reason)" if PyTorch's operators do.
+
     Args:
         model: a transformers model that `serves` accepts.
         quantization: of every matrix but the embedding table. The head has eight bits at least: four cost SmolLM2 7% of
@@ -88,6 +101,7 @@ class FusedDecoder(SharedResource):
         self._rotary = base.rotary_emb
         library = native_library() if self._suits_kernels(model) else None
         native = library is not None and NativeDecoder.serves(library, self._columns(config), head_dim)
+        self.kernels = native_variant() if native else f"none ({self._why_not_native(model)})"
         arena = Arena() if native else None
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
@@ -130,12 +144,20 @@ class FusedDecoder(SharedResource):
     def give_back(self, model: Any) -> None:
         """Fill a copy of the model with the weights that were taken from it, as they take part in the products here."""
         for layer, module in zip(self._layers, model.base_model.layers, strict=True):
-            attention, mlp = module.self_attn, module.mlp
-            _unfuse(layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj])
-            _unfuse(layer.out, [attention.o_proj])
-            _unfuse(layer.gate_up, [mlp.gate_proj, mlp.up_proj])
-            _unfuse(layer.down, [mlp.down_proj])
-        _unfuse(self._head, [model.lm_head])
+            for fused, linears in _matrices(layer, module):
+                fill(linears, fused)
+        fill([model.lm_head], self._head)
+
+    def lend(self, model: Any) -> AbstractContextManager[None]:
+        """Let the model itself compute within the block, with the weights as they take part in the products here.
+
+        Each layer has its weights only while it runs, so that little memory is needed.
+        """
+        parts = [
+            (module, _matrices(layer, module))
+            for layer, module in zip(self._layers, model.base_model.layers, strict=True)
+        ]
+        return lent([*parts, (model.lm_head, [(self._head, [model.lm_head])])])
 
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`.
@@ -213,6 +235,11 @@ class FusedDecoder(SharedResource):
     def _suits_kernels(model: Any) -> bool:
         return bool(model.dtype == torch.bfloat16 and model.device.type == "cpu" and model.config.hidden_act == "silu")
 
+    def _why_not_native(self, model: Any) -> str:
+        if not self._suits_kernels(model):
+            return f"they serve bfloat16 on the processor and SiLU, not {model.dtype} on {model.device}"
+        return why_not_native() or "its matrices or heads have widths that they do not serve"
+
     def _columns(self, config: Any) -> tuple[int, ...]:
         return config.hidden_size, config.intermediate_size, self._heads * self._head_dim
 
@@ -235,7 +262,7 @@ class FusedDecoder(SharedResource):
         if isinstance(head, PlainLinear):
             model.lm_head.weight.data = head.dense()  # with it the embedding table, where they are one
         elif not tied:
-            _empty(model.lm_head)
+            empty(model.lm_head)
         return head
 
 
@@ -260,17 +287,28 @@ def _take_layer(layer: Any, quantization: Quantization | None, arena: Arena | No
     normed = hasattr(attention, "q_norm")
     return _Layer(
         before_attention=_Norm.of(layer.input_layernorm),
-        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
+        qkv=fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
         q_norm=_Norm.of(attention.q_norm) if normed else None,
         k_norm=_Norm.of(attention.k_norm) if normed else None,
-        out=_fuse([attention.o_proj], quantization, arena),
+        out=fuse([attention.o_proj], quantization, arena),
         scale=attention.scaling,
         window=_window(attention),
         before_mlp=_Norm.of(layer.post_attention_layernorm),
-        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
+        gate_up=fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
         activation=mlp.act_fn,
-        down=_fuse([mlp.down_proj], quantization, arena),
+        down=fuse([mlp.down_proj], quantization, arena),
     )
+
+
+def _matrices(layer: _Layer, module: Any) -> list[tuple[Linear, list[nn.Linear]]]:
+    """Return each matrix of a layer with the model's own modules whose weights it holds, one below the other."""
+    attention, mlp = module.self_attn, module.mlp
+    return [
+        (layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj]),
+        (layer.out, [attention.o_proj]),
+        (layer.gate_up, [mlp.gate_proj, mlp.up_proj]),
+        (layer.down, [mlp.down_proj]),
+    ]
 
 
 def _native_layer(layer: _Layer) -> NativeLayer:
@@ -305,29 +343,6 @@ def _window(attention: Any) -> int | None:
     return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
 
 
-def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
-    """Return one product for several of the same input, and take the weights from the modules."""
-    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
-    biases = [linear.bias for linear in linears]
-    bias = None
-    if any(each is not None for each in biases):
-        bias = torch.cat(
-            [
-                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
-                for linear, each in zip(linears, biases, strict=True)
-            ]
-        )
-    fused = make_linear(weight, bias, quantization, arena=arena)
-    start = 0
-    for linear in linears:
-        if isinstance(fused, PlainLinear):
-            linear.weight.data = fused.dense()[start : start + linear.out_features]
-        else:
-            _empty(linear)
-        start += linear.out_features
-    return fused
-
-
 def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
     """Return x with `more` added (x itself may be changed), and that normalised."""
     if kernels:
@@ -340,13 +355,3 @@ def _gated(gate_up: Tensor, activation: Any) -> Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     gated: Tensor = activation(gate) * up
     return gated
-
-
-def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:
-    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
-    for linear, weight in zip(linears, parts, strict=True):
-        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
-
-
-def _empty(linear: nn.Linear) -> None:
-    linear.weight.data = linear.weight.new_empty(0)

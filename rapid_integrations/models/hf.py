@@ -111,6 +111,13 @@ class HuggingFaceLM(SharedResource):
             return self._fused.weight_bytes
         return self.num_parameters * self.dtype.itemsize
 
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the decode steps, "none (reason)" if PyTorch's operators do."""
+        if self._fused is not None:
+            return self._fused.kernels
+        return "none (the model runs transformers' own forward pass)"
+
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return a copy of the model for transformers alone, with its own attention and the weights that are used here.
 
@@ -185,8 +192,10 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
-            if quantization is None:
-                self._check(self._expected)
+            if quantization is not None:  # what is lost by it is no fault of ours
+                with fused.lend(self.model):
+                    self._expected = self._eager_logits()
+            self._check(self._expected)
         elif quantization is not None:
             raise UnsupportedModelError(
                 f"{self.name}: quantization={quantization!r} needs one of the architectures "

@@ -150,6 +150,7 @@ with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder()) a
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited as on Linux")
 def test_the_allocator_of_a_real_process_with_too_little_memory():
     out = subprocess.run(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rapid_integrations import Prompt, SpeculationConfig
 from rapid_integrations.cache import prefix_store
 from tests.laws.test_prefix_reuse import DOCUMENT, assert_entries_are_right, engine, expected, request_of
+from tests.toys.budget import examples
 from tests.toys.models import words
 from tests.toys.repository import ROOT
 from tests.toys.scripted_lm import TableLM
@@ -38,6 +39,7 @@ def ask(folder, end, drafter, *questions):
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("end", "drafter"), [("close", ""), ("just end", "qwen2")])
 def test_a_second_process_finds_the_document_read(tmp_path, end, drafter):
     ((_, cached, _),) = ask(tmp_path, end, drafter, "which words?")
@@ -112,7 +114,7 @@ def test_a_model_without_a_fingerprint_is_not_kept_on_disk(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=examples(10), derandomize=True)
 @given(
     runs=st.lists(
         st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=3), st.integers(0, 2)), max_size=3),

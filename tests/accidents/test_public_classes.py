@@ -7,9 +7,9 @@ import asyncio
 import copy
 import importlib
 import inspect
+import io
 import pickle
 import pkgutil
-import time
 
 import pytest
 import torch
@@ -215,11 +215,11 @@ def test_what_is_loaded_by_name(world, kind):
 
 
 def refused(value):
-    begun = time.perf_counter()
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        written = io.BytesIO()
         with pytest.raises(NotPicklableError, match="cannot be pickled.*In another process, "):
-            pickle.dumps({"inside": [value]}, protocol)
-    assert time.perf_counter() - begun < 0.1
+            pickle.Pickler(written, protocol).dump({"inside": [value]})
+        assert len(written.getvalue()) < 1000  # before anything of what it holds was written
 
 
 ERRORS = {

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.unit.models.test_loader import MERGES, write_gguf
 
@@ -56,6 +58,7 @@ def answers_of(process):
     return json.loads(stdout.splitlines()[-1])
 
 
+@pytest.mark.process
 def test_two_processes_share_every_cache(tmp_path):
     tokenizer = byte_tokenizer(merges=MERGES, extra_tokens=("<|endoftext|>",))  # which transformers would add
     gguf = tmp_path / "tiny.gguf"

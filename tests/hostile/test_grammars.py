@@ -140,6 +140,7 @@ MUST_BE_REFUSED = {"properties, 5,000 deep", "100,000 references", "100,000 rule
 SECONDS = 40  # of the processor
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("part", range(3))
 def test_the_process_goes_on(part):
     names = list(CASES)[part::3]

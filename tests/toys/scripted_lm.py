@@ -29,6 +29,7 @@ class TableLM:
     context_window = 100_000
     num_parameters = ROWS
     weight_bytes = 4 * ROWS
+    kernels = "none (a table)"
     dtype = torch.float32
 
     def __init__(

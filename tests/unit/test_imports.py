@@ -103,6 +103,7 @@ def test_every_public_name_is_there():
         _ = rapid_integrations.RapidEngin
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("statement", ["import rapid_integrations", "import rapid_integrations.cli.app"])
 def test_importing_loads_no_torch(statement):
     code = f"import sys; {statement}; print([m for m in ('torch', 'transformers', 'faiss') if m in sys.modules])"

@@ -14,16 +14,14 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <thread>
 #include <utility>
-
-#include <omp.h>
 
 #include "attention.h"
 #include "interface.h"
 #include "numbers.h"
 #include "product.h"
 #include "scratch.h"
+#include "threads.h"
 
 namespace {
 
@@ -64,50 +62,6 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   }
 #endif
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
-}
-
-// Waits by spinning for some microseconds, which is what the others need, and then lets other processes run: OpenMP's own
-// barrier either sleeps at once or, beside a busy process, spins for milliseconds on a thread that is not scheduled.
-class Barrier {
- public:
-  void expect(int threads) { threads_ = threads; }
-
-  void wait() {
-    const int phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
-      return;
-    }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++) {
-      if (spins < 2000)
-        relax();
-      else
-        std::this_thread::yield();
-    }
-  }
-
- private:
-  static void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-
-  int threads_ = 1;
-  std::atomic<int> arrived_{0}, phase_{0};
-};
-
-struct Share {  // of `count` things, in whole blocks, for one of the threads
-  int first, last;
-};
-
-Share share(int count, int block, int thread, int threads) {
-  const int blocks = (count + block - 1) / block;
-  const int first = int(int64_t(blocks) * thread / threads), last = int(int64_t(blocks) * (thread + 1) / threads);
-  return {std::min(count, first * block), std::min(count, last * block)};
 }
 
 // Where in the scratch space of a step everything lies, in floats.
@@ -172,10 +126,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
   }
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
-  Barrier barrier;
   const int widest = std::max({E, I, H * D});
 
-  auto work = [&](const int thread, const int threads) {
+  in_parallel(step->threads, [&](const int thread, Team& team) {
+    const int threads = team.threads;
     float* const space = base + places.own + size_t(thread) * (places.space + places.input);
     bf16* const mine = (bf16*)(space + places.space);
     float* const sums = space + places.space + T * padded(widest) / 2;
@@ -191,7 +145,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       return Input{first, sums, columns, padded(columns)};
     };
 
-    auto add_product = [&](const Matrix& m, Share s, const Input& in, int from) {
+    auto add_product = [&](const Matrix& m, Share<int> s, const Input& in, int from) {
       const int count = s.last - s.first;
       product(m, s.first, s.last, in, T - from, {space, size_t(count), s.first});
       for (int t = from; t < T; t++)
@@ -205,10 +159,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
 
       {
         const Input in = normed((const bf16*)layer.attention_norm, layer.attention_eps, 0, layer.qkv);
-        const Share s = share(wide, PANEL, thread, threads);
+        const Share<int> s = share(wide, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
-      barrier.wait();
+      team.barrier();
       for (int i = thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
         float* v = qkv + size_t(t) * wide + size_t(head) * D;
@@ -230,7 +184,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
       }
       if (thread == 0) next.store(0);
-      barrier.wait();
+      team.barrier();
       const int64_t oldest = seen_by(step->past, 0, layer.window).begin;
       for (int task = next++; task < tasks; task = next++) {
         const int kv = task / chunks;
@@ -241,7 +195,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
                partial.max + size_t(task) * attention_rows, partial.sum + size_t(task) * attention_rows,
                partial.mixed + size_t(task) * attention_rows * D, space);
       }
-      barrier.wait();
+      team.barrier();
       for (int i = thread; i < H * (T - from); i += threads) {
         const int head = i % H, t = from + i / H, row = (head % G) * T + t;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
@@ -257,16 +211,16 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
         for (int d = 0; d < D; d++) by_head[t * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
       }
-      barrier.wait();
+      team.barrier();
       if (from < T) {
         const Input in = given(by_head, from, H * D, layer.out);
-        const Share s = share(E, PANEL, thread, threads);
+        const Share<int> s = share(E, PANEL, thread, threads);
         add_product(layer.out, s, in, from);
       }
-      barrier.wait();
+      team.barrier();
       if (from < T) {
         const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, from, layer.gate_up);
-        const Share s = share(I, 32, thread, threads);
+        const Share<int> s = share(I, 32, thread, threads);
         constexpr int BLOCK = 32;
         float *gate = space, *up = gate + size_t(T) * BLOCK;
         for (int start = s.first; start < s.last; start += BLOCK) {
@@ -278,30 +232,24 @@ int rapid_decode_step(const Model* model, const Step* step) {
                        hidden + t * padded(I) + start);
         }
       }
-      barrier.wait();
+      team.barrier();
       if (from < T) {
         const Input in = given(hidden, from, I, layer.down);
-        const Share s = share(E, PANEL, thread, threads);
+        const Share<int> s = share(E, PANEL, thread, threads);
         add_product(layer.down, s, in, from);
       }
-      barrier.wait();
+      team.barrier();
     }
     if (step->keep > 0) {
       const int from = T - step->keep, V = model->head.rows;
       const Input in = normed((const bf16*)model->final_norm, model->final_eps, from, model->head);
-      const Share s = share(V, 32, thread, threads);
+      const Share<int> s = share(V, 32, thread, threads);
       product(model->head, s.first, s.last, in, step->keep, {step->logits, size_t(V), 0});
       for (int t = 0; t < step->keep; t++)
         if (any_nan(step->logits + size_t(t) * V + s.first, s.last - s.first)) not_a_number.store(true);
     }
-  };
+  });
 
-#pragma omp parallel num_threads(step->threads)
-  {
-#pragma omp single
-    barrier.expect(omp_get_num_threads());  // the system may give fewer than were asked for
-    work(omp_get_thread_num(), omp_get_num_threads());
-  }
   return not_a_number.load() ? 2 : 0;
 }
 

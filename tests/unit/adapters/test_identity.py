@@ -139,12 +139,14 @@ def identities(folder):
     return {host.__module__: who(build(host, folder)) for host in HOSTS}
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_equal_settings_in_two_processes_agree(folder):
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(identities, (folder,)) == identities(folder)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_equal_settings_in_a_process_that_has_nothing_of_this_one(folder):
     here = "tests.unit.adapters.test_identity"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.errors import CacheError
+from tests.toys.budget import examples
 
 # (H_kv, key width, value width) of each layer: no two alike, as in a model with a mixture of layers.
 SHAPES = ((2, 4, 4), (1, 3, 5))
@@ -80,7 +81,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120))
 @given(operations=OPERATIONS, seed=st.integers(0, 2**16))
 def test_any_history_of_forwards_rollbacks_and_reloads_equals_a_list_of_rows(operations, seed):
     generator = torch.Generator().manual_seed(seed)

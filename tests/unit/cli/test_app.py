@@ -193,6 +193,7 @@ def test_models_list(monkeypatch, tmp_path):
     assert result.exit_code == 1 and "smollm2-135m-instruct" in result.stderr
 
 
+@pytest.mark.process
 def test_ctrl_c_in_mid_answer(folder):
     command = [sys.executable, "-m", "rapid_integrations", "ask", "document.md", "-q", "where is the cat?"]
     options = ["--target", "./model", "--embedder", "./embedder", "--max-new-tokens", "3000", "--dtype", "float32"]

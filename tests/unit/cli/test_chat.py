@@ -216,6 +216,7 @@ def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal, delays):
         assert "Traceback" not in session.shown
 
 
+@pytest.mark.process
 def test_ctrl_c_ends_a_pipe(folder):  # noqa: F811
     command = [sys.executable, "-m", "rapid_integrations", "chat", *OPTIONS, "document.md", "--max-new-tokens", "3000"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -140,6 +140,7 @@ def test_without_the_package_the_error_says_how_to_get_it(published, monkeypatch
         BgeM3Embedder(published[0]).embed_query("cat")
 
 
+@pytest.mark.process
 def test_the_package_is_loaded_only_when_needed():
     code = "import sys, rapid_integrations.compression; print('FlagEmbedding' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -269,6 +269,7 @@ def test_neighbours_are_joined_as_they_were():
     assert join_chunks([]) == ""
 
 
+@pytest.mark.process
 def test_importing_the_package_loads_no_heavy_library():
     code = (
         "import sys, rapid_integrations.compression as c; c.Compressor, c.SentenceTransformerEmbedder; "

@@ -168,6 +168,7 @@ def test_a_missing_extra_is_named_from_the_other_process(tmp_path, monkeypatch):
     isolation._end_idle()
 
 
+@pytest.mark.process
 def test_nothing_is_left_running(tmp_path):
     (tmp_path / "a.pdf").write_bytes(pdf("words"))
     code = (
@@ -187,6 +188,7 @@ def test_nothing_is_left_running(tmp_path):
         os.kill(int(pid), 0)
 
 
+@pytest.mark.process
 def test_nothing_is_imported_from_the_current_folder(tmp_path):
     (tmp_path / "json.py").write_text("open('imported', 'w')")
     (tmp_path / "a.pdf").write_bytes(pdf("words"))

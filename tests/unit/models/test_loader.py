@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -18,32 +17,10 @@ from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
 
+pytestmark = pytest.mark.usefixtures("home")
+
 IDS = torch.arange(3, 80)
 MERGES = (("t", "h"),)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """No hub, and a RAPID_HOME of the test's own."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # the variable is read at import
-    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A model folder as `save_pretrained` writes it; tests take copies."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model("llama", 1).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ from rapid_integrations.structured.class_schema import class_schema
 from rapid_integrations.structured.grammar import require_enforceable
 from rapid_integrations.structured.patterns import enforceable_patterns
 from tests.laws.test_structured_output import PROMPT, engine
+from tests.toys.budget import examples
 from tests.toys.grammar_walk import random_answer
 
 
@@ -172,7 +173,7 @@ def models(draw):
     return create_model("Model", **fields)
 
 
-@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@settings(max_examples=examples(40), derandomize=True)
 @given(model=models(), seed=st.integers(0, 100))
 def test_random_classes(model, seed):
     text = random_answer(StructuredOutput(json_schema=class_schema(model)), seed)
