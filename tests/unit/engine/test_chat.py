@@ -14,6 +14,7 @@ from rapid_integrations import (
 )
 from rapid_integrations.engine.chat import Turn
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.unit.engine.test_engine import DOCUMENT, SMALL, engine
 
@@ -174,11 +175,11 @@ def test_control_tokens_in_questions_and_documents_are_text(shared):
 
 
 def test_what_cannot_be_asked(shared):
-    with pytest.raises(PromptError, match="document is empty"):
+    with pytest.raises(PromptError, check=coded("prompt.empty_document")):
         Chat(shared, " ")
-    with pytest.raises(PromptError, match="no document"):
+    with pytest.raises(PromptError, check=coded("prompt.no_document")):
         Chat(shared, [])
-    with pytest.raises(PromptError, match="question is empty"):
+    with pytest.raises(PromptError, check=coded("prompt.empty_question")):
         Chat(shared, DOCUMENT).ask(" ")
 
 
