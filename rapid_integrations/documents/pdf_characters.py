@@ -1,0 +1,110 @@
+"""The characters of a PDF page as PDFium finds them: what each is, and where it stands."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+LINE_END_HYPHEN = "\x02\ufffe"  # PDFium's signs for a hyphen that a line break needed
+BREAKS = "\r\n"
+_LEVEL = 0.02  # radians from a right angle within which text counts as level or upright
+_LAST = 0x10FFFF  # of Unicode
+_FIRST_UTF8_PAIR, _LAST_UTF8_PAIR = 0xC280, 0xDFBF  # two bytes of UTF-8, as one number
+_TWICE = re.compile(r"(\S)(?=\1)")
+_SAME_PLACE = 0.15  # ems between a character and the same one that is drawn over it
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top in points
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Where a character begins, and which way it is written.
+
+    Attributes:
+        x: of its origin, in points.
+        y: the same, upwards.
+        along: (x, y) of the direction of writing, of length 1.
+        em: its font's size on the page, in points.
+    """
+
+    x: float
+    y: float
+    along: tuple[float, float]
+    em: float
+
+
+class PageCharacters:
+    """The characters of a page.
+
+    Attributes:
+        characters: one string per character, in reading order; line breaks are among them.
+    """
+
+    def __init__(self, textpage: Any) -> None:
+        import pypdfium2.raw as pdfium
+
+        self._textpage = textpage  # alive as long as this
+        self._pdfium, self._page = pdfium, textpage.raw
+        self._rectangle = pdfium.FS_RECTF()
+        self._at = ctypes.byref(self._rectangle)
+        unicode_of = pdfium.FPDFText_GetUnicode
+        self.characters = [self._character(unicode_of(self._page, i), i) for i in range(textpage.count_chars())]
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def box(self, index: int) -> Box:
+        """Return the rectangle around a character, with its font's ascent and descent."""
+        self._pdfium.FPDFText_GetLooseCharBox(self._page, index, self._at)
+        box = self._rectangle
+        return box.left, box.bottom, box.right, box.top
+
+    def is_generated(self, index: int) -> bool:
+        """Whether PDFium put a character there (a space, a line break) that the page does not draw."""
+        return bool(self._pdfium.FPDFText_IsGenerated(self._page, index) == 1)
+
+    def is_guessed(self, index: int) -> bool:
+        """Whether the file says no meaning of a character, so that its code stands for it."""
+        return bool(self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1)
+
+    def is_turned(self, index: int) -> bool:
+        """Whether a character is written in another direction than to the right."""
+        return abs(math.remainder(self._pdfium.FPDFText_GetCharAngle(self._page, index), math.tau)) > _LEVEL
+
+    def baseline(self, index: int) -> Baseline:
+        """Return where a character begins, and which way it is written."""
+        x, y, matrix = ctypes.c_double(), ctypes.c_double(), self._pdfium.FS_MATRIX()
+        self._pdfium.FPDFText_GetCharOrigin(self._page, index, x, y)
+        self._pdfium.FPDFText_GetMatrix(self._page, index, matrix)
+        angle = self._pdfium.FPDFText_GetCharAngle(self._page, index)  # clockwise
+        em = self._pdfium.FPDFText_GetFontSize(self._page, index) * math.hypot(matrix.c, matrix.d)
+        return Baseline(x.value, y.value, (math.cos(angle), -math.sin(angle)), em)
+
+    def drawn_again(self) -> list[int]:
+        """Return the characters that are drawn over the same character before them, for boldness or a shadow."""
+        again = []
+        for twice in _TWICE.finditer("".join(each if len(each) == 1 else "\ufffd" for each in self.characters)):
+            first, second = twice.start(), twice.start() + 1
+            a, b = self.baseline(first), self.baseline(second)
+            if math.hypot(b.x - a.x, b.y - a.y) < _SAME_PLACE * a.em and self._object(first) != self._object(second):
+                again.append(second)  # both letters of a ligature are of one object
+        return again
+
+    def _object(self, index: int) -> int | None:
+        return ctypes.cast(self._pdfium.FPDFText_GetTextObject(self._page, index), ctypes.c_void_p).value
+
+    def _character(self, code: int, index: int) -> str:
+        if code <= _LAST and not _FIRST_UTF8_PAIR <= code <= _LAST_UTF8_PAIR:
+            return chr(code)
+        if code > _LAST or self.is_guessed(index):
+            # The code of a character map for UTF-8 (UniJIS-UTF8-H and the like) are its bytes.
+            try:
+                read = code.to_bytes((code.bit_length() + 7) // 8, "big").decode("utf-8")
+            except UnicodeDecodeError:
+                read = ""
+            if len(read) == 1:
+                return read
+        return chr(code) if code <= _LAST else "\ufffd"
