@@ -50,6 +50,7 @@ class PageCharacters:
         self._pdfium, self._page = pdfium, textpage.raw
         self._rectangle = pdfium.FS_RECTF()
         self._at = ctypes.byref(self._rectangle)
+        self._decoded: set[int] = set()
         unicode_of = pdfium.FPDFText_GetUnicode
         self.characters = [self._character(unicode_of(self._page, i), i) for i in range(textpage.count_chars())]
 
@@ -68,7 +69,14 @@ class PageCharacters:
 
     def is_guessed(self, index: int) -> bool:
         """Whether the file says no meaning of a character, so that its code stands for it."""
-        return bool(self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1)
+        return self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1 and index not in self._decoded
+
+    def is_blank(self, index: int) -> bool:
+        """Whether a character draws nothing."""
+        edges = [ctypes.c_double() for _ in range(4)]
+        self._pdfium.FPDFText_GetCharBox(self._page, index, *edges)
+        left, right, bottom, top = (each.value for each in edges)
+        return right <= left or top <= bottom
 
     def is_turned(self, index: int) -> bool:
         """Whether a character is written in another direction than to the right."""
@@ -106,5 +114,6 @@ class PageCharacters:
             except UnicodeDecodeError:
                 read = ""
             if len(read) == 1:
+                self._decoded.add(index)
                 return read
         return chr(code) if code <= _LAST else "\ufffd"

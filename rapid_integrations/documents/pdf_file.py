@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rapid_integrations.documents.document import Document, ReadLimits
+from rapid_integrations.documents.pdf_characters import Box
 from rapid_integrations.documents.pdf_fonts import install
 from rapid_integrations.documents.pdf_forms import comments, take_fields, xfa_packets
 from rapid_integrations.documents.pdf_meaning import meaning
@@ -190,16 +193,37 @@ def _drawn(page: Any, objects: int) -> str:
 
 
 def _dropped(page: Any, textpage: Any, objects: int) -> float:
-    """Return the share of the page's text objects that gave no text: their characters have no Unicode meaning."""
+    """Return the share of the page's text objects that gave no text: their characters have no Unicode meaning.
+
+    PDFium also drops what is drawn a second time at the same place; that is not counted.
+    """
     import pypdfium2.raw as pdfium
 
-    there = empty = 0
+    there = 0
+    empty, full = [], []
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
     for index in range(min(objects, 10_000)):
         each = pdfium.FPDFPage_GetObject(page.raw, index)
         if pdfium.FPDFPageObj_GetType(each) == pdfium.FPDF_PAGEOBJ_TEXT:
             there += 1
-            empty += pdfium.FPDFTextObj_GetText(each, textpage.raw, None, 0) <= 2
-    return empty / there if there else 0.0
+            pdfium.FPDFPageObj_GetBounds(each, left, bottom, right, top)
+            box = (left.value, bottom.value, right.value, top.value)
+            (empty if pdfium.FPDFTextObj_GetText(each, textpage.raw, None, 0) <= 2 else full).append(box)
+    full.sort()
+    return sum(not _is_covered(box, full) for box in empty) / there if there else 0.0
+
+
+def _is_covered(box: Box, others: Sequence[Box]) -> bool:
+    """Whether a box is empty, or much the same as one of `others`, which are sorted."""
+    left, bottom, right, top = box
+    if right <= left or top <= bottom:
+        return True
+    near = (top - bottom) / 4
+    first, last = bisect_left(others, (left - near,)), bisect_right(others, (left + near,))
+    return any(
+        abs(each[1] - bottom) < near and abs(each[2] - right) < near and abs(each[3] - top) < near
+        for each in others[first:last]
+    )
 
 
 def _remarks(pages: Sequence[_Page]) -> tuple[str, ...]:
@@ -222,6 +246,10 @@ def _remarks(pages: Sequence[_Page]) -> tuple[str, ...]:
     ):
         if numbers := where(lambda page, kind=kind: page.trouble == kind):
             remarks.append(f"{_listed(numbers)}{of} {what}")
+    if numbers := where(lambda page: page.lost):
+        lost = sum(page.lost for page in pages)
+        some = "1 character that has" if lost == 1 else f"{lost:,} characters that have"
+        remarks.append(f"{_listed(numbers)}{of} with {some} no meaning in Unicode; {_OCR}")
     return tuple(remarks)
 
 

@@ -11,8 +11,10 @@ from rapid_integrations.documents.pdf_characters import LINE_END_HYPHEN, PageCha
 
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
 _VOWELS = frozenset("aeiouyAEIOUY")
-_NEVER = ("Cc", "Cn", "Cs")  # categories that no text holds
+_FEW, _SHARE = 5, 0.01  # characters of a page, and share of them, below which nothing is said of those that are lost
 _PRIVATE_WITHIN_WORDS = re.compile(r"(?<=[^\W\d_])[\ue000-\uf8ff]|[\ue000-\uf8ff](?=[^\W\d_\ue000-\uf8ff])")
+_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")  # one character
+_FIRST_IDEOGRAPH = "\u2e80"  # codes from here on are hardly ever meant as they are
 # Signs of Latin-1 that few texts hold many of: a font with letters of another script in their places.
 _RARE_SIGNS = re.compile(r"[\u00a1-\u00ac\u00ae-\u00bf\u02c6-\u02dd]")
 
@@ -23,7 +25,7 @@ class Meaning:
 
     Attributes:
         undecodable: most of them have no meaning in Unicode, or one that is no text.
-        lost: number of those without a meaning.
+        lost: number of those without a meaning; 0 if they are few.
     """
 
     undecodable: bool
@@ -35,19 +37,29 @@ def meaning(page: PageCharacters) -> Meaning:
     shown = [(i, each) for i, each in enumerate(page.characters) if not each.isspace() and each not in LINE_END_HYPHEN]
     if not shown:
         return Meaning(False, 0)
-    counts = Counter(each for _, each in shown)
-    private = sum(count for each, count in counts.items() if unicodedata.category(each) == "Co")
-    never = sum(n for each, n in counts.items() if each == "\ufffd" or unicodedata.category(each) in _NEVER)
+    text = _PAIR.sub("\U0001d465", "".join(each for _, each in shown))  # a surrogate pair is one character
+    counts = Counter(text)
+    odd = {each for each in counts if each == "\ufffd" or unicodedata.category(each) in ("Cc", "Cn", "Cs", "Co")}
     guessed = [each for index, each in shown if page.is_guessed(index)]
-    signs = sum(count for each, count in counts.items() if _RARE_SIGNS.match(each))
-    undecodable = (
-        private + never > _MOSTLY * len(shown)
-        or signs > _MOSTLY * len(shown)
-        or (len(guessed) > len(shown) / 2 and not _is_like_language("".join(each for _, each in shown)))
-    )
-    text = "".join(page.characters)
-    within = sum(1 for _ in _PRIVATE_WITHIN_WORDS.finditer(text)) if private else 0
-    return Meaning(undecodable, never + within + sum(not each.isascii() for each in guessed))
+    if (
+        sum(counts[each] for each in odd) > _MOSTLY * len(shown)
+        or sum(count for each, count in counts.items() if _RARE_SIGNS.match(each)) > _MOSTLY * len(shown)
+        or (len(guessed) > len(shown) / 2 and not _is_like_language(text))
+    ):
+        return Meaning(True, 0)
+    lost = sum(each >= _FIRST_IDEOGRAPH and each not in odd for each in guessed)
+    lost += sum(each in "\r\n\t" and _is_drawn(page, index) for index, each in enumerate(page.characters))
+    if odd:
+        lost += sum(counts[each] for each in odd if unicodedata.category(each) == "Cs")
+        lost += sum(1 for _ in _PRIVATE_WITHIN_WORDS.finditer(text))  # bullets are private characters, too
+        rest = {each for each in odd if unicodedata.category(each) not in ("Cs", "Co")}
+        lost += sum(each in rest and _is_drawn(page, index) for index, each in shown)
+    return Meaning(False, lost if lost >= min(_FEW, _SHARE * len(shown)) else 0)
+
+
+def _is_drawn(page: PageCharacters, index: int) -> bool:
+    """Whether a character has a glyph that is no blank; what stands for a space has none."""
+    return not page.is_generated(index) and not page.is_blank(index)
 
 
 def _is_like_language(text: str) -> bool:

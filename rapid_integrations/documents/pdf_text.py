@@ -105,7 +105,9 @@ def _readable(text: str) -> str:
     """Join surrogate pairs, spell out ligatures, join words that a line break parted, and drop NUL."""
     text = text.replace("\0", "").translate(_LIGATURES)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = re.sub(r"[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", text)  # what glyph numbers without a meaning give
+    # Glyph numbers without a meaning; the low ones are spaces more often than not.
+    text = re.sub(r"[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f]", " ", text)
+    text = re.sub(r"[\x80-\x84\x86-\x9f]", "\ufffd", text)
     text = _PARTED.sub(_rejoined, text)
     text = re.sub(r"[\x02\ufffe]", "-", text)
     text = re.sub(r"(?<=\w)\u00ad\s*\n?\s*(?=\w)", "", text).replace("\u00ad", "-")
