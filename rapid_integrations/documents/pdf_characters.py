@@ -8,11 +8,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rapid_integrations.documents.symbol_fonts import sign
+
 LINE_END_HYPHEN = "\x02\ufffe"  # PDFium's signs for a hyphen that a line break needed
 BREAKS = "\r\n"
 _LEVEL = 0.02  # radians from a right angle within which text counts as level or upright
 _LAST = 0x10FFFF  # of Unicode
 _FIRST_UTF8_PAIR, _LAST_UTF8_PAIR = 0xC280, 0xDFBF  # two bytes of UTF-8, as one number
+_FIRST_SIGN, _LAST_SIGN = 0xF020, 0xF0FF  # private codes of fonts of signs
+_SIGN_FONT = re.compile(r"(?:[A-Z]{6}\+)?(Symbol|Wingdings(?:-?2)?)(?:PS)?(?:MT)?(?:[-,].*)?")
+_NAME_BYTES = 128  # of a font, at most
 _TWICE = re.compile(r"(\S)(?=\1)")
 _SAME_PLACE = 0.15  # ems between a character and the same one that is drawn over it
 
@@ -52,7 +57,10 @@ class PageCharacters:
         self._at = ctypes.byref(self._rectangle)
         self._decoded: set[int] = set()
         unicode_of = pdfium.FPDFText_GetUnicode
-        self.characters = [self._character(unicode_of(self._page, i), i) for i in range(textpage.count_chars())]
+        codes = [unicode_of(self._page, index) for index in range(textpage.count_chars())]
+        self.characters = [
+            chr(code) if code < _FIRST_UTF8_PAIR else self._character(code, index) for index, code in enumerate(codes)
+        ]
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -71,12 +79,15 @@ class PageCharacters:
         """Whether the file says no meaning of a character, so that its code stands for it."""
         return self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1 and index not in self._decoded
 
-    def is_blank(self, index: int) -> bool:
-        """Whether a character draws nothing."""
+    def is_drawn(self, index: int) -> bool:
+        """Whether the page shows a character, by a font that the file holds; what stands for a space is blank."""
         edges = [ctypes.c_double() for _ in range(4)]
         self._pdfium.FPDFText_GetCharBox(self._page, index, *edges)
         left, right, bottom, top = (each.value for each in edges)
-        return right <= left or top <= bottom
+        if right <= left or top <= bottom:
+            return False
+        font = self._pdfium.FPDFTextObj_GetFont(self._pdfium.FPDFText_GetTextObject(self._page, index))
+        return self._pdfium.FPDFFont_GetIsEmbedded(font) == 1
 
     def is_turned(self, index: int) -> bool:
         """Whether a character is written in another direction than to the right."""
@@ -101,10 +112,19 @@ class PageCharacters:
                 again.append(second)  # both letters of a ligature are of one object
         return again
 
+    def _sign_font(self, index: int) -> str:
+        """Return which font of signs a character is of, as `symbol_fonts` calls it; "" for another font."""
+        name = ctypes.create_string_buffer(_NAME_BYTES)
+        self._pdfium.FPDFText_GetFontInfo(self._page, index, name, _NAME_BYTES, None)
+        font = _SIGN_FONT.fullmatch(name.value.decode("latin-1"))
+        return font[1].lower().replace("-", "").replace("s2", "s 2") if font else ""
+
     def _object(self, index: int) -> int | None:
         return ctypes.cast(self._pdfium.FPDFText_GetTextObject(self._page, index), ctypes.c_void_p).value
 
     def _character(self, code: int, index: int) -> str:
+        if _FIRST_SIGN <= code <= _LAST_SIGN:
+            return sign(self._sign_font(index), code) or chr(code)
         if code <= _LAST and not _FIRST_UTF8_PAIR <= code <= _LAST_UTF8_PAIR:
             return chr(code)
         if code > _LAST or self.is_guessed(index):

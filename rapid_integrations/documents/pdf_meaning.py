@@ -11,6 +11,7 @@ from rapid_integrations.documents.pdf_characters import LINE_END_HYPHEN, PageCha
 
 _MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
 _VOWELS = frozenset("aeiouyAEIOUY")
+_ENOUGH = 10  # characters, to say what they are
 _FEW, _SHARE = 5, 0.01  # characters of a page, and share of them, below which nothing is said of those that are lost
 _PRIVATE_WITHIN_WORDS = re.compile(r"(?<=[^\W\d_])[\ue000-\uf8ff]|[\ue000-\uf8ff](?=[^\W\d_\ue000-\uf8ff])")
 _PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")  # one character
@@ -43,23 +44,17 @@ def meaning(page: PageCharacters) -> Meaning:
     guessed = [each for index, each in shown if page.is_guessed(index)]
     if (
         sum(counts[each] for each in odd) > _MOSTLY * len(shown)
-        or sum(count for each, count in counts.items() if _RARE_SIGNS.match(each)) > _MOSTLY * len(shown)
+        or (len(shown) >= _ENOUGH and sum(counts[each] for each in counts if _RARE_SIGNS.match(each)) > len(shown) / 2)
         or (len(guessed) > len(shown) / 2 and not _is_like_language(text))
     ):
         return Meaning(True, 0)
     lost = sum(each >= _FIRST_IDEOGRAPH and each not in odd for each in guessed)
-    lost += sum(each in "\r\n\t" and _is_drawn(page, index) for index, each in enumerate(page.characters))
     if odd:
         lost += sum(counts[each] for each in odd if unicodedata.category(each) == "Cs")
         lost += sum(1 for _ in _PRIVATE_WITHIN_WORDS.finditer(text))  # bullets are private characters, too
         rest = {each for each in odd if unicodedata.category(each) not in ("Cs", "Co")}
-        lost += sum(each in rest and _is_drawn(page, index) for index, each in shown)
+        lost += sum(each in rest and page.is_drawn(index) for index, each in shown)
     return Meaning(False, lost if lost >= min(_FEW, _SHARE * len(shown)) else 0)
-
-
-def _is_drawn(page: PageCharacters, index: int) -> bool:
-    """Whether a character has a glyph that is no blank; what stands for a space has none."""
-    return not page.is_generated(index) and not page.is_blank(index)
 
 
 def _is_like_language(text: str) -> bool:
