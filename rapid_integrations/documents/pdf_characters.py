@@ -12,7 +12,7 @@ from rapid_integrations.documents.symbol_fonts import sign
 
 LINE_END_HYPHEN = "\x02\ufffe"  # PDFium's signs for a hyphen that a line break needed
 BREAKS = "\r\n"
-_LEVEL = 0.02  # radians from a right angle within which text counts as level or upright
+_LEVEL = 0.02  # radians within which text counts as level
 _LAST = 0x10FFFF  # of Unicode
 _FIRST_UTF8_PAIR, _LAST_UTF8_PAIR = 0xC280, 0xDFBF  # two bytes of UTF-8, as one number
 _FIRST_SIGN, _LAST_SIGN = 0xF020, 0xF0FF  # private codes of fonts of signs
@@ -33,12 +33,14 @@ class Baseline:
         y: the same, upwards.
         along: (x, y) of the direction of writing, of length 1.
         em: its font's size on the page, in points.
+        shear: how far a point at its height of 1 is moved along the line, as in fonts that are slanted artificially.
     """
 
     x: float
     y: float
     along: tuple[float, float]
     em: float
+    shear: float
 
 
 class PageCharacters:
@@ -91,16 +93,28 @@ class PageCharacters:
 
     def is_turned(self, index: int) -> bool:
         """Whether a character is written in another direction than to the right."""
-        return abs(math.remainder(self._pdfium.FPDFText_GetCharAngle(self._page, index), math.tau)) > _LEVEL
+        if abs(math.remainder(self._pdfium.FPDFText_GetCharAngle(self._page, index), math.tau)) < _LEVEL:
+            return False
+        # That angle is also the one of letters that are slanted artificially, on a level line.
+        matrix = self._matrix(index)
+        return matrix.a <= 0 or abs(matrix.b) > _LEVEL * matrix.a
 
     def baseline(self, index: int) -> Baseline:
         """Return where a character begins, and which way it is written."""
-        x, y, matrix = ctypes.c_double(), ctypes.c_double(), self._pdfium.FS_MATRIX()
+        x, y, matrix = ctypes.c_double(), ctypes.c_double(), self._matrix(index)
         self._pdfium.FPDFText_GetCharOrigin(self._page, index, x, y)
+        scale = math.hypot(matrix.a, matrix.b)
+        height = abs(matrix.a * matrix.d - matrix.b * matrix.c)  # times the scale
+        if scale <= 0 or height <= 0:
+            return Baseline(x.value, y.value, (1.0, 0.0), 0.0, 0.0)
+        em = self._pdfium.FPDFText_GetFontSize(self._page, index) * height / scale
+        shear = (matrix.a * matrix.c + matrix.b * matrix.d) / height
+        return Baseline(x.value, y.value, (matrix.a / scale, matrix.b / scale), em, shear)
+
+    def _matrix(self, index: int) -> Any:
+        matrix = self._pdfium.FS_MATRIX()
         self._pdfium.FPDFText_GetMatrix(self._page, index, matrix)
-        angle = self._pdfium.FPDFText_GetCharAngle(self._page, index)  # clockwise
-        em = self._pdfium.FPDFText_GetFontSize(self._page, index) * math.hypot(matrix.c, matrix.d)
-        return Baseline(x.value, y.value, (math.cos(angle), -math.sin(angle)), em)
+        return matrix
 
     def drawn_again(self) -> list[int]:
         """Return the characters that are drawn over the same character before them, for boldness or a shadow."""

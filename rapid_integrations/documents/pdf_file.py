@@ -152,7 +152,7 @@ def _with_annotations(
 
 
 def _last_objects(page: Any, first: int) -> str:
-    """Return the text of the page's objects from number `first` on, as lines of their own; the page loses the others."""
+    """Return the text of a page's objects from number `first` on, as lines of their own; the others leave the page."""
     import pypdfium2.raw as pdfium
 
     for _ in range(min(first, pdfium.FPDFPage_CountObjects(page.raw))):

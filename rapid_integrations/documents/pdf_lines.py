@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rapid_integrations.documents.pdf_characters import Box, PageCharacters
+from rapid_integrations.documents.pdf_characters import Baseline, Box, PageCharacters
 
 SMALLER = 0.87  # height of a raised character, to that of its neighbours
 _IDEOGRAPHIC = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
@@ -77,7 +77,7 @@ def _between_turned(page: PageCharacters, last: int, first: int) -> str | None:
     x, y = b.x - a.x, b.y - a.y
     if abs(x * along_y - y * along_x) > _OFF * a.em:
         return None
-    width = _advance(page.box(last), along_x, along_y)
+    width = _advance(page.box(last), a)
     if width is None:
         return None
     gap = (x * along_x + y * along_y - width) / a.em
@@ -86,12 +86,15 @@ def _between_turned(page: PageCharacters, last: int, first: int) -> str | None:
     return " " if gap > _SPACE else ""
 
 
-def _advance(box: Box, along_x: float, along_y: float) -> float | None:
-    """Return the width of a slanted rectangle in the box around it; None near 45 degrees, which hide it."""
+def _advance(box: Box, baseline: Baseline) -> float | None:
+    """Return the width of a turned character from the box around it; None near 45 degrees, which hide it."""
     across, up = box[2] - box[0], box[3] - box[1]
-    level, upright = abs(along_x), abs(along_y)
+    level, upright = (abs(each) for each in baseline.along)
     squares = level * level - upright * upright
-    return None if abs(squares) < _SQUARE else (across * level - up * upright) / squares
+    if abs(squares) < _SQUARE:
+        return None
+    height = (up * level - across * upright) / squares
+    return (across * level - up * upright) / squares - abs(baseline.shear) * abs(height)
 
 
 def _is_below(box: Box, other: Box) -> bool:
