@@ -91,13 +91,13 @@ class PageCharacters:
         font = self._pdfium.FPDFTextObj_GetFont(self._pdfium.FPDFText_GetTextObject(self._page, index))
         return self._pdfium.FPDFFont_GetIsEmbedded(font) == 1
 
-    def is_turned(self, index: int) -> bool:
-        """Whether a character is written in another direction than to the right."""
+    def is_turned(self, index: int, slope: float = _LEVEL) -> bool:
+        """Whether a character is written in another direction than to the right, by more than that slope."""
         if abs(math.remainder(self._pdfium.FPDFText_GetCharAngle(self._page, index), math.tau)) < _LEVEL:
             return False
         # That angle is also the one of letters that are slanted artificially, on a level line.
         matrix = self._matrix(index)
-        return matrix.a <= 0 or abs(matrix.b) > _LEVEL * matrix.a
+        return matrix.a <= 0 or abs(matrix.b) > slope * matrix.a
 
     def baseline(self, index: int) -> Baseline:
         """Return where a character begins, and which way it is written."""

@@ -51,7 +51,8 @@ def meaning(page: PageCharacters) -> Meaning:
     lost = sum(each >= _FIRST_IDEOGRAPH and each not in odd for each in guessed)
     if odd:
         lost += sum(counts[each] for each in odd if unicodedata.category(each) == "Cs")
-        lost += sum(1 for _ in _PRIVATE_WITHIN_WORDS.finditer(text))  # bullets are private characters, too
+        # Bullets are private characters, too, and stand by themselves.
+        lost += sum(1 for _ in _PRIVATE_WITHIN_WORDS.finditer("".join(page.characters)))
         rest = {each for each in odd if unicodedata.category(each) not in ("Cs", "Co")}
         lost += sum(each in rest and page.is_drawn(index) for index, each in shown)
     return Meaning(False, lost if lost >= min(_FEW, _SHARE * len(shown)) else 0)

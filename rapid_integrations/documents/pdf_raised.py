@@ -13,6 +13,7 @@ _TOO_FAR = 0.95  # beyond that it belongs to another line
 _GAP = 0.5  # heights between characters that stand for different words
 _WIDE = 1.5  # the same in widths of the character before
 _NARROW = 0.3  # heights: the width that a narrower character is taken to have
+_SLOPE = 0.15  # of a line on which raised still means above
 _WITH_MARKS = re.compile(r"\S*[\d*†‡]\S*|\S*[a-z][A-Z]\S*|\b\w{1,6}\b")
 _BEFORE_MARK = re.compile(r"(?<=[\w)]) (?=[\d+−–*†‡-])")
 _RAISED_TEXT = re.compile(r"[+−–-]?\d+(?:[.,/]\d+)*[+−–-]?|[*†‡§]+|[+−–-]")
@@ -37,7 +38,7 @@ def mark_words(page: PageCharacters, pieces: list[str]) -> None:
     for word in _WITH_MARKS.finditer(line):
         first, last = word.start(), word.end() - 1
         # Beside and above mean nothing in turned text.
-        if first < last and pieces[first] and not page.is_turned(first):
+        if first < last and pieces[first] and not page.is_turned(first, _SLOPE):
             _mark(page, pieces, first, last)
 
 
