@@ -79,7 +79,7 @@ class PageCharacters:
 
     def is_guessed(self, index: int) -> bool:
         """Whether the file says no meaning of a character, so that its code stands for it."""
-        return self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1 and index not in self._decoded
+        return index not in self._decoded and bool(self._pdfium.FPDFText_HasUnicodeMapError(self._page, index) == 1)
 
     def is_drawn(self, index: int) -> bool:
         """Whether the page shows a character, by a font that the file holds; what stands for a space is blank."""
@@ -89,7 +89,7 @@ class PageCharacters:
         if right <= left or top <= bottom:
             return False
         font = self._pdfium.FPDFTextObj_GetFont(self._pdfium.FPDFText_GetTextObject(self._page, index))
-        return self._pdfium.FPDFFont_GetIsEmbedded(font) == 1
+        return bool(self._pdfium.FPDFFont_GetIsEmbedded(font) == 1)
 
     def is_turned(self, index: int, slope: float = _LEVEL) -> bool:
         """Whether a character is written in another direction than to the right, by more than that slope."""
@@ -97,7 +97,7 @@ class PageCharacters:
             return False
         # That angle is also the one of letters that are slanted artificially, on a level line.
         matrix = self._matrix(index)
-        return matrix.a <= 0 or abs(matrix.b) > slope * matrix.a
+        return bool(matrix.a <= 0 or abs(matrix.b) > slope * matrix.a)
 
     def baseline(self, index: int) -> Baseline:
         """Return where a character begins, and which way it is written."""

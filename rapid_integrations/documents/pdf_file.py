@@ -200,7 +200,8 @@ def _dropped(page: Any, textpage: Any, objects: int) -> float:
     import pypdfium2.raw as pdfium
 
     there = 0
-    empty, full = [], []
+    empty: list[Box] = []
+    full: list[Box] = []
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
     for index in range(min(objects, 10_000)):
         each = pdfium.FPDFPage_GetObject(page.raw, index)
