@@ -1,4 +1,6 @@
-"""python -m tests.unit.kernels.cpu.sanitized_rounds LIBRARY SECONDS: random rounds on kernels that were built with sanitizers.
+"""Random rounds on kernels that were built with sanitizers.
+
+python -m tests.unit.kernels.cpu.sanitized_rounds LIBRARY SECONDS
 
 A sanitizer ends the process at the first wrong address or undefined operation; the last line says how many rounds there
 were. test_sanitizers.py starts this.
