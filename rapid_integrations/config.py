@@ -45,7 +45,13 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigurationError(explain_validation_error(type(self), error)) from None
+            raise ConfigurationError(explain_validation_error(type(self), error), code=kind_of(error)) from None
+
+
+def kind_of(error: ValidationError) -> str:
+    """Return the finer code of what pydantic found: the names come first, since a wrong name has no right value."""
+    names = any(each["type"] == "extra_forbidden" for each in error.errors())
+    return "unknown_name" if names else "wrong_value"
 
 
 def explain_validation_error(settings: type[BaseModel], error: ValidationError) -> str:
@@ -367,7 +373,8 @@ def refuse_unknown(
         ConfigurationError: there are such names.
     """
     if unknown := [name for name in names if name not in known]:
-        raise ConfigurationError("; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown))
+        said = "; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown)
+        raise ConfigurationError(said, code="unknown_name")
 
 
 def unknown_name(

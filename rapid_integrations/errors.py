@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import re
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -53,7 +54,28 @@ __all__ = [
 
 
 class RapidError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        arguments: the message.
+        code: what of several things went wrong, in a word.
+
+    Attributes:
+        code: what went wrong, for programs: it stays as it is while messages change. The class's ("cache"), or a finer
+            one ("cache.full").
+    """
+
+    code: str = "rapid"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        words = re.findall("[A-Z][a-z]*", cls.__name__.removesuffix("Error"))
+        cls.code = "_".join(words).lower()
+
+    def __init__(self, *arguments: object, code: str = "") -> None:
+        super().__init__(*arguments)
+        if code:
+            self.code = f"{type(self).code}.{code}"
 
 
 class ConfigurationError(RapidError):
@@ -219,10 +241,10 @@ class OneOwner(SharedResource):
     _copying: ClassVar[str] = "it has one user, and a copy would be changed with it"
 
     def __copy__(self) -> Self:
-        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}")
+        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}", code="copy")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}")
+        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}", code="copy")
 
 
 class RunningAnswer(OneOwner):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rapid_integrations.adapters.constructor_arguments import under_own_names
 from rapid_integrations.adapters.fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.adapters.held_engine import HoldsEngine
-from rapid_integrations.config import SETTING_ALIASES, explain_validation_error, unknown_name
+from rapid_integrations.config import SETTING_ALIASES, explain_validation_error, kind_of, unknown_name
 from rapid_integrations.errors import ConfigurationError
 
 
@@ -82,5 +82,5 @@ class LiveSettings(HoldsEngine, RequestFields):
         try:
             kind.__pydantic_validator__.validate_assignment(probe, name, value)
         except ValidationError as error:
-            raise ConfigurationError(explain_validation_error(kind, error)) from None
+            raise ConfigurationError(explain_validation_error(kind, error), code=kind_of(error)) from None
         return probe.__dict__[name]

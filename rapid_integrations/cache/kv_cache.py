@@ -112,7 +112,8 @@ class KVCache(OneOwner):
     def _check_room(self, new: int) -> None:
         if self._length + new > self.capacity:
             raise CacheError(
-                f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger"
+                f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger",
+                code="full",
             )
 
     def _allocate(self, rows: Tensor) -> Tensor:
@@ -125,7 +126,9 @@ class KVCache(OneOwner):
     def rollback(self, to_length: int) -> None:
         """Forget every token behind the first `to_length`; O(1)."""
         if not 0 <= to_length <= self._length:
-            raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
+            raise CacheError(
+                f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}", code="rollback"
+            )
         self._length = to_length
         for reference in self._snapshots:  # before anything can be written over the rows
             if (snapshot := reference()) is not None:
@@ -150,7 +153,7 @@ class KVCache(OneOwner):
     def copy(self, length: int, capacity: int) -> KVCache:
         """Return a cache of its own with the first `length` tokens and room for `capacity`."""
         if not 0 <= length <= self._length:
-            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
+            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}", code="copy")
         other = KVCache(self.layers, capacity)
         for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
             theirs[:] = [
@@ -182,7 +185,7 @@ class KVCache(OneOwner):
     def _buffers(self, index: int) -> tuple[Tensor, Tensor]:
         keys, values = self._keys[index], self._values[index]
         if keys is None or values is None:
-            raise CacheError(f"layer {index} has not been written yet")
+            raise CacheError(f"layer {index} has not been written yet", code="unwritten")
         return keys, values
 
     def snapshot(self) -> Snapshot:

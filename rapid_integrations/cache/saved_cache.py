@@ -113,12 +113,12 @@ def read_cache(
         saved = _prefix(path, file)
         wanted = len(saved.token_ids) if length is None else length
         if wanted > len(saved.token_ids):
-            raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for")
+            raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for", code="short")
         names = [name for name in file.keys() if name != _TOKENS]  # noqa: SIM118 (no mapping)
         layers = len(names) // 2
         expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
         if set(names) != set(expected):
-            raise CacheError(f"{path} is no saved KV cache: it holds other things")
+            raise CacheError(f"{path} is no saved KV cache: it holds other things", code="foreign")
         tokens = file.get_tensor(_TOKENS)
         digest = hashlib.sha256(tokens.numpy().tobytes())
         layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
@@ -127,14 +127,18 @@ def read_cache(
             rows = [file.get_tensor(f"{index}.{part}") for part in ("key", "value")]
             for part, tensor in zip(("key", "value"), rows, strict=True):
                 if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != len(tokens):
-                    raise CacheError(f"{path} is no saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}")
+                    raise CacheError(
+                        f"{path} is no saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}", code="foreign"
+                    )
                 digest.update(tensor.view(torch.uint8).numpy().data)
                 layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
             cache.write(index, *(tensor[:, :, :wanted].to(device) for tensor in rows))
         metadata = file.metadata()
         digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
-            raise CacheError(f"{path} is no saved KV cache: its contents do not match their digest, it is damaged")
+            raise CacheError(
+                f"{path} is no saved KV cache: its contents do not match their digest, it is damaged", code="foreign"
+            )
     cache.advance(wanted)
     return saved, cache
 
@@ -147,7 +151,7 @@ def _header(layout: Layout, model: str, rows: int, digest: str) -> bytes:
     begin = 0
     for name, dtype, shape in layout:
         if dtype not in _DTYPES:
-            raise CacheError(f"a KV cache of {dtype} cannot be saved")
+            raise CacheError(f"a KV cache of {dtype} cannot be saved", code="type")
         end = begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         entries[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
@@ -165,10 +169,14 @@ def _open(path: Path) -> Any:
 def _prefix(path: Path, file: Any) -> SavedPrefix:
     metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
-        raise CacheError(f"{path} is no saved KV cache: it holds other things, or is of another version")
+        raise CacheError(
+            f"{path} is no saved KV cache: it holds other things, or is of another version", code="foreign"
+        )
     tokens = file.get_tensor(_TOKENS)
     if tokens.dtype != torch.int64 or tokens.ndim != 1 or not 0 <= int(metadata["rows"]) <= len(tokens):
-        raise CacheError(f"{path} is no saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}")
+        raise CacheError(
+            f"{path} is no saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
+        )
     return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy())
 
 
@@ -180,4 +188,4 @@ def _errors_as_cache_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
-        raise CacheError(f"{path} is no saved KV cache: {error}") from error
+        raise CacheError(f"{path} is no saved KV cache: {error}", code="foreign") from error

@@ -164,7 +164,7 @@ class Chat(SharedResource):
             PromptError: it is empty.
         """
         if not question.strip():
-            raise PromptError("the question is empty")
+            raise PromptError("the question is empty", code="empty_question")
         if self._answer is not None:
             self._answer.close()
         turns = self._fair_lock

@@ -105,7 +105,9 @@ class Preparing:
         """
         template = None if apply_chat_template is False else self._vocabulary.chat_template
         if apply_chat_template and template is None:
-            raise ConfigurationError(f"apply_chat_template=True, but {self._model_name} has no chat template")
+            raise ConfigurationError(
+                f"apply_chat_template=True, but {self._model_name} has no chat template", code="no_chat_template"
+            )
         if request is not None and template is None:
             raise ConfigurationError(
                 "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"

@@ -48,6 +48,7 @@ from rapid_integrations.prompt.segmentation import Segmentation, segment
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.host_llms import HOSTS, SMALL, ask, build, folder, registry  # noqa: F401, F811 (fixtures)
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.unit.engine.test_forked import in_child
@@ -192,7 +193,7 @@ def test_what_has_one_user(world, kind):
     value = ONE_OWNER[kind](world)
     assert isinstance(value, kind)
     for call in (copy.copy, copy.deepcopy):
-        with pytest.raises(NotPicklableError, match="cannot be copied"):
+        with pytest.raises(NotPicklableError, check=coded("not_picklable.copy")):
             call(value)
     refused(value)
     if kind is not KVCache:

@@ -19,6 +19,7 @@ from rapid_integrations import (
 )
 from rapid_integrations.cache import KVCache
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
@@ -210,9 +211,9 @@ def test_an_empty_prompt_or_question_is_refused(shared):
 def test_a_chat_without_template_is_refused():
     tokenizer = byte_tokenizer(chat_template=None)
     with RapidEngine.from_models(tiny_model("llama", 0), tokenizer, sampling=SHORT) as raw:
-        with pytest.raises(PromptError, match="no chat template"):
+        with pytest.raises(PromptError, check=coded("prompt.no_chat_template")):
             raw.stream([{"role": "user", "content": "hello"}])
-        with pytest.raises(ConfigurationError, match="no chat template"):
+        with pytest.raises(ConfigurationError, check=coded("configuration.no_chat_template")):
             raw.stream("hello", apply_chat_template=True)
         assert raw.generate("hello").token_ids
 

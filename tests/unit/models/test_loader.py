@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from rapid_integrations import packaged
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
-from rapid_integrations.models import loader
 from rapid_integrations.models.loader import load, wrap
+from rapid_integrations.models.placement import device_of
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
 
@@ -356,8 +356,8 @@ def test_a_device_that_is_not_there(folder):
 def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ConfigurationError, match="device='cuda:0', but PyTorch finds no CUDA device here"):
-        loader._device("cuda:0")
+        device_of("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert loader._device("cuda") == torch.device("cuda")
+    assert device_of("cuda") == torch.device("cuda")
     with pytest.raises(ConfigurationError, match="has 1 CUDA device here"):
-        loader._device("cuda:1")
+        device_of("cuda:1")
