@@ -241,14 +241,14 @@ def _typed() -> Iterator[Callable[[], str]]:
 
 
 def _piped() -> Iterator[Callable[[], str]]:
-    """Yield the lines of standard input; one that is no UTF-8 is refused when it is its turn."""
+    """Yield the lines of standard input; an invalid UTF-8 line is refused when its turn comes."""
     for number, line in enumerate(sys.stdin.buffer, 1):
 
         def decoded(line: bytes = line, number: int = number) -> str:
             try:
                 return line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise PromptError(f"line {number} of standard input is no UTF-8 text") from error
+                raise PromptError(f"line {number} of standard input is not UTF-8 text") from error
 
         yield decoded
 

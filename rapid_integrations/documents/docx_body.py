@@ -1,4 +1,4 @@
-"""The blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes."""
+"""Read the blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ABOUT = {
 class Body:
     """Args:
     numbering: counts lists.
-    styles: of paragraphs.
+    styles: the styles of paragraphs.
     notes: footnotes and endnotes by (kind, id).
     comments: by ("comment", id).
     drawings: gives the root of a related part (a chart, a diagram) by its id.
@@ -59,7 +59,7 @@ class Body:
         return text
 
     def blocks(self, element: Any) -> Iterator[str]:
-        """Yield paragraphs and tables; a list's further item begins with NUL, which joins it to the one before."""
+        """Yield paragraphs and tables. Later items of a list begin with NUL, which joins them to the item before."""
         runs = Runs(self)
         for each in element:
             match local(each):
@@ -89,10 +89,10 @@ class Body:
                         yield line.text.strip()
 
     def notes_text(self) -> str:
-        """Return the notes that the text referred to, in order."""
+        """Return the referenced notes, in order."""
         lines = []
         done = 0
-        while done < len(self._numbers):  # a note may refer to another
+        while done < len(self._numbers):  # a note may refer to another note
             key = list(self._numbers)[done]
             done += 1
             text = " ".join(self.text(self._notes[key]).split())
@@ -100,14 +100,14 @@ class Body:
         return "\n".join(lines)
 
     def note(self, kind: str, identity: str) -> str:
-        """Return the mark of a note, which `notes_text` explains."""
+        """Return the mark of a note, whose text `notes_text` returns."""
         if (kind, identity) not in self._notes:
             return ""
         number = self._numbers.setdefault((kind, identity), len(self._numbers) + 1)
         return f"[^{number}]"
 
     def comment(self, identity: str) -> str:
-        """Return a comment as it stands behind the words that it is about."""
+        """Return a comment in the form that follows the words it is about."""
         element = self._comments.get(("comment", identity))
         if element is None or identity in self._inner_comments:
             return ""
@@ -117,15 +117,15 @@ class Body:
         return f" [Comment{f' by {author}' if author else ''}: {text}]" if text else ""
 
     def characters(self, style: str) -> Characters:
-        """Return what a character style does to a run."""
+        """Return the effect of a character style on a run."""
         return self._styles.characters(style)
 
     def drawing(self, identity: str) -> Any | None:
-        """Return the root of a chart's or a diagram's part; None if the file lacks it."""
+        """Return the root of a chart's or a diagram's part, or None if the file lacks it."""
         return self._drawings(identity)
 
     def remarks(self) -> tuple[str, ...]:
-        """Return what was left out."""
+        """Return remarks about omissions."""
         return tuple(
             about.format(count=self.counts[key], s="s" * (self.counts[key] > 1))
             for key, about in _ABOUT.items()

@@ -1,4 +1,4 @@
-"""PDF to text: the text layer, the values of form fields and the comments, page by page."""
+"""Read PDFs: the text layer, the values of form fields and the comments, page by page."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rapid_integrations.documents.xfa_form import filled_in
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
 _NAMED_PAGES = 8
-_MOSTLY = 0.3  # share of characters without a meaning from which a page is called undecodable
-_SPACELESS = 45  # letters without a space between them, of an alphabet, from which spaces are called lost
+_MOSTLY = 0.3  # share of characters without a meaning that makes a page undecodable
+_SPACELESS = 45  # letters of an alphabet without a space that mean that spaces are missing
 _ALONE = threading.Lock()  # PDFium holds state that is not safe among threads
 _OCR = "run text recognition, for instance with ocrmypdf"
-_CHARACTERS_PER_OBJECT = 3  # fewer, and the page's text objects are looked at one by one
+_CHARACTERS_PER_OBJECT = 3  # if there are fewer, the page's text objects are examined one by one
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,20 @@ class _Page:
 
 
 def read_pdf(data: bytes, source: str, limits: ReadLimits) -> Document:
-    """Return the text of a PDF, pages set apart by blank lines.
+    """Return the text of a PDF, with blank lines between pages.
 
-    Files that are encrypted, but open without a password, are read. A page that cannot be read is named in a remark.
+    Encrypted files that open without a password are read. A remark names pages that cannot be read.
 
     Raises:
-        DocumentError: encrypted with a password, damaged, without a text layer, or longer than `limits` allow.
+        DocumentError: the file is encrypted with a password, damaged, without a text layer, or longer than `limits`
+            allow.
         MissingExtraError: the reader is not installed.
     """
     try:
         import pypdfium2
     except ImportError:
         raise MissingExtraError(feature=f"Reading {source}", extra="documents") from None
-    logging.getLogger("pypdfium2").setLevel(logging.CRITICAL)  # it repairs what it warns of, or raises
+    logging.getLogger("pypdfium2").setLevel(logging.CRITICAL)  # it repairs the faults that it warns of, or raises
     with _ALONE:
         install()
         try:

@@ -1,4 +1,4 @@
-"""What lies on a PDF page and is not part of it: the fields of a form with their values, and comments."""
+"""Read form fields with their values, and comments, which lie on a PDF page but are not part of its text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HELD = 1 << 12  # bytes of one string that are asked for at once
 
 @dataclass(frozen=True)
 class Field:
-    """A form field that the text gets.
+    """A form field whose value goes into the text.
 
     Attributes:
         box: left, bottom, right, top in points.
-        text: the value as it is read: words, or a ticked or empty box.
-        name: what the form calls the field, for one without a label beside it.
-        before_label: a box that one ticks stands before its label, other values behind.
+        text: the value: words, or a ticked or empty box.
+        name: the field's name, for a field without a label beside it.
+        before_label: whether the value stands before its label, as checkboxes do.
     """
 
     box: tuple[float, float, float, float]
@@ -36,9 +36,9 @@ class Field:
 
 
 def take_fields(document: Any, page: Any) -> list[Field]:
-    """Return the page's filled fields and its boxes to tick, and take them off it.
+    """Return the page's filled fields and its checkboxes, and remove them from it.
 
-    What stays (buttons, signatures, empty fields) is seen by its drawing.
+    The rest (buttons, signatures, empty fields) is read from its drawing.
     """
     import pypdfium2.raw as pdfium
 
@@ -61,7 +61,7 @@ def take_fields(document: Any, page: Any) -> list[Field]:
 
 
 def comments(page: Any) -> list[str]:
-    """Return what readers wrote on the page: notes, comments on marked words, text of stamps and callouts."""
+    """Return comments on the page: notes, comments on marked words, text of stamps and callouts."""
     import pypdfium2.raw as pdfium
 
     kinds = {
@@ -100,7 +100,7 @@ def comments(page: Any) -> list[str]:
 
 
 def xfa_packets(document: Any) -> dict[str, bytes]:
-    """Return the XML parts of an XFA form by name ("template", "datasets"); empty for other files."""
+    """Return the XML parts of an XFA form by name ("template", "datasets"), none for other files."""
     import pypdfium2.raw as pdfium
 
     packets = {}
@@ -172,9 +172,9 @@ def _is_same_number(text: str, value: float) -> bool:
 
 
 def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:
-    """Return the words of the options chosen; an editable list may hold a value of its own.
+    """Return the words of the chosen options. An editable list may hold another value.
 
-    `listed`: the page shows the other options, too.
+    `listed` says whether the page shows the other options, too.
     """
     count = min(_OPTIONS, pdfium.FPDFAnnot_GetOptionCount(form, annotation))
     labels = [
@@ -187,7 +187,7 @@ def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:
 
 
 def _string(ask: Callable[..., int]) -> str:
-    """Return what a function of PDFium writes as UTF-16 into a buffer that it is given with its size in bytes."""
+    """Return the UTF-16 text that a function of PDFium writes into a buffer of a given size in bytes."""
     import pypdfium2.raw as pdfium
 
     buffer = (pdfium.FPDF_WCHAR * (_HELD // 2))()

@@ -1,4 +1,4 @@
-"""The characters of a PDF page as text: raised and lowered ones marked, values of form fields beside their labels."""
+"""Turn the characters of a PDF page into text, with superscripts, subscripts, and form values beside labels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PageText:
         return Counter("".join(self.page.characters).split())
 
     def _place(self, pieces: list[str], fields: Sequence[Field]) -> list[str]:
-        """Write the fields' values into `pieces`, beside their labels; return those that have none."""
+        """Write the fields' values into `pieces`, beside their labels. Return the fields without a label."""
         boxes = [
             (index, self.page.box(index))
             for index, piece in enumerate(self.page.characters)
@@ -102,7 +102,7 @@ def _named(field: Field) -> str:
 
 
 def _readable(text: str) -> str:
-    """Join surrogate pairs, spell out ligatures, join words that a line break parted, and drop NUL."""
+    """Join surrogate pairs and words that a line break divided, spell out ligatures, and drop NUL."""
     text = text.replace("\0", "").translate(_LIGATURES)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     # Glyph numbers without a meaning; the low ones are spaces more often than not.
@@ -116,7 +116,7 @@ def _readable(text: str) -> str:
 
 
 def _rejoined(parted: re.Match[str]) -> str:
-    """Return two parts of a word that a line ended between, without the hyphen unless the word has one itself."""
+    """Return the two parts of a divided word, without the hyphen unless the word itself has one."""
     before, after = parted[1], parted[2]
     own = (
         len(before) == 1 or after[0].isdigit() or (after[0].isupper() and not before.isupper())
@@ -125,7 +125,7 @@ def _rejoined(parted: re.Match[str]) -> str:
 
 
 def _once(line: str) -> str:
-    """Return a line whose characters are drawn twice for boldness with each of them once."""
+    """Return a line without the second copy of characters that are drawn twice for boldness."""
     words = line.split(" ")
     twice = [word for word in words if _DOUBLED.fullmatch(word) and len(set(word)) >= _DIFFERENT]
     if not twice:
