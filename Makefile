@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUESTION ?= How long are customer results kept after an order is closed?
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-hostile test-hosts test-memory coverage lint bench docs-reference clean
+.PHONY: setup demo test test-slow test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,10 @@ test-hosts: $(STAMP)
 # 200 requests of every length and outcome; writes the picture of docs/robustness.md.
 test-memory: $(STAMP)
 	MALLOC_ARENA_MAX=1 RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
+
+# Random rounds on kernels that check every address and every operation; a minute for each of their two paths.
+test-sanitizers: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow tests/unit/kernels/cpu/test_sanitizers.py
 
 # What decides over right or wrong output is covered line by line.
 coverage: $(STAMP)

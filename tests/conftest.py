@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import tests.toys.budget  # noqa: F401 (loads the profile)
+from tests.toys.children import Children
 
 _allowed = True
 _OURS = ("rapid_integrations.models.isolated", "rapid_integrations.documents", "pip")  # what the product starts itself
@@ -19,7 +20,7 @@ def _watch(event, arguments):
 
 
 sys.addaudithook(_watch)
-_STARTING = {"terminal", "portable"}  # fixtures that start a command, or a compiler
+_STARTING = {"children", "terminal", "portable"}  # fixtures that start a command, or a compiler
 
 
 def pytest_collection_modifyitems(items):
@@ -31,10 +32,24 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels():
-    """Compile them, if that is to be done, before a test gives itself a cache folder of its own."""
+    """Compile them, if that is to be done, before a test gives itself a cache folder of its own.
+
+    Returns:
+        Their folder, for a test to copy into such a cache folder if other processes are to find them there.
+    """
+    from rapid_integrations.config import home
     from rapid_integrations.kernels.cpu import native_library
 
     native_library()
+    return home() / "kernels"
+
+
+@pytest.fixture(scope="session")
+def children():
+    """Processes of their own, without the time that importing takes."""
+    running = Children()
+    yield running
+    running.end()
 
 
 @pytest.hookimpl(hookwrapper=True)

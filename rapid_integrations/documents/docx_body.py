@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rapid_integrations.documents.docx_numbers import Numbering
-from rapid_integrations.documents.docx_runs import Line, Runs, is_placeholder
+from rapid_integrations.documents.docx_runs import Line, Runs, date_of, is_placeholder
 from rapid_integrations.documents.docx_styles import Characters, Styles
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import child, chosen, local, value
@@ -46,6 +46,7 @@ class Body:
         self._drawings = drawings
         self._numbers: dict[tuple[str, str], int] = {}
         self._inner_comments: set[str] = set()
+        self._tables = 0  # around the block that is read
         self.counts: Counter[str] = Counter()
 
     def text(self, element: Any) -> str:
@@ -69,6 +70,8 @@ class Body:
                 case "sdt":
                     content = child(each, "sdtContent")
                     inner = list(self.blocks(content)) if content is not None else []
+                    if not "".join(inner).strip() and (day := date_of(each)):
+                        inner = [day]
                     if is_placeholder(each) and (prompt := " ".join(" ".join(inner).replace("\0", "").split())):
                         inner = [f"[not filled in: {prompt}]"]
                     yield from inner
@@ -167,6 +170,24 @@ class Body:
         return self._numbering.label(named, level or 0), min(level or 0, 8)
 
     def _table(self, element: Any) -> Iterator[str]:
+        """Yield a table; within another one, a cell of which is one line, its rows stand behind one another.
+
+        A table of one cell around another table is a frame, and is not shown.
+        """
+        cells = [cell for row in _rows(element) for cell in _cells(row)]
+        if len(cells) == 1 and child(cells[0], "tbl") is not None:
+            yield from self.blocks(cells[0])
+            return
+        self._tables += 1
+        rows = self._cells_of(element)
+        self._tables -= 1
+        if rows and self._tables:
+            yield "; ".join(", ".join(filter(None, row)) for row in rows if any(row))
+        elif rows:
+            yield markdown_table(rows)
+
+    def _cells_of(self, element: Any) -> list[list[str]]:
+        """Return the rows of a table."""
         rows: list[list[str]] = []
         above: list[str] = []
         for row in _rows(element):
@@ -187,8 +208,7 @@ class Body:
                 cells += [text, *[text if len(text) <= 60 else ""] * (width - 1)]
             rows.append(cells)
             above = cells
-        if rows:
-            yield markdown_table(rows)
+        return rows
 
 
 def _rows(element: Any) -> Iterator[Any]:

@@ -187,6 +187,8 @@ class Runs:
         for each in content if content is not None else ():
             self._inline(each)
         box = child(properties, "checkbox") if properties is not None else None
+        if box is None and not any(text.strip() for _, text in self._pieces[before:]):
+            self._put(date_of(element))
         prompt = " ".join("".join(text for _, text in self._pieces[before:]).split())
         if box is None and prompt and is_placeholder(element):
             del self._pieces[before:]
@@ -257,6 +259,12 @@ def is_placeholder(control: Any) -> bool:
     """Whether a content control shows its prompt instead of a value."""
     shown = child(control, "sdtPr", "showingPlcHdr")
     return shown is not None and is_on(shown)
+
+
+def date_of(control: Any) -> str:
+    """Return the day that a content control for dates keeps (2024-05-31); "" for other controls."""
+    date = child(control, "sdtPr", "date")
+    return (value(date, "fullDate") or "")[:10] if date is not None else ""
 
 
 def _level(position: str | None, run: Any) -> str:

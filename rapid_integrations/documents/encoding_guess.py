@@ -35,6 +35,9 @@ _ESCAPES = (
     (re.compile(rb"\x1b\$\)C"), ("iso2022_kr",)),
     (re.compile(rb"~\{(?:[\x21-\x77][\x21-\x7e])+~\}"), ("hz",)),
 )
+_SEVERAL = 3  # characters of which one says what they are
+_NEXT_BYTE = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"  # Windows-1252 has letters at 80 to 9F
+_BYTES_AS_LETTERS = re.compile(rf"[Â-ß]{_NEXT_BYTE}|[à-ï]{_NEXT_BYTE}{{2}}|[ð-ô]{_NEXT_BYTE}{{3}}")
 
 
 def guessed(data: bytes) -> str | None:
@@ -186,6 +189,13 @@ def is_mojibake(text: str) -> bool:
         latin += of_latin
         mixed += of_latin < len(high) and len(high) < len(word)
     return (letters >= _ENOUGH and latin > 0.65 * letters) or (words > 0 and mixed > 0.3 * words)
+
+
+def is_encoded_twice(text: str) -> bool:
+    """Whether nearly all characters beyond ASCII are bytes of UTF-8 that were taken for Windows-1252 ("Ã¤" for "ä")."""
+    head = text[:_LOOKED_AT]
+    pairs = [each[0] for each in _BYTES_AS_LETTERS.finditer(head)]
+    return len(pairs) >= _SEVERAL and sum(map(len, pairs)) >= 0.8 * sum(each > "\x7f" for each in head)
 
 
 def _codec(name: str) -> str:

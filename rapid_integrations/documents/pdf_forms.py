@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ _HIDDEN_FLAGS = 2 | 32  # hidden, not for viewing (ISO 32000, table 165)
 _PASSWORD_FLAG = 1 << 13  # of a text field (table 228)
 _CHECKED, _UNCHECKED = "☒", "☐"
 _OPTIONS = 1_000  # of a list, at most
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_SHOWN_STRING = re.compile(r"\(([^()\\]*)\)\s*Tj")
+_SHOWN_NUMBER = re.compile(r"\d[\d.,' ]*")
 _HELD = 1 << 12  # bytes of one string that are asked for at once
 
 
@@ -121,6 +125,7 @@ def _field(pdfium: Any, form: Any, annotation: Any) -> Field | None:
     elif kind == pdfium.FPDF_FORMFIELD_TEXTFIELD:
         hidden = pdfium.FPDFAnnot_GetFormFieldFlags(form, annotation) & _PASSWORD_FLAG
         text = "" if hidden else _string(lambda *a: pdfium.FPDFAnnot_GetFormFieldValue(form, annotation, *a))
+        text = _as_shown(pdfium, annotation, text)
     else:
         return None
     if not text.strip():
@@ -133,6 +138,37 @@ def _field(pdfium: Any, form: Any, annotation: Any) -> Field | None:
         lambda *a: pdfium.FPDFAnnot_GetFormFieldName(form, annotation, *a)
     )
     return Field(box, " ".join(text.split()), " ".join(name.split()), text in (_CHECKED, _UNCHECKED))
+
+
+def _as_shown(pdfium: Any, annotation: Any, value: str) -> str:
+    """Return a number as the field shows it ("232,324.00" for 232324), and any other value as it is."""
+    if not _NUMBER.fullmatch(value):
+        return value
+    normal = pdfium.FPDF_ANNOT_APPEARANCEMODE_NORMAL
+    shown = _SHOWN_STRING.findall(_string(lambda *a: pdfium.FPDFAnnot_GetAP(annotation, normal, *a)))
+    if len(shown) == 1 and shown[0].isascii() and _is_same_number(shown[0], abs(float(value))):
+        return str(shown[0]).strip()
+    return value
+
+
+def _is_same_number(text: str, value: float) -> bool:
+    """Whether a text shows that number, rounded, with a point or a comma before its decimals.
+
+    >>> _is_same_number("232,324.00 USD", 232324.0), _is_same_number("1.234,5", 1234.46), _is_same_number("3.00", 7.0)
+    (True, True, False)
+    """
+    found = _SHOWN_NUMBER.findall(text)
+    if len(found) != 1:
+        return False
+    if "%" in text:
+        value *= 100
+    for point in ".,":
+        whole, *decimals = "".join(each for each in found[0] if each.isdigit() or each == point).split(point)
+        if len(decimals) <= 1 and abs(float(f"{whole}.{''.join(decimals)}") - value) <= 0.501 * 10 ** -len(
+            "".join(decimals)
+        ):
+            return True
+    return False
 
 
 def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:

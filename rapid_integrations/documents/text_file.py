@@ -7,7 +7,7 @@ import re
 
 from rapid_integrations.documents.declared_encoding import codec_of
 from rapid_integrations.documents.document import NoTextError
-from rapid_integrations.documents.encoding_guess import escaped, guessed, is_mojibake, unmarked_utf16
+from rapid_integrations.documents.encoding_guess import escaped, guessed, is_encoded_twice, is_mojibake, unmarked_utf16
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
@@ -26,6 +26,9 @@ _FEW_CONTROLS, _ENOUGH_TEXT = 2, 20  # this many in this many bytes are an accid
 _HEAD = 65536  # bytes
 _IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENOUGH_TO_DOUBT = 60  # bytes beyond ASCII
+_TWICE = (
+    "its UTF-8 seems to be encoded a second time (\u00c3\u00a4 in place of \u00e4): save it anew from where it is whole"
+)
 _BINARY = "is a binary file, no text: give PDF, Office, HTML, Markdown or plain text"
 
 
@@ -79,7 +82,8 @@ def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[
             return data.decode(codec), (*left_out, *remarks)
         return data.decode("ascii"), left_out
     try:
-        return data.decode("utf-8"), left_out
+        text = data.decode("utf-8")
+        return text, (*left_out, _TWICE) if is_encoded_twice(text) else left_out
     except UnicodeDecodeError as error:
         cut_short = error.reason == "unexpected end of data"
     damaged = data.decode("utf-8", "replace")

@@ -16,7 +16,6 @@ from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.model_folder import change
 from tests.toys.models import CHATML, byte_tokenizer, tiny_model
-from tests.toys.repository import ROOT
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -365,6 +364,7 @@ def kill_the_child(monkeypatch, code):
     monkeypatch.setattr(isolated.subprocess, "run", run)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -379,14 +379,14 @@ def test_what_kills_the_process_that_reads_it_is_refused(folder, monkeypatch, co
         load(folder, verify="isolated")
 
 
+@pytest.mark.process
 def test_what_keeps_that_process_busy_is_refused(folder, monkeypatch):
     kill_the_child(monkeypatch, "while True: pass")
     with pytest.raises(ModelLoadError, match="did not come to an end within 1 seconds"):
         isolated.check_in_a_child(folder, folder, seconds=1)
 
 
-@pytest.mark.process
-def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder, original):
+def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder, original, children):
     """Replacements in a chain, each below the bound for one: the child runs out of memory."""
     script = (
         "import sys\n"
@@ -397,9 +397,7 @@ def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder,
     )
     chain = [replace({"String": "a"}, "a" * 1000)] * 4
     tokenizer_with(folder, normalizer={"type": "Sequence", "normalizers": chain})
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = children.run(script, folder, seconds=120)
     assert done.returncode < 0 or isolated._result(done.stdout)["error"] is not None
     refused(folder, original, "tokenizer.json could not be loaded", verify="isolated", seconds=90)
 
@@ -417,11 +415,9 @@ def test_only_what_is_here_can_be_checked(monkeypatch):
 # --- changed at random ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by Linux' call")
 @pytest.mark.parametrize("kind", ["folder", "safetensors", "gguf"])
 @pytest.mark.parametrize(("seed", "count"), [(0, 12), pytest.param(100, 400, marks=pytest.mark.slow)])
-def test_files_changed_at_random_give_errors_of_ours_only(kind, seed, count):
-    command = [sys.executable, "-m", "tests.hostile.fuzz_models", kind, str(seed), str(count)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+def test_files_changed_at_random_give_errors_of_ours_only(children, kernels, kind, seed, count):
+    done = children.run_module("tests.hostile.fuzz_models", kind, seed, count, kernels, seconds=3600)
     assert done.returncode == 0 and not done.stdout, f"{done.stdout} {done.stderr[-2000:]}"

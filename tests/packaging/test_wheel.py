@@ -33,14 +33,6 @@ def wheel_of(folder, *settings, **options):
     return wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    if shutil.which("c++") is None:
-        pytest.skip("no C++ compiler")
-    folder = tmp_path_factory.mktemp("wheel")
-    return wheel_of(folder, "cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON", f"build-dir={folder / 'build'}")
-
-
 def environment(folder, wheel):
     """Return the Python of an environment with the wheel, what it depends on, and nothing else on PATH."""
     venv.create(folder)
@@ -73,11 +65,13 @@ def asked(python, tmp_path):
     return json.loads(lines[-1])
 
 
-def test_one_wheel_serves_every_python(wheel):
+def test_a_wheel_brings_kernels_and_every_file(tmp_path):
+    """In one test, since building it is what takes the time."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    wheel = wheel_of(tmp_path / "wheel", "cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON")
     assert wheel.name.split("-")[2:4] == ["py3", "none"] and not wheel.name.endswith("-any.whl")
 
-
-def test_every_file_of_the_packages_arrives(wheel):
     tracked = run(["git", "ls-files", *PACKAGES], cwd=ROOT).split()
     with zipfile.ZipFile(wheel) as archive:
         there = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -86,8 +80,6 @@ def test_every_file_of_the_packages_arrives(wheel):
     assert any(name.endswith(".jinja") for name in there)
     assert there == {name for name in tracked if (ROOT / name).exists()} | built
 
-
-def test_it_brings_kernels_where_there_is_no_compiler(wheel, tmp_path):
     file, variant, reason, compilers = asked(environment(tmp_path / "venv", wheel), tmp_path)
     assert Path(file).is_relative_to(tmp_path) and compilers == []
     assert variant == next((each.name for each in variants() if each.needs <= processor_features()), "")

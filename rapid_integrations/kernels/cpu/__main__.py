@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rapid_integrations.kernels.cpu.compiler import NoKernelsError, compiled
+from rapid_integrations.kernels.cpu.compiler import NoKernelsError, compiled, find_compiler
 from rapid_integrations.progress import ignore_progress
 
 
@@ -13,7 +13,8 @@ def main() -> int:
     try:
         library = compiled(ignore_progress)
     except NoKernelsError as error:
-        print(f"error: {error}. What helps: pip install ziglang", file=sys.stderr)  # noqa: T201
+        hint = "" if find_compiler() else ". What helps: pip install ziglang"
+        print(f"error: {error}{hint}", file=sys.stderr)  # noqa: T201
         return 1
     print(library._name)  # noqa: T201
     return 0

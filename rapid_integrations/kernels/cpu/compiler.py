@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 STAGE = "compiling kernels"
 COMMAND = "python -m rapid_integrations.kernels.cpu"
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-_COMPILE_SECONDS = 300
+_COMPILE_SECONDS = 900  # some ten seconds on an idle machine
 
 
 class NoKernelsError(Exception):
@@ -81,7 +81,9 @@ def compiled(on_progress: OnProgress) -> ctypes.CDLL:
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [str(error)]
         raise NoKernelsError(f"{' '.join(compiler)} did not compile them: {lines[0]}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise NoKernelsError(f"{' '.join(compiler)} did not compile them within {error.timeout:.0f} seconds") from None
+    except OSError as error:
         raise NoKernelsError(f"what {' '.join(compiler)} makes of them cannot be loaded: {error}") from None
 
 

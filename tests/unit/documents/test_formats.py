@@ -238,5 +238,5 @@ def test_an_endless_device_is_bounded():
 )
 def test_a_missing_reader_names_the_extra(read, monkeypatch, data, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"needs .*pip install 'rapid-integrations\[documents\]'"):
+    with pytest.raises(MissingExtraError, check=lambda error: error.extra == "documents"):
         read("file", data)

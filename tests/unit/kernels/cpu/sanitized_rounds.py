@@ -1,4 +1,6 @@
-"""Random rounds on kernels that were built with sanitizers: python -m <this module> LIBRARY SECONDS.
+"""Random rounds on kernels that were built with sanitizers.
+
+python -m tests.unit.kernels.cpu.sanitized_rounds LIBRARY SECONDS
 
 A sanitizer ends the process at the first wrong address or undefined operation; the last line says how many rounds there
 were. test_sanitizers.py starts this.

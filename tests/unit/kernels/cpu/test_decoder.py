@@ -289,7 +289,7 @@ def test_a_weight_that_is_no_number(quantization, rows):
         ours.model.base_model.norm.weight[3] = float("nan")
     cache = ours.new_cache(100)
     ours.forward(ids(40), cache, 0)
-    with pytest.raises(NotANumberError, match="NaN"):
+    with pytest.raises(NotANumberError):
         ours.forward(ids(rows), cache, 1)
     assert cache.length == 40
 

@@ -9,7 +9,7 @@ import torch
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import prefill
-from tests.lifecycle.test_fork import in_child
+from tests.unit.engine.test_forked import in_child
 
 pytestmark = [
     pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
@@ -25,11 +25,13 @@ def four_threads():
     torch.set_num_threads(before)
 
 
-def rotated(seed=0):
-    generator = torch.Generator().manual_seed(seed)
+@pytest.fixture(scope="module")
+def rotated():
+    """What calls a kernel and nothing else: PyTorch's own threads do not survive a fork."""
+    generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(301, 10, 64, generator=generator).bfloat16()
     cos, sin = torch.randn(2, 301, 64, generator=generator)
-    return prefill.rotate(qkv, 6, 2, None, cos, sin)
+    return lambda: bytes(prefill.rotate(qkv, 6, 2, None, cos, sin).view(torch.uint8).numpy())
 
 
 def worker_threads():
@@ -43,13 +45,13 @@ def worker_threads():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of threads here")
-def test_callers_share_the_threads(four_threads):
+def test_callers_share_the_threads(four_threads, rotated):
     expected, wrong = rotated(), []
     together = threading.Barrier(64)
 
     def call():
         together.wait()
-        wrong.extend(1 for _ in range(20) if not torch.equal(rotated(), expected))
+        wrong.extend(1 for _ in range(20) if rotated() != expected)
 
     callers = [threading.Thread(target=call) for _ in range(64)]
     for caller in callers:
@@ -61,13 +63,13 @@ def test_callers_share_the_threads(four_threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_has_threads_of_its_own(four_threads):
+def test_a_forked_child_has_threads_of_its_own(four_threads, rotated):
     expected = rotated()
-    assert in_child(lambda: torch.equal(rotated(), expected) and worker_threads()) == "returned 3"
+    assert in_child(lambda: rotated() == expected and worker_threads()) == "returned 3"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_that_is_forked_while_others_compute(four_threads):
+def test_a_child_that_is_forked_while_others_compute(four_threads, rotated):
     expected, stop = rotated(), threading.Event()
 
     def compute():
@@ -79,7 +81,7 @@ def test_a_child_that_is_forked_while_others_compute(four_threads):
         caller.start()
     try:
         for _ in range(10):
-            assert in_child(lambda: torch.equal(rotated(), expected)) == "returned True"
+            assert in_child(lambda: rotated() == expected) == "returned True"
     finally:
         stop.set()
         for caller in callers:
