@@ -1,4 +1,4 @@
-"""Cache keys of what an answer depends on. Two processes have equal keys if and only if models and parts are equal.
+"""Cache keys of what an answer depends on. They are equal across processes for equal models and parts, else different.
 
 A host's cache of answers or transformations asks an LLM for its identity. A name is not enough: the weights under it
 may change, and an engine or a part that was given as an object has no name.
