@@ -80,7 +80,7 @@ def retrieving(
     tokenizer: Tokenizer,
     otherwise: ContextCompressor,
 ) -> PassageCompressor:
-    """Return a compressor that keeps what `retriever` finds in the context. If it finds nothing, `otherwise` decides."""
+    """Return a compressor that keeps what `retriever` finds in the context. If that is nothing, `otherwise` decides."""
 
     def retrieve(query: str) -> list[Passage]:
         documents: Sequence[Document] = retriever.invoke(query) or []
