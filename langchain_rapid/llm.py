@@ -154,7 +154,7 @@ class RapidLLM(RapidModel, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """Answer `inputs`; with `return_exceptions`, what is wrong with one of them is that one's result only."""
+        """Answer `inputs`. With `return_exceptions`, the error of an input becomes its result, and the others go on."""
         if not return_exceptions:
             return super().batch(inputs, config, **kwargs)
         return Runnable.batch(self, inputs, config, return_exceptions=True, **kwargs)
@@ -167,7 +167,7 @@ class RapidLLM(RapidModel, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """Answer `inputs`; with `return_exceptions`, what is wrong with one of them is that one's result only."""
+        """Answer `inputs`. With `return_exceptions`, the error of an input becomes its result, and the others go on."""
         if not return_exceptions:
             return await super().abatch(inputs, config, **kwargs)
         return await Runnable.abatch(self, inputs, config, return_exceptions=True, **kwargs)

@@ -27,7 +27,7 @@ class SettingsInUse(LiveSettings):
         if self.model is None:  # LangChain's name for `target`; but with a model object, `model` is its own field
             aliases["model"] = "target"
         own = {aliases.get(name, name): field for name, field in fields.items()}
-        return super().configurable_fields(**own)  # type: ignore[misc]  # of LangChain's class behind this one
+        return super().configurable_fields(**own)  # type: ignore[misc]  # LangChain's class comes later in the MRO
 
     def _checked(self, name: str, value: Any) -> Any:
         if name in ModelFields.model_fields or (name in RequestFields.model_fields and value is None):

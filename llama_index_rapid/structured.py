@@ -112,7 +112,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
     def stream_call(
         self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Generator[BaseModel, None, None]:
-        """Yield the object as far as it is written, and last of all the whole one."""
+        """Yield partial objects while the answer is written, and the complete object at the end."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         responses: Any
@@ -134,7 +134,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
     async def astream_call(
         self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> AsyncGenerator[BaseModel, None]:
-        """Yield the object as far as it is written, and last of all the whole one."""
+        """Yield partial objects while the answer is written, and the complete object at the end."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         responses: Any

@@ -72,10 +72,10 @@ class Roles:
 
 
 def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
-    """Return which variables are what.
+    """Return the roles of a template's variables.
 
-    A name that says nothing is a document's if its value is a long text and the only such one, and a question's if it
-    is the only one of a few words beside a document.
+    A variable with an unknown name is the document if it is the only one with a long text. It is the question if there
+    is a document and it is the only other one with a text of question length.
     """
     shown = _shown(template, values)
     given = {name: value for name, value in values.items() if name in shown and texts_of(value)}

@@ -131,7 +131,7 @@ class SamplingFields(BaseModel):
         description="lowers a token's logit by this once it occurs in the output; 0 switches it off",
     )
     max_new_tokens: int = Field(
-        default=256, ge=1, description='maximum number of answer tokens; finish_reason is "length" if they run out'
+        default=256, ge=1, description='maximum number of answer tokens; finish_reason is "length" if it cuts the answer'
     )
     stop: tuple[str, ...] = Field(
         default=(), description="strings that end the answer when they appear. They are not part of it"
@@ -263,7 +263,7 @@ class CompressionConfig(Settings):
     min_tokens: int = Field(
         default=4096,
         ge=1,
-        description="lower limit of the budget in tokens, unless it exceeds a sixth of the context",
+        description="lower limit of the budget in tokens, but at most a sixth of the context",
     )
     ratio: float = Field(
         default=1 / 24,
@@ -400,5 +400,5 @@ def require_known(function: Callable[..., Any], options: Iterable[str], *others:
         return  # a subclass's method, which takes more arguments than ours
     takes = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     known = [name for name in dict.fromkeys(takes) if name != "self"]
-    if known:  # if nothing is known, it is a wrapper that takes anything: its function refuses what is unknown
+    if known:  # without known names, it is a wrapper that takes anything, and its function refuses unknown names
         refuse_unknown(function.__qualname__, options, known)

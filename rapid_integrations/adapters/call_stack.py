@@ -1,4 +1,4 @@
-"""The call stack, for the few places where a framework's code must be told apart by its caller."""
+"""The call stack, for the few places in which the answer to a framework depends on the caller."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _submit(call: Callable[[], T]) -> asyncio.Future[tuple[T | None, BaseExcepti
 
 
 async def _result(future: asyncio.Future[tuple[T | None, BaseException | None]], cancelled: threading.Event) -> T:
-    """Return what the worker's call returned, or raise what it raised."""
+    """Return the result of the worker's call, or raise its error."""
     try:
         result, error = await asyncio.shield(future)
     except asyncio.CancelledError:

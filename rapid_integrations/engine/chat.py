@@ -201,7 +201,7 @@ class Chat(SharedResource):
 
     def _prompt(self, turns: Sequence[Turn], question: str) -> PromptLike:
         first = self._first_prompt(turns[0].question if turns else question)
-        # "And why?" says little by itself: the question before it says what to look for.
+        # A question such as "And why?" says little by itself, so retrieval also gets the question before it.
         query = f"{turns[-1].question}\n{question}" if turns else question
         later = [*(turn.question for turn in turns[1:]), question] if turns else []
         answers = [turn.answer for turn in turns]

@@ -353,7 +353,8 @@ class RapidEngine(SharedResource):
             prompt: a string, chat messages, or a `Prompt`. Assistant messages may carry "tool_calls" (their content
                 may be None then), and "tool" messages their results, as in OpenAI's API.
             sampling, speculation, compression, compressor: used instead of the engine's defaults.
-            tools: declarations: {"type": "function", "function": {"name", "description", "parameters"}}.
+            tools: declarations of the tools that the model may call, each {"type": "function", "function": {"name",
+                "description", "parameters"}}.
             tool_choice: "auto" lets the model decide, "required" enforces at least one call, a tool's name enforces
                 a call of that tool, and "none" hides the tools from the model.
             parallel_tool_calls: whether one answer may contain several calls.
