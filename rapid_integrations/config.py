@@ -131,7 +131,7 @@ class SamplingFields(BaseModel):
         description="lowers a token's logit by this once it occurs in the output; 0 switches it off",
     )
     max_new_tokens: int = Field(
-        default=256, ge=1, description='maximum number of answer tokens; finish_reason is "length" if it cuts the answer'
+        default=256, ge=1, description='maximum length of the answer in tokens; if it is cut, finish_reason is "length"'
     )
     stop: tuple[str, ...] = Field(
         default=(), description="strings that end the answer when they appear. They are not part of it"
@@ -300,7 +300,7 @@ SETTING_ALIASES = {
 
 _NO_ALIASES: Mapping[str, str] = {}
 
-_NO_SERVER = "the model runs in this process and not on a server: leave it out"
+_NO_SERVER = "the model runs in this process and needs no server: leave it out"
 _READ = "it is read from the model: leave it out"
 _ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
 _STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"
