@@ -75,6 +75,8 @@ class DecodeStats(_Output):
     read: they were not prefilled. `query_coverage` is the share of the question's distinctive words, as the document
     has them, that what was retrieved has, too; None where nothing was left out.
     `unenforced` lists what of a JSON schema no grammar says: answers and calls are checked for it when they are whole.
+    `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once;
+    `verify_s` then counts both. None if the law needs no drafter.
     `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled" if
     they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as long.
     """
@@ -103,6 +105,7 @@ class DecodeStats(_Output):
     draft_lm: str | None = None
     query_coverage: float | None = None
     unenforced: tuple[str, ...] = ()
+    scored_with_target: bool | None = None
     kernels: str = "none"
 
     @property

@@ -39,9 +39,7 @@ def alone_and_together(lm, texts=TEXTS):
     for seed, (before, new, keep) in enumerate(texts):
         cache = begun(lm, seed, before)
         alone.append((lm.forward(ids(new, 100 + seed), cache, keep), cache))
-    rows = [
-        Rows(ids(new, 100 + seed), begun(lm, seed, before), keep) for seed, (before, new, keep) in enumerate(texts)
-    ]
+    rows = [Rows(ids(new, 100 + seed), begun(lm, seed, before), keep) for seed, (before, new, keep) in enumerate(texts)]
     for each, logits in zip(rows, lm.forward_together(rows), strict=True):
         assert logits.shape == (each.keep, lm.vocab_size) and logits.dtype == torch.float32
         together.append((logits, each.cache))
