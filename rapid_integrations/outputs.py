@@ -79,8 +79,11 @@ class DecodeStats(_Output):
       text. It is None if nothing was left out.
     - `unenforced` lists the parts of a JSON schema that a grammar cannot express. Complete answers and calls are
       checked against them.
-    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled" if
-      they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as long.
+    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled"
+      if they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as
+      long.
+    - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
+      `verify_s` then counts both. None if the law needs no drafter.
     """
 
     law: str
@@ -107,6 +110,7 @@ class DecodeStats(_Output):
     draft_lm: str | None = None
     query_coverage: float | None = None
     unenforced: tuple[str, ...] = ()
+    scored_with_target: bool | None = None
     kernels: str = "none"
 
     @property

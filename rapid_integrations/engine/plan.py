@@ -99,20 +99,37 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
 
 
 def draft_lengths(
-    plan: Plan, sampling: SamplingParams, target: Reader, drafter: Reader | None, draft_lm: Reader | None
+    plan: Plan,
+    sampling: SamplingParams,
+    target: Reader,
+    drafter: Reader | None,
+    draft_lm: Reader | None,
+    *,
+    together: bool,
 ) -> DraftLengths:
-    """Return the factory of draft-length choosers for a request whose prompts are prefilled."""
+    """Return the factory of draft-length choosers for a request whose prompts are prefilled.
+
+    Args:
+        plan, sampling: of the request.
+        target, drafter, draft_lm: its readers.
+        together: target and drafter read each draft in one pass.
+    """
     if plan.draft_length != "auto":
         return DraftLengths.fixed(plan.draft_length)
     if plan.law.kind == "paper":  # the output depends on the draft length, so that must not depend on timing
         return DraftLengths.fixed(PAPER_DRAFT_LENGTH)
     writer = draft_lm or drafter
+    scoring = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
+    verifying = _step_bytes(target)
+    if together:  # the weights are read once for both
+        verifying += scoring - target.model.weight_bytes
     return DraftLengths.adaptive(
         plan.max_draft_length,
-        verify=_step_bytes(target),
-        score=_step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0,
+        verify=verifying,
+        score=scoring,
         write=0.0 if writer is None else _step_bytes(writer),
         scores_own_drafts=draft_lm is None,
+        together=together,
         # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
         measure=sampling.greedy or sampling.seed is None,
     )

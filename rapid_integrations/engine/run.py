@@ -7,7 +7,7 @@ from functools import partial
 
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.fair_lock import FairLock
-from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import ProposerRequest
 from rapid_integrations.decoding.reader import Reader
@@ -83,6 +83,7 @@ class Run:
             self._target,
             None if drafter is None else drafter.reader,
             None if draft_lm is None else draft_lm.reader,
+            together=self._scores_together(),
         )
         proposer = proposer_class(plan.proposer).from_request(
             ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm)
@@ -94,7 +95,7 @@ class Run:
         return decode(
             target=self._target,
             proposer=proposer,
-            scorer=drafter if plan.law.needs_drafter else None,
+            scorer=self._scorer(),
             rules=rules,
             stopping=Stopping(rules.eos_token_ids, sampling.max_new_tokens, text),
             rng=Randomness(sampling.seed, plan.law.ops),
@@ -131,6 +132,12 @@ class Run:
                 usage=self._usage(),
                 stats=self._stats(),
             )
+
+    def _scorer(self) -> Drafter | None:
+        return self._drafter if self._request.plan.law.needs_drafter else None
+
+    def _scores_together(self) -> bool:
+        return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
 
     def _read(self, reader: Reader, stage: str) -> None:
         report = self._request.asked.report
@@ -183,5 +190,6 @@ class Run:
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
             query_coverage=prompts.query_coverage,
             unenforced=self._request.held.unenforced,
+            scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,
         )
