@@ -12,7 +12,7 @@ model's own eager forward pass before it is used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import SharedResource
@@ -159,48 +159,66 @@ class FusedDecoder(SharedResource):
         ]
         return lent([*parts, (model.lm_head, [(self._head, [model.lm_head])])])
 
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens; see `CausalLM.forward`.
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward_together`.
 
-        The cache is written, and its length left for the caller to advance.
+        The caches are written, and their lengths left for the caller to advance.
 
         Raises:
             FloatingPointError: NaN among the logits.
         """
-        new = token_ids.shape[0]
-        if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
-            return self._native.forward(token_ids, *self._rotations(cache.length + new), cache, keep)
-        return self._read(token_ids, cache, keep)
+        filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
+        if self._native is not None and filled and sum(each.count for each in rows) <= MAX_ROWS:
+            longest = max(each.cache.length + each.count for each in rows)
+            return self._native.forward(rows, *self._rotations(longest))
+        return self._read(rows)
 
     @torch.inference_mode()
-    def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+    def _read(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Do `forward` with PyTorch's products."""
-        new = token_ids.shape[0]
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
-        x: Tensor = self._embed(token_ids)  # (T, E)
+        counts = [each.count for each in rows]
+        kept = [each.keep for each in rows]
+        x: Tensor = self._embed(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
-        if kernels:
-            cos, sin = (table[cache.length : cache.length + new] for table in self._rotations(cache.length + new))
-        else:
-            cos, sin = self._rotation(x, cache.length, new)
+        cos, sin = self._rotation_of(x, rows, kernels)
         more: Tensor | None = None  # what the layer before adds to x
         for index, layer in enumerate(self._layers):
             x, normed = _add_and_norm(x, more, layer.before_attention, kernels)
-            qkv = layer.qkv(normed).view(new, heads + 2 * kv_heads, head_dim)
+            qkv = layer.qkv(normed).view(-1, heads + 2 * kv_heads, head_dim)
+            qk = self._rotated(qkv, layer, cos, sin, kernels)
+            last = index == len(self._layers) - 1
+            attended = []  # of each text (T, H, D)
             v = qkv[:, heads + kv_heads :]
-            by_head = self._rotated(qkv, layer, cos, sin, kernels).transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-            keys, values = cache.write(index, by_head[:, heads:], v.transpose(0, 1)[None])
-            q = by_head[:, :heads]
-            if index == len(self._layers) - 1 and keep < new:  # of the last layer only what is asked for
-                if keep == 0:
-                    return x.new_empty(0, 0, dtype=torch.float32)
-                q, x = q[:, :, -keep:], x[-keep:]
-            attended = attend(q, keys, values, layer.scale, layer.window)  # (1, T, H, D)
-            more = layer.out(attended.reshape(x.shape[0], heads * head_dim))
+            for each, own_qk, own_v in zip(rows, torch.split(qk, counts), torch.split(v, counts), strict=True):
+                by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+                keys, values = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                first = each.count - each.keep if last else 0  # of the last layer only what is asked for
+                if first < each.count:
+                    attended.append(attend(by_head[:, :heads, first:], keys, values, layer.scale, layer.window)[0])
+            if last:
+                if not attended:
+                    break
+                x = _joined([own[len(own) - keep :] for own, keep in zip(torch.split(x, counts), kept, strict=True)])
+            more = layer.out(_joined(attended).reshape(x.shape[0], heads * head_dim))
             x, normed = _add_and_norm(x, more, layer.before_mlp, kernels)
             gate_up = layer.gate_up(normed)
             more = layer.down(prefill.gated(gate_up) if kernels else _gated(gate_up, layer.activation))
-        return numbers(self._head(_add_and_norm(x, more, self._norm, kernels)[1]))
+        else:
+            return list(torch.split(numbers(self._head(_add_and_norm(x, more, self._norm, kernels)[1])), kept))
+        return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+
+    def _rotation_of(self, x: Tensor, rows: Sequence[Rows], kernels: bool) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of every row's position, as `prefill.rotate` or `_rotated` wants them."""
+        if not kernels:
+            turned = [self._rotation(x, each.cache.length, each.count) for each in rows]
+        else:
+            tables = self._rotations(max(each.cache.length + each.count for each in rows))
+            turned = [
+                (tables[0][each.cache.length :][: each.count], tables[1][each.cache.length :][: each.count])
+                for each in rows
+            ]
+        return _joined([cos for cos, _ in turned]), _joined([sin for _, sin in turned])
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:
         """Return queries and keys of (T, H + 2 H_kv, D), normalised and rotated, (T, H + H_kv, D)."""
@@ -341,6 +359,10 @@ def _window(attention: Any) -> int | None:
         return window
     # Mistral reads its configuration in every layer. Others ignore the key where a configuration happens to have it.
     return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
