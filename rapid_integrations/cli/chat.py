@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.outputs import Completion
 
-_WORTH_TELLING = 100  # tokens of documents that are read anew for each question
+_WORTH_TELLING = 100  # tokens of documents that are prefilled again for each question
 
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
@@ -62,7 +62,7 @@ def chat(
     Type the questions at the prompt, or pipe them in, one per line. Ctrl-C stops an answer. Ctrl-C twice at the prompt
     leaves.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the same reason as in `rapid ask`
     with errors_taught(), ExitStack() as at_end:
         params, speculation = sampling.params(), transfer.config()
         if "-" in files:
@@ -89,7 +89,7 @@ def chat(
 
 
 class _Session:
-    """One run of the command: answers questions and obeys commands."""
+    """Answers the questions and runs the commands of one conversation."""
 
     def __init__(
         self,
@@ -105,22 +105,24 @@ class _Session:
         self._names = names
         self._trace = trace
         self._as_json = as_json
-        # From a pipe Ctrl-C ends everything, as it does for other programs.
+        # With a pipe, Ctrl-C ends everything, as in other programs.
         self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
         self._asked = 0
         self._last: Completion | None = None
         self._tokens = tokens
-        self._told = False  # that the documents are read again for each question
+        self._told = False  # whether the user knows that the documents are prefilled again for each question
 
     def run(self, lines: Iterator[Callable[[], str]]) -> None:
-        """Take lines until they end, or one of them says so."""
+        """Handle lines until they end or one of them leaves."""
         for line in lines:
             question = None
             try:
                 question = line().strip()
                 if question == "/quit":
                     return
-                with self._stop:  # to its very end: a Ctrl-C that comes too late for an answer is not for the prompt
+                with (
+                    self._stop
+                ):  # to its very end, because a Ctrl-C that is late for an answer is not meant for the prompt
                     if question and not self._obeyed(question):
                         self._answer(question)
             except RapidError as error:
@@ -178,7 +180,7 @@ class _Session:
             )
 
     def _completed(self, question: str) -> Completion:
-        """Show the answer as it comes, and return it whole."""
+        """Show the answer while it is decoded, and return the whole."""
         with ProgressView(stderr) as progress:
 
             def report(stage: str, done: int, total: int) -> None:
@@ -189,7 +191,7 @@ class _Session:
             if answer.left_out:
                 turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
                 say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
-            first = next(answer)  # behind the prefill, whose progress is shown
+            first = next(answer)  # after the prefill, whose progress is shown
         with answer:
             self._show(first.text)
             for chunk in answer:
@@ -207,9 +209,9 @@ class _Session:
 
 
 def _typed() -> Iterator[Callable[[], str]]:
-    """Yield what a person types, with line editing and this run's history where the platform has readline.
+    """Yield typed lines, with line editing and this run's history if the platform has readline.
 
-    One Ctrl-C may have been meant for an answer that ended just before it: it takes a second one to leave.
+    A Ctrl-C may have been meant for an answer that ended just before it. So only a second one leaves.
     """
     edits = sys.stdout.isatty()
     if edits and find_spec("readline"):
@@ -220,7 +222,7 @@ def _typed() -> Iterator[Callable[[], str]]:
         try:
             if edits:
                 line = input("> ")
-            else:  # the answers go into a file: the prompt must not
+            else:  # the answers go into a file, and the prompt must not
                 sys.stderr.write("> ")
                 sys.stderr.flush()
                 line = sys.stdin.readline()

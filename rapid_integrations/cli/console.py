@@ -1,4 +1,4 @@
-"""What the commands share: consoles, and how answers and errors are shown."""
+"""Consoles of the commands, and the display of answers and errors."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ stderr = Console(stderr=True)  # progress and tables, so that the answer alone c
 
 
 def say(message: str) -> None:
-    """Write a line to standard error; what documents and files are called is no markup there."""
+    """Write a line to standard error. Names of documents and files are not interpreted as markup."""
     stderr.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_answer(text: str) -> None:
-    """Write a piece of an answer to standard output at once; a terminal gets no control characters of it."""
+    """Write a piece of an answer to standard output at once. A terminal gets no control characters."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place for a page before the models are loaded, not after the answer."""
+    """Refuse a path that cannot be written before the models are loaded, not after the answer."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists and can be written to")
 
 
 def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> None:
-    """Write the page about an answer, and say where."""
+    """Write the page about an answer and print its path."""
     from rapid_integrations.trace import write_html
 
     write_html(path, completion, names)
@@ -56,7 +56,7 @@ def show_error(error: RapidError) -> None:
 
 @contextmanager
 def errors_taught() -> Iterator[None]:
-    """Show this package's errors as one sentence, and Ctrl-C as what it is; anything else keeps its traceback."""
+    """Show this package's errors as one sentence, and handle Ctrl-C. Other errors keep their traceback."""
     try:
         yield
     except RapidError as error:

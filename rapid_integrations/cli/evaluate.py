@@ -201,7 +201,7 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
         compared = comparable(predictions, seed, baseline)
     for summary in compared:
         _show(summary)
-    studies = summaries(predictions, seed)  # their pictures show what the paper's do, over lc
+    studies = summaries(predictions, seed)  # their pictures compare with lc, as in the paper
     figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
@@ -231,7 +231,7 @@ def _report_together(folders: list[Path], methods: list[str] | None, baseline: s
         if not chosen:
             raise ConfigurationError(f"{folder} has no predictions{f' of the half {half}' if half else ''} yet")
         for prediction in chosen:
-            task = f"{prediction.task}, {name}"  # runs of other models may have asked the same
+            task = f"{prediction.task}, {name}"  # runs of other models may have the same tasks
             by_task.setdefault(task, []).append(prediction.model_copy(update={"task": task}))
     covered = {task: well_covered(of_task) for task, of_task in by_task.items()}
     known = list(dict.fromkeys(method for of_task in covered.values() for method in of_task))
@@ -244,7 +244,7 @@ def _report_together(folders: list[Path], methods: list[str] | None, baseline: s
 
 
 def _labels(folders: list[Path]) -> list[str]:
-    """Return the folders' names, with as many of the folders around them as it takes to tell them apart."""
+    """Return the folders' names, with as many parent folders as are needed to make them unique."""
     paths = [folder.resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise ConfigurationError("a run was given twice: each counts once")

@@ -1,7 +1,7 @@
-"""Ctrl-C as a wish to stop an answer, granted between two forward passes.
+"""Stop an answer on Ctrl-C, between two forward passes.
 
-A `KeyboardInterrupt` may come up anywhere, inside a terminal library's own clean-up, too, which then leaves the
-terminal as it should not be. A wish is looked at where nothing is half done.
+A `KeyboardInterrupt` can be raised anywhere, even inside a terminal library's clean-up, which then leaves the terminal
+in a wrong state. So Ctrl-C sets a flag, which is checked when nothing is half done.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ INTERRUPTED = 130
 
 
 class AnswerStopped(BaseException):
-    """The wish is granted: unwinds an answer. Not an `Exception`, as `KeyboardInterrupt` is none."""
+    """Unwinds an answer that was stopped. Like `KeyboardInterrupt`, it is not an `Exception`."""
 
 
 class StopWish:
-    """Catches Ctrl-C within its `with` block; call it, or use it as an `OnProgress`, where stopping is safe.
+    """Catches Ctrl-C within its `with` block. Call it, or use it as an `OnProgress`, at points where stopping is safe.
 
-    A second Ctrl-C, before the first is granted, interrupts at once. Only for the main thread.
+    A second Ctrl-C before such a call interrupts at once. It works only in the main thread.
 
     Raises:
-        AnswerStopped: from a call, once Ctrl-C was pressed.
+        AnswerStopped: a call comes after Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StopWish:
         self._before: Any = None
 
     def __call__(self, *_: object) -> None:
-        """Grant the wish, if there is one."""
+        """Stop if Ctrl-C was pressed."""
         if self._wished:
             raise AnswerStopped
 

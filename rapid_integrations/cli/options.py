@@ -61,7 +61,7 @@ def _number_or_word(value: str) -> Any:
     try:
         return float(value)
     except ValueError:
-        return value  # the settings know which words there are
+        return value  # the settings check the word
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class DocumentOptions:
 
 
 def _remarks(documents: Documents) -> list[str]:
-    """Return what was guessed or left out, a line for each remark, with the files that it is about."""
+    """Return a line for each remark, with the files that it is about."""
     about: dict[str, list[str]] = {}
     for document in documents:
         for remark in document.remarks:
