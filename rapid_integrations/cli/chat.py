@@ -120,9 +120,7 @@ class _Session:
                 question = line().strip()
                 if question == "/quit":
                     return
-                with (
-                    self._stop
-                ):  # to its very end, because a Ctrl-C that is late for an answer is not meant for the prompt
+                with self._stop:  # to its very end: a Ctrl-C that is late for an answer is not meant for the prompt
                     if question and not self._obeyed(question):
                         self._answer(question)
             except RapidError as error:
