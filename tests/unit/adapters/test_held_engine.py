@@ -156,7 +156,7 @@ def test_an_ingestion_pipeline_of_two_workers_is_refused_with_the_reason(folder)
     llm = build(llama_index_rapid.RapidLLM, folder)
     documents = [Document(text=f"document {number}") for number in range(4)]
     pipeline = IngestionPipeline(transformations=[SentenceSplitter(), Tagged(llm=llm)], disable_cache=True)
-    with pytest.raises(ConfigurationError, match="each worker would load the models once more.*Leave out num_workers"):
+    with pytest.raises(ConfigurationError, match="each worker would load the models again.*Leave out num_workers"):
         pipeline.run(documents=documents, num_workers=2)
     nodes = pipeline.run(documents=documents)
     assert {node.metadata["process"] for node in nodes} == {os.getpid()}
