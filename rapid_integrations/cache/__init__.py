@@ -1,4 +1,4 @@
-"""Key/value caches that are written in place and rolled back in O(1)."""
+"""KV caches that are written in place and rolled back in O(1)."""
 
 from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, Buffers, KVCache
 from rapid_integrations.cache.rows import Rows

@@ -70,9 +70,9 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question over one or more documents."""
-    # torch reads this when it loads: waiting threads sleep. If they spin, which is the default, a token takes a fifth
-    # less time on an idle machine and up to 50 times more beside a busy process (docs/log/). The benchmark keeps the
-    # default.
+    # torch reads this when it loads. It lets waiting threads sleep. If they spin, which is the default, a token takes a
+    # fifth less time on an idle machine, but up to 50 times more beside a busy process (docs/log/). The benchmark keeps
+    # the default.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with errors_taught(), ExitStack() as at_end:
         structured = None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema))

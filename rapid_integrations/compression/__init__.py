@@ -1,16 +1,16 @@
-"""Context compression: the chunks of a long document that a question needs, within a budget of tokens.
+"""Context compression: selects the chunks of a long document that a question needs, within a budget of tokens.
 
-    chunker          a text in pieces of at most 512 tokens that tile it exactly
-    embedder         pieces and questions to unit vectors; windows: what one vector can be made of;
-                     host_embedder: the same over a framework's embedding functions; bge_m3: through FlagEmbedding
-    embedding_cache  each text is embedded once
-    index            cosine similarity of a question to every piece
-    selection        the best pieces within the budget
-    query_terms      how much of what the question names they hold
-    passages         what a host framework retrieved, found again in the contexts; passage_compressor: selecting it
-    compressor       all of it: contexts and a question in, the drafter's contexts out
+    chunker          cuts a text into pieces of at most 512 tokens that tile it exactly
+    embedder         turns pieces and questions into unit vectors; `windows` cuts texts to a model's maximum length,
+                     `host_embedder` wraps a framework's embedding functions, `bge_m3` wraps FlagEmbedding
+    embedding_cache  embeds each text only once
+    index            computes the cosine similarity of a question to every piece
+    selection        chooses the best pieces within the budget
+    query_terms      measures how much of what the question names the chosen pieces hold
+    passages         locates in the contexts what a host framework retrieved; `passage_compressor` selects from it
+    compressor       runs all of it on contexts and a question, and returns the drafter's contexts
 
-Importing it loads neither torch nor faiss nor sentence-transformers.
+Importing this package loads neither torch nor faiss nor sentence-transformers.
 """
 
 from __future__ import annotations

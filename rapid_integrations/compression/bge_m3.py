@@ -1,7 +1,7 @@
-"""BGE-M3's dense vectors (arXiv 2402.03216) through FlagEmbedding, its authors' package: the paper's embedder.
+"""BGE-M3's dense vectors (arXiv 2402.03216), the paper's embedder, through its authors' package FlagEmbedding.
 
-It is published without safetensors; FlagEmbedding reads its `.bin` and `.pt` files as weights only, never as pickled
-code.
+BGE-M3 is published without safetensors. FlagEmbedding loads its `.bin` and `.pt` files as weights only and never
+unpickles code.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LEAST_ROOM = 8  # tokens of text in a window
 
 
 class BgeM3Embedder(SentenceTransformerEmbedder):
-    """BGE-M3, or a model tuned from it, from a local folder or by its hub name. Loaded when first needed.
+    """BGE-M3, or a model tuned from it, from a local folder or by its hub name. It is loaded on first use.
 
     - `source`: folder or hub name; `device`: torch device, None picks CUDA where there is one.
-    - `threshold`: cosine similarity from which on a chunk counts as relevant; 0.3 is the one of arXiv 2502.20330.
+    - `threshold`: least cosine similarity of a relevant chunk; 0.3 is the value of arXiv 2502.20330.
     - `max_tokens`: longest window, special tokens included; None is the model's own maximum (8,192).
     - `batch_size`: windows embedded at once.
-    - `half_precision`: compute in float16; on processors that is slower than float32, and not available.
+    - `half_precision`: compute in float16; not available on CPUs, where it would be slower than float32.
 
     Loading raises `MissingExtraError` without FlagEmbedding.
     """
@@ -61,7 +61,7 @@ class BgeM3Embedder(SentenceTransformerEmbedder):
                     use_fp16=self._half_precision,
                     pooling_method="cls",
                 )
-        except Exception as error:  # whatever a hub, a config file or a damaged weight file may raise
+        except Exception as error:  # a hub, a config file or a damaged weight file may raise anything
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise ModelLoadError(
                 f"The embedding model {self._source} could not be loaded by FlagEmbedding: {reason[:300]}. Give the "
@@ -72,14 +72,14 @@ class BgeM3Embedder(SentenceTransformerEmbedder):
 
 
 def is_bge_m3(source: str | Path) -> bool:
-    """Whether a name or a folder is BGE-M3's."""
+    """Return whether a name or a folder is BGE-M3's."""
     if str(source).lower() == BGE_M3.lower():
         return True
     return (Path(source).expanduser() / _HEADS).is_file()
 
 
 class _DenseM3:
-    """FlagEmbedding's model with the two methods that sentence-transformers' models have. It knows no prompts."""
+    """FlagEmbedding's model with the two methods of sentence-transformers' models. It has no prompts."""
 
     def __init__(self, model: Any, max_tokens: int) -> None:
         self._model = model
@@ -89,7 +89,7 @@ class _DenseM3:
         """Return the dense vectors (n, dimension)."""
         dense = self._model.encode(
             list(texts),
-            batch_size=batch_size + 1,  # a batch that is full gets a progress bar of its own
+            batch_size=batch_size + 1,  # FlagEmbedding shows a progress bar for a full batch
             max_length=self._max_tokens,
             return_dense=True,
             return_sparse=False,
@@ -111,7 +111,7 @@ def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
     backend.no_truncation()
     backend.no_padding()
     config = model.model.model.config
-    # XLM-RoBERTa counts positions from behind the padding index: that many of its rows are never used.
+    # XLM-RoBERTa numbers positions after the padding index, so that many rows of its table are never used.
     own = int(config.max_position_embeddings) - int(config.pad_token_id or 0) - 1
     max_tokens = own if asked is None else asked
     overhead = len(backend.encode("", add_special_tokens=True).ids)

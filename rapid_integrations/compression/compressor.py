@@ -1,6 +1,6 @@
-"""The compressor: contexts and a question in, the text that the drafter reads out.
+"""The compressor: takes contexts and a question, and returns the text that the drafter reads.
 
-chunk -> embed -> search -> select within the budget -> join in document order, each passage with its label.
+Its steps are: chunk, embed, search, select within the budget, and join in document order with each passage's label.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Rerank: TypeAlias = Callable[[str, Sequence[Passage]], Sequence[Passage]]
 
 @dataclass(frozen=True)
 class Compression:
-    """What became of the contexts: one text, and the chunks it is made of, for each of them.
+    """The text that replaces each context, and the chunks it is made of.
 
-    `shortened` is False where the contexts came back as they were; their chunks then have no score. `kept_tokens` of
-    `context_tokens` were selected, counted by the chunker's tokenizer, with the labels that came along. `relevance`
-    says how far the best of them stands out (see `relevance_of`); 1 where the scale of the scores is unknown, or
-    nothing was left out.
+    `shortened` is False if the contexts are returned unchanged; their chunks then have no score. `kept_tokens` of
+    `context_tokens` were selected, counted by the chunker's tokenizer and with the added labels. `relevance` says how
+    far the best chunk stands out (see `relevance_of`). It is 1 if the scale of the scores is unknown, or nothing was
+    left out.
     """
 
     texts: tuple[str, ...]
@@ -65,17 +65,17 @@ class ContextCompressor(Protocol):
         config: CompressionConfig,
         on_progress: OnProgress | None = None,
     ) -> Compression:
-        """Return a replacement for each of `contexts`; `PromptError` for an empty question or no context."""
+        """Return a replacement for each of `contexts`; raises `PromptError` for an empty question or no context."""
         ...
 
 
 class Compressor(SharedResource):
-    """Retrieves by embedding similarity. Threads may share one; the latest documents stay indexed.
+    """Retrieves by embedding similarity. Threads may share it. The latest documents stay indexed.
 
     - `embedder`: gives chunks and questions their vectors, and the default threshold.
     - `tokenizer`: counts the chunks' tokens (the target's, so that the budget is in the target's tokens).
-    - `cache`: where embeddings are kept; None keeps them in memory.
-    - `split`: cuts a context into chunks in place of the own chunker; a text to consecutive pieces of it.
+    - `cache`: stores embeddings; None keeps them in memory.
+    - `split`: replaces the chunker; it cuts a text into consecutive pieces.
     - `rerank`: reorders, filters or rescores the chunks that embeddings found relevant; it may rewrite their texts.
     """
 
@@ -107,9 +107,9 @@ class Compressor(SharedResource):
     ) -> Compression:
         """Keep the chunks of all `contexts` that fit `query` best, within one budget, in document order.
 
-        Chunks that follow one another are joined as they were; a gap becomes a blank line. Contexts that the budget
-        would not shorten come back unchanged, and nothing is embedded. `on_progress("embed", done, total)` counts
-        windows of text. Raises `PromptError` where the question is blank, or all contexts are.
+        Adjacent chunks are joined verbatim, and a gap becomes a blank line. If the budget would not shorten the
+        contexts, they are returned unchanged and nothing is embedded. `on_progress("embed", done, total)` counts
+        windows of text. Raises `PromptError` if the question is blank, or all contexts are.
         """
         if not query.strip():
             raise PromptError(
@@ -142,7 +142,7 @@ class Compressor(SharedResource):
         return replace(found, relevance=relevance_of(max(scores), threshold)) if found.shortened else found
 
     def _scores(self, index: ChunkIndex, query: str) -> list[float]:
-        """Return each chunk's similarity to the question; NaN, of an embedder that fails on a text, is the lowest."""
+        """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""
         whose = f"the embedder {getattr(self._embedder, 'name', type(self._embedder).__name__)}"
         found = (usable_score(float(score), whose) for score in index.scores(self._embedder.embed_query(query)))
         return [-math.inf if score is None else score for score in found]
@@ -156,14 +156,14 @@ class Compressor(SharedResource):
         scores: Sequence[float],
         config: CompressionConfig,
     ) -> Compression:
-        """Select by the reranker's scores; their scale is its own, so only the first choice knows a threshold."""
+        """Select by the reranker's scores. Their scale is unknown, so no threshold applies to them."""
         assert self._rerank is not None
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
         everything = sum(chunk.tokens for chunk in chunks)
         found = select_positions(chunks, scores, everything, threshold, config.min_chunks)
         best_first = sorted(found, key=lambda position: -scores[position])
         passages = [Passage(chunks[position].text, scores[position], position) for position in best_first]
-        # A filter that lets nothing through decides nothing; nor does what was made of no chunk.
+        # A filter that removes everything is ignored. So are passages that were not made from a chunk.
         ranked = [
             replace(passage, score=None if passage.score is None else usable_score(passage.score, "the reranker"))
             for passage in self._rerank(query, passages) or ()
@@ -193,7 +193,7 @@ class Compressor(SharedResource):
         )
 
     def _document(self, contexts: Sequence[str], chunk_tokens: int) -> _Document:
-        """Return the chunks of `contexts`, from the recent documents where they are among them."""
+        """Return the chunks of `contexts`, from the recent documents if they are among them."""
         key = _content_key(contexts, chunk_tokens)
         with self._lock:
             document = self._documents.get(key)
@@ -224,7 +224,7 @@ class Compressor(SharedResource):
         return chunks
 
     def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: OnProgress | None) -> ChunkIndex:
-        """Return the index of `document`; the first caller builds it while others that want it wait."""
+        """Return the index of `document`; the first caller builds it, and other callers wait."""
         report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
         with document.lock:
             if document.index is None:
@@ -234,9 +234,10 @@ class Compressor(SharedResource):
 
 @dataclass
 class _Document:
-    """The chunks of each context, the labels they may need, and their index once a question needed it.
+    """The chunks of each context, their labels, and their index once a question needed it.
 
-    `label_tokens` has, for each chunk of all contexts, how many tokens what it lacks of its passage's label takes.
+    `label_tokens` has one number for each chunk of all contexts: the tokens of the part of its passage's label that the
+    chunk lacks.
     """
 
     chunks: tuple[tuple[Chunk, ...], ...]
@@ -246,7 +247,7 @@ class _Document:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sized(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Return the chunks as the budget has to count them: with the labels that come along."""
+        """Return the chunks with the sizes that the budget counts, which include the added labels."""
         return [
             replace(chunk, tokens=chunk.tokens + extra) if extra else chunk
             for chunk, extra in zip(chunks, self.label_tokens, strict=True)
@@ -256,7 +257,7 @@ class _Document:
 def label_tokens(
     chunks_by_context: Iterable[Sequence[Chunk]], labels: Iterable[LabelsOf], tokenizer: Tokenizer
 ) -> list[int]:
-    """Return for each chunk how many tokens the label takes that it lacks, and what closes its passage."""
+    """Return for each chunk the tokens of the label and of the closing text that it lacks of its passage."""
     return [
         len(tokenizer.offsets(of.before(chunk.start) + of.behind(chunk.end))) if of.passages else 0
         for of_context, of in zip(chunks_by_context, labels, strict=True)
@@ -267,8 +268,8 @@ def label_tokens(
 def join_chunks(chunks: Sequence[Chunk], labels: LabelsOf | None = None) -> str:
     """Return the texts of `chunks` (of one text, in order): neighbours verbatim, a blank line across a gap.
 
-    Line breaks that are there already count towards the blank line. A chunk from within a passage of `labels` comes
-    below the passage's label, and above what closes it.
+    Existing line breaks count towards the blank line. A chunk from inside a passage of `labels` is put between the
+    passage's label and its closing text.
     """
     parts: list[str] = []
     before: Chunk | None = None
@@ -302,9 +303,9 @@ def compression_of(
     labels: Sequence[LabelsOf],
     tokenizer: Tokenizer,
 ) -> Compression:
-    """Return what the `chosen` positions in `chunks` (of all contexts, one after another) make of the contexts.
+    """Return the contexts after keeping only the `chosen` positions in `chunks` (of all contexts, one after another).
 
-    `labels` are those of the passages in each context; the `tokenizer` counts the ones that were added.
+    `labels` are those of the passages in each context. The `tokenizer` counts the labels that were added.
     """
     selected: list[tuple[ScoredChunk, ...]] = []
     begin = 0
@@ -346,5 +347,5 @@ def _content_key(contexts: Sequence[str], chunk_tokens: int) -> bytes:
     digest = hashlib.sha256(str(chunk_tokens).encode())
     for context in contexts:
         encoded = context.encode("utf-8", "surrogatepass")
-        digest.update(f" {len(encoded)} ".encode() + encoded)  # with its length, so that contexts cannot run together
+        digest.update(f" {len(encoded)} ".encode() + encoded)  # the length keeps neighbouring contexts apart
     return digest.digest()

@@ -1,4 +1,4 @@
-"""The compressor an engine makes for itself: its embedder is named, and loaded when a request first needs it."""
+"""The engine's default compressor, whose embedder is named and is loaded on first use."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from rapid_integrations.progress import OnProgress, ignore_progress
 
 
 class DefaultCompressor(SharedResource):
-    """A `Compressor` over an embedder that is given, or fetched and loaded on first use. Threads may share one.
+    """A `Compressor` over a given embedder, or one that is fetched and loaded on first use. Threads may share it.
 
     Args:
-        embedder: an `Embedder`, a packaged name, a folder or a hub name ("BAAI/bge-m3" and folders of it are loaded
+        embedder: an `Embedder`, a packaged name, a folder or a hub name ("BAAI/bge-m3" and its folders are loaded
             through FlagEmbedding, everything else through sentence-transformers).
         tokenizer: counts the chunks' tokens.
-        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        embedding_cache: a file that stores embeddings between runs; None keeps them in memory.
         split, rerank: see `Compressor`.
     """
 

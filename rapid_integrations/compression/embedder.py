@@ -1,7 +1,7 @@
-"""Embedders: text in, unit vectors out, and nothing of the text cut off on the way.
+"""Embedders turn text into unit vectors without cutting any of it off.
 
-Every embedder brings its own threshold, because cosine similarities of different models are not comparable, and its
-own maximum length, to which `split` cuts a text into windows.
+Every embedder has its own threshold, because cosine similarities of different models are not comparable. It also has
+its own maximum length, to which `split` cuts a text into windows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rapid_integrations.errors import ModelLoadError, SharedResource
 
 
 class Embedder(Protocol):
-    """What compression needs of an embedding model. Threads may share one."""
+    """The interface that compression needs of an embedding model. Threads may share one."""
 
     @property
     def name(self) -> str:
@@ -28,17 +28,17 @@ class Embedder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identity for caches: another string whenever a text could get another vector. Printable."""
+        """A printable identity for caches. It differs whenever a text could get another vector."""
         ...
 
     @property
     def threshold(self) -> float:
-        """Cosine similarity from which on a chunk counts as relevant."""
+        """The least cosine similarity of a relevant chunk."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens, special ones included, that one vector is made of."""
+        """The maximum length of a window in tokens, special ones included."""
         ...
 
     def split(self, text: str) -> list[str]:
@@ -55,15 +55,15 @@ class Embedder(Protocol):
 
 
 class SentenceTransformerEmbedder(SharedResource):
-    """A sentence-transformers model, from a local folder or by its hub name. Loaded when first needed.
+    """A sentence-transformers model, from a local folder or by its hub name. It is loaded on first use.
 
     - `source`: folder or hub name; `device`: torch device, None picks the best one.
-    - `threshold`: cosine similarity from which on a chunk counts as relevant.
+    - `threshold`: least cosine similarity of a relevant chunk.
     - `max_tokens`: longest window, special tokens and prompt included; None is the model's own maximum.
     - `batch_size`: windows embedded at once.
     - `trust_remote_code`: run Python code that comes with the model.
-    - `use_safetensors`: False reads a model that is published as `.bin` only (torch then loads weights, never pickled
-      code).
+    - `use_safetensors`: False allows a model that is published as `.bin` only. torch then loads only weights and never
+      unpickles code.
     """
 
     settings_of_answers = ("_source", "_threshold", "_max_tokens", "_use_safetensors")
@@ -92,10 +92,10 @@ class SentenceTransformerEmbedder(SharedResource):
         self._trust_remote_code = trust_remote_code
         self._use_safetensors = use_safetensors
         self._loaded: EmbeddingModel | None = None
-        self._lock = threading.Lock()  # a tokenizer's truncation and padding are state that threads would share
+        self._lock = threading.Lock()  # a tokenizer's truncation and padding are state, which threads must not share
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return object.__reduce_ex__(self, protocol)  # its settings: another process loads the model by its name
+        return object.__reduce_ex__(self, protocol)  # only settings: another process loads the model by its name
 
     def __getstate__(self) -> dict[str, Any]:
         source = str(Path(self._source).absolute()) if _is_path(self._source) else self._source
@@ -109,22 +109,22 @@ class SentenceTransformerEmbedder(SharedResource):
 
     @property
     def name(self) -> str:
-        """Folder name or hub name."""
+        """The folder name or hub name."""
         return Path(self._source).name if _is_path(self._source) else self._source
 
     @property
     def threshold(self) -> float:
-        """Cosine similarity from which on a chunk counts as relevant."""
+        """The least cosine similarity of a relevant chunk."""
         return self._threshold
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of weights, tokenizer, modules, prompts and maximum length; the same wherever the model lies."""
+        """The SHA-256 of weights, tokenizer, modules, prompts and maximum length. It does not depend on the path."""
         return self.load().fingerprint
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens, special ones and the prompt included, that one vector is made of."""
+        """The maximum length of a window in tokens, special ones and the prompt included."""
         return self.load().max_tokens
 
     def split(self, text: str) -> list[str]:
@@ -134,12 +134,12 @@ class SentenceTransformerEmbedder(SharedResource):
     def embed(self, texts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Return the vectors (n, dimension) of `texts`: float32, L2-normalised, with the model's document prompt.
 
-        Texts that do not come from `split` may be longer than `max_tokens`; the model would read their beginning only.
-        Raises `ModelLoadError` where the model cannot be loaded or computes NaN.
+        A text that does not come from `split` may exceed `max_tokens`; the model then reads only its beginning.
+        Raises `ModelLoadError` if the model cannot be loaded or computes NaN.
         """
         loaded = self.load()
         vectors = np.zeros((len(texts), loaded.dimension), dtype=np.float32)
-        by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))  # little padding in a batch
+        by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))  # keeps padding small
         for begin in range(0, len(texts), self._batch_size):
             batch = by_length[begin : begin + self._batch_size]
             vectors[batch] = self._encode(loaded.model.encode_document, [texts[position] for position in batch])
@@ -158,9 +158,9 @@ class SentenceTransformerEmbedder(SharedResource):
         return vectors.reshape(-1)
 
     def load(self) -> EmbeddingModel:
-        """Load the model now rather than when first needed.
+        """Load the model now instead of on first use.
 
-        Raises `ModelLoadError` where that fails, and `ConfigurationError` for a `max_tokens` the model cannot have.
+        Raises `ModelLoadError` if that fails, and `ConfigurationError` for a `max_tokens` that the model cannot have.
         """
         with self._lock:
             if self._loaded is None:
@@ -195,5 +195,5 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
 
 
 def _is_path(source: str | Path) -> bool:
-    """Whether `source` is meant as a folder: a Path, something with a path's beginning, or a folder that exists."""
+    """Return whether `source` means a folder: a Path, text that starts like a path, or an existing folder."""
     return isinstance(source, Path) or source.startswith((".", "/", "~", "\\")) or Path(source).is_dir()

@@ -1,4 +1,4 @@
-"""Embeddings by content: a text is embedded once per embedder, in this process or (with a file) ever."""
+"""A cache of embeddings by content: each text is embedded once per embedder and process, or only once with a file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ CREATE TABLE embeddings (
     key BLOB PRIMARY KEY, dimension INTEGER NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL
 )
 """
-_WAIT_S = 10.0  # for another process that is writing
+_WAIT_S = 10.0  # wait for another process that is writing
 _VARIABLES = 500  # keys in one query; SQLite's own limit was 999 for long
 
 
 class EmbeddingCache(SharedResource):
     """Maps a key to a float32 vector (dimension,): in memory, and in a SQLite file when `path` is given.
 
-    Both hold at most `max_entries`; memory drops the least recently used, the file the oldest. Threads may share the
-    object and processes the file. A file that is damaged, not writable or not ours is left alone with one warning,
-    and the cache goes on in memory. A vector on disk whose length or checksum is wrong counts as absent.
+    Memory and file each hold at most `max_entries`. Memory drops the least recently used entry, the file the oldest.
+    Threads may share the object, and processes may share the file. A file that is damaged, read-only or another
+    program's is left alone with one warning, and the cache then works in memory only. A vector on disk with a wrong
+    length or checksum counts as absent.
     """
 
     def __init__(self, path: Path | None = None, max_entries: int = 100_000) -> None:
@@ -42,14 +43,14 @@ class EmbeddingCache(SharedResource):
 
     @staticmethod
     def key(fingerprint: str, text: str) -> bytes:
-        """Return the SHA-256 of an embedder's `fingerprint` and a `text`; lone surrogates in it are fine."""
+        """Return the SHA-256 of an embedder's `fingerprint` and a `text`; lone surrogates in it are allowed."""
         digest = hashlib.sha256(fingerprint.encode())
-        digest.update(b"\0")  # a fingerprint is printable, so the pair is read back in one way only
+        digest.update(b"\0")  # a fingerprint is printable, so this separator keeps the pair unambiguous
         digest.update(text.encode("utf-8", "surrogatepass"))
         return digest.digest()
 
     def get_many(self, keys: Sequence[bytes]) -> list[np.ndarray | None]:
-        """Return the vector (dimension,) of each key, read-only, or None where there is none."""
+        """Return the vector (dimension,) of each key, read-only, or None if it is not cached."""
         with self._lock:
             found = {key: self._memory[key] for key in keys if key in self._memory}
             missing = [key for key in dict.fromkeys(keys) if key not in found]
@@ -58,7 +59,7 @@ class EmbeddingCache(SharedResource):
         return [found.get(key) for key in keys]
 
     def put_many(self, keys: Sequence[bytes], vectors: Sequence[np.ndarray] | np.ndarray) -> None:
-        """Keep `vectors` (n, dimension) under `keys` (n,)."""
+        """Store `vectors` (n, dimension) under `keys` (n,)."""
         assert len(keys) == len(vectors), f"{len(keys)} keys but {len(vectors)} vectors"
         entries = [(key, _frozen(np.array(vector, dtype="<f4"))) for key, vector in zip(keys, vectors, strict=True)]
         with self._lock:
@@ -100,16 +101,16 @@ class EmbeddingCache(SharedResource):
             with closing(self._connect(self._path)) as database, database:
                 database.execute("BEGIN IMMEDIATE")
                 database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
-                database.execute(  # row ids grow with time
+                database.execute(  # higher row ids are newer
                     "DELETE FROM embeddings WHERE rowid <= (SELECT max(rowid) FROM embeddings) - ?", (self.max_entries,)
                 )
         except (sqlite3.Error, OSError) as error:
             self._give_up_on_disk(error)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        """Open the file for one transaction: no connection outlives a call, so threads and forks cannot share one."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # embeddings tell what the documents say
-        database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)  # transactions only where we say so
+        """Open the file for one transaction. A connection ends with its call, so threads and forks never share one."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # embeddings reveal the documents' content
+        database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)  # transactions are explicit
         try:
             if _version(database) == 0:
                 database.execute("PRAGMA journal_mode=WAL")  # readers and one writer do not wait for each other
@@ -140,7 +141,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _create_table(database: sqlite3.Connection) -> None:
-    """Make an empty database ours, unless another process has just done so."""
+    """Create the table in an empty database, unless another process has just done so."""
     if _version(database) == 0:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:

@@ -1,4 +1,4 @@
-"""A sentence-transformers model in memory: how it is loaded, how much text it reads at once, and its identity."""
+"""Loads a sentence-transformers model, and determines its maximum length and its identity."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rapid_integrations.compression.windows import Windows
 from rapid_integrations.errors import ConfigurationError, ModelLoadError
 from rapid_integrations.progress import import_progress_bars
 
-_LEAST_ROOM = 8  # tokens of text in a window, under which the vectors mean nothing
-_SAFE_LENGTH = 512  # tokens, where a model names no maximum of its own
+_LEAST_ROOM = 8  # tokens of text in a window; shorter windows give meaningless vectors
+_SAFE_LENGTH = 512  # tokens, for a model that states no maximum
 
 
 @dataclass(frozen=True)
 class EmbeddingModel:
-    """The model, and what is known of it only once it is loaded.
+    """The model, and properties that are known only after loading.
 
-    `windows` cuts text of a document, `query_windows` a question: their prompts may differ in length.
+    `windows` cuts text of documents and `query_windows` cuts questions, because their prompts may differ in length.
     """
 
     model: Any
@@ -34,10 +34,11 @@ class EmbeddingModel:
 def load_embedding_model(
     source: str, *, device: str | None, max_tokens: int | None, trust_remote_code: bool, use_safetensors: bool
 ) -> EmbeddingModel:
-    """Load the model of the folder or hub name `source` and fix its maximum length; None is the model's own.
+    """Load the model of the folder or hub name `source` and set its maximum length; None keeps the model's own.
 
-    Raises `ModelLoadError` where that fails and for a model without a fast tokenizer, and `ConfigurationError` where
-    `max_tokens` is more than the model has positions for, or too few to hold any text.
+    Raises:
+        ModelLoadError: loading fails, or the model has no fast tokenizer.
+        ConfigurationError: `max_tokens` exceeds the model's positions, or is too small for any text.
     """
     try:
         with without_loading_bar():
@@ -50,7 +51,7 @@ def load_embedding_model(
                 trust_remote_code=trust_remote_code,
                 model_kwargs={"use_safetensors": use_safetensors},
             )
-    except Exception as error:  # whatever a hub, a config file or somebody's model code may raise
+    except Exception as error:  # a hub, a config file or a model's own code may raise anything
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ModelLoadError(
             f"The embedding model {source} could not be loaded: {reason}. Give the folder of a sentence-transformers "
@@ -61,7 +62,7 @@ def load_embedding_model(
 
 
 def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
-    """Fix the model's maximum length and work out how much text fits into it."""
+    """Set the model's maximum length and compute how much text fits into it."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelLoadError(
@@ -72,10 +73,10 @@ def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
     backend.no_truncation()
     backend.no_padding()
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    positions = getattr(config, "max_position_embeddings", None)  # None where they are not learnt (ALiBi and the like)
+    positions = getattr(config, "max_position_embeddings", None)  # None if they are not learnt (ALiBi and the like)
     own = min((n for n in (model.max_seq_length, positions) if n), default=_SAFE_LENGTH)
     max_tokens = own if asked is None else asked
-    # As sentence-transformers picks them for encode_document and encode_query.
+    # sentence-transformers picks the prompts of encode_document and encode_query in the same way.
     default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
     document = next(
         (model.prompts[name] for name in ("document", "passage", "corpus") if name in model.prompts), default
@@ -100,7 +101,7 @@ def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
 
 @contextmanager
 def without_loading_bar() -> Iterator[None]:
-    """Keep transformers' bar for loading weights off the terminal; a hub's download bars stay."""
+    """Hide transformers' progress bar for loading weights; download bars stay visible."""
     from transformers.utils import logging
 
     def silent(factory: Callable[..., Any], args: Any, kwargs: Any) -> Any:

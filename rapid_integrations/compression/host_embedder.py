@@ -1,4 +1,4 @@
-"""An embedder over the two functions that every framework's embedding class has."""
+"""An embedder made of the two functions of a host framework's embedding class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Vectors = Sequence[Sequence[float]]
 class HostEmbedder:
     """An `Embedder` made of a host framework's embedding functions.
 
-    The scale of its similarities is unknown, so by default no threshold applies and the budget alone decides. Neither
-    is its maximum length: a chunk is embedded as one window, so keep `chunk_tokens` within what the model reads.
+    The scale of its similarities is unknown, so by default the budget alone decides, without a threshold. Its maximum
+    length is unknown too. A chunk is embedded as one window, so keep `chunk_tokens` within what the model reads.
 
     Attributes:
         name: for messages.
-        fingerprint: identity for caches: another string whenever a text could get another vector.
-        embed_texts: texts to their vectors (n, dimension).
-        embed_question: a question to its vector (dimension,).
+        fingerprint: identity for caches; it differs whenever a text could get another vector.
+        embed_texts: returns the vectors (n, dimension) of texts.
+        embed_question: returns the vector (dimension,) of a question.
         batch_size: texts given to `embed_texts` at once.
     """
 
@@ -59,12 +59,12 @@ class HostEmbedder:
         return self._normalised([self.embed_question(text)]).reshape(-1)
 
     def _normalised(self, vectors: Vectors) -> np.ndarray:
-        """Return the vectors with length 1; one that holds NaN or infinity is like nothing, as one of zeros is."""
+        """Return the vectors with length 1. A vector with NaN or infinity becomes zero, which is similar to nothing."""
         try:
             made = np.array(vectors, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"the embedder {self.name} gave something else than one list of numbers for each text, all of one "
+                f"the embedder {self.name} gave something other than one list of numbers for each text, all of one "
                 f"length: {error}"
             ) from error
         if made.ndim != 2 or not made.shape[1]:

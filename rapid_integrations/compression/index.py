@@ -1,4 +1,4 @@
-"""The vector index of one document: every chunk's windows, searched by inner product."""
+"""The vector index over one document's windows, searched by inner product."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rapid_integrations.errors import ConfigurationError, SharedResource
 
 Report = Callable[[int, int], None]  # done, total
 
-_SLAB = 64  # windows embedded between two visits to the cache: an interrupted run keeps what it has done
-_BLANK_SCORE = -1.0  # the least a cosine can be: white space answers nothing
+_SLAB = 64  # windows embedded between two writes to the cache, so an interrupted run keeps earlier ones
+_BLANK_SCORE = -1.0  # the lowest possible cosine, because white space answers nothing
 
 
 class ChunkIndex(SharedResource):
-    """FAISS inner-product index over the windows of `n_chunks` chunks; a chunk scores as its best window.
+    """FAISS inner-product index over the windows of `n_chunks` chunks; a chunk has the score of its best window.
 
-    An embedder with a short maximum length sees a chunk as several windows, so no part of it goes unread.
+    An embedder with a short maximum length reads a chunk as several windows, so all of it is read.
     """
 
     def __init__(self, vectors: np.ndarray, owners: np.ndarray, n_chunks: int) -> None:
@@ -30,7 +30,7 @@ class ChunkIndex(SharedResource):
 
         self._owners = owners
         self._n_chunks = n_chunks
-        self._faiss: Any = None  # with no windows there is no dimension either
+        self._faiss: Any = None  # without windows the dimension is unknown
         if len(vectors):
             self._faiss = faiss.IndexFlatIP(vectors.shape[1])
             self._faiss.add(vectors)
@@ -62,7 +62,7 @@ class ChunkIndex(SharedResource):
         """Return each chunk's cosine similarity (n_chunks,) to `query_vector` (dimension,); -1 for a blank chunk.
 
         Raises:
-            ConfigurationError: texts and questions have vectors of different dimensions.
+            ConfigurationError: the vectors of texts and questions differ in dimension.
         """
         scores = np.full(self._n_chunks, _BLANK_SCORE, dtype=np.float32)
         if self._faiss is not None:
@@ -99,7 +99,7 @@ def _embed_through_cache(
 
 
 def _shifted(on_progress: Report | None, done: int, total: int) -> Report | None:
-    """Return a callback for one slab that reports to the callback of the whole."""
+    """Return a callback for one slab that reports to the overall callback."""
     if on_progress is None:
         return None
     return lambda done_here, _: on_progress(done + done_here, total)

@@ -1,4 +1,4 @@
-"""Compression by what was retrieved already: a host framework's scores, or its retriever's."""
+"""Compression by passages that a host framework or its retriever has already scored."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rapid_integrations.errors import SharedResource
 from rapid_integrations.progress import OnProgress
 
 Retrieve: TypeAlias = Callable[[str], Sequence[Passage]]
-"""A question to the passages that were retrieved for it, scored."""
+"""Returns the scored passages that were retrieved for a question."""
 
 _NEVER = float("-inf")
 
 
 class PassageCompressor(SharedResource):
-    """Takes the passages that `retrieve` returns, where they stand in the contexts; nothing is embedded.
+    """Locates in the contexts the passages that `retrieve` returns, and selects among them without embedding.
 
     Args:
-        retrieve: the question to scored passages.
+        retrieve: returns scored passages for the question.
         tokenizer: counts tokens (the target's).
-        otherwise: compresses where the passages say too little about the contexts.
-        least_coverage: share of the contexts that must be made of scored passages. Scores of everything in the prompt
-            (the pipeline's own retrieval) should cover nearly all of it; a retriever that returns the best few
-            cannot, and any passage of it counts.
-        source: what the statistics call it.
+        otherwise: compresses if the passages cover too little of the contexts.
+        least_coverage: least share of the contexts that must be scored passages. Scores of everything in the prompt
+            (the pipeline's own retrieval) should cover nearly all of it. A retriever that returns only the best few
+            passages cannot, so any passage of it suffices.
+        source: the name of the source in statistics.
     """
 
     settings_of_answers = ("_retrieve", "_otherwise", "_least_coverage")
@@ -58,7 +58,7 @@ class PassageCompressor(SharedResource):
         config: CompressionConfig,
         on_progress: OnProgress | None = None,
     ) -> Compression:
-        """Keep the best scored passages within the budget, in document order; see `ContextCompressor`."""
+        """Keep the best passages within the budget, in document order; see `ContextCompressor.compress`."""
         passages = [
             replace(passage, score=usable_score(passage.score, f"the {self._source}"))
             for passage in self._retrieve(query) or ()
@@ -83,7 +83,7 @@ class PassageCompressor(SharedResource):
             [chunks[position] for position in candidates],
             [scores[position] for position in candidates],
             config.budget(sum(chunk.tokens for chunk in chunks)),
-            # The scores' scale is the retriever's own: no threshold unless one was asked for.
+            # The scale of the scores is unknown, so a threshold applies only if it was set.
             _NEVER if config.threshold is None else config.threshold,
             config.min_chunks,
         )

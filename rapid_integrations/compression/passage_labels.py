@@ -1,7 +1,7 @@
-"""Labels of passages within a context: "Source 3:", "[1]", "Title: ... Content:", <document index="2">. Pure.
+"""Finds labels of passages in a context: "Source 3:", "[1]", "Title: ... Content:", <document index="2">. Pure.
 
-Templates and retrievers write them before each passage, and answers cite them. A chunk from the middle of a passage has
-none, so whoever reads only that chunk cites a wrong number, or none: the label has to come with it, unchanged.
+Templates and retrievers write labels before each passage, and answers cite them. A chunk from the middle of a passage
+lacks its label. A model that reads only that chunk then cites a wrong source or none, so the label is added unchanged.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _CONTENT_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LabelledPassage:
-    """A passage `text[start:end]`: its label reaches to `body`, what closes it begins at `tail`."""
+    """A passage `text[start:end]`. Its label ends at `body`, and its closing text begins at `tail`."""
 
     start: int
     body: int
@@ -66,9 +66,9 @@ class LabelledPassage:
 
 
 def labelled_passages(text: str) -> list[LabelledPassage]:
-    """Return the passages of `text` that have labels of one kind, in order; what precedes the first is none.
+    """Return the passages of `text` that have labels of one kind, in order, without text before the first.
 
-    A label counts that occurs twice, or once at the beginning. Linear in the length of the text.
+    A kind of label counts if it occurs twice, or once at the beginning. The cost is linear in the text's length.
     """
     kinds: dict[tuple[str, str], list[tuple[int, int]]] = {}
     position, blank = 0, True
@@ -96,7 +96,7 @@ def labelled_passages(text: str) -> list[LabelledPassage]:
 
 
 def _kind_of(line: str, blank_before: bool) -> tuple[str, str] | None:
-    """Return what kind of label a line begins with, None if with none."""
+    """Return the kind of label that a line begins with, or None."""
     if match := _BRACKETED.match(line):
         return ("bracketed", (match[1] or "").casefold())
     if match := _OPEN.match(line):
@@ -136,7 +136,7 @@ def _content_labelled(label: str) -> bool:
 
 
 def _label_end(text: str, start: int, end: int) -> int:
-    """Return where a passage's own text begins."""
+    """Return the position at which a passage's own text begins."""
     limit = min(end, start + _LONGEST_LABEL)
     position, keyed = start, False
     if match := _BRACKETED.match(text, start, limit):
@@ -171,7 +171,7 @@ def _label_end(text: str, start: int, end: int) -> int:
         else:
             position = match.end()
     position = min(limit, position)
-    while True:  # lines such as "Title: ..." below it
+    while True:  # label lines such as "Title: ..." may follow
         at = _next_line(text, position, limit)
         key = _KEY.match(text, at if at != start else start, limit)
         if key is None or not _is_key(key[1]):
@@ -187,7 +187,7 @@ def _label_end(text: str, start: int, end: int) -> int:
 
 
 def _is_title(rest: str, below: str) -> bool:
-    """Whether what follows a number and a colon on its line is a title: short, no sentence, with more text below it."""
+    """Return whether the text behind a number and a colon is a title: short, not a sentence, with text below it."""
     following = below[:400].lstrip("\r\n").split("\n", 1)[0]
     return (
         0 < len(rest.strip()) <= 80
@@ -197,13 +197,13 @@ def _is_title(rest: str, below: str) -> bool:
 
 
 def _next_line(text: str, position: int, limit: int) -> int:
-    """Return where the line behind `position` begins, if nothing but white space is left on this one."""
+    """Return the start of the next line, if only white space follows `position` on this line."""
     match = re.compile(r"[ \t]*\r?\n").match(text, position, limit)
     return match.end() if match else position
 
 
 class LabelsOf:
-    """The labels of one context, by position.
+    """Looks up the labels of one context by position.
 
     Args:
         text: the context.
@@ -220,12 +220,12 @@ class LabelsOf:
         return self.passages[index] if index >= 0 else None
 
     def before(self, start: int) -> str:
-        """Return the label that a piece from `start` on lacks: "" at the beginning of a passage, or without labels."""
+        """Return the label that a piece from `start` on lacks, or "" at a passage's beginning or without labels."""
         passage = self.passage_at(start)
         return "" if passage is None else self._text[passage.start : min(start, passage.body)]
 
     def behind(self, end: int) -> str:
-        """Return what closes the passage that a piece up to `end` is of, if the piece lacks it."""
+        """Return the closing text of the passage that holds a piece up to `end`, if the piece lacks it."""
         passage = self.passage_at(end - 1)
         if passage is None or end > passage.tail:
             return ""

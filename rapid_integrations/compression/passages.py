@@ -1,7 +1,7 @@
-"""Passages: what somebody else retrieved, found again in the contexts that a prompt holds. Pure.
+"""Locates passages that a host framework retrieved in the contexts of a prompt. Pure.
 
-A host framework's retriever gives texts with scores; the prompt holds those texts one after another, or a document
-that they were cut from. `chunks_of_passages` cuts each context where they stand in it.
+A retriever returns texts with scores. The prompt holds those texts one after another, or a document from which they
+were cut. `chunks_of_passages` cuts each context at the places where they occur.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from rapid_integrations.compression.chunker import Chunk, Tokenizer
 from rapid_integrations.compression.passage_labels import labelled_passages
 
-_SHORTEST_FRAGMENT = 24  # characters: shorter ones occur in too many passages to tell whose they are
+_SHORTEST_FRAGMENT = 24  # characters; shorter fragments occur in too many passages
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A retrieved text and its score on whatever scale the retriever has; more is better, None is unknown.
+    """A retrieved text and its score on the retriever's own scale; higher is better, None is unknown.
 
-    `chunk` is the position of the chunk it was made from, where the compressor itself made it.
+    `chunk` is the position of the chunk it was made from, if the compressor made it.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A stretch of a context and the score of the passage that it is."""
+    """A range of a context, and the score of the passage that it holds."""
 
     start: int
     end: int
@@ -39,11 +39,11 @@ class Located:
 
 
 def locate(context: str, passages: Sequence[Passage]) -> list[Located]:
-    """Return where scored `passages` stand verbatim in `context`, in order, without overlap.
+    """Return the ranges of `context` that hold scored `passages` verbatim, in order and without overlap.
 
-    A text that occurs several times is found each time. Of two that overlap (chunks cut with an overlap), the earlier
-    keeps the shared part. What then remains uncovered may be a piece of a passage (frameworks cut passages to fit a
-    prompt); such a piece has the passage's score.
+    A text that occurs several times is found each time. If two ranges overlap (chunks cut with an overlap), the earlier
+    keeps the shared part. The rest may hold a piece of a passage, because frameworks cut passages to fit a prompt. Such
+    a piece has the passage's score.
     """
     best: dict[str, float] = {}
     for passage in passages:
@@ -65,7 +65,7 @@ def locate(context: str, passages: Sequence[Passage]) -> list[Located]:
 
 
 def coverage(context: str, located: Sequence[Located]) -> float:
-    """Return the share of the context's characters, white space left out, that lies in `located`."""
+    """Return the share of the context's characters in `located`, not counting white space."""
     total = _solid(context)
     return sum(_solid(context[span.start : span.end]) for span in located) / total if total else 0.0
 
@@ -73,16 +73,16 @@ def coverage(context: str, located: Sequence[Located]) -> float:
 def chunks_of_passages(
     context: str, located: Sequence[Located], tokenizer: Tokenizer
 ) -> list[tuple[Chunk, float | None]]:
-    """Return chunks that tile `context`, each with its score; None for a part that is no passage.
+    """Return chunks that tile `context`, each with its score, or None for text outside of every passage.
 
-    White space between two passages belongs to the one before it. A label before a passage ("Source 3:"), and what
-    closes one, belong to it: whoever reads the passage reads them, too.
+    White space between two passages belongs to the one before it. A label before a passage ("Source 3:") and its
+    closing text belong to the passage, so they are kept with it.
     """
     return _tiles(context, _with_labels(context, located), tokenizer)
 
 
 def _tiles(context: str, located: Sequence[Located], tokenizer: Tokenizer) -> list[tuple[Chunk, float | None]]:
-    edges: list[tuple[int, float | None]] = []  # where a chunk begins, and its score
+    edges: list[tuple[int, float | None]] = []  # the start of each chunk, and its score
     position = 0
     for span in located:
         if context[position : span.start].strip():
@@ -103,9 +103,9 @@ def _tiles(context: str, located: Sequence[Located], tokenizer: Tokenizer) -> li
 def cut_at(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[Chunk] | None:
     """Return chunks that tile `text`, one for each of the consecutive `pieces` that a splitter made of it.
 
-    A chunk reaches from the start of its piece to the start of the next: what the splitter dropped between two
-    (white space) stays with the first, what it repeated (an overlap) is in the second only. Pieces that do not stand
-    in the text are passed over; None where that is so of all of them (a splitter that rewrites its input).
+    A chunk reaches from the start of its piece to the start of the next. White space that the splitter dropped
+    between two pieces stays with the first, and an overlap is only in the second. Pieces that do not occur in the text
+    are skipped. Returns None if all are skipped, which means that the splitter rewrites its input.
     """
     begins: list[int] = []
     position = 0
@@ -114,11 +114,11 @@ def cut_at(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[Chunk
         at = text.find(needle, position) if needle else -1
         if at >= 0:
             begins.append(at)
-            position = at + 1  # the next piece starts later, however much the two overlap
+            position = at + 1  # the next piece starts later, even if the two overlap
     if not begins:
         return None
     located = [Located(begin, end, 0.0) for begin, end in zip(begins, [*begins[1:], len(text)], strict=True)]
-    located[0] = Located(0, located[0].end, 0.0)  # the splitter dropped the beginning: it belongs to the first piece
+    located[0] = Located(0, located[0].end, 0.0)  # a beginning that the splitter dropped belongs to the first piece
     return [chunk for chunk, _ in _tiles(text, located, tokenizer)]
 
 
@@ -143,7 +143,7 @@ _LONGEST_LABEL = 400
 
 
 def _with_labels(context: str, located: Sequence[Located]) -> list[Located]:
-    """Return the spans, each with the label before it and what closes it, as far as the gaps between them hold such."""
+    """Return the spans, each extended by its label and its closing text if the gaps between the spans hold them."""
     if not located:
         return []
     starts = {passage.body: passage.start for passage in labelled_passages(context)}
@@ -166,7 +166,7 @@ def _with_labels(context: str, located: Sequence[Located]) -> list[Located]:
 
 
 def _label_of(gap: str, starts: Mapping[int, int], offset: int) -> int:
-    """Return where in `gap` the label of the passage behind it begins; its end if it has none."""
+    """Return the start in `gap` of the label of the passage behind it, or the gap's end without a label."""
     solid = len(gap.rstrip())
     for body in range(offset + solid, offset + len(gap) + 1):
         if body in starts and starts[body] >= offset:
@@ -178,9 +178,9 @@ def _label_of(gap: str, starts: Mapping[int, int], offset: int) -> int:
 
 
 def _split_gap(gap: str, starts: Mapping[int, int], offset: int, lines: int) -> tuple[int, int]:
-    """Return how far the gap between two passages belongs to the first, and from where on to the second.
+    """Split the gap between two passages: return the end of the first passage's part and the start of the second's.
 
-    `lines` is how many lines the label of the very first passage has.
+    `lines` is the number of lines in the first passage's label.
     """
     if not gap.strip():
         return 0, len(gap)

@@ -1,4 +1,4 @@
-"""Which chunks the drafter reads: the best scored ones within a budget of tokens. Pure."""
+"""Selects the chunks that the drafter reads: the best scored ones within a budget of tokens. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from rapid_integrations.compression.chunker import Chunk
 
-_said: set[str] = set()  # whose scores were warned of
+_said: set[str] = set()  # sources whose NaN scores were warned of
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """A chunk and its cosine similarity to the question; None if nothing had to be scored, or the score is NaN."""
+    """A chunk and its cosine similarity to the question. The score is None if it is NaN or was not needed."""
 
     chunk: Chunk
     score: float | None
@@ -30,27 +30,24 @@ def select(
     threshold: float,
     min_chunks: int,
 ) -> list[ScoredChunk]:
-    """Return the chosen ones of `chunks` with their `scores` (n_chunks,), in document order.
-
-    `select_positions` says which ones those are.
-    """
+    """Return the selected `chunks` with their `scores` (n_chunks,), in document order; see `select_positions`."""
     chosen = select_positions(chunks, scores, budget, threshold, min_chunks)
     return [scored(chunks[position], float(scores[position])) for position in chosen]
 
 
 def scored(chunk: Chunk, score: float) -> ScoredChunk:
-    """Return the chunk with its score as it is reported: JSON has no form for infinity and NaN."""
+    """Return the chunk with its score for reports, where infinity and NaN become None, as JSON lacks them."""
     return ScoredChunk(chunk, score if math.isfinite(score) else None)
 
 
 def usable_score(score: object, whose: str) -> float | None:
-    """Return a score of somebody else's as a number; None for what is none.
+    """Return another part's score as a float, or None if it is not a number.
 
-    NaN (the cosine of a zero vector) is the lowest score that there is. It is warned of once.
+    NaN (the cosine of a zero vector) becomes the lowest score, and is warned of once.
 
     Args:
         score: a number of any kind, or something else.
-        whose: what computed it, for the warning.
+        whose: the name of the part that computed it, for the warning.
     """
     if not isinstance(score, Real) or isinstance(score, bool):
         return None
@@ -62,12 +59,12 @@ def usable_score(score: object, whose: str) -> float | None:
 
 
 def warn_of_nan(whose: str) -> None:
-    """Say once in this process that a part computes NaN."""
+    """Warn once per process that a part computes NaN."""
     if whose not in _said:
         _said.add(whose)
         warnings.warn(
-            f"{whose} gave something that is no number (NaN): such passages are the last that are chosen. A vector of "
-            "zeros, or one that was computed wrongly, has such a similarity to everything",
+            f"{whose} gave NaN, which is not a number. Such passages are chosen last. A vector of "
+            "zeros, or one that was computed wrongly, has the similarity NaN to everything",
             stacklevel=2,
         )
 
@@ -79,15 +76,15 @@ def select_positions(
     threshold: float,
     min_chunks: int,
 ) -> list[int]:
-    """Return the positions in `chunks` of the chosen ones, ascending.
+    """Return the selected positions in `chunks`, ascending.
 
-    Chunks are ranked by score (NaN is the lowest), ties by document order, and a chunk that repeats a better ranked
-    one but for white space is left out. The best `min_chunks` are taken whatever their score and size; of the rest each
-    that scores at least `threshold` and still fits into what is left of `budget` (tokens), so a short chunk may follow
-    a long one that did not fit.
+    Chunks are ranked by score (NaN is the lowest), and ties keep document order. A chunk that repeats a better ranked
+    one, apart from white space, is left out. The best `min_chunks` are taken whatever their score and size. Of the
+    rest, each chunk is taken that scores at least `threshold` and still fits into the remaining `budget` (tokens). So a
+    short chunk may be taken after a long one that did not fit.
     """
     assert len(chunks) == len(scores), f"{len(chunks)} chunks but {len(scores)} scores"
-    values = [-math.inf if math.isnan(score) else float(score) for score in scores]  # NaN would be in no order
+    values = [-math.inf if math.isnan(score) else float(score) for score in scores]  # NaN cannot be ordered
     ranking = sorted(range(len(chunks)), key=lambda position: (-values[position], position))
     chosen: list[int] = []
     spent = 0
@@ -100,16 +97,16 @@ def select_positions(
 
 
 def relevance_of(best_score: float, threshold: float) -> float:
-    """Return how sure it is that anything relevant was found, in [0, 1].
+    """Return how certain it is that a relevant chunk was found, in [0, 1].
 
-    0 where the best chunk only just reaches the threshold of relevance, 1 from half as much again on. With a threshold
-    that is not positive the scores' scale is unknown: 1.
+    It is 0 if the best chunk only just reaches the threshold, and 1 from 1.5 times the threshold on. If the threshold
+    is not positive, the scale of the scores is unknown and the result is 1.
     """
     return 1.0 if threshold <= 0 else min(1.0, max(0.0, 2 * (best_score / threshold - 1.0)))
 
 
 def _without_repeats(ranking: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
-    """Return `ranking` with the first position of each text only, texts compared without their white space's shape."""
+    """Return `ranking` with only the first position of each text. Texts that differ in white space count as equal."""
     first: dict[str, int] = {}
     for position in ranking:
         first.setdefault(" ".join(chunks[position].text.split()), position)

@@ -1,4 +1,4 @@
-"""What tells an embedder, with its weights and settings, from every other: the key of a cache of embeddings."""
+"""A digest that identifies an embedder with its weights and settings, for the keys of an embedding cache."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def weights_digest(settings: Iterable[str], weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of everything that a vector depends on, in hexadecimal digits.
 
-    Of each tensor only a CRC-32 goes in, which is fast: this tells models apart, it does not protect from an attacker.
+    Each tensor enters as a CRC-32, which is fast. The digest tells models apart but does not protect from an attacker.
 
     Args:
-        settings: what else decides a vector (the configuration, the tokenizer, a prefix).
+        settings: everything else that a vector depends on (the configuration, the tokenizer, a prefix).
         weights: the model's `state_dict()`.
     """
-    import torch  # compression can be imported without
+    import torch  # compression can be imported without torch
 
     digest = hashlib.sha256()
     for part in settings:

@@ -1,4 +1,4 @@
-"""Windows: the pieces of a text that an embedding model can read whole."""
+"""Cuts a text into windows, the pieces that an embedding model can read whole."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Windows:
-    """Cuts a text into pieces of at most `room` tokens, each counted as the model will see it: alone."""
+    """Cuts a text into pieces of at most `room` tokens. Each piece is tokenised alone, as the model reads it."""
 
     def __init__(self, backend: Any, room: int) -> None:
-        self._backend = backend  # a tokenizers.Tokenizer of our own, which truncates nothing
+        self._backend = backend  # our own tokenizers.Tokenizer, without truncation
         self._room = room
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
@@ -23,12 +23,12 @@ class Windows:
         return list(encoding.offsets)
 
     def split(self, text: str) -> list[str]:
-        """Return the pieces; they join to `text`."""
+        """Return the pieces, which join to `text`."""
         pieces, todo = [], [text]
         while todo:
             piece = todo.pop()
             parts = [chunk.text for chunk in chunk_text(piece, self, self._room)]
-            if len(parts) <= 1:  # it fits, or it is one character
+            if len(parts) <= 1:  # it fits, or it is a single character
                 pieces.append(piece)
             else:
                 # A cut within a word can change the tokens on both sides, so each part is counted again.
@@ -37,5 +37,5 @@ class Windows:
 
 
 def encodable(text: str) -> str:
-    """Return `text`, as long as before, with lone surrogates replaced: no tokenizer takes them."""
+    """Return `text`, at the same length, with lone surrogates replaced, as tokenizers do not accept them."""
     return _SURROGATE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""How many tokens to draft: a fixed number, or the one with the best expected speed."""
+"""Chooses how many tokens to draft: a fixed number, or the number with the best expected speed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 SHARE_PER_TOKEN = 0.05
-"""Modelled share of a pass that each further token adds; for seeded requests, which must not depend on clocks."""
+"""Modelled share of a pass that each further token adds. Seeded requests use it, as they must not depend on clocks."""
 
 
 @dataclass(frozen=True)
 class RoundTimes:
-    """What one round of drafting and verifying took.
+    """The counts and times of one round of drafting and verifying.
 
     Attributes:
         drafted: K.
-        accepted: how many of them stood.
-        propose_s, score_s, verify_s: seconds; score is the drafter's share of forming the law.
+        accepted: how many of them were accepted.
+        propose_s, score_s, verify_s: seconds of each phase; score is the drafter's pass that forms the law.
     """
 
     drafted: int
@@ -40,7 +40,7 @@ class DraftLength(Protocol):
 
 
 class FixedDraftLength:
-    """Always the same K."""
+    """Always chooses the same K."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -50,21 +50,21 @@ class FixedDraftLength:
         return self._length
 
     def observe(self, times: RoundTimes) -> None:
-        """Nothing to learn."""
+        """Do nothing, because K is fixed."""
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Costs of the parts of a round, in any unit.
+    """The costs of the parts of a round, in any unit.
 
     Attributes:
-        propose: per drafted token.
-        score: of a pass of the drafter to form the law (0 under the law "target").
-        verify: of a round with K = 0.
-        verify_per_token: added by each draft token.
-        score_per_token: added to the score by each draft token that the drafter did not propose itself.
-        score_when_accepted: the drafter proposes and so has scored the draft; only behind a full acceptance does it
-            take one more step.
+        propose: cost per drafted token.
+        score: cost of the drafter's pass that forms the law (0 under the law "target").
+        verify: cost of verification in a round with K = 0.
+        verify_per_token: cost that each draft token adds to `verify`.
+        score_per_token: cost that each draft token which the drafter did not propose itself adds to `score`.
+        score_when_accepted: the drafter proposes, so it has already scored the draft. It takes one more step only after
+            a full acceptance.
     """
 
     propose: float
@@ -76,21 +76,22 @@ class CostModel:
 
 
 class LinearCost:
-    """A running fit of seconds = base + slope * K, which starts from a guess.
+    """A running fit of seconds = base + slope * K, that starts from a guess.
 
-    The guess counts for good as `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`, in which its share of
-    slope to base stands and its base follows what was measured: rounds of a single K cannot tell base from slope.
-    A few slow rounds with long drafts (the machine had other things to do) would put the line's base below zero, and
-    then a round without a draft would seem to cost nothing: the base stays above `LEAST_BASE` of the mean.
+    The guess has the constant weight of `PRIOR_WEIGHT` rounds at K = 0 and as many at K = `PRIOR_LENGTH`. Its ratio of
+    slope to base is kept, and its base follows the measurements, because rounds of a single K cannot tell base from
+    slope. A few slow rounds with long drafts (on a busy machine) would put the line's base below zero. A round without
+    a draft would then seem to cost nothing, so the base is at least `LEAST_BASE` of the mean.
 
     Args:
-        base, slope: the guess, in any unit.
+        base: the guessed base, in any unit.
+        slope: the guessed slope, in the same unit.
     """
 
     MEMORY = 0.95  # weight of the past, per round
     PRIOR_LENGTH = 8
     PRIOR_WEIGHT = 0.3
-    LEAST_BASE = 0.05  # of the mean seconds of a round
+    LEAST_BASE = 0.05  # share of the mean seconds of a round
 
     def __init__(self, base: float, slope: float) -> None:
         self.base, self.slope = base, slope
@@ -98,14 +99,14 @@ class LinearCost:
         self._rounds = self._lengths = self._squares = self._seconds = self._products = 0.0
 
     def observe(self, length: int, seconds: float) -> None:
-        """Take the seconds of a round of `length` draft tokens into account."""
+        """Add the seconds of a round with `length` draft tokens to the fit."""
         keep = self.MEMORY
         self._rounds = keep * self._rounds + 1
         self._lengths = keep * self._lengths + length
         self._squares = keep * self._squares + length * length
         self._seconds = keep * self._seconds + seconds
         self._products = keep * self._products + length * seconds
-        # What the base would be if the guessed share were right; it places the prior's two points.
+        # This is the base if the guessed ratio were right. It places the prior's two points.
         base = self._seconds / (self._rounds + self._share * self._lengths)
         weight, far = self.PRIOR_WEIGHT, self.PRIOR_LENGTH
         n, k, kk = self._rounds + 2 * weight, self._lengths + weight * far, self._squares + weight * far * far
@@ -114,16 +115,16 @@ class LinearCost:
         self.slope = max(0.0, (n * kt - k * t) / (n * kk - k * k))
         self.base = (t - self.slope * k) / n
         least = self.LEAST_BASE * t / n
-        if self.base < least:  # the line through the mean that starts there
+        if self.base < least:  # take the line through the mean that starts at `least`
             self.base, self.slope = least, (t - least * n) / k
 
     def scale(self, factor: float) -> None:
-        """Put an unmeasured guess into another unit."""
+        """Convert an unmeasured guess to another unit."""
         self.base, self.slope = factor * self.base, factor * self.slope
 
     @property
     def measured(self) -> bool:
-        """Whether a round was seen."""
+        """Whether a round has been observed."""
         return self._rounds > 0
 
     def __call__(self, length: int) -> float:
@@ -132,24 +133,24 @@ class LinearCost:
 
 
 class AdaptiveDraftLength:
-    """The K in 0..max_length that maximises expected tokens per unit of cost.
+    """Chooses the K in 0..max_length that maximises expected tokens per unit of cost.
 
-    With acceptance a per token a round of K yields (1 - a^(K+1)) / (1 - a) tokens. Acceptance is learnt from every
-    round. Costs are learnt from measured times, or, with `measure=False`, stay those given: the choice is then a
-    function of the tokens alone, so that a seed reproduces sampled output.
+    With acceptance a per token, a round of K yields (1 - a^(K+1)) / (1 - a) tokens. Acceptance is learnt from every
+    round. Costs are learnt from measured times. With `measure=False` the given costs are kept: the choice is then a
+    function of the tokens alone, so a seed reproduces sampled output.
 
-    The law never depends on K, so neither does what the output follows.
+    The law never depends on K, so the distribution of the output does not either.
 
     Args:
         max_length: the largest K.
-        costs: a first guess, whose unit does not matter.
+        costs: a first guess, in any unit.
         measure: learn costs from time.
         min_length: the smallest K; 0 allows falling back to plain decoding.
     """
 
     COST_MEMORY = 0.9  # weight of the past in the running mean of the cost of proposing, per round
     TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
-    PROBE_EVERY = 32  # rounds of plain decoding after which drafting is tried again
+    PROBE_EVERY = 32  # number of plain decoding rounds before drafting is tried again
 
     def __init__(self, max_length: int, costs: CostModel, *, measure: bool = True, min_length: int = 0) -> None:
         self._max, self._min = max_length, min_length
@@ -159,7 +160,7 @@ class AdaptiveDraftLength:
         self._propose_measured = False
         self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
-        self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75, worth four tokens
+        self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75 with the weight of four tokens
         self._plain_rounds = 0
 
     @property
@@ -168,7 +169,7 @@ class AdaptiveDraftLength:
         return min(self._accepted / self._tried, 0.99)
 
     def next(self) -> int:
-        """Return the best K; now and then 1 where that is 0, to notice when drafting pays again."""
+        """Return the best K. If that is 0, sometimes return 1, to notice when drafting pays again."""
         best = max(range(self._min, self._max + 1), key=self._speed)
         if best > 0:
             self._plain_rounds = 0
@@ -183,7 +184,7 @@ class AdaptiveDraftLength:
         return tokens / (self._verify(length) + score + length * self._propose)
 
     def observe(self, times: RoundTimes) -> None:
-        """Update acceptance, and costs where they are measured."""
+        """Update acceptance, and costs if they are measured."""
         if times.drafted:
             tried = times.accepted + (times.accepted < times.drafted)
             keep = self.TOKEN_MEMORY**tried
@@ -193,7 +194,7 @@ class AdaptiveDraftLength:
             self._learn(times)
 
     def _learn(self, times: RoundTimes) -> None:
-        if not self._verify.measured:  # put the whole guess into seconds, so that nothing is compared across units
+        if not self._verify.measured:  # convert the whole guess to seconds, so no two units are compared
             scale = times.verify_s / self._verify(times.drafted)
             self._score.scale(scale)
             self._propose *= scale
@@ -210,11 +211,11 @@ class AdaptiveDraftLength:
 
 @dataclass(frozen=True)
 class DraftLengths:
-    """Makes what chooses K, one for each way in which a request's proposer guesses.
+    """Makes the choosers of K, one for each way in which a request's proposer guesses.
 
     Attributes:
-        of_copies: for tokens that are copied from a text, which costs nothing.
-        of_drafts: for tokens that a language model writes.
+        of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
+        of_drafts: makes the chooser for tokens that a language model writes.
     """
 
     of_copies: Callable[[], DraftLength]
@@ -222,7 +223,7 @@ class DraftLengths:
 
     @classmethod
     def fixed(cls, length: int) -> DraftLengths:
-        """Return those that always choose `length`."""
+        """Return choosers that always choose `length`."""
         return cls(lambda: FixedDraftLength(length), lambda: FixedDraftLength(length))
 
     @classmethod
@@ -237,7 +238,7 @@ class DraftLengths:
         together: bool,
         measure: bool,
     ) -> DraftLengths:
-        """Return those that learn which K is fastest.
+        """Return choosers that learn which K is fastest.
 
         Args:
             most: the largest K.

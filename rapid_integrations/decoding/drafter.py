@@ -1,4 +1,4 @@
-"""The drafter: a language model that reads the compressed context. It writes drafts, and it scores them."""
+"""The drafter is a language model that reads the compressed context. It writes drafts and scores them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rapid_integrations.sampling import Randomness, mask
 
 
 class Drafter:
-    """A model with the drafter's prompt, for two uses: it writes drafts, and it scores any draft.
+    """A model with the drafter's prompt. It writes drafts, and it scores any draft.
 
-    It keeps the logits of the current round. A token that it has written itself is therefore scored without another
-    forward pass, and a draft of somebody else in a single one.
+    It keeps the logits of the current round. So a token that it has written itself is scored without another forward
+    pass, and another proposer's draft is scored in a single pass.
 
     Args:
         reader: the model and its own prompt, prefilled.
-        rules: of the request. It drafts at the law's temperature, within its truncation and constraint, and not past
-            the end of an answer.
+        rules: the request's rules. The drafter samples at the law's temperature, within its truncation and constraint,
+            and stops at the end of an answer.
     """
 
     def __init__(self, reader: Reader, rules: Rules) -> None:
@@ -31,12 +31,12 @@ class Drafter:
         self._rows: list[Tensor] = []  # row i: logits after i draft tokens of this round
 
     def draft(self, tokens: int, rng: Randomness, source: str = "") -> Proposal:
-        """Write at most `tokens` tokens, one by one; q comes for free.
+        """Write at most `tokens` tokens, one by one. Their q is known without another pass.
 
         Args:
-            tokens: how many.
-            rng: of the request.
-            source: the registered name of the proposer that asks.
+            tokens: the number of tokens.
+            rng: the request's randomness.
+            source: the registered name of the proposer that calls this.
         """
         rules = self._rules
         written: list[int] = []
@@ -55,12 +55,12 @@ class Drafter:
     def logits(self, draft: Sequence[int], position: int) -> Tensor:
         """Return the logits (V,) after the first `position` tokens of `draft`.
 
-        What is missing is computed in one forward pass. A draft of which nothing was scored yet is fed whole: its last
-        row costs next to nothing then, and a full acceptance needs it.
+        Missing logits are computed in one forward pass. If nothing of the draft was scored yet, the whole draft is fed:
+        its last row then costs almost nothing, and a full acceptance needs it.
         """
         have = len(self._rows)
         if position >= have:
-            fed = max(have - 1, 0)  # draft tokens in the cache already
+            fed = max(have - 1, 0)  # draft tokens that are already in the cache
             upto = len(draft) if have == 0 else position
             rows = self.reader.extend(draft[fed:upto], keep=upto + 1 - have)
             self._rows += first_columns(rows, self._rules.vocab_size).unbind()
@@ -81,10 +81,10 @@ class Drafter:
         self._rows += first_columns(logits, self._rules.vocab_size).unbind()
 
     def known_logits(self, position: int) -> Tensor | None:
-        """Return the logits (V,) after `position` draft tokens of this round, if they were needed; no model runs."""
+        """Return the logits (V,) after `position` draft tokens of this round, or None. No model runs."""
         return self._rows[position] if position < len(self._rows) else None
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Make `token_ids` part of the text; the cache keeps what was drafted right."""
+        """Make `token_ids` part of the text. The cache keeps the accepted draft tokens."""
         self.reader.commit(token_ids)
         self._rows = []

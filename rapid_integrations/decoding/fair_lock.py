@@ -1,4 +1,4 @@
-"""Fair turns between requests: one forward pass at a time, first come first served."""
+"""A fair lock between requests: one forward pass at a time, first come first served."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rapid_integrations.errors import EngineClosedError, SharedResource
 
 
 class FairLock(SharedResource):
-    """A lock that is handed over in the order in which it was asked for.
+    """A lock that is handed over in the order in which it was requested.
 
-    Held for one prefill chunk or one decoding round, never between them: a stream that nobody drains, or a request
-    made inside a loop over another stream, holds nothing that the next request waits for. Once closed, nobody gets one
-    any more (`EngineClosedError`).
+    It is held for one prefill chunk or one decoding round, never between them. So a stream that nobody drains, or a
+    request inside a loop over another stream, does not block the next request. After `close`, acquiring it raises
+    `EngineClosedError`.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FairLock(SharedResource):
             self._waiting.append(mine)
         try:
             mine.wait()
-        except BaseException:  # Ctrl-C while waiting: leave the queue, or pass the turn on if it has just come
+        except BaseException:  # on Ctrl-C while waiting, leave the queue, or pass the turn on if it has just come
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
@@ -49,7 +49,7 @@ class FairLock(SharedResource):
             self._owner = threading.get_ident()
 
     def close(self) -> None:
-        """Give no more turns, and wait for the end of the one that is taken (not in the very thread that has it)."""
+        """Give no more turns, and wait for the present one to end (unless this thread holds it)."""
         with self._lock:
             if self._closed:
                 return
@@ -60,7 +60,7 @@ class FairLock(SharedResource):
             self._waiting.appendleft(mine)
         mine.wait()
         with self._lock:
-            self._pass_on()  # to those who waited: they are told
+            self._pass_on()  # wakes those who wait, so they raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""The heart: propose, verify, correct, commit, until the answer ends."""
+"""The decoding loop: propose, verify, correct and commit until the answer ends."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ def decode(
 ) -> Iterator[Taken]:
     """Yield the output, one round at a time.
 
-    Whatever the proposer and the draft length, each token follows the law given the tokens before it (except under the
-    kind "paper", which is not exact and says so).
+    For any proposer and draft length, each token follows the law given the tokens before it. The exception is the law
+    "paper", which is not exact and says so.
 
     Args:
-        target: the target and its prompt, prefilled.
-        proposer: guesses ahead, and chooses how far.
-        scorer: the drafter; needed when the law is formed with q.
-        rules: what the output follows, shared with proposer and scorer.
-        stopping: cuts a round's tokens where the answer ends.
+        target: the target with its prefilled prompt.
+        proposer: proposes draft tokens, and chooses how many.
+        scorer: the drafter; needed if the law uses q.
+        rules: the rules of the output, shared with proposer and scorer.
+        stopping: cuts a round's tokens at the end of the answer.
         rng: the request's randomness.
         recorder: counts and times.
         turns: held for one round at a time.
-        observer: is shown every round; its time is not counted.
+        observer: sees every round; its time is not counted.
     """
     law, constraint = rules.law, rules.constraint
     while True:
         with turns:
-            # 1) propose; K + 1 tokens come out of a round at most, so no draft goes past the last one that is wanted
+            # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted
             before = dict(recorder.seconds)
             with recorder.phase("propose"):
                 proposal = proposer.propose(stopping.remaining - 1, rng)
                 draft = proposal.token_ids
                 if constraint is not None and proposal.probs is None:
-                    draft = draft[: allowed_prefix(constraint, draft)]  # a copied text knows nothing of it
+                    draft = draft[: allowed_prefix(constraint, draft)]  # copied text may violate it
 
             # 2) verify: the target reads the whole draft in one pass, in which a drafter with its weights scores it
             with recorder.phase("verify"):
                 z = first_columns(_read(target, scorer, draft), rules.vocab_size)
 
-            # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
+            # 3) accept a prefix; correct the first wrong token, or add one after a fully accepted draft
             position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
             verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
@@ -75,7 +75,7 @@ def decode(
             elif rules.eos_token_ids.isdisjoint(tokens):
                 tokens.append(rng.draw(position_laws.bonus(len(draft))))
 
-            # 4) commit what is output; every cache forgets the rest
+            # 4) commit the output; every cache discards the rest
             taken = stopping.take(tokens)
             accepted = min(verdict.accepted, len(taken.token_ids))
             times = _times(len(draft), verdict.accepted, before, recorder.seconds)
@@ -98,7 +98,7 @@ def decode(
 
 
 class _PositionLaws:
-    """The laws of one round, each formed when it is asked for: a rejection makes the later ones needless."""
+    """The laws of one round, each formed on first use, because a rejection makes later ones unnecessary."""
 
     def __init__(
         self,
@@ -134,15 +134,15 @@ class _PositionLaws:
         return self._form(position, None)
 
     def bonus(self, position: int) -> Tensor:
-        """Return what the token behind a fully accepted draft is drawn from: the law; in the paper, p.
+        """Return the distribution of the token after a fully accepted draft: the law, or p in the paper.
 
-        The paper has no greedy rule, and a round without a draft has nothing to be a bonus for: both follow p_hat.
+        The paper has no greedy rule, and a round without a draft has no bonus token. Both follow p_hat.
         """
         published = self._law.kind == "paper" and not self._law.greedy and position > 0
         return self.target(position) if published else self.law(position)
 
     def paper_residual(self, position: int) -> Tensor:
-        """Return Eq. 10 at a rejected position."""
+        """Return the distribution of Eq. 10 at a rejected position."""
         assert self._proposed is not None
         proposed = self._proposed[position].to(self._z.device)
         return paper_residual(self.target(position), self.law(position), proposed)
@@ -171,7 +171,7 @@ def _read(target: Reader, scorer: Scorer | None, draft: tuple[int, ...]) -> Tens
 
 
 def _distinct(*parts: Committed | None) -> list[Committed]:
-    """Return the parts that are there, each once: the drafter may propose and score with one cache."""
+    """Return the parts that are not None, each once, as the drafter may propose and score with one cache."""
     return [part for index, part in enumerate(parts) if part is not None and part not in parts[:index]]
 
 

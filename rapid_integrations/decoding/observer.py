@@ -1,4 +1,4 @@
-"""Looking on while an answer comes about, without a say in it."""
+"""The protocol for observers, which see every round of decoding and cannot change it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rapid_integrations.decoding.stopping import Taken
 
 @dataclass(frozen=True)
 class Round:
-    """What a round did, before anything of it is committed.
+    """The result of a round, before any of it is committed.
 
     Attributes:
         draft: K draft tokens that the target read.
-        source: who proposed them: a proposer's registered name, or "".
+        source: the registered name of the proposer, or "".
         z: (K + 1, V) target logits, before penalties.
-        accepted: draft tokens that are output.
-        corrected: whether a draft token was rejected; the output token behind the accepted ones then replaces it.
-        taken: what is output.
+        accepted: number of draft tokens that are output.
+        corrected: whether a draft token was rejected. The output token after the accepted ones then replaces it.
+        taken: the output of the round.
         times: seconds of the phases.
-        elapsed_s: seconds of decoding up to here.
+        elapsed_s: seconds of decoding so far.
     """
 
     draft: tuple[int, ...]
@@ -37,8 +37,8 @@ class Round:
 
 
 class Observer(Protocol):
-    """Is shown every round. It must not advance a model, a proposer or the randomness of the request."""
+    """Sees every round. It must not advance a model, a proposer or the request's randomness."""
 
     def observe(self, round: Round) -> None:
-        """Look at a round; penalties and the drafter's logits are still those of it."""
+        """Inspect a round. Penalties and the drafter's logits still belong to it."""
         ...

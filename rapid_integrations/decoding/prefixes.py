@@ -1,4 +1,4 @@
-"""Where requests get their readers from, and what they leave behind for the next ones."""
+"""Opens the readers of requests on cached prefixes, and caches the prefixes of ended requests."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rapid_integrations.errors import CacheError
 from rapid_integrations.models.causal_lm import CausalLM
 
 _WAY_OUT = (
-    "Its caches and those kept of earlier requests have been freed, and the next request can use them. Shorten the "
+    "Its caches and those of earlier requests have been freed, and the next request can use them. Shorten the "
     "document, ask for fewer new tokens, run fewer requests at once, or use a smaller model or quantization='int8' or "
     "'int4'"
 )
-FLUSH_S = 30.0  # that closing may take, for saves that have not ended
+FLUSH_S = 30.0  # limit for `close` to finish running saves
 
 
 class Prefixes:
-    """Opens readers on KV caches that hold the beginning of their prompt, and keeps the caches of ended requests.
+    """Opens readers on KV caches that hold the beginning of their prompt, and stores the caches of ended requests.
 
     Args:
-        memory: the caches kept in memory.
-        store: those kept on disk; None for none.
+        memory: the caches in memory.
+        store: the caches on disk, or None.
     """
 
     def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
@@ -38,22 +38,22 @@ class Prefixes:
         self.store = store
         self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
-        self._fingerprints: dict[int, str | None] = {}  # by identity: the engine holds its models
-        self._unknown: dict[int, str] = {}  # why a model has none, to be said once
+        self._fingerprints: dict[int, str | None] = {}  # by identity, as the engine holds its models
+        self._unknown: dict[int, str] = {}  # why a model has no fingerprint; warned of once
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is ever kept."""
+        """Whether any cache is ever stored."""
         return self.memory.max_bytes > 0 or self.store is not None
 
     @contextmanager
     def request(self) -> Iterator[RequestReaders]:
-        """Open one request's readers; when it ends, finished, closed or failed, keep what they have read.
+        """Open one request's readers, and store what they have read when the request finishes, is closed or fails.
 
-        A request that ran out of memory keeps nothing, and frees what others kept: the next one needs the room.
+        A request that ran out of memory stores nothing, and frees the caches in memory for the next request.
 
         Raises:
-            OutOfMemoryError: in place of what torch raises for it.
+            OutOfMemoryError: torch ran out of memory.
         """
         readers = RequestReaders(self)
 
@@ -66,12 +66,12 @@ class Prefixes:
             with memory_errors_taught("this request", _WAY_OUT, free):
                 yield readers
         finally:
-            self._running.remove(readers)  # before the next request may have the caches
-            while readers.opened:  # the target's was opened first and is kept last: it is the most recently used
+            self._running.remove(readers)  # before the next request may take the caches
+            while readers.opened:  # the target's reader was opened first and is stored last, as the most recently used
                 self._keep(*readers.opened.pop())
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
-        """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
+        """Return a cache that holds the beginning of a prompt, from disk if that holds clearly more."""
         if self.store is not None and (name := self._fingerprint(model)) is not None:
             more_than = self.memory.shared(model, prompt_ids)
             if (cache := self.store.load(name, prompt_ids, capacity, model.device, more_than)) is not None:
@@ -79,7 +79,7 @@ class Prefixes:
         return self.memory.take(model, prompt_ids, capacity)
 
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
-        """Return what other requests than `own` have open just now with the same model in the same role."""
+        """Return the open readers of other requests than `own` with the same model in the same role."""
         return [
             reader
             for request in tuple(self._running)
@@ -88,18 +88,18 @@ class Prefixes:
         ]
 
     def clear(self) -> None:
-        """Free what is kept in memory, and look at the models' weights anew."""
+        """Free the caches in memory, and compute the models' fingerprints again."""
         self.memory.clear()
         self._fingerprints.clear()
 
     def abandon(self) -> None:
-        """Do what `close` does without waiting: what is being written to disk ends by itself."""
+        """Do the same as `close` without waiting. Running writes to disk end by themselves."""
         self.memory.close()
         if self._saver is not None:
             self._saver.end()
 
     def fingerprint_of(self, model: CausalLM) -> str | None:
-        """Return what tells a model with its weights from every other; None where that is unknown."""
+        """Return a model's fingerprint with its present weights, or None if it has none."""
         if id(model) not in self._fingerprints:
             try:
                 self._fingerprints[id(model)] = model.fingerprint()
@@ -109,20 +109,20 @@ class Prefixes:
         return self._fingerprints[id(model)]
 
     def close(self) -> None:
-        """Free what is kept in memory; end what is being written, within `FLUSH_S`."""
+        """Free the caches in memory, and finish running writes within `FLUSH_S`."""
         self.memory.close()
         if self._saver is not None and not self._saver.close(FLUSH_S):
             warnings.warn(
-                f"closed before all prefixes were written: {FLUSH_S:.0f} s are over", RuntimeWarning, stacklevel=3
+                f"closed before all prefixes were saved: {FLUSH_S:.0f} s have passed", RuntimeWarning, stacklevel=3
             )
 
     def _keep(self, reader: Reader, role: Role) -> None:
         cache = reader.cache
-        # Behind the committed text there may be draft tokens (closed in the middle of a round); the rows before them
+        # There may be draft tokens after the committed text (if closed in the middle of a round). The rows before them
         # are always those of `tokens`, in order.
         cache.rollback(min(cache.length, len(reader.tokens)))
         token_ids = reader.tokens[: cache.length]
-        # A drafter's prompt is made anew for each question. It is worth a file once it has proved to come back.
+        # A drafter's prompt changes with each question, so it is saved only after it was reused once.
         comes_back = role == "target" or 2 * reader.reused >= len(token_ids)
         if comes_back and cache.filled_layers == cache.layers:
             self._save_later(reader.model, token_ids, cache)
@@ -133,13 +133,13 @@ class Prefixes:
         if store is None or self._saver is None or name is None or len(token_ids) < MIN_GAIN_TOKENS:
             return
         ids = np.asarray(token_ids, dtype=np.int64)
-        snapshot = cache.snapshot()  # before the next request may have the cache
+        snapshot = cache.snapshot()  # before the next request may take the cache
         self._saver.submit(lambda go_on: store.save(name, ids, snapshot, go_on))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
         name = self.fingerprint_of(model)
         if (reason := self._unknown.pop(id(model), None)) is not None:
-            warnings.warn(f"prefixes of {model.name} are not kept on disk: {reason}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"prefixes of {model.name} are not saved to disk: {reason}", RuntimeWarning, stacklevel=2)
         return name
 
 
@@ -151,7 +151,7 @@ class RequestReaders:
         self.opened: list[tuple[Reader, Role]] = []
 
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
-        """Return a reader that has read as much of its prompt as is kept; see `Reader` for the arguments."""
+        """Return a reader on the longest cached prefix of its prompt; see `Reader` for the arguments."""
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
         reader = Reader(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:

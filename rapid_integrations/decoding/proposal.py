@@ -1,4 +1,4 @@
-"""The contracts between the decoding loop and whatever guesses ahead."""
+"""The protocols between the decoding loop and proposers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Proposal:
 
     Attributes:
         token_ids: K tokens; K may be 0.
-        probs: K times (V,), the distribution that each token was really drawn from; None when each was certain to be
-            proposed (a point mass).
-        source: the registered name of the proposer that guessed. Decoding does not ask for it; observers do.
+        probs: K times (V,), the distribution that each token was really drawn from. None means point masses: the
+            proposer was certain to propose these tokens.
+        source: the registered name of the proposer. Only observers read it.
     """
 
     token_ids: tuple[int, ...]
@@ -35,10 +35,10 @@ class Proposal:
 
 
 class Committed(Protocol):
-    """Keeps up with the text: everything that the loop tells of its output."""
+    """Follows the committed text. The loop reports its output to it."""
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Make `token_ids` part of the text and forget the rest of the draft."""
+        """Make `token_ids` part of the text and discard the rest of the draft."""
         ...
 
 
@@ -65,10 +65,10 @@ class Scorer(Committed, Protocol):
 
 
 class Proposer(Committed, Protocol):
-    """Guesses the next tokens, and how many of them are worth guessing. Subclass it: two members have a default.
+    """Proposes the next tokens and chooses how many. Subclass it: two members have a default.
 
-    A proposer may draw from any distribution it likes, as long as `Proposal.probs` reports it. It may stop early only
-    before a token is drawn: to discard a drawn token would bias the output.
+    A proposer may draw from any distribution, as long as `Proposal.probs` reports it. It may stop early only before a
+    token is drawn, because discarding a drawn token would bias the output.
     """
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
@@ -76,26 +76,26 @@ class Proposer(Committed, Protocol):
         ...
 
     def observe(self, times: RoundTimes) -> None:
-        """Learn from a finished round how many tokens pay; by default nothing."""
+        """Learn from a finished round how many tokens pay. By default this does nothing."""
 
     @property
     def parts(self) -> tuple[Committed, ...]:
-        """What keeps up with the text on its behalf; by default itself.
+        """The parts that follow the committed text on its behalf; by default the proposer itself.
 
-        A part may be the request's scorer, which is then told once.
+        A part may also be the request's scorer. It is then told only once.
         """
         return (self,)
 
 
 @dataclass(frozen=True)
 class ProposerRequest:
-    """What a proposer can be made from.
+    """The inputs that a proposer can be made from.
 
     Attributes:
         target_ids: the target's prompt.
         drafter_ids: the drafter's prompt (compressed context).
-        rules: what the output follows. A guess that they forbid is wasted.
-        lengths: makes what chooses K.
+        rules: the rules of the output. A proposal that breaks them is wasted.
+        lengths: makes the choosers of K.
         drafter: the drafter, if the request has one.
         draft_lm: a language model that proposes only, if the request has one.
     """
@@ -113,7 +113,7 @@ class NoProposer(Proposer):
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> NoProposer:
-        """Return a new one; nothing of the request is needed."""
+        """Return a new proposer. It needs nothing of the request."""
         return cls()
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
@@ -121,4 +121,4 @@ class NoProposer(Proposer):
         return Proposal(())
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Keep nothing."""
+        """Do nothing."""

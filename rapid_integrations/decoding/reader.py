@@ -1,4 +1,4 @@
-"""One model reading one text: what it was told, what its cache holds, and what was only tried."""
+"""One model reading one text: its committed tokens, its KV cache and its tentative draft tokens."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
 from rapid_integrations.models.causal_lm import CausalLM
 
-PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and how long others wait for a turn
+PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and the time that other requests wait
 
 
 class Reader:
     """A text that a model reads token by token, with tentative (draft) tokens behind it.
 
-    `tokens` is the committed text. The cache may lag behind it (the last token is only fed when the logits after it
-    are wanted) and may hold draft tokens beyond it until `commit` says which of them stand.
+    `tokens` is the committed text. The cache may lag behind it, because the last token is fed only when the logits
+    after it are needed. The cache may also hold draft tokens beyond it, until `commit` says which of them are kept.
 
     Args:
-        model: the reader.
+        model: the reader's model.
         prompt_ids: at least one token.
         capacity: tokens that prompt, output and draft need together.
-        cache: holds the first tokens of the prompt already, fewer than all, and has room for `capacity`.
+        cache: already holds the first tokens of the prompt, but not all, and has room for `capacity`.
 
     Attributes:
-        reused: tokens of the prompt that were in `cache`, or that others read meanwhile.
-        others: sequences of the same model that are being read or decoded just now; rows that they have of the same
-            prompt are copied rather than computed.
+        reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
+        others: readers of the same model in running requests. Rows that they have of the same prompt are copied instead
+            of computed.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
@@ -42,13 +42,13 @@ class Reader:
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
         self._on_processor = model.device.type == "cpu"
-        self._tried: list[int] = []  # draft tokens, in the cache or about to be
+        self._tried: list[int] = []  # draft tokens that are in the cache or will be
 
     def prefill(self) -> Iterator[tuple[int, int]]:
-        """Read all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
+        """Prefill all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
 
         The last token is left for the first decoding step, which needs the logits after it. None of `others` may run
-        while a chunk is read.
+        while a chunk is prefilled.
         """
         total = len(self.tokens) - 1
         while (done := self.cache.length) < total:
@@ -57,7 +57,7 @@ class Reader:
             yield self.cache.length, total
 
     def _adopt(self) -> bool:
-        """Copy what another sequence has read of the same prompt; False where none has clearly more."""
+        """Copy rows of the same prompt from another reader. Return False if none has clearly more."""
         done, most, best = self.cache.length, 0, None
         for other in self.others():
             if (shared := min(common_prefix(self._prompt[:-1], other._prompt), other.cache.length)) > most:
@@ -68,11 +68,11 @@ class Reader:
         return True
 
     def extend(self, draft: Sequence[int], keep: int) -> Tensor:
-        """Try further draft tokens and return the logits after the last `keep` tokens of the text so far.
+        """Feed further draft tokens and return the logits after the last `keep` tokens of the text so far.
 
         Args:
-            draft: tokens to put behind those already tried; may be empty.
-            keep: rows wanted; at most one more than tokens fed.
+            draft: tokens to append to those already tried; may be empty.
+            keep: rows to return; at most one more than the tokens fed.
 
         Returns:
             (keep, V_model) float32.
@@ -87,10 +87,10 @@ class Reader:
         return Rows(self._ids([*pending, *draft]), self.cache, keep)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Make `token_ids` part of the text; whatever else was tried is forgotten.
+        """Make `token_ids` part of the text, and discard every other draft token.
 
-        The last of them never stays in the cache, even where it was tried: the next step needs the logits after it,
-        and a correction may happen to be the very token that was rejected.
+        The last of them never stays in the cache, even if it was tried. The next step needs the logits after it, and a
+        correction may happen to be the very token that was rejected.
         """
         stand = 0
         for tried, token in zip(self._tried, token_ids[:-1], strict=False):
@@ -108,5 +108,5 @@ class Reader:
 
 
 def first_columns(logits: Tensor, vocab_size: int) -> Tensor:
-    """Return (keep, V) of (keep, at least V)."""
+    """Return the first V columns, (keep, V), of logits (keep, at least V)."""
     return logits if logits.shape[1] == vocab_size else logits[:, :vocab_size]

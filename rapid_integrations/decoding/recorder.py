@@ -1,4 +1,4 @@
-"""The one place where decoding reads a clock."""
+"""The only part of decoding that reads a clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Recorder:
     """Counts rounds and tokens, and times phases ("compress", "prefill", "propose", "score", "verify", ...).
 
     Args:
-        device: its queued work is finished before a clock is read.
+        device: device whose queued work is finished before the clock is read.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to `name`."""
+        """Add the time spent inside the block to `name`."""
         start = self.now()
         try:
             yield
@@ -44,7 +44,7 @@ class Recorder:
         self._decode_started = self._last_token = self.now()
 
     def finish_round(self, drafted: int, accepted: int, tokens: int) -> None:
-        """Count a round and the tokens that it gave."""
+        """Count a round and its output tokens."""
         self._last_token = self.now()
         if not self.tokens:
             self.first_token_s = self._last_token - self._started
@@ -54,15 +54,15 @@ class Recorder:
         self.tokens += tokens
 
     def waited(self, seconds: float) -> None:
-        """Leave out time in which the stream's consumer held it open between two rounds, or an observer looked on."""
+        """Exclude time that the stream's consumer or an observer took between two rounds."""
         self._decode_started += seconds
 
     @property
     def decode_started(self) -> float:
-        """When the prefill ended, moved on by what was left out since."""
+        """The time at which the prefill ended, plus the time excluded since."""
         return self._decode_started
 
     @property
     def decode_s(self) -> float:
-        """Seconds from the end of the prefill to the last token, without the consumer's own time."""
+        """The seconds from the end of the prefill to the last token, without the consumer's own time."""
         return self._last_token - self._decode_started

@@ -1,4 +1,4 @@
-"""What every output token of a request has to follow."""
+"""The rules that every output token of a request follows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rapid_integrations.sampling import Constraint, Law, Penalties
 
 @dataclass(frozen=True)
 class Rules:
-    """What every output token of a request has to follow.
+    """The rules that every output token of a request follows.
 
     Attributes:
-        law: what the output follows at a position.
+        law: the distribution of the output at a position.
         vocab_size: V, the width that the logits of all models share.
         penalty: grows with the output; the loop keeps it up to date.
         eos_token_ids: any of these ends the answer.
-        constraint: what the output may look like. It is the law's mask, and the loop keeps it up to date. None allows
-            everything.
+        constraint: the form that the output must have. It is the law's mask, and the loop keeps it up to date. None
+            allows everything.
     """
 
     law: Law

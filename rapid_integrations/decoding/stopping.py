@@ -1,4 +1,4 @@
-"""When an answer ends, and what of a round's tokens still belongs to it."""
+"""Decides where an answer ends, and which of a round's tokens belong to it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Taken:
 
     Attributes:
         token_ids: the tokens; an end-of-sequence token that ends the answer is the last of them.
-        text: what can be shown now.
-        finish_reason: why the answer ends here; None while it goes on.
+        text: text that can be shown now.
+        finish_reason: why the answer ends here; None if it continues.
     """
 
     token_ids: tuple[int, ...]
@@ -27,11 +27,11 @@ class Taken:
 
 
 class Stopping:
-    """Ends an answer at an eos token, a stop string, or a number of tokens; whichever comes first.
+    """Ends an answer at an eos token, a stop string, or a number of tokens, whichever comes first.
 
     Args:
         eos_token_ids: any of these ends the answer.
-        max_new_tokens: output tokens at most.
+        max_new_tokens: maximum number of output tokens.
         text_stream: decodes the output and finds stop strings.
     """
 
@@ -48,7 +48,7 @@ class Stopping:
         for token in token_ids:
             taken.append(token)
             self.remaining -= 1
-            if self._text.may_stop:  # at any of them; else they are decoded together
+            if self._text.may_stop:  # any token may complete a stop string; otherwise all are decoded together
                 text += self._text.push(token)
             if self._text.stopped:
                 reason = "stop"
@@ -62,7 +62,7 @@ class Stopping:
             text = self._text.push(*taken)
         if reason is not None:
             text += self._text.finish()
-        # What was held back may complete a stop string only now, together with the last bytes.
+        # The held text may complete a stop string only now, together with the last bytes.
         if reason in ("eos", "length") and self._text.stopped:
             reason = "stop"
         return Taken(tuple(taken), text, reason)

@@ -1,26 +1,26 @@
-"""From token ids to text that can be shown: whole characters only, and nothing of a stop string. Imports no torch."""
+"""Turns token ids into text that can be shown: whole characters, and no part of a stop string. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-_REPLACEMENT = "\ufffd"  # what a decoder gives for the first bytes of an unfinished character
-_UNFINISHED = 4  # tokens at most that the bytes of one unfinished character come in
-_MOST_HELD = 32  # tokens; more than that are no unfinished character but broken text, or real U+FFFD
+_REPLACEMENT = "\ufffd"  # what a decoder writes for the first bytes of an unfinished character
+_UNFINISHED = 4  # tokens; an unfinished character has at most this many
+_MOST_HELD = 32  # tokens; a longer run is broken text or real U+FFFD, not an unfinished character
 
 
 class TextStream:
     """Decodes a growing token sequence piece by piece.
 
-    The pieces joined are what decoding all tokens at once gives, up to a stop string. A character that spans several
-    tokens is held back until it is whole; so is text that may yet turn out to be the start of a stop string. A
-    character that is still unfinished when the text ends is no character: its bytes are left out. A U+FFFD that the
-    model wrote stays.
+    The joined pieces equal the text of all tokens decoded at once, up to a stop string. A character that spans several
+    tokens is held back until it is complete, and so is text that may become a stop string. A character that is still
+    incomplete at the end is left out. A U+FFFD that the model wrote stays.
 
     Args:
-        decode: token ids to text, control tokens left out.
+        decode: turns token ids into text, without control tokens.
         stop: strings that end the text; the earliest one found counts and is not part of it.
-        decode_finished: as `decode`, without an unfinished character at the end; `decode` where nothing can tell one.
+        decode_finished: like `decode`, without an unfinished character at the end. Pass `decode` if unfinished
+            characters cannot be detected.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class TextStream:
         self._decode_finished = decode if decode_finished is None else decode_finished
         self._stop = tuple(stop)
         self._ids: list[int] = []
-        self._settled = 0  # ids before this one are decoded for good
-        self._context = 0  # ids from here on are decoded again, so that spaces between tokens come out right
+        self._settled = 0  # the text of ids before this one is final
+        self._context = 0  # ids from here on are decoded again, to get the spaces between tokens right
         self._held = ""  # decoded, but not shown yet
         self.stopped = False
 
     @property
     def may_stop(self) -> bool:
-        """Whether there are strings that end the text."""
+        """Whether there are stop strings."""
         return bool(self._stop)
 
     def push(self, *token_ids: int) -> str:
@@ -48,7 +48,7 @@ class TextStream:
         self._ids += token_ids
         new = self._decode_rest()
         if new.endswith(_REPLACEMENT):
-            if len(token_ids) > 1:  # those before the unfinished character can be shown
+            if len(token_ids) > 1:  # tokens before the unfinished character can be shown
                 del self._ids[-len(token_ids) :]
                 return "".join(map(self.push, token_ids))
             return self._release_broken(new)
@@ -56,7 +56,7 @@ class TextStream:
         return self._release(new)
 
     def finish(self) -> str:
-        """Return what was held back; call once, at the end."""
+        """Return the held text; call once, at the end."""
         if self.stopped:
             return ""
         rest = self._rest_by(self._decode_finished)
@@ -71,7 +71,7 @@ class TextStream:
         return decode(self._ids[self._context :])[len(before) :]
 
     def _release_broken(self, new: str) -> str:
-        """Release all but the end of a long run of tokens: to decode all of it with each further one is quadratic."""
+        """Release all but the end of a long run of tokens, as decoding all of it for each new token is quadratic."""
         if len(self._ids) - self._settled < _MOST_HELD:
             return ""
         end = len(self._ids) - _UNFINISHED

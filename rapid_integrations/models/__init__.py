@@ -1,5 +1,5 @@
-"""What a model is, and how models are loaded and run."""
+"""The protocol for models, and the code that loads and runs them."""
 
 from rapid_integrations.progress import import_progress_bars
 
-import_progress_bars()  # before the modules here bring transformers
+import_progress_bars()  # before the modules here import transformers

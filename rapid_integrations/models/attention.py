@@ -1,16 +1,17 @@
 """Attention over a long preallocated cache, as a function that transformers' models call.
 
-Registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and `AttentionMaskInterface`. It
-serves one text without padding, so that causality follows from shapes alone: the T queries are the last T of the L
-keys. The paths:
+This attention is registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and
+`AttentionMaskInterface`. It serves one text without padding, so causality follows from shapes alone: the T queries are
+the last T of the L keys. There are three paths:
 
-- few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
-  the rows of one matrix product per KV head, so that no key is copied or repeated. The scores are formed as K q^T,
-  the orientation in which CPU kernels stream K once (K q^T took 228 us where q K^T took 1,106 us; docs/log/).
-- many queries (prefill) in bfloat16 on a CPU: this package's kernel where it serves (`native/prefill.cpp`); otherwise
-  blocks of queries, of one KV head each, so that the scores stay in the processor's cache and nothing behind a block is
-  computed: 1.7 times as fast as the fused kernel (docs/log/).
-- many queries elsewhere: the library's fused attention.
+- A few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
+  the rows of one matrix product per KV head, so no key is copied or repeated. The scores are formed as K q^T, the
+  orientation in which CPU kernels stream K once (K q^T took 228 us, q K^T took 1,106 us; docs/log/).
+- Many queries (prefill) in bfloat16 on a CPU: this package's kernel runs if it serves the shapes
+  (`kernels/cpu/prefill.cpp`). Otherwise the queries are computed in blocks, one KV head at a time. The scores then stay
+  in the processor's cache, and keys behind a block are skipped. This is 1.7 times as fast as the fused kernel
+  (docs/log/).
+- Many queries on another device or in another dtype: the library's fused attention runs.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from rapid_integrations.models.mask import CausalMask, described_mask
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64
-MAX_FOLDED_BEFORE_BLOCKS = 8  # where blocks are the alternative
+MAX_FOLDED_BEFORE_BLOCKS = 8  # used if the alternative is blocks of queries
 _BLOCK_ROWS = 256  # rows of a matrix product in a prefill: their scores stay in a core's cache
 
-# Keyword arguments that transformers' layers pass along and that change nothing in the result for one unpadded text.
+# transformers' layers pass these keyword arguments. They do not change the result for one unpadded text.
 _HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states"})
 
 _MEANINGS = {"s_aux": "attention sinks (s_aux)", "softcap": "softcapped scores (softcap)"}
@@ -46,13 +47,13 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION_NAME, rapid_attention)
-    # A name that is missing there gets no mask without a word, and with it no window.
+    # transformers silently passes no mask, and so no window, if the name is not registered here.
     AttentionMaskInterface.register(ATTENTION_NAME, described_mask)
 
 
 @contextmanager
 def windows_observed() -> Iterator[dict[int, int | None]]:
-    """Yield a table that this thread's passes inside fill: the window of each layer (its index) that attends."""
+    """Yield a table from layer index to attention window, filled by this thread's passes inside the block."""
     observed: dict[int, int | None] = {}
     before, _observed.windows = getattr(_observed, "windows", None), observed
     try:
@@ -80,10 +81,10 @@ def rapid_attention(
         query: (1, H, T, D); T new positions.
         key: (1, H_kv, L, D); all positions, the new ones last.
         value: (1, H_kv, L, D_v).
-        attention_mask: what `described_mask` made, whose window counts; or None. There is no padding.
+        attention_mask: what `described_mask` made, or None. Only its window is used, since there is no padding.
         scaling: factor on the scores; None is D ** -0.5.
         dropout: must be 0.
-        sliding_window: each query sees this many keys, its own included; None sees all. Counts where there is no mask.
+        sliding_window: each query sees this many keys, its own included; None sees all. A mask's window overrides it.
         is_causal: must not be False.
 
     Returns:
@@ -146,7 +147,7 @@ def _folded(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
         scores[..., : total - window] = float("-inf")
     weights = torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
     out = torch.bmm(weights, value[0])  # (H_kv, G*T, D_v)
-    # Some layers view what they get in another shape, which needs it to lie in one piece.
+    # Some layers take a view of the result in another shape, which needs contiguous memory.
     return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1).contiguous()
 
 
@@ -161,7 +162,7 @@ def _blocked(query: Tensor, key: Tensor, value: Tensor, scale: float, window: in
     for start in range(0, new, rows):
         end = min(new, start + rows)
         count, first = end - start, 0 if window is None else max(0, past + start - window + 1)
-        # Keys behind the block are not computed at all. Without a window only its own ones differ between its queries.
+        # Keys behind the block are skipped. Without a window, only the block's own keys differ between its queries.
         own = _visible(count, count if window is None else past + end - first, window, query.device)
         for head in range(kv_heads):
             block = scaled[head, :, start:end].reshape(group * count, -1)

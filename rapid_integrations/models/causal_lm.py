@@ -35,7 +35,7 @@ class CausalLM(Protocol):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a step of one token reads."""
+        """Bytes of weights that one decode step reads."""
         ...
 
     @property
@@ -44,15 +44,16 @@ class CausalLM(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return what tells the model with its present weights from every other, in any process.
+        """Return a digest that identifies the model with its present weights, in any process.
 
         Raises:
-            CacheError: it cannot be told (on several devices, say), so nothing that it has read is kept on disk.
+            CacheError: the weights cannot be identified (they lie on several devices, say). Nothing that the model has
+                prefilled is then saved to disk.
         """
         ...
 
     def close(self) -> None:
-        """Give back what was changed of an object that is somebody else's; safe to call again."""
+        """Undo every change to objects that belong to the caller; safe to call again."""
         ...
 
     def new_cache(self, capacity: int) -> KVCache:
@@ -86,13 +87,13 @@ class CausalLM(Protocol):
 
         Args:
             token_ids: (T,) int64, on `device`; T >= 1.
-            cache: what the model has read so far; grows by T.
+            cache: the keys and values of the tokens read so far; grows by T.
             keep: 0 <= keep <= T; with 0 the output head is skipped.
 
         Returns:
             (keep, vocab_size) float32.
 
         Raises:
-            NotANumberError: NaN among them.
+            NotANumberError: a logit is NaN.
         """
         ...

@@ -1,7 +1,7 @@
-"""Rendering a chat template that came with a model: bounded in steps and memory, its failures errors of ours.
+"""Renders a model's own chat template with bounded steps and memory, and turns its failures into this package's errors.
 
-transformers runs templates in a sandbox, from which they cannot reach files; but they may loop for hours. No template
-that people use needs more than some hundred steps for a message.
+transformers runs templates in a sandbox. They cannot reach files there, but they may loop for hours. Templates in real
+use need at most a few hundred steps per message.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rapid_integrations.errors import ModelLoadError, PromptError
 from rapid_integrations.models.template_date import pin_date
 
 MOST_STEPS = 500_000  # lines of a template's code; about a second
-PROBE_STEPS = 20_000  # for a few words
-_LARGE = 1 << 24  # characters of a text inside a template, or four times what it was given
+PROBE_STEPS = 20_000  # for a probe of a few words
+_LARGE = 1 << 24  # characters of a text inside a template; four times the messages' length if that is more
 _LONGEST = 4 << 20  # characters of a template
-_HUGE = 10_000_000  # no number in a chat template is as large
+_HUGE = 10_000_000  # real chat templates hold no larger number
 _WIDE = re.compile(r"[%:<>^=]\s*\d{7,}")  # a width in a format string
 
 
 class _TooMuch(Exception):
-    """A template that would not end, or whose text would not."""
+    """A template runs too long or its text grows too large."""
 
 
 def render_template(
@@ -39,13 +39,13 @@ def render_template(
     date: datetime | None = None,
     most_steps: int = MOST_STEPS,
 ) -> str:
-    """Return what a tokenizer's chat template writes; see `Vocabulary.render_chat`. `most_steps` bounds its work.
+    """Return what a tokenizer's chat template writes; see `Vocabulary.render_chat`. `most_steps` bounds its run time.
 
     Raises:
-        PromptError: the template refuses the messages, writes nothing, or does not come to an end.
+        PromptError: the template refuses the messages, writes nothing, or runs too long.
     """
     template = tokenizer.chat_template
-    # Several templates by name (a dict): transformers chooses, and no date is pinned.
+    # If there are several templates by name (a dict), transformers chooses one and no date is pinned.
     chosen = pin_date(template, date) if isinstance(template, str) and date is not None else None
     try:
         with _bounded(_Bound(most_steps, max(_LARGE, 4 * _characters(messages)))):
@@ -56,7 +56,7 @@ def render_template(
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )
-    except Exception as error:  # templates raise jinja2 errors of their own making ("roles must alternate")
+    except Exception as error:  # templates raise their own jinja2 errors ("roles must alternate")
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise PromptError(f"the model's chat template refuses these messages: {reason}") from error
     if not isinstance(text, str) or not text.strip():
@@ -68,10 +68,10 @@ def render_template(
 
 
 def check_template(name: str, template: Any) -> None:
-    """Refuse a chat template that is none, or that counts in numbers no template needs.
+    """Refuse a chat template that is not text, or that holds numbers larger than real templates need.
 
     Raises:
-        ModelLoadError: with what is wrong with it.
+        ModelLoadError: the template is refused; the message has the reason.
     """
     if template is None or template == "":
         return
@@ -92,9 +92,9 @@ def check_template(name: str, template: Any) -> None:
 
 
 def _bomb(template: str) -> str | None:
-    """Return what in a template would already explode while it is compiled, in words; None: nothing found.
+    """Describe what would exhaust time or memory while a template is compiled; None if nothing is found.
 
-    A template that cannot be parsed at all is left to the rendering, which says why.
+    A template that cannot be parsed is not refused here. Rendering it reports the syntax error.
     """
     from jinja2 import TemplateError, nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -117,9 +117,9 @@ def _bomb(template: str) -> str | None:
 
 @contextmanager
 def _bounded(bound: _Bound) -> Iterator[None]:
-    """Stop a template inside that runs too long or grows too large.
+    """Stop a template that runs too long or grows too large inside the block.
 
-    Nothing is bounded under a debugger or a coverage tool, whose place in the interpreter this needs.
+    Under a debugger or a coverage tool nothing is bounded, because those occupy the trace function that this needs.
     """
     if sys.gettrace() is not None:
         yield
@@ -132,7 +132,7 @@ def _bounded(bound: _Bound) -> Iterator[None]:
 
 
 class _Bound:
-    """Counts the lines that a template's code runs through, and looks at what it holds at each of them."""
+    """Counts the executed lines of a template's code, and checks the size of its variables at each line."""
 
     def __init__(self, most_steps: int, large: int) -> None:
         self._steps = 0
@@ -144,7 +144,7 @@ class _Bound:
         return self.on_line if frame.f_code.co_filename == "<template>" else None
 
     def on_line(self, frame: FrameType, event: str, arg: Any) -> Any:
-        """Raise in the template when it has had its share."""
+        """Raise inside the template if it exceeds a bound."""
         if event != "line":
             return self.on_line
         self._steps += 1

@@ -1,8 +1,8 @@
-"""Whether a configuration can be true, before anything is built from it.
+"""Checks that a configuration is plausible, before anything is built from it.
 
-A configuration of a few bytes can ask for ten million layers. So its numbers are looked at first, then compared with
-what the files hold: a model is built without memory for its weights (on torch's "meta" device), and must have no more
-numbers than the files do.
+A configuration of a few bytes can ask for ten million layers. So its numbers are checked against bounds first. Then
+they are compared with the files: the model is built without memory for its weights (on torch's "meta" device), and must
+not have more parameters than the files hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from rapid_integrations.errors import ModelLoadError
 
-# The configurations of transformers' models, each with its own word for the same thing.
+# The configurations of transformers' models name the same quantity differently.
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "embedding_size", "head_dim", "d_kv")
 _INNER = ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "moe_intermediate_size")
@@ -57,10 +57,10 @@ _MOST_COMPUTED = 1 << 30  # bytes of tables that are in no file (positions, mask
 
 
 def check_numbers(name: str, config: Mapping[str, Any], where: str = "its config.json") -> None:
-    """Refuse a configuration (as JSON has it) whose numbers cannot be.
+    """Refuse a configuration (parsed JSON) with impossible numbers.
 
     Raises:
-        ModelLoadError: with the field, its value and what it may be.
+        ModelLoadError: a number is out of bounds; the message has the field, its value and the rule.
     """
 
     def wrong(field: str, value: Any, rule: str) -> ModelLoadError:
@@ -74,7 +74,7 @@ def check_numbers(name: str, config: Mapping[str, Any], where: str = "its config
                     continue
                 lowest = 0 if field in _MAY_BE_ZERO or lists else 1
                 if field in _SLIDING and each == -1 and type(each) is int:
-                    continue  # some write "no window" so
+                    continue  # some configurations write "no window" as -1
                 if type(each) is not int or not lowest <= each <= _MOST[field]:
                     raise wrong(field, each, f"a whole number from {lowest} to {_MOST[field]:,} is needed")
         elif isinstance(value, float) and not math.isfinite(value) and not _may_be_infinite(field):
@@ -102,16 +102,19 @@ def _check_heads(config: Mapping[str, Any], wrong: Any) -> None:
 
 
 def check_size(name: str, config: Any, model_class: Any, elements: int, tensors: int) -> None:
-    """Refuse a configuration of a much larger model than the files hold; builds it without memory for weights.
+    """Refuse a configuration that describes a much larger model than the files hold.
+
+    The model is built on torch's "meta" device, without memory for weights.
 
     Args:
         name: for messages.
-        config: transformers' object.
-        model_class: of the model.
-        elements, tensors: numbers and weights in the files.
+        config: transformers' configuration object.
+        model_class: the class of the model.
+        elements: numbers in all weights of the files.
+        tensors: weights in the files.
 
     Raises:
-        ModelLoadError: with both sizes.
+        ModelLoadError: the configuration is larger than the files; the message has both sizes.
     """
     text = config.get_text_config(decoder=True)
     layers = _first({field: getattr(text, field, None) for field in _LAYERS}, _LAYERS)
@@ -137,9 +140,9 @@ def check_size(name: str, config: Any, model_class: Any, elements: int, tensors:
 
 
 def context_window(config: Any) -> int | None:
-    """Return how many tokens the positions of a model reach, by its configuration; None: it does not say.
+    """Return the context window in tokens that a configuration states, or None if it states none.
 
-    Every family has its own word for it. The first of `WINDOWS` counts, in the text part of a composite model.
+    Families name it differently. The first set field of `WINDOWS` counts, in the text part of a composite model.
     """
     text = config.get_text_config(decoder=True)
     for source in (text, config):

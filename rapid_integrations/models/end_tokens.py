@@ -1,8 +1,8 @@
-"""Which tokens end an answer: what the settings say, and what the chat template ends a turn with.
+"""Finds the tokens that end an answer: those in the settings, and the one with which the chat template ends a turn.
 
-A file may name the end of a text ("<eos>") and be silent about the end of a turn ("<end_of_turn>"), behind which an
-instruction-tuned model never stops by itself. So the settings are believed, and added to: by the token that the
-template writes behind an answer, and by control tokens that are known to end turns.
+A file may name the end of a text ("<eos>") and omit the end of a turn ("<end_of_turn>"). An instruction-tuned model
+would then not stop after its answer. So two kinds of tokens are added to those in the settings: the token that the
+template writes behind an answer, and control tokens that are known to end turns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# Control tokens that end a turn or a text and nothing else, by what published tokenizers call them.
+# Names in published tokenizers of control tokens that only ever end a turn or a text.
 KNOWN_ENDS = frozenset(
     {
         "<|im_end|>",
@@ -42,31 +42,31 @@ KNOWN_ENDS = frozenset(
         "</s>",
     }
 )
-# Templates that split an answer into channels write these between the channels, too.
+# Templates that split an answer into channels also write these between the channels.
 _BETWEEN_CHANNELS = {"<|end|>"}
 _ANSWER = "\ue000answer\ue001"
 
 Render = Callable[[list[dict[str, Any]], bool], str]
-"""Messages and whether an answer is opened, to the text; raises for messages that the template refuses."""
+"""Renders messages to text; the flag asks for the opening of an answer. Raises if the template refuses the messages."""
 
 
 def end_token_ids(model: Any, tokenizer: Any, render: Render | None) -> frozenset[int]:
     """Return every id that ends an answer.
 
     Args:
-        model: a transformers model: its generation settings and its configuration count.
+        model: a transformers model; its generation settings and its configuration are read.
         tokenizer: its tokenizer; `added_tokens_decoder` says which tokens are control tokens.
-        render: the chat template; None without one.
+        render: renders the chat template; None if there is none.
     """
     control = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     known = set(control.values()) | {index for index in tokenizer.all_special_ids if index is not None}
     found = {*_ids(getattr(model.generation_config, "eos_token_id", None))}
     for config in (model.config, model.config.get_text_config(decoder=True)):
         own = _ids(getattr(config, "eos_token_id", None))
-        # What a class has for a default says nothing of this tokenizer, where that id may be a letter.
+        # A class default tells nothing about this tokenizer: the id may be a letter here.
         found |= own if own != _default(config) else own & known
     own_end = _ids(tokenizer.eos_token_id)
-    # A tokenizer without the token that it calls its end gives the id of what is unknown to it.
+    # If the vocabulary lacks the tokenizer's end token, the tokenizer returns the id of the unknown token.
     found |= {index for index in own_end if tokenizer.convert_ids_to_tokens(index) == str(tokenizer.eos_token)}
     channels = "<|channel|>" in str(tokenizer.chat_template or "")
     found |= {
@@ -85,7 +85,7 @@ def _ends_of_fair_lock(render: Render, control: dict[str, int]) -> set[int]:
     for messages in ([question, answer], [question, answer, question]):
         try:
             text = render(messages, False)
-        except Exception:  # a template may refuse an answer at the end, or anything else
+        except Exception:  # a template may refuse a final answer, or fail for any other reason
             continue
         before, mark, after = text.rpartition(_ANSWER)
         if not mark:

@@ -1,4 +1,4 @@
-"""What tells one model from another when their KV caches lie in one folder."""
+"""Fingerprints of models, so that KV caches of different models can share one folder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ _NOT_COMPUTED_WITH = {"transformers_version", "architectures", "dtype", "torch_d
 def fingerprint(model: Any, others: Iterable[tuple[str, Tensor]] = ()) -> str:
     """Return a hexadecimal digest of a transformers model's configuration and weights.
 
-    A name is not enough: a fine-tuned copy may lie under it. Of each weight and buffer the name, dtype and shape count,
-    and the sums (as 64-bit integers, modulo 2**64) of the bits of 64 blocks: every single changed weight changes a sum.
-    Reads all weights once, at memory speed. `others`: named weights that the model itself does not hold.
+    A name is not enough, because a fine-tuned copy may have the same name. The digest covers the name, dtype and shape
+    of each weight and buffer. It also covers the sums (64-bit integers, modulo 2**64) of the bits of 64 blocks of each,
+    so a change of any single weight changes a sum. All weights are read once, at memory speed.
+
+    Args:
+        model: a transformers model.
+        others: named weights that the model itself does not hold.
 
     Raises:
-        CacheError: weights on several devices, or that cannot be read (offloaded to disk).
+        CacheError: weights lie on several devices, or cannot be read (offloaded to disk).
     """
     config = {
         key: value
@@ -41,7 +45,7 @@ def fingerprint(model: Any, others: Iterable[tuple[str, Tensor]] = ()) -> str:
             tensor = weight.detach()
             digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
             digest.update(_sums(tensor).cpu().numpy().tobytes())
-    except (RuntimeError, TypeError) as error:  # a weight on no device, or of a packed type
+    except (RuntimeError, TypeError) as error:  # a weight lies on no device, or is of a packed type
         raise CacheError(f"its weights cannot be read: {error}") from error
     return digest.hexdigest()
 

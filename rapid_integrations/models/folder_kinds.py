@@ -1,4 +1,4 @@
-"""What a folder holds that is no model to run here, in words of its own: each kind has another way out."""
+"""Errors for folders that do not hold a runnable model. Each kind of content has its own message and way out."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _QUANTIZED = {
     "exl2": "ExLlamaV2",
     "exl3": "ExLlamaV3",
 }
-# What older tools wrote beside the configuration instead of into it.
+# Older tools wrote this file beside the configuration instead of adding to the configuration.
 _PACKED_BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 
-# (suffix of a file, what it is, the way out); looked up in this order, behind safetensors and GGUF.
+# (suffix of a file, what it is, the way out); looked up in this order, after safetensors and GGUF.
 _FORMATS = (
     (
         ".bin",
@@ -63,14 +63,14 @@ _FORMATS = (
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a model folder, bounded in size and depth.
+    """Return the JSON object of a file in a model folder, bounded in size and depth.
 
     Raises:
-        ModelLoadError: it is not there, too large, no JSON, nested too deep, or no object.
+        ModelLoadError: the file is missing, too large, not JSON, nested too deep, or not an object.
     """
     try:
         if (size := path.stat().st_size) > _LARGEST_JSON:
-            raise ModelLoadError(f"{path} could not be loaded: {size / 1e6:,.0f} MB are no configuration's size")
+            raise ModelLoadError(f"{path} could not be loaded: {size / 1e6:,.0f} MB is too large for a configuration")
         if is_lfs_pointer(path):
             raise ModelLoadError(pointer_words(path))
         content = path.read_bytes()
@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def depth(value: Any, most: int = 1000) -> int:
-    """Return how deep lists and objects are nested in each other, `most` at the most."""
+    """Return how deep lists and objects are nested, counting up to `most`."""
     level, here = 0, [value]
     while here and level < most:
         here = [
@@ -106,13 +106,13 @@ def depth(value: Any, most: int = 1000) -> int:
 
 
 def refuse_folder_without_config(folder: Path) -> None:
-    """Say what a folder is that has neither a config.json nor a GGUF model.
+    """Raise an error that says what a folder without a config.json or a GGUF model holds instead.
 
     Raises:
         ModelLoadError: always.
     """
     names = {path.name for path in folder.iterdir()}
-    start = f"{folder} is no model folder"
+    start = f"{folder} is not a model folder"
     if not names:
         raise ModelLoadError(f"{start}: it is empty. Download the model into it, or give another folder")
     if "adapter_config.json" in names:
@@ -153,7 +153,7 @@ def refuse_what_is_no_file(folder: Path) -> None:
     """Refuse pipes, sockets and devices among a folder's files: opening them may wait for ever.
 
     Raises:
-        ModelLoadError: naming the first.
+        ModelLoadError: there is one; the message names the first.
     """
     for path in sorted(folder.iterdir()):
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -161,10 +161,10 @@ def refuse_what_is_no_file(folder: Path) -> None:
 
 
 def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder with a config.json whose weights cannot be read here, with what they are and the way out.
+    """Refuse a folder with a config.json whose weights this engine cannot read.
 
     Raises:
-        ModelLoadError: see above.
+        ModelLoadError: the message says what the weights are, and gives the way out.
     """
     names = {path.name for path in folder.iterdir()}
     has_weights = bool(names & {SINGLE, INDEX})
@@ -190,7 +190,7 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
     if others:
         if any("-of-" in name for name in others):
             raise ModelLoadError(
-                f"{start} and no {INDEX}, but {named(others)}: the index of what is where is missing. Fetch it"
+                f"{start} and no {INDEX}, but {named(others)}: the index of the weights is missing. Fetch it"
             )
         if any(name.startswith("consolidated") for name in others):
             raise ModelLoadError(
@@ -205,10 +205,10 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
 
 
 def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration whose weights are packed in a way that is not read here.
+    """Refuse a configuration whose weights are quantised in a format that this engine cannot read.
 
     Raises:
-        UnsupportedModelError: with the kind, and what to take instead.
+        UnsupportedModelError: the message has the format and what to use instead.
     """
     packed = config.get("quantization_config")
     if packed is None:
@@ -217,8 +217,8 @@ def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
         packed = config["text_config"].get("quantization_config")
     if packed is not None and not (isinstance(packed, Mapping) and packed):
         raise ModelLoadError(
-            f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which says nothing. Remove "
-            "it if the weights are not quantised"
+            f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which states no "
+            "method. Remove it if the weights are not quantised"
         )
     instead = (
         "Take the model's unquantised safetensors (quantization='int8' or 'int4' packs them here), or a GGUF file of it"
@@ -229,17 +229,19 @@ def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
             method = "bitsandbytes"
         kind = _QUANTIZED.get(method, method)
         raise UnsupportedModelError(
-            f"{name} holds weights that are quantised with {kind}, which is not read. {instead}"
+            f"{name} holds weights that are quantised with {kind}, which this engine cannot read. {instead}"
         )
     if isinstance(mlx := config.get("quantization"), Mapping) and {"group_size", "bits"} <= set(mlx):
-        raise UnsupportedModelError(f"{name} holds weights quantised with MLX, which is not read. {instead}")
+        raise UnsupportedModelError(
+            f"{name} holds weights quantised with MLX, which this engine cannot read. {instead}"
+        )
 
 
 def refuse_another_task(name: str, config: Mapping[str, Any], folder: Path | None = None) -> None:
-    """Refuse a model that does not continue a text: what its configuration says it is for.
+    """Refuse a model whose configuration says that it does something other than continue a text.
 
     Raises:
-        UnsupportedModelError: with what it is.
+        UnsupportedModelError: the message says what the model does.
     """
     named_classes = config.get("architectures")
     classes = [each for each in named_classes if isinstance(each, str)] if isinstance(named_classes, list) else []

@@ -1,12 +1,12 @@
-"""The Llama family's forward pass with few, large operations, straight on this package's cache.
+"""The Llama family's forward pass in a few large operations that work directly on this package's cache.
 
-A transformers layer makes some forty small calls for one token, and each costs microseconds whatever the model's size.
-Here a layer is a dozen: query, key and value come from one matrix product, gate and up from another, rotary embedding
-is applied to queries and keys at once, and weights are stored as `linear.py` finds best. Rows that nobody asks for are
-not computed in the last layer.
+A transformers layer makes some forty small calls per token. Each costs microseconds, whatever the model's size. Here a
+layer makes a dozen. One matrix product gives query, key and value, and another gives gate and up. Rotary embedding is
+applied to queries and keys at once, and weights are stored in the fastest form (`linear.py`). The last layer skips rows
+whose logits are not requested.
 
-Only architectures of which every step is known are taken over, and `HuggingFaceLM` compares the result with the
-model's own eager forward pass before it is used.
+Only architectures whose every step is known are taken over. `HuggingFaceLM` compares the result with the model's own
+eager forward pass before it is used.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ class _Layer:
 
 
 class FusedDecoder(SharedResource):
-    """Computes logits as the model does that it is made from.
+    """Computes the same logits as the model it was built from.
 
-    The model's matrices are taken over: where they are packed or quantised the model itself is left without them, and
-    otherwise it keeps views of the fused ones.
+    The decoder takes over the model's matrices. If they are packed or quantised, the model is left without them.
+    Otherwise the model keeps views of the fused ones.
 
     `kernels` says which kernels compute its decode steps, "none (reason)" if PyTorch's operators do.
 
     Args:
         model: a transformers model that `serves` accepts.
-        quantization: of every matrix but the embedding table. The head has eight bits at least: four cost SmolLM2 7% of
-            perplexity.
+        quantization: applies to every matrix but the embedding table. The head keeps at least eight bits, because four
+            raise SmolLM2's perplexity by 7%.
     """
 
     def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
@@ -111,7 +111,7 @@ class FusedDecoder(SharedResource):
 
     @staticmethod
     def serves(model: Any) -> bool:
-        """Whether every part of the model is of a kind that is computed here."""
+        """Return whether this decoder can compute every part of the model."""
         if type(model).__name__ not in FAMILIES or len({p.device for p in model.parameters()}) != 1:
             return False
         base = model.base_model
@@ -125,24 +125,24 @@ class FusedDecoder(SharedResource):
 
     @property
     def windows(self) -> list[int | None]:
-        """How many keys a query sees in each layer; None: all."""
+        """The number of keys that a query sees in each layer; None means all."""
         return [layer.window for layer in self._layers]
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that a step of one token reads: every matrix once (of the embedding table a row)."""
+        """Bytes that one decode step reads: every matrix once, and one row of the embedding table."""
         matrices = [m for layer in self._layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         return sum(matrix.step_bytes for matrix in (*matrices, self._head))
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the matrices that the model itself has no longer, one after another."""
+        """Yield, one by one, the matrices that the model itself no longer holds."""
         for index, layer in enumerate(self._layers):
             for name in ("qkv", "out", "gate_up", "down"):
                 yield f"fused.{index}.{name}", getattr(layer, name).dense()
         yield "fused.head", self._head.dense()
 
     def give_back(self, model: Any) -> None:
-        """Fill a copy of the model with the weights that were taken from it, as they take part in the products here."""
+        """Fill a copy of the model with the weights that were taken over, with the values used in products here."""
         for layer, module in zip(self._layers, model.base_model.layers, strict=True):
             for fused, linears in _matrices(layer, module):
                 fill(linears, fused)
@@ -165,7 +165,7 @@ class FusedDecoder(SharedResource):
         The caches are written, and their lengths left for the caller to advance.
 
         Raises:
-            FloatingPointError: NaN among the logits.
+            FloatingPointError: a logit is NaN.
         """
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
         if self._native is not None and filled and sum(each.count for each in rows) <= MAX_ROWS:
@@ -221,7 +221,7 @@ class FusedDecoder(SharedResource):
         return _joined([cos for cos, _ in turned]), _joined([sin for _, sin in turned])
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:
-        """Return queries and keys of (T, H + 2 H_kv, D), normalised and rotated, (T, H + H_kv, D)."""
+        """Return normalised and rotated queries and keys, (T, H + H_kv, D), of `qkv`, (T, H + 2 H_kv, D)."""
         if kernels:
             norms = None
             if layer.q_norm is not None and layer.k_norm is not None:
@@ -241,9 +241,9 @@ class FusedDecoder(SharedResource):
         return cos[0][:, None], sin[:, None]
 
     def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
-        """Return `_rotation` of at least the first `length` positions, (T, D) float32; kept: every step needs a row."""
+        """Return `_rotation` of at least the first `length` positions, (T, D) float32; cached for every step."""
         if self._turned is None or self._turned[0].shape[0] < length:
-            # Says what to compute in and where; a process may have other defaults while a model is being loaded.
+            # dtype and device are explicit, because a process may have other defaults while a model is being loaded.
             start = torch.empty(1, dtype=torch.float32, device=self._embed.weight.device)
             cos, sin = self._rotation(start, 0, max(_LEAST_ROTATIONS, 2 * length))
             self._turned = cos[:, 0].contiguous(), sin[:, 0].contiguous()
@@ -278,7 +278,7 @@ class FusedDecoder(SharedResource):
         tied = model.lm_head.weight is model.base_model.embed_tokens.weight
         head = make_linear(model.lm_head.weight.data, None, quantization and HEAD_QUANTIZATION, arena=arena)
         if isinstance(head, PlainLinear):
-            model.lm_head.weight.data = head.dense()  # with it the embedding table, where they are one
+            model.lm_head.weight.data = head.dense()  # this also sets the embedding table if it is tied to the head
         elif not tied:
             empty(model.lm_head)
         return head
@@ -357,7 +357,7 @@ def _window(attention: Any) -> int | None:
     if hasattr(attention, "sliding_window"):
         window: int | None = attention.sliding_window
         return window
-    # Mistral reads its configuration in every layer. Others ignore the key where a configuration happens to have it.
+    # Mistral reads its configuration in every layer. Other families ignore this key if it is set.
     return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
 
 
@@ -366,7 +366,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
-    """Return x with `more` added (x itself may be changed), and that normalised."""
+    """Return x with `more` added (x itself may be changed), and the normalised sum."""
     if kernels:
         return x, prefill.add_and_norm(x, more, norm.weight, norm.eps)
     x = x if more is None else x + more

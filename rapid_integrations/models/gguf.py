@@ -1,11 +1,11 @@
-"""GGUF files, dequantised once and kept as safetensors.
+"""GGUF files, dequantised once and cached as safetensors.
 
-Reading a GGUF file through Python takes seconds per hundred megabytes (its token lists alone are parsed three times:
-for the configuration, the tokenizer and the weights). The first load therefore keeps what it produced as an ordinary
-model folder; later loads take a fraction of a second.
+Reading a GGUF file through Python takes seconds per hundred megabytes. Its token lists alone are parsed three times,
+for the configuration, the tokenizer and the weights. So the first load saves its result as an ordinary model folder,
+and later loads take a fraction of a second.
 
-A model in several files is joined first (`gguf_parts`). Every weight has to come from the files: what transformers
-would fill with random numbers is an error here.
+A model in several files is joined first (`gguf_parts`). Every weight has to come from the files: an error is raised
+instead of letting transformers fill missing weights with random numbers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from rapid_integrations.models.gguf_rope import rope_of
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
 
-_COMPLETE = "complete"  # written last: a folder without it is the rest of an interrupted conversion
-# What stands in it. Copies of release 0.1 have an empty one: they may hold random weights, and lack ends of turns.
+_COMPLETE = "complete"  # written last; a folder without it is left from an interrupted conversion
+# The file's content. It is empty in copies of release 0.1, which may hold random weights and lack ends of turns.
 _VERSION = "2"
 _SIZES = {
     "block_count": "num_hidden_layers",
@@ -45,19 +45,19 @@ _SIZES = {
     "expert_count": "num_experts",
     "vocab_size": "vocab_size",
 }
-_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # of an answer; files may have all three
+_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # keys of tokens that end an answer; files may have all three
 
 
 def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
     """Return (model, tokenizer) from a GGUF file, every weight dequantised to `dtype`.
 
     Args:
-        path: the file; of a model in several files any of them.
-        dtype: of the weights.
+        path: the file, or any file of a model in several files.
+        dtype: dtype of the weights.
         options: further arguments of transformers' `from_pretrained` (`device_map`, ...).
 
     Raises:
-        ModelLoadError: parts or weights that are missing, or a file that is no causal LM.
+        ModelLoadError: parts or weights are missing, or the file is not a causal LM.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -70,13 +70,13 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
             )
             require_all_weights(str(folder), report)
             return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # whatever a damaged file makes transformers raise; the GGUF file has it all
+        except Exception as error:  # transformers may raise anything for a damaged copy; the GGUF file is intact
             if is_out_of_memory(error):
                 raise
-            warnings.warn(f"the dequantised copy in {folder} is damaged and made again: {error}", stacklevel=2)
+            warnings.warn(f"the dequantised copy in {folder} is damaged and is converted again: {error}", stacklevel=2)
             shutil.rmtree(folder, ignore_errors=True)
     elif (folder / _COMPLETE).exists():
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier version
+        shutil.rmtree(folder, ignore_errors=True)  # a copy made by an earlier version
     headers = read_parts(parts)
     refuse_gguf(headers[0])
     with _one_file(headers, folder.parent) as whole:
@@ -90,7 +90,7 @@ def _read(
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    check_numbers(str(path), _as_configuration(headers[0]), "its metadata")  # lists of layers are made from these
+    check_numbers(str(path), _as_configuration(headers[0]), "its metadata")  # the layers are built from these
     file: dict[str, Any] = {"gguf_file": whole.name, "local_files_only": True}
     config = AutoConfig.from_pretrained(whole.parent, **file)
     tensors = [tensor for header in headers for tensor in header.tensors]
@@ -101,14 +101,14 @@ def _read(
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
     elements = sum(_elements(tensor.shape) for tensor in tensors)
     check_size(str(path), config, model_class, elements, len(tensors))
-    # transformers otherwise leaves the weights packed, in a form whose matrix products are slow on a processor.
+    # By default transformers leaves the weights packed, which makes matrix products slow on a CPU.
     model, report = AutoModelForCausalLM.from_pretrained(
         whole.parent,
         config=config,
         dtype=dtype,
         quantization_config=GgufConfig(dequantize=True),
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused by their names
+        ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
         **file,
         **options,
     )
@@ -122,7 +122,7 @@ def _read(
 
 
 def _check_tokens(path: Path, header: GgufHeader) -> None:
-    """Refuse a tokenizer that lacks a part, or control tokens that are none of its tokens."""
+    """Refuse a tokenizer that lacks a part, or whose control tokens are not among its tokens."""
     metadata = header.metadata
     kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
     again = "Take another GGUF file of the model, or convert it again with llama.cpp"
@@ -134,7 +134,7 @@ def _check_tokens(path: Path, header: GgufHeader) -> None:
         )
     for name in ("bos", "eos"):
         index = metadata.get(f"tokenizer.ggml.{name}_token_id")
-        count = tokens if isinstance(tokens, int) else len(tokens)  # of a long array the header keeps the length
+        count = tokens if isinstance(tokens, int) else len(tokens)  # the header keeps only the length of a long array
         if type(index) is int and not 0 <= index < count:
             raise ModelLoadError(
                 f"{path} could not be loaded: its {name} token has the id {index:,}, but its tokenizer has {count:,} "
@@ -143,14 +143,14 @@ def _check_tokens(path: Path, header: GgufHeader) -> None:
 
 
 def _as_configuration(header: GgufHeader) -> dict[str, Any]:
-    """Return the sizes that a file states, by the names that configurations have for them."""
+    """Return the sizes that a file states, under the names that configurations use."""
     prefix = header.architecture
     stated = {name: header.metadata.get(f"{prefix}.{key}") for key, name in _SIZES.items()}
     return {name: value for name, value in stated.items() if value is not None}
 
 
 def _ends_of_answers(header: GgufHeader, model: Any) -> list[int]:
-    """Return the ids that the file says end an answer or a turn; those that are none of its tokens do not count."""
+    """Return the ids that end an answer or a turn according to the file, without ids outside the vocabulary."""
     found = [header.metadata.get(f"tokenizer.ggml.{name}") for name in _ENDS]
     own = model.config.eos_token_id
     found += own if isinstance(own, list) else [own]
@@ -161,8 +161,8 @@ def _ends_of_answers(header: GgufHeader, model: Any) -> list[int]:
 def _say_what_is_left(path: Path, unread: int, elements: int, tensors: Sequence[Any]) -> None:
     if unread > 0.001 * elements and unread > 1024:
         warnings.warn(
-            f"{path}: {unread:,} of its {elements:,} numbers are no part of the model that transformers builds from it "
-            f"({len(tensors)} tensors; predictions of further tokens, for instance), and are not used",
+            f"{path}: {unread:,} of its {elements:,} numbers do not belong to the model that transformers builds "
+            f"from it ({len(tensors)} tensors, such as those that predict further tokens) and are not used",
             stacklevel=4,
         )
 
@@ -176,7 +176,7 @@ def _elements(shape: Sequence[int]) -> int:
 
 @contextmanager
 def _one_file(headers: Sequence[GgufHeader], beside: Path) -> Iterator[Path]:
-    """Yield a file that holds all parts: the only one, or a joined one that is removed afterwards."""
+    """Yield a file that holds all parts: the only file, or a joined one that is removed afterwards."""
     if len(headers) == 1:
         yield headers[0].path
         return
@@ -205,7 +205,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _converted_folder(parts: Sequence[Path], dtype: torch.dtype) -> Path:
-    """Return where the dequantised copy of these very files lies: a changed file gets another folder."""
+    """Return the folder for the dequantised copy of these files. A changed file gets another folder."""
     digest = hashlib.sha256()
     for path in parts:
         status = path.resolve().stat()
@@ -219,16 +219,16 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     except OSError as error:
-        warnings.warn(f"the dequantised model is not kept, loading stays slow: {error}", stacklevel=4)
+        warnings.warn(f"the dequantised model could not be saved, so loading stays slow: {error}", stacklevel=4)
         return
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / _COMPLETE).write_text(_VERSION)
         os.replace(partial, folder)
-    # A full disk (safetensors has an error of its own for it); or another process was first, whose copy is as good.
+    # The disk is full (safetensors raises its own error for this), or another process saved an equal copy first.
     except Exception as error:
         if not (folder / _COMPLETE).exists():
-            warnings.warn(f"the dequantised model is not kept, loading stays slow: {error}", stacklevel=4)
+            warnings.warn(f"the dequantised model could not be saved, so loading stays slow: {error}", stacklevel=4)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""What a GGUF file says of itself: its metadata and where its tensors lie, read with every number checked.
+"""The header of a GGUF file, its metadata and the place of its tensors, read with every number checked.
 
-transformers and the gguf package trust what a file says; a count of 2**60 keeps them busy for ever, and a tensor that
-ends behind the file is filled with what happens to be there. So the head is read here first. Only small arrays are
-kept: of the token lists only their lengths.
+transformers and the gguf package trust what a file says. A count of 2**60 keeps them busy for ever, and a tensor that
+ends behind the file is filled with whatever memory holds. So the header is read here first. Only small arrays are
+kept. For longer ones, such as token lists, only the length is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_KEPT = 256  # elements of an array that are kept; of a longer one the length
+_KEPT = 256  # arrays up to this many elements are kept; of longer ones only the length
 _MOST_KEYS, _MOST_TENSORS, _MOST_DIMS = 65_536, 1 << 20, 4
 _LONGEST_NAME = 4096  # bytes
 _LONGEST_STRING = 1 << 24  # bytes; chat templates are the longest
@@ -29,7 +29,7 @@ _LONGEST_STRING = 1 << 24  # bytes; chat templates are the longest
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor: its shape as GGUF has it (the fastest dimension first), and its bytes from `data_start` on."""
+    """A tensor: its shape in GGUF's order (the fastest dimension first), and its offset from `data_start` in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,11 +40,11 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """The head of one file.
+    """The header of one file.
 
     Attributes:
-        metadata: keys and values; of arrays over 256 elements, and of all nested ones, an `int`: their length.
-        spans: where each key with its value stands in the file, (start, end) bytes.
+        metadata: keys and values. An array over 256 elements, or a nested one, is replaced by its length (an `int`).
+        spans: the place of each key with its value in the file, (start, end) in bytes.
         data_start: bytes before the first tensor.
     """
 
@@ -57,21 +57,21 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """Of the model ("llama"); "" where the file says none."""
+        """The model's architecture ("llama"), or "" if the file states none."""
         found = self.metadata.get("general.architecture", "")
         return found if isinstance(found, str) else ""
 
     @property
     def alignment(self) -> int:
-        """Bytes that the offsets of tensors are multiples of."""
+        """The number of bytes of which every tensor's offset is a multiple."""
         return int(self.metadata.get("general.alignment", 32))
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read and check the head of a GGUF file.
+    """Read and check the header of a GGUF file.
 
     Raises:
-        ModelLoadError: it is none, is of another version, is cut off, or holds numbers that cannot be.
+        ModelLoadError: the file is not GGUF, is of another version, is cut off, or holds impossible numbers.
     """
     try:
         with path.open("rb") as file:
@@ -84,7 +84,7 @@ def read_header(path: Path) -> GgufHeader:
                 return _Reader(path, data).read()
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
         raise ModelLoadError(
-            f"{path} could not be loaded: its head is cut off or damaged ({error}); fetch the file again"
+            f"{path} could not be loaded: its header is cut off or damaged ({error}); fetch the file again"
         ) from error
     except OSError as error:
         raise ModelLoadError(f"{path} could not be loaded: {error.strerror or error}") from error
@@ -105,7 +105,7 @@ def _what_instead(start: bytes) -> str:
 
 
 class _Reader:
-    """Walks through the head; every offset stays inside the file."""
+    """Reads the header in order; every offset stays inside the file."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path = path
@@ -120,14 +120,14 @@ class _Reader:
             raise self._error(f"it is GGUF version {version}, versions 2 and 3 can be read: {why}")
         tensor_count, key_count = self._unpack("<QQ")
         if key_count > _MOST_KEYS or tensor_count > _MOST_TENSORS:
-            raise self._error(f"it claims {key_count:,} keys and {tensor_count:,} tensors, which cannot be")
+            raise self._error(f"it claims {key_count:,} keys and {tensor_count:,} tensors, which is impossible")
         metadata: dict[str, Any] = {}
         spans: dict[str, tuple[int, int]] = {}
         for _ in range(key_count):
             start = self._at
             key = self._string(_LONGEST_NAME)
             if key in metadata:
-                raise self._error(f"its key {key!r} stands there twice")
+                raise self._error(f"its key {key!r} occurs twice")
             (kind,) = self._unpack("<I")
             metadata[key] = self._value(kind)
             spans[key] = (start, self._at)
@@ -147,7 +147,7 @@ class _Reader:
     def _string(self, longest: int) -> str:
         (length,) = self._unpack("<Q")
         if length > min(longest, len(self._data) - self._at):
-            raise self._error(f"it claims a string of {length:,} bytes, which cannot be")
+            raise self._error(f"it claims a string of {length:,} bytes, which is impossible")
         self._at += length
         return bytes(self._data[self._at - length : self._at]).decode("utf-8")
 
@@ -161,11 +161,11 @@ class _Reader:
         if kind == _STRING:
             return self._string(_LONGEST_STRING)
         if kind != _ARRAY:
-            raise self._error(f"it holds a value of type {kind}, which is none")
+            raise self._error(f"it holds a value of type {kind}, which GGUF does not have")
         element, count = self._unpack("<IQ")
         size = struct.calcsize(_FORMATS[element]) if element in _FORMATS else 8
         if element not in _FORMATS and element != _STRING:
-            raise self._error(f"it holds an array of type {element}, which is none that models have")
+            raise self._error(f"it holds an array of type {element}, which models do not use")
         if count > (len(self._data) - self._at) // size:
             raise self._error(f"it claims an array of {count:,} elements, more than the file can hold")
         if element == _STRING:
@@ -194,7 +194,7 @@ class _Reader:
             raise self._error(f"its tensor {name!r} is of type {kind}, which the gguf package does not know") from None
         elements = prod(shape)
         if shape and shape[0] % block:
-            raise self._error(f"the rows of its tensor {name!r} are {shape[0]:,} wide, no multiple of {block}")
+            raise self._error(f"the rows of its tensor {name!r} are {shape[0]:,} wide, not a multiple of {block}")
         return GgufTensor(name, tuple(shape), kind, offset, elements // block * size)
 
     def _require_inside(self, tensors: tuple[GgufTensor, ...], data_start: int) -> None:
@@ -202,7 +202,7 @@ class _Reader:
         length = len(self._data)
         for tensor in tensors:
             if tensor.name in names:
-                raise self._error(f"its tensor {tensor.name!r} stands there twice")
+                raise self._error(f"its tensor {tensor.name!r} occurs twice")
             names.add(tensor.name)
             if data_start + tensor.offset + tensor.size > length:
                 raise self._error(

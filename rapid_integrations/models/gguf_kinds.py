@@ -1,4 +1,4 @@
-"""What a GGUF file holds that is no model to run here, in words of its own."""
+"""Errors for GGUF files that do not hold a runnable model. Each kind of content has its own message."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DIFFUSED = ("dream", "llada")
 
 
 def refuse_gguf(header: GgufHeader) -> None:
-    """Refuse a file that is no causal LM, or one of an architecture that cannot be read.
+    """Refuse a file that is not a causal LM, or whose architecture transformers cannot read.
 
     Raises:
-        ModelLoadError: with what it is, and the way out.
+        ModelLoadError: the message says what the file is, and gives the way out.
     """
     path, architecture = header.path, header.architecture
     kind = header.metadata.get("general.type", "model")
@@ -86,5 +86,5 @@ def refuse_gguf(header: GgufHeader) -> None:
 def _readable() -> frozenset[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    others = {"gpt-oss", "qwen2moe", "qwen3moe", "minimax-m2"}  # as GGUF writes them
+    others = {"gpt-oss", "qwen2moe", "qwen3moe", "minimax-m2"}  # spelt as in GGUF
     return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5", "mamba", "lfm2"}

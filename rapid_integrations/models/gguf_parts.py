@@ -1,6 +1,6 @@
-"""A GGUF model in several files ("...-00001-of-00003.gguf"): all of its parts, found, checked and joined.
+"""Finds, checks and joins all parts of a GGUF model in several files ("...-00001-of-00003.gguf").
 
-transformers reads one file and fills what is missing with random numbers; so the parts are joined to one file first.
+transformers reads one file and fills what is missing with random numbers, so the parts are joined to one file first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SPLIT = "split."  # the keys that only the parts have
 
 
 def sets_of_parts(folder: Path) -> list[Path]:
-    """Return one file for each GGUF model of a folder: a whole one, or the first part that is there."""
+    """Return one file for each GGUF model of a folder: a whole file, or the first part that exists."""
     found: dict[tuple[str, ...], Path] = {}
     for path in sorted(folder.glob("*.[gG][gG][uU][fF]")):
         name = _PART.fullmatch(path.name)
@@ -31,22 +31,22 @@ def sets_of_parts(folder: Path) -> list[Path]:
 
 
 def cut_files(folder: Path) -> list[str]:
-    """Return the names of files that are a GGUF file cut into pieces ("model.gguf-split-a")."""
+    """Return the names of files that are pieces of a GGUF file ("model.gguf-split-a")."""
     return sorted(path.name for path in folder.iterdir() if _CUT.fullmatch(path.name))
 
 
 def parts_of(path: Path) -> list[Path]:
-    """Return all files of the model that `path` belongs to, in order; a whole file alone.
+    """Return all files of the model that `path` belongs to, in order. A whole file is returned alone.
 
     Raises:
-        ModelLoadError: parts that are not there, by their names.
+        ModelLoadError: parts are missing; the message names them.
     """
     name = _PART.fullmatch(path.name)
     if name is None:
         return [path]
     count = int(name["count"])
     if not 1 <= int(name["number"]) <= count or count > 9999:
-        raise ModelLoadError(f"{path} calls itself part {int(name['number'])} of {count}, which cannot be")
+        raise ModelLoadError(f"{path} calls itself part {int(name['number'])} of {count}, which is impossible")
     there = {}
     for other in path.parent.iterdir():
         match = _PART.fullmatch(other.name)
@@ -67,10 +67,10 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def read_parts(paths: Sequence[Path]) -> list[GgufHeader]:
-    """Return the heads of a model's files, checked to belong together.
+    """Return the headers of a model's files, after checking that they belong together.
 
     Raises:
-        ModelLoadError: parts of different models, in another order, or fewer weights than the first one announces.
+        ModelLoadError: parts belong to different models, are in another order, or hold fewer weights than announced.
     """
     headers = [read_header(path) for path in paths]
     first, count = headers[0], len(headers)
@@ -112,7 +112,7 @@ def join(headers: Sequence[GgufHeader], target: Path) -> Path:
     """Write all parts as one GGUF file, with the first part's metadata, and return it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     first = headers[0]
     keys = [key for key in first.metadata if not key.startswith(_SPLIT)]

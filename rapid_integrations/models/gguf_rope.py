@@ -1,4 +1,4 @@
-"""How a GGUF file stretches rotary embeddings, which transformers does not read from it."""
+"""Reads from a GGUF file how it stretches rotary embeddings, which transformers ignores."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.gguf_header import GgufHeader
 
-_FACTORS = "rope_freqs.weight"  # what each frequency is divided by (Llama 3.1 and later)
+_FACTORS = "rope_freqs.weight"  # divisors of the frequencies (Llama 3.1 and later)
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def rope_of(headers: Sequence[GgufHeader], whole: Path, config: Any) -> dict[str, Any] | None:
-    """Return the `rope_parameters` that the file asks for beyond transformers' reading of it; None: no others.
+    """Return the `rope_parameters` that the file states and transformers does not read from it; None if there are none.
 
     Raises:
-        UnsupportedModelError: frequencies of a kind that transformers has no name for.
+        UnsupportedModelError: the frequencies are of a kind that transformers has no name for.
     """
     header = headers[0]
     prefix = f"{header.architecture}.rope.scaling"
@@ -48,7 +48,7 @@ def _positive(value: Any) -> bool:
 
 
 def _llama3(whole: Path, own: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Return Llama 3's parameters that give the very factors in the file."""
+    """Return the Llama 3 parameters that give exactly the factors in the file."""
     from gguf import GGUFReader
 
     found = next(tensor for tensor in GGUFReader(str(whole)).tensors if tensor.name == _FACTORS)
@@ -67,7 +67,7 @@ def _llama3(whole: Path, own: dict[str, Any], config: Any) -> dict[str, Any]:
 
 
 def _llama3_factors(rope: dict[str, Any], width: int) -> np.ndarray:
-    """Return what Llama 3's scaling divides each of the (width / 2) frequencies by."""
+    """Return the divisors that Llama 3's scaling applies to the (width / 2) frequencies."""
     wavelength = 2 * math.pi * rope["rope_theta"] ** (np.arange(0, width, 2) / width)
     original, low, high = (
         rope["original_max_position_embeddings"],

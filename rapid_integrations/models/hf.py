@@ -27,30 +27,30 @@ from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
-_WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids
+_WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids; they hold no state
 CHECK_TOKENS = 24
-CHECK_WINDOW = 7  # what sliding windows are set to while they are compared, so that CHECK_TOKENS go beyond them
+CHECK_WINDOW = 7  # sliding windows are set to this during the comparison, so that CHECK_TOKENS exceed them
 
 
 class HuggingFaceLM(SharedResource):
     """Runs a transformers causal LM on this package's KV cache and attention.
 
-    The model's attention setting is switched to ours and given back by `close()`. One short forward pass is compared
-    with the model's own eager attention first, so that an architecture which computes something else is refused
-    instead of giving wrong answers.
+    The model's attention setting is switched to `ATTENTION_NAME`, and `close()` restores it. One short forward pass is
+    compared with the model's own eager attention first. An architecture that computes something else is refused then,
+    and does not give wrong answers.
 
     Args:
         model: a `...ForCausalLM` in evaluation mode.
-        name: for messages; the config's name otherwise.
-        take_over: the model is nobody else's, so that its weights may be fused, packed and quantised (see
-            `FusedDecoder`). Otherwise, or where its architecture is not known that well, its own forward pass runs.
+        name: for messages; by default the config's name.
+        take_over: nobody else uses the model, so its weights may be fused, packed and quantised (see `FusedDecoder`).
+            If this is False, or the decoder does not know the architecture, the model's own forward pass runs.
         quantization: of the weights; needs `take_over`.
-        longest: tokens that its positions reach, where its configuration does not say it.
-        on_progress: hears of kernels that have to be compiled first.
+        longest: context window in tokens, if the configuration does not state it.
+        on_progress: is told of the compilation of kernels.
 
     Raises:
-        UnsupportedModelError: layers that this engine cannot run exactly, with the reason.
-        ModelLoadError: weights with which it computes NaN.
+        UnsupportedModelError: this engine cannot run a layer exactly; the message has the reason.
+        ModelLoadError: the model computes NaN with these weights.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class HuggingFaceLM(SharedResource):
     ) -> None:
         refuse_unsupported(model, longest)
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
-            native_library(on_progress or ignore_progress)  # attention asks for what is loaded
+            native_library(on_progress or ignore_progress)  # loads the library now; attention only uses a loaded one
         attention.register()
         self.model = model
         shared = _SHARED.get(model)
-        if shared is None or not shared.users:  # nobody here has changed it
+        if shared is None or not shared.users:  # no other wrapper has changed it
             shared = _SHARED[model] = _Shared(model.config._attn_implementation)
         self._shared = shared
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
         window = positions_of(model) or longest
-        assert window is not None  # or it was refused above
+        assert window is not None  # a model without a window was refused above
         self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.num_parameters: int = model.num_parameters()
@@ -84,7 +84,7 @@ class HuggingFaceLM(SharedResource):
         self._layer_types: list[str] = getattr(config, "layer_types", None) or (
             ["full_attention"] * config.num_hidden_layers
         )
-        # transformers 5.24 renamed it; models that bring their own code may keep the old name.
+        # transformers 5.24 renamed this argument; models with their own code may keep the old name.
         self._cache_argument = _cache_argument(model.base_model)
         self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
@@ -101,12 +101,12 @@ class HuggingFaceLM(SharedResource):
         return self._shared.own_attention
 
     def fingerprint(self) -> str:
-        """Return what tells this model, with its present weights, from every other; reads all weights."""
+        """Return a digest that identifies this model with its present weights. This reads all weights."""
         return fingerprint(self.model, () if self._fused is None else self._fused.named_weights())
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
+        """Bytes of weights that one decode step reads."""
         if self._fused is not None:
             return self._fused.weight_bytes
         return self.num_parameters * self.dtype.itemsize
@@ -119,9 +119,9 @@ class HuggingFaceLM(SharedResource):
         return "none (the model runs transformers' own forward pass)"
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
-        """Return a copy of the model for transformers alone, with its own attention and the weights that are used here.
+        """Return a copy of the model that runs in transformers alone, with its own attention setting.
 
-        Quantised weights come back as the numbers that they stand for.
+        The copy has the weights that are used here. Quantised weights are dequantised.
         """
         model = copy.deepcopy(self.model)
         if self._fused is not None:
@@ -170,7 +170,7 @@ class HuggingFaceLM(SharedResource):
         return torch.empty(0, 0, dtype=torch.float32, device=self.device)
 
     def close(self) -> None:
-        """Give the model its own attention setting back, if nobody else here uses it; safe to call again."""
+        """Restore the model's own attention setting, unless another wrapper still uses it; safe to call again."""
         if not self._closed:
             self._closed = True
             self._shared.users -= 1
@@ -178,7 +178,9 @@ class HuggingFaceLM(SharedResource):
             self.model.set_attn_implementation(self.own_attention)
 
     def _compare(self) -> None:
-        """Compare passes of ours with the model's own; as it is, and with its windows so narrow that a check sees them.
+        """Compare passes of this engine with the model's own, once as it is and once with narrow sliding windows.
+
+        The windows are narrowed so that the check's few tokens exceed them.
 
         Raises:
             UnsupportedModelError: they differ.
@@ -216,10 +218,10 @@ class HuggingFaceLM(SharedResource):
 
     @contextmanager
     def _refused_with_the_reason(self) -> Iterator[None]:
-        """Whatever a model's own code raises on this cache and attention means that it cannot be run here."""
+        """Turn any error of the model's own code on this cache and attention into `UnsupportedModelError`."""
         try:
             yield
-        except UnsupportedModelError as error:  # attention and masks do not know whose they are
+        except UnsupportedModelError as error:  # attention and masks do not know the model's name
             if str(error).startswith(self.name):
                 raise
             raise UnsupportedModelError(f"{self.name}: {error}") from error
@@ -258,9 +260,10 @@ class HuggingFaceLM(SharedResource):
             self._reset_attention()
 
     def _check_ids(self) -> Tensor:
-        """Return tokens from all over the vocabulary.
+        """Return tokens spread over the vocabulary.
 
-        The first ones are control tokens, which no model expects in a row, and on which rounding errors explode.
+        Consecutive first ids would be control tokens. No model expects several of those in a row, so rounding errors
+        would explode.
         """
         return 7919 * torch.arange(1, CHECK_TOKENS + 1, device=self.device) % self.vocab_size
 
@@ -269,7 +272,7 @@ class HuggingFaceLM(SharedResource):
 
     @torch.inference_mode()
     def _check(self, expected: Tensor) -> None:
-        """Compare a short pass of ours (a chunk, a few tokens, single ones) with what the model itself computes."""
+        """Compare a short pass of this engine (a chunk, a few tokens, single ones) with the model's own logits."""
         parts = torch.split(self._check_ids(), [CHECK_TOKENS - 5, 3, 1, 1])
         self.model.set_attn_implementation(attention.ATTENTION_NAME)
         try:
@@ -317,7 +320,7 @@ def refuse_unsupported(model: Any, longest: int | None = None) -> None:
     if getattr(config, "attention_chunk_size", None):
         raise UnsupportedModelError(f"{name} attends in chunks (attention_chunk_size), which is not supported")
     others = sorted(set(getattr(config, "layer_types", None) or ()) - SUPPORTED_LAYERS)
-    # Hybrids are marked as stateful even where all their layers attend: what the layers are counts, if it is said.
+    # Hybrids are marked as stateful even if all their layers attend. So a list of layer kinds decides.
     stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
     if others or stateful:
         kinds = ", ".join(each for each in others if each not in _WITHOUT_STATE) or "recurrent state"
@@ -348,7 +351,7 @@ def refuse_unsupported(model: Any, longest: int | None = None) -> None:
 
 @dataclass
 class _Shared:
-    """What the wrappers of one model have in common: the setting to give back, and how many still need ours."""
+    """State that all wrappers of one model share: the setting to restore, and the number of wrappers that need ours."""
 
     own_attention: str
     users: int = 0
@@ -358,7 +361,7 @@ _SHARED: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
 
 
 class _HostLayer(CacheLayerMixin):
-    """What a transformers layer sees of one layer of our cache during one forward pass."""
+    """One layer of our cache, as a transformers layer sees it during one forward pass."""
 
     def __init__(self, cache: KVCache, index: int, sliding: bool) -> None:
         super().__init__()
@@ -383,7 +386,7 @@ class _HostLayer(CacheLayerMixin):
 
 
 class _HostCache(Cache):
-    """The transformers `Cache` that a forward pass is given; holds nothing itself."""
+    """The transformers `Cache` that a forward pass receives; it holds no keys or values itself."""
 
     def __init__(self, cache: KVCache, layer_types: list[str]) -> None:
         super().__init__([_HostLayer(cache, i, kind == "sliding_attention") for i, kind in enumerate(layer_types)])

@@ -1,7 +1,7 @@
-"""Reading the files of a model in a process of its own first, so that what kills it kills that process.
+"""Reads the files of a model in a child process first, so that a file that kills its reader kills only that process.
 
-The libraries that read tokenizers are compiled: out of memory, or of stack, they end the process, and nothing in it can
-be told from that. Weights are not read there: their files are checked without any library.
+The libraries that read tokenizers are compiled. If they run out of memory or stack, they end the process, and no Python
+code can catch that. The child reads no weights: their files are checked without any library.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ISOLATED: Final[Literal["isolated"]] = "isolated"
 SWITCH = "RAPID_VERIFY"
 SECONDS = 120.0
 RESULT = "RAPID-ISOLATED "
-"""What the line of the child's output begins with that holds its result."""
+"""The start of the line in the child's output that holds its result."""
 
 
 def asked_for(verify: str | None) -> bool:
-    """Whether an argument, or else the environment, asks for the check.
+    """Return whether the argument asks for the check, or the environment variable if the argument is None.
 
     Raises:
-        ConfigurationError: RAPID_VERIFY is something else.
+        ConfigurationError: RAPID_VERIFY has another value.
     """
     if verify is not None:
         return verify == ISOLATED
@@ -39,16 +39,16 @@ def asked_for(verify: str | None) -> bool:
 
 
 def check_in_a_child(path: Path | None, name: str | Path, seconds: float = SECONDS) -> None:
-    """Read configuration, tokenizer and chat template of a folder or GGUF file in a child process, and use them once.
+    """Read and use the configuration, tokenizer and chat template of a folder or GGUF file in a child process.
 
     Args:
-        path: the folder or file; None (a name on a hub) is refused.
+        path: the folder or file; None stands for a name on a hub and is refused.
         name: for messages.
-        seconds: until the child is stopped.
+        seconds: time limit, after which the child is stopped.
 
     Raises:
-        ModelLoadError: they are refused, kill the child, or do not come to an end.
-        ConfigurationError: the name is one on a hub.
+        ModelLoadError: the files are refused, kill the child, or take longer than `seconds`.
+        ConfigurationError: the name is on a hub.
     """
     if path is None:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What runs in a process of its own to read the files of a model: see `isolated`."""
+"""The program of the child process that reads the files of a model; see `isolated`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rapid_integrations.models.safetensors_files import read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 
-_GROWTH = 4 << 30  # bytes beyond what is mapped when the libraries are loaded
+_GROWTH = 4 << 30  # bytes that may be mapped once the libraries are loaded
 _PROBES = (
     "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.",
     "Übergröße — “quotes” … 東京は晴れ。Привет! 🙂 \u200b end",
@@ -41,7 +41,7 @@ def _bound_memory() -> None:
 
 
 def _read(path: Path) -> None:
-    """Do everything with the files of a model but compute with it."""
+    """Read the files of a model and use them, without computing logits."""
     _bound_memory()
     where: dict[str, Any] = {"local_files_only": True}
     folder = path
@@ -61,12 +61,12 @@ def _read(path: Path) -> None:
     for probe in _PROBES:
         vocabulary.decode(vocabulary.encode(probe))
     if tokenizer.chat_template:
-        with contextlib.suppress(Exception):  # a template may refuse; it only has to come to an end
+        with contextlib.suppress(Exception):  # a template may refuse the messages; it only has to terminate
             render_template(tokenizer, [{"role": "user", "content": _PROBES[0]}])
 
 
 def main() -> None:
-    """Read the model that the command line names, and write one line of JSON: what is wrong with it, or nothing."""
+    """Read the model that the command line names, and write one line of JSON: its error, or an empty result."""
     path = Path(sys.argv[1])
     result: dict[str, Any] = {"error": None}
     try:

@@ -1,14 +1,14 @@
-"""Matrix products with a model's weights, stored in the form that makes few-row products cheap.
+"""Matrix products with a model's weights, stored in the form that makes products with few rows cheap.
 
 A decode step reads every weight once for one to sixteen rows of input, so the form of the weights decides its speed:
 
-- `PlainLinear`: as PyTorch has them.
-- `PackedLinear`: bfloat16 in oneDNN's own layout, on processors. The library otherwise rearranges a weight at every
-  product: 6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/log/).
-- `Int8Linear`, `Int4Linear`: weight-only quantisation with PyTorch's packed kernels; many rows (prefill) are multiplied
-  with weights that are dequantised on the fly.
+- `PlainLinear` keeps PyTorch's layout.
+- `PackedLinear` holds bfloat16 in oneDNN's own layout, on CPUs. Otherwise oneDNN rearranges a weight at every product:
+  6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/log/).
+- `Int8Linear` and `Int4Linear` quantise only the weights, with PyTorch's packed kernels. For many rows (prefill) the
+  weights are dequantised on the fly.
 
-Where this package's own kernels run the steps (`native`), they read plain rows, and nothing is packed for PyTorch's.
+If this package's own kernels run the steps (`kernels.cpu`), they read plain rows, and nothing is packed for PyTorch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, to_panels, 
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
-_WHOLE_VECTORS = 32  # columns that every processor's vectors of integers divide
+_WHOLE_VECTORS = 32  # columns; a multiple of the integer vector width of every processor
 _FEW_ROWS = 16  # rows up to which the packed kernels beat dequantising
 
 
@@ -35,23 +35,23 @@ class Linear(Protocol):
     """x -> x W^T + b."""
 
     step_bytes: int
-    """What a product with one row reads."""
+    """Bytes that a product with one row reads."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (T, O) for (T, K), in the dtype of `x`."""
         ...
 
     def dense(self) -> Tensor:
-        """Return W, (O, K), as it takes part in the product."""
+        """Return W, (O, K), with the values that the product uses."""
         ...
 
     def native(self) -> NativeMatrix | None:
-        """Return the weight for this package's kernels; None where it lies in another form."""
+        """Return the weight for this package's kernels, or None if it is stored in another form."""
         ...
 
 
 class PlainLinear:
-    """Weights (O, K) as they are; nothing is copied."""
+    """Weights (O, K) in PyTorch's layout, without a copy."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight = weight
@@ -72,7 +72,7 @@ class PlainLinear:
 
 
 class PackedLinear:
-    """bfloat16 weights (O, K) in oneDNN's layout, on the CPU. The layout serves every number of rows."""
+    """bfloat16 weights (O, K) in oneDNN's layout, on the CPU. This layout works for any number of rows."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
@@ -85,16 +85,16 @@ class PackedLinear:
         return product
 
     def dense(self) -> Tensor:
-        """Return the weights in the usual layout: a copy, bit for bit."""
+        """Return an exact copy of the weights in the usual layout."""
         dense: Tensor = self._packed.to_dense()
         return dense
 
     def native(self) -> None:
-        """The layout is oneDNN's."""
+        """Return None, as the kernels do not read oneDNN's layout."""
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
-        """Whether this weight can be packed here."""
+        """Return whether this weight can be packed on this machine."""
         return (
             weight.device.type == "cpu"
             and weight.dtype == torch.bfloat16
@@ -104,12 +104,12 @@ class PackedLinear:
 
 
 class Int8Linear:
-    """Weights (O, K) as int8 with one scale for each output: half the bytes of bfloat16."""
+    """Weights (O, K) as int8 with one scale for each output, in half the bytes of bfloat16."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
         self._columns = weight.shape[1]
-        # PyTorch's kernel reads whole vectors of a row: behind the end of one whose width is no multiple of theirs.
+        # PyTorch's kernel reads whole vectors, and would read beyond rows whose width is not a multiple of theirs.
         self._beyond = -self._columns % _WHOLE_VECTORS
         self._ints = pad((weight.float() / scale[:, None]).round().to(torch.int8), (0, self._beyond))
         self._scale = scale.to(weight.dtype)
@@ -129,21 +129,21 @@ class Int8Linear:
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:
-        """Return the quantised weights as numbers."""
+        """Return the dequantised weights."""
         return self._ints[:, : self._columns].to(self._scale.dtype) * self._scale[:, None]
 
     def native(self) -> NativeMatrix | None:
-        """Return integers and scales; None where rows are longer than their weights."""
+        """Return integers and scales, or None if the rows are padded."""
         return None if self._beyond else NativeMatrix(self._ints, self._scale, bias=self._bias)
 
 
 class Int4Linear:
     """Weights (O, K) as four-bit integers with a scale and an offset for each 32 of a row: 5 bits a weight.
 
-    Where PyTorch's kernels multiply few rows, the integers are held once more in their layout: 9 bits in all.
+    If PyTorch's kernels multiply few rows, a second copy of the integers is held in their layout: 9 bits in all.
 
-    Scale and offset span each group's smallest and largest weight, so that weights from a GGUF file with blocks of 32
-    and a minimum (Q4_1) fall on the very levels they came from, up to the rounding of the scales to bfloat16.
+    Scale and offset span each group's smallest and largest weight. So weights from a GGUF file with blocks of 32 and a
+    minimum (Q4_1) keep their exact levels, up to the rounding of the scales to bfloat16.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
@@ -162,7 +162,7 @@ class Int4Linear:
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
-        """Whether the shape fits the kernels."""
+        """Return whether the shape fits the kernels."""
         return weight.shape[1] % GROUP == 0 and weight.shape[0] % PANEL_ROWS == 0
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -174,11 +174,11 @@ class Int4Linear:
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:
-        """Return the quantised weights as numbers."""
+        """Return the dequantised weights."""
         return weights_of(self._panels)
 
     def native(self) -> NativeMatrix | None:
-        """Return the panels."""
+        """Return the weights as panels for this package's kernels."""
         return NativeMatrix(self._panels, bias=self._bias)
 
 
@@ -205,19 +205,19 @@ def make_linear(
 ) -> Linear:
     """Return the best form of a weight on its device.
 
-    A weight whose shape the int4 kernels do not take is stored as int8.
+    A weight whose shape the int4 kernels do not support is stored as int8.
 
     Args:
         weight: (O, K).
         bias: (O,) or None.
-        quantization: None keeps every bit.
-        arena: where the numbers shall lie for this package's kernels, to which products with few rows are left then.
+        quantization: None keeps the weights exact.
+        arena: memory for the weights of this package's kernels, which then compute products with few rows.
 
     Raises:
-        ConfigurationError: no such quantisation.
+        ConfigurationError: the quantisation is unknown.
     """
     if quantization not in (None, *QUANTIZATIONS):
-        raise ConfigurationError(f"quantization={quantization!r} is none of {', '.join(QUANTIZATIONS)}; None keeps all")
+        raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
     if quantization == "int4" and Int4Linear.serves(weight):
         return Int4Linear(weight, bias, arena)
     if quantization is not None:

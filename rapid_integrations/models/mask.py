@@ -1,8 +1,8 @@
-"""What a model says of its masks, passed on to the attention as a word instead of a matrix.
+"""Replaces a model's mask matrix by a description of it (causal, or a causal window) and passes that to the attention.
 
-transformers' models ask for a mask by naming a function of positions, and hand the result to each layer's attention.
-Some layers say their window once more when they call it, others rely on the mask alone. So the mask decides here, as
-it does in transformers' eager attention: a full causal one, or a causal window.
+transformers' models request a mask by a function of positions, and pass the result to each layer's attention. Some
+layers also pass their window when they call the attention, others rely on the mask alone. So the mask decides here, as
+it does in transformers' eager attention.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from rapid_integrations.errors import UnsupportedModelError
 
 
 class CausalMask(Tensor):
-    """Stands for a mask; holds no numbers. `window` is how many keys a query sees, its own included; None: all."""
+    """Stands for a mask and holds no numbers. A query sees `window` keys, its own included; None means all."""
 
     window: int | None
 
     @staticmethod
     def of(window: int | None) -> CausalMask:
-        """Return the mask of a window."""
+        """Return the mask for a window."""
         mask: CausalMask = torch.Tensor._make_subclass(CausalMask, torch.empty(1, 1, 1, 0))
         mask.window = window
         return mask
 
     def __getitem__(self, index: Any) -> CausalMask:
-        """Return itself: layers cut a mask to the keys that are there."""
+        """Return itself, because layers slice a mask to the number of keys."""
         return self
 
 
@@ -43,18 +43,18 @@ def described_mask(
     local_size: int | None = None,
     **kwargs: Any,
 ) -> CausalMask:
-    """Return what a mask is; takes what transformers passes to the functions that make masks.
+    """Return the description of a mask. The arguments are those that transformers passes to mask functions.
 
     Raises:
-        UnsupportedModelError: neither a full causal mask nor a window.
+        UnsupportedModelError: the mask is neither fully causal nor a causal window.
     """
     from transformers.masking_utils import causal_mask_function
 
     if attention_mask is not None and not bool(attention_mask.all()):
-        raise UnsupportedModelError("a model masks tokens (padding), which this engine never has in a text")
+        raise UnsupportedModelError("a model masks tokens (padding), which this engine does not support")
     if mask_function is causal_mask_function:
         return CausalMask.of(None)
-    # The functions say nothing of themselves: they are asked what the first and the last query see.
+    # A mask function does not describe itself, so it is evaluated for the first and the last query.
     keys = torch.arange(kv_offset, kv_offset + kv_length)
     for window in (local_size, None):
         if all(

@@ -1,4 +1,4 @@
-"""Whether what a model computed are numbers."""
+"""Checks a model's logits for NaN."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def numbers(logits: Tensor) -> Tensor:
     """Return (keep, V) logits as float32.
 
     Raises:
-        FloatingPointError: NaN among them.
+        FloatingPointError: a logit is NaN.
     """
     logits = logits.float()
-    # Any NaN makes the sum one. PyTorch would wake all threads for it on a processor, NumPy does not.
+    # Any NaN makes the sum NaN. On a CPU, PyTorch would wake all its threads for this sum, NumPy does not.
     whole = float(logits.numpy().sum()) if logits.device.type == "cpu" else float(logits.sum())
     if math.isnan(whole):
-        raise FloatingPointError("NaN among the logits")
+        raise FloatingPointError("a logit is NaN")
     return logits

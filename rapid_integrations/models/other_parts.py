@@ -1,4 +1,4 @@
-"""Parts of a model that read pictures or sound: a prompt of text goes past them."""
+"""Parts of a model that read pictures or sound and are not used for a text prompt."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _OTHER = re.compile(r"vision|visual|image|audio|video|speech|(?<!d)encoder|multi
 
 
 def reads_no_text(name: str) -> bool:
-    """Whether a module or a weight belongs to such a part, by its name ("model.vision_tower.embeddings")."""
+    """Return whether a module or weight belongs to such a part, by its name ("model.vision_tower.embeddings")."""
     return _OTHER.search(name) is not None

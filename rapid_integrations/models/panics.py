@@ -1,7 +1,7 @@
-"""Panics of the tokenizers library as errors of ours.
+"""Turns panics of the tokenizers library into this package's errors.
 
-It is written in Rust, and what its authors ruled out (a regular expression that gives up, a map that points behind its
-end) arrives as `PanicException`, a BaseException that no `except Exception` stops.
+The library is written in Rust. A failed assumption (a regular expression that gives up, a map that points beyond its
+end) arrives as `PanicException`, a BaseException that `except Exception` does not catch.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from rapid_integrations.errors import RapidError
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error is a panic of a Rust library."""
+    """Return whether an error is a panic of a Rust library."""
     return type(error).__name__ == "PanicException" and not isinstance(error, Exception)
 
 
 @contextmanager
 def panics_taught(kind: type[RapidError], doing: str, way_out: str) -> Iterator[None]:
-    """Raise a panic inside as an error of class `kind`; other errors pass.
+    """Raise an error of class `kind` instead of a panic inside the block. Other errors pass through.
 
     Args:
-        kind: takes a message.
+        kind: error class whose constructor takes a message.
         doing: what failed ("splitting a text of 3,000 characters into tokens").
         way_out: what its user can do.
     """

@@ -1,4 +1,4 @@
-"""Where a model is put, and what it computes in."""
+"""Chooses a model's device and the dtype that it computes in."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from rapid_integrations.errors import ConfigurationError
 
 
 def device_of(device: str | torch.device) -> torch.device:
-    """Return the device of a name; "auto" is CUDA where there is one, else the processor.
+    """Return the device of a name; "auto" is CUDA if it is available, otherwise the CPU.
 
     Raises:
-        ConfigurationError: there is no such device here.
+        ConfigurationError: this machine does not have the device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise ConfigurationError(f"device={device!r} is none: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+        raise ConfigurationError(
+            f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
     there = torch.cuda.device_count() if wanted.type == "cuda" else 1
     if (wanted.index or 0) >= there:
         has = f"has {there} CUDA device{'s' if there > 1 else ''}" if there else "finds no CUDA device"
@@ -29,8 +31,8 @@ def device_of(device: str | torch.device) -> torch.device:
 def dtype_of(asked: str | torch.dtype, own: torch.dtype | None, device: torch.device) -> torch.dtype:
     """Return the dtype to compute in.
 
-    "auto" is the model's own where the processor is fast at it. A processor without bfloat16 instructions emulates
-    them many times slower than float32; float16 is emulated on nearly all.
+    "auto" is the model's own dtype if the processor is fast at it. A processor without bfloat16 instructions emulates
+    bfloat16 many times slower than float32. Nearly all processors emulate float16.
     """
     if asked != "auto":
         dtype = getattr(torch, asked, None) if isinstance(asked, str) else asked

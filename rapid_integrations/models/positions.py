@@ -1,4 +1,4 @@
-"""How many tokens the positions of a model reach."""
+"""The context window of a model, in tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TABLE = re.compile(r"(wpe|pos|position|positions)_?(emb|embed|embedding|embeddi
 
 
 def positions_of(model: Any) -> int | None:
-    """Return the context window of a transformers model; None where neither configuration nor tables say it.
+    """Return the context window of a transformers model in tokens, or None if neither configuration nor tables have it.
 
-    Learned positions are a table: there is nothing behind its last row, whatever the configuration says.
+    Learned positions are a table. The window ends with its last row, whatever the configuration says.
     """
     told = context_window(model.config)
     tables = [

@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: all there, whole, and what they hold, without reading a weight."""
+"""Checks that a folder's safetensors files are all there and complete, and lists their tensors, reading no weight."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FETCH = "Fetch it again"
 
 @dataclass(frozen=True)
 class Weights:
-    """What the files of a model hold.
+    """The tensors that the files of a model hold.
 
     Attributes:
-        shapes: of each tensor, by name.
-        size: bytes of all of them.
+        shapes: shape of each tensor, by name.
+        size: bytes of all tensors.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -32,7 +32,7 @@ class Weights:
 
     @property
     def elements(self) -> int:
-        """Numbers in all tensors."""
+        """The number of elements in all tensors."""
         return sum(prod(shape) for shape in self.shapes.values())
 
 
@@ -40,7 +40,7 @@ def read_weights(folder: Path) -> Weights:
     """Check the files that transformers would open in a folder, and return what they hold.
 
     Raises:
-        ModelLoadError: a file or tensor that is missing, cut off, or something else; named.
+        ModelLoadError: a file or tensor is missing, cut off or of another kind; the message names it.
     """
     if (folder / SINGLE).exists() or not (folder / INDEX).exists():
         return _weights(_tensors(folder / SINGLE))
@@ -61,7 +61,7 @@ def read_weights(folder: Path) -> Weights:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git leaves in place of a large one that was not fetched."""
+    """Return whether a file is the pointer that Git LFS leaves in place of a file that was not fetched."""
     try:
         with path.open("rb") as file:
             return file.read(len(_LFS)) == _LFS
@@ -80,12 +80,12 @@ def _weight_map(path: Path) -> dict[str, str]:
         index = json.loads(path.read_bytes())
         placed = index["weight_map"]
         if not isinstance(placed, dict) or not placed:
-            raise TypeError("its weight_map is no table of files")
+            raise TypeError("its weight_map is not a table of files")
         if not isinstance(index.get("metadata"), dict):
             raise TypeError('it has no "metadata", which transformers reads: add "metadata": {}')
         for name in placed.values():
             if not isinstance(name, str) or not name or Path(name).name != name:
-                raise TypeError(f"its weight_map names {name!r}, which is no file of the folder")
+                raise TypeError(f"its weight_map names {name!r}, which is not a file of the folder")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelLoadError(f"{path} could not be loaded: {error}. {_FETCH}") from error
     return placed
@@ -111,7 +111,7 @@ def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], int]]:
                 raise ValueError(f"it claims a header of {length:,} bytes, the file has {size:,}")
             header = json.loads(file.read(length))
         if not isinstance(header, dict):
-            raise ValueError("its header is no table of tensors")
+            raise ValueError("its header is not a table of tensors")
         header.pop("__metadata__", None)
         return {name: _tensor(name, entry, size - 8 - length) for name, entry in header.items()}
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -121,14 +121,14 @@ def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], int]]:
 def _tensor(name: str, entry: Any, room: int) -> tuple[tuple[int, ...], int]:
     shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
     if not all(type(each) is int and each >= 0 for each in (*shape, start, end)) or end < start:
-        raise ValueError(f"the place of its tensor {name!r} makes no sense")
+        raise ValueError(f"the byte range of its tensor {name!r} is invalid")
     if end > room:
         raise ValueError(f"its tensor {name!r} ends at byte {end:,} of {room:,}: the file is cut off")
     return shape, end - start
 
 
 def pointer_words(path: Path) -> str:
-    """Return what to tell of a Git LFS pointer."""
+    """Return the error message for a Git LFS pointer."""
     return (
         f"{path} could not be loaded: it is a Git LFS pointer, not the file itself. Run `git lfs install && git lfs "
         "pull` in its folder, or download the file"
@@ -136,7 +136,7 @@ def pointer_words(path: Path) -> str:
 
 
 def named(names: Iterable[str], most: int = 3) -> str:
-    """Return the first of several names, and how many more there are."""
+    """Return the first names as text, and how many more there are."""
     known = list(names)
     more = len(known) - most
     return ", ".join(known[:most]) + (f" and {more:,} more" if more > 0 else "")

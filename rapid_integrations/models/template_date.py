@@ -1,4 +1,4 @@
-"""Chat templates that write the day: the day is pinned, or the same question tomorrow would be another prompt."""
+"""Pins the date in chat templates that write it. Otherwise the same question would give another prompt tomorrow."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import re
 from datetime import datetime
 
-# transformers hands templates plain data only, no functions of ours; so the call itself is replaced by its result.
+# transformers passes only plain data to templates, not functions of ours. So the call itself is replaced by its result.
 _CALL = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1)[^\\])*)\1\s*\)""")
 
 
 def pin_date(chat_template: str, date: datetime) -> str:
-    """Return `chat_template` with each call `strftime_now("%d %b %Y")` as the string that it gives at `date`.
+    """Return `chat_template` with each call `strftime_now("%d %b %Y")` replaced by its result at `date`.
 
-    A call whose format is not written out in the template is left as it is, and follows the clock.
+    A call whose format is not a literal is left unchanged, and follows the clock.
     """
     return _CALL.sub(lambda call: json.dumps(date.strftime(call[2])), chat_template)

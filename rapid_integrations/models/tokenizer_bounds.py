@@ -1,7 +1,7 @@
-"""Whether a tokenizer's files can be those of a tokenizer, before the library that reads them sees them.
+"""Checks that a tokenizer's files are plausible, before the tokenizers library reads them.
 
-The tokenizers library does what its file says: a replacement of one letter by a million is carried out, in memory that
-no error gives back. Real files stay far below these bounds.
+The tokenizers library does whatever its file says. It carries out a replacement of one letter by a million, and no
+error can free that memory again. Real files stay far below these bounds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _DEEPEST = 32
 _MOST_ADDED = 300_000
 _LONGEST_ADDED = 4096  # characters
 _LONGEST_PATTERN = 16_384
-_MOST_GROWTH = 64.0  # characters that one may become
+_MOST_GROWTH = 64.0  # one character may become at most this many
 _LARGEST_MAP = 8 << 20  # bytes of a precompiled map
 _LONGEST_MAPPED = 1024  # bytes that a character may be mapped to
 _MOST_PIECES = 64  # of a template for special tokens
 _LONGEST_AFFIX = 256
-# How the names of files end that hold a vocabulary: tokenizers, SentencePiece, tiktoken, Mistral's.
+# Name endings of files that hold a vocabulary: tokenizers, SentencePiece, tiktoken and Mistral's.
 _VOCABULARIES = (".model", ".tiktoken", "vocab.json", "vocab.txt", "tekken.json")
 _SECTIONS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
 def _require_vocabulary(folder: Path) -> None:
-    """Refuse a folder without any file of a tokenizer, unless code of its own brings one."""
+    """Refuse a folder without any tokenizer file, unless the model's own code brings a tokenizer."""
     names = {path.name for path in folder.iterdir()}
     if any(name.endswith(_VOCABULARIES) for name in names):
         return
@@ -51,7 +51,7 @@ def check_tokenizer_files(folder: Path) -> None:
     """Check tokenizer.json, tokenizer_config.json and SentencePiece models of a folder.
 
     Raises:
-        ModelLoadError: with the file, what it holds and the bound.
+        ModelLoadError: a file exceeds a bound; the message has the file, its content and the bound.
     """
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"):
         if (folder / name).exists():
@@ -80,7 +80,7 @@ def check_tokenizer_files(folder: Path) -> None:
 
 
 def check_tokenizer(name: str, tokenizer: Any) -> None:
-    """Check a tokenizer that is loaded, whatever file it came from (a SentencePiece model, a GGUF file).
+    """Check a loaded tokenizer, whatever file it came from (a SentencePiece model, a GGUF file).
 
     Raises:
         ModelLoadError: see `check_tokenizer_files`.
@@ -92,7 +92,7 @@ def check_tokenizer(name: str, tokenizer: Any) -> None:
         try:
             part = getattr(backend, section, None)
             content = None if part is None else json.loads(part.__getstate__())
-        except Exception:  # a part in Python code of its own has no form to look at
+        except Exception:  # a part in Python code cannot be serialised and checked
             continue
         _check_section(name, content, section)
 
@@ -131,7 +131,7 @@ def _check_section(source: object, section: Any, name: str) -> None:
 
 
 def _parts(section: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every object inside that has a type."""
+    """Yield every object inside `section` that has a type."""
     stack = [section]
     while stack:
         here = stack.pop()
@@ -144,7 +144,7 @@ def _parts(section: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(source: object, part: Mapping[str, Any]) -> float:
-    """Return how many characters a part of a tokenizer may make of one."""
+    """Return the most characters that a part of a tokenizer makes of one."""
     kind = part.get("type")
     pattern = part.get("pattern")
     if isinstance(pattern, Mapping):
@@ -153,7 +153,7 @@ def _growth(source: object, part: Mapping[str, Any]) -> float:
             raise _too_much(source, f"a pattern of {len(expression):,} characters", f"{_LONGEST_PATTERN:,} at most")
     if kind == "Replace" and isinstance(part.get("content"), str):
         of = pattern.get("String") if isinstance(pattern, Mapping) else None
-        # A regular expression may match nothing at all, and so at every place.
+        # A regular expression may match the empty string, and so match at every position.
         return len(part["content"]) / len(of) if isinstance(of, str) and of else 1.0 + len(part["content"])
     for field in ("prepend", "prefix", "suffix", "replacement", "cls", "sep"):
         value = part.get(field)
@@ -165,7 +165,7 @@ def _growth(source: object, part: Mapping[str, Any]) -> float:
 
 
 def _check_map(source: object, given: Any) -> None:
-    """Check a precompiled map (SentencePiece's): the length of its table, the table, and texts that end with a zero."""
+    """Check a precompiled map (SentencePiece's): its table's length, the table, and texts that each end with a zero."""
     if not isinstance(given, str) or len(given) > 2 * _LARGEST_MAP:
         size = f"{len(given):,} characters" if isinstance(given, str) else type(given).__name__
         raise _too_much(source, f"a precompiled map of {size}", f"{_LARGEST_MAP:,} bytes at most")
@@ -204,6 +204,6 @@ def _check_tokens(source: object, tokens: list[Any]) -> None:
 
 def _too_much(source: object, found: str, bound: str) -> ModelLoadError:
     return ModelLoadError(
-        f"{source} could not be loaded: it holds {found} ({bound}). That is no tokenizer's; take the model from its "
+        f"{source} could not be loaded: it holds {found} ({bound}). A real tokenizer does not; take the model from its "
         "authors"
     )

@@ -1,4 +1,4 @@
-"""Bytes at the end of an answer that begin a character and never finish it. Imports no torch."""
+"""Removes bytes at the end of an answer that begin a character and do not finish it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-_REPLACEMENT = "\ufffd"  # what a decoder writes for them
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a byte of its own, in vocabularies with byte fallback
+_REPLACEMENT = "\ufffd"  # what a decoder writes for such bytes
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a token for a single byte, in vocabularies with byte fallback
 
 
 def without_unfinished(ids: Sequence[int], tokens: Sequence[str], decode: Callable[[Sequence[int]], str]) -> str:
     """Return the text of `ids`, without what a decoder writes for the unfinished character at their end.
 
     Args:
-        ids: of a text, control tokens left out.
-        tokens: the last ones (four at least, if there are as many), as the vocabulary writes them.
-        decode: gives the text of ids.
+        ids: token ids of a text, without control tokens.
+        tokens: the last tokens (at least four, if there are as many), spelt as in the vocabulary.
+        decode: returns the text of ids.
     """
     text = decode(ids)
     if not text.endswith(_REPLACEMENT) or not tokens:
@@ -24,7 +24,7 @@ def without_unfinished(ids: Sequence[int], tokens: Sequence[str], decode: Callab
     if _BYTE.fullmatch(tokens[-1]):
         count = next((n for n, token in enumerate(reversed(tokens)) if not _BYTE.fullmatch(token)), len(tokens))
         run = bytes(int(token[3:5], 16) for token in tokens[len(tokens) - count :])
-        # A byte is a token, and the decoder writes one mark for each byte of a run that is not whole.
+        # Each byte is a token, and the decoder writes one U+FFFD for each byte of an incomplete run.
         cut = unfinished_bytes(run)
         return decode(ids[: len(ids) - cut]) if cut else text
     tail = b"".join(_bytes_of(token) for token in tokens)
@@ -36,12 +36,12 @@ def unfinished_bytes(data: bytes) -> int:
     for count in range(1, min(3, len(data)) + 1):
         first = data[-count]
         if first & 0xC0 == 0x80:
-            continue  # it goes on a character that began before
+            continue  # a continuation byte: its character began before
         needed = 2 if 0xC2 <= first <= 0xDF else 3 if 0xE0 <= first <= 0xEF else 4 if 0xF0 <= first <= 0xF4 else 0
         if needed <= count:
             return 0
         start = data[len(data) - count :]
-        # Not every second byte can follow every first one ("overlong" forms, surrogates): then nothing was begun.
+        # Some second bytes are invalid after some first ones ("overlong" forms, surrogates) and begin no character.
         whole = (start + suffix for suffix in _SUFFIXES[needed - count])
         return count if any(_is_character(each) for each in whole) else 0
     return 0
@@ -59,7 +59,7 @@ def _is_character(data: bytes) -> bool:
 
 
 def _bytes_of(token: str) -> bytes:
-    """Return the bytes of a token of a byte-level vocabulary; of any other token its UTF-8."""
+    """Return the bytes of a token of a byte-level vocabulary. Any other token gives its UTF-8."""
     table = _byte_level()
     if all(character in table for character in token):
         return bytes(table[character] for character in token)
@@ -68,7 +68,7 @@ def _bytes_of(token: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _byte_level() -> dict[str, int]:
-    """Return the byte of each letter of the byte-level alphabet (GPT-2's)."""
+    """Return the byte for each letter of GPT-2's byte-level alphabet."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + n): byte for n, byte in enumerate(others)}

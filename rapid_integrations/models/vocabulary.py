@@ -1,4 +1,4 @@
-"""Text to token ids and back, with text from documents kept from becoming control tokens."""
+"""Converts text to token ids and back, and prevents text of documents from becoming control tokens."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 
 _OTHER_TOKENIZER = "Change the text at that place, or use a model with another tokenizer"
-_LAST = 16  # tokens that an unfinished character at the end is looked for in: it has three bytes at most
+_LAST = 16  # last tokens that may hold an unfinished character, which has three bytes at most
 
-# What converters call vocabulary rows that no text leads to: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
+# Converters name unused vocabulary rows like this: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
 _PLACEHOLDER = re.compile(r"\W*(pad|unused|reserved|extra|dummy|placeholder)\w*\W*", re.IGNORECASE)
 
-# Two tokenizers that agree on these agree on pre-tokenization and merges for what people write.
+# Two tokenizers that agree on these probes agree on pre-tokenization and merges for ordinary text.
 _PROBES = (
     "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.",
     "Übergröße naïve façade — “quotes” … 東京は晴れ。Привет! 🙂👩‍👩‍👧 \u200b end",
@@ -32,15 +32,15 @@ _PROBES = (
 
 
 class Vocabulary(SharedResource):
-    """A fast transformers tokenizer, used without ever changing its state (safe from several threads).
+    """Wraps a fast transformers tokenizer without changing its state, so several threads may use it.
 
     Args:
-        tokenizer: a transformers tokenizer that is backed by the `tokenizers` library.
+        tokenizer: a transformers tokenizer backed by the `tokenizers` library.
         eos_token_ids: the ids that end an answer.
 
     Attributes:
-        template_date: what chat templates take for the present (Llama 3.1 writes the day at the head of each prompt).
-            It stays the time of loading, so that a program that runs past midnight still finds its prefixes read.
+        template_date: the present for chat templates (Llama 3.1 writes the date at the start of each prompt). It stays
+            the time of loading, so a program that runs past midnight still finds its cached prefixes.
     """
 
     def __init__(self, tokenizer: Any, eos_token_ids: Iterable[int]) -> None:
@@ -51,14 +51,14 @@ class Vocabulary(SharedResource):
         self.tokenizer = tokenizer
         self.template_date = datetime.now()
         self.eos_token_ids = frozenset(eos_token_ids)
-        # A copy: the user's tokenizer may be told to truncate or pad at any time, and nothing may be cut here.
+        # This is a copy, because the user may set truncation or padding on the tokenizer, and nothing may be cut here.
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
         self._spelt: dict[str, list[int]] = {}
         added = tokenizer.added_tokens_decoder
-        # An end that is an ordinary token is text; one that only the GGUF file or the template calls an end is not.
+        # An end that is an ordinary token is text. An end that only the GGUF file or the template names is not.
         ends = self.eos_token_ids & added.keys()
         self._special_ids = frozenset(index for index, token in added.items() if token.special) | ends
         self._control_ids = ends | {
@@ -67,7 +67,7 @@ class Vocabulary(SharedResource):
 
     @property
     def chat_template(self) -> ChatTemplate | None:
-        """Renders messages with the opening of the answer; None for a model without a template."""
+        """Renders messages with the opening of the answer; None if the model has no template."""
         if not self.tokenizer.chat_template:
             return None
         return self.render_chat
@@ -81,12 +81,12 @@ class Vocabulary(SharedResource):
         """Return what the model's chat template writes.
 
         Args:
-            messages: "role" and "content", and whatever else the template reads ("tool_calls", ...).
-            tools: declarations for the template; None: it is not told of any.
-            add_generation_prompt: put the opening of an answer behind them.
+            messages: each has "role", "content" and any other keys that the template reads ("tool_calls", ...).
+            tools: declarations for the template; None means no tools.
+            add_generation_prompt: append the opening of an answer.
 
         Raises:
-            PromptError: the template refuses them.
+            PromptError: the template refuses the messages.
         """
         return render_template(self.tokenizer, messages, tools, add_generation_prompt, self.template_date)
 
@@ -97,12 +97,12 @@ class Vocabulary(SharedResource):
 
     @property
     def added_tokens(self) -> dict[str, int]:
-        """The tokens that stand for a whole string ("<|im_end|>"), by that string."""
+        """The ids of tokens that stand for a whole string ("<|im_end|>"), by that string."""
         return {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items()}
 
     @property
     def template_tokens(self) -> int:
-        """Tokens that the chat template adds to a conversation of a few turns, the contents not counted."""
+        """Tokens that the chat template adds to the contents of a conversation of a few turns."""
         if (template := self.chat_template) is None:
             return 1  # a BOS at most
         for roles in (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",)):
@@ -114,15 +114,15 @@ class Vocabulary(SharedResource):
         return 0
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a plain text: nothing is added, and control tokens in it are text."""
+        """Return the ids of a plain text. Nothing is added, and control tokens in it count as text."""
         prompt = RenderedPrompt(text, ((0, len(text)),), (), "", "plain", templated=True)
         return self.encode_prompt(prompt)
 
     def encode_prompt(self, prompt: RenderedPrompt) -> list[int]:
         """Return the ids that the model reads.
 
-        A template writes the first control token itself, so none is added then (no double BOS). A control token that
-        stands inside a data span (a document that holds "<|im_end|>") is spelt out in ordinary tokens instead.
+        A template writes the first control token itself, so none is added then (no double BOS). If a data span (a
+        document) holds a control token such as "<|im_end|>", it is spelt out in ordinary tokens instead.
         """
         text = _without_lone_surrogates(prompt.text)
         begins_with_data = bool(prompt.data_spans) and prompt.data_spans[0][0] == 0
@@ -150,7 +150,7 @@ class Vocabulary(SharedResource):
         return offsets
 
     def decode(self, token_ids: Sequence[int], keep: frozenset[int] = frozenset()) -> str:
-        """Return the text of `token_ids`, control tokens left out, save those in `keep`."""
+        """Return the text of `token_ids`, without control tokens except those in `keep`."""
         shown = [index for index in token_ids if index in keep or index not in self._special_ids]
         with panics_taught(PromptError, f"putting {len(shown):,} tokens together", _OTHER_TOKENIZER):
             return str(self._backend.decode(shown, skip_special_tokens=not keep))
@@ -158,13 +158,13 @@ class Vocabulary(SharedResource):
     def decode_finished(self, token_ids: Sequence[int], keep: frozenset[int] = frozenset()) -> str:
         """Return the text of `token_ids` as `decode` does, without an unfinished character at its end.
 
-        An answer may be cut between the bytes of a character (by `max_new_tokens`, or since the model stops there).
+        An answer may end between the bytes of a character (at `max_new_tokens`, or because the model stops there).
         """
         shown = [index for index in token_ids if index in keep or index not in self._special_ids]
         last = [
             (index, token)
             for index, token in zip(shown[-_LAST:], self.tokenizer.convert_ids_to_tokens(shown[-_LAST:]), strict=True)
-            if token is not None  # a row of logits that only pads the vocabulary
+            if token is not None  # a padding row of the logits has no token
         ]
         ids = [*shown[:-_LAST], *(index for index, _ in last)]
         return without_unfinished(ids, [token for _, token in last], lambda some: self.decode(some, keep))
@@ -174,9 +174,9 @@ class Vocabulary(SharedResource):
         return str(self._backend.to_str())
 
     def require_same(self, other: Vocabulary, name: str, other_name: str) -> None:
-        """Raise VocabularyMismatchError unless both give the same ids to the same strings.
+        """Raise VocabularyMismatchError unless both vocabularies map the same strings to the same ids.
 
-        Placeholders that only pad one of the two (unused ids) do not matter.
+        Placeholders that only pad one of the two (unused ids) are ignored.
         """
         mine, theirs = self.tokenizer.get_vocab(), other.tokenizer.get_vocab()
         for token in mine.keys() & theirs.keys():
@@ -205,7 +205,7 @@ class Vocabulary(SharedResource):
 
     @property
     def highest_token_id(self) -> int:
-        """The largest id that a text can have; a model needs a row of logits for it."""
+        """The largest id that occurs in a text; a model needs a row of logits for it."""
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
         return max(index for token, index in vocabulary.items() if not _PLACEHOLDER.fullmatch(token))
 
@@ -213,7 +213,7 @@ class Vocabulary(SharedResource):
         """Return the encoding of a text by the tokenizers library.
 
         Raises:
-            PromptError: it gives up, as a regular expression of the tokenizer may at some texts.
+            PromptError: the tokenizer gives up, as its regular expressions may on some texts.
         """
         with panics_taught(PromptError, f"splitting a text of {len(text):,} characters into tokens", _OTHER_TOKENIZER):
             return self._backend.encode(text, add_special_tokens=add_special_tokens)
@@ -226,7 +226,7 @@ class Vocabulary(SharedResource):
         return bool(bos) and text.startswith(bos)
 
     def _spell(self, control: str) -> list[int]:
-        """Return ordinary tokens for the characters of a control token; a document may hold it very often."""
+        """Return ordinary tokens for the characters of a control token; cached, as a document may hold many."""
         if control not in self._spelt:
             self._spelt[control] = self._spelling(control)
         return self._spelt[control]
@@ -247,7 +247,7 @@ class Vocabulary(SharedResource):
 
 
 def _without_lone_surrogates(text: str) -> str:
-    """Return `text` with each lone surrogate (broken UTF-16) as U+FFFD; the number of characters stays the same."""
+    """Return `text` with each lone surrogate (broken UTF-16) replaced by U+FFFD, at the same length."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Whether every weight of a model came from its files."""
+"""Checks that every weight of a model came from its files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.safetensors_files import named
 
-# How tools that pack weights call what they make of them: GPTQ and AWQ, bitsandbytes, FP8 and their like.
+# Names of the tensors that quantisation tools write: GPTQ and AWQ, bitsandbytes, FP8 and similar ones.
 _PACKED = (".qweight", ".qzeros", ".SCB", ".absmax", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".biases")
 
 
 def require_all_weights(name: str, report: Mapping[str, Any]) -> None:
-    """Check what transformers reports of loading a model.
+    """Check transformers' report on loading a model.
 
     Raises:
-        ModelLoadError: weights that it filled with random numbers, or could not make of what the files hold.
+        ModelLoadError: transformers filled weights with random numbers, or could not read them from the files.
     """
     if mismatched := sorted(map(_shapes, report.get("mismatched_keys") or ())):
         raise ModelLoadError(
@@ -33,14 +33,14 @@ def require_all_weights(name: str, report: Mapping[str, Any]) -> None:
 
 
 def _why(others: list[str]) -> str:
-    """Return what may be wrong with files that lack weights and hold others that are no part of the model."""
+    """Return the likely fault of files that lack weights and hold others that do not belong to the model."""
     if not others:
         return "the checkpoint is incomplete, fetch it again"
     if packed := [each for each in others if each.endswith(_PACKED)]:
-        return f"its files hold quantised ones ({named(packed)}), which are not read. Take the unquantised model"
+        return f"its files hold quantised ones ({named(packed)}), which cannot be read. Take the unquantised model"
     return (
         f"its files hold {len(others)} others ({named(others)}). They are of another architecture than config.json "
-        "names, or were saved from within another module, which their names begin with"
+        "names, or were saved from inside another module whose name they begin with"
     )
 
 

@@ -1,7 +1,7 @@
-"""What a request asks: text, which parts of it are retrieved context, and the question. Imports no torch.
+"""Prompts: a request's text, the parts of it that are retrieved context, and the question. Imports no torch.
 
-`Prompt` is what a user builds; `RenderedPrompt` is the exact text that the target reads (chat template applied) with
-the same spans found in it. The drafter's text is that text with the context spans replaced, nothing else changed.
+A user builds a `Prompt`. `RenderedPrompt` is the exact text that the target reads (with the chat template applied),
+with the same spans located in it. The drafter's text is the same text with only the context spans replaced.
 """
 
 from __future__ import annotations

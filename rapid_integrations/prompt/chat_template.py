@@ -1,4 +1,4 @@
-"""Where the contents of messages stand in the text that a chat template makes of them."""
+"""Locates the contents of messages in the text that a chat template makes of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 from rapid_integrations.prompt.segmentation import Span
 
 ChatTemplate: TypeAlias = Callable[[list[dict[str, Any]]], str]
-"""Renders messages to the text that the model reads, the opening of its answer included."""
+"""Renders messages to the text that the model reads, including the opening of its answer."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a message's content stands in the rendered text.
+    """The place of a message's content in the rendered text.
 
     Attributes:
-        offset: what to add to an offset into the content as it was given; None: it was reworked.
+        offset: number to add to an offset into the given content; None if the template reworked the content.
         data: the span of the rendered text that came from the content.
     """
 
@@ -30,12 +30,12 @@ class Place:
 def locate(
     messages: list[dict[str, Any]], texts: list[str], chat_template: ChatTemplate
 ) -> tuple[str, list[Place | None]]:
-    """Render the messages and find where each content stands in the result (None: the template drops it).
+    """Render the messages and locate each content in the result (None if the template drops it).
 
-    The template is rendered a second time with marks for contents: what it writes around them is then known, and a
-    content that repeats the template's own words ("user") cannot be mistaken for them. Templates may strip contents
-    (Llama 3) or rework them (reasoning of earlier turns); the latter are searched for, in order. A blank content is no
-    data, and templates ask whether there is any: it gets no mark.
+    The template is rendered a second time with marks in place of contents. This shows what the template writes around
+    them, so a content that repeats the template's own words ("user") cannot be mistaken for them. Templates may strip
+    contents (Llama 3) or rework them (reasoning of earlier turns). Reworked contents are searched for, in order. A
+    blank content gets no mark, because templates test whether there is any content.
     """
     text = chat_template(messages)
     marks = [f"\ue000{index}\ue001" for index in range(len(texts))]
@@ -70,5 +70,5 @@ def locate(
 
 
 def _forms(content: str) -> tuple[str, ...]:
-    """Return what templates make of a content: as it is, stripped (Llama 3), or within a JSON string (its tools')."""
+    """Return the forms that templates give a content: unchanged, stripped (Llama 3), or in a JSON string (tools)."""
     return content, content.strip(), json.dumps(content, ensure_ascii=False)[1:-1]

@@ -1,4 +1,4 @@
-"""Which messages of a conversation are retrieved context, and which is the question."""
+"""Determines which messages of a conversation are retrieved context, and which is the question."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ INSTRUCTING = ("system", "developer")
 
 
 def segment_content(content: str | Prompt) -> Segmentation:
-    """Return the context spans and the question of one content: as given, else as found."""
+    """Return the context spans and the question of one content, as given or else as detected."""
     if isinstance(content, str):
         return segment(content)
     if spans := content.filled_spans:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
         return Segmentation(content.segmentation, spans, query)
-    if content.context_spans or not content.has_context:  # nothing was retrieved: there is nothing to look for
+    if content.context_spans or not content.has_context:  # nothing was retrieved, so nothing needs detection
         return Segmentation("plain", (), content.query or question_of(content.text))
     found = segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
@@ -35,12 +35,12 @@ def segment_content(content: str | Prompt) -> Segmentation:
 def segment_message(message: Message, content: str | Prompt, asked_elsewhere: bool) -> Segmentation:
     """Return the context spans and the question of a message.
 
-    A system message instructs, and so does what precedes the last human turn, unless a context is marked in it. What
-    the model said is never context.
+    A system message holds instructions, and so do messages before the last human turn, unless a context is marked in
+    them. The model's own messages are never context.
 
     Args:
-        message: for its role.
-        content: of it.
+        message: the message, for its role.
+        content: the message's content.
         asked_elsewhere: whether another message is the last human turn.
     """
     if isinstance(content, Prompt) and (content.context_spans or not content.has_context):
@@ -67,7 +67,7 @@ def _last_paragraph_outside(prompt: Prompt) -> str:
 
 
 def require_query(query: str) -> None:
-    """Raise `PromptError` where a prompt with context asks nothing."""
+    """Raise `PromptError` if a prompt with context has no question."""
     if not query.strip():
         raise PromptError(
             "the question is empty: the prompt is all context. Give Prompt(query=...)", code="empty_question"
@@ -75,9 +75,9 @@ def require_query(query: str) -> None:
 
 
 def tool_results(messages: Sequence[Message], texts: Sequence[str]) -> list[int]:
-    """Return which messages are tools' results, where they are long enough together to be worth compressing.
+    """Return the indices of tool results, if together they are long enough to be worth compressing.
 
-    An agent's retrieval arrives in them; the last human turn is the question.
+    An agent's retrieval arrives in tool results, and the last human turn is the question.
     """
     found = [i for i, message in enumerate(messages) if message["role"] == "tool" and _may_hold_context(message)]
     return found if sum(len(texts[i]) for i in found) >= MIN_CONTEXT_CHARACTERS else []
@@ -93,10 +93,10 @@ def _may_hold_context(message: Message) -> bool:
 def messages_with_context(
     contents: Sequence[str | Prompt], segmentations: Sequence[Segmentation], results: Sequence[int]
 ) -> list[int]:
-    """Return which messages hold the context.
+    """Return the indices of the messages that hold the context.
 
-    All whose spans were given, else `results` (of tools), else all in which it is delimited, else the one message in
-    which it was found best.
+    These are all messages whose spans were given. Without any, they are `results` (of tools), else all messages with a
+    delimited context, else the one message in which detection worked best.
     """
     given = [i for i, content in enumerate(contents) if isinstance(content, Prompt) and content.filled_spans]
     if given or results:
@@ -114,7 +114,7 @@ def query_of_messages(
     segmentations: Sequence[Segmentation],
     holders: Sequence[int],
 ) -> str:
-    """Return the question: as given, else the last human turn, without the context that may stand in it."""
+    """Return the given question, or else the last human turn without any context in it."""
     for content in reversed(contents):
         if isinstance(content, Prompt) and content.query is not None:
             return content.query

@@ -1,4 +1,4 @@
-"""A message's content in several parts, as one."""
+"""Joins the parts of a message's content to one content."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.prompt import Prompt
 
-BETWEEN_PARTS = "\n"  # two texts that somebody kept apart are not to be read as one word
+BETWEEN_PARTS = "\n"  # keeps the words of separate parts apart
 
 
 def join_parts(parts: Sequence[str | Prompt], between: str = BETWEEN_PARTS) -> str | Prompt:
-    """Return the parts of one message as one content, `between` every two; blank ones are left out.
+    """Return the parts of one message as one content, joined by `between`. Blank parts are left out.
 
-    Context spans keep their places. The last question that a part was given is the content's. Where no part has a
-    context, and one says that nothing was retrieved, that is so of the whole.
+    Context spans keep their places. The last question that was given with a part becomes the content's. If no part has
+    a context and one says that nothing was retrieved, the same holds for the whole content.
     """
     kept = [part for part in parts if (part if isinstance(part, str) else part.text).strip()]
     text, spans, query, has_context, segmentation = "", [], None, True, None
@@ -39,24 +39,24 @@ def join_parts(parts: Sequence[str | Prompt], between: str = BETWEEN_PARTS) -> s
 
 
 def content_of_message(message: Mapping[str, Any]) -> str | Prompt | None:
-    """Return the content of an engine's message; None where it has none that can be read.
+    """Return the content of an engine's message, or None if it has none that can be read.
 
-    A list of parts, as OpenAI's API has them, is joined: strings, `Prompt`s and {"type": "text", "text": ...}.
+    A list of parts, as in OpenAI's API, is joined. Parts are strings, `Prompt`s and {"type": "text", "text": ...}.
 
     Raises:
-        PromptError: a part that is no text.
+        PromptError: a part is not text.
     """
     content = message.get("content")
     if isinstance(content, (str, Prompt)):
         return content
     if not isinstance(content, (list, tuple)):
-        return "" if content is None and message.get("tool_calls") else None  # an answer that only calls tools
+        return "" if content is None and message.get("tool_calls") else None  # an answer may consist only of tool calls
     parts: list[str | Prompt] = []
     for part in content:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
         if not isinstance(text, (str, Prompt)):
             raise PromptError(
-                f"a part of a message is no text, which is all that the target reads: {part!r:.200}. Leave it out, or "
+                f"a part of a message is not text, and the target reads text only: {part!r:.200}. Leave it out, or "
                 'give {"type": "text", "text": ...}'
             )
         parts.append(text)

@@ -1,4 +1,4 @@
-"""`Prompt`: what a user builds."""
+"""`Prompt`, the text, context and question of a request, as a user builds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.segmentation import Span
 
 Message: TypeAlias = Mapping[str, Any]
-"""A chat message: "role" and "content", the content a string or a `Prompt`; further keys go to the template."""
+"""A chat message with "role" and "content" (a string or a `Prompt`). Further keys are passed to the template."""
 
 PromptLike: TypeAlias = "str | Prompt | Sequence[Message]"
 
@@ -25,16 +25,16 @@ NAME_LINE = "Document: {name}\n\n"
 
 
 class Prompt(Settings):
-    """A text, the character spans of it that are retrieved context, and the question.
+    """A text, its character spans that are retrieved context, and the question.
 
     Args:
-        text: what the target reads (before the chat template).
-        context_spans: (start, end) character offsets into `text`, in order, without overlap. Empty: they are looked
-            for (`rapid_integrations.prompt.segmentation`), unless `has_context` is False.
-        has_context: False says that the text holds none (retrieval found nothing): both models read it as it is, and
-            nothing is looked for.
-        query: the question that retrieval searches for; None: looked for in the text outside of the spans.
-        segmentation: how the spans came to be known; reported in the statistics.
+        text: the text that the target reads (before the chat template).
+        context_spans: (start, end) character offsets into `text`, in order, without overlap. If empty, the context is
+            detected (`rapid_integrations.prompt.segmentation`), unless `has_context` is False.
+        has_context: False says that the text holds no context (retrieval found nothing). Both models then read the
+            text unchanged, and nothing is detected.
+        query: the question for retrieval. If None, it is detected in the text outside of the spans.
+        segmentation: how the spans were determined; reported in the statistics.
     """
 
     text: str
@@ -71,19 +71,19 @@ class Prompt(Settings):
 
     @classmethod
     def without_context(cls, text: str, query: str | None = None) -> Prompt:
-        """Return a prompt for which nothing was retrieved: both models read `text`, and no context is looked for."""
+        """Return a prompt for which nothing was retrieved. Both models read `text`, and no context is detected."""
         return cls(text=text, query=query or None, has_context=False, segmentation="plain")
 
     @classmethod
     def retrieved(
         cls, text: str, context_spans: Iterable[Span], query: str | None = None, segmentation: str = "explicit"
     ) -> Prompt:
-        """Return a prompt with spans as a host framework has them: empty ones are passed over.
+        """Return a prompt with the spans of a host framework. Empty spans are dropped.
 
-        With none left, retrieval found nothing: see `without_context`. A blank question is none.
+        Without any span left, retrieval found nothing (see `without_context`). A blank question counts as None.
 
         Raises:
-            ConfigurationError: spans that overlap, are out of order, or lie outside of the text.
+            ConfigurationError: spans overlap, are out of order, or lie outside of the text.
         """
         spans = tuple((start, end) for start, end in context_spans if start != end and text[start:end].strip())
         asked = query if query is not None and query.strip() else None
@@ -102,13 +102,13 @@ class Prompt(Settings):
     ) -> Prompt:
         """Put one or more documents and a question into `template`, the documents first.
 
-        They stand before the question so that a second question shares their prefix. Several are set apart by blank
-        lines; each is a context span of its own. With `names`, one a document, each stands below a line that names it,
-        which both models read whatever is retrieved.
+        Documents come before the question, so a second question shares their prefix. Several documents are separated by
+        blank lines, and each is its own context span. With `names`, one per document, a line above each document names
+        it. Both models read that line, whatever is retrieved.
 
         Raises:
-            PromptError: no document, an empty one, an empty question, another number of names, or a template without
-                {context} and {query}.
+            PromptError: there is no document, an empty one, an empty question or a different number of names, or the
+                template lacks {context} and {query}.
         """
         contexts = [context] if isinstance(context, str) else list(context)
         for number, text in enumerate(contexts, 1):

@@ -11,16 +11,17 @@ from rapid_integrations.prompt.segmentation import Span
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """The text that a model reads, and what stands where in it.
+    """The text that a model reads, and the places of its parts.
 
     Attributes:
-        text: after the chat template.
-        data_spans: text that came from outside (message contents, documents); control tokens in it are data.
+        text: the text after the chat template.
+        data_spans: text from outside (message contents, documents). Control tokens in it count as data.
         context_spans: the parts that are retrieved context, each within a data span.
-        query: the question; "" when none was found (plain decoding).
-        segmentation: how the spans were found: "explicit" (or what a `Prompt` says), "delimiters", "heuristic" or
+        query: the question; "" if none was found (plain decoding).
+        segmentation: how the spans were determined: "explicit" (or the value of a `Prompt`), "delimiters", "heuristic"
+        or
             "plain".
-        templated: whether a chat template wrote the control tokens, the first one included.
+        templated: whether a chat template wrote the control tokens, including the first one.
     """
 
     text: str
@@ -32,7 +33,7 @@ class RenderedPrompt:
 
     @property
     def contexts(self) -> tuple[str, ...]:
-        """The context spans' texts."""
+        """The texts of the context spans."""
         return tuple(self.text[start:end] for start, end in self.context_spans)
 
     def splice(self, replacements: Sequence[str]) -> RenderedPrompt:
@@ -40,7 +41,7 @@ class RenderedPrompt:
         if len(replacements) != len(self.context_spans):
             raise ValueError(f"{len(replacements)} replacements for {len(self.context_spans)} context spans")
         pieces: list[str] = []
-        ends, shifts = [0], [0]  # old end of each span, and characters added or removed up to there
+        ends, shifts = [0], [0]  # the old end of each span, and the characters added or removed up to it
         spans: list[Span] = []
         position = shift = 0
         for (start, end), new in zip(self.context_spans, replacements, strict=True):

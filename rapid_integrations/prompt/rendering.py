@@ -1,4 +1,4 @@
-"""From a prompt to the text that the target reads, with the context and the question found in it."""
+"""Renders a prompt to the text that the target reads, and locates the context and the question in it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPr
     """Return the text that the target reads, with its context spans and query.
 
     Args:
-        prompt: a string or `Prompt` (one user message, where there is a template), or chat messages.
-        chat_template: the model's, or None to give a string to the model as it is.
+        prompt: a string or `Prompt` (one user message if there is a template), or chat messages.
+        chat_template: the model's template, or None to give a string to the model unchanged.
 
     Raises:
-        PromptError: an empty prompt, malformed messages, or messages without a template to render them.
+        PromptError: the prompt is empty, messages are malformed, or the model has no template to render messages.
     """
     if isinstance(prompt, (str, Prompt)):
         if not (prompt if isinstance(prompt, str) else prompt.text).strip():
@@ -50,7 +50,7 @@ def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
     if parts.context_spans:
         require_query(parts.query)
     text = prompt if isinstance(prompt, str) else prompt.text
-    # Whoever writes a raw prompt may have put control tokens into it; only the retrieved text is data.
+    # The author of a raw prompt may have put control tokens into it, so only the retrieved text is data.
     return RenderedPrompt(text, parts.context_spans, parts.context_spans, parts.query, parts.method, templated=False)
 
 

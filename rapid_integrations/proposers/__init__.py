@@ -1,4 +1,4 @@
-"""Proposers guess the next tokens. Each is one file, registered by name and imported when a request asks for it."""
+"""Proposers guess the next tokens. Each is one file, registered by name and imported on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
-"""Name to a class, or to "module:class". A class here has `from_request(request) -> Proposer`."""
+"""Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""
 
 
 def register_proposer(name: str, proposer: type | str) -> None:
@@ -23,7 +23,7 @@ def register_proposer(name: str, proposer: type | str) -> None:
     Args:
         name: the name that requests use. An existing one is replaced.
         proposer: a class with `from_request(request: ProposerRequest) -> Proposer`, or "module:class". The module is
-            imported when a request asks for it.
+            imported when a request first uses it.
     """
     PROPOSERS[name] = proposer
 

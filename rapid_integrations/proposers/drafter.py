@@ -1,4 +1,4 @@
-"""The paper's proposer: a language model that reads the compressed context drafts token by token."""
+"""The paper's proposer: a language model reads the compressed context and drafts token by token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rapid_integrations.sampling import Randomness
 
 
 class DrafterProposer(Proposer):
-    """Lets the request's drafter write. It scores with the same cache, so its own drafts are scored for nothing.
+    """Lets the request's drafter write. The drafter scores with the same cache, so scoring its own drafts is free.
 
     Args:
         model: writes the drafts.
@@ -27,12 +27,12 @@ class DrafterProposer(Proposer):
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Self:
-        """Return one over the request's drafter."""
+        """Return a proposer over the request's drafter."""
         assert request.drafter is not None, "the plan opens a drafter for this proposer"
         return cls(request.drafter, request.lengths.of_drafts())
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
-        """Draft as many tokens as pay."""
+        """Draft as many tokens as pay, up to `limit`."""
         return self._model.draft(min(self._length.next(), limit), rng, self.source)
 
     def observe(self, times: RoundTimes) -> None:
@@ -41,24 +41,24 @@ class DrafterProposer(Proposer):
 
     @property
     def parts(self) -> tuple[Committed, ...]:
-        """The model, which may be the request's scorer."""
+        """The model, which may also be the request's scorer."""
         return (self._model,)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Tell the model."""
+        """Report the tokens to the model."""
         self._model.commit(token_ids)
 
 
 class DraftLMProposer(DrafterProposer):
-    """Lets a further model with the drafter's prompt write; the drafter scores its proposal in one pass.
+    """Lets another model with the drafter's prompt write; the drafter scores its proposal in one pass.
 
-    A large drafter is affordable in this way: it reads K tokens at once instead of writing them one by one.
+    This makes a large drafter affordable: it reads K tokens at once instead of writing them one by one.
     """
 
     source: ClassVar[str] = "draft_lm"
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Self:
-        """Return one over the request's model that only proposes."""
+        """Return a proposer over the request's draft model."""
         assert request.draft_lm is not None, "the plan opens a draft model for this proposer"
         return cls(request.draft_lm, request.lengths.of_drafts())

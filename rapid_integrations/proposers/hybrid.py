@@ -1,7 +1,7 @@
-"""Copy where the text repeats, draft with a language model where it does not.
+"""A proposer that copies if the text repeats, and otherwise drafts with a language model.
 
-A copied proposal costs nothing to make and a drafted one is right more often. Which of the two a round uses follows
-from the committed text and from what earlier rounds cost, never from a token that was drawn, so the law is not touched.
+A copied proposal costs nothing, and a drafted one is right more often. The choice for a round depends on the committed
+text and on the costs of earlier rounds, never on a token that was drawn. So the law is unchanged.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ MIN_COPIED_NGRAM = 3  # two tokens are often followed by something else, and a l
 
 
 class Hybrid(Proposer):
-    """Proposes what prompt lookup finds behind a long enough n-gram, else what the language model drafts.
+    """Proposes what prompt lookup finds after a long enough n-gram, or else what the language model drafts.
 
-    Copies and drafts have a draft length of their own each: they differ in what they cost and in how often they are
-    right. A round teaches the one that it used.
+    Copies and drafts each have their own draft length, because they differ in cost and in acceptance. A round teaches
+    the one that it used.
 
     Args:
         lookup: finds copies and chooses their length.
         model: writes drafts.
-        source: the name of whoever writes them.
-        drafts: chooses their length.
+        source: the registered name of the draft writer.
+        drafts: chooses the length of drafts.
     """
 
     def __init__(self, lookup: PromptLookup, model: Drafter, source: str, drafts: DraftLength) -> None:
         self._lookup = lookup
         self._model, self._source = model, source
         self._drafts = drafts
-        self._copied = False  # in the present round
+        self._copied = False  # whether the current round copies
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Hybrid:
-        """Copy as prompt lookup does; draft with the request's draft model, else with its drafter."""
+        """Return a proposer over prompt lookup and the request's draft model, or else its drafter."""
         lookup = PromptLookup.from_request(request, MIN_COPIED_NGRAM)
         model, source = (request.draft_lm, "draft_lm") if request.draft_lm else (request.drafter, "drafter")
         assert model is not None, "the plan opens a model for this proposer"
         return cls(lookup, model, source, request.lengths.of_drafts())
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
-        """Copy, if the text repeats and copies pay; else draft."""
+        """Copy if the text repeats and copies pay, otherwise draft."""
         copied = self._lookup.propose(limit, rng)
         self._copied = bool(copied.token_ids)
         return copied if self._copied else self._model.draft(min(self._drafts.next(), limit), rng, self._source)
 
     def observe(self, times: RoundTimes) -> None:
-        """Learn from a round for the kind that it was of."""
+        """Learn from a round for the kind of proposal that it used."""
         if self._copied:
             self._lookup.observe(times)
         else:
@@ -59,10 +59,10 @@ class Hybrid(Proposer):
 
     @property
     def parts(self) -> tuple[Committed, ...]:
-        """Both: each keeps up with the text."""
+        """The lookup and the model, which each follow the text."""
         return (self._lookup, self._model)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Tell both."""
+        """Report the tokens to both."""
         self._lookup.commit(token_ids)
         self._model.commit(token_ids)

@@ -1,8 +1,8 @@
-"""Prompt lookup: copy what followed the last tokens where they occurred before.
+"""Prompt lookup copies the tokens that followed an earlier occurrence of the last tokens.
 
-Answers over documents quote them. No model is asked, so a proposal costs nothing and each token is a point mass.
-Source: https://github.com/apoorvumang/prompt-lookup-decoding. Looked up in the retrieved text first (it is about the
-question), then in the output, then in the long context.
+Answers over documents quote them. No model runs, so a proposal costs nothing and each token is a point mass. It
+searches the retrieved text first (which is about the question), then the output, then the long context. Source:
+https://github.com/apoorvumang/prompt-lookup-decoding.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MIN_NGRAM = 2
 
 
 class PromptLookup(Proposer):
-    """Proposes the continuation of the longest n-gram that the text ends in and that occurred before.
+    """Proposes the continuation of the longest n-gram at the end of the text that occurred before.
 
     Args:
         sources: token sequences to copy from, best first; the output is added as it grows.
-        tail: the tokens that the text ends in now.
+        tail: the last tokens of the text so far.
         eos_token_ids: a proposal ends with the first of these.
         length: chooses K.
         min_ngram: the shortest n-gram whose continuation is copied; at least 2.
@@ -48,13 +48,13 @@ class PromptLookup(Proposer):
 
     @classmethod
     def from_request(cls, request: ProposerRequest, min_ngram: int = MIN_NGRAM) -> PromptLookup:
-        """Look up in the drafter's prompt, then in the target's."""
+        """Return a proposer that searches the drafter's prompt, then the target's."""
         sources = (request.drafter_ids, request.target_ids)
         eos_token_ids = request.rules.eos_token_ids
         return cls(sources, request.target_ids, eos_token_ids, request.lengths.of_copies(), min_ngram)
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
-        """Return what followed the longest match; nothing without one, or if copies do not pay."""
+        """Return the tokens after the longest match, or none without a match or if copies do not pay."""
         found = self.find(limit)
         return Proposal(found[: self._length.next()] if found else (), source="prompt_lookup")
 
@@ -63,7 +63,7 @@ class PromptLookup(Proposer):
         self._length.observe(times)
 
     def find(self, max_tokens: int) -> tuple[int, ...]:
-        """Return at most `max_tokens` tokens that followed the longest match, of equal ones the last."""
+        """Return at most `max_tokens` tokens that followed the longest match, the last one of equal length."""
         if max_tokens < 1:
             return ()
         longest, copied = self._min_ngram - 1, tuple[int, ...]()
@@ -74,7 +74,7 @@ class PromptLookup(Proposer):
         return self._up_to_eos(copied)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Add to the output."""
+        """Add the tokens to the output."""
         self._output.extend(token_ids)
         self._tail = (*self._tail, *token_ids)[-MAX_NGRAM:]
 
@@ -86,10 +86,10 @@ class PromptLookup(Proposer):
 
 
 class _Tokens:
-    """A growing list of tokens, searched from end to end: microseconds, where indexing it would take 0.1 s.
+    """A growing list of tokens, searched from end to end. This takes microseconds, while indexing would take 0.1 s.
 
     Args:
-        tokens: to begin with.
+        tokens: the first tokens.
     """
 
     def __init__(self, tokens: Sequence[int]) -> None:
@@ -97,20 +97,20 @@ class _Tokens:
         self._pairs = _pairs(self._tokens)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Add to the end."""
+        """Append tokens."""
         new = np.asarray(tokens, dtype=np.int64)
         self._pairs = np.concatenate([self._pairs, _pairs(np.concatenate([self._tokens[-1:], new]))])
         self._tokens = np.concatenate([self._tokens, new])
 
     def longest_match(self, tail: tuple[int, ...]) -> tuple[int, int]:
-        """Return how many tokens of `tail`'s end occur before some token, and where that token stands, the last such.
+        """Return the length of the longest end of `tail` that occurs, and the position after its last occurrence.
 
         A match of fewer than two tokens counts as none: (0, 0).
         """
         known = self._tokens
         if len(tail) < MIN_NGRAM or len(known) <= MIN_NGRAM:
             return 0, 0
-        ends = 2 + np.flatnonzero(self._pairs[:-1] == _pair(*tail[-2:]))  # of what may be copied
+        ends = 2 + np.flatnonzero(self._pairs[:-1] == _pair(*tail[-2:]))  # positions of tokens that may be copied
         length = MIN_NGRAM
         if not len(ends):
             return 0, 0
@@ -128,7 +128,7 @@ class _Tokens:
 
 
 def _pair(first: int, second: int) -> int:
-    """Return two ids as one number, so that a pair is found by comparing once."""
+    """Return two ids as one number, so one comparison finds a pair."""
     return (first << 32) + second
 
 

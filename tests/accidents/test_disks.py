@@ -126,7 +126,7 @@ def test_a_gguf_file_is_read_where_its_copy_finds_no_space(gguf_file, small_disk
     monkeypatch.setenv("RAPID_HOME", str(small_disk))
     from rapid_integrations.models.loader import load
 
-    with pytest.warns(UserWarning, match="is not kept, loading stays slow"):
+    with pytest.warns(UserWarning, match="could not be saved, so loading stays slow"):
         loaded = load(gguf_file, dtype="float32")
     torch.testing.assert_close(logits(loaded), expected("qwen2", vocab_size=261), rtol=0, atol=1e-3)
     assert not list((small_disk / "dequantised").iterdir())
@@ -138,7 +138,7 @@ def test_a_gguf_file_is_read_under_a_home_that_cannot_be_written(gguf_file, read
     from rapid_integrations.models.loader import load
 
     monkeypatch.setenv("RAPID_HOME", str(read_only))
-    with pytest.warns(UserWarning, match="is not kept, loading stays slow"):
+    with pytest.warns(UserWarning, match="could not be saved, so loading stays slow"):
         loaded = load(gguf_file, dtype="float32")
     torch.testing.assert_close(logits(loaded), expected("qwen2", vocab_size=261), rtol=0, atol=1e-3)
 

@@ -143,7 +143,7 @@ with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder()) a
             engine.generate("where is the cat?", sampling=SamplingParams(max_new_tokens=100_000_000))
         except OutOfMemoryError as error:
             # torch's words, or ours
-            print(any(words in str(error) for words in ("DefaultCPUAllocator", "bytes were asked for")))
+            print(any(words in str(error) for words in ("DefaultCPUAllocator", "bytes were requested")))
             assert engine.generate("where is the cat?", sampling=few).token_ids == expected
 """
 

@@ -53,7 +53,7 @@ def test_where_the_system_has_none(monkeypatch):
 
 
 def test_what_cannot_be_had():
-    with pytest.raises(MemoryError, match="bytes were asked for"):
+    with pytest.raises(MemoryError, match="bytes were requested"):
         Arena().empty((2**60,), torch.uint8)
 
 

@@ -117,7 +117,7 @@ def test_several_files_and_stdin(ask):
         (("document.md", "-q", "what?", "--dtype", "float8"), "dtype='float8'"),
         (("document.md", "-q", "what?", "--device", "gpu"), "device='gpu'"),
         (("document.md", "-q", "what?", "--target", "./nowhere"), "nowhere does not exist"),
-        (("document.md", "-q", "what?", "--target", "./latin.txt"), "latin.txt is no model"),
+        (("document.md", "-q", "what?", "--target", "./latin.txt"), "latin.txt is not a model"),
         (("document.md", "-q", "what?", "--max-new-tokens", "9000"), "holds 8,192 tokens"),
         (("-", "-q", "what?"), "standard input is empty"),
         (("document.md", "-q", "what?", "--json-schema", "missing.json"), "missing.json cannot be read: No such file"),

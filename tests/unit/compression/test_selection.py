@@ -92,7 +92,7 @@ def test_somebody_elses_scores_are_numbers_of_any_kind_and_nan_is_said_once():
     assert usable_score(None, "a") is usable_score("0.5", "a") is usable_score(True, "a") is None
     assert usable_score(float("inf"), "a") == float("inf")
     whose = f"a retriever {uuid.uuid4()}"
-    with pytest.warns(UserWarning, match=f"{whose} gave something that is no number"):
+    with pytest.warns(UserWarning, match=f"{whose} gave NaN, which is not a number"):
         assert usable_score(np.float64("nan"), whose) == -float("inf")
     assert usable_score(float("nan"), whose) == -float("inf")  # warnings are errors here: it is said once
 

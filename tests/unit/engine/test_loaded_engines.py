@@ -113,7 +113,7 @@ def test_model_objects_are_shared_until_their_weights_change():
 
 
 def test_a_loading_that_fails_leaves_nothing(make, tmp_path):
-    with pytest.raises(Exception, match="is no model folder: it is empty"):
+    with pytest.raises(Exception, match="is not a model folder: it is empty"):
         make(target=str(tmp_path))
     assert ask(make())
 

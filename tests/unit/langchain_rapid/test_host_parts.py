@@ -198,6 +198,6 @@ def test_scores_of_every_kind(engine, seen, monkeypatch, scores, expected):
 def test_nan_is_said_once(engine, monkeypatch):
     monkeypatch.setattr(selection, "_said", set())
     llm = ChatRapid(engine=engine, retriever=Scored(scores={3: 0.5, 1: float("nan")}))
-    with pytest.warns(UserWarning, match="gave something that is no number"):
+    with pytest.warns(UserWarning, match="gave NaN, which is not a number"):
         ask(llm)
     ask(llm)  # warnings are errors here

@@ -52,7 +52,7 @@ def kept(llm, prompt):
 
 def test_nan_is_the_lowest_score_of_a_retriever_and_said_once(prompt):
     llm = make_llm(retriever=Found({7: 0.1, 2: NAN, 9: 0.5, 4: NAN}))
-    with pytest.warns(UserWarning, match="the retriever Found gave something that is no number") as said:
+    with pytest.warns(UserWarning, match="the retriever Found gave NaN, which is not a number") as said:
         assert kept(llm, prompt) == [WANTED, PARAGRAPHS[9]]
     assert len(said) == 1
     assert kept(llm, prompt) == [WANTED, PARAGRAPHS[9]]  # warnings are errors here
@@ -128,7 +128,7 @@ class Odd(HashEmbedding):
 
 def test_vectors_of_zeros_and_nan(prompt):
     assert len(kept(make_llm(embed_model=Odd(fault="zeros")), prompt)) == 2
-    with pytest.warns(UserWarning, match="the embedder .* gave something that is no number"):
+    with pytest.warns(UserWarning, match="the embedder .* gave NaN, which is not a number"):
         explained = make_llm(embed_model=Odd(fault="NaN")).explain(prompt)
     assert WANTED in explained.drafter.text
     selection._said.clear()

@@ -58,7 +58,9 @@ def test_a_folder_without_a_configuration(tmp_path, files, words):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     refused(
-        folder, "it is no model folder" if "adapter" not in str(files) and "modules" not in str(files) else "", *words
+        folder,
+        "it is not a model folder" if "adapter" not in str(files) and "modules" not in str(files) else "",
+        *words,
     )
 
 
@@ -188,13 +190,13 @@ def test_an_index_that_leads_out_of_the_folder(sharded, name):
     index = json.loads(path.read_text())
     index["weight_map"][next(iter(index["weight_map"]))] = name
     path.write_text(json.dumps(index))
-    refused(sharded, "which is no file of the folder")
+    refused(sharded, "which is not a file of the folder")
 
 
 def test_weights_that_no_model_has_are_said(folder):
     tensors = load_file(folder / "model.safetensors") | {"model.extra.weight": torch.zeros(3)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.warns(UserWarning, match="1 weights .* no part of a LlamaForCausalLM.*model.extra.weight"):
+    with pytest.warns(UserWarning, match="1 weights .* do not belong to LlamaForCausalLM.*model.extra.weight"):
         load(folder)
 
 
@@ -284,7 +286,7 @@ def test_quantised_weights_that_no_setting_names(folder):
 
 def test_weights_saved_from_within_another_module(folder):
     rename(folder, lambda name: f"policy.{name}")
-    refused(folder, "lacks 21 weights", "21 others (policy.lm_head.weight", "saved from within another module")
+    refused(folder, "lacks 21 weights", "21 others (policy.lm_head.weight", "saved from inside another module")
 
 
 def test_weights_of_another_shape_are_named_with_both(folder):

@@ -96,7 +96,7 @@ def test_a_part_whose_name_does_not_say_so_is_refused(folder):
 def test_two_models_in_parts_in_one_folder_have_to_be_told_apart(folder):
     write(folder)
     paths = write(folder, seed=2, name="other.gguf")
-    with pytest.raises(ModelLoadError, match="2 GGUF files: name one of them"):
+    with pytest.raises(ModelLoadError, match="2 GGUF files. Name one of them"):
         load(folder)
     require_right(load(paths[2], dtype="float32"), seed=2)
 
@@ -142,7 +142,7 @@ def test_a_kept_copy_that_lost_weights_is_made_again(folder, home):
     tensors = load_file(kept / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, kept / "model.safetensors", metadata={"format": "pt"})
-    with pytest.warns(UserWarning, match="made again"):
+    with pytest.warns(UserWarning, match="converted again"):
         require_right(load(path, dtype="float32"))
 
 
@@ -164,7 +164,7 @@ def test_weights_that_no_model_has_are_said(folder):
     (path,) = write(folder, parts=1)
     model = tiny(1, num_hidden_layers=3)
     write_gguf(path, model, TOKENIZER, MERGES, qwen2__block_count=2)
-    with pytest.warns(UserWarning, match="are no part of the model"):
+    with pytest.warns(UserWarning, match="do not belong to the model"):
         load(path, dtype="float32")
 
 

@@ -80,5 +80,5 @@ def test_float32_stays_as_it_is_or_is_quantised():
 
 
 def test_another_quantisation_is_refused():
-    with pytest.raises(ConfigurationError, match="'int3' is none of int8, int4"):
+    with pytest.raises(ConfigurationError, match="'int3' is not one of int8, int4"):
         make_linear(weight(96, 64), None, "int3")
