@@ -53,6 +53,7 @@ def test_decoding_sees_only_the_contracts(path):
         assert not module.startswith("transformers")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_engine_imports_no_framework(path):
     assert not {m for m in imported(path) if m.split(".")[0] in FRAMEWORKS}
