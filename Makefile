@@ -9,7 +9,7 @@ PARALLEL := -n auto --dist worksteal
 UNUSUAL := slow or gpu or network or hostile
 HEAVY := benchmarks cli evaluation langchain_rapid llama_index_rapid  # they run whole requests, or import frameworks
 
-.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-hostile test-hosts test-memory coverage lint bench docs-reference clean
+.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -58,6 +58,10 @@ test-hosts: $(STAMP)
 # 200 requests of every length and outcome; writes the picture of docs/robustness.md.
 test-memory: $(STAMP)
 	MALLOC_ARENA_MAX=1 RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
+
+# Random rounds on kernels that check every address and every operation; a minute for each of their two paths.
+test-sanitizers: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow tests/unit/kernels/cpu/test_sanitizers.py
 
 # What decides over right or wrong output is covered line by line.
 coverage: $(STAMP)

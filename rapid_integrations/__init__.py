@@ -1,7 +1,7 @@
 """RAPID: retrieval-augmented speculative decoding for questions over long documents, on your own models.
 
-Importing this package loads nothing else; each name is loaded when it is first used, and model code when an engine is
-built.
+Importing this package loads none of its modules. Each name is loaded when it is first used, and model code when an
+engine is built.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rapid_integrations.documents import Document, Documents, read_document, read_documents
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
-    from rapid_integrations.engine.prepare import PreparedPrompt
+    from rapid_integrations.engine.prepared_prompt import PreparedPrompt
     from rapid_integrations.errors import (
         CacheError,
         ConfigurationError,
@@ -103,7 +103,7 @@ _HOMES = {
         "ToolCall",
         "Usage",
     ),
-    "engine.prepare": ("PreparedPrompt",),
+    "engine.prepared_prompt": ("PreparedPrompt",),
     "prompt": ("Prompt",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

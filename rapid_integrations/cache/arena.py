@@ -1,7 +1,7 @@
 """Memory in large pages for what a decode step reads from end to end: weights and KV caches.
 
-A processor fetches ahead within a page only. On Linux's pages of 4 KB one core read weights at 15 GB/s, on those of
-2 MB at 30 (docs/LOG.md). Where the system has none to give, the same code runs on ordinary memory.
+A processor fetches ahead only within a page. On Linux's pages of 4 KB one core read weights at 15 GB/s, on pages of 2
+MB at 30 GB/s (docs/log/). If the system has no large pages, the same code runs on ordinary memory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 64 * 2**20  # bytes asked for at once; what is never written takes no memory
+_BLOCK = 64 * 2**20  # bytes that are asked for at once; parts that are never written take no memory
 _ALIGNMENT = 64  # bytes; a line of the processor's cache
 
 
 class Arena:
     """Hands out CPU tensors next to each other in blocks of memory with large pages.
 
-    A block is given back when the last tensor in it is gone. Each tensor has a storage of its own, which ends where it
-    ends: what copies or saves a storage as a whole does not take the block with it.
+    A block is freed when the last tensor in it is gone. Each tensor has a storage of its own that ends with it, so code
+    that copies or saves a whole storage does not copy the block.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Arena:
 
 
 def _new_block(size: int) -> mmap.mmap | None:
-    """Return memory that asks for large pages; None where the system does not know them."""
+    """Return memory that asks for large pages, or None if the system does not know them."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
     try:

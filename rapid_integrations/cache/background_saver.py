@@ -1,4 +1,4 @@
-"""A thread that writes while answers go on."""
+"""A thread that writes cache files while answers are decoded."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-Job = Callable[[Callable[[], bool]], None]  # is given a function that says whether to go on
+Job = Callable[[Callable[[], bool]], None]  # it gets a function that says whether to go on
 
 WAITING = 2  # a target's and a drafter's cache
 _NICE = 10
-_STOP_S = 5.0  # for a piece of a write to end after it was told to stop
+_STOP_S = 5.0  # time for a piece of a write to end after it was told to stop
 
 
 class BackgroundSaver:
-    """Runs jobs one after another in a daemon thread; of those that wait, the newest `WAITING` stay.
+    """Runs jobs one after another in a daemon thread. Of the waiting jobs, only the newest `WAITING` stay.
 
-    `submit` neither waits nor locks, so that a finaliser may call it. At the end of the interpreter what waits is still
+    `submit` neither waits nor locks, so that a finaliser may call it. When the interpreter ends, waiting jobs are still
     run, for a bounded time.
 
     Args:
-        exit_s: seconds that the end of the interpreter may be put off.
+        exit_s: seconds by which the end of the interpreter may be delayed.
     """
 
     def __init__(self, exit_s: float = 30.0) -> None:
@@ -40,13 +40,13 @@ class BackgroundSaver:
         atexit.register(self._at_exit)
 
     def submit(self, job: Job) -> None:
-        """Run `job` soon, in place of the oldest one where too many wait."""
+        """Run `job` soon. If too many jobs wait, it replaces the oldest one."""
         if not self._closing:
             self._waiting.append(job)
             self._wake.put(True)
 
     def close(self, timeout: float) -> bool:
-        """Finish what waits; after `timeout` seconds stop in the middle. Return whether all was finished."""
+        """Finish the waiting jobs, but stop after `timeout` seconds. Return whether all were finished."""
         self._closing = True
         atexit.unregister(self._at_exit)
         self._wake.put(False)
@@ -59,7 +59,7 @@ class BackgroundSaver:
         return finished
 
     def end(self) -> None:
-        """Let the thread end when what waits has been written; waits for nothing."""
+        """Let the thread end when the waiting jobs are done. This call does not wait."""
         self._closing = True
         self._wake.put(False)
 
@@ -68,7 +68,7 @@ class BackgroundSaver:
 
     def _run(self) -> None:
         if sys.platform == "linux":
-            with suppress(OSError):  # there, a thread has a priority of its own
+            with suppress(OSError):  # on Linux, a thread has a priority of its own
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not (self._closing and not self._waiting):
             self._wake.get()
@@ -78,6 +78,6 @@ class BackgroundSaver:
             try:
                 if not self._cancelled:
                     job(lambda: not self._cancelled)
-            except Exception as error:  # whatever it is, later saves may work
+            except Exception as error:  # later saves may work, whatever the error is
                 warnings.warn(f"a prefix was not kept on disk: {error!r}", RuntimeWarning, stacklevel=1)
             del job  # it holds a KV cache

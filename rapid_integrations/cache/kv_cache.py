@@ -1,9 +1,9 @@
 """One model's keys and values for one text: preallocated, written in place, rolled back by setting a length.
 
-A decode step must not copy the cache. The whole capacity (prompt + output + draft) is therefore allocated once, a
-forward pass writes its T new rows behind `length`, and attention reads views. A rejected draft is forgotten by
-lowering `length`; the rows behind it are dead until they are overwritten. Sliding-window layers keep all rows too, so
-that a rollback is exact for them as well.
+A decode step must not copy the cache. So the whole capacity (prompt + output + draft) is allocated once, a forward pass
+writes its T new rows after `length`, and attention reads views. Lowering `length` forgets a rejected draft; the rows
+after it are dead until they are overwritten. Sliding-window layers keep all rows too, so that a rollback is exact for
+them as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, OneOwner
 
-CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of like length use like shapes
+CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of similar length use the same shapes
 
 
 @dataclass(frozen=True, eq=False)
 class Buffers:
-    """Every layer's keys and values, each (1, H_kv, capacity, head_dim); one object while they stay where they are."""
+    """Every layer's keys and values, each (1, H_kv, capacity, head_dim). Buffers that move get a new object."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -37,7 +37,7 @@ class KVCache(OneOwner):
 
     Args:
         layers: number of attention layers.
-        capacity: tokens that must fit; rounded up to a multiple of `CAPACITY_BUCKET`.
+        capacity: tokens that must fit. It is rounded up to a multiple of `CAPACITY_BUCKET`.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -51,33 +51,33 @@ class KVCache(OneOwner):
 
     @property
     def length(self) -> int:
-        """Tokens that the cache holds."""
+        """Number of tokens in the cache."""
         return self._length
 
     @property
     def layers(self) -> int:
-        """Attention layers."""
+        """Number of attention layers."""
         return len(self._keys)
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated, whatever the length."""
+        """Number of allocated bytes, which does not depend on the length."""
         return sum(buffer.nbytes for buffer in (*self._keys, *self._values) if buffer is not None)
 
     @property
     def filled_layers(self) -> int:
-        """Layers that have been written at least once."""
+        """Number of layers that have been written at least once."""
         # Every step of a model asks.
         return self.layers if self._all is not None else sum(keys is not None for keys in self._keys)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store T new rows behind `length` and return views over all rows, the new ones included.
+        """Store T new rows after `length` and return views over all rows, including the new ones.
 
-        `length` itself moves only in `advance`, after every layer has been written: a forward pass that fails half-way
-        leaves the cache as it was.
+        `length` itself moves only in `advance`, after every layer has been written. So a forward pass that fails
+        half-way leaves the cache unchanged.
 
         Args:
-            layer: which layer.
+            layer: index of the layer.
             keys, values: (1, H_kv, T, head_dim).
 
         Returns:
@@ -99,7 +99,7 @@ class KVCache(OneOwner):
     def buffers(self, new: int) -> Buffers:
         """Return every layer's buffers, for a kernel that writes `new` rows itself.
 
-        The rows go behind `length`, which `advance` then moves.
+        The rows go after `length`, which `advance` then moves.
 
         Raises:
             CacheError: the rows do not fit, or a layer has not been written yet.
@@ -124,7 +124,7 @@ class KVCache(OneOwner):
         self._length += tokens
 
     def rollback(self, to_length: int) -> None:
-        """Forget every token behind the first `to_length`; O(1)."""
+        """Forget every token after the first `to_length`, in O(1)."""
         if not 0 <= to_length <= self._length:
             raise CacheError(
                 f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}", code="rollback"
@@ -137,12 +137,12 @@ class KVCache(OneOwner):
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens, keeping those that are held.
 
-        Copies once, layer by layer, so that little is held twice. Meant for the start of a request.
+        It copies once, layer by layer, so that little is held twice. Call it at the start of a request.
         """
         capacity = _in_buckets(capacity)
         if capacity <= self.capacity:
             return
-        # A block is given back with its last tensor: so layer by layer, and the larger ones in blocks of their own.
+        # A block is freed with its last tensor, so buffers move layer by layer, and larger ones get their own blocks.
         self._arena, self._all = Arena(), None
         for index in range(self.layers):
             for buffers in (self._keys, self._values):
@@ -162,14 +162,16 @@ class KVCache(OneOwner):
         other._length = length
         return other
 
-    @torch.inference_mode()  # as forward passes write, whose buffers take no other writing
+    @torch.inference_mode()  # like the forward passes, whose buffers refuse other writes
     def adopt(self, other: KVCache, length: int) -> bool:
-        """Copy the rows that another cache of the same text holds behind those held here, up to `length` tokens.
+        """Copy the rows that another cache of the same text has beyond those of this one, up to `length` tokens.
 
-        Nobody may write to the other one meanwhile. It may be rolled back, though: where it no longer holds so many
-        tokens, nothing is copied, and False returned.
+        Nobody may write to the other cache meanwhile. It may be rolled back, though. If it no longer holds that many
+        tokens, nothing is copied, and the result is False.
         """
-        rows = [other.layer(index) for index in range(other.layers)]  # which stay, whatever becomes of the cache
+        rows = [
+            other.layer(index) for index in range(other.layers)
+        ]  # these views stay valid, whatever happens to the cache
         if any(keys.shape[2] < length for keys, _ in rows):
             return False
         for index, (keys, values) in enumerate(rows):
@@ -189,7 +191,7 @@ class KVCache(OneOwner):
         return keys, values
 
     def snapshot(self) -> Snapshot:
-        """Return what is held now, for another thread to read while this cache goes on; nothing is copied."""
+        """Return the present rows, for another thread to read while this cache is used. Nothing is copied."""
         snapshot = Snapshot([self._buffers(index) for index in range(self.layers)], self._length)
         self._snapshots = [*(known for known in self._snapshots if known() is not None), weakref.ref(snapshot)]
         return snapshot

@@ -1,4 +1,4 @@
-"""How much memory kept prefixes may take when nobody says."""
+"""The default size of the prefix cache."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 
 from rapid_integrations.errors import ConfigurationError
 
-AVAILABLE_SHARE = 4  # "auto" is 1/4 of the memory that is available: requests in flight need the rest
+AVAILABLE_SHARE = 4  # "auto" is 1/4 of the available memory, because running requests need the rest
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> int:
-    """Return the bytes that kept prefixes may take.
+    """Return the maximum size of the prefix cache, in bytes.
 
     Args:
-        asked: bytes, or "auto" for 1/4 of what is available now; of several devices, the one with the least.
-        devices: where the models run.
+        asked: bytes, or "auto" for 1/4 of the memory that is available now on the device that has the least.
+        devices: the devices of the models.
 
     Raises:
-        ConfigurationError: neither "auto" nor a number of bytes.
+        ConfigurationError: `asked` is neither "auto" nor a number of bytes.
     """
     if asked == "auto":
         return min(available_memory(device) for device in devices) // AVAILABLE_SHARE
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
         raise ConfigurationError(
-            f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 to keep no prefixes, or 'auto' for a quarter of "
+            f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 for no prefix cache, or 'auto' for a quarter of "
             "the memory that is available"
         )
     return asked

@@ -1,4 +1,4 @@
-"""Running out of memory, told from other failures: torch raises one type per device, and a bare one on processors."""
+"""Detect out-of-memory errors. torch raises one type per device, and a plain RuntimeError on CPU."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from rapid_integrations.errors import OutOfMemoryError, RapidError
 
-# What torch's allocators write: processors, MPS, and oneDNN's own buffers.
+# Messages of torch's allocators for CPU, MPS, and oneDNN's own buffers.
 _SAID = ("DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried to allocate", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of a device is used up."""
+    """Whether an error means that a device is out of memory."""
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
@@ -21,12 +21,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_errors_taught(doing: str, way_out: str, free: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Turn running out of memory into `OutOfMemoryError`, with nothing of the failed work held by its traceback.
+    """Turn an out-of-memory error into `OutOfMemoryError`, whose traceback holds no tensor of the failed work.
 
     Args:
-        doing: what needed the memory ("reading a prompt of 9,000 tokens").
-        way_out: what its user can do.
-        free: called first.
+        doing: the work that needed the memory ("reading a prompt of 9,000 tokens").
+        way_out: what the user can do.
+        free: is called first.
     """
     try:
         yield

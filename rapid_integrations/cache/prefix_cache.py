@@ -1,4 +1,4 @@
-"""Prompts that have been read before: KV caches of finished requests, kept in memory for the next ones."""
+"""The prefix cache: KV caches of finished requests, kept in memory for the next ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rapid_integrations.errors import SharedResource
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)
 
-MIN_REUSED_TOKENS = 32  # fewer (a template's opening words) are not worth another cache's place
+MIN_REUSED_TOKENS = 32  # fewer tokens (a template's opening words) are not worth evicting another cache
 DRAFTER_SHARE = 4  # drafters' entries are evicted first while they hold over 1/4 of the budget
 
 
@@ -32,26 +32,26 @@ class _Entry:
 
 
 class PrefixCache(SharedResource):
-    """Keeps the KV caches of finished requests, within a byte budget, least recently used out first.
+    """Keeps the KV caches of finished requests within a byte budget, and evicts the least recently used first.
 
     A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it
-    ends, however it ends. What it takes is its own: nobody else sees it, and it is not evicted. (A second request over
-    the same document meanwhile finds nothing here, and copies what the first one has read: `Sequence.prefill`.)
+    ends, however it ends. A taken entry belongs to the request: nobody else sees it, and it is not evicted. (A second
+    request over the same document finds nothing here meanwhile, and copies the first one's rows: `Reader.prefill`.)
 
-    Where less than half of an entry is shared (two documents behind one system prompt), the shared rows are copied
-    and the entry stays: it is worth more to the next question about its own document.
+    If less than half of an entry is shared (two documents after one system prompt), the shared rows are copied and the
+    entry stays. It is worth more to the next question about its own document.
 
-    Entries hold prompt and output: they are rolled back to what the next prompt shares with them anyway, and a chat
-    turn that repeats the answer finds it read. `KVCache` keeps every row of sliding-window layers, so a rollback is
-    exact for them too.
+    Entries hold prompt and output. They are rolled back to the part that the next prompt shares with them anyway, and a
+    chat turn that repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a rollback
+    is exact for them too.
 
-    The drafter's prompt changes with every question (retrieval chooses it), so its entries seldom serve again: they
-    must not push documents out, see `DRAFTER_SHARE`.
+    The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom used again,
+    so they must not evict documents (see `DRAFTER_SHARE`).
 
-    Safe to share between threads; `put` may be called from a finaliser.
+    Threads may share it. A finaliser may call `put`.
 
     Args:
-        max_bytes: of all entries, measured by what their buffers take; 0 keeps nothing.
+        max_bytes: maximum size of all entries' buffers; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -64,7 +64,7 @@ class PrefixCache(SharedResource):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the entries take."""
+        """Size of all entries in bytes."""
         with self._locked():
             return sum(entry.cache.nbytes for entry in self._entries)
 
@@ -73,25 +73,25 @@ class PrefixCache(SharedResource):
             return len(self._entries)
 
     def shared(self, model: object, token_ids: Sequence[int]) -> int:
-        """Return how many tokens `take` would find read."""
+        """Return how many tokens `take` would find cached."""
         with self._locked():
             return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
 
     def take(self, model: object, token_ids: Sequence[int], capacity: int) -> KVCache | None:
-        """Return a cache that holds the first tokens of `token_ids`, or None where nothing useful is kept.
+        """Return a cache that holds the first tokens of `token_ids`, or None if nothing useful is kept.
 
-        It holds all but the last token at most, because decoding starts with the logits after that one.
+        It holds at most all but the last token, because decoding starts with the logits after that one.
 
         Args:
-            model: whose cache; entries of other models are not looked at.
+            model: the model of the cache; entries of other models are ignored.
             token_ids: the prompt.
-            capacity: tokens that must fit; a smaller entry is grown by copying it once.
+            capacity: tokens that must fit. A smaller entry is copied once to grow it.
         """
         with self._locked():
             entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
             if entry is None:
                 return None
-            self._entries.remove(entry)  # ours while we copy, too: nobody may roll it back meanwhile
+            self._entries.remove(entry)  # nobody may roll it back while we copy
         moves = 2 * shared >= len(entry.token_ids)
         try:
             if not moves:
@@ -99,7 +99,7 @@ class PrefixCache(SharedResource):
             entry.cache.rollback(shared)
             entry.cache.reserve(capacity)
             return entry.cache
-        except (MemoryError, RuntimeError):  # torch has no memory for the copy: prefilling may still do
+        except (MemoryError, RuntimeError):  # torch has no memory for the copy; a prefill may still fit
             return None
         finally:
             if not moves:
@@ -109,10 +109,10 @@ class PrefixCache(SharedResource):
         """Keep `cache` for later requests.
 
         Args:
-            model: whose cache it is.
-            role: what the model read it as.
-            token_ids: the tokens of the rows that the cache holds, one each.
-            cache: not to be touched by the caller any more.
+            model: the model of the cache.
+            role: the model's role in the request.
+            token_ids: the tokens of the cache's rows, one each.
+            cache: the cache. The caller must not use it any more.
         """
         assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
         self._clock += 1
@@ -130,13 +130,13 @@ class PrefixCache(SharedResource):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The entries are ours: those that others have given back so far are among them."""
+        """Hold the lock, with all returned entries admitted first."""
         try:
             with self._lock:
                 self._admit_returned()
                 yield
         finally:
-            self._admit_if_free()  # what was given back meanwhile
+            self._admit_if_free()  # admit what was returned meanwhile
 
     def _give_back(self, entry: _Entry) -> None:
         # A request may end in a finaliser, which Python may run anywhere, even in a thread that is inside the lock.

@@ -1,4 +1,4 @@
-"""Prompts that have been read before, on disk: they survive a restart."""
+"""The prefix store: KV caches on disk, which survive a restart."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, 
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, ConfigurationError, SharedResource
 
-MIN_GAIN_TOKENS = 256  # what a file must bring, to be read or written
+MIN_GAIN_TOKENS = 256  # tokens that a file must add, to be read or written
 DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
 
-_VERSION = "v1"  # files of another one have other names, and are left alone
+_VERSION = "v1"  # files of other versions have other names and are left alone
 _PARTIAL = ".partial-"
-_ABANDONED_S = 3600.0  # after which a partial file has nobody who writes it
+_ABANDONED_S = 3600.0  # after this time nobody is still writing a partial file
 
 
-Identity = tuple[str, int, int, int]  # name, inode, size, time: a file that was written anew has another
+Identity = tuple[str, int, int, int]  # name, inode, size, time: a rewritten file has another identity
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,20 @@ class _File:
 
 
 class PrefixStore(SharedResource):
-    """Files of KV caches in one folder, least recently used out first; processes may share it.
+    """Keeps KV caches as files in one folder and removes the least recently used first. Processes may share the folder.
 
-    A file appears under its name by a rename, complete and synced: a process that dies while writing leaves a partial
-    file, which nobody reads and a later save removes. A file is read only where its fingerprint is the model's and its
-    tokens begin the prompt, and used only when every byte agrees with its digest. Whatever goes wrong is warned of
-    once, and the request goes on without. A new folder can be read by its owner only: caches tell what the documents
-    say, and whoever can write there can change answers.
+    A file gets its name by a rename when it is complete and synced. If a process dies while writing, it leaves a
+    partial file, which nobody reads and a later save removes. A file is read only if its fingerprint is the model's and
+    its tokens start the prompt. It is used only if every byte matches its digest. Any failure gives one warning, and
+    the request goes on without the file. Only the owner can read a new folder: cache files contain the documents'
+    content, and anyone who can write them can change answers.
 
     Args:
-        folder: made when first needed.
-        max_bytes: of all files; "auto" is a quarter of what is free and what the files take.
+        folder: is created when it is first needed.
+        max_bytes: maximum size of all files. "auto" is a quarter of the free space plus the files' own size.
 
     Raises:
-        ConfigurationError: an empty name, or a limit that is none.
+        ConfigurationError: the name is empty, or the limit is not valid.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int | Literal["auto"] = "auto") -> None:
@@ -77,17 +77,17 @@ class PrefixStore(SharedResource):
     def load(
         self, model: str, token_ids: Sequence[int], capacity: int, device: torch.device, more_than: int
     ) -> KVCache | None:
-        """Return a cache that holds the first tokens of `token_ids`, all but the last at most, or None.
+        """Return a cache that holds the first tokens of `token_ids`, at most all but the last, or None.
 
-        Reads a file where at least half of it is of use (a short common beginning is prefilled sooner than a long file
-        is read), and where it brings `MIN_GAIN_TOKENS` over what the caller has.
+        A file is read if at least half of it is useful (a short common beginning is prefilled sooner than a long file
+        is read), and if it adds `MIN_GAIN_TOKENS` to what the caller has.
 
         Args:
-            model: fingerprint.
+            model: the model's fingerprint.
             token_ids: the prompt.
             capacity: tokens that must fit.
-            device: where the cache shall lie.
-            more_than: tokens of the prompt that the caller can have elsewhere.
+            device: the device of the cache.
+            more_than: tokens of the prompt that the caller has already.
         """
         wanted = np.asarray(token_ids, dtype=np.int64)[:-1]
         try:
@@ -102,7 +102,7 @@ class PrefixStore(SharedResource):
             if saved.model != model or common_prefix(saved.token_ids, wanted) < shared:
                 raise CacheError(f"{file.path} is about another text than its header said a moment ago")
         except (CacheError, MemoryError, RuntimeError) as error:
-            if file.path.exists():  # else another process has just evicted it
+            if file.path.exists():  # otherwise another process has just evicted it
                 self._disregard(file, error)
             return None
         with suppress(OSError):
@@ -110,13 +110,15 @@ class PrefixStore(SharedResource):
         return cache
 
     def save(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
-        """Write a file, unless the folder has nearly all of it; make room first, remove what it continues after.
+        """Write a file, unless the folder has nearly all of its tokens.
+
+        Room is made first. The file that the new one continues is removed afterwards.
 
         Args:
-            model: fingerprint.
-            token_ids: (snapshot.length,) what the rows belong to.
+            model: the model's fingerprint.
+            token_ids: (snapshot.length,) the tokens of the rows.
             snapshot: the rows.
-            go_on: asked while writing; a no leaves nothing.
+            go_on: is asked while writing. If it says no, nothing is left behind.
         """
         if not self._writable:
             return
@@ -165,7 +167,7 @@ class PrefixStore(SharedResource):
                     file.path.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> bool:
-        """Remove the least recently used files until `size` more bytes fit; False where they never will."""
+        """Remove the least recently used files until `size` more bytes fit. Return False if they never will."""
         self._remove_abandoned()
         files = sorted(self._files(), key=lambda file: file.used)
         with self._lock:
@@ -198,7 +200,7 @@ class PrefixStore(SharedResource):
                         os.unlink(entry.path)
 
     def _longest(self, model: str, token_ids: TokenIds) -> tuple[_File | None, int]:
-        """Return the file that shares the longest beginning; no file of which less than half is shared."""
+        """Return the file that shares the longest beginning. Files of which less than half is shared do not count."""
         best: tuple[_File | None, int] = (None, 0)
         for file in self._files(model):
             saved = self._prefix(file, model)
@@ -218,7 +220,7 @@ class PrefixStore(SharedResource):
             if saved.model != model:
                 raise CacheError(f"{file.path} was written by another model than its name says")
         except CacheError as error:
-            if file.path.exists():  # else another process has just evicted it
+            if file.path.exists():  # otherwise another process has just evicted it
                 self._disregard(file, error)
             return None
         with self._lock:
@@ -226,7 +228,7 @@ class PrefixStore(SharedResource):
         return saved
 
     def _disregard(self, file: _File, error: Exception) -> None:
-        """Never look at this file again; a later save may write over it, or it goes when room is needed."""
+        """Ignore this file from now on. A later save may overwrite it, or it is removed when room is needed."""
         with self._lock:
             self._prefixes[file.identity] = None
         self._warn(str(file.identity), f"A saved prefix is ignored: {error}. Delete the file.")

@@ -1,4 +1,4 @@
-"""A KV cache and the tokens that it has read, as one safetensors file with a digest over all of it."""
+"""A KV cache and its tokens as one safetensors file, with a digest over the whole file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
 
 class WriteInterrupted(Exception):
-    """A write that was told to stop; the file is incomplete."""
+    """A write was told to stop, so the file is incomplete."""
 
 
 @dataclass(frozen=True)
 class SavedPrefix:
-    """What a file is about.
+    """The header of a saved KV cache.
 
     Attributes:
         model: fingerprint of the model that wrote it.
@@ -47,21 +47,21 @@ class SavedPrefix:
 def write_cache(
     path: Path, snapshot: Snapshot, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
 ) -> int:
-    """Write a snapshot; return how many of its rows are valid (the others were overwritten while it was read).
+    """Write a snapshot and return how many of its rows are valid (the others were overwritten while it was read).
 
-    The bytes have reached the disk when this returns, but the file grows under its name: give a temporary one.
+    The bytes have reached the disk when this returns. The file grows under its name, so give a temporary name.
 
     Args:
-        path: of the file.
+        path: the file.
         snapshot: the rows.
-        token_ids: (snapshot.length,) the tokens that they belong to.
+        token_ids: (snapshot.length,) the tokens of the rows.
         model: fingerprint of the model that wrote them.
-        go_on: asked between pieces.
+        go_on: is asked between pieces whether to continue.
 
     Raises:
         WriteInterrupted: `go_on` said no.
         OSError: the file cannot be written.
-        CacheError: rows of a type that this format does not know.
+        CacheError: this format does not know the rows' dtype.
     """
     assert len(token_ids) == snapshot.length, f"{len(token_ids)} tokens for {snapshot.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
@@ -86,10 +86,10 @@ def write_cache(
 
 
 def read_prefix(path: Path) -> SavedPrefix:
-    """Return what a file is about without reading its rows; nothing is verified yet.
+    """Return a file's header without reading its rows. Nothing is verified yet.
 
     Raises:
-        CacheError: the file is no saved cache, by what can be seen so far.
+        CacheError: the header shows that the file is not a saved cache.
     """
     with _errors_as_cache_errors(path), _open(path) as file:
         return _prefix(path, file)
@@ -98,16 +98,17 @@ def read_prefix(path: Path) -> SavedPrefix:
 def read_cache(
     path: Path, capacity: int, length: int | None = None, device: str | torch.device = "cpu"
 ) -> tuple[SavedPrefix, KVCache]:
-    """Read what `write_cache` wrote, every byte of it checked against the digest.
+    """Read a file of `write_cache` and check every byte against the digest.
 
     Args:
-        path: of the file.
+        path: the file.
         capacity: tokens that must fit.
-        length: rows wanted; None takes all.
-        device: where they shall lie.
+        length: number of rows to load; None loads all.
+        device: the device of the cache.
 
     Raises:
-        CacheError: the file is damaged, is no saved cache, or holds fewer tokens than `length` or more than `capacity`.
+        CacheError: the file is damaged or is not a saved cache, or it holds fewer tokens than `length` or more than
+            `capacity`.
     """
     with _errors_as_cache_errors(path), _open(path) as file:
         saved = _prefix(path, file)
@@ -118,7 +119,7 @@ def read_cache(
         layers = len(names) // 2
         expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
         if set(names) != set(expected):
-            raise CacheError(f"{path} is no saved KV cache: it holds other things", code="foreign")
+            raise CacheError(f"{path} is not a saved KV cache: its content is something else", code="foreign")
         tokens = file.get_tensor(_TOKENS)
         digest = hashlib.sha256(tokens.numpy().tobytes())
         layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
@@ -128,7 +129,8 @@ def read_cache(
             for part, tensor in zip(("key", "value"), rows, strict=True):
                 if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != len(tokens):
                     raise CacheError(
-                        f"{path} is no saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}", code="foreign"
+                        f"{path} is not a saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}",
+                        code="foreign",
                     )
                 digest.update(tensor.view(torch.uint8).numpy().data)
                 layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
@@ -137,14 +139,15 @@ def read_cache(
         digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
             raise CacheError(
-                f"{path} is no saved KV cache: its contents do not match their digest, it is damaged", code="foreign"
+                f"{path} is not a valid saved KV cache: its content does not match its digest, so it is damaged",
+                code="foreign",
             )
     cache.advance(wanted)
     return saved, cache
 
 
 def _header(layout: Layout, model: str, rows: int, digest: str) -> bytes:
-    """Return the length and the JSON that a safetensors file begins with."""
+    """Return the length and the JSON header of a safetensors file."""
     entries: dict[str, Any] = {
         "__metadata__": {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
     }
@@ -170,22 +173,22 @@ def _prefix(path: Path, file: Any) -> SavedPrefix:
     metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
         raise CacheError(
-            f"{path} is no saved KV cache: it holds other things, or is of another version", code="foreign"
+            f"{path} is not a saved KV cache: its content is something else, or of another version", code="foreign"
         )
     tokens = file.get_tensor(_TOKENS)
     if tokens.dtype != torch.int64 or tokens.ndim != 1 or not 0 <= int(metadata["rows"]) <= len(tokens):
         raise CacheError(
-            f"{path} is no saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
+            f"{path} is not a saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
         )
     return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy())
 
 
 @contextmanager
 def _errors_as_cache_errors(path: Path) -> Iterator[None]:
-    """Turn what a wrong file makes the libraries raise into `CacheError`."""
+    """Turn the libraries' errors about a wrong file into `CacheError`."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
-        raise CacheError(f"{path} is no saved KV cache: {error}", code="foreign") from error
+        raise CacheError(f"{path} is not a saved KV cache: {error}", code="foreign") from error

@@ -1,4 +1,4 @@
-"""What a KV cache held at one moment, read later by another thread while the cache goes on being used."""
+"""A snapshot of a KV cache, which another thread reads later while the cache is in use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 class Snapshot:
     """The rows of a KV cache at the moment of `KVCache.snapshot`. Taking it copies nothing.
 
-    The cache's owner may roll back and write new rows at any time, even while `pieces` is being read. Rows are only
-    ever overwritten behind a rollback, and the cache tells its snapshots of each one before that, so `intact` says,
-    after everything was read, how many of the first rows are what they were. Whoever reads checks that last.
+    The cache's owner may roll back and write new rows at any time, even while `pieces` is being read. Rows are
+    overwritten only after a rollback, and the cache tells its snapshots of each rollback first. So `intact` says, after
+    everything was read, how many of the first rows are unchanged. The reader checks it last.
 
     Attributes:
-        length: rows of each layer.
-        intact: how many of them have not been given up since.
+        length: number of rows of each layer.
+        intact: number of rows that have not been rolled back since.
     """
 
     def __init__(self, buffers: Sequence[tuple[Tensor, Tensor]], length: int) -> None:
-        self._buffers = list(buffers)  # their own references: a cache that grows moves to others and leaves these
+        self._buffers = list(buffers)  # own references: a cache that grows moves to other buffers and leaves these
         self.length = self.intact = length
         self._written: dict[torch.device, torch.cuda.Event] = {}  # the passes that wrote the rows, queued on a GPU
         for device in {keys.device for keys, _ in self._buffers if keys.device.type == "cuda"}:
@@ -31,7 +31,7 @@ class Snapshot:
 
     @property
     def layout(self) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
-        """Name, dtype and shape (1, H_kv, length, head_dim) of what `pieces` gives, in its order."""
+        """Name, dtype and shape (1, H_kv, length, head_dim) of what `pieces` yields, in its order."""
         return [
             (f"{index}.{part}", rows.dtype, (*rows.shape[:2], self.length, rows.shape[3]))
             for index, layer in enumerate(self._buffers)

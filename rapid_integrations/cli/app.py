@@ -1,4 +1,4 @@
-"""The `rapid` command: thin, over the same front door that a program uses."""
+"""The `rapid` command. It is a thin layer over the engine's public interface."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rapid_integrations.cli.console import errors_taught, require_writable, stde
 from rapid_integrations.cli.evaluate import eval_app
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
+    OUTPUT,
     AsJson,
     DocumentOptions,
     SamplingOptions,
@@ -34,11 +35,13 @@ from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 
 app = typer.Typer(
-    help="Questions over long documents, answered by retrieval-augmented speculative decoding (RAPID).",
+    help="Answer questions over long documents with retrieval-augmented speculative decoding (RAPID).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="Models that come inside PyPI wheels and need no account.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="Manage the packaged models. They come from PyPI wheels and need no account.", no_args_is_help=True
+)
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
@@ -47,23 +50,29 @@ app.add_typer(eval_app, name="eval")
 @app.command()
 @with_option_groups
 def ask(
-    files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP + " - is standard input.")],
-    question: Annotated[str, typer.Option("--question", "-q", help="What to ask about them.")],
+    files: Annotated[list[str], typer.Argument(help=DOCUMENTS_HELP + " - reads standard input.")],
+    question: Annotated[str, typer.Option("--question", "-q", help="Question about the documents.")],
     models: ServingOptions,
     transfer: SpeculationOptions,
     sampling: SamplingOptions,
     reading: DocumentOptions,
     json_schema: Annotated[
-        Path | None, typer.Option(help="File with a JSON schema: the answer is JSON that satisfies it.")
+        Path | None,
+        typer.Option(help="File with a JSON schema. The answer is JSON that satisfies it.", rich_help_panel=OUTPUT),
     ] = None,
     trace: Annotated[
-        Path | None, typer.Option(help="Write an HTML page here: where each token came from, and what was read.")
+        Path | None,
+        typer.Option(
+            help="Write an HTML page to this file. It shows where each token came from and what the drafter read.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question over one or more documents."""
-    # Read when torch loads: waiting threads sleep. Where they spin, the default, a token takes a fifth less time on an
-    # idle machine and up to 50 times more beside a busy process (docs/LOG.md). The benchmark keeps the default.
+    # torch reads this when it loads: waiting threads sleep. If they spin, which is the default, a token takes a fifth
+    # less time on an idle machine and up to 50 times more beside a busy process (docs/log/). The benchmark keeps the
+    # default.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with errors_taught(), ExitStack() as at_end:
         structured = None if json_schema is None else StructuredOutput(json_schema=read_json_object(json_schema))
@@ -82,7 +91,7 @@ def ask(
             stream = engine.stream(
                 prompt, sampling=params, speculation=speculation, trace=trace is not None, on_progress=progress
             )
-            first = next(stream)  # what takes long comes before it: the progress shown is that of the prefill
+            first = next(stream)  # prefill happens here, so the progress view shows it
         chunks = []
         with stream:
             for chunk in itertools.chain([first], stream):
@@ -138,10 +147,12 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models_app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Packaged names; none given: the defaults.")] = None,
-    force: Annotated[bool, typer.Option(help="Fetch again what is already there.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Packaged names. Default: the target and the embedder.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Fetch models again that are already on this machine.")] = False,
 ) -> None:
-    """Fetch packaged models, check them, and print where they lie."""
+    """Fetch packaged models, verify their checksums and print their paths."""
     from rapid_integrations import packaged
 
     with errors_taught():

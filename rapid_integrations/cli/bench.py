@@ -1,4 +1,4 @@
-"""`rapid bench`: one command per benchmark; each ends with one JSON line on standard output."""
+"""The command `rapid bench` has one command per benchmark. Each ends with one JSON line on standard output."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.benchmarks.figures import print_table
 from rapid_integrations.cli.console import errors_taught, stderr, stdout
 from rapid_integrations.cli.options import (
+    DOCUMENTS,
+    MODELS,
+    OUTPUT,
+    SAMPLING,
     AsJson,
     Device,
     Dtype,
@@ -33,24 +37,33 @@ if TYPE_CHECKING:
     from rapid_integrations.benchmarks.peers import PeerSource
     from rapid_integrations.engine.engine import RapidEngine
 
-bench_app = typer.Typer(help="Measurements on this machine.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 
-Document = Annotated[Path, typer.Option(help="Text that the questions are about.")]
+Document = Annotated[Path, typer.Option(help="Text that the questions are about.", rich_help_panel=DOCUMENTS)]
 Questions = Annotated[
-    Path, typer.Option(help='JSON lines with a "question" each, or in the L-Eval format with its own documents.')
+    Path,
+    typer.Option(
+        help='JSON lines with a "question" each, or L-Eval\'s format with its own documents.', rich_help_panel=DOCUMENTS
+    ),
 ]
-Context = Annotated[int, typer.Option(min=256, help="Tokens of the target's prompt, at most.")]
-Contexts = Annotated[str, typer.Option(help="Tokens of the target's prompt, at most; commas between.")]
-NewTokens = Annotated[int, typer.Option(min=8, help="Tokens per answer, at most.")]
-MaxQuestions = Annotated[int, typer.Option(min=1, help="Questions to take.")]
+Context = Annotated[int, typer.Option(min=256, help="Maximum length of the target's prompt, in tokens.")]
+Contexts = Annotated[str, typer.Option(help="Maximum lengths of the target's prompt, in tokens, separated by commas.")]
+NewTokens = Annotated[int, typer.Option(min=8, help="Maximum length of an answer, in tokens.")]
+MaxQuestions = Annotated[int, typer.Option(min=1, help="Maximum number of questions.", rich_help_panel=DOCUMENTS)]
 Peers = Annotated[
     str,
-    typer.Option(help="transformers, transformers_assisted, transformers_lookup, openvino; commas between; or none."),
+    typer.Option(
+        help="Other engines to measure, separated by commas, or none: transformers, transformers_assisted, "
+        "transformers_lookup, openvino."
+    ),
 ]
 KVCache = Annotated[
-    str | None, typer.Option("--openvino-kv-cache", help="u8, bf16, f16 or f32; default: its own choice.")
+    str | None,
+    typer.Option(
+        "--openvino-kv-cache", help="Number format of OpenVINO's KV cache: u8, bf16, f16 or f32. Default: its choice."
+    ),
 ]
-Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+Plot = Annotated[Path | None, typer.Option(help="Write a plot to this PNG file.", rich_help_panel=OUTPUT)]
 
 HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
 ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
@@ -64,22 +77,36 @@ def bench_decode(
     questions: Questions = HANDBOOK_QUESTIONS,
     context: Context = 7500,
     new_tokens: NewTokens = 128,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each question and method.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of runs of each question and method.")] = 1,
     max_questions: MaxQuestions = 20,
-    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents to take, of L-Eval's lines.")] = None,
+    max_documents: Annotated[
+        int | None,
+        typer.Option(min=1, help="Maximum number of documents, of L-Eval's lines.", rich_help_panel=DOCUMENTS),
+    ] = None,
     peers: Peers = ALL_PEERS,
     openvino_kv_cache: KVCache = None,
     also: Annotated[
-        str, typer.Option(help="The target alone with other weights, too: plain, int8, int4; commas between; or none.")
+        str,
+        typer.Option(
+            help="Also measure the target alone with these weights, separated by commas, or none: plain, int8, int4."
+        ),
     ] = "none",
     models: ModelOptions,
     transfer: SpeculationOptions,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Of this engine's methods; 0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Of this engine's methods.")] = 1.0,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Temperature of this engine's methods. 0 decodes greedily.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(help="top_p of this engine's methods. Other engines decode greedily.", rich_help_panel=SAMPLING),
+    ] = 1.0,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode tokens per second: other engines, target alone, prompt lookup, drafter alone, naive speculation, RAPID."""
+    """Measure decoding in tokens per second, for RAPID, its parts alone, and other engines."""
     from rapid_integrations.benchmarks.decode import DecodeBench
     from rapid_integrations.benchmarks.decode_report import decode_plot, decode_table
     from rapid_integrations.evaluation.questions import load_questions
@@ -122,9 +149,15 @@ def bench_question(
     questions: Questions = HANDBOOK_QUESTIONS,
     context: Context = 7500,
     new_tokens: NewTokens = 32,
-    max_pairs: Annotated[int, typer.Option(min=1, help="Pairs of questions to take.")] = 5,
+    max_pairs: Annotated[
+        int, typer.Option(min=1, help="Maximum number of question pairs.", rich_help_panel=DOCUMENTS)
+    ] = 5,
     scratch: Annotated[
-        Path | None, typer.Option(help="Folder for what restarts read; default: the system's, which may be in memory.")
+        Path | None,
+        typer.Option(
+            help="Folder for the cache files of the restart. Default: the system's temporary folder, which may be in "
+            "memory."
+        ),
     ] = None,
     peers: Peers = "transformers",
     openvino_kv_cache: KVCache = None,
@@ -133,7 +166,7 @@ def bench_question(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Seconds to the first token of a document's first question, its second, and the second after a restart."""
+    """Measure the time to the first token for a first question, a second one, and the second after a restart."""
     from rapid_integrations.benchmarks.question import QuestionBench
     from rapid_integrations.benchmarks.question_report import question_plot, question_table
     from rapid_integrations.evaluation.questions import load_question_pairs
@@ -167,20 +200,30 @@ def bench_question(
 @bench_app.command("steps")
 def bench_steps(
     shape: Annotated[
-        str, typer.Option(help="llama-3.1-8b, llama-3.1-70b, qwen2.5-0.5b, qwen2.5-1.5b, or a model's config.json.")
+        str,
+        typer.Option(
+            help="Shape of the target: llama-3.1-8b, llama-3.1-70b, qwen2.5-0.5b, qwen2.5-1.5b, or a config.json.",
+            rich_help_panel=MODELS,
+        ),
     ],
-    drafter_shape: Annotated[str | None, typer.Option(help="The drafter's; default: the target's.")] = None,
-    contexts: Annotated[str, typer.Option(help="Tokens that the target has read; commas between.")] = "8192,32768",
-    retrieval: Annotated[int, typer.Option(min=1, help="Tokens that the drafter has read.")] = 1024,
-    draft_lengths: Annotated[str, typer.Option(help="Draft lengths to measure; commas between.")] = "2,4,8,16",
-    layers: Annotated[int | None, typer.Option(min=2, help="Build so many layers only, and extrapolate.")] = None,
+    drafter_shape: Annotated[
+        str | None, typer.Option(help="Shape of the drafter. Default: the target's.", rich_help_panel=MODELS)
+    ] = None,
+    contexts: Annotated[
+        str, typer.Option(help="Numbers of tokens in the target's cache, separated by commas.")
+    ] = "8192,32768",
+    retrieval: Annotated[int, typer.Option(min=1, help="Number of tokens in the drafter's cache.")] = 1024,
+    draft_lengths: Annotated[str, typer.Option(help="Draft lengths to measure, separated by commas.")] = "2,4,8,16",
+    layers: Annotated[
+        int | None, typer.Option(min=2, help="Build only this many layers and extrapolate.", rich_help_panel=MODELS)
+    ] = None,
     dtype: Dtype = "bfloat16",
     device: Device = "auto",
     quantization: Quantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Step costs of a known shape with random weights, and tokens per second modelled from them."""
+    """Measure step costs of a model shape with random weights, and model tokens per second from them."""
     from rapid_integrations.benchmarks.steps import measure_steps
     from rapid_integrations.benchmarks.steps_report import modelled_table, steps_plot, steps_table
     from rapid_integrations.models.placement import device_of, dtype_of
@@ -212,10 +255,14 @@ def bench_sweep(
     questions: Questions = HANDBOOK_QUESTIONS,
     contexts: Contexts = "1000,2000,4000,7500",
     retrievals: Annotated[
-        str, typer.Option(help="Tokens of retrieved text, at the longest context; commas between; or none.")
+        str,
+        typer.Option(
+            help="Retrieved lengths to measure at the longest context, in tokens, separated by commas, or none."
+        ),
     ] = "512,1024,2048",
     methods: Annotated[
-        str, typer.Option(help="target, target_lookup, drafter, sd, rapid; commas between.")
+        str,
+        typer.Option(help="Methods to measure, separated by commas: target, target_lookup, drafter, sd_full, rapid."),
     ] = "target,target_lookup,rapid",
     new_tokens: NewTokens = 64,
     max_questions: MaxQuestions = 3,
@@ -226,7 +273,7 @@ def bench_sweep(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode speed and time to first token over context length and method, and over retrieval length."""
+    """Measure decode speed and time to first token by context length, method and retrieved length."""
     from rapid_integrations.benchmarks.sweep import sweep
     from rapid_integrations.benchmarks.sweep_report import sweep_plot, sweep_table
     from rapid_integrations.evaluation.questions import load_questions
@@ -267,7 +314,7 @@ def bench_memory(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Peak memory by part (weights, KV caches, embedder, activations) for several context lengths."""
+    """Measure peak memory by part (weights, KV caches, embedder, activations) for several context lengths."""
     from rapid_integrations import packaged
     from rapid_integrations.benchmarks.memory import measure_memory
     from rapid_integrations.benchmarks.memory_report import memory_plot, memory_table
@@ -313,7 +360,7 @@ def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> No
 
 
 def _names(value: str) -> list[str]:
-    """Return the names between the commas of an option; "none" is none."""
+    """Return the names that an option lists; "none" lists nothing."""
     names = [name.strip() for name in value.split(",") if name.strip()]
     return [] if names == ["none"] else names
 
@@ -322,7 +369,7 @@ def _forms(value: str) -> dict[str, Quantization | None]:
     """Return the quantisations between the commas of --also, by name."""
     known: dict[str, Quantization | None] = {"plain": None, "int8": "int8", "int4": "int4"}
     if unknown := [name for name in _names(value) if name not in known]:
-        raise ConfigurationError(f"--also={value!r}: {', '.join(unknown)} is none of {', '.join(known)}; or give none")
+        raise ConfigurationError(f"--also={value!r}: unknown {', '.join(unknown)}; use {', '.join(known)}, or none")
     return {name: known[name] for name in _names(value)}
 
 
@@ -330,7 +377,7 @@ def _lengths(value: str, option: str) -> list[int]:
     """Return the numbers between the commas of an option."""
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, commas between")
+        raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, separated by commas")
     return [int(part) for part in parts]
 
 

@@ -1,4 +1,4 @@
-"""`rapid chat`: questions at a prompt, or one a line from a pipe, about documents that are read once."""
+"""The command `rapid chat` answers questions from a prompt or a pipe about documents that are read once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rapid_integrations.cli.console import errors_taught, say, show_error, stder
 from rapid_integrations.cli.interruption import AnswerStopped, StopWish
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
+    OUTPUT,
     DocumentOptions,
     SamplingOptions,
     ServingOptions,
@@ -34,9 +35,9 @@ _WORTH_TELLING = 100  # tokens of documents that are read anew for each question
 
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
-    "/stats": "what the drafter read for the last answer, and how decoding went",
-    "/help": "this list",
-    "/quit": "leave (as end of file does)",
+    "/stats": "show what the drafter read for the last answer, and the decoding statistics",
+    "/help": "show this list",
+    "/quit": "leave (end of file does the same)",
 }
 
 
@@ -47,13 +48,19 @@ def chat(
     sampling: SamplingOptions,
     reading: DocumentOptions,
     trace: Annotated[
-        Path | None, typer.Option(help="Write an HTML page for each answer into this folder: 1.html, 2.html, ...")
+        Path | None,
+        typer.Option(
+            help="Write an HTML page for each answer to this folder: 1.html, 2.html, ...", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line for each question.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line for each question.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Ask one question after another about documents that are read once.
+    """Ask several questions about documents that are read once.
 
-    Questions come from the prompt, or one a line from a pipe. Ctrl-C stops an answer; twice at the prompt it leaves.
+    Type the questions at the prompt, or pipe them in, one per line. Ctrl-C stops an answer. Ctrl-C twice at the prompt
+    leaves.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask` does, and for its reason
     with errors_taught(), ExitStack() as at_end:
@@ -234,14 +241,14 @@ def _typed() -> Iterator[Callable[[], str]]:
 
 
 def _piped() -> Iterator[Callable[[], str]]:
-    """Yield the lines of standard input; one that is no UTF-8 is refused when it is its turn."""
+    """Yield the lines of standard input; an invalid UTF-8 line is refused when its turn comes."""
     for number, line in enumerate(sys.stdin.buffer, 1):
 
         def decoded(line: bytes = line, number: int = number) -> str:
             try:
                 return line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise PromptError(f"line {number} of standard input is no UTF-8 text") from error
+                raise PromptError(f"line {number} of standard input is not UTF-8 text") from error
 
         yield decoded
 

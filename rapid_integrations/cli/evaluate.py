@@ -1,4 +1,4 @@
-"""`rapid eval`: tasks x methods, the paper's studies, tables and plots."""
+"""The command `rapid eval` runs tasks by methods and the paper's studies, and writes tables and plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.console import errors_taught, stderr, stdout
-from rapid_integrations.cli.options import ModelOptions, with_option_groups
+from rapid_integrations.cli.options import RETRIEVAL, SAMPLING, ModelOptions, with_option_groups
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.jsonl"
 
-eval_app = typer.Typer(help="Answer quality and decode speed of RAPID beside other methods.", no_args_is_help=True)
+eval_app = typer.Typer(help="Compare RAPID's answer quality and decode speed with other methods.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the run: predictions, summary and plots.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the run. It holds predictions, summary and plots.")]
 DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
 
 
@@ -33,31 +33,55 @@ DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
 def run(
     *,
     folder: Folder,
-    tasks: Annotated[list[str], typer.Option("--task", help="See `rapid eval tasks`; task@TOKENS sets its length.")],
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            "--task", help="Task to run; `rapid eval tasks` lists them. task@TOKENS sets the document length."
+        ),
+    ],
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="As in rapid:eta=5,tail=restore; default: the study's.")
+        list[str] | None,
+        typer.Option("--method", help="Method to run, such as rapid:eta=5,tail=restore. Default: the study's methods."),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="main, robustness, lengths, dialogue or success.")] = None,
-    lengths: Annotated[list[int] | None, typer.Option("--length", help="Context, for the study of lengths.")] = None,
-    retrieved: Annotated[list[int] | None, typer.Option(help="Retrieved tokens, for the study of lengths.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder or file with published data; default: the hub.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Study to run: main, robustness, lengths, dialogue or success.")
+    ] = None,
+    lengths: Annotated[
+        list[int] | None, typer.Option("--length", help="Context length for the study of lengths, in tokens.")
+    ] = None,
+    retrieved: Annotated[
+        list[int] | None, typer.Option(help="Retrieved length for the study of lengths, in tokens.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or file with the published data. Default: fetch it from the hub.")
+    ] = None,
     models: ModelOptions,
-    context: Annotated[int | None, typer.Option(help="Tokens of a document, at most; default: the window.")] = None,
-    max_documents: Annotated[int | None, typer.Option(min=1, help="Documents per task.")] = None,
-    max_questions: Annotated[int | None, typer.Option(min=1, help="Questions per document.")] = None,
-    letters: Annotated[bool, typer.Option(help="Hold multiple-choice answers to the options' letters.")] = False,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of sampling, made tasks and intervals.")] = 0,
-    chunk_tokens: Annotated[int, typer.Option(help="Length of retrieved chunks.")] = 512,
-    min_tokens: Annotated[int, typer.Option(help="Retrieval's budget: see `rapid_integrations.CompressionConfig`.")] = (
-        4096
-    ),
-    minutes: Annotated[float | None, typer.Option(help="Stop after this; the same command goes on.")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Maximum document length, in tokens. Default: the context window.")
+    ] = None,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Maximum number of documents per task.")] = None,
+    max_questions: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions per document.")] = None,
+    letters: Annotated[bool, typer.Option(help="Constrain multiple-choice answers to the options' letters.")] = False,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature. 0 decodes greedily.", rich_help_panel=SAMPLING)
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of sampling, generated tasks and intervals.", rich_help_panel=SAMPLING)
+    ] = 0,
+    chunk_tokens: Annotated[int, typer.Option(help="Length of a chunk, in tokens.", rich_help_panel=RETRIEVAL)] = 512,
+    min_tokens: Annotated[
+        int,
+        typer.Option(help="Retrieval budget, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL),
+    ] = 4096,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this many minutes. The same command resumes the run.")
+    ] = None,
     prefix_cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps what was read: methods added later read it from there.")
+        Path | None,
+        typer.Option(help="Cache prefilled documents in this folder. Methods that are added later reuse them."),
     ] = None,
 ) -> None:
-    """Answer every question of the tasks by every method; run it again to go on where it stopped."""
+    """Answer every question of the tasks with every method. The same command resumes a run that stopped."""
     with errors_taught(), ExitStack() as at_end:
         from rapid_integrations.evaluation.methods import parse_method
         from rapid_integrations.evaluation.predictions import PredictionFile
@@ -122,20 +146,20 @@ def run(
 @eval_app.command("report")
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Of a run; the tasks of several are shown as one table.")
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders of runs. Several runs are shown in one table.")
     ],
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Those to compare; default: all that a task has.")
+        list[str] | None, typer.Option("--method", help="Methods to compare. Default: all methods that a task has.")
     ] = None,
-    baseline: Annotated[str, typer.Option(help="The method that gains are over.")] = "lc",
+    baseline: Annotated[str, typer.Option(help="Method that the others are compared with.")] = "lc",
     half: Annotated[
         Literal["tune", "test"] | None,
-        typer.Option(help="Only these questions: choose settings on one half, report them on the other."),
+        typer.Option(help="Use half of the questions. Choose settings on one half and report them on the other."),
     ] = None,
 ) -> None:
-    """Write the tables and plots of a run again, finished or not; no model is loaded.
+    """Rewrite the tables and plots of a run, which may be unfinished. No model is loaded.
 
-    Of several runs only the tables are shown, over the methods that all of their tasks have.
+    If several runs are given, only the tables are shown, for the methods that all of their tasks have.
     """
     with errors_taught():
         if len(folders) == 1:

@@ -1,4 +1,4 @@
-"""Options that several commands have, in groups: a command takes a group, the command line its fields."""
+"""Option groups that several commands share. A command takes a group; the command line shows its fields."""
 
 from __future__ import annotations
 
@@ -33,14 +33,27 @@ if TYPE_CHECKING:
 
 DOCUMENTS_HELP = "PDF, DOCX, HTML, Markdown or text files, or folders of them."
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON line on standard output, nothing else.")]
+# The panels of `--help`.
+MODELS, RETRIEVAL, DOCUMENTS = "Models", "Retrieval", "Documents"
+SPECULATION, SAMPLING, OUTPUT = "Speculation", "Sampling", "Output"
 
-
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON line on standard output and nothing else.", rich_help_panel=OUTPUT),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="Number format of the weights: auto, float32, bfloat16 or float16.", rich_help_panel=MODELS),
+]
+Device = Annotated[
+    str, typer.Option(help="Device that runs the models: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODELS)
+]
 Quantized = Annotated[
     Literal["int8", "int4"] | None,
-    typer.Option(help="Store the target's weights so: smaller, faster, a little worse."),
+    typer.Option(
+        help="Quantise the target's weights. This takes less memory, is faster on CPU and lowers quality slightly.",
+        rich_help_panel=MODELS,
+    ),
 ]
 
 
@@ -53,34 +66,60 @@ def _number_or_word(value: str) -> Any:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models, in which form."""
+    """Select the models and how their weights are stored."""
 
-    target: Annotated[str, typer.Option("--target", "-t", help="Packaged name, GGUF file, folder or hub name.")] = (
-        DEFAULT_TARGET
-    )
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            help="Model that reads the whole document: a packaged name, GGUF file, folder or hub name.",
+            rich_help_panel=MODELS,
+        ),
+    ] = DEFAULT_TARGET
     drafter: Annotated[
-        str | None, typer.Option("--drafter", "-d", help="Another model with the same tokenizer; default: the target.")
+        str | None,
+        typer.Option(
+            "--drafter",
+            "-d",
+            help="Model that reads the retrieved chunks. It needs the target's tokenizer. Default: the target.",
+            rich_help_panel=MODELS,
+        ),
     ] = None
-    embedder: Annotated[str, typer.Option("--embedder", help="Packaged name, folder or hub name.")] = DEFAULT_EMBEDDER
+    embedder: Annotated[
+        str,
+        typer.Option(
+            "--embedder",
+            help="Model that embeds the chunks for retrieval: a packaged name, folder or hub name.",
+            rich_help_panel=RETRIEVAL,
+        ),
+    ] = DEFAULT_EMBEDDER
     dtype: Dtype = "auto"
     device: Device = "auto"
     quantization: Quantized = None
     drafter_quantization: Annotated[
         Literal["int8", "int4"] | None,
         typer.Option(
-            help="The drafter's; default: as the target. Without a drafter, a quantised copy of the target drafts."
+            help="Quantise the drafter's weights. Without --drafter, a quantised copy of the target drafts. "
+            "Default: as the target.",
+            rich_help_panel=MODELS,
         ),
     ] = None
     draft_lm: Annotated[
-        str | None, typer.Option("--draft-lm", help="A small model that only proposes (--proposer draft_lm, hybrid).")
+        str | None,
+        typer.Option(
+            "--draft-lm",
+            help="Small model that only proposes tokens, for --proposer draft_lm and hybrid.",
+            rich_help_panel=MODELS,
+        ),
     ] = None
 
     def load(self, progress: ProgressView, **more: Any) -> RapidEngine:
-        """Load them, shown as a line of progress.
+        """Load the models and show the progress.
 
         Args:
-            progress: where it is shown.
-            more: of `RapidEngine.from_pretrained`, or instead of what was chosen here.
+            progress: shows it.
+            more: further arguments of `RapidEngine.from_pretrained`; they override the options.
         """
         from rapid_integrations.engine.engine import RapidEngine
 
@@ -93,44 +132,77 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class ServingOptions(ModelOptions):
-    """Models that serve questions, and what they keep of them."""
+    """Select the models that answer questions, and the folder of their cache."""
 
-    trust_remote_code: Annotated[bool, typer.Option(help="Run Python code that comes with a model.")] = False
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Run the Python code that comes with a model.", rich_help_panel=MODELS)
+    ] = False
     verify: Annotated[
         Literal["isolated"] | None,
-        typer.Option(help="Read a folder that you do not trust in a process of its own first."),
+        typer.Option(
+            help="Check an untrusted model folder in a separate process before it is loaded.", rich_help_panel=MODELS
+        ),
     ] = None
     prefix_cache_dir: Annotated[
-        Path | None, typer.Option(help="Keep what was read here: the next question about a document is read sooner.")
+        Path | None,
+        typer.Option(
+            help="Cache prefilled documents in this folder. The next question about them starts sooner.",
+            rich_help_panel=DOCUMENTS,
+        ),
     ] = None
     template_date: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The day that a chat template writes (for --prefix-cache-dir)."),
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="Date that the chat template writes. Fix it so that cached documents stay valid on other days.",
+            rich_help_panel=DOCUMENTS,
+        ),
     ] = None
 
 
 @dataclass(frozen=True)
 class SpeculationOptions:
-    """What the answer follows, and who proposes."""
+    """Select the law of the answer and the proposer."""
 
     law: Annotated[
-        Literal["auto", "target", "augmented", "paper"], typer.Option(help="target is lossless, augmented is p_hat.")
+        Literal["auto", "target", "augmented", "paper"],
+        typer.Option(
+            help="Distribution that the answer follows: target (lossless), augmented (p_hat) or paper. "
+            "auto is augmented, and target if the drafter is smaller than the target.",
+            rich_help_panel=SPECULATION,
+        ),
     ] = "auto"
     eta: Annotated[
         Any,
         typer.Option(
             parser=_number_or_word,
             metavar="NUMBER|auto|nearest",
-            help="Strength of the transfer from drafter to target.",
+            help="Weight of the drafter in p_hat: a number, auto or nearest. Default: auto; 10 or 40 for --law paper.",
+            rich_help_panel=SPECULATION,
         ),
     ] = None
-    tail_rule: Annotated[TailRule, typer.Option("--tail-rule", help="mask, or restore (Eq. 9).")] = "mask"
-    proposer: Annotated[str, typer.Option(help="drafter, draft_lm, prompt_lookup, hybrid or none.")] = "drafter"
-    draft_length: Annotated[str, typer.Option(help="auto, or a number.")] = "auto"
+    tail_rule: Annotated[
+        TailRule,
+        typer.Option(
+            "--tail-rule",
+            help="How unlikely tokens are treated in p_hat: mask, or restore (Eq. 9 of the paper).",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = "mask"
+    proposer: Annotated[
+        str,
+        typer.Option(
+            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, hybrid or none.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = "drafter"
+    draft_length: Annotated[
+        str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
+    ] = "auto"
 
     def config(self) -> SpeculationConfig:
         """Return the settings, checked."""
-        # A number where one was given; the settings refuse other words than "auto".
+        # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
         return SpeculationConfig(
             law=self.law, eta=self.eta, tail_rule=self.tail_rule, proposer=self.proposer, draft_length=length
@@ -139,17 +211,49 @@ class SpeculationOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How tokens are drawn, and when an answer ends."""
+    """Select how tokens are sampled and when an answer ends."""
 
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0
-    top_k: Annotated[int, typer.Option(help="0 keeps all.")] = 0
-    top_p: Annotated[float, typer.Option(help="1 keeps all.")] = 1.0
-    repetition_penalty: Annotated[float, typer.Option(help="1 is off.")] = 1.0
-    frequency_penalty: Annotated[float, typer.Option(help="From -2 to 2; 0 is off.")] = 0.0
-    presence_penalty: Annotated[float, typer.Option(help="From -2 to 2; 0 is off.")] = 0.0
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer at most.")] = 256
-    stop: Annotated[list[str] | None, typer.Option(help="A string that ends an answer; may be repeated.")] = None
-    seed: Annotated[int | None, typer.Option(help="Makes sampled output repeatable.")] = None
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature. 0 decodes greedily.", rich_help_panel=SAMPLING)
+    ] = 0.0
+    top_k: Annotated[
+        int, typer.Option(help="Sample from the k likeliest tokens. 0 keeps all.", rich_help_panel=SAMPLING)
+    ] = 0
+    top_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample from the likeliest tokens that hold this much probability. 1 keeps all.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(help="Divide the logits of tokens that occurred before. 1 is off.", rich_help_panel=SAMPLING),
+    ] = 1.0
+    frequency_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Lower a token's logit for each time the answer holds it, from -2 to 2. 0 is off.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0
+    presence_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Lower a token's logit once if the answer holds it, from -2 to 2. 0 is off.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Maximum length of an answer, in tokens.", rich_help_panel=SAMPLING)
+    ] = 256
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="String that ends the answer. Repeat the option for more.", rich_help_panel=SAMPLING),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed. It makes sampled answers repeatable.", rich_help_panel=SAMPLING)
+    ] = None
 
     def params(self, structured: StructuredOutput | None = None) -> SamplingParams:
         """Return the settings, checked."""
@@ -159,16 +263,24 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class DocumentOptions:
-    """How files are read."""
+    """Select how files are read."""
 
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, and name them.")
+        bool,
+        typer.Option(
+            "--skip-unreadable", help="Skip files that cannot be read and list them.", rich_help_panel=DOCUMENTS
+        ),
     ] = False
-    encoding: Annotated[str | None, typer.Option(help="Of text and HTML files; default: found out for each.")] = None
-    read_time_limit: Annotated[float, typer.Option(help="Seconds that reading one file may take.")] = 120.0
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of text and HTML files. Detected per file by default.", rich_help_panel=DOCUMENTS),
+    ] = None
+    read_time_limit: Annotated[
+        float, typer.Option(help="Maximum time for one file, in seconds.", rich_help_panel=DOCUMENTS)
+    ] = 120.0
 
     def read(self, files: Sequence[str]) -> Documents:
-        """Read the files and folders that were named; what was skipped or guessed goes to standard error."""
+        """Read the files and folders. Standard error says what was skipped or guessed."""
         from rapid_integrations.documents import read_documents
 
         documents = read_documents(

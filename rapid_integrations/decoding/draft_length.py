@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+SHARE_PER_TOKEN = 0.05
+"""Modelled share of a pass that each further token adds; for seeded requests, which must not depend on clocks."""
 
 
 @dataclass(frozen=True)
-class RoundCosts:
+class RoundTimes:
     """What one round of drafting and verifying took.
 
     Attributes:
@@ -30,7 +34,7 @@ class DraftLength(Protocol):
         """Return the draft length of the coming round."""
         ...
 
-    def observe(self, costs: RoundCosts) -> None:
+    def observe(self, times: RoundTimes) -> None:
         """Learn from a finished round."""
         ...
 
@@ -45,7 +49,7 @@ class FixedDraftLength:
         """Return K."""
         return self._length
 
-    def observe(self, costs: RoundCosts) -> None:
+    def observe(self, times: RoundTimes) -> None:
         """Nothing to learn."""
 
 
@@ -178,27 +182,80 @@ class AdaptiveDraftLength:
         score = self._score(0) * a**length if self._score_when_accepted else self._score(length)
         return tokens / (self._verify(length) + score + length * self._propose)
 
-    def observe(self, costs: RoundCosts) -> None:
+    def observe(self, times: RoundTimes) -> None:
         """Update acceptance, and costs where they are measured."""
-        if costs.drafted:
-            tried = costs.accepted + (costs.accepted < costs.drafted)
+        if times.drafted:
+            tried = times.accepted + (times.accepted < times.drafted)
             keep = self.TOKEN_MEMORY**tried
-            self._accepted = keep * self._accepted + costs.accepted
+            self._accepted = keep * self._accepted + times.accepted
             self._tried = keep * self._tried + tried
-        if self._measure and costs.verify_s > 0:
-            self._learn(costs)
+        if self._measure and times.verify_s > 0:
+            self._learn(times)
 
-    def _learn(self, costs: RoundCosts) -> None:
+    def _learn(self, times: RoundTimes) -> None:
         if not self._verify.measured:  # put the whole guess into seconds, so that nothing is compared across units
-            scale = costs.verify_s / self._verify(costs.drafted)
+            scale = times.verify_s / self._verify(times.drafted)
             self._score.scale(scale)
             self._propose *= scale
-        self._verify.observe(costs.drafted, costs.verify_s)
-        if costs.drafted:
+        self._verify.observe(times.drafted, times.verify_s)
+        if times.drafted:
             keep = self.COST_MEMORY if self._propose_measured else 0.0  # the first measurement replaces the guess
-            self._propose = keep * self._propose + (1 - keep) * costs.propose_s / costs.drafted
+            self._propose = keep * self._propose + (1 - keep) * times.propose_s / times.drafted
             self._propose_measured = True
         if not self._score_when_accepted:
-            self._score.observe(costs.drafted, costs.score_s)
-        elif costs.accepted == costs.drafted:
-            self._score.observe(0, costs.score_s)
+            self._score.observe(times.drafted, times.score_s)
+        elif times.accepted == times.drafted:
+            self._score.observe(0, times.score_s)
+
+
+@dataclass(frozen=True)
+class DraftLengths:
+    """Makes what chooses K, one for each way in which a request's proposer guesses.
+
+    Attributes:
+        of_copies: for tokens that are copied from a text, which costs nothing.
+        of_drafts: for tokens that a language model writes.
+    """
+
+    of_copies: Callable[[], DraftLength]
+    of_drafts: Callable[[], DraftLength]
+
+    @classmethod
+    def fixed(cls, length: int) -> DraftLengths:
+        """Return those that always choose `length`."""
+        return cls(lambda: FixedDraftLength(length), lambda: FixedDraftLength(length))
+
+    @classmethod
+    def adaptive(
+        cls,
+        most: int,
+        *,
+        verify: float,
+        score: float,
+        write: float,
+        scores_own_drafts: bool,
+        together: bool,
+        measure: bool,
+    ) -> DraftLengths:
+        """Return those that learn which K is fastest.
+
+        Args:
+            most: the largest K.
+            verify, score, write: bytes that a step of one token moves, which is what it costs where memory bandwidth
+                is the limit: of the target; of the drafter, 0 if it has no part in the law; of whoever writes drafts.
+            scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
+            together: verifying and scoring are one pass, of which `verify` is the whole.
+            measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
+        """
+        share = SHARE_PER_TOKEN
+        if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
+            copies = CostModel(0.0, 0.0, verify, 2 * share * verify)
+            rows = 1 if scores_own_drafts else 2
+            drafts = CostModel(write, 0.0, verify, rows * share * verify)
+        else:
+            copies = CostModel(0.0, score, verify, share * verify, share * score)
+            drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
+        return cls(
+            lambda: AdaptiveDraftLength(most, copies, measure=measure),
+            lambda: AdaptiveDraftLength(most, drafts, measure=measure),
+        )

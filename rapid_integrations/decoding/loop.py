@@ -7,16 +7,14 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from rapid_integrations.decoding.draft_length import DraftLength, RoundCosts
+from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.observer import Observer, Round
-from rapid_integrations.decoding.proposal import Proposer, Scorer, parts_of
+from rapid_integrations.decoding.proposal import Committed, Proposer, Scorer
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.sampling import (
-    Constraint,
-    Law,
-    Penalties,
     Randomness,
     allowed_prefix,
     paper_residual,
@@ -29,82 +27,69 @@ def decode(
     target: Reader,
     proposer: Proposer,
     scorer: Scorer | None,
-    law: Law,
-    vocab_size: int,
-    penalty: Penalties,
+    rules: Rules,
     stopping: Stopping,
-    draft_length: DraftLength,
     rng: Randomness,
     recorder: Recorder,
     turns: AbstractContextManager[None],
-    constraint: Constraint | None = None,
     observer: Observer | None = None,
 ) -> Iterator[Taken]:
     """Yield the output, one round at a time.
 
-    Whatever the proposer and the draft length, each token follows `law` given the tokens before it (except under the
+    Whatever the proposer and the draft length, each token follows the law given the tokens before it (except under the
     kind "paper", which is not exact and says so).
 
     Args:
         target: the target and its prompt, prefilled.
-        proposer: guesses ahead.
+        proposer: guesses ahead, and chooses how far.
         scorer: the drafter; needed when the law is formed with q.
-        law: what the output follows.
-        vocab_size: V, the width shared by target and drafter.
-        penalty: shared with the proposer; grows with the output.
+        rules: what the output follows, shared with proposer and scorer.
         stopping: cuts a round's tokens where the answer ends.
-        draft_length: chooses K.
         rng: the request's randomness.
         recorder: counts and times.
         turns: held for one round at a time.
-        constraint: what the output may look like: the law's mask, shared with the proposer.
         observer: is shown every round; its time is not counted.
     """
+    law, constraint = rules.law, rules.constraint
     while True:
         with turns:
-            # K + 1 tokens come out of a round at most: never draft past the last one that is wanted.
-            wanted = min(draft_length.next(), stopping.remaining - 1)
-
-            # 1) propose
+            # 1) propose; K + 1 tokens come out of a round at most, so no draft goes past the last one that is wanted
             before = dict(recorder.seconds)
             with recorder.phase("propose"):
-                proposal = proposer.propose(wanted, rng)
+                proposal = proposer.propose(stopping.remaining - 1, rng)
                 draft = proposal.token_ids
                 if constraint is not None and proposal.probs is None:
                     draft = draft[: allowed_prefix(constraint, draft)]  # a copied text knows nothing of it
 
-            # 2) verify: the target reads the whole draft in one pass
+            # 2) verify: the target reads the whole draft in one pass, in which a drafter with its weights scores it
             with recorder.phase("verify"):
-                z = first_columns(target.extend(draft, keep=len(draft) + 1), vocab_size)
+                z = first_columns(_read(target, scorer, draft), rules.vocab_size)
 
             # 3) accept a prefix; correct the first wrong token, or add one behind a right draft
-            proposed = proposal.probs
-            if proposed is not None and not (z.is_cpu and all(probs.is_cpu for probs in proposed)):
-                proposed = [probs.to(z.device) for probs in proposed]
-            position_laws = _PositionLaws(law, z, draft, proposed, scorer, penalty, constraint, recorder)
+            position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer, recorder)
             residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposed, position_laws.law, rng, residual_at)
+            verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
             tokens = list(draft[: verdict.accepted])
             if verdict.correction is not None:
                 tokens.append(verdict.correction)
-            elif stopping.eos_token_ids.isdisjoint(tokens):
+            elif rules.eos_token_ids.isdisjoint(tokens):
                 tokens.append(rng.draw(position_laws.bonus(len(draft))))
 
             # 4) commit what is output; every cache forgets the rest
             taken = stopping.take(tokens)
             accepted = min(verdict.accepted, len(taken.token_ids))
-            costs = _costs(len(draft), verdict.accepted, before, recorder.seconds)
+            times = _times(len(draft), verdict.accepted, before, recorder.seconds)
             if observer is not None:
                 at = recorder.now()
                 corrected = verdict.correction is not None
                 elapsed_s = at - recorder.decode_started
-                observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, costs, elapsed_s))
+                observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, times, elapsed_s))
                 recorder.waited(recorder.now() - at)
-            for reader in _distinct(target, *parts_of(proposer), scorer, constraint):
-                reader.commit(taken.token_ids)
-            penalty.add(taken.token_ids)
+            for each in _distinct(target, *proposer.parts, scorer, constraint):
+                each.commit(taken.token_ids)
+            rules.penalty.add(taken.token_ids)
             recorder.finish_round(len(draft), accepted, len(taken.token_ids))
-            draft_length.observe(costs)
+            proposer.observe(times)
         paused = recorder.now()
         yield taken
         if taken.finish_reason is not None:
@@ -117,22 +102,18 @@ class _PositionLaws:
 
     def __init__(
         self,
-        law: Law,
+        rules: Rules,
         z: Tensor,
         draft: tuple[int, ...],
         proposed: Sequence[Tensor] | None,
         scorer: Scorer | None,
-        penalty: Penalties,
-        constraint: Constraint | None,
         recorder: Recorder,
     ) -> None:
-        self._law = law
+        self._law, self._penalty, self._constraint = rules.law, rules.penalty, rules.constraint
         self._z = z  # (K + 1, V)
         self._draft = draft
         self._proposed = proposed
         self._scorer = scorer
-        self._penalty = penalty
-        self._constraint = constraint
         self._recorder = recorder
         self._formed: dict[int, Tensor] = {}
 
@@ -163,7 +144,8 @@ class _PositionLaws:
     def paper_residual(self, position: int) -> Tensor:
         """Return Eq. 10 at a rejected position."""
         assert self._proposed is not None
-        return paper_residual(self.target(position), self.law(position), self._proposed[position])
+        proposed = self._proposed[position].to(self._z.device)
+        return paper_residual(self.target(position), self.law(position), proposed)
 
     def _form(self, position: int, drafter_logits: Tensor | None) -> Tensor:
         allowed = None if self._constraint is None else self._constraint.allowed(self._draft[:position])
@@ -173,13 +155,26 @@ class _PositionLaws:
         return self._penalty.apply(logits, self._draft[:position])
 
 
-def _distinct(
-    *readers: Reader | Proposer | Scorer | Constraint | None,
-) -> list[Reader | Proposer | Scorer | Constraint]:
-    """Return the readers that are there, each once: the drafter may propose and score with one cache."""
-    return [reader for index, reader in enumerate(readers) if reader is not None and reader not in readers[:index]]
+def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
+    """Whether target and drafter read a draft together: they share their weights, which are then read once for both."""
+    return scorer is not None and scorer.reader.model is target.model and target.model.passes_together
 
 
-def _costs(drafted: int, accepted: int, before: dict[str, float], after: dict[str, float]) -> RoundCosts:
+def _read(target: Reader, scorer: Scorer | None, draft: tuple[int, ...]) -> Tensor:
+    """Return the target's logits (K + 1, at least V) at every position of a draft."""
+    if scorer is not None and scores_in_the_same_pass(target, scorer) and (scoring := scorer.wants(draft)) is not None:
+        rows = [target.wants(draft, len(draft) + 1), scoring]
+        z, drafter_logits = target.model.forward_together(rows)
+        scorer.scored(drafter_logits)
+        return z
+    return target.extend(draft, len(draft) + 1)
+
+
+def _distinct(*parts: Committed | None) -> list[Committed]:
+    """Return the parts that are there, each once: the drafter may propose and score with one cache."""
+    return [part for index, part in enumerate(parts) if part is not None and part not in parts[:index]]
+
+
+def _times(drafted: int, accepted: int, before: dict[str, float], after: dict[str, float]) -> RoundTimes:
     spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in ("propose", "score", "verify")}
-    return RoundCosts(drafted, accepted, spent["propose"], spent["score"], spent["verify"])
+    return RoundTimes(drafted, accepted, spent["propose"], spent["score"], spent["verify"])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rapid_integrations.decoding.draft_length import RoundCosts
+from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.stopping import Taken
 
 
@@ -22,7 +22,7 @@ class Round:
         accepted: draft tokens that are output.
         corrected: whether a draft token was rejected; the output token behind the accepted ones then replaces it.
         taken: what is output.
-        costs: seconds of the phases.
+        times: seconds of the phases.
         elapsed_s: seconds of decoding up to here.
     """
 
@@ -32,7 +32,7 @@ class Round:
     accepted: int
     corrected: bool
     taken: Taken
-    costs: RoundCosts
+    times: RoundTimes
     elapsed_s: float
 
 

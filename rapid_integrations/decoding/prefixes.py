@@ -1,4 +1,4 @@
-"""Where requests get their sequences from, and what they leave behind for the next ones."""
+"""Where requests get their readers from, and what they leave behind for the next ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLUSH_S = 30.0  # that closing may take, for saves that have not ended
 
 
 class Prefixes:
-    """Opens sequences on KV caches that hold the beginning of their prompt, and keeps the caches of ended requests.
+    """Opens readers on KV caches that hold the beginning of their prompt, and keeps the caches of ended requests.
 
     Args:
         memory: the caches kept in memory.
@@ -48,27 +48,27 @@ class Prefixes:
 
     @contextmanager
     def request(self) -> Iterator[RequestReaders]:
-        """Open one request's sequences; when it ends, finished, closed or failed, keep what they have read.
+        """Open one request's readers; when it ends, finished, closed or failed, keep what they have read.
 
         A request that ran out of memory keeps nothing, and frees what others kept: the next one needs the room.
 
         Raises:
             OutOfMemoryError: in place of what torch raises for it.
         """
-        sequences = RequestReaders(self)
+        readers = RequestReaders(self)
 
         def free() -> None:
-            sequences.opened.clear()
+            readers.opened.clear()
             self.memory.clear()
 
-        self._running.append(sequences)
+        self._running.append(readers)
         try:
             with memory_errors_taught("this request", _WAY_OUT, free):
-                yield sequences
+                yield readers
         finally:
-            self._running.remove(sequences)  # before the next request may have the caches
-            while sequences.opened:  # the target's was opened first and is kept last: it is the most recently used
-                self._keep(*sequences.opened.pop())
+            self._running.remove(readers)  # before the next request may have the caches
+            while readers.opened:  # the target's was opened first and is kept last: it is the most recently used
+                self._keep(*readers.opened.pop())
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk where that holds clearly more."""
@@ -81,10 +81,10 @@ class Prefixes:
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
         """Return what other requests than `own` have open just now with the same model in the same role."""
         return [
-            sequence
+            reader
             for request in tuple(self._running)
-            for sequence, as_role in tuple(request.opened)
-            if request is not own and sequence.model is model and as_role == role
+            for reader, as_role in tuple(request.opened)
+            if request is not own and reader.model is model and as_role == role
         ]
 
     def clear(self) -> None:
@@ -102,10 +102,7 @@ class Prefixes:
         """Return what tells a model with its weights from every other; None where that is unknown."""
         if id(model) not in self._fingerprints:
             try:
-                compute = getattr(model, "fingerprint", None)
-                if compute is None:
-                    raise CacheError("it has no fingerprint()")
-                self._fingerprints[id(model)] = compute()
+                self._fingerprints[id(model)] = model.fingerprint()
             except CacheError as error:
                 self._fingerprints[id(model)] = None
                 self._unknown[id(model)] = str(error)
@@ -119,17 +116,17 @@ class Prefixes:
                 f"closed before all prefixes were written: {FLUSH_S:.0f} s are over", RuntimeWarning, stacklevel=3
             )
 
-    def _keep(self, sequence: Reader, role: Role) -> None:
-        cache = sequence.cache
+    def _keep(self, reader: Reader, role: Role) -> None:
+        cache = reader.cache
         # Behind the committed text there may be draft tokens (closed in the middle of a round); the rows before them
         # are always those of `tokens`, in order.
-        cache.rollback(min(cache.length, len(sequence.tokens)))
-        token_ids = sequence.tokens[: cache.length]
+        cache.rollback(min(cache.length, len(reader.tokens)))
+        token_ids = reader.tokens[: cache.length]
         # A drafter's prompt is made anew for each question. It is worth a file once it has proved to come back.
-        comes_back = role == "target" or 2 * sequence.reused >= len(token_ids)
+        comes_back = role == "target" or 2 * reader.reused >= len(token_ids)
         if comes_back and cache.filled_layers == cache.layers:
-            self._save_later(sequence.model, token_ids, cache)
-        self.memory.put(sequence.model, role, token_ids, cache)
+            self._save_later(reader.model, token_ids, cache)
+        self.memory.put(reader.model, role, token_ids, cache)
 
     def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache) -> None:
         store, name = self.store, self._fingerprints.get(id(model))
@@ -147,17 +144,17 @@ class Prefixes:
 
 
 class RequestReaders:
-    """The sequences of one request. Opened on `Prefixes.request`."""
+    """The readers of one request. Opened on `Prefixes.request`."""
 
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
         self.opened: list[tuple[Reader, Role]] = []
 
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
-        """Return a sequence that has read as much of its prompt as is kept; see `Reader` for the arguments."""
+        """Return a reader that has read as much of its prompt as is kept; see `Reader` for the arguments."""
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
-        sequence = Reader(model, prompt_ids, capacity, cache)
+        reader = Reader(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:
-            sequence.others = lambda: self._prefixes.others(model, role, self)
-        self.opened.append((sequence, role))
-        return sequence
+            reader.others = lambda: self._prefixes.others(model, role, self)
+        self.opened.append((reader, role))
+        return reader

@@ -1,14 +1,21 @@
-"""The contract between the decoding loop and whatever guesses ahead."""
+"""The contracts between the decoding loop and whatever guesses ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from rapid_integrations.sampling import Constraint, Law, Penalties, Randomness
+from rapid_integrations.cache import Rows
+from rapid_integrations.decoding.draft_length import DraftLengths, RoundTimes
+from rapid_integrations.decoding.reader import Reader
+from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.sampling import Randomness
+
+if TYPE_CHECKING:
+    from rapid_integrations.decoding.drafter import Drafter
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Proposal:
         token_ids: K tokens; K may be 0.
         probs: K times (V,), the distribution that each token was really drawn from; None when each was certain to be
             proposed (a point mass).
-        source: the registered name of the proposer that guessed; for those who look on, decoding does not ask.
+        source: the registered name of the proposer that guessed. Decoding does not ask for it; observers do.
     """
 
     token_ids: tuple[int, ...]
@@ -27,32 +34,57 @@ class Proposal:
     source: str = ""
 
 
-class Scorer(Protocol):
-    """Says how likely the drafter finds a proposal; the q in p_hat."""
-
-    def logits(self, draft: Sequence[int], position: int) -> Tensor:
-        """Return the drafter's logits (V,) after the first `position` tokens of `draft`, 0 <= position <= K."""
-        ...
+class Committed(Protocol):
+    """Keeps up with the text: everything that the loop tells of its output."""
 
     def commit(self, token_ids: Sequence[int]) -> None:
         """Make `token_ids` part of the text and forget the rest of the draft."""
         ...
 
 
-class Proposer(Protocol):
-    """Guesses the next tokens.
+class Scorer(Committed, Protocol):
+    """Says how likely the drafter finds a proposal; the q in p_hat.
+
+    Attributes:
+        reader: the model and its own prompt. If the model is the target's, both read a draft in one pass.
+    """
+
+    reader: Reader
+
+    def wants(self, draft: Sequence[int]) -> Rows | None:
+        """Return what the drafter has to read to score all of `draft`, for a pass that it shares; None: nothing."""
+        ...
+
+    def scored(self, logits: Tensor) -> None:
+        """Take the logits that `wants` asked for."""
+        ...
+
+    def logits(self, draft: Sequence[int], position: int) -> Tensor:
+        """Return the drafter's logits (V,) after the first `position` tokens of `draft`, 0 <= position <= K."""
+        ...
+
+
+class Proposer(Committed, Protocol):
+    """Guesses the next tokens, and how many of them are worth guessing. Subclass it: two members have a default.
 
     A proposer may draw from any distribution it likes, as long as `Proposal.probs` reports it. It may stop early only
     before a token is drawn: to discard a drawn token would bias the output.
     """
 
-    def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
-        """Return at most `max_tokens` tokens that may follow the committed text."""
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
+        """Return at most `limit` tokens that may follow the committed text; `limit` may be 0."""
         ...
 
-    def commit(self, token_ids: Sequence[int]) -> None:
-        """Make `token_ids` part of the text and forget the rest of the proposal."""
-        ...
+    def observe(self, times: RoundTimes) -> None:
+        """Learn from a finished round how many tokens pay; by default nothing."""
+
+    @property
+    def parts(self) -> tuple[Committed, ...]:
+        """What keeps up with the text on its behalf; by default itself.
+
+        A part may be the request's scorer, which is then told once.
+        """
+        return (self,)
 
 
 @dataclass(frozen=True)
@@ -62,31 +94,21 @@ class ProposerRequest:
     Attributes:
         target_ids: the target's prompt.
         drafter_ids: the drafter's prompt (compressed context).
-        scorer: the drafter, if the request has one.
-        law: what the output follows.
-        penalty: the request's penalties; the loop keeps them up to date.
-        eos_token_ids: what ends an answer.
-        constraint: what the output may look like; the loop keeps it up to date. A guess that it forbids is wasted.
+        rules: what the output follows. A guess that they forbid is wasted.
+        lengths: makes what chooses K.
+        drafter: the drafter, if the request has one.
         draft_lm: a language model that proposes only, if the request has one.
     """
 
     target_ids: Sequence[int]
     drafter_ids: Sequence[int]
-    scorer: Scorer | None
-    law: Law
-    penalty: Penalties
-    eos_token_ids: frozenset[int]
-    constraint: Constraint | None = None
-    draft_lm: Proposer | None = None
+    rules: Rules
+    lengths: DraftLengths
+    drafter: Drafter | None = None
+    draft_lm: Drafter | None = None
 
 
-def parts_of(proposer: Proposer) -> tuple[Proposer, ...]:
-    """Return the proposers that a proposer consists of: those within it, or itself."""
-    parts: tuple[Proposer, ...] = getattr(proposer, "parts", (proposer,))
-    return parts
-
-
-class NoProposer:
+class NoProposer(Proposer):
     """Proposes nothing: one token per forward pass."""
 
     @classmethod
@@ -94,9 +116,9 @@ class NoProposer:
         """Return a new one; nothing of the request is needed."""
         return cls()
 
-    def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
         """Return an empty proposal."""
         return Proposal(())
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Nothing to keep."""
+        """Keep nothing."""

@@ -20,7 +20,6 @@ class Recorder:
         self._device = device
         self.seconds: dict[str, float] = {}
         self.rounds = self.drafted = self.accepted = self.tokens = 0
-        self.cache_bytes = self.cached_prompt_tokens = self.cached_drafter_tokens = 0
         self._started = self.now()
         self.first_token_s = 0.0
         self._decode_started = self._last_token = self._started

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rapid_integrations.decoding.text_stream import TextStream
 
-FinishReason = Literal["eos", "stop", "length"]
+StopReason = Literal["eos", "stop", "length"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Taken:
 
     token_ids: tuple[int, ...]
     text: str
-    finish_reason: FinishReason | None
+    finish_reason: StopReason | None
 
 
 class Stopping:
@@ -44,7 +44,7 @@ class Stopping:
         """Take the tokens of a round in order, up to the one that ends the answer."""
         taken: list[int] = []
         text = ""
-        reason: FinishReason | None = None
+        reason: StopReason | None = None
         for token in token_ids:
             taken.append(token)
             self.remaining -= 1

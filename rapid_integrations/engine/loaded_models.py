@@ -1,9 +1,10 @@
-"""The models of an engine, loaded by name or taken as they are; given back when building the engine fails."""
+"""The models of an engine, loaded by name or wrapped. They are released if building the engine fails."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +15,41 @@ from rapid_integrations.errors import ConfigurationError, VocabularyMismatchErro
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
 
 
+@dataclass(frozen=True)
+class EngineModels:
+    """The models that answer a request.
+
+    Attributes:
+        target: the model that reads everything.
+        drafter: the model that reads the retrieved chunks; it may be the target itself.
+        draft_lm: the model that only proposes; None without one.
+        vocabulary: the vocabulary of all models.
+        vocab_size: V, the number of logits that all models have.
+    """
+
+    target: CausalLM
+    drafter: CausalLM
+    draft_lm: CausalLM | None
+    vocabulary: Vocabulary
+    vocab_size: int
+
+    @property
+    def self_speculation(self) -> bool:
+        """Whether the target drafts for itself."""
+        return self.drafter is self.target
+
+    @property
+    def all(self) -> tuple[CausalLM, ...]:
+        """The models by role. A model with two roles occurs twice."""
+        return (self.target, self.drafter, *(() if self.draft_lm is None else (self.draft_lm,)))
+
+
 class Models(NamedTuple):
-    """The models of an engine; None drafts with the target, or with no third model."""
+    """The loaded models of an engine. With None as drafter, the target drafts for itself."""
 
     target: LoadedModel
     drafter: LoadedModel | None
@@ -50,7 +81,7 @@ def loaded_models(
         loaded = loader.load(
             target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared
         )
-        on_failure.callback(give_back, loaded.lm)
+        on_failure.callback(loaded.lm.close)
         other = None
         same = drafter is None or str(drafter) == str(target)
         if not same or drafter_quantization not in (None, quantization):
@@ -62,13 +93,13 @@ def loaded_models(
                 device_map=drafter_device_map or device_map,
                 **shared,
             )
-            on_failure.callback(give_back, other.lm)
+            on_failure.callback(other.lm.close)
         small = None
         if draft_lm is not None:
             small = loaded
             if str(draft_lm) != str(target) or draft_lm_quantization not in (None, quantization):
                 small = loader.load(draft_lm, dtype=dtype, device=device, quantization=draft_lm_quantization, **shared)
-                on_failure.callback(give_back, small.lm)
+                on_failure.callback(small.lm.close)
         yield Models(loaded, other, small)
         on_failure.pop_all()
 
@@ -80,20 +111,20 @@ def wrapped_models(
     """Take the transformers objects of `RapidEngine.from_models`; an error in the block gives them back."""
     with ExitStack() as on_failure:
         target = loader.wrap(model, tokenizer)
-        on_failure.callback(give_back, target.lm)
+        on_failure.callback(target.lm.close)
         drafter = None
         if drafter_model is not None:
             drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
-            on_failure.callback(give_back, drafter.lm)
+            on_failure.callback(drafter.lm.close)
         yield Models(target, drafter, None)
-        on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
+        on_failure.pop_all()  # nothing failed: the engine will close them
 
 
 def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, drafter_tokenizer: Any = None) -> None:
-    """Refuse what are no transformers models and tokenizers.
+    """Refuse anything but transformers models and tokenizers.
 
     Raises:
-        ConfigurationError: with what was given, and where it goes.
+        ConfigurationError: an argument is something else. The message says where it belongs.
     """
     for name, given in (("model", model), ("drafter_model", drafter_model)):
         if isinstance(given, (str, Path)):
@@ -128,7 +159,8 @@ def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> 
     """Refuse models that cannot share token ids.
 
     Raises:
-        VocabularyMismatchError: a drafter's tokenizer differs from the target's, or a model lacks logits for its own.
+        VocabularyMismatchError: a drafter's tokenizer differs from the target's, or a model has fewer logits than its
+            tokenizer has ids.
     """
     for model in (target, *others):
         if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:
@@ -139,9 +171,3 @@ def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> 
     for model in others:
         if model is not None:
             target.vocabulary.require_same(model.vocabulary, target.lm.name, model.lm.name)
-
-
-def give_back(model: CausalLM) -> None:
-    """Give a model its own attention setting back, where it has one to give."""
-    if callable(close := getattr(model, "close", None)):
-        close()

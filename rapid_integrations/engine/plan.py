@@ -1,4 +1,4 @@
-"""From a request's settings to what will be done: the law, the technique, and the draft length."""
+"""The plan of a request: its law, its proposer and its draft length, decided from the settings."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rapid_integrations.compression import trust_of
-from rapid_integrations.config import PAPER_DRAFT_LENGTH, SamplingParams, SpeculationConfig
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, DraftLength, FixedDraftLength
-from rapid_integrations.decoding.proposal import Proposer
+from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.draft_length import DraftLengths
 from rapid_integrations.decoding.reader import Reader
-from rapid_integrations.engine.prepare import PreparedPrompt
+from rapid_integrations.engine.loaded_models import EngineModels
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
-from rapid_integrations.sampling import Eta, Law
+from rapid_integrations.sampling import Law
 
-# The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
+# The paper's values, for its own law. Under the other laws, eta adapts to both distributions (see docs/results).
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
-
-# Modelled share of a verify pass that each further token adds; for seeded requests, which must not depend on clocks.
-_SHARE_PER_TOKEN = 0.05
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's law and technique, with every default decided. `draft_lm`: a model that only proposes is there."""
+    """A request's law, proposer and draft length, with every default decided. `draft_lm`: whether there is one."""
 
     law: Law
     proposer: str
@@ -37,25 +33,25 @@ class Plan:
 
     @property
     def uses_drafter(self) -> bool:
-        """Whether a drafter reads a prompt of its own."""
+        """Whether the request needs a drafter."""
         return self.law.needs_drafter or self.proposer == "drafter" or (self.proposer == "hybrid" and not self.draft_lm)
 
     @property
     def uses_draft_lm(self) -> bool:
-        """Whether a model that only proposes reads the drafter's prompt, too."""
+        """Whether the request needs the model that only proposes."""
         return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
-    def for_prompts(self, prepared: PreparedPrompt, self_speculation: bool) -> Plan:
-        """Tell the law what to think of what was retrieved; drop the drafter where it is needless.
+    def for_prompts(self, prompts: PreparedPrompt, self_speculation: bool) -> Plan:
+        """Add the trust in retrieval and its relevance to the law, and drop a drafter that is useless.
 
-        Where it is the target reading the same tokens, p_hat is p, and drafts save nothing. A draft length that was
-        asked for is obeyed all the same (naive speculative decoding, to compare with).
+        If the drafter is the target and reads the same tokens, p_hat is p, and drafts save nothing. A draft length
+        that the request sets is used all the same (naive speculative decoding, for comparison).
         """
-        if not self_speculation or prepared.drafter_ids != prepared.target_ids:
-            # Where nothing was left out, retrieval has missed nothing.
-            trust = 1.0 if prepared.query_coverage is None else trust_of(prepared.query_coverage)
-            # Passages that hold all that the question names are relevant, however little they resemble it.
-            relevance = trust if prepared.compression is None else max(prepared.compression.relevance, trust)
+        if not self_speculation or prompts.drafter_ids != prompts.target_ids:
+            # If nothing was left out, retrieval has missed nothing.
+            trust = 1.0 if prompts.query_coverage is None else trust_of(prompts.query_coverage)
+            # Passages that contain everything the question names are relevant, even with a low similarity to it.
+            relevance = trust if prompts.compression is None else max(prompts.compression.relevance, trust)
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
@@ -63,21 +59,15 @@ class Plan:
         return replace(self, law=replace(self.law, kind="target"), proposer=proposer)
 
 
-def plan_request(
-    speculation: SpeculationConfig,
-    sampling: SamplingParams,
-    target: CausalLM,
-    drafter: CausalLM,
-    draft_lm: CausalLM | None = None,
-) -> Plan:
+def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, models: EngineModels) -> Plan:
     """Decide every default of a request.
 
     Raises:
-        ConfigurationError: an unknown proposer, or one that the law does not take.
+        ConfigurationError: the proposer is unknown, or the law does not allow it.
     """
     proposer_class(speculation.proposer)  # refuses an unknown name
-    larger = drafter.num_parameters > target.num_parameters
-    smaller = drafter.num_parameters < target.num_parameters
+    larger = models.drafter.num_parameters > models.target.num_parameters
+    smaller = models.drafter.num_parameters < models.target.num_parameters
     kind = ("target" if smaller else "augmented") if speculation.law == "auto" else speculation.law
     if kind == "paper" and speculation.proposer != "drafter":
         raise ConfigurationError(
@@ -96,48 +86,56 @@ def plan_request(
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        ops=ops_for(*(model.device for model in models.all)),
     )
-    if speculation.proposer == "draft_lm" and draft_lm is None:
+    if speculation.proposer == "draft_lm" and models.draft_lm is None:
         raise ConfigurationError(
             "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
-    return Plan(law, speculation.proposer, speculation.draft_length, speculation.max_draft_length, draft_lm is not None)
+    return Plan(
+        law, speculation.proposer, speculation.draft_length, speculation.max_draft_length, models.draft_lm is not None
+    )
 
 
-def choose_draft_length(
+def draft_lengths(
     plan: Plan,
     sampling: SamplingParams,
     target: Reader,
     drafter: Reader | None,
     draft_lm: Reader | None,
-    proposer: Proposer,
-) -> DraftLength:
-    """Return what chooses K for a request whose prompts are prefilled."""
+    *,
+    together: bool,
+) -> DraftLengths:
+    """Return the factory of draft-length choosers for a request whose prompts are prefilled.
+
+    Args:
+        plan, sampling: of the request.
+        target, drafter, draft_lm: its readers.
+        together: target and drafter read each draft in one pass.
+    """
     if plan.draft_length != "auto":
-        return FixedDraftLength(plan.draft_length)
-    if plan.proposer == "none":
-        return FixedDraftLength(1)
-    if plan.law.kind == "paper":  # its output depends on the draft length, which must not depend on timing
-        return FixedDraftLength(PAPER_DRAFT_LENGTH)
-    # In units of bytes moved, which is what a step costs where memory bandwidth is the limit.
-    verify = _step_bytes(target)
-    score = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
-    copies = CostModel(0.0, score, verify, _SHARE_PER_TOKEN * verify, _SHARE_PER_TOKEN * score)
-    # A seeded sample must not depend on a clock. Greedy output depends on the draft length in no case.
-    measure = sampling.greedy or sampling.seed is None
-    copied = AdaptiveDraftLength(plan.max_draft_length, copies, measure=measure)
-    if plan.proposer == "prompt_lookup":
-        return copied
-    # The drafter scores what it drafts itself for nothing.
+        return DraftLengths.fixed(plan.draft_length)
+    if plan.law.kind == "paper":  # the output depends on the draft length, so that must not depend on timing
+        return DraftLengths.fixed(PAPER_DRAFT_LENGTH)
     writer = draft_lm or drafter
-    propose = 0.0 if writer is None else _step_bytes(writer)
-    costs = replace(copies, propose=propose, score_when_accepted=draft_lm is None)
-    drafted = AdaptiveDraftLength(plan.max_draft_length, costs, measure=measure)
-    return HybridDraftLength(proposer, copied, drafted) if isinstance(proposer, Hybrid) else drafted
+    scoring = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
+    verifying = _step_bytes(target)
+    if together:  # the weights are read once for both
+        verifying += scoring - target.model.weight_bytes
+    return DraftLengths.adaptive(
+        plan.max_draft_length,
+        verify=verifying,
+        score=scoring,
+        write=0.0 if writer is None else _step_bytes(writer),
+        scores_own_drafts=draft_lm is None,
+        together=together,
+        # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
+        measure=sampling.greedy or sampling.seed is None,
+    )
 
 
-def _step_bytes(sequence: Reader) -> float:
-    """Return roughly what a one-token step reads: the weights and the cache."""
-    held = sequence.cache.length / sequence.cache.capacity
-    return sequence.model.weight_bytes + sequence.cache.nbytes * held
+def _step_bytes(reader: Reader) -> float:
+    """Return roughly how many bytes a one-token step reads: the weights and the filled part of the cache."""
+    held = reader.cache.length / reader.cache.capacity
+    return reader.model.weight_bytes + reader.cache.nbytes * held

@@ -1,77 +1,39 @@
-"""From a request to what each model reads: split, render, compress, and what the answer is held to."""
+"""Preparing a request: split and render the prompt, compress the context, and build the answer's constraint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
-from rapid_integrations.compression import Compression, ContextCompressor, query_coverage
-from rapid_integrations.config import CompressionConfig, SamplingParams, StructuredOutput
+from rapid_integrations.compression import query_coverage
+from rapid_integrations.config import SamplingParams, StructuredOutput
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine.loaded_models import EngineModels
+from rapid_integrations.engine.plan import plan_request
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.outputs import RetrievedChunk
-from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
+from rapid_integrations.trace.tracer import Tracer
 
-_COUNTED_WHOLE = 200_000  # characters; some tenths of a second
+_COUNTED_WHOLE = 200_000  # characters; tokenizing them takes some tenths of a second
 _CHARACTERS_A_TOKEN = 4
-_CERTAIN, _CUT_WORD = 1.05, 256  # of the tokens of a text that is cut somewhere, how many may come from the cut
-
-ToolDeclarations: TypeAlias = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class PreparedPrompt:
-    """What each of the two models reads for a request.
-
-    Attributes:
-        target, drafter: the rendered prompts; the drafter's has its context spans replaced.
-        target_ids, drafter_ids: their tokens.
-        compression: what was retrieved; None where nothing was (plain decoding, or no drafter in the request).
-        query_coverage: how much of what the question names was retrieved (see `compression.query_coverage`); None where
-            nothing was left out.
-    """
-
-    target: RenderedPrompt
-    drafter: RenderedPrompt
-    target_ids: list[int]
-    drafter_ids: list[int]
-    compression: Compression | None
-    query_coverage: float | None = None
-
-    @property
-    def retrieved(self) -> tuple[RetrievedChunk, ...]:
-        """The chunks that the drafter reads, in document order."""
-        if self.compression is None:
-            return ()
-        return tuple(
-            RetrievedChunk(
-                context=context,
-                start=scored.chunk.start,
-                end=scored.chunk.end,
-                text=scored.chunk.text,
-                tokens=scored.chunk.tokens,
-                score=scored.score,
-            )
-            for context, selected in enumerate(self.compression.selected)
-            for scored in selected
-        )
+_CERTAIN, _CUT_WORD = 1.05, 256  # factor and number of tokens: cutting a text may add so many
 
 
 class Preparing:
     """The stages of a request before a model runs.
 
     Args:
-        vocabulary: of the target, and so of every model.
-        model_name: the target's, for messages.
-        vocab_size: of the law: the logits that all models have.
+        vocabulary: the target's vocabulary, which all models share.
+        model_name: the target's name, for messages.
+        vocab_size: V, the number of logits that all models have.
     """
 
     def __init__(self, vocabulary: Vocabulary, model_name: str, vocab_size: int) -> None:
@@ -87,13 +49,59 @@ class Preparing:
         except ConfigurationError:
             return False
 
-    def split(
+    def request(self, asked: Asked, models: EngineModels, trace: bool) -> Request:
+        """Return a request that can run. Errors of the request are raised here.
+
+        Raises:
+            PromptError, ConfigurationError, ContextOverflowError, OutOfMemoryError, MissingExtraError: see
+                `RapidEngine.stream`.
+        """
+        plan = plan_request(asked.speculation, asked.sampling, models)
+        tools = self._tools_of(asked)
+        held = self._held(asked.sampling, tools)
+        recorder = Recorder(models.target.device)
+
+        # 1) split the prompt into context and question
+        rendered = self._rendered(asked, tools)
+        target_ids = self._target_ids(rendered, models.target, asked.sampling.max_new_tokens)
+
+        # 2) compress the context for the drafter
+        with recorder.phase("compress"):
+            if plan.uses_drafter or plan.uses_draft_lm:
+                prompts = self._compressed(rendered, target_ids, asked)
+            else:
+                prompts = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
+
+        plan = plan.for_prompts(prompts, models.self_speculation)
+        if plan.uses_drafter:
+            _require_room(models.drafter, prompts.drafter_ids, asked.sampling.max_new_tokens)
+        if plan.uses_draft_lm and models.draft_lm is not None:
+            _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
+        kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
+        tracer = self._tracer(asked, prompts, kept) if trace else None
+        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
+
+    def prompts(self, asked: Asked) -> PreparedPrompt:
+        """Return the prompts that both models would read. Only the embedder runs."""
+        rendered = self._rendered(asked, self._tools_of(asked))
+        return self._compressed(rendered, self._vocabulary.encode_prompt(rendered), asked)
+
+    def count_tokens(self, prompt: PromptLike, tools: ToolDeclarations | None, apply_chat_template: bool | None) -> int:
+        """Return the number of tokens that the target would read, including those of its chat template."""
+        request = self._request_tools(tools, AUTO, parallel=True)
+        return len(self._vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request)))
+
+    def _rendered(self, asked: Asked, tools: ToolRequest | None) -> RenderedPrompt:
+        return self._split(asked.prompt, asked.apply_chat_template, tools)
+
+    def _split(
         self, prompt: PromptLike, apply_chat_template: bool | None, request: ToolRequest | None
     ) -> RenderedPrompt:
         """Return the target's text with its context spans and question.
 
         Raises:
-            PromptError: see `render`; ConfigurationError: a chat template is asked for, or needed, and not there.
+            PromptError: see `render`.
+            ConfigurationError: a chat template is requested or needed, but the model has none.
         """
         template = None if apply_chat_template is False else self._vocabulary.chat_template
         if apply_chat_template and template is None:
@@ -102,7 +110,7 @@ class Preparing:
             )
         if request is not None and template is None:
             raise ConfigurationError(
-                "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"
+                "apply_chat_template=False with tools: only the chat template tells the model of them. Leave it out"
             )
         declarations = None if request is None else request.declarations
         return render(prompt, template and partial(self._render_chat, tools=declarations))
@@ -113,11 +121,14 @@ class Preparing:
             messages = with_arguments_as(messages, as_text)
         return self._vocabulary.render_chat(messages, tools)
 
-    def request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
-        """Return what the model may call, checked; None without tools.
+    def _tools_of(self, asked: Asked) -> ToolRequest | None:
+        return self._request_tools(asked.tools, asked.tool_choice, asked.parallel_tool_calls)
+
+    def _request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
+        """Return the checked declarations of tools; None without tools.
 
         Raises:
-            ConfigurationError: a declaration or choice that cannot work, or a model that cannot call tools.
+            ConfigurationError: a declaration or the choice is invalid, or the model cannot call tools.
         """
         if not tools or choice == NO_TOOLS:
             return None
@@ -125,21 +136,21 @@ class Preparing:
 
     @cached_property
     def call_format(self) -> CallFormat:
-        """How the model writes a call, learnt from its chat template when it is first needed."""
+        """The format in which the model writes a call. It is learnt from the chat template on first use."""
         if self._vocabulary.chat_template is None:
             raise ConfigurationError(
                 f"{self._model_name} cannot call tools: it has no chat template. Use an instruction-tuned model"
             )
         return learn_call_format(self._vocabulary.render_chat, self._vocabulary.eos_tokens, self._model_name)
 
-    def target_ids(self, rendered: RenderedPrompt, model: CausalLM, new_tokens: int) -> list[int]:
-        """Return what the target reads, of which it has room for all: nothing is retrieved for a prompt that has none.
+    def _target_ids(self, rendered: RenderedPrompt, model: CausalLM, new_tokens: int) -> list[int]:
+        """Return the target's tokens. Checks that they fit before any time is spent on retrieval.
 
-        A text that is several times too long is not counted to its end, which would take as long as reading a book.
+        If a text is several times too long, only its beginning is tokenized, because the whole could take minutes.
 
         Raises:
             ContextOverflowError: prompt and longest answer exceed the context window.
-            PromptError: there is nothing to read.
+            PromptError: the prompt has no tokens.
         """
         limit = model.context_window - new_tokens
         text = rendered.text
@@ -147,7 +158,7 @@ class Preparing:
         while 2 * characters < len(text):
             begin = RenderedPrompt(text[:characters], (), (), "", "plain", templated=True)
             tokens = len(self._vocabulary.encode_prompt(begin))
-            # Whatever follows, a tokenizer does not undo so many: it merges within words.
+            # The rest of the text cannot lower the count by this much, because a tokenizer merges only within words.
             if tokens > _CERTAIN * limit + _CUT_WORD:
                 raise ContextOverflowError(
                     model=model.name,
@@ -158,30 +169,18 @@ class Preparing:
                 )
             characters *= 2
         ids = self._vocabulary.encode_prompt(rendered)
-        require_room(model, ids, new_tokens)
+        _require_room(model, ids, new_tokens)
         if not ids:
-            raise PromptError("the prompt has no tokens: the model's tokenizer drops all of its text; give another one")
+            raise PromptError("the prompt has no tokens: the tokenizer drops all of its text. Give another prompt")
         return ids
 
-    def compress(
-        self,
-        rendered: RenderedPrompt,
-        config: CompressionConfig,
-        compressor: ContextCompressor,
-        report: OnProgress,
-        target_ids: list[int] | None = None,
-    ) -> PreparedPrompt:
-        """Return both prompts: the drafter's is the target's with its contexts replaced by what was retrieved.
-
-        `target_ids`: of `rendered`, where they are known.
-        """
-        if target_ids is None:
-            target_ids = self._vocabulary.encode_prompt(rendered)
+    def _compressed(self, rendered: RenderedPrompt, target_ids: list[int], asked: Asked) -> PreparedPrompt:
+        """Return both prompts. The drafter's is the target's with the retrieved chunks in place of the contexts."""
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
         way_out = "Shorten the document, or use a smaller embedder, or one on another device"
         with memory_errors_taught("finding the passages that the question needs", way_out):
-            compression = compressor.compress(rendered.contexts, rendered.query, config, report)
+            compression = asked.compressor.compress(rendered.contexts, rendered.query, asked.compression, asked.report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)
@@ -189,11 +188,25 @@ class Preparing:
         drafter_ids = self._vocabulary.encode_prompt(drafter)
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
-    def constrain(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:
-        """Return what the answer is held to: a schema, regex or grammar; with tools, a call or an answer by schema.
+    def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int]) -> Tracer:
+        """Return the recorder of each token's source."""
+        vocabulary = self._vocabulary
+        settings = (asked.sampling, asked.speculation, asked.compression)
+        values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}
+        names = {index: token for token, index in vocabulary.added_tokens.items()}
+        return Tracer(
+            prompts.target.query,
+            prompts.target.contexts,
+            values,
+            partial(vocabulary.decode, keep=kept),
+            lambda token: names.get(token) or vocabulary.decode([token]),
+        )
+
+    def _held(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:
+        """Return the constraint of the answer: a schema, regex or grammar. With tools, it also allows calls.
 
         Raises:
-            ConfigurationError: a schema, regex or grammar that cannot be used.
+            ConfigurationError: the schema, regex or grammar cannot be used.
             MissingExtraError: llguidance is not installed.
         """
         if request is not None:
@@ -209,11 +222,11 @@ class Preparing:
 
     def _with_tools(self, asked: StructuredOutput | None, request: ToolRequest) -> Held:
         answer = None
-        if asked is not None and request.choice == AUTO:  # else a call is made in any case
+        if asked is not None and request.choice == AUTO:  # otherwise the answer is always a call
             if asked.json_schema is None:
                 raise ConfigurationError(
-                    "a regex or a grammar and tools in one request: an answer that is no call can only follow a JSON "
-                    "schema. Use json_schema, tool_choice='none', or a request of its own"
+                    "a regex or a grammar and tools in one request: beside tools, an answer can only follow a JSON "
+                    "schema. Use json_schema, tool_choice='none', or two requests"
                 )
             from rapid_integrations.structured.grammar import require_enforceable
 
@@ -230,8 +243,8 @@ def _to_check(asked: StructuredOutput, unenforced: tuple[str, ...]) -> Any:
     return asked.json_schema if asked.checked and unenforced else None
 
 
-def require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
-    """Raise ContextOverflowError where the prompt and the longest answer exceed the model's context window."""
+def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
+    """Raise ContextOverflowError if the prompt and the longest answer exceed the model's context window."""
     if len(prompt_ids) + new_tokens > model.context_window:
         raise ContextOverflowError(
             model=model.name,

@@ -1,123 +1,114 @@
-"""One request through the models: prefill both caches, then { propose -> score -> verify -> commit }, and the text."""
+"""Running a request: prefill both caches, repeat { propose -> score -> verify -> commit }, and yield the text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from functools import partial
 
-from rapid_integrations.config import SamplingParams, Settings
+from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.fair_lock import FairLock
-from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import ProposerRequest
 from rapid_integrations.decoding.reader import Reader
-from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.decoding.text_stream import TextStream
-from rapid_integrations.engine.plan import Plan, choose_draft_length
-from rapid_integrations.engine.prepare import PreparedPrompt
-from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.engine.loaded_models import EngineModels
+from rapid_integrations.engine.plan import draft_lengths
+from rapid_integrations.engine.request import Request
 from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
-from rapid_integrations.progress import OnProgress
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.drafter import Drafter, ProposerModel
 from rapid_integrations.sampling import Penalties, Randomness
-from rapid_integrations.structured.held import Held
-from rapid_integrations.tool_calls import ToolRequest
-from rapid_integrations.trace.tracer import Tracer
 
 
-@dataclass(frozen=True)
-class Serving:
-    """What the requests of one engine share: its models, and the turns that they take.
+class Run:
+    """The run of one request. Call its three methods in order.
 
-    Attributes:
-        target, drafter, draft_lm: see `RapidEngine`.
-        vocabulary: of all of them.
-        vocab_size: of the law: the logits that all of them have.
-        turns: one round or prefill chunk at a time.
+    This object and `readers` own all resources of the request. Closing both frees them.
+
+    Args:
+        models: the engine's models.
+        request: the request to run.
+        readers: open the prompts on caches that may already hold their beginning.
+        turns: the lock that lets one request at a time run a prefill chunk or a round.
     """
 
-    target: CausalLM
-    drafter: CausalLM
-    draft_lm: CausalLM | None
-    vocabulary: Vocabulary
-    vocab_size: int
-    turns: FairLock
-
-    def run(
-        self,
-        sequences: RequestReaders,
-        prepared: PreparedPrompt,
-        plan: Plan,
-        sampling: SamplingParams,
-        request: ToolRequest | None,
-        held: Held,
-        recorder: Recorder,
-        report: OnProgress,
-        tracer: Tracer | None,
-    ) -> Generator[CompletionChunk, None, None]:
-        """Yield the answer piece by piece; the last piece says why it ends, and carries usage and statistics."""
-        # Everything that a request owns lives in this frame and in `sequences`: closing the generator ends both.
-        new_tokens, constraint = sampling.max_new_tokens, held.constraint
+    def __init__(self, models: EngineModels, request: Request, readers: RequestReaders, turns: FairLock) -> None:
+        self._models, self._request, self._readers, self._turns = models, request, readers, turns
+        sampling, prompts = request.asked.sampling, request.prompts
         penalty = Penalties(
             sampling.repetition_penalty,
-            prepared.target_ids,
-            self.vocab_size,
-            self.target.device,
+            prompts.target_ids,
+            models.vocab_size,
+            models.target.device,
             frequency=sampling.frequency_penalty,
             presence=sampling.presence_penalty,
         )
-        eos = self.vocabulary.eos_token_ids
+        eos = models.vocabulary.eos_token_ids
+        self._rules = Rules(request.plan.law, models.vocab_size, penalty, eos, request.held.constraint)
+        self._target: Reader | None = None
+        self._drafter: Drafter | None = None
+        self._draft_lm: Drafter | None = None
 
-        with recorder.phase("prefill"):
-            capacity = len(prepared.target_ids) + new_tokens
-            target = sequences.open(self.target, "target", prepared.target_ids, capacity)
-            self._prefill(target, "prefill target", report)
-            scorer = draft_lm = None
-            capacity = len(prepared.drafter_ids) + new_tokens
-            if plan.uses_drafter:
-                drafter = sequences.open(self.drafter, "drafter", prepared.drafter_ids, capacity)
-                self._prefill(drafter, "prefill drafter", report)
-                scorer = Drafter(drafter, self.vocab_size, plan.law, penalty, eos, constraint)
-            if plan.uses_draft_lm:
-                assert self.draft_lm is not None
-                small = sequences.open(self.draft_lm, "drafter", prepared.drafter_ids, capacity)
-                self._prefill(small, "prefill draft model", report)
-                draft_lm = ProposerModel(small, self.vocab_size, plan.law, penalty, eos, constraint)
-        recorder.start_decoding()
+    def prefill(self) -> None:
+        """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
+        request, models = self._request, self._models
+        new_tokens = request.asked.sampling.max_new_tokens
+        with request.recorder.phase("prefill"):
+            target_ids, drafter_ids = request.prompts.target_ids, request.prompts.drafter_ids
+            self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)
+            self._read(self._target, "prefill target")
+            capacity = len(drafter_ids) + new_tokens
+            if request.plan.uses_drafter:
+                reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
+                self._read(reader, "prefill drafter")
+                self._drafter = Drafter(reader, self._rules)
+            if request.plan.uses_draft_lm:
+                assert models.draft_lm is not None, "the plan was made for these models"
+                reader = self._readers.open(models.draft_lm, "drafter", drafter_ids, capacity)
+                self._read(reader, "prefill draft model")
+                self._draft_lm = Drafter(reader, self._rules)
+        request.recorder.start_decoding()
 
+    def rounds(self) -> Iterator[Taken]:
+        """Yield the output round by round: propose, score, verify, commit."""
+        assert self._target is not None, "prefill() comes first"
+        request, rules = self._request, self._rules
+        drafter, draft_lm = self._drafter, self._draft_lm
+        plan, prompts, sampling = request.plan, request.prompts, request.asked.sampling
+        lengths = draft_lengths(
+            plan,
+            sampling,
+            self._target,
+            None if drafter is None else drafter.reader,
+            None if draft_lm is None else draft_lm.reader,
+            together=self._scores_together(),
+        )
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(
-                prepared.target_ids, prepared.drafter_ids, scorer, plan.law, penalty, eos, constraint, draft_lm
-            )
+            ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm)
         )
-        rounds = decode(
-            target=target,
+        vocabulary, kept = self._models.vocabulary, request.kept_tokens
+        text = TextStream(
+            partial(vocabulary.decode, keep=kept), sampling.stop, partial(vocabulary.decode_finished, keep=kept)
+        )
+        return decode(
+            target=self._target,
             proposer=proposer,
-            scorer=scorer if plan.law.needs_drafter else None,
-            law=plan.law,
-            vocab_size=self.vocab_size,
-            penalty=penalty,
-            stopping=Stopping(eos, new_tokens, self._text_stream(request, sampling)),
-            draft_length=choose_draft_length(
-                plan,
-                sampling,
-                target,
-                None if scorer is None else scorer.sequence,
-                None if draft_lm is None else draft_lm.sequence,
-                proposer,
-            ),
-            rng=Randomness(sampling.seed),
-            recorder=recorder,
-            turns=self.turns,
-            constraint=constraint,
-            observer=None if tracer is None else tracer.begin(plan.law, penalty, scorer),
+            scorer=self._scorer(),
+            rules=rules,
+            stopping=Stopping(rules.eos_token_ids, sampling.max_new_tokens, text),
+            rng=Randomness(sampling.seed, plan.law.ops),
+            recorder=request.recorder,
+            turns=self._turns,
+            observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),
         )
-        calls = None if request is None else request.stream(answer=sampling.structured is not None)
-        shown = ""  # of the answer, where it is checked once it is whole
+
+    def pieces(self, rounds: Iterator[Taken]) -> Generator[CompletionChunk, None, None]:
+        """Yield the answer piece by piece. The last piece carries the finish reason, calls, usage and statistics."""
+        request, held, tools = self._request, self._request.held, self._request.tools
+        calls = None if tools is None else tools.stream(answer=request.asked.sampling.structured is not None)
+        shown = ""  # the text so far, if the complete answer is checked
         for taken in rounds:
             text = taken.text if calls is None else calls.push(taken.text)
             if held.schema is not None:
@@ -127,74 +118,61 @@ class Serving:
                 continue
             cut = taken.finish_reason == "length"
             rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
-            if request is not None and constraint is not None:
-                found, refused = request.checked(found)
+            if tools is not None and held.constraint is not None:
+                found, refused = tools.checked(found)
                 invalid = [*refused, *invalid]
             if taken.finish_reason == "eos" and not found and not invalid:
                 held.check(shown + rest)
-            recorder.cached_prompt_tokens = target.reused
-            recorder.cached_drafter_tokens = 0 if scorer is None else scorer.sequence.reused
-            readers = [target, *(reader.sequence for reader in (scorer, draft_lm) if reader is not None)]
-            recorder.cache_bytes = sum(reader.cache.nbytes for reader in readers)
             yield CompletionChunk(
                 text=text + rest,
                 token_ids=taken.token_ids,
                 finish_reason="tool_calls" if found and not (cut and invalid) else taken.finish_reason,
                 tool_calls=tuple(found),
                 invalid_tool_calls=tuple(invalid),
-                usage=Usage(
-                    prompt_tokens=len(prepared.target_ids),
-                    completion_tokens=recorder.tokens,
-                    drafter_prompt_tokens=len(prepared.drafter_ids) if plan.uses_drafter else 0,
-                ),
-                stats=self._stats(prepared, plan, recorder, held.unenforced),
+                usage=self._usage(),
+                stats=self._stats(),
             )
 
-    def _text_stream(self, request: ToolRequest | None, sampling: SamplingParams) -> TextStream:
-        kept = frozenset[int]() if request is None else request.kept_tokens(self.vocabulary)
-        finished = partial(self.vocabulary.decode_finished, keep=kept)
-        return TextStream(self._decoder(request), sampling.stop, finished)
+    def _scorer(self) -> Drafter | None:
+        return self._drafter if self._request.plan.law.needs_drafter else None
 
-    def _decoder(self, request: ToolRequest | None) -> Callable[[Sequence[int]], str]:
-        if request is None:
-            return self.vocabulary.decode
-        return partial(self.vocabulary.decode, keep=request.kept_tokens(self.vocabulary))
+    def _scores_together(self) -> bool:
+        return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
 
-    def tracer(self, prepared: PreparedPrompt, settings: Sequence[Settings], request: ToolRequest | None) -> Tracer:
-        """Return what records where each token of a request came from."""
-        values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}
-        names = {index: token for token, index in self.vocabulary.added_tokens.items()}
-        return Tracer(
-            prepared.target.query,
-            prepared.target.contexts,
-            values,
-            self._decoder(request),
-            lambda token: names.get(token) or self.vocabulary.decode([token]),
-        )
-
-    def _prefill(self, sequence: Reader, stage: str, report: OnProgress) -> None:
-        if sequence.reused:
-            report(stage, sequence.reused, len(sequence.tokens) - 1)
-        chunks = sequence.prefill()
+    def _read(self, reader: Reader, stage: str) -> None:
+        report = self._request.asked.report
+        if reader.reused:
+            report(stage, reader.reused, len(reader.tokens) - 1)
+        chunks = reader.prefill()
         while True:
-            with self.turns:
+            with self._turns:
                 step = next(chunks, None)
             if step is None:
                 return
             report(stage, *step)
 
-    def _stats(
-        self, prepared: PreparedPrompt, plan: Plan, recorder: Recorder, unenforced: tuple[str, ...]
-    ) -> DecodeStats:
+    def _usage(self) -> Usage:
+        prompts = self._request.prompts
+        return Usage(
+            prompt_tokens=len(prompts.target_ids),
+            completion_tokens=self._request.recorder.tokens,
+            drafter_prompt_tokens=len(prompts.drafter_ids) if self._request.plan.uses_drafter else 0,
+        )
+
+    def _stats(self) -> DecodeStats:
+        models, prompts = self._models, self._request.prompts
+        plan, recorder = self._request.plan, self._request.recorder
+        drafters = [each.reader for each in (self._drafter, self._draft_lm) if each is not None]
+        readers = [*([] if self._target is None else [self._target]), *drafters]
         seconds = recorder.seconds
         return DecodeStats(
             law=plan.law.kind,
             eta=plan.law.eta if plan.law.needs_drafter else 0.0,
             proposer=plan.proposer,
-            segmentation=prepared.target.segmentation,
-            retrieval=None if prepared.compression is None else prepared.compression.source,
-            target=self.target.name,
-            drafter=self.drafter.name if plan.uses_drafter else None,
+            segmentation=prompts.target.segmentation,
+            retrieval=None if prompts.compression is None else prompts.compression.source,
+            target=models.target.name,
+            drafter=models.drafter.name if plan.uses_drafter else None,
             rounds=recorder.rounds,
             drafted_tokens=recorder.drafted,
             accepted_tokens=recorder.accepted,
@@ -206,10 +184,12 @@ class Serving:
             score_s=seconds.get("score", 0.0),
             verify_s=seconds.get("verify", 0.0),
             tokens=recorder.tokens,
-            cache_bytes=recorder.cache_bytes,
-            cached_prompt_tokens=recorder.cached_prompt_tokens,
-            cached_drafter_tokens=recorder.cached_drafter_tokens,
-            draft_lm=self.draft_lm.name if plan.uses_draft_lm and self.draft_lm is not None else None,
-            query_coverage=prepared.query_coverage,
-            unenforced=unenforced,
+            cache_bytes=sum(reader.cache.nbytes for reader in readers),
+            cached_prompt_tokens=0 if self._target is None else self._target.reused,
+            cached_drafter_tokens=0 if self._drafter is None else self._drafter.reader.reused,
+            draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
+            query_coverage=prompts.query_coverage,
+            unenforced=self._request.held.unenforced,
+            scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
+            kernels=models.target.kernels,
         )

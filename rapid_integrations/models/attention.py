@@ -6,10 +6,10 @@ keys. The paths:
 
 - few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
   the rows of one matrix product per KV head, so that no key is copied or repeated. The scores are formed as K q^T,
-  the orientation in which CPU kernels stream K once (K q^T took 228 us where q K^T took 1,106 us; docs/LOG.md).
+  the orientation in which CPU kernels stream K once (K q^T took 228 us where q K^T took 1,106 us; docs/log/).
 - many queries (prefill) in bfloat16 on a CPU: this package's kernel where it serves (`native/prefill.cpp`); otherwise
   blocks of queries, of one KV head each, so that the scores stay in the processor's cache and nothing behind a block is
-  computed: 1.7 times as fast as the fused kernel (docs/LOG.md).
+  computed: 1.7 times as fast as the fused kernel (docs/log/).
 - many queries elsewhere: the library's fused attention.
 """
 

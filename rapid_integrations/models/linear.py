@@ -4,7 +4,7 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
 
 - `PlainLinear`: as PyTorch has them.
 - `PackedLinear`: bfloat16 in oneDNN's own layout, on processors. The library otherwise rearranges a weight at every
-  product: 6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/LOG.md).
+  product: 6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/log/).
 - `Int8Linear`, `Int4Linear`: weight-only quantisation with PyTorch's packed kernels; many rows (prefill) are multiplied
   with weights that are dequantised on the fly.
 

@@ -1,4 +1,4 @@
-"""Techniques for guessing the next tokens, one file each, loaded when they are asked for."""
+"""Proposers guess the next tokens. Each is one file, registered by name and imported when a request asks for it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,38 @@ from typing import Any, Final
 
 from rapid_integrations.errors import ConfigurationError
 
-PROPOSERS: Final[dict[str, str]] = {
-    "drafter": "rapid_integrations.proposers.drafter:Drafter",
-    "draft_lm": "rapid_integrations.proposers.drafter:ProposerModel",
+PROPOSERS: Final[dict[str, str | type]] = {
+    "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
+    "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
-"""Name to "module:class". A class here has `from_request(request) -> Proposer`."""
+"""Name to a class, or to "module:class". A class here has `from_request(request) -> Proposer`."""
+
+
+def register_proposer(name: str, proposer: type | str) -> None:
+    """Make a proposer available as `SpeculationConfig(proposer=name)`.
+
+    Args:
+        name: the name that requests use. An existing one is replaced.
+        proposer: a class with `from_request(request: ProposerRequest) -> Proposer`, or "module:class". The module is
+            imported when a request asks for it.
+    """
+    PROPOSERS[name] = proposer
 
 
 def proposer_class(name: str) -> Any:
     """Return the class registered under `name`.
 
     Raises:
-        ConfigurationError: no such proposer.
+        ConfigurationError: no proposer has this name.
     """
     try:
-        module, _, attribute = PROPOSERS[name].partition(":")
+        found = PROPOSERS[name]
     except KeyError:
         raise ConfigurationError(f"no proposer is called {name!r}; there are: {', '.join(PROPOSERS)}") from None
+    if not isinstance(found, str):
+        return found
+    module, _, attribute = found.partition(":")
     return getattr(import_module(module), attribute)

@@ -1,83 +1,68 @@
 """Copy where the text repeats, draft with a language model where it does not.
 
 A copied proposal costs nothing to make and a drafted one is right more often. Which of the two a round uses follows
-from the committed text alone (whether it ends in an n-gram that occurred before), so the law is not touched.
+from the committed text and from what earlier rounds cost, never from a token that was drawn, so the law is not touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, RoundCosts
-from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from rapid_integrations.sampling import Randomness
 
 MIN_COPIED_NGRAM = 3  # two tokens are often followed by something else, and a language model knows better
 
 
-class Hybrid:
+class Hybrid(Proposer):
     """Proposes what prompt lookup finds behind a long enough n-gram, else what the language model drafts.
 
-    Attributes:
-        copying: whether the coming round may copy; a draft length may switch it off.
-        parts: the proposers within, which each keep up with the text.
+    Copies and drafts have a draft length of their own each: they differ in what they cost and in how often they are
+    right. A round teaches the one that it used.
+
+    Args:
+        lookup: finds copies and chooses their length.
+        model: writes drafts.
+        source: the name of whoever writes them.
+        drafts: chooses their length.
     """
 
-    def __init__(self, lookup: PromptLookup, model: Proposer) -> None:
+    def __init__(self, lookup: PromptLookup, model: Drafter, source: str, drafts: DraftLength) -> None:
         self._lookup = lookup
-        self._model = model
-        self.copying = True
-        self.parts: tuple[Proposer, ...] = (lookup, model)
+        self._model, self._source = model, source
+        self._drafts = drafts
+        self._copied = False  # in the present round
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Hybrid:
         """Copy as prompt lookup does; draft with the request's draft model, else with its drafter."""
-        model = request.draft_lm or cast(Proposer, request.scorer)
-        sources = (request.drafter_ids, request.target_ids)
-        lookup = PromptLookup(sources, request.target_ids, request.eos_token_ids, min_ngram=MIN_COPIED_NGRAM)
-        return cls(lookup, model)
+        lookup = PromptLookup.from_request(request, MIN_COPIED_NGRAM)
+        model, source = (request.draft_lm, "draft_lm") if request.draft_lm else (request.drafter, "drafter")
+        assert model is not None, "the plan opens a model for this proposer"
+        return cls(lookup, model, source, request.lengths.of_drafts())
 
-    def finds_copy(self) -> bool:
-        """Whether the text ends in something that occurred before."""
-        return bool(self._lookup.find(1))
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
+        """Copy, if the text repeats and copies pay; else draft."""
+        copied = self._lookup.propose(limit, rng)
+        self._copied = bool(copied.token_ids)
+        return copied if self._copied else self._model.draft(min(self._drafts.next(), limit), rng, self._source)
 
-    def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
-        """Copy at most `max_tokens` tokens, or draft them."""
-        if self.copying and (copied := self._lookup.find(max_tokens)):
-            return Proposal(copied, source="prompt_lookup")
-        return self._model.propose(max_tokens, rng)
+    def observe(self, times: RoundTimes) -> None:
+        """Learn from a round for the kind that it was of."""
+        if self._copied:
+            self._lookup.observe(times)
+        else:
+            self._drafts.observe(times)
+
+    @property
+    def parts(self) -> tuple[Committed, ...]:
+        """Both: each keeps up with the text."""
+        return (self._lookup, self._model)
 
     def commit(self, token_ids: Sequence[int]) -> None:
-        """Tell both parts."""
-        for part in self.parts:
-            part.commit(token_ids)
-
-
-class HybridDraftLength:
-    """Chooses K for copies and for drafts apart: they differ in what they cost and in how often they are right.
-
-    Args:
-        proposer: what it chooses for.
-        copied, drafted: learn from the rounds of their kind.
-    """
-
-    def __init__(self, proposer: Hybrid, copied: AdaptiveDraftLength, drafted: AdaptiveDraftLength) -> None:
-        self._proposer = proposer
-        self._copied, self._drafted = copied, drafted
-        self._now = drafted
-
-    def next(self) -> int:
-        """Return the draft length of the coming round; where copies do not pay, the model drafts."""
-        self._proposer.copying = self._proposer.finds_copy()
-        if self._proposer.copying and (length := self._copied.next()) > 0:
-            self._now = self._copied
-            return length
-        self._proposer.copying = False
-        self._now = self._drafted
-        return self._drafted.next()
-
-    def observe(self, costs: RoundCosts) -> None:
-        """Pass on to whom the round belongs."""
-        self._now.observe(costs)
+        """Tell both."""
+        self._lookup.commit(token_ids)
+        self._model.commit(token_ids)

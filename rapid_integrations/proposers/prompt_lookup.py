@@ -11,20 +11,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
+from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.sampling import Randomness
 
 MAX_NGRAM = 4
 MIN_NGRAM = 2
 
 
-class PromptLookup:
+class PromptLookup(Proposer):
     """Proposes the continuation of the longest n-gram that the text ends in and that occurred before.
 
     Args:
         sources: token sequences to copy from, best first; the output is added as it grows.
         tail: the tokens that the text ends in now.
         eos_token_ids: a proposal ends with the first of these.
+        length: chooses K.
         min_ngram: the shortest n-gram whose continuation is copied; at least 2.
     """
 
@@ -33,9 +35,11 @@ class PromptLookup:
         sources: Sequence[Sequence[int]],
         tail: Sequence[int],
         eos_token_ids: frozenset[int],
+        length: DraftLength,
         min_ngram: int = MIN_NGRAM,
     ) -> None:
         self._eos = eos_token_ids
+        self._length = length
         self._min_ngram = min_ngram
         first, *others = [_Tokens(source) for source in sources]
         self._output = _Tokens(())
@@ -43,13 +47,20 @@ class PromptLookup:
         self._tail = tuple(tail[-MAX_NGRAM:])
 
     @classmethod
-    def from_request(cls, request: ProposerRequest) -> PromptLookup:
+    def from_request(cls, request: ProposerRequest, min_ngram: int = MIN_NGRAM) -> PromptLookup:
         """Look up in the drafter's prompt, then in the target's."""
-        return cls((request.drafter_ids, request.target_ids), request.target_ids, request.eos_token_ids)
+        sources = (request.drafter_ids, request.target_ids)
+        eos_token_ids = request.rules.eos_token_ids
+        return cls(sources, request.target_ids, eos_token_ids, request.lengths.of_copies(), min_ngram)
 
-    def propose(self, max_tokens: int, rng: Randomness) -> Proposal:
-        """Return what followed the longest match; nothing without one."""
-        return Proposal(self.find(max_tokens), source="prompt_lookup")
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
+        """Return what followed the longest match; nothing without one, or if copies do not pay."""
+        found = self.find(limit)
+        return Proposal(found[: self._length.next()] if found else (), source="prompt_lookup")
+
+    def observe(self, times: RoundTimes) -> None:
+        """Learn how many tokens pay."""
+        self._length.observe(times)
 
     def find(self, max_tokens: int) -> tuple[int, ...]:
         """Return at most `max_tokens` tokens that followed the longest match, of equal ones the last."""

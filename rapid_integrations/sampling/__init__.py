@@ -1,4 +1,4 @@
-"""The mathematics of decoding: pure functions over tensors. Imports tensors, and kernels of the same.
+"""The mathematics of decoding: pure functions over tensors. Imports torch and nothing else.
 
 Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
 
@@ -13,15 +13,18 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
     law      what the output follows at a position: p, or p_hat, after truncation (top-k, top-p, min-p) and the mask
     mask     which tokens a request's constraint allows at a position, (V,) bool
     proposed the distribution that a draft token was really drawn from; None is a point mass
+    ops      who computes vectors of width V: `TorchOps`, the reference, or kernels that agree with it up to rounding
+    share    a uniform number in [0, 1), which decides a draw
 """
 
-from rapid_integrations.sampling.adaptive_eta import Eta
 from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import Constraint, allowed_prefix, mask
 from rapid_integrations.sampling.law import Law
+from rapid_integrations.sampling.ops import Ops
 from rapid_integrations.sampling.penalties import Penalties
-from rapid_integrations.sampling.processing import truncate
 from rapid_integrations.sampling.randomness import Randomness
+from rapid_integrations.sampling.torch_ops import TorchOps
+from rapid_integrations.sampling.truncation import truncate
 from rapid_integrations.sampling.verification import (
     Verdict,
     acceptance_probability,
@@ -31,10 +34,11 @@ from rapid_integrations.sampling.verification import (
 
 __all__ = [
     "Constraint",
-    "Eta",
     "Law",
+    "Ops",
     "Penalties",
     "Randomness",
+    "TorchOps",
     "Verdict",
     "acceptance_probability",
     "allowed_prefix",

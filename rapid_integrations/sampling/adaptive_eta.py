@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-
-Eta: TypeAlias = float | Literal["auto", "nearest"]
 
 ETA_MOST = 50.0
 """Where the line search ends: the strongest transfer that the paper tries."""

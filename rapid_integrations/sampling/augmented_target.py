@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.sampling.adaptive_eta import Eta, adaptive_eta
+from rapid_integrations.sampling.adaptive_eta import adaptive_eta
+
+if TYPE_CHECKING:
+    from rapid_integrations.config import Eta
 
 
 def augmented_target(

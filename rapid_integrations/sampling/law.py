@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.kernels.cpu import distributions
-from rapid_integrations.sampling.adaptive_eta import Eta
-from rapid_integrations.sampling.augmented_target import augmented_target
 from rapid_integrations.sampling.constraint import mask
-from rapid_integrations.sampling.processing import truncate
-from rapid_integrations.sampling.vectors import best, point_mass
+from rapid_integrations.sampling.ops import Ops, Shift
+from rapid_integrations.sampling.torch_ops import REFERENCE
+
+if TYPE_CHECKING:
+    from rapid_integrations.config import Eta
 
 _LEAST_TEMPERATURE = 1e-30  # float32 divides by this without flushing it to 0
-_LEAST_ALPHA = 0.01  # of the tail rule, for which the kernels are made: few tokens move
 
 
 @dataclass(frozen=True)
 class Law:
     """How a distribution is formed at one position, always in this order: softmax, shift, tail rule, truncation, mask.
 
-    The mask (which tokens a `Constraint` allows) comes last: what is left of the truncated law is renormalised. Where
-    truncation left nothing that is allowed, the untruncated law is masked instead; where all of the allowed mass
+    The mask (which tokens a `Constraint` allows) comes last: what is left of the truncated law is renormalised. If
+    truncation left nothing that is allowed, the untruncated law is masked instead; if all of the allowed mass
     underflows, the law is softmax(z / T) over the allowed tokens.
 
     Attributes:
@@ -33,6 +32,7 @@ class Law:
             eta * T * (q - p) would vanish from the logits, and with it everything that the retrieval added.)
         eta, relevance, trust, tail_rule, tail_alpha: see `augmented_target`.
         top_k, top_p, min_p: see `truncate`.
+        ops: what computes it; no part of what the law is.
     """
 
     kind: Literal["target", "augmented", "paper"]
@@ -45,6 +45,7 @@ class Law:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    ops: Ops = field(default=REFERENCE, compare=False, repr=False)
 
     @property
     def greedy(self) -> bool:
@@ -58,20 +59,7 @@ class Law:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return softmax(logits / T), untruncated; T = 1 when greedy."""
-        if distributions.served(logits):
-            return distributions.softmax(logits, self._factor)
-        return torch.softmax(self._scaled(logits), dim=-1)
-
-    @property
-    def _factor(self) -> float:
-        """1 / T."""
-        return 1.0 / max(self.temperature or 1.0, _LEAST_TEMPERATURE)
-
-    def _scaled(self, logits: Tensor) -> Tensor:
-        if self.temperature in (0.0, 1.0):
-            return logits
-        # With the best at 0, no temperature, however small, makes an infinity that softmax cannot take.
-        return (logits - logits.amax(-1, keepdim=True)) / max(self.temperature, _LEAST_TEMPERATURE)
+        return self.ops.softmax(logits, self._temperature)
 
     def form(self, z: Tensor, drafter_logits: Tensor | None, allowed: Tensor | None = None) -> Tensor:
         """Return the law at one position.
@@ -86,28 +74,11 @@ class Law:
         """
         if drafter_logits is None:
             return self._point(mask(z, allowed)) if self.greedy else self._restrict(self.softmax(z), z, allowed)
-        if not (z.is_cpu and drafter_logits.is_cpu):
-            drafter_logits = drafter_logits.to(z.device)
-        if self.greedy and allowed is None and self._kernels_serve(z, drafter_logits):
-            return point_mass(distributions.best_of_p_hat(z, drafter_logits, **self._shift), z)
-        law = self._restrict(self._p_hat(z, drafter_logits), z, allowed)
+        if self.greedy and allowed is None:
+            return self.ops.point_mass(self.ops.best_of_p_hat(z, drafter_logits, **self._shift), z)
+        p_hat = self.ops.p_hat(z, drafter_logits, self._temperature, **self._shift)
+        law = self._restrict(p_hat, z, allowed)
         return self._point(law) if self.greedy else law
-
-    def _p_hat(self, z: Tensor, drafter_logits: Tensor) -> Tensor:
-        if self._kernels_serve(z, drafter_logits):
-            return distributions.p_hat(z, drafter_logits, factor=self._factor, **self._shift)
-        logits, q = self._scaled(z), self.softmax(drafter_logits)
-        return augmented_target(
-            torch.softmax(logits, dim=-1), q, tail_rule=self.tail_rule, logits=logits, **self._shift
-        )
-
-    @property
-    def _shift(self) -> dict[str, Any]:
-        return {"eta": self.eta, "relevance": self.relevance, "trust": self.trust, "tail_alpha": self.tail_alpha}
-
-    def _kernels_serve(self, z: Tensor, drafter_logits: Tensor) -> bool:
-        few_move = self.tail_rule == "mask" and self.tail_alpha >= _LEAST_ALPHA
-        return few_move and distributions.served(z, drafter_logits)
 
     def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
         """Return what the drafter draws a token from: q, truncated and masked as the law is.
@@ -116,8 +87,23 @@ class Law:
         """
         return None if self.greedy else self._restrict(self.softmax(drafter_logits), drafter_logits, allowed)
 
+    @property
+    def _temperature(self) -> float:
+        """T at which distributions are formed."""
+        return max(self.temperature or 1.0, _LEAST_TEMPERATURE)
+
+    @property
+    def _shift(self) -> Shift:
+        return {
+            "eta": self.eta,
+            "relevance": self.relevance,
+            "trust": self.trust,
+            "tail_rule": self.tail_rule,
+            "tail_alpha": self.tail_alpha,
+        }
+
     def _restrict(self, probs: Tensor, logits: Tensor, allowed: Tensor | None) -> Tensor:
-        """Truncate and mask `probs`; `logits` stand in where no probability is left of it."""
+        """Truncate and mask `probs`, which may be overwritten; if none of it is left, `logits` stand in."""
         if allowed is None:
             return self._truncate(probs)
         allowed = allowed.to(probs.device)
@@ -130,13 +116,10 @@ class Law:
         return self.softmax(mask(logits, allowed))
 
     def _truncate(self, probs: Tensor) -> Tensor:
-        """Return `probs` truncated, which may be done in place."""
-        edges: dict[str, Any] = {"top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
         # Greedy takes the best of what is allowed, and of that truncation keeps the best or nothing.
         if self.greedy or not (self.top_k or self.top_p < 1.0 or self.min_p):
             return probs
-        return distributions.truncate_(probs, **edges) if distributions.served(probs) else truncate(probs, **edges)
+        return self.ops.truncate(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
 
-    @staticmethod
-    def _point(scores: Tensor) -> Tensor:
-        return point_mass(best(scores), scores)
+    def _point(self, scores: Tensor) -> Tensor:
+        return self.ops.point_mass(self.ops.best(scores), scores)

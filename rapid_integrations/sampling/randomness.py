@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_integrations.kernels.cpu.distributions import draw, served
-from rapid_integrations.sampling.vectors import Numbers
+from rapid_integrations.sampling.ops import Ops
+from rapid_integrations.sampling.torch_ops import REFERENCE
 
-_BLOCK = 256  # entries
 _AHEAD = 64  # uniform numbers
 
 
@@ -21,9 +19,11 @@ class Randomness:
 
     Args:
         seed: repeatable decisions; None draws a fresh seed.
+        ops: what finds the drawn index. A seed means the same with all of them: each draw takes one uniform number.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, ops: Ops = REFERENCE) -> None:
+        self._ops = ops
         self._generator = torch.Generator("cpu")
         if seed is None:
             self._generator.seed()
@@ -39,22 +39,7 @@ class Randomness:
 
     def draw(self, probs: Tensor) -> int:
         """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn."""
-        share = self._uniform()  # drawn whatever it is for: a seed means the same with and without kernels
-        if served(probs):
-            return draw(probs, share)
-        numbers = probs.cpu().numpy()
-        # In two strides, to a block and then in it: adding up a vocabulary one by one takes longer than a layer.
-        whole = len(numbers) // _BLOCK * _BLOCK
-        sums = numbers[:whole].reshape(-1, _BLOCK).sum(-1, dtype=np.float64)
-        if whole < len(numbers):
-            sums = np.append(sums, numbers[whole:].sum(dtype=np.float64))
-        total = float(sums.sum())
-        best = int(numbers.argmax())
-        if float(numbers[best]) == total:
-            return best
-        block, left = _reach(sums, total * share)
-        start = block * _BLOCK
-        return start + _reach(numbers[start : start + _BLOCK], left)[0]
+        return self._ops.draw(probs, self._uniform())
 
     def _uniform(self) -> float:
         # Many at a time: between two steps of a model, which empty the caches, a call of torch takes some 30 us.
@@ -62,12 +47,3 @@ class Randomness:
             drawn = torch.rand(_AHEAD, generator=self._generator, dtype=torch.float64, device="cpu")
             self._ready = drawn.tolist()[::-1]
         return self._ready.pop()
-
-
-def _reach(weights: Numbers, distance: float) -> tuple[int, float]:
-    """Return the weight in which so much of their sum is reached, and what of the distance is left there."""
-    cumulative = weights.cumsum(dtype=np.float64)
-    # Rounding can push the distance up to the total; the last weight that adds to it is meant then.
-    last = int(cumulative.searchsorted(cumulative[-1]))
-    place = min(last, int(cumulative.searchsorted(distance, side="right")))
-    return place, distance - (float(cumulative[place - 1]) if place else 0.0)

@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from rapid_integrations.kernels.cpu import distributions
+from rapid_integrations.sampling.ops import Ops
 from rapid_integrations.sampling.randomness import Randomness
-from rapid_integrations.sampling.vectors import scaled, surplus, total
+from rapid_integrations.sampling.torch_ops import REFERENCE
 
 LawAt: TypeAlias = Callable[[int], Tensor]
 """The law (V,) at a position of the draft; formed only when asked for."""
@@ -46,23 +46,10 @@ def acceptance_probability(law: Tensor, token: int, proposed: Tensor | None, bef
     return min(1.0, before * ratio)
 
 
-def without(law: Tensor, token: int) -> Tensor:
-    """Return the correction's distribution where a point mass was rejected: the law without x.
-
-    Where nothing remains (the law is x up to rounding, so that the rejection itself was a rounding accident), the law.
-    """
-    if not law[token]:  # as where greedy: nothing to copy and add up
-        return law
-    rest = law.clone()
-    rest[token] = 0.0
-    left = total(rest)
-    return scaled(rest, 1.0 / left) if left > 0.0 else law
-
-
 def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
     """Return Eq. 10 of arXiv 2502.20330: norm(max(p - p_hat, p - q, 0)).
 
-    The output that it leads to follows neither p nor p_hat (docs/LOG.md); kept to compare with published results.
+    The output that it leads to follows neither p nor p_hat (docs/log/); kept to compare with published results.
     Where nothing remains, it is p_hat.
     """
     rest = (p - p_hat).maximum(p - proposed).clamp(min=0.0)
@@ -76,6 +63,7 @@ def verify(
     law_at: LawAt,
     rng: Randomness,
     residual_at: Callable[[int], Tensor] | None = None,
+    ops: Ops = REFERENCE,
 ) -> Verdict:
     """Accept a prefix of the draft, and draw the correction where a token is rejected.
 
@@ -85,19 +73,22 @@ def verify(
         law_at: the law at each position.
         rng: the request's randomness.
         residual_at: the correction's distribution at a position, in place of the exact one.
+        ops: what computes the exact one.
     """
     if proposed is not None and residual_at is None:
-        return _verify_block(token_ids, proposed, law_at, rng)
+        return _verify_block(token_ids, proposed, law_at, rng, ops)
     for position, token in enumerate(token_ids):
         law = law_at(position)
         drawn_from = None if proposed is None else proposed[position]
         if rng.accept(acceptance_probability(law, token, drawn_from)):
             continue
-        return Verdict(position, rng.draw(without(law, token) if residual_at is None else residual_at(position)))
+        return Verdict(position, rng.draw(ops.without(law, token) if residual_at is None else residual_at(position)))
     return Verdict(len(token_ids), None)
 
 
-def _verify_block(token_ids: Sequence[int], proposed: Sequence[Tensor], law_at: LawAt, rng: Randomness) -> Verdict:
+def _verify_block(
+    token_ids: Sequence[int], proposed: Sequence[Tensor], law_at: LawAt, rng: Randomness, ops: Ops
+) -> Verdict:
     """Algorithm 2 of arXiv 2403.10444: the longest prefix that can be accepted, looked for from the end.
 
     Where one token is less likely under the law than it was to be drafted, the tokens behind it can make up for that.
@@ -116,16 +107,7 @@ def _verify_block(token_ids: Sequence[int], proposed: Sequence[Tensor], law_at: 
                 return Verdict(accepted, None)
         elif probability:
             law = law_at(accepted)
-            left, rest = _residual(law, probability, proposed[accepted])
+            left, rest = ops.residual(law, probability, proposed[accepted])
             if rng.accept(left / (left + 1.0 - probability) if probability < 1.0 else 1.0):
                 return Verdict(accepted, rng.draw(rest if left > 0.0 else law))
     raise AssertionError("an empty prefix is always accepted")
-
-
-def _residual(law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
-    """Return the sum of max(law * factor - proposed, 0), and that scaled to a sum of 1 where it is not 0."""
-    if distributions.served(law, proposed):
-        return distributions.residual(law, factor, proposed)
-    rest = surplus(scaled(law, factor), proposed)
-    left = total(rest)
-    return left, scaled(rest, 1.0 / left) if left > 0.0 else rest

@@ -10,8 +10,10 @@ from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.selectors import PydanticSingleSelector
 
 from llama_index_rapid import RapidLLM
+from rapid_integrations import proposers
+from rapid_integrations.evaluation import tasks
 from tests.docs.conftest import DOCUMENT
-from tests.docs.pages import PAGES
+from tests.docs.pages import DOCS, PAGES
 from tests.toys.llama_index_parts import HashEmbedding, nodes
 
 BLOCKS = [
@@ -51,8 +53,15 @@ BEFORE = {"llama_index.md": before_llama_index, "langchain.md": before_langchain
 AFTER = {"llama_index.md": after_llama_index, "langchain.md": after_langchain}
 
 
+@pytest.fixture
+def registers_of_its_own(monkeypatch):
+    """Let an example register what it defines without a trace in other tests."""
+    for module, name in ((proposers, "PROPOSERS"), (tasks, "TASKS"), (tasks, "_MAKERS")):
+        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+
+
 @pytest.mark.parametrize(("path", "block"), BLOCKS)
-def test_it_runs(path, block, tiny_models, workplace, monkeypatch):
+def test_it_runs(path, block, tiny_models, workplace, registers_of_its_own, monkeypatch):
     monkeypatch.setattr(Settings, "_embed_model", HashEmbedding())
     names = BEFORE.get(path.name, dict)()
     exec(compile(block, path.name, "exec"), names)
@@ -61,3 +70,9 @@ def test_it_runs(path, block, tiny_models, workplace, monkeypatch):
 
 def test_there_are_blocks():
     assert {path.values[0].name for path in BLOCKS} >= {"README.md", "llama_index.md", "langchain.md", "evaluation.md"}
+
+
+@pytest.mark.parametrize("name", ["add-a-proposer.md", "add-a-model-family.md", "add-a-task.md"])
+def test_every_page_on_extending_has_an_example_and_is_short(name):
+    assert name in {path.values[0].name for path in BLOCKS}
+    assert len((DOCS / name).read_text().splitlines()) <= 50

@@ -18,6 +18,7 @@ COMMANDS = [
     for path in PAGES
     for found in COMMAND.finditer(path.read_text())
 ]
+MODULES = [str(each) for each in ROOT.rglob("*.py") if ".venv" not in each.parts]
 ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")]
 
 
@@ -45,7 +46,7 @@ def test_there_are_commands():
     assert len(ASKED) > 5 and len(COMMANDS) > 20
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, *LOG], ids=lambda path: path.name)
 def test_every_link_leads_somewhere(path):
     text = path.read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
@@ -60,8 +61,7 @@ def test_every_link_leads_somewhere(path):
 def test_every_module_that_is_named_is_there():
     for path in PAGES:
         for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
-            places = (ROOT, ROOT / "rapid_integrations")
-            assert any((place / name).exists() for place in places), f"{path.name} names {name}"
+            assert any(f"/{each}".endswith(f"/{name}") for each in MODULES), f"{path.name} names {name}"
 
 
 @pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
@@ -69,3 +69,11 @@ def test_every_figure_stands_where_it_was_measured(name):
     measured = "".join(path.read_text() for path in (*LOG, PAGES[0]))
     for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
         assert figure in measured, figure
+
+
+def test_every_entry_of_the_log_is_in_its_index():
+    entries = [path for path in LOG if path.name != "README.md"]
+    indexed = set(re.findall(r"\]\((\d{4}-\d\d-\d\d-[\w-]+\.md)\)", (ROOT / "docs" / "log" / "README.md").read_text()))
+    assert indexed == {path.name for path in entries}
+    for path in entries:
+        assert path.read_text().startswith(f"# {path.name[:10]}: "), path.name

@@ -20,9 +20,9 @@ def test_it_names_every_method_study_and_field():
         parse_method(method)
 
 
-def test_the_results_page_s_files_are_there():
-    named = re.findall(r"\(([\w.-]+\.(?:png|json|gz))\)", RESULTS)
-    assert named and all((DOCS / "results" / name).is_file() for name in named)
+def test_every_summary_of_the_results_has_its_predictions():
+    summaries = {path.name.removesuffix(".json") for path in (DOCS / "results").glob("*.json")}
+    assert summaries and summaries <= {p.name.removesuffix(".jsonl.gz") for p in (DOCS / "results").glob("*.jsonl.gz")}
 
 
 def test_the_python_example_is_python():

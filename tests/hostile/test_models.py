@@ -390,10 +390,10 @@ def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder,
     """Replacements in a chain, each below the bound for one: the child runs out of memory."""
     script = (
         "import sys\n"
-        "from rapid_integrations.models import isolated, tokenizer_bounds\n"
+        "from rapid_integrations.models import isolated_child, tokenizer_bounds\n"
         "tokenizer_bounds._MOST_GROWTH = float('inf')\n"
-        "sys.argv = ['isolated', sys.argv[1]]\n"
-        "isolated.main()\n"
+        "sys.argv = ['isolated_child', sys.argv[1]]\n"
+        "isolated_child.main()\n"
     )
     chain = [replace({"String": "a"}, "a" * 1000)] * 4
     tokenizer_with(folder, normalizer={"type": "Sequence", "normalizers": chain})

@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundCosts
-from rapid_integrations.decoding.proposal import Proposal, ProposerRequest
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundTimes
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes
+from tests.toys.ops import name_of, processor_ops
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
+from tests.toys.scripted_lm import SharedTableLM, TableLM
 
 TOLERANCE = 1e-6
 
@@ -80,6 +81,15 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     # A round never drafts the last token that is wanted, so K tokens of draft need K + 1 of output.
     tokens = max(3, length + 1)
     toy = request(kind, settings, proposer=proposer, draft_length=length, max_new_tokens=tokens)
+    assert deviation(toy) < TOLERANCE
+
+
+@pytest.mark.parametrize("ops", processor_ops(), ids=name_of)
+@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+@pytest.mark.parametrize(("proposer", "length"), [("drafter", 2), ("prompt_lookup", 2)])
+@pytest.mark.parametrize("kind", ["target", "augmented"])
+def test_the_output_follows_the_law_whoever_computes_it(kind, proposer, length, settings, ops):
+    toy = request(kind, {**settings, "ops": ops}, proposer=proposer, draft_length=length)
     assert deviation(toy) < TOLERANCE
 
 
@@ -184,7 +194,7 @@ def test_the_enumeration_meets_what_it_is_meant_to_test(law):
     met: set[tuple[int, int]] = set()
 
     class Observed(FixedDraftLength):
-        def observe(self, costs: RoundCosts) -> None:
+        def observe(self, costs: RoundTimes) -> None:
             met.add((costs.drafted, costs.accepted))
 
     outcomes(ToyRequest(law, "drafter", lambda: Observed(2)))
@@ -222,7 +232,7 @@ class ScriptedDraftLength:
     def next(self) -> int:
         return next(self._lengths)
 
-    def observe(self, costs: RoundCosts) -> None:
+    def observe(self, costs: RoundTimes) -> None:
         pass
 
 
@@ -230,7 +240,7 @@ def adaptive() -> AdaptiveDraftLength:
     return AdaptiveDraftLength(3, CostModel(propose=0.3, score=0.0, verify=1.0, verify_per_token=0.05), measure=False)
 
 
-class Stubborn:
+class Stubborn(Proposer):
     """Draws from distributions of its own, a fixed one per position; stops early, but never after a draw."""
 
     def __init__(self, rows: list[list[float]], stops: bool = False) -> None:
@@ -249,7 +259,7 @@ class Stubborn:
         self._committed += len(token_ids)
 
 
-class Oracle:
+class Oracle(Proposer):
     """Point masses that change with the committed text."""
 
     def __init__(self, request: ProposerRequest) -> None:
@@ -522,3 +532,46 @@ def test_two_real_devices(target, drafter, proposer):
         drafter=TableLM(2, 3, device=drafter),
     )
     assert deviation(toy) < TOLERANCE
+
+
+# --- target and drafter with the same weights read a draft in one pass ----------------------------------------------
+
+
+def shared(law, proposer="drafter", length=2, **settings):
+    table = SharedTableLM(1, 3)
+    return ToyRequest(law, proposer, length, target=table, drafter=table, **settings)
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none", "draft_lm"])
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("law", [AUGMENTED_LAW, replace(AUGMENTED_LAW, tail_rule="restore", top_p=0.9)], ids=str)
+def test_shared_passes_follow_the_law(law, length, proposer):
+    assert deviation(shared(law, proposer, length)) < TOLERANCE
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none", "draft_lm"])
+def test_shared_passes_and_separate_ones_give_the_same_sample(proposer):
+    apart = TableLM(1, 3)
+    for seed in range(30):
+        for law in (AUGMENTED_LAW, replace(AUGMENTED_LAW, temperature=0.0)):
+            one = shared(law, proposer, max_new_tokens=12).tokens(Randomness(seed))
+            other = ToyRequest(law, proposer, 2, target=apart, drafter=apart, max_new_tokens=12)
+            assert one == other.tokens(Randomness(seed))
+
+
+def test_verifying_and_scoring_are_one_pass():
+    """Without drafts a round is one pass of two rows; behind a draft of the drafter's own it scores one row more."""
+    toy = shared(AUGMENTED_LAW, "none", max_new_tokens=5)
+    toy.run(Randomness(0))
+    rounds = [each for each in toy.target.passes if isinstance(each[0], tuple)]
+    assert rounds == [((1, 1), (1, 1))] * 5
+    toy = shared(AUGMENTED_LAW, "drafter", 2, max_new_tokens=8)
+    toy.run(Randomness(0))
+    verified = [each for each in toy.target.passes if isinstance(each[0], tuple)]
+    assert verified and all(scoring[1] == 1 and keep == new for (new, keep), scoring in verified[:1])
+
+
+def test_a_law_without_a_drafter_scores_nothing():
+    toy = shared(TARGET_LAW, "drafter")
+    toy.run(Randomness(0))
+    assert not [each for each in toy.target.passes if isinstance(each[0], tuple)]

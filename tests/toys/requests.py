@@ -4,23 +4,40 @@ import string
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from rapid_integrations.decoding.draft_length import DraftLength, FixedDraftLength
+from rapid_integrations.decoding.draft_length import DraftLength, DraftLengths, RoundTimes
+from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.fair_lock import FairLock
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.observer import Observer
-from rapid_integrations.decoding.proposal import Proposer, ProposerRequest
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.drafter import Drafter, ProposerModel
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.constraint import ScriptedConstraint
 from tests.toys.reference_law import joint_law, lowered, penalised, reference_law
 from tests.toys.scripted_lm import TableLM
 
 LETTERS = string.ascii_letters
+
+
+class AsLongAs(Proposer):
+    """Has a proposer guess as many tokens as a draft length says."""
+
+    def __init__(self, proposer: Proposer, length: DraftLength) -> None:
+        self._proposer, self._length = proposer, length
+
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
+        return self._proposer.propose(min(self._length.next(), limit), rng)
+
+    def observe(self, times: RoundTimes) -> None:
+        self._length.observe(times)
+
+    def commit(self, token_ids) -> None:
+        self._proposer.commit(token_ids)
 
 
 @dataclass
@@ -39,7 +56,7 @@ class ToyRun:
 class ToyRequest:
     """Two table models, two prompts, a law; token i is the i-th letter.
 
-    `proposer` is a registered name or makes one; `draft_length` is K or makes a `DraftLength`.
+    `proposer` is a registered name or makes one; `draft_length` is K or makes a `DraftLength` for it.
     """
 
     law: Law
@@ -76,35 +93,31 @@ class ToyRequest:
             for _ in sequence.prefill():
                 pass
         constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
-        scorer = Drafter(drafter, self.vocab_size, self.law, penalty, self.eos, constraint)
+        rules = Rules(self.law, self.vocab_size, penalty, self.eos, constraint)
+        scorer = Drafter(drafter, rules)
         small = self.draft_lm or (TableLM(3, self.vocab_size) if self.proposer == "draft_lm" else None)
         draft_lm = None
         if small is not None:
             reader = Reader(small, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
-            draft_lm = ProposerModel(reader, self.vocab_size, self.law, penalty, self.eos, constraint)
-        make = proposer_class(self.proposer).from_request if isinstance(self.proposer, str) else self.proposer
-        proposer = make(
-            ProposerRequest(
-                self.target_prompt, self.drafter_prompt, scorer, self.law, penalty, self.eos, constraint, draft_lm
-            ),
-        )
+            draft_lm = Drafter(reader, rules)
+        length = self.draft_length
+        lengths = DraftLengths(length, length) if callable(length) else DraftLengths.fixed(length)
+        asked = ProposerRequest(self.target_prompt, self.drafter_prompt, rules, lengths, scorer, draft_lm)
+        if isinstance(self.proposer, str):
+            proposer: Proposer = proposer_class(self.proposer).from_request(asked)
+        else:
+            proposer = AsLongAs(self.proposer(asked), lengths.of_drafts())
         recorder = Recorder(self.target.device)
         taken = list(
             decode(
                 target=target,
                 proposer=proposer,
                 scorer=scorer if self.law.needs_drafter else None,
-                law=self.law,
-                vocab_size=self.vocab_size,
-                penalty=penalty,
+                rules=rules,
                 stopping=Stopping(self.eos, self.max_new_tokens, TextStream(self._decode, self.stop)),
-                draft_length=self.draft_length()
-                if callable(self.draft_length)
-                else FixedDraftLength(self.draft_length),
                 rng=rng,
                 recorder=recorder,
                 turns=FairLock(),
-                constraint=constraint,
                 observer=None if self.observer is None else self.observer(self.law, penalty, scorer),
             )
         )

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import ClassVar
 
-from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.decoding.proposal import Proposal, Proposer
 
 
-class ScriptedProposer:
+class ScriptedProposer(Proposer):
     """Asks `script(output, max_tokens, rng)` for each proposal; `output` is what was committed so far.
 
     Register it with `use_script`.
@@ -14,14 +14,16 @@ class ScriptedProposer:
 
     script: ClassVar[Callable]
 
-    def __init__(self):
+    def __init__(self, length):
         self.output = []
+        self.length = length
 
     @classmethod
     def from_request(cls, request):
-        return cls()
+        return cls(request.lengths.of_drafts())
 
-    def propose(self, max_tokens, rng):
+    def propose(self, limit, rng):
+        max_tokens = min(self.length.next(), limit)
         proposal = type(self).script(tuple(self.output), max_tokens, rng)
         assert len(proposal.token_ids) <= max_tokens
         return proposal

@@ -198,8 +198,9 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 
-void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
-            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
+inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin,
+                   int64_t end, int64_t past, int64_t window, float scale, float* m, float* l, float* mixed,
+                   float* scratch) {
   switch (D) {
     case 32: return attend_chunk<32>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
     case 64: return attend_chunk<64>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
@@ -213,8 +214,9 @@ void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16*
 
 inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
 
-void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
-            int64_t past, int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
+inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin,
+                   int64_t end, int64_t past, int64_t window, float scale, float* m, float* l, float* mixed,
+                   float* scratch) {
   float *weights = scratch, *query = weights + TILE;
   std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
   std::fill(l, l + rows, 0.0f);

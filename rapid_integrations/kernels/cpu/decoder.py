@@ -11,9 +11,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import Buffers, KVCache
+from rapid_integrations.cache import Buffers, Rows
 from rapid_integrations.errors import CacheError, SharedResource
+from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Step
+from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
+from rapid_integrations.kernels.cpu.scratch import Scratch
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
@@ -26,7 +29,7 @@ class NativeMatrix:
     """A weight (O, K) as the kernels read it.
 
     `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O / 16, K / 32, 320): panels of four-bit levels with their scales
-    and offsets (interface.h, `models.panels`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
+    and offsets (`panels.py`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
     """
 
     data: Tensor
@@ -63,48 +66,12 @@ class NativeLayer:
     window: int | None
 
 
-class _Matrix(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
-        *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
-    )
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, _Matrix) for name in ("qkv", "out", "gate_up", "down")),
-        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
-        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
-        ("window", ctypes.c_int64),
-    )
-
-
-class _Model(ctypes.Structure):
-    _fields_ = (
-        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
-        ("layer", ctypes.POINTER(_Layer)),
-        ("final_norm", ctypes.c_void_p),
-        ("final_eps", ctypes.c_float),
-        ("vocabulary", ctypes.c_int32),
-        ("head", _Matrix),
-        ("embedding", ctypes.c_void_p),
-    )
-
-
-class _Step(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
-        *((name, ctypes.c_int64) for name in ("past", "capacity")),
-        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values", "logits")),
-    )
-
-
-_NO_TOKEN, _NO_NUMBER = 2, 3  # what a step returns where an id is none, and where a logit is NaN
+_NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
 _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
 class NativeDecoder(SharedResource):
-    """Runs steps of at most `MAX_ROWS` tokens on a bfloat16 cache.
+    """Runs steps of at most `MAX_ROWS` tokens, of one text or of several, on bfloat16 caches.
 
     Args:
         library: from `native_library`.
@@ -129,10 +96,11 @@ class NativeDecoder(SharedResource):
     ) -> None:
         self._library = library
         self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
-        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        self._layers = (Layer * len(layers))(*map(_layer, layers))
         self._vocab_size = head.rows
+        self._scratch = Scratch()
         self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
-        self._model = _Model(
+        self._model = Model(
             layers=len(layers),
             hidden=layers[0].qkv.columns,
             heads=heads,
@@ -152,46 +120,59 @@ class NativeDecoder(SharedResource):
         """Whether the kernels take matrices of these widths, and heads of this one."""
         return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
 
-    def forward(self, token_ids: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
+    def forward(self, rows: Sequence[Rows], cos: Tensor, sin: Tensor) -> list[Tensor]:
+        """Write each reader's rows to its cache, whose length is left for the caller to advance.
 
         Args:
-            token_ids: (T,), whole numbers.
-            cos, sin: (at least length + T, D) float32, of positions from 0 on; the first half of sin negated.
-            cache: filled by an earlier forward pass.
-            keep: as in `CausalLM.forward`.
+            rows: of one or several readers; every cache has been filled by an earlier forward pass.
+            cos, sin: (at least every length + T, D) float32, of positions from 0 on; the first half of sin negated.
+
+        Returns:
+            for each reader (keep, V) float32.
 
         Raises:
             FloatingPointError: NaN among the logits.
+            IndexError: an id is no token's.
+            MemoryError: there is no space for what is computed on the way.
         """
-        if token_ids.dtype != torch.int64 or token_ids.device.type != "cpu" or not token_ids.is_contiguous():
-            token_ids = token_ids.to("cpu", torch.int64).contiguous()
-        rows = token_ids.shape[0]
-        keys, values = self._pointers(cache.buffers(rows), cache.capacity)
-        if not 0 <= keep <= rows:
-            raise CacheError(f"keep={keep} of {rows} rows")
+        kept = [each.keep for each in rows]
+        ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
+        asked = (StepRows * len(rows))(*(self._asked(each, own, cos, sin) for each, own in zip(rows, ids, strict=True)))
+        logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
+        step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
+        if failed := self._run(step):
+            if failed == _NO_TOKEN:
+                raise IndexError(
+                    f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {[each.tolist() for each in ids]}"
+                )
+            raise FloatingPointError("NaN among the logits")
+        return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
+
+    def _asked(self, rows: Rows, ids: Tensor, cos: Tensor, sin: Tensor) -> StepRows:
+        cache, count = rows.cache, rows.count
+        keys, values = self._pointers(cache.buffers(count), cache.capacity)
+        if not 0 <= rows.keep <= count:
+            raise CacheError(f"keep={rows.keep} of {count} rows")
         skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
-        logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
-        step = _Step(
-            rows=rows,
-            keep=keep,
-            threads=torch.get_num_threads(),
+        return StepRows(
+            rows=count,
+            keep=rows.keep,
             past=cache.length,
             capacity=cache.capacity,
-            ids=token_ids.data_ptr(),
+            ids=ids.data_ptr(),
             cos=cos.data_ptr() + skipped,
             sin=sin.data_ptr() + skipped,
             keys=ctypes.cast(keys, ctypes.c_void_p),
             values=ctypes.cast(values, ctypes.c_void_p),
-            logits=logits.data_ptr(),
         )
-        if failed := self._library.rapid_decode_step(ctypes.byref(self._model), ctypes.byref(step)):
-            if failed == _NO_TOKEN:
-                raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
-            if failed == _NO_NUMBER:
-                raise FloatingPointError("NaN among the logits")
-            raise MemoryError("a decode step found no memory for what it computes on the way")
-        return logits
+
+    def _run(self, step: Step) -> int:
+        model, call = ctypes.byref(self._model), ctypes.byref(step)
+        space = self._scratch.take(self._library.rapid_step_floats(model, call))
+        step.scratch = space.data_ptr()
+        failed: int = self._library.rapid_decode_step(model, call)
+        self._scratch.give_back(space)
+        return failed
 
     def _pointers(self, buffers: Buffers, capacity: int) -> tuple[Addresses, Addresses]:
         """Return where the layers' buffers lie; looked up once, since a step is short.
@@ -214,6 +195,12 @@ class NativeDecoder(SharedResource):
         return self._known[buffers]
 
 
+def _on_processor(token_ids: Tensor) -> Tensor:
+    if token_ids.dtype == torch.int64 and token_ids.device.type == "cpu" and token_ids.is_contiguous():
+        return token_ids
+    return token_ids.to("cpu", torch.int64).contiguous()
+
+
 def _address(tensor: Tensor | None) -> int | None:
     if tensor is None:
         return None
@@ -221,8 +208,8 @@ def _address(tensor: Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
-def _matrix(matrix: NativeMatrix) -> _Matrix:
-    return _Matrix(
+def _matrix(matrix: NativeMatrix) -> Matrix:
+    return Matrix(
         kind=_KINDS[matrix.data.dtype],
         rows=matrix.rows,
         columns=matrix.columns,
@@ -230,8 +217,8 @@ def _matrix(matrix: NativeMatrix) -> _Matrix:
     )
 
 
-def _layer(layer: NativeLayer) -> _Layer:
-    return _Layer(
+def _layer(layer: NativeLayer) -> Layer:
+    return Layer(
         **{name: _matrix(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
         **{name: _address(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
         **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},

@@ -94,10 +94,10 @@ double sum_of(const float* x, int64_t n) {
 // In double precision: improbable entries behind probable ones count, too.
 double exact_sum(const float* x, int64_t n) {
   double lanes[8] = {}, total = 0;
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
+  const int64_t whole = n / 8 * 8;
+  for (int64_t i = 0; i < whole; i += 8)
     for (int j = 0; j < 8; j++) lanes[j] += x[i + j];
-  for (; i < n; i++) total += x[i];
+  for (int64_t i = whole; i < n; i++) total += x[i];
   for (double lane : lanes) total += lane;
   return total;
 }
@@ -141,7 +141,7 @@ bool comes_later(const Likely& a, const Likely& b) { return a.p < b.p || (a.p ==
 // The entries of at least `least`, which is lowered until they are `enough`.
 template <class Enough>
 void find_likely(const float* p, int64_t n, float least, Enough enough, std::vector<Likely>& found) {
-  static thread_local std::vector<int64_t> indices;
+  std::vector<int64_t> indices;
   do {
     least = std::max(least / 32, FLT_TRUE_MIN);
     indices.clear();
@@ -249,7 +249,7 @@ int64_t rapid_draw(const float* p, int64_t n, double share) {
 // Drops improbable entries of p, which is not negative and sums to 1, as `truncate` in sampling/processing.py does; what is
 // left sums to 1. Returns 0, or 1 where there was no memory.
 int rapid_truncate(float* p, int64_t n, int64_t top_k, double top_p, double min_p) try {
-  static thread_local std::vector<Likely> kept;
+  std::vector<Likely> kept;
   const float highest = best_of(p, 0, n).value, lowest = float(min_p) * highest;
   const bool cut = 0 < top_k && top_k < n;
   auto enough = [&](const std::vector<Likely>& found, float least) {
@@ -300,8 +300,7 @@ double rapid_residual(const float* p, double factor, const float* q, int64_t n, 
 // Otherwise -1 is returned, and `out` is p_hat; -2: there was no memory. scratch: (n,).
 int64_t rapid_p_hat(const float* z, const float* y, int64_t n, double factor, double eta, double relevance, double trust,
                     double alpha, int32_t greedy, float* out, float* scratch) try {
-  static thread_local std::vector<Moved> moved;
-  moved.clear();
+  std::vector<Moved> moved;
   const Best z_best = best_of(z, 0, n), y_best = best_of(y, 0, n);
   const double z_sum = exps(z, n, z_best.value, float(factor), out), log_sum = std::log(z_sum);
   const double y_sum = exps(y, n, y_best.value, float(factor), scratch);

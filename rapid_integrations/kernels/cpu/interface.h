@@ -1,4 +1,5 @@
-// What passes between Python and the kernels; `decoder.py` mirrors it.
+// What passes between Python and the kernels. `interface.py` mirrors these structs, and `layouts.cpp` lists their fields:
+// a library whose list differs from Python's is not used.
 
 #pragma once
 
@@ -35,14 +36,20 @@ struct Model {
   const void* embedding;      // bf16 (vocabulary, hidden)
 };
 
-struct Step {
-  int32_t rows, keep, threads, reserved;
+struct Rows {  // of one reader: a text with a cache of its own
+  int32_t rows, keep;         // of the last `keep` rows the logits are wanted
   int64_t past, capacity;     // tokens before this step; rows of each cache buffer
   const int64_t* ids;         // (rows,): the tokens
   const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
   void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
   void* const* values;
-  float* logits;              // (keep, vocabulary)
+};
+
+struct Step {  // one pass for all readers
+  int32_t readers, threads;
+  const Rows* reader;
+  float* logits;              // (all readers' keep, vocabulary), one reader after another
+  float* scratch;             // as many as rapid_step_floats says; one step at a time may use them
 };
 
 struct Rotation {  // of a prompt's queries and keys

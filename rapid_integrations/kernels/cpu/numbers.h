@@ -9,7 +9,15 @@
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
     !defined(RAPID_PORTABLE)
 #define RAPID_AVX512 1
+#if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header: https://gcc.gnu.org/PR105593
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 #endif
 
 namespace {

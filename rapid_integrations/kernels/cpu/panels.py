@@ -3,7 +3,7 @@
 A weight (O, K) is cut into panels of 16 rows, each row into groups of 32 columns with a scale and an offset:
 weight = (level - 8) * scale + zero. A panel is one group after another, each 320 bytes: the levels of 16 x 32 weights,
 16 scales and 16 offsets. In a vector of the processor a row is then a lane: nothing is summed across lanes, and scales
-and offsets come as vectors, too. `native/interface.h` has the order of the levels.
+and offsets come as vectors, too. `interface.h` has the order of the levels.
 """
 
 from __future__ import annotations

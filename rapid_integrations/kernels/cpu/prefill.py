@@ -10,25 +10,8 @@ import ctypes
 import torch
 from torch import Tensor
 
+from rapid_integrations.kernels.cpu.interface import Attention, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
-
-
-class _Rotation(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
-        ("qk_eps", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("qkv", "q_norm", "k_norm", "cos", "sin", "out")),
-    )
-
-
-class _Attention(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
-        ("scale", ctypes.c_float),
-        *((name, ctypes.c_int64) for name in ("past", "window", "row_stride", "head_stride")),
-        *((name, ctypes.c_int64) for name in ("key_stride", "value_stride")),
-        *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "out")),
-    )
 
 
 def serves_prefill(*tensors: Tensor) -> bool:
@@ -71,7 +54,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int 
     assert library is not None
     _, heads, new, head_dim = query.shape
     out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
-    call = _Attention(
+    call = Attention(
         rows=new,
         heads=heads,
         kv_heads=key.shape[1],
@@ -109,7 +92,7 @@ def rotate(
     assert library is not None
     qkv, new, head_dim = qkv.contiguous(), qkv.shape[0], cos.shape[1]
     out = torch.empty(new, heads + kv_heads, head_dim, dtype=torch.bfloat16, device="cpu")
-    call = _Rotation(
+    call = Rotation(
         rows=new,
         heads=heads,
         kv_heads=kv_heads,

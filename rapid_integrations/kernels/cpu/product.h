@@ -226,7 +226,7 @@ void product_of(const Matrix& m, int first, int last, const Input& in, int rows,
 }
 
 // Products of weight rows [first, last) with `rows` inputs. INT4: first and last are multiples of PANEL.
-void product(const Matrix& m, int first, int last, const Input& in, int rows, const Output& to) {
+inline void product(const Matrix& m, int first, int last, const Input& in, int rows, const Output& to) {
   switch (m.kind) {
     case INT8: return product_of<LoadInt8>(m, first, last, in, rows, to);
     case INT4: return product_of<LoadInt4>(m, first, last, in, rows, to);

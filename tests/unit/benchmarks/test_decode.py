@@ -5,7 +5,7 @@ import pytest
 from tests.unit.benchmarks.conftest import summary
 
 SHORT = ("--context", "1500", "--new-tokens", "12", "--max-questions", "2")
-OWN = ["target", "target_lookup", "drafter", "sd", "rapid"]
+OWN = ["target", "target_lookup", "drafter", "sd_full", "rapid"]
 
 
 def test_the_methods_and_what_is_said_of_each(bench, tmp_path):
@@ -33,7 +33,7 @@ def test_all_greedy_methods_of_the_target_agree(bench, folder):
     assert "transformers_assisted" in figures["methods"]
     lengths = {
         name: figures["methods"][name]["tokens"]
-        for name in ("transformers_assisted", "transformers_lookup", "target", "target_lookup", "sd", "rapid")
+        for name in ("transformers_assisted", "transformers_lookup", "target", "target_lookup", "sd_full", "rapid")
     }
     assert len(set(lengths.values())) == 1, lengths
 
@@ -61,8 +61,8 @@ def test_a_json_line_alone(bench):
     ("arguments", "said"),
     [
         (("--peers", "transformers,lama"), "no peer is called 'lama'"),
-        (("--also", "int8,int2"), "int2 is none of plain, int8, int4"),
-        (("--questions", "embedder/config.json"), "is no JSON"),
+        (("--also", "int8,int2"), "unknown int2; use plain, int8, int4"),
+        (("--questions", "embedder/config.json"), "is not JSON"),
         (("--questions", "missing.jsonl"), "missing.jsonl cannot be read"),
         (("--context", "256", "--new-tokens", "8180"), "has no room for a document"),
         (("--plot", "nowhere/plot.png", "--peers", "none", *SHORT), "cannot be written"),

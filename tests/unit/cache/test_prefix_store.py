@@ -187,7 +187,7 @@ def test_a_flipped_token_is_found_out_where_the_claimed_text_is_asked_for(store)
     (path,) = files(store)
     path.write_bytes(flip_a_token(path.read_bytes()))
     assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) is None  # another text: no reason to look closer
-    with pytest.warns(RuntimeWarning, match="do not match their digest"):
+    with pytest.warns(RuntimeWarning, match="does not match its digest"):
         assert load(PrefixStore(store.folder), [DOCUMENT[0] ^ 1, *DOCUMENT[1:], 1]) is None
 
 

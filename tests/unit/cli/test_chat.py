@@ -104,7 +104,7 @@ def test_a_line_that_is_no_text(chat):
     result = chat("document.md", "--json", text=b"a?\n\xff\xfe?\nb?\n")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row.get("question") for row in rows] == ["a?", None, "b?"]
-    assert rows[1]["error"] == "PromptError: line 2 of standard input is no UTF-8 text"
+    assert rows[1]["error"] == "PromptError: line 2 of standard input is not UTF-8 text"
 
 
 def test_documents_that_no_cache_has_room_for(chat, monkeypatch):

@@ -10,7 +10,7 @@ from rapid_integrations.decoding.draft_length import (
     CostModel,
     FixedDraftLength,
     LinearCost,
-    RoundCosts,
+    RoundTimes,
 )
 
 CHEAP = CostModel(propose=0.02, score=0.0, verify=1.0, verify_per_token=0.01)
@@ -19,9 +19,9 @@ DEAR = CostModel(propose=1.5, score=0.0, verify=1.0, verify_per_token=0.05)
 
 def round_of(
     drafted: int, accepted: int, *, propose: float = 0.0, score: float = 0.0, verify: float = 1.0
-) -> RoundCosts:
+) -> RoundTimes:
     """What a round took; `propose` is per drafted token."""
-    return RoundCosts(drafted, accepted, propose * drafted, score, verify)
+    return RoundTimes(drafted, accepted, propose * drafted, score, verify)
 
 
 def play(draft_length: AdaptiveDraftLength, rounds: int, acceptance: float, seed: int = 0, **costs: float) -> list[int]:

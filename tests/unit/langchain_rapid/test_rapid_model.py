@@ -70,7 +70,7 @@ class TestSettings:
             cls(engine=engine, temperature=-1)
         with pytest.raises(ConfigurationError, match="are one setting"):
             cls(engine=engine, max_tokens=5, max_new_tokens=6)
-        with pytest.raises(ConfigurationError, match="is there already"):
+        with pytest.raises(ConfigurationError, match="is loaded already"):
             cls(engine=engine, target="other")
         with pytest.raises(ConfigurationError, match="needs tokenizer"):
             cls(model=tiny_model("llama", 0))

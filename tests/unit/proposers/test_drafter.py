@@ -11,9 +11,10 @@ from rapid_integrations import (
     SpeculationConfig,
     VocabularyMismatchError,
 )
-from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundCosts
+from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundTimes
+from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.models.loader import wrap
-from rapid_integrations.proposers.hybrid import Hybrid, HybridDraftLength
+from rapid_integrations.proposers.hybrid import Hybrid
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
@@ -114,37 +115,54 @@ class Model:
     def __init__(self):
         self.committed = []
 
-    def propose(self, max_tokens, rng):
-        return "drafted"
+    def draft(self, tokens, rng, source):
+        return Proposal((7,) * tokens, source=source)
 
     def commit(self, token_ids):
         self.committed += token_ids
 
 
-class TestHybridDraftLength:
+class TestHybridLearnsBothLengths:
     @pytest.fixture
-    def hybrid(self):
-        return Hybrid(PromptLookup([[1, 2, 3, 4, 5, 6]], [1, 2, 3], frozenset(), min_ngram=3), Model())
+    def lengths(self):
+        return [AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05)) for propose in (0.0, 0.6)]
 
-    def lengths(self, hybrid):
-        copied, drafted = (AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05)) for propose in (0.0, 0.6))
-        return HybridDraftLength(hybrid, copied, drafted), copied, drafted
+    @pytest.fixture
+    def hybrid(self, lengths):
+        copied, drafted = lengths
+        lookup = PromptLookup([list(range(1, 20))], [1, 2, 3], frozenset(), copied, min_ngram=3)
+        return Hybrid(lookup, Model(), "drafter", drafted)
 
-    def test_copies_are_longer_than_drafts(self, hybrid):
-        length, copied, drafted = self.lengths(hybrid)
-        assert length.next() == copied.next() > drafted.next()
+    def test_copies_are_longer_than_drafts(self, hybrid, lengths):
+        copied, drafted = (length.next() for length in lengths)
+        assert hybrid.propose(50, None).token_ids == tuple(range(4, 4 + copied)) and copied > drafted
         assert hybrid.propose(2, None).token_ids == (4, 5)
 
-    def test_a_copy_needs_three_tokens(self, hybrid):
+    def test_a_copy_needs_three_tokens(self, hybrid, lengths):
         hybrid.commit([9, 2, 3])
-        length, _, drafted = self.lengths(hybrid)
-        assert length.next() == drafted.next() and hybrid.propose(2, None) == "drafted"
+        assert hybrid.propose(50, None) == Proposal((7,) * lengths[1].next(), source="drafter")
 
-    def test_copies_that_are_never_right_are_given_up(self, hybrid):
-        length, copied, _ = self.lengths(hybrid)
+    def test_copies_that_are_never_right_are_given_up(self, hybrid, lengths):
+        copied, drafted = lengths
         for _ in range(200):
-            drafted = length.next()
-            length.observe(RoundCosts(drafted, 0, 0.0, 0.0, 1.0))
-            if not hybrid.copying:
+            proposal = hybrid.propose(50, None)
+            if proposal.source != "prompt_lookup":
                 break
-        assert not hybrid.copying and hybrid.propose(2, None) == "drafted" and copied.acceptance < 0.1
+            hybrid.observe(RoundTimes(len(proposal.token_ids), 0, 0.0, 0.0, 1.0))
+        assert proposal == Proposal((7,) * drafted.next(), source="drafter") and copied.acceptance < 0.1
+
+    def test_a_round_teaches_the_kind_that_it_was_of(self, hybrid, lengths):
+        copied, drafted = lengths
+        before = drafted.acceptance
+        hybrid.propose(50, None)
+        hybrid.observe(RoundTimes(4, 0, 0.0, 0.0, 1.0))
+        assert copied.acceptance < 0.75 and drafted.acceptance == before
+        hybrid.commit([9, 9, 9])
+        hybrid.propose(50, None)
+        hybrid.observe(RoundTimes(4, 0, 0.1, 0.0, 1.0))
+        assert drafted.acceptance < before
+
+    def test_both_parts_keep_up_with_the_text(self, hybrid):
+        lookup, model = hybrid.parts
+        hybrid.commit([5, 6])
+        assert model.committed == [5, 6] and isinstance(lookup, PromptLookup)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from rapid_integrations.sampling import (
     Law,
+    TorchOps,
     Verdict,
     acceptance_probability,
     paper_residual,
     verify,
 )
-from rapid_integrations.sampling.verification import without
 from tests.toys.budget import examples
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import EnumeratedRandomness, enumerate_outcomes
@@ -246,7 +246,7 @@ def test_a_point_mass_is_a_row_with_a_single_one(law, token):
 @given(p=distributions(), p_hat=distributions(), proposed=distributions(), token=st.integers(0, 4))
 def test_residuals_are_distributions_and_change_nothing(p, p_hat, proposed, token):
     before = [x.clone() for x in (p, p_hat, proposed)]
-    for rest in (without(p_hat, token), paper_residual(p, p_hat, proposed)):
+    for rest in (TorchOps().without(p_hat, token), paper_residual(p, p_hat, proposed)):
         assert bool((rest >= 0).all()) and float(rest.double().sum()) == pytest.approx(1.0, abs=1e-6)
     enumerate_outcomes(lambda rng: verify((rng.draw(proposed), rng.draw(p)), (proposed, p), lambda at: p_hat, rng))
     assert all(torch.equal(x, y) for x, y in zip((p, p_hat, proposed), before, strict=True))
@@ -271,7 +271,7 @@ def test_the_correction_is_never_what_was_rejected():
 def test_a_correction_where_nothing_remains_follows_the_law():
     law = torch.tensor([0.25, 0.75, 0.0])
     point = torch.tensor([0.0, 1.0, 0.0])
-    assert without(point, 1).tolist() == point.tolist()
+    assert TorchOps().without(point, 1).tolist() == point.tolist()
     assert paper_residual(law, law, law).tolist() == law.tolist()
     # Law and proposal that differ by rounding only: accepted almost surely, and never out of the law's support.
     nearly = torch.tensor([0.25, 0.7500001, 0.0])

@@ -107,5 +107,5 @@ def test_a_description_that_is_no_text_is_harmless():
 
 
 def test_a_stop_string_that_is_no_text_is_refused():
-    with pytest.raises(ConfigurationError, match="stop string 1 is no text: its character 0"):
+    with pytest.raises(ConfigurationError, match="stop string 1 is not valid text: its character 0"):
         SamplingParams(stop=("a", "\udc00"))

@@ -1,8 +1,5 @@
 """What a prefill does between its products, against PyTorch in double precision, on both paths of the kernels."""
 
-import ctypes
-import shutil
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,8 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import rms_norm, silu
 
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.kernels.cpu import library as build
-from rapid_integrations.kernels.cpu import panels, prefill
+from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -27,19 +23,10 @@ fast_only = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def portable(tmp_path_factory):
-    target = tmp_path_factory.mktemp("portable") / "portable.so"
-    build._compile(shutil.which("c++") or shutil.which("g++"), target, "-DRAPID_PORTABLE")
-    compiled = ctypes.CDLL(str(target))
-    build._declare(compiled)
-    return build._Outcome(compiled)
-
-
 @pytest.fixture(params=["fast", "portable"])
 def path(request, monkeypatch):
     if request.param == "portable":
-        monkeypatch.setattr(build, "_outcome", request.getfixturevalue("portable"))
+        monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
 
 
 def check_attention(new, before, group, kv_heads, window, width, seed=0):

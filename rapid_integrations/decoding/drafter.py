@@ -1,0 +1,90 @@
+"""The drafter: a language model that reads the compressed context. It writes drafts, and it scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.decoding.reader import Reader, first_columns
+from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.sampling import Randomness, mask
+
+
+class Drafter:
+    """A model with the drafter's prompt, for two uses: it writes drafts, and it scores any draft.
+
+    It keeps the logits of the current round. A token that it has written itself is therefore scored without another
+    forward pass, and a draft of somebody else in a single one.
+
+    Args:
+        reader: the model and its own prompt, prefilled.
+        rules: of the request. It drafts at the law's temperature, within its truncation and constraint, and not past
+            the end of an answer.
+    """
+
+    def __init__(self, reader: Reader, rules: Rules) -> None:
+        self.reader = reader
+        self._rules = rules
+        self._rows: list[Tensor] = []  # row i: logits after i draft tokens of this round
+
+    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Proposal:
+        """Write at most `tokens` tokens, one by one; q comes for free.
+
+        Args:
+            tokens: how many.
+            rng: of the request.
+            source: the registered name of the proposer that asks.
+        """
+        rules = self._rules
+        written: list[int] = []
+        proposed: list[Tensor] = []
+        while len(written) < tokens and not (written and written[-1] in rules.eos_token_ids):
+            logits = rules.penalty.apply(self.logits(written, len(written)), written)
+            allowed = None if rules.constraint is None else rules.constraint.allowed(written)
+            distribution = rules.law.propose(logits, allowed)
+            if distribution is None:
+                written.append(rules.law.ops.best(mask(logits, allowed)))
+            else:
+                written.append(rng.draw(distribution))
+                proposed.append(distribution)
+        return Proposal(tuple(written), proposed or None, source)
+
+    def logits(self, draft: Sequence[int], position: int) -> Tensor:
+        """Return the logits (V,) after the first `position` tokens of `draft`.
+
+        What is missing is computed in one forward pass. A draft of which nothing was scored yet is fed whole: its last
+        row costs next to nothing then, and a full acceptance needs it.
+        """
+        have = len(self._rows)
+        if position >= have:
+            fed = max(have - 1, 0)  # draft tokens in the cache already
+            upto = len(draft) if have == 0 else position
+            rows = self.reader.extend(draft[fed:upto], keep=upto + 1 - have)
+            self._rows += first_columns(rows, self._rules.vocab_size).unbind()
+        return self._rows[position]
+
+    def wants(self, draft: Sequence[int]) -> Rows | None:
+        """Return what it still has to read to score all positions of `draft`; None if it has.
+
+        The pass has to follow, and `scored` has to be told of it.
+        """
+        have = len(self._rows)
+        if have > len(draft):
+            return None
+        return self.reader.wants(draft[max(have - 1, 0) :], keep=len(draft) + 1 - have)
+
+    def scored(self, logits: Tensor) -> None:
+        """Take the logits (keep, at least V) that `wants` asked for."""
+        self._rows += first_columns(logits, self._rules.vocab_size).unbind()
+
+    def known_logits(self, position: int) -> Tensor | None:
+        """Return the logits (V,) after `position` draft tokens of this round, if they were needed; no model runs."""
+        return self._rows[position] if position < len(self._rows) else None
+
+    def commit(self, token_ids: Sequence[int]) -> None:
+        """Make `token_ids` part of the text; the cache keeps what was drafted right."""
+        self.reader.commit(token_ids)
+        self._rows = []

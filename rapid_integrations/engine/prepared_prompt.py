@@ -1,0 +1,47 @@
+"""The prompts that both models read for a request: their texts, their tokens, and the retrieved chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rapid_integrations.compression import Compression
+from rapid_integrations.outputs import RetrievedChunk
+from rapid_integrations.prompt import RenderedPrompt
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """The prompts of target and drafter for a request.
+
+    Attributes:
+        target, drafter: the rendered prompts. In the drafter's, retrieved chunks replace the context spans.
+        target_ids, drafter_ids: their tokens.
+        compression: the result of retrieval; None without retrieval (plain decoding, or a request without a drafter).
+        query_coverage: share of the question's distinctive words that the retrieved chunks contain (see
+            `compression.query_coverage`); None if nothing was left out.
+    """
+
+    target: RenderedPrompt
+    drafter: RenderedPrompt
+    target_ids: list[int]
+    drafter_ids: list[int]
+    compression: Compression | None
+    query_coverage: float | None = None
+
+    @property
+    def retrieved(self) -> tuple[RetrievedChunk, ...]:
+        """The chunks that the drafter reads, in document order."""
+        if self.compression is None:
+            return ()
+        return tuple(
+            RetrievedChunk(
+                context=context,
+                start=scored.chunk.start,
+                end=scored.chunk.end,
+                text=scored.chunk.text,
+                tokens=scored.chunk.tokens,
+                score=scored.score,
+            )
+            for context, selected in enumerate(self.compression.selected)
+            for scored in selected
+        )

@@ -1,0 +1,61 @@
+"""A request, as the caller gave it (`Asked`) and ready to run (`Request`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rapid_integrations.compression import ContextCompressor
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine.plan import Plan
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import PromptLike
+from rapid_integrations.structured.held import Held
+from rapid_integrations.tool_calls import ToolRequest
+from rapid_integrations.trace.tracer import Tracer
+
+ToolDeclarations: TypeAlias = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of `RapidEngine.stream`, with the engine's defaults filled in."""
+
+    prompt: PromptLike
+    sampling: SamplingParams
+    speculation: SpeculationConfig
+    compression: CompressionConfig
+    compressor: ContextCompressor
+    tools: ToolDeclarations | None
+    tool_choice: str
+    parallel_tool_calls: bool
+    apply_chat_template: bool | None
+    report: OnProgress
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that is ready to run.
+
+    Attributes:
+        asked: the caller's arguments.
+        prompts: the prompts of both models.
+        plan: law, proposer and draft length.
+        tools: the tools that the model may call; None without tools.
+        held: the constraint of the answer.
+        recorder: counters and timers, already started.
+        kept_tokens: control tokens that stay in the text, because the parser of tool calls needs them.
+        tracer: records the source of each token; None unless the caller asked for a trace.
+    """
+
+    asked: Asked
+    prompts: PreparedPrompt
+    plan: Plan
+    tools: ToolRequest | None
+    held: Held
+    recorder: Recorder
+    kept_tokens: frozenset[int] = frozenset()
+    tracer: Tracer | None = None

@@ -1,0 +1,147 @@
+"""The C interface of the kernels as Python sees it: structs, functions, and whether a library has the same.
+
+`interface.h` has the originals. Structs hold bare addresses, so a field that only one side knows would be written over
+something else: a library is asked how its structs lie in memory before anything is passed to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+SOURCES = tuple(sorted(FOLDER.glob("*.cpp")))
+
+
+class Matrix(ctypes.Structure):
+    """A weight (rows, columns)."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
+        *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
+    )
+
+
+class Layer(ctypes.Structure):
+    """A decoder layer."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
+        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
+        ("window", ctypes.c_int64),
+    )
+
+
+class Model(ctypes.Structure):
+    """A decoder: its shape, its layers, and what comes before and behind them."""
+
+    _fields_ = (
+        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
+        ("layer", ctypes.POINTER(Layer)),
+        ("final_norm", ctypes.c_void_p),
+        ("final_eps", ctypes.c_float),
+        ("vocabulary", ctypes.c_int32),
+        ("head", Matrix),
+        ("embedding", ctypes.c_void_p),
+    )
+
+
+class Rows(ctypes.Structure):
+    """What one reader wants from a decode step."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "keep")),
+        *((name, ctypes.c_int64) for name in ("past", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values")),
+    )
+
+
+class Step(ctypes.Structure):
+    """One decode step, for all of its readers."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("readers", "threads")),
+        ("reader", ctypes.POINTER(Rows)),
+        *((name, ctypes.c_void_p) for name in ("logits", "scratch")),
+    )
+
+
+class Rotation(ctypes.Structure):
+    """The rotation of a prompt's queries and keys."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
+        ("qk_eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("qkv", "q_norm", "k_norm", "cos", "sin", "out")),
+    )
+
+
+class Attention(ctypes.Structure):
+    """The attention of a prompt's tokens."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int64) for name in ("past", "window", "row_stride", "head_stride")),
+        *((name, ctypes.c_int64) for name in ("key_stride", "value_stride")),
+        *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "out")),
+    )
+
+
+STRUCTS = (Matrix, Layer, Model, Rows, Step, Rotation, Attention)
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """Load a library, and say what its functions take.
+
+    Raises:
+        OSError: it cannot be loaded, or it is not made of the sources that lie beside this module.
+    """
+    library = ctypes.CDLL(str(path))  # calls through it release Python's lock
+    try:
+        library.rapid_sources.restype = library.rapid_layouts.restype = ctypes.c_char_p
+        if library.rapid_sources().decode() != sources_key():
+            raise OSError(f"{path} was built from other sources than those in {FOLDER}")
+        theirs, ours = set(library.rapid_layouts().decode().splitlines()), set(layouts())
+    except AttributeError as error:
+        raise OSError(f"{path} is of another version: {error}") from None
+    if theirs != ours:
+        first = min(theirs ^ ours)
+        raise OSError(f"{path} has other structs than Python: see {first.split()[0]} in interface.h and interface.py")
+    _declare(library)
+    return library
+
+
+@lru_cache(maxsize=1)
+def sources_key() -> str:
+    """Return a hash of what the kernels are built from; CMakeLists.txt computes the same."""
+    parts = (hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((*SOURCES, *FOLDER.glob("*.h"))))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+def layouts() -> Iterator[str]:
+    """Yield what `rapid_layouts` has to say: a line "Struct.field offset size" for each field."""
+    for struct in STRUCTS:
+        yield f"{struct.__name__} 0 {ctypes.sizeof(struct)}"
+        for name, *_ in struct._fields_:
+            field = getattr(struct, name)
+            yield f"{struct.__name__}.{name} {field.offset} {field.size}"
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Say what functions take that are not called with structs, and what they return."""
+    real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
+    library.rapid_step_floats.restype = whole
+    library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
+    library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
+    library.rapid_truncate.argtypes = (pointer, whole, whole, real, real)
+    library.rapid_residual.argtypes, library.rapid_residual.restype = (pointer, real, pointer, whole, pointer), real
+    library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 5, small, pointer, pointer)
+    library.rapid_p_hat.restype = whole
+    library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)
+    library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
+    library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)

@@ -1,0 +1,75 @@
+// What the library says of itself, so that Python can refuse it before the first call that could do harm: what it was
+// built from, and how its structs lie in memory.
+
+#include <cstddef>
+#include <string>
+
+#include "interface.h"
+#include "numbers.h"
+
+#ifndef RAPID_SOURCES
+#error "RAPID_SOURCES is the hash of the sources, as sources_key in interface.py computes it"
+#endif
+
+#define FIELD(type, name) line(#type "." #name, offsetof(type, name), sizeof(type::name))
+#define WHOLE(type) line(#type, 0, sizeof(type))
+
+namespace {
+
+std::string line(const char* name, size_t offset, size_t size) {
+  return name + (" " + std::to_string(offset)) + " " + std::to_string(size) + "\n";
+}
+
+std::string layouts() {
+  return WHOLE(Matrix) + FIELD(Matrix, kind) + FIELD(Matrix, rows) + FIELD(Matrix, columns) + FIELD(Matrix, reserved) +
+         FIELD(Matrix, data) + FIELD(Matrix, scale) + FIELD(Matrix, bias) +
+
+         WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
+         FIELD(Layer, attention_norm) + FIELD(Layer, mlp_norm) + FIELD(Layer, q_norm) + FIELD(Layer, k_norm) +
+         FIELD(Layer, attention_eps) + FIELD(Layer, mlp_eps) + FIELD(Layer, qk_eps) + FIELD(Layer, scale) +
+         FIELD(Layer, window) +
+
+         WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model, kv_heads) +
+         FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, layer) + FIELD(Model, final_norm) +
+         FIELD(Model, final_eps) + FIELD(Model, vocabulary) + FIELD(Model, head) + FIELD(Model, embedding) +
+
+         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, capacity) +
+         FIELD(Rows, ids) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, keys) + FIELD(Rows, values) +
+
+         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, reader) + FIELD(Step, logits) +
+         FIELD(Step, scratch) +
+
+         WHOLE(Rotation) + FIELD(Rotation, rows) + FIELD(Rotation, heads) + FIELD(Rotation, kv_heads) +
+         FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, qk_eps) + FIELD(Rotation, qkv) +
+         FIELD(Rotation, q_norm) + FIELD(Rotation, k_norm) + FIELD(Rotation, cos) + FIELD(Rotation, sin) +
+         FIELD(Rotation, out) +
+
+         WHOLE(Attention) + FIELD(Attention, rows) + FIELD(Attention, heads) + FIELD(Attention, kv_heads) +
+         FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, scale) + FIELD(Attention, past) +
+         FIELD(Attention, window) + FIELD(Attention, row_stride) + FIELD(Attention, head_stride) +
+         FIELD(Attention, key_stride) + FIELD(Attention, value_stride) + FIELD(Attention, queries) +
+         FIELD(Attention, keys) + FIELD(Attention, values) + FIELD(Attention, out);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* rapid_sources() { return RAPID_SOURCES; }
+
+// A line "Struct.field offset size" for every field, and "Struct 0 size" before them.
+const char* rapid_layouts() {
+  static const std::string lines = layouts();
+  return lines.c_str();
+}
+
+// Whether the library has the paths that are written for vectors with bfloat16 products.
+int rapid_fast_path() {
+#if RAPID_AVX512
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+}  // extern "C"

@@ -1,0 +1,25 @@
+"""Who computes the distributions of a request."""
+
+from __future__ import annotations
+
+import torch
+
+from rapid_integrations.kernels.cpu.library import loaded_library
+from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
+from rapid_integrations.kernels.cpu.ops import NativeOps
+from rapid_integrations.sampling import Ops, TorchOps
+
+
+def ops_for(*devices: torch.device) -> Ops:
+    """Return what computes on these devices, for a whole request; compiles nothing.
+
+    The kernels serve if every device is a processor and this process has loaded them, as models do that they serve.
+    NumPy and torch take their place on a processor without them, and torch alone on any other device.
+
+    Args:
+        devices: of the request's models, each once or more often.
+    """
+    if any(device.type != "cpu" for device in devices):
+        return TorchOps()
+    library = loaded_library()
+    return NumPyOps() if library is None else NativeOps(library)

@@ -1,0 +1,86 @@
+"""What runs in a process of its own to read the files of a model: see `isolated`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
+from rapid_integrations.models.chat_rendering import check_template, render_template
+from rapid_integrations.models.config_bounds import check_numbers
+from rapid_integrations.models.gguf_kinds import refuse_gguf
+from rapid_integrations.models.gguf_parts import parts_of, read_parts
+from rapid_integrations.models.isolated import RESULT
+from rapid_integrations.models.loader import check_folder, errors_explained
+from rapid_integrations.models.safetensors_files import read_weights
+from rapid_integrations.models.tokenizer_bounds import check_tokenizer
+from rapid_integrations.models.vocabulary import Vocabulary
+
+_GROWTH = 4 << 30  # bytes beyond what is mapped when the libraries are loaded
+_PROBES = (
+    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.",
+    "Übergröße — “quotes” … 東京は晴れ。Привет! 🙂 \u200b end",
+    "a" * 5000 + " " * 5000 + "ab" * 2500 + "\n" * 500,
+)
+
+
+def _bound_memory() -> None:
+    try:
+        import resource
+    except ImportError:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + _GROWTH,) * 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _read(path: Path) -> None:
+    """Do everything with the files of a model but compute with it."""
+    _bound_memory()
+    where: dict[str, Any] = {"local_files_only": True}
+    folder = path
+    if path.is_file():
+        parts = parts_of(path)
+        refuse_gguf(read_parts(parts)[0])
+        folder, where["gguf_file"] = path.parent, parts[0].name
+    else:
+        check_folder(path)
+        read_weights(path)
+    config = AutoConfig.from_pretrained(folder, **where)
+    check_numbers(str(path), config.to_dict())
+    tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+    check_tokenizer(str(path), tokenizer)
+    check_template(str(path), tokenizer.chat_template)
+    vocabulary = Vocabulary(tokenizer, ())
+    for probe in _PROBES:
+        vocabulary.decode(vocabulary.encode(probe))
+    if tokenizer.chat_template:
+        with contextlib.suppress(Exception):  # a template may refuse; it only has to come to an end
+            render_template(tokenizer, [{"role": "user", "content": _PROBES[0]}])
+
+
+def main() -> None:
+    """Read the model that the command line names, and write one line of JSON: what is wrong with it, or nothing."""
+    path = Path(sys.argv[1])
+    result: dict[str, Any] = {"error": None}
+    try:
+        with errors_explained(path, path):
+            _read(path)
+    except ModelLoadError as error:
+        result = {"error": str(error), "unsupported": isinstance(error, UnsupportedModelError)}
+    except MemoryError:
+        result = {"error": f"{path} could not be loaded: its tokenizer or configuration uses up all memory"}
+    except Exception as error:
+        result = {"error": f"{path} could not be loaded: {error}"}
+    sys.stdout.write(f"\n{RESULT}{json.dumps(result)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

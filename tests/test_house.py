@@ -1,0 +1,143 @@
+"""The house of `rapid_integrations`: its rooms, and which room may import which."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+import rapid_integrations
+
+PACKAGE = Path(rapid_integrations.__file__).parent
+
+GROUND = ("errors", "progress", "config", "outputs")
+"""The ground floor: every room may use these modules, each of them only those before it. None imports torch."""
+
+FLOORS = (
+    "packaged",
+    "sampling",
+    "documents",
+    "prompt",
+    "compression",
+    "cache",
+    "kernels",
+    "models",
+    "structured",
+    "tool_calls",
+    "decoding",
+    "proposers",
+    "trace",
+    "engine",
+    "adapters",
+    "evaluation",
+    "benchmarks",
+    "server",
+    "cli",
+)
+"""Every room may import those before it."""
+
+FILES = {"__init__.py", "__main__.py", "py.typed", *(f"{name}.py" for name in GROUND)}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, wherever in it, but for the sake of types alone."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found - {module_name(path)}
+
+
+GRAPH = {name: imports_of(path) for name, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the sets of nodes that reach each other (Tarjan's strongly connected components of two or more)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def test_the_rooms_are_those_of_the_design():
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert {name for name in entries if (PACKAGE / name).is_file()} == FILES
+    assert {name for name in entries if (PACKAGE / name).is_dir()} <= set(FLOORS)
+    assert len(entries) <= 26
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    # A package's own `__init__` names what lies in it, and what lies in it may name the package.
+    graph = {
+        name: {other for other in imported if not name.startswith(f"{other}.")} for name, imported in GRAPH.items()
+    }
+    assert circles(graph) == []
+
+
+def test_no_room_imports_itself_by_way_of_others():
+    graph = defaultdict(set)
+    for name, imported in GRAPH.items():
+        graph[room_of(name)] |= {room_of(other) for other in imported} - {room_of(name), ""}
+    del graph[""]  # the door: it names what is public, and is imported by nobody
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room_of(name) not in ("", "__main__")])
+def test_nothing_is_imported_from_a_higher_floor(name):
+    order = (*GROUND, *FLOORS)
+    floor = order.index(room_of(name))
+    assert {other for other in GRAPH[name] if room_of(other) and order.index(room_of(other)) > floor} == set()
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_floor_imports_no_torch(name):
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {each.split(".")[0] for each in names} & {"torch", "numpy", "transformers"}
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
