@@ -41,6 +41,7 @@ def test_sampling_is_mathematics_in_torch(path):
     assert not [m for m in others if not f"{m}.".startswith("rapid_integrations.sampling.")]
 
 
+@pytest.mark.process
 def test_sampling_loads_none_of_the_other_folders():
     code = """import sys, rapid_integrations
 before = set(sys.modules)
@@ -60,7 +61,6 @@ def test_decoding_sees_only_the_contracts(path):
         assert not module.startswith("transformers")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_engine_imports_no_framework(path):
     assert not {m for m in imported(path) if m.split(".")[0] in FRAMEWORKS}
