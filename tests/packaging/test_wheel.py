@@ -16,7 +16,10 @@ from rapid_integrations.kernels.cpu.variants import processor_features, variants
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("rapid_integrations", "llama_index_rapid", "langchain_rapid")
 
-pytestmark = pytest.mark.skipif(not variants(), reason="no kernels for this processor")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not variants(), reason="no kernels for this processor"),
+]
 pytest.importorskip("scikit_build_core", reason="what builds the wheel: pip install -e '.[dev]'")
 
 

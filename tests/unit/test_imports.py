@@ -41,6 +41,7 @@ def test_sampling_is_mathematics_in_torch(path):
     assert not [m for m in others if not f"{m}.".startswith("rapid_integrations.sampling.")]
 
 
+@pytest.mark.process
 def test_sampling_loads_none_of_the_other_folders():
     code = """import sys, rapid_integrations
 before = set(sys.modules)

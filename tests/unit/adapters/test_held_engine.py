@@ -248,6 +248,7 @@ def test_an_embedder_goes_by_name(tmp_path):
     assert (again.name, again.threshold) == (tmp_path.name, 0.2)
 
 
+@pytest.mark.long
 def test_no_gigabytes_by_default():
     """Over the embedded model: its tensors lie in blocks of 64 MiB, and each was written with its whole block."""
     if not packaged.is_pulled("smollm2-135m-instruct"):

@@ -203,6 +203,7 @@ def test_objects_that_cannot_be_compared_are_each_their_own():
     assert part_key({"large": large}) == part_key({"large": large}) != part_key({"large": list(large)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("host", HOSTS)
 def test_using_it_changes_nothing(host):
     """LlamaIndex's parts count their events, which are no settings."""

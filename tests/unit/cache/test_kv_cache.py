@@ -226,6 +226,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(saved):
             load(saved, CAPACITY)
 
 
+@pytest.mark.long
 def test_a_file_with_any_bit_of_its_header_flipped_is_refused_or_right(saved):
     cache, content = filled(20), saved.read_bytes()
     for place in range(8 + int.from_bytes(content[:8], "little")):

@@ -176,6 +176,7 @@ def test_html_encodings(read):
     assert read("a.html", page.format("x=y").encode("cp850"), encoding="cp850").text == "Größe"
 
 
+@pytest.mark.long
 def test_html_without_words_and_too_deep(refused):
     assert "holds no text" in refused("a.html", "<html><script>x()</script></html>")
     assert "nests its elements too deeply" in refused("a.html", "<div>" * 50_000 + "x")

@@ -14,6 +14,8 @@ from rapid_integrations.errors import ConfigurationError, DocumentError, Missing
 from tests.toys.document_files import docx, paragraph, pdf, pdf_of
 from tests.toys.repository import ROOT
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
@@ -168,7 +170,6 @@ def test_a_missing_extra_is_named_from_the_other_process(tmp_path, monkeypatch):
     isolation._end_idle()
 
 
-@pytest.mark.process
 def test_nothing_is_left_running(tmp_path):
     (tmp_path / "a.pdf").write_bytes(pdf("words"))
     code = (
@@ -188,7 +189,6 @@ def test_nothing_is_left_running(tmp_path):
         os.kill(int(pid), 0)
 
 
-@pytest.mark.process
 def test_nothing_is_imported_from_the_current_folder(tmp_path):
     (tmp_path / "json.py").write_text("open('imported', 'w')")
     (tmp_path / "a.pdf").write_bytes(pdf("words"))

@@ -63,6 +63,7 @@ async def test_errors_of_the_request_are_raised_at_once():
         await engine().astream(PROMPT, sampling=SamplingParams(max_new_tokens=10_000))
 
 
+@pytest.mark.long
 async def test_eight_at_once_are_answered_as_alone():
     shared = engine()
     prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(8)]
@@ -71,6 +72,7 @@ async def test_eight_at_once_are_answered_as_alone():
     assert [answer.token_ids for answer in together] == alone
 
 
+@pytest.mark.long
 async def test_cancelling_the_awaiting_task_stops_the_work(slow, caches):  # noqa: F811
     reached = threading.Event()
     task = asyncio.create_task(
@@ -86,6 +88,7 @@ async def test_cancelling_the_awaiting_task_stops_the_work(slow, caches):  # noq
     assert (await slow.agenerate(PROMPT)).token_ids
 
 
+@pytest.mark.long
 async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
     expected = slow.generate(PROMPT).token_ids
     async with await slow.astream(PROMPT) as stream:
@@ -106,6 +109,7 @@ async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
     assert len(caches) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cancel", "close"])
 async def test_cancelling_just_as_the_step_ends(how, monkeypatch, caches):  # noqa: F811
     """The worker has looked for a cancellation for the last time, and the loop does not know yet that it is done."""

@@ -241,6 +241,7 @@ def caches(monkeypatch):
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budget", [0, 300_000, 10**9])  # nothing, one of the two caches, both
 def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget(caches, budget):
     with engine(prefix_cache_bytes=budget) as fresh:
@@ -272,6 +273,7 @@ def test_leaving_the_loop_or_an_error_in_it_does_so_too(caches):
         assert fresh.generate(PROMPT).token_ids
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["embed", "prefill target", "prefill drafter"])
 def test_an_interrupted_request_leaves_nothing_behind(caches, stage):
     with engine() as fresh:
@@ -295,6 +297,7 @@ def test_progress_reaches_its_total(shared):
 # --- several at once ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 8])
 def test_threads_get_what_they_would_get_alone(shared, count):
     prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(count)]

