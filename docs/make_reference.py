@@ -45,7 +45,7 @@ ENVIRONMENT: list[Row] = [
     (
         "`CXX`",
         "the C++ compiler for those kernels. Default: the first of `c++`, `g++`, `clang++` and the package `ziglang` "
-        "that exists. A wheel needs none",
+        "that exists. None is needed if they came with the package or lie in `kernels/` ([processes](processes.md))",
     ),
     (
         "`OMP_WAIT_POLICY`",

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
 ]
 FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+PATHS = {"fast": (), "portable": ("-DRAPID_PORTABLE",)}
 SECONDS = float(os.environ.get("RAPID_SANITIZER_SECONDS", "60"))
 
 
@@ -28,10 +29,16 @@ def runtime(name):
     return str(Path(found).resolve())
 
 
-def sanitized(folder, *flags):
-    """Return a library that checks itself, and the environment in which Python can load it."""
-    library = folder / "sanitized.so"
-    compiler.compile_to(compiler.find_compiler(), library, *FLAGS, *flags)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sanitized")
+
+
+def sanitized(folder, path):
+    """Return a library that checks itself, made once, and the environment in which Python can load it."""
+    library = folder / f"{path}.so"
+    if not library.exists():
+        compiler.compile_to(compiler.find_compiler(), library, *FLAGS, *PATHS[path])
     return str(library), {
         **os.environ,
         "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libstdc++.so')}",
@@ -40,17 +47,17 @@ def sanitized(folder, *flags):
     }
 
 
-@pytest.mark.parametrize("flags", [(), ("-DRAPID_PORTABLE",)], ids=["fast", "portable"])
-def test_no_wrong_address_and_no_undefined_operation(tmp_path, flags):
-    library, environment = sanitized(tmp_path, *flags)
+@pytest.mark.parametrize("path", PATHS)
+def test_no_wrong_address_and_no_undefined_operation(folder, path):
+    library, environment = sanitized(folder, path)
     command = [sys.executable, "-m", "tests.unit.kernels.cpu.sanitized_rounds", library, str(SECONDS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 * 20)
     assert done.returncode == 0, done.stderr[-6000:]
     assert int(done.stdout.split()[-2]) >= 5
 
 
-def test_a_wrong_address_would_be_found(tmp_path):
-    library, environment = sanitized(tmp_path)
+def test_a_wrong_address_would_be_found(folder):
+    library, environment = sanitized(folder, "portable")
     code = (
         "import sys, numpy; from pathlib import Path\n"
         "from rapid_integrations.kernels.cpu.interface import opened\n"
