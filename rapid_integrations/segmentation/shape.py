@@ -61,6 +61,8 @@ _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
 _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
 _COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
+_QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])[\"”“»」]")
+_INTRODUCED = re.compile(r"([^:：.!?。！？\n]{1,24})[:：]\s*(?=\S)")
 _LONGEST = 600  # characters of a question
 _BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
@@ -94,7 +96,7 @@ class Line:
     @cached_property
     def label(self) -> re.Match[str] | None:
         """The label that it begins with, by its shape."""
-        if len(self.body) < 2 or "://" in self.body[:60]:
+        if len(self.body) < 2 or self.body[0] == "|" or "://" in self.body[:60]:
             return None
         found = _LABEL.match(self.said.lstrip())
         return found if found and len(found[1]) <= 48 else None
@@ -105,7 +107,7 @@ class Line:
         body = self.body
         if not body or len(body) > 160 or _ASKING_END.search(body):
             return False
-        if _OF_CODE.search(body):
+        if _OF_CODE.search(body) or body.count("|") > 2:
             return False
         if body[-1] in ":：" or body.rstrip("*_`\"' ")[-1:] in (":", "："):
             return True
@@ -179,6 +181,10 @@ def settled(query: str, labelled: bool) -> str | None:
         labelled: whether a label or tag begins it; if not, a clause before it may be the template's.
     """
     query = _unwrapped(query)
+    if (quoted := _QUOTED.search(query)) and not asks(query[: quoted.start()] + query[quoted.end() :]):
+        query = quoted[1]
+    elif (introduced := _INTRODUCED.match(query)) and ROLES["question"].search(introduced[1]):
+        query = query[introduced.end() :].strip(_EDGES)
     if not any(character.isalnum() for character in query) or _TAG.search(query):
         return None
     if not asks(query):

@@ -41,7 +41,6 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
     if asked is None or start < 0:
         return None
     end = _end(text, tail, behind.start if behind else stop, stop - zone)
-    start, end = _margins(text, start, end, asked is before)
     span = trimmed(text, start, end)
     if span[1] - span[0] < max(MIN_BLOCK_CHARACTERS, (stop - begin) // 2):
         return None
@@ -110,23 +109,3 @@ def _end(text: str, tail: list[Line], stop: int, floor: int) -> int:
             break
         end = line.start
     return end
-
-
-def _margins(text: str, start: int, end: int, first: bool) -> tuple[int, int]:
-    """Return the bulk without a margin in which something still looks like a template's line."""
-    room = min(800, int((end - start) * _LOST))
-    lines = lines_of(text, start, start + room)[:-1]
-    for line in reversed(lines):
-        if not line.blank and (line.heads or line.drawn or reads_as_instruction(line.body)):
-            start = line.end + 1
-            break
-    lines = lines_of(text, end - room, end)[1:]
-    for line in lines:
-        if not line.blank and (line.heads or line.drawn or reads_as_instruction(line.body)):
-            end = line.start
-            break
-    if found := _TAG_BEFORE.match(text, start, start + 200):
-        start = found.end()
-    if found := _TAG_BEHIND.search(text, end - 120, end):
-        end = found.start()
-    return start, end
