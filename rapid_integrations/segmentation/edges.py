@@ -11,7 +11,7 @@ import re
 from rapid_integrations.segmentation.instructions import addresses_somebody, begins_as_instruction
 from rapid_integrations.segmentation.lexicon import SPEAKERS
 from rapid_integrations.segmentation.marks import CONTROL
-from rapid_integrations.segmentation.shape import Line, is_repeated, lines_of, sentences_of
+from rapid_integrations.segmentation.shape import Line, is_repeated, lines_of, sentences_of, short_among
 from rapid_integrations.segmentation.shaped import of_a_template
 from rapid_integrations.segmentation.spans import Span, trimmed
 
@@ -59,6 +59,10 @@ def inner(text: str, span: Span, query: str) -> Span | None:
     if below is None:
         return None
     start, end = trimmed(text, below, end)
+    line = text.find("\n", start, end)
+    line = Line(start, line, text[start : line if line >= 0 else end])
+    if line.label is not None and not is_repeated(text, line.label[1], 1):
+        start += line.label.end()
     if members := _MEMBERS.match(text, start, min(end, start + 300)):
         start, opened = members.end(), False
     for _ in range(3):
@@ -90,7 +94,7 @@ def _closed(text: str, end: int) -> bool:
 def _inner_start(text: str, start: int, room: int, opened: bool) -> int:
     """Return where a context starts behind the last line in its first `room` characters that may be a template's."""
     lines = lines_of(text, start, start + room)[:-1]
-    short = _short(text[start + room : start + 10 * room])
+    short = short_among(lines_of(text, start + room, start + 10 * room)[1:-1])
     found = start
     for line in lines:
         if not line.blank and (of_a_template(line) or _is_a_value(text, line) or len(line.body) < short):
@@ -107,7 +111,7 @@ def _inner_end(text: str, end: int, room: int, closed: bool) -> int:
     """Return where a context ends above the first line in its last `room` characters that may be a template's."""
     floor = end - room
     lines = lines_of(text, floor, end)[1:]
-    short = _short(text[floor - 9 * room : floor])
+    short = short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
     for line in lines:
         if not line.blank and (of_a_template(line) or len(line.body) < short):
             return line.start
@@ -117,12 +121,6 @@ def _inner_end(text: str, end: int, room: int, closed: bool) -> int:
         titled = len(lines) > 1 and lines[-2].blank and len(lines[-1].body) <= _SHORT_VALUE
         return lines[-1].start if titled else end
     return _last_boundary(text, floor, end)
-
-
-def _short(text: str) -> float:
-    """Return how short a line must be to look strange among those of `text`, in characters."""
-    lengths = sorted(len(line) for line in text.split("\n")[1:-1] if line.strip())
-    return 0.6 * (lengths[len(lengths) // 10] if len(lengths) >= 4 else _SHORT_VALUE)
 
 
 def _next_boundary(text: str, start: int, limit: int) -> int:

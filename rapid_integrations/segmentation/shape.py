@@ -61,7 +61,7 @@ _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
 _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
 _COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
-_QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])[\"”“»」]")
+_QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])(?:[\"”“»」]|$)")
 _INTRODUCED = re.compile(r"([^:：.!?。！？\n]{1,24})[:：]\s*(?=\S)")
 _LONGEST = 600  # characters of a question
 _BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
@@ -136,6 +136,12 @@ def lines_of(text: str, start: int, end: int) -> list[Line]:
             found.append(Line(at, stop, text[at:stop]))
         position = stop + 1
     return found
+
+
+def short_among(lines: list[Line]) -> float:
+    """Return how short a line must be to look strange among `lines`, in characters."""
+    lengths = sorted(len(line.body) for line in lines if not line.blank)
+    return 0.6 * (lengths[len(lengths) // 10] if len(lengths) >= 4 else 100)
 
 
 def asks(said: str) -> bool:
@@ -237,6 +243,8 @@ def settled(query: str, labelled: bool) -> str | None:
         return None
     if query.rstrip("?: ").endswith("the following"):
         return None  # what is asked comes below it
+    if not labelled and (len(sentences_of(query)) > 1 or "\n" in query):
+        return None
     if len(sentences_of(query)) > 3 or re.search(r"\n\s*\n", query) or len(query) > _LONGEST:
         return None
     return query.strip(_EDGES) or None
