@@ -28,14 +28,14 @@ _LABEL = re.compile(
 )
 _ORNAMENT = re.compile(r"[^\w?？؟]+")
 _TAGS_ONLY = re.compile(
-    r"(?:[ \t]*(?:</?[A-Za-z_][^<>\n]{0,120}>|<\|[^|\n]{1,40}\|>|\[/?[A-Za-z_][\w /.-]{0,40}\]|"
+    r"(?:[ \t]*(?:</?[^\W\d][^<>\n]{0,120}>|<\|[^|\n]{1,40}\|>|\[/?[A-Za-z_][\w /.-]{0,40}\]|"
     r"\{\{?[#/]?[\w ]{1,30}\}\}?))+"
     r"[ \t]*"
 )
-_INLINE_TAG = re.compile(r"\s*(?:<[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])")
-_OPENING_TAG = re.compile(r"(?:<([A-Za-z_][\w.:-]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
+_INLINE_TAG = re.compile(r"\s*(?:<[^\W\d][^\s<>]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])")
+_OPENING_TAG = re.compile(r"(?:<([^\W\d][^\s<>]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
 _TAG = re.compile(
-    r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[A-Za-z_][\w.:-]{0,40}(?:[ \t][^<>\n]{0,160})?>"
+    r"<\|im_start\|>\w*|<\|[^|<>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?[^\W\d][^\s<>]{0,40}(?:[ \t][^<>\n]{0,160})?>"
 )
 _VALUE = re.compile(r"[\w ]{1,20}[ \t]?[=:][ \t]?(?=[\"'“{])")
 _BRACKETED = re.compile(r"\s*\[[A-Za-z][\w ]{0,24}\][:：]?[ \t]+(?=\S)")
@@ -59,6 +59,7 @@ _CAPITAL_LEAD = re.compile(
 _SENTENCE_GAP = re.compile(r"(?<=[.!?。！？؟])[\"'”»」)]*\s+|(?<=[。！？])")
 _LEAD_IN = re.compile(r"([,，:：;–—-]|\.\.\.|…)[ \t]+(?=\S)|[:：，,](?=[^\x00-\x7f])")
 _ENUMERATOR = re.compile(r"(?:[^\w¿¡\"'“„«「(<\[]{1,6}[ \t]*)?(?:(?:\d{1,2}|[a-zA-Z])[.)][ \t]+)?")
+_ITEM = re.compile(r"\s*(?:[-*+•]\s|\|)")
 _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
 _COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
 _QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])(?:[\"”“»」]|$)")
@@ -201,6 +202,8 @@ def settled(query: str, labelled: bool) -> str | None:
     if sum(1 for line in lines if asks(line)) > 1 or any(_NUMBERED.match(line) for line in lines[1:]):
         return None
     lines = lines[: last + 1]
+    if any(_ITEM.match(line) for line in lines[:-1]):
+        return None
     first = max((number for number, line in enumerate(lines) if _BRACKETED.match(line)), default=0)
     if opened := _BRACKETED.match(lines[first]):
         lines[first] = lines[first][opened.end() :]
@@ -314,9 +317,12 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
     if label is not None and not asks(label[0]):
         own = line.start + len(line.said) - len(line.said.lstrip())
         rest = line.said.lstrip()[label.end() :]
-        if asks(rest) and not is_repeated(text, label[1]) and len(rest) <= 600:
-            query = settled(re.sub(r"</?[\w.:-]+>", "", rest), True)
-            return Piece(query, own, line.end, True, bool(ROLES["question"].search(label[1]))) if query else None
+        named = bool(ROLES["question"].search(label[1]))
+        if is_repeated(text, label[1]) or (not named and _is_in_a_dialogue(lines, at)):
+            return None
+        if asks(rest) and len(rest) <= 600:
+            query = settled(re.sub(r"</?[^\s<>]+>", "", rest), True)
+            return Piece(query, own, line.end, True, named) if query else None
     first = at
     while first > 0 and not (lines[first - 1].blank or lines[first - 1].drawn or lines[first - 1].heads):
         above = lines[first - 1]
@@ -329,7 +335,7 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
     inline = _INLINE_TAG.match(lines[first].said)
     query = text[lines[first].start : line.end]
     if inline:
-        query = re.sub(r"\s*(?:</?[A-Za-z_][^<>\n]{0,200}>|\[/?[A-Za-z_][\w .-]{0,40}\])\s*", "", query)
+        query = re.sub(r"\s*(?:</?[^\W\d][^<>\n]{0,200}>|\[/?[A-Za-z_][\w .-]{0,40}\])\s*", "", query)
     if len(query) > 700:
         return None
     labelled = bool(headed or inline)
@@ -343,6 +349,12 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
     name = before.body if headed and before is not None else lines[first].body[:40]
     named = labelled and bool(ROLES["question"].search(name))
     return Piece(found, start, line.end, labelled, named)
+
+
+def _is_in_a_dialogue(lines: list[Line], at: int) -> bool:
+    """Whether the lines right before and behind a labelled one have labels of their own, too."""
+    beside = [lines[index] for index in (at - 1, at + 1) if 0 <= index < len(lines)]
+    return len(beside) == 2 and all(line.label is not None and not line.heads for line in beside)
 
 
 def _is_an_opening_tag(line: Line) -> bool:
