@@ -114,7 +114,7 @@ def _convinces(text: str, begin: int, span: Span, asked: Piece) -> bool:
         return False
     if is_of_tools(text[begin : span[0]]) or needs_the_whole_text(asked.query):
         return False
-    return asks(asked.query)
+    return asks(asked.query) or asked.named
 
 
 def _is_a_list(body: str) -> bool:

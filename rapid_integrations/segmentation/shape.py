@@ -17,6 +17,7 @@ from rapid_integrations.segmentation.instructions import (
     reads_as_instruction,
 )
 from rapid_integrations.segmentation.lexicon import ROLES
+from rapid_integrations.segmentation.marks import role_of
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 SIGNS = "?？؟"
@@ -64,6 +65,10 @@ _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
 _COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
 _QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])(?:[\"”“»」]|$)")
 _INTRODUCED = re.compile(r"([^:：.!?。！？\n]{1,24})[:：]\s*(?=\S)")
+_AROUND_A_NAME = " \t:：#*_=~-<>[]【】《》「」()|`0123456789."
+_LONGEST_TITLE = 60
+_LONGEST_REQUEST = 200
+_LONGEST_RULE = 120
 _LONGEST = 600  # characters of a question
 _BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
@@ -226,7 +231,9 @@ def settled(query: str, labelled: bool) -> str | None:
     query = "\n".join(lines[first:]).strip(_EDGES)
     at = max(query.rfind(sign) for sign in SIGNS) + 1
     rest = query[at:].strip(_EDGES + ")]}.")
-    if any(character.isalnum() for character in rest):
+    if labelled and query[-1:] in ".!。" and len(rest) > 12 and not (_NEXT_LABEL.match(rest) or _instructs(rest, False)):
+        at = len(query) if len(sentences_of(rest)) == 1 else at
+    elif any(character.isalnum() for character in rest):
         instructs = begins_as_instruction(rest) or reads_as_instruction(rest) or addresses_somebody(rest)
         if not (instructs or _NEXT_LABEL.match(rest) or len(rest.split()) <= 3):
             return None
@@ -299,7 +306,46 @@ def question_piece(text: str, lines: list[Line], behind: bool) -> Piece | None:
             return None  # the last line that asks is one of a text
         if piece is not None:
             return (_labelled_above(text, lines, at) or piece) if behind and not piece.labelled else piece
+    for at in order:
+        line = lines[at]
+        if (piece := _request(text, lines, at)) is not None:
+            return piece
+        if len(line.body) > _LONGEST_RULE and not (line.heads or reads_as_instruction(line.body)):
+            return None  # a line of the document
     return None
+
+
+def _request(text: str, lines: list[Line], at: int) -> Piece | None:
+    """Return what stands behind or below a label that names a question, though it has no question mark."""
+    line = lines[at]
+    if line.blank or line.drawn or is_repeated(text, line.body):
+        return None
+    if line.label is not None and (rest := line.said.lstrip()[line.label.end() :].strip(_EDGES)):
+        name, first, last = line.label[1], line, line
+    else:
+        above = [each for each in lines[max(0, at - 4) : at] if not each.blank]
+        if above and above[-1].drawn and not _is_an_opening_tag(above[-1]):
+            above.pop()
+        if not above or len(above[-1].body) > _LONGEST_TITLE:
+            return None
+        rest, name, first, last = line.body, above[-1].body, above[-1], line
+        below = lines[at + 1 : at + 2]
+        if below and not (below[0].blank or below[0].drawn or below[0].heads):
+            return None
+        if not (above[-1].heads or _is_an_opening_tag(above[-1]) or _is_underlined(lines, above[-1])):
+            return None
+    if role_of(name.strip(_AROUND_A_NAME)) != "question" or is_repeated(text, name):
+        return None
+    if len(rest) > _LONGEST_REQUEST or len(sentences_of(rest)) > 2 or rest[0] == "|" or rest[-1] in ":：":
+        return None
+    if reads_as_instruction(rest):
+        return None
+    return Piece(rest, first.start, last.end, True, True)
+
+
+def _is_underlined(lines: list[Line], line: Line) -> bool:
+    at = lines.index(line)
+    return at + 1 < len(lines) and lines[at + 1].drawn and lines[at + 1].body[0] in "-=~"
 
 
 def _labelled_above(text: str, lines: list[Line], at: int) -> Piece | None:
@@ -352,9 +398,9 @@ def _piece(text: str, lines: list[Line], at: int) -> Piece | None:
 
 
 def _is_in_a_dialogue(lines: list[Line], at: int) -> bool:
-    """Whether the lines right before and behind a labelled one have labels of their own, too."""
+    """Whether a line right before or behind a labelled one has a label of its own, too."""
     beside = [lines[index] for index in (at - 1, at + 1) if 0 <= index < len(lines)]
-    return len(beside) == 2 and all(line.label is not None and not line.heads for line in beside)
+    return any(line.label is not None and not line.heads for line in beside)
 
 
 def _is_an_opening_tag(line: Line) -> bool:
