@@ -24,6 +24,11 @@ _BESIDE = 700  # characters on either side of a span that are looked at
 _MOST_UNEXPLAINED = 250
 _NEAR = 0.3  # share of a span behind which a question in it is a template's, not a document's
 _SAMPLE = 10_000
+_COMMON = 0.8  # share of what one reading finds that the other must have, too
+_MOST_LISTED = 0.6  # share of lines
+_SHORT_CUE = 60  # characters
+_EXAMPLES = 4
+_RULE_END = re.compile(r"[.!?。](?:</\w+>)?\s*$")
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
 _REWRITES = re.compile(
     r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE
@@ -43,41 +48,73 @@ _CLOSING = re.compile(r"[\"”»]\.?\s*$|\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
-    """Return what was found by words, if it can be trusted, else what the shape shows, else None."""
-    shape = shaped_block(text, begin, stop)
-    if found is not None and (sure := _by_words(text, begin, stop, found, labelled)):
+    """Return what was found by words, if it can be trusted, else what the shape shows, else None.
+
+    Args:
+        text: the prompt.
+        begin: where it begins behind answered examples, in characters.
+        stop: where it ends but for a chat template's tokens.
+        found: what its words show.
+        labelled: whether a label or tag names the question in it.
+    """
+    shape = _by_shape(text, begin, stop, found)
+    sure = _by_words(text, begin, stop, found, labelled) if found is not None else None
+    if sure is None or shape is None or not _same(sure.query, shape.query):
+        return sure or shape
+    (span,), (other,) = sure.context_spans, shape.context_spans
+    common = max(span[0], other[0]), min(span[1], other[1])
+    if common[1] - common[0] < _COMMON * (span[1] - span[0]):
         return sure
-    if shape is not None and _convinces(text, begin, *shape):
-        span, asked = shape
-        weak = not asked.labelled
-        if found is not None and _is_within(asked.start, found.context_spans[0]) and found.method == "delimiters":
-            return None  # what asks stands in what the words bound
-        if weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
-            return None
-        if (within := inner(text, span, asked.query)) is not None:
-            return Segmentation("heuristic", (within,), asked.query)
-    return None
+    return Segmentation(sure.method, (common,), sure.query)
 
 
-def _is_within(at: int, span: Span) -> bool:
-    return span[0] <= at < span[1]
+def _same(query: str, other: str) -> bool:
+    return query.split() == other.split()
 
 
 def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: bool) -> Segmentation | None:
-    behind = text[found.context_spans[0][1] :].lstrip()
+    (span,) = found.context_spans
+    behind = text[span[1] :].lstrip()
     alone = behind[:2] == "</" and behind.split(">", 1)[-1].strip() == found.query.strip() and not asks(found.query)
     query = settled(found.query, labelled or alone)
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
-    (span,) = found.context_spans
     within = inner(text, span, query)
-    weak = found.method == "heuristic" and not labelled
-    if within is None or (weak and (_is_a_list(text[slice(*within)]) or _of_everything(text, begin, within))):
+    if within is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
-    if _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
+    if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):
         return None
-    return Segmentation(found.method, (within,), query)
+    return None if _is_of_examples(text, within, stop) else Segmentation(found.method, (within,), query)
+
+
+def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> Segmentation | None:
+    shape = shaped_block(text, begin, stop)
+    if shape is None or not _convinces(text, begin, *shape):
+        return None
+    span, asked = shape
+    if found is not None and found.method == "delimiters":
+        bounds = found.context_spans[0]
+        if bounds[0] <= asked.start < bounds[1]:
+            return None  # what asks stands in what the words bound
+    within = inner(text, span, asked.query)
+    if within is None or not _is_a_document(text, begin, within, asked.labelled):
+        return None
+    return None if _is_of_examples(text, within, stop) else Segmentation("heuristic", (within,), asked.query)
+
+
+def _is_a_document(text: str, begin: int, span: Span, labelled: bool) -> bool:
+    """Whether a text that no label or tag names is neither rules nor to be rewritten as a whole."""
+    body = text[slice(*span)]
+    if _is_of_rules(body):
+        return False
+    return labelled or not (_is_a_list(body) or _of_everything(text, begin, span))
+
+
+def _is_of_examples(text: str, span: Span, stop: int) -> bool:
+    """Whether the cue of the answer at the end of a prompt stands in the context, too, time and again."""
+    cue = text[max(0, stop - _SHORT_CUE) : stop].rsplit("\n", 1)[-1].strip()
+    return cue[-1:] in (":", "：", ">", "=") and text.count(cue, *span) >= _EXAMPLES
 
 
 def _unexplained(text: str, begin: int, stop: int, span: Span, query: str) -> int:
@@ -121,7 +158,14 @@ def _is_a_list(body: str) -> bool:
     """Whether most lines of a text are a list's, or stand in tags of their own: rules rather than a document."""
     lines = [line for line in body[:_SAMPLE].split("\n") if line.strip()]
     listed = sum(1 for line in lines if _BULLET.match(line) or _ELEMENT.match(line))
-    return listed > 0.6 * len(lines)
+    return listed > _MOST_LISTED * len(lines)
+
+
+def _is_of_rules(body: str) -> bool:
+    """Whether most lines of a text are items that end as sentences do, or such sentences in tags."""
+    lines = [line for line in body[:_SAMPLE].split("\n") if line.strip()]
+    rules = sum(1 for line in lines if (_BULLET.match(line) or _ELEMENT.match(line)) and _RULE_END.search(line))
+    return rules > _MOST_LISTED * len(lines)
 
 
 def _of_everything(text: str, begin: int, span: Span) -> bool:
