@@ -541,7 +541,7 @@ def announced(text: str, marks: Sequence[Mark], begin: int) -> Block | None:
 
 
 _OF_TOOLS = re.compile(
-    r"\b(?:tools?|functions?|thought|action|observation|schema|sql\w*)\b|工具|ツール|도구", re.IGNORECASE
+    r"\b(?:tools?|functions?|thought|action|observation|schema|\w*sql\w*)\b|工具|ツール|도구", re.IGNORECASE
 )
 _TURN = re.compile(
     r"^[ \t]*[*#<\[]{0,3}(?:user|human|assistant|ai|bot|nutzer|benutzer|assistent|utilisateur|usuario|utente|"

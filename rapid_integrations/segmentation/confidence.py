@@ -12,8 +12,10 @@ from rapid_integrations.segmentation.edges import inner
 from rapid_integrations.segmentation.instructions import (
     begins_as_instruction,
     instruction_share,
+    is_of_one_writer,
     needs_the_whole_text,
     tells_of_oneself,
+    tells_of_the_writer,
 )
 from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, settled
 from rapid_integrations.segmentation.shaped import of_a_template, shaped_block
@@ -85,7 +87,11 @@ def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: b
         return None
     if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):
         return None
-    return None if _is_of_examples(text, within, stop) else Segmentation(found.method, (within,), query)
+    if not labelled and tells_of_the_writer(text[begin : within[0]]):
+        return None
+    if _is_of_examples(text, within, stop) or is_of_one_writer(query, text[slice(*within)]):
+        return None
+    return Segmentation(found.method, (within,), query)
 
 
 def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> Segmentation | None:
@@ -100,13 +106,17 @@ def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> S
     within = inner(text, span, asked.query)
     if within is None or not _is_a_document(text, begin, within, asked.labelled):
         return None
-    return None if _is_of_examples(text, within, stop) else Segmentation("heuristic", (within,), asked.query)
+    if not asked.labelled and tells_of_the_writer(text[begin : within[0]]):
+        return None
+    if _is_of_examples(text, within, stop) or is_of_one_writer(asked.query, text[slice(*within)]):
+        return None
+    return Segmentation("heuristic", (within,), asked.query)
 
 
 def _is_a_document(text: str, begin: int, span: Span, labelled: bool) -> bool:
     """Whether a text that no label or tag names is neither rules nor to be rewritten as a whole."""
     body = text[slice(*span)]
-    if _is_of_rules(body):
+    if _is_of_rules(body) or is_of_tools(text[begin : span[0]]):
         return False
     return labelled or not (_is_a_list(body) or _of_everything(text, begin, span))
 
@@ -149,7 +159,7 @@ def _convinces(text: str, begin: int, span: Span, asked: Piece) -> bool:
     body = text[span[0] : span[1]]
     if instruction_share(body) > 0.15 or is_a_chat(body) or tells_of_oneself(body):
         return False
-    if is_of_tools(text[begin : span[0]]) or needs_the_whole_text(asked.query):
+    if needs_the_whole_text(asked.query):
         return False
     return asks(asked.query) or asked.named
 

@@ -231,8 +231,9 @@ def settled(query: str, labelled: bool) -> str | None:
     query = "\n".join(lines[first:]).strip(_EDGES)
     at = max(query.rfind(sign) for sign in SIGNS) + 1
     rest = query[at:].strip(_EDGES + ")]}.")
-    if labelled and query[-1:] in ".!。" and len(rest) > 12 and not (_NEXT_LABEL.match(rest) or _instructs(rest, False)):
-        at = len(query) if len(sentences_of(rest)) == 1 else at
+    told = query[-1:] in ".!。" and len(rest) > 12 and len(sentences_of(rest)) == 1
+    if labelled and told and not (_NEXT_LABEL.match(rest) or _instructs(rest, False)):
+        at = len(query)
     elif any(character.isalnum() for character in rest):
         instructs = begins_as_instruction(rest) or reads_as_instruction(rest) or addresses_somebody(rest)
         if not (instructs or _NEXT_LABEL.match(rest) or len(rest.split()) <= 3):
