@@ -16,10 +16,9 @@ from rapid_integrations.segmentation.instructions import (
     is_a_placeholder,
     needs_the_whole_text,
     reads_as_instruction,
-    speaks_of_the_task,
     tells_of_oneself,
 )
-from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD, ROLES, SPEAKERS, STRONG_CONTEXT
+from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT, ROLES, SPEAKERS, STRONG_CONTEXT
 from rapid_integrations.segmentation.marks import CONTROL, Mark
 from rapid_integrations.segmentation.question import (
     MARKS_OF_A_QUESTION,
@@ -59,7 +58,6 @@ _OF_A_PASSAGE = frozenset(
     "documento fuente fonte "
     "extrait fragmento bron".split()
 )
-_RULE_BEFORE = re.compile(r"\n[ \t]*(?:--+|==+|__+|\*\*+)[ \t]*\r?\n$")
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
         seen.add(mark.name)
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
-            span = _peeled(text, *trimmed(text, mark.end, last.start))
+            span = trimmed(text, mark.end, last.start)
             if instruction_share(text[span[0] : span[1]]) > _MOST_IN_TAGS:
                 continue
             if mark.name in _OF_A_PASSAGE and first is not last and _opens_between(marks, mark, first, last):
@@ -136,27 +134,6 @@ def _opens_between(marks: Sequence[Mark], opener: Mark, first: Mark, last: Mark)
         mark.kind == "open" and mark.name == opener.name and first.end <= mark.start < last.start
         for mark in marks[: marks.index(last)]
     )
-
-
-_OPENING_LINE = re.compile(r"\s*<([\w.-]+)(?:[ \t][^<>\n]*)?>(?:[^<>\n]{0,200}</\1>)?[ \t]*\r?\n")
-
-
-def _peeled(text: str, start: int, end: int) -> Span:
-    """Leave out the tags of the one document within <documents>: <document>, <source>...</source>, <content>."""
-    opened: list[str] = []
-    while (line := _OPENING_LINE.match(text, start, end)) and len(opened) < 6:
-        closing = f"</{line[1]}>"
-        if closing not in line[0]:
-            if re.compile(rf"<{re.escape(line[1])}[\s>]").search(text, line.end(), end):
-                break  # one of several: their tags tell them apart
-            opened.append(closing)
-        start = line.end()
-    for closing in opened:
-        body = text[start:end].rstrip() if end - start < 4000 else text[end - 4000 : end].rstrip()
-        if not body.endswith(closing):
-            break
-        end = text.rindex(closing, start, end)
-    return trimmed(text, start, end)
 
 
 def around(text: str, marks: Sequence[Mark], begin: int, start: int, end: int, stop: int) -> Asked | None:
@@ -317,7 +294,6 @@ def below(
                 return None
     asked = before if before is not None and (asked is None or not asked.labelled) else asked
     assert asked is not None
-    end = _without_instructions_at_the_end(text, start, end)
     span = trimmed(text, start, end)
     return Block(span, opener, asked, method) if span[1] - span[0] >= MIN_BLOCK_CHARACTERS else None
 
@@ -434,49 +410,6 @@ def _unlabelled_end(text: str, marks: Sequence[Mark], start: int, stop: int) -> 
             return (cut, asked) if asked and ends_asking(asked.query) else (end, None)
         end = cut
     return end, None
-
-
-def _without_instructions_at_the_end(text: str, start: int, end: int) -> int:
-    """Leave out the paragraphs and lines before `end` that instruct."""
-    for _ in range(8):
-        end = start + len(text[start:end].rstrip()) if end - start < 4000 else _rstrip(text, end)
-        floor = max(start, end - 700)
-        line_at = text.rfind("\n", floor, end)
-        if line_at < 0:
-            return end
-        line = text[line_at + 1 : end]
-        if re.fullmatch(r"[ \t]*(--+|==+|([_*~#+>\"'`])\2{2,})[ \t]*\r?", line):
-            end = line_at
-            continue
-        if len(line.strip()) >= 5 and not any(character.isalnum() or character in "|(){};" for character in line):
-            end = line_at  # an ornament
-            continue
-        cut = max(text.rfind("\n\n", floor, end), text.rfind("\n\r\n", floor, end))
-        paragraph = text[cut:end].strip() if cut >= 0 else ""
-        if 0 < len(paragraph) <= 600 and begins_as_instruction(paragraph) and reads_as_instruction(paragraph):
-            end = cut
-        elif speaks_of_the_task(paragraph):
-            end = cut
-        elif (
-            len(line) <= 120
-            and BACKWARD.search(line)
-            and ROLES["context"].search(line)
-            and not line.rstrip()[-1:].isdigit()
-        ):
-            end = line_at
-        elif speaks_of_the_task(line) and _RULE_BEFORE.search(text, max(start, line_at - 40), line_at + 1):
-            end = line_at
-        elif len(line) <= 400 and begins_as_instruction(line) and reads_as_instruction(line):
-            end = line_at
-        else:
-            return end
-    return end
-
-
-def _rstrip(text: str, end: int) -> int:
-    while end > 0 and text[end - 1].isspace():
-        end -= 1
-    return end
 
 
 # --- below an announcement ------------------------------------------------------------------------------------------
