@@ -17,7 +17,9 @@ from rapid_integrations.segmentation.instructions import (
     tells_of_oneself,
     tells_of_the_writer,
 )
-from rapid_integrations.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, settled
+from rapid_integrations.segmentation.pieces import Piece
+from rapid_integrations.segmentation.settling import settled
+from rapid_integrations.segmentation.shape import Line, asks, is_repeated, lines_of
 from rapid_integrations.segmentation.shaped import of_a_template, shaped_block
 from rapid_integrations.segmentation.spans import Segmentation, Span
 

@@ -59,10 +59,9 @@ def inner(text: str, span: Span, query: str) -> Span | None:
     if below is None:
         return None
     start, end = trimmed(text, below, end)
-    line = text.find("\n", start, end)
-    line = Line(start, line, text[start : line if line >= 0 else end])
-    if line.label is not None and not is_repeated(text, line.label[1], 1):
-        start += line.label.end()
+    label = Line(start, end, text[start:end].split("\n", 1)[0]).label
+    if label is not None and not is_repeated(text, label[1], 1):
+        start += label.end()
     if members := _MEMBERS.match(text, start, min(end, start + 300)):
         start, opened = members.end(), False
     for _ in range(3):

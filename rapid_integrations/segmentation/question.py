@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from rapid_integrations.segmentation.instructions import begins_as_instruction, names_the_task, reads_as_instruction
 from rapid_integrations.segmentation.lexicon import SPEAKERS
-from rapid_integrations.segmentation.marks import CONTROL, Mark, role_of
+from rapid_integrations.segmentation.marks import CONTROL, Mark
+from rapid_integrations.segmentation.roles import role_of
 from rapid_integrations.segmentation.spans import MAX_QUERY_CHARACTERS
 
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]

@@ -10,19 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rapid_integrations.segmentation.blocks import (
-    Block,
-    announced,
-    before_a_question,
-    fenced,
-    is_a_chat,
-    is_about_everything,
-    is_of_tools,
-    labelled,
-    tagged,
-    tail_end,
-)
+from rapid_integrations.segmentation.announced import announced, before_a_question, is_about_everything
+from rapid_integrations.segmentation.blocks import Block, is_a_chat, is_of_tools, tail_end
 from rapid_integrations.segmentation.confidence import judged
+from rapid_integrations.segmentation.delimited import fenced, labelled, tagged
 from rapid_integrations.segmentation.edges import inner
 from rapid_integrations.segmentation.instructions import (
     addresses_somebody,

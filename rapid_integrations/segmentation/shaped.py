@@ -13,7 +13,8 @@ from rapid_integrations.segmentation.instructions import (
     reads_as_instruction,
 )
 from rapid_integrations.segmentation.lexicon import ANNOUNCES_CONTEXT
-from rapid_integrations.segmentation.shape import Line, Piece, lines_of, question_piece, short_among
+from rapid_integrations.segmentation.pieces import Piece, question_piece
+from rapid_integrations.segmentation.shape import Line, lines_of, short_among
 from rapid_integrations.segmentation.spans import MIN_BLOCK_CHARACTERS, Span, trimmed
 
 _ZONE = 3000  # characters at either end of a text that hold a template's pieces
@@ -67,9 +68,9 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
         return None
     start = head[count - 1].end + 1 if count else begin
     limit = behind.start if behind else stop
-    above = [line for line in reversed(tail) if line.end <= limit]
-    count = _template_lines(above, weights, short)
-    end = above[count - 1].start if count else limit
+    upwards = [line for line in reversed(tail) if line.end <= limit]
+    count = _template_lines(upwards, weights, short)
+    end = upwards[count - 1].start if count else limit
     span = trimmed(text, start, end)
     if span[1] - span[0] < max(MIN_BLOCK_CHARACTERS, (stop - begin) // 2):
         return None
