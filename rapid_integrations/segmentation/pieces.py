@@ -18,6 +18,7 @@ _INLINE_TAG = re.compile(r"\s*(?:<[^\W\d][^\s<>]{0,40}(?:[ \t][^<>\n]{0,160})?>|
 _OPENING_TAG = re.compile(r"(?:<([^\W\d][^\s<>]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
 _AROUND_A_NAME = " \t:：#*_=~-<>[]【】《》「」()|`0123456789."
 _LONGEST_TITLE = 60
+_FEWEST_WORDS = 3  # of a request
 _LONGEST_REQUEST = 200
 _LONGEST_RULE = 120
 
@@ -83,7 +84,7 @@ def _request(text: str, lines: list[Line], at: int) -> Piece | None:
         return None
     if len(rest) > _LONGEST_REQUEST or len(sentences_of(rest)) > 2 or rest[0] == "|" or rest[-1] in ":：":
         return None
-    if reads_as_instruction(rest):
+    if reads_as_instruction(rest) or (rest.isascii() and len(rest.split()) < _FEWEST_WORDS):
         return None
     return Piece(rest, first.start, last.end, True, True)
 

@@ -34,7 +34,7 @@ _ITEM = re.compile(r"\s*(?:[-*+•]\s|\|)")
 _NUMBERED = re.compile(r"\s*\(?(?:\d{1,2}|[a-h])[.)]\s")
 _COLON = re.compile(r"[:：](?:\s|[^\x00-\x7f])")
 _QUOTED = re.compile(rf"[\"“„«「]([^\"“”„«»「」\n]{{4,}}[{SIGNS}])(?:[\"”“»」]|$)")
-_INTRODUCED = re.compile(r"([^:：.!?。！？\n]{1,24})[:：]\s*(?=\S)")
+_INTRODUCED = re.compile(r"([^:：|.!?。！？\n]{1,24})[:：|]\s*(?=\S)")
 _LONGEST = 600  # characters of a question
 _BEGINS_ANEW = re.compile(r"\s*(?:[A-ZÀ-ÞΑ-ЯЁ¿\"“„«]|[^\x00-\u024f])")
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
@@ -150,7 +150,7 @@ def _instructs_only(sentence: str, labelled: bool) -> bool:
 
 def _unwrapped(query: str) -> str:
     """Return a value without its key, quotation marks and brackets: "text = 'Who ...?'"."""
-    query = query.strip(EDGES)
+    query = query.lstrip(EDGES + ">").rstrip(EDGES)  # ">" quotes
     for pattern in (_VALUE, _COMMAND):
         if value := pattern.match(query):
             query = query[value.end() :]

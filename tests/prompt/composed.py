@@ -49,12 +49,8 @@ NOUNS = (
     "thread inventory statutes catalogue lecture log diary contract".split()
 )
 ASKS = (
-    "question query user question request the customer asks what they want to know inquiry problem ask user prompt "
-    "issue visitor".replace("user question", "user_question")
-    .replace("the customer asks", "the_customer_asks")
-    .replace("what they want to know", "what_they_want_to_know")
-    .replace("user prompt", "user_prompt")
-    .split()
+    "question query user_question request the_customer_asks what_they_want_to_know inquiry problem ask user_prompt "
+    "issue visitor".split()
 )
 ANSWERS = ("answer", "reply", "response", "your answer", "output", "final answer", "verdict")
 FOREIGN = (  # labels of a context, a question, an answer; a lead
