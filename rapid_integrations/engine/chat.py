@@ -123,7 +123,7 @@ class Chat(SharedResource):
         self._sampling = sampling or engine.sampling
         self._speculation = speculation or engine.speculation
         self._compression = compression or engine.compression
-        self._fair_lock: tuple[Turn, ...] = ()
+        self._turns: tuple[Turn, ...] = ()
         self._answer: ChatAnswer | None = None
         self._first_prompt(_NO_QUESTION)  # refuses empty documents
 
@@ -138,7 +138,7 @@ class Chat(SharedResource):
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The conversation as the next question will see it, the oldest turn first."""
-        return self._fair_lock
+        return self._turns
 
     def read(self, on_progress: OnProgress | None = None) -> int:
         """Prefill the documents before the first question; return the number of prefilled target tokens.
@@ -167,7 +167,7 @@ class Chat(SharedResource):
             raise PromptError("the question is empty", code="empty_question")
         if self._answer is not None:
             self._answer.close()
-        turns = self._fair_lock
+        turns = self._turns
         while True:
             try:
                 stream = self._stream(turns, question, trace=trace, on_progress=on_progress)
@@ -176,8 +176,8 @@ class Chat(SharedResource):
                 if not turns:
                     raise
                 turns = turns[1:]
-        left_out = len(self._fair_lock) - len(turns)
-        self._fair_lock = turns
+        left_out = len(self._turns) - len(turns)
+        self._turns = turns
         self._answer = ChatAnswer(self, question, stream, left_out)
         return self._answer
 
@@ -185,10 +185,10 @@ class Chat(SharedResource):
         """Start a new conversation about the same documents."""
         if self._answer is not None:
             self._answer.close()
-        self._fair_lock = ()
+        self._turns = ()
 
     def _add(self, turn: Turn) -> None:
-        self._fair_lock = (*self._fair_lock, turn)
+        self._turns = (*self._turns, turn)
 
     def _stream(self, turns: Sequence[Turn], question: str, **options: Any) -> CompletionStream:
         return self.engine.stream(
