@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 QUESTION ?= How long are customer results kept after an order is closed?
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -q
+PARALLEL := -n auto --dist worksteal
+UNUSUAL := slow or gpu or network or hostile
+HEAVY := benchmarks cli evaluation langchain_rapid llama_index_rapid  # they run whole requests, or import frameworks
 
-.PHONY: setup demo test test-slow test-hostile test-hosts test-memory coverage lint bench docs-reference clean
+.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -21,10 +25,27 @@ demo: $(STAMP)
 	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto --dist worksteal
+	$(PYTEST) $(PARALLEL) --durations=25
+
+# The modules by themselves, with a tenth of the generated examples; nothing that starts a process or takes a second.
+test-quick: $(STAMP)
+	RAPID_TESTS=quick $(PYTEST) $(PARALLEL) -m "not (process or long or $(UNUSUAL))" tests/unit $(HEAVY:%=--ignore=tests/unit/%)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
+
+# Everything that needs neither an accelerator nor a model hub, with all examples.
+test-nightly: $(STAMP) test-fallback
+	RAPID_TESTS=nightly $(PYTEST) $(PARALLEL) -m "not (gpu or network or hostile)"
+
+# As on a machine without a C++ compiler: PyTorch's operators everywhere.
+test-fallback: $(STAMP)
+	RAPID_NATIVE=0 $(PYTEST) $(PARALLEL)
+
+# With the lowest versions that pyproject.toml allows, in an environment of its own.
+test-lowest:
+	$(PYTHON) tests/lowest_versions.py $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL)
 
 # Megabytes of hostile text and thousands of generated examples; bounded in time.
 test-hostile: $(STAMP)
@@ -37,6 +58,10 @@ test-hosts: $(STAMP)
 # 200 requests of every length and outcome; writes the picture of docs/robustness.md.
 test-memory: $(STAMP)
 	MALLOC_ARENA_MAX=1 RAPID_MEMORY_PLOT=docs/memory.png $(BIN)/python -m pytest -q -s -m slow tests/accidents/test_leaks.py
+
+# Random rounds on kernels that check every address and every operation; a minute for each of their two paths.
+test-sanitizers: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow tests/unit/kernels/cpu/test_sanitizers.py
 
 # What decides over right or wrong output is covered line by line.
 coverage: $(STAMP)

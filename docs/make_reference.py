@@ -39,13 +39,13 @@ ENVIRONMENT: list[Row] = [
     ),
     (
         "`RAPID_NATIVE`",
-        "0 decodes with PyTorch's operators instead of this package's kernels ([where the time goes]"
-        "(where-the-time-goes.md))",
+        "0 decodes with PyTorch's operators instead of this package's kernels; build compiles the kernels for this "
+        "machine instead of loading the wheel's ([processes](processes.md#kernels))",
     ),
     (
         "`CXX`",
-        "the C++ compiler for those kernels. Default: the first of `c++`, `g++` and `clang++` that exists. None is "
-        "needed if `kernels/` holds them compiled ([processes](processes.md))",
+        "the C++ compiler for those kernels. Default: the first of `c++`, `g++`, `clang++` and the package `ziglang` "
+        "that exists. None is needed if they came with the package or lie in `kernels/` ([processes](processes.md))",
     ),
     (
         "`OMP_WAIT_POLICY`",

@@ -1,9 +1,9 @@
-"""RAPID as an LLM and a chat model of LangChain: change one line of a chain.
+"""RAPID as an LLM and a chat model of LangChain. Only one line of a chain changes.
 
     llm = ChatRapid(target="meta-llama/Llama-3.1-8B-Instruct")
     chain = {"context": retriever | in_document_order | format, "question": RunnablePassthrough()} | prompt | llm
 
-Importing this package loads no model code; that happens when a model is built.
+Importing this package loads no model code. Building a model loads it.
 """
 
 from __future__ import annotations

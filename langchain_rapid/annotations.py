@@ -1,6 +1,7 @@
-"""Which part of a prompt is context and which is the question: what a call, a message or a template says about it.
+"""Annotations that say which part of a prompt is context and which is the question.
 
-The first that says anything wins; where none does, the engine looks for delimiters and long blocks itself.
+They come from the call, from a message or from a template, in this order of precedence. Without any, the engine looks
+for delimiters and long blocks itself.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS
 
-CONTEXT = "rapid_context"  # of a call, and a key in a message's `additional_kwargs`
+CONTEXT = "rapid_context"  # an argument of a call, and a key in a message's `additional_kwargs`
 QUERY = "rapid_query"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What somebody says about a prompt.
+    """Annotations of a prompt.
 
     Attributes:
-        contexts: the retrieved texts; None: nothing is said, empty: nothing was retrieved.
-        query: the question; None: nothing is said.
-        whole: all of the message is context.
+        contexts: the retrieved texts. None means that they are unknown; empty, that nothing was retrieved.
+        query: the question; None if unknown.
+        whole: whether the whole message is context.
     """
 
     contexts: tuple[str, ...] | None = None
@@ -39,26 +40,26 @@ class Parts:
 
     @classmethod
     def take(cls, given: dict[str, Any]) -> Parts:
-        """Take `rapid_context` and `rapid_query` out of a call's arguments."""
+        """Remove `rapid_context` and `rapid_query` from a call's arguments and return them."""
         return cls.of({name: given.pop(name, None) for name in (CONTEXT, QUERY)})
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Parts:
         """Read `rapid_context` (a text, texts, or documents; in a message also True) and `rapid_query`.
 
-        Blank texts and None among them are passed over: retrieval may find nothing, and a chain goes on then.
+        Blank texts and None are skipped, because retrieval may find nothing and the chain still continues.
 
         Raises:
-            PromptError: either is something else.
+            PromptError: one of them has another type.
         """
         context, query = given.get(CONTEXT), given.get(QUERY)
         if query is not None and not isinstance(query, str):
-            raise PromptError(f"{QUERY} is a text; given: {query!r:.200}")
+            raise PromptError(f"{QUERY} must be a text; given: {query!r:.200}")
         query = query if query is not None and query.strip() else None
         if context is None or isinstance(context, bool):
             return cls(None, query, whole=context is True)
         if isinstance(context, Mapping) or not isinstance(context, (str, Document, Iterable)):
-            raise PromptError(f"{CONTEXT} is a text, a Document, or a list of these; given: {context!r:.200}")
+            raise PromptError(f"{CONTEXT} must be a text, a Document, or a list of these; given: {context!r:.200}")
         items = [context] if isinstance(context, (str, Document)) else list(context)
         texts = (_text_of_item(item) for item in items if item is not None)
         return cls(tuple(text for text in texts if text.strip()), query)
@@ -68,7 +69,7 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
     """Return a plain LLM's prompt with its context spans, as far as they are known.
 
     Raises:
-        PromptError: the call's context does not stand in the prompt.
+        PromptError: the call's context does not occur in the prompt.
     """
     if call.contexts is not None:
         if not call.contexts:
@@ -90,18 +91,18 @@ def annotated_messages(
 
     Args:
         messages: LangChain's.
-        given: the same ones as the engine's, contents being texts.
-        call: what the call says.
-        templates: whether what was captured of prompt templates counts.
-        run: what the call is part of.
+        given: the same messages in the engine's form, with texts as contents.
+        call: the annotations of the call.
+        templates: whether to use what was captured from prompt templates.
+        run: the run that the call is part of.
 
     Raises:
-        PromptError: the call's context stands in no message.
+        PromptError: no message contains the call's context.
     """
     texts = [message["content"] for message in given]
     prompts = _of_call(texts, call) or _of_messages(messages, texts)
     results = sum(len(text) for text, message in zip(texts, given, strict=True) if message["role"] == "tool")
-    if not prompts and templates and results < MIN_CONTEXT_CHARACTERS:  # the engine takes longer ones as context
+    if not prompts and templates and results < MIN_CONTEXT_CHARACTERS:  # the engine takes longer results as context
         prompts = _of_templates(given, texts, run)
     query = call.query or next((p.query for p in (Parts.of(m.additional_kwargs) for m in messages) if p.query), None)
     if query is not None:
@@ -122,7 +123,7 @@ def _of_call(texts: Sequence[str], call: Parts) -> dict[int, Prompt]:
 
 
 def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[int, Prompt]:
-    """A message may have been cut since it was annotated; then what stood in it is looked for anew."""
+    """Return prompts from the messages' own annotations. Spans are searched anew, since a message may have been cut."""
     prompts = {}
     for i, (message, text) in enumerate(zip(messages, texts, strict=True)):
         parts = Parts.of(message.additional_kwargs)
@@ -143,7 +144,7 @@ def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UU
         if not captured.context_spans:
             prompts[i] = Prompt.without_context(texts[i])
         elif _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
-            # An earlier turn's question is not this one's. (Refining, LangChain asks first and gives the context last.)
+            # The question of an earlier turn must not be used. (LangChain's refine asks first, with the context last.)
             this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
             query = captured.query if this_turn else None
             spans = captured.context_spans
@@ -153,7 +154,7 @@ def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UU
 
 
 def _leaves_a_question(texts: Sequence[str], captured: Captured, query: str | None) -> bool:
-    """Whether anything but the context is left to ask, the context standing in the last of `texts`."""
+    """Whether there is any text besides the context, which is in the last of `texts`."""
     if query or captured.query:
         return True
     rest, position = "", 0
@@ -180,7 +181,7 @@ def _required_spans(text: str, contexts: Sequence[str]) -> tuple[tuple[int, int]
     spans = verbatim_spans(text, contexts, repeated=True)
     if not spans:
         raise PromptError(
-            f"{CONTEXT} does not stand in the prompt, so it cannot be found there: {str(contexts)!r:.200}. Give it "
-            "exactly as the prompt holds it, or leave it out"
+            f"{CONTEXT} does not occur in the prompt: {str(contexts)!r:.200}. Give it exactly as it is written in the "
+            "prompt, or leave it out"
         )
     return spans

@@ -1,4 +1,4 @@
-"""`ChatRapid`: LangChain's chat model over a RAPID engine; tools and structured output included."""
+"""`ChatRapid`: a LangChain chat model over a RAPID engine, with tools and structured output."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 
 class ChatRapid(RapidModel, BaseChatModel):
-    """Retrieval-augmented speculative decoding as a chat model of LangChain; for the settings see `RapidModel`.
+    """Retrieval-augmented speculative decoding as a chat model of LangChain. `RapidModel` has the settings.
 
         chat = ChatRapid(target="smollm2-135m-instruct", max_tokens=100)
         chat.invoke([("system", handbook), ("human", "How long is the probation period?")])
 
-    Messages, tools and tool results go through the model's own chat template. Threads and tasks may share one. Answers
-    carry token counts in `usage_metadata` and decoding statistics in `response_metadata["rapid"]`.
+    Messages, tools and tool results go through the model's own chat template. Threads and tasks may share one object.
+    Answers carry token counts in `usage_metadata` and decoding statistics in `response_metadata["rapid"]`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -57,7 +57,7 @@ class ChatRapid(RapidModel, BaseChatModel):
         """Load the models; see `RapidModel`.
 
         Raises:
-            ConfigurationError: also for a model without a chat template.
+            ConfigurationError: see `RapidModel`; also if the model has no chat template.
         """
         super().__init__(*unnamed, **settings)
         if self._engine.vocabulary.chat_template is None:
@@ -66,7 +66,7 @@ class ChatRapid(RapidModel, BaseChatModel):
                 "RapidLLM, which gives it plain text"
             )
         if settings.get("profile") is None:
-            self.profile = None  # read from the model, from now on
+            self.profile = None  # from now on, it is read from the model
 
     def _when_set(self, name: str) -> None:
         super()._when_set(name)
@@ -77,7 +77,7 @@ class ChatRapid(RapidModel, BaseChatModel):
 
     def _when_opened(self, engine: RapidEngine) -> None:
         super()._when_opened(engine)
-        if self._profile_is_ours:  # a copy over another model, or one that has come from another process
+        if self._profile_is_ours:  # for a copy over another model, or an unpickled one
             self.__dict__["profile"] = self._resolve_model_profile()
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class ChatRapid(RapidModel, BaseChatModel):
         return "rapid-chat"
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        """Read from the model, once it is loaded. A prompt leaves room for the answer in the context window."""
+        """Return the profile of the loaded model. Its input limit leaves room for the answer in the context window."""
         if not self._is_loaded():
             return None
         tools = self._engine.supports_tools
@@ -106,19 +106,19 @@ class ChatRapid(RapidModel, BaseChatModel):
             reasoning_output=False,
             tool_calling=tools,
             tool_choice=tools,
-            # Without it agents ask for the answer as a call of one more tool: the form that such models were trained
-            # for, in which several schemas may be offered, too.
+            # If False, agents ask for the answer as a call of one more tool. Models with tools were trained for that
+            # form, and it allows several schemas.
             structured_output=not tools,
             temperature=True,
         )
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Return how many tokens the target reads for `messages`, those of its chat template and of tools included."""
+        """Return how many tokens the target reads for `messages`, including those of its chat template and of tools."""
         given = to_engine_messages(messages) if messages else []
         declared = [convert_to_openai_tool(tool) for tool in tools or ()]
         try:
             return self._engine.count_tokens(given, tools=declared)
-        except PromptError:  # a part of a conversation that the template does not take for one
+        except PromptError:  # a part of a conversation, which the template refuses by itself
             return sum(len(self.get_token_ids(message["content"])) for message in given)
 
     # --- answers ----------------------------------------------------------------------------------------------------
@@ -185,7 +185,8 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> list[AIMessage]:
         """Answer `inputs` one after another, unless `max_concurrency` says otherwise.
 
-        They would take turns anyway, and so the second finds what it shares with the first in the prefix cache.
+        Requests take turns anyway. In sequence, each finds the prefix that it shares with the previous one in the
+        prefix cache.
         """
         return super().batch(inputs, _in_turn(config, inputs), return_exceptions=return_exceptions, **kwargs)
 
@@ -209,21 +210,21 @@ class ChatRapid(RapidModel, BaseChatModel):
 
         Args:
             tools: functions, pydantic classes, tools of LangChain, or OpenAI's declarations.
-            tool_choice: "auto" (the default), "any" or "required", "none", or a tool's name. What must be called is
-                enforced while decoding, and so are the arguments' schemas.
-            kwargs: further settings of the calls; `parallel_tool_calls=False` allows one call an answer.
+            tool_choice: "auto" (the default), "any" or "required", "none", or a tool's name. Decoding enforces a
+                required call and the schemas of its arguments.
+            kwargs: further settings of the calls; `parallel_tool_calls=False` allows one call in each answer.
 
         Raises:
-            ConfigurationError: the model's chat template knows no tools.
+            ConfigurationError: the model's chat template does not support tools.
         """
         kwargs.pop("strict", None)  # arguments follow their schema anyway
         if not tools:
             return self.bind(**kwargs)
         if not self._engine.supports_tools:
             raise ConfigurationError(
-                f"{self.model_name} cannot call tools: its chat template has no place for them. Use a model that was "
-                "trained to call tools (Qwen2.5-Instruct, Llama-3.1-Instruct), or describe them in the prompt and ask "
-                "for with_structured_output"
+                f"{self.model_name} cannot call tools: its chat template does not support them. Use a model that was "
+                "trained to call tools (Qwen2.5-Instruct, Llama-3.1-Instruct), or describe them in the prompt and use "
+                "with_structured_output"
             )
         bound: dict[str, Any] = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
         if choice := choice_of(tool_choice):
@@ -239,30 +240,30 @@ class ChatRapid(RapidModel, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Return a runnable whose answers are objects of `schema`; the decoder lets the model write nothing else.
+        """Return a runnable whose answers are objects of `schema`. Decoding enforces the schema.
 
         Args:
-            schema: a pydantic class, a dataclass, a TypedDict, another type, a JSON schema or an OpenAI function;
-                None for "json_mode" gives dictionaries.
+            schema: a pydantic class, a dataclass, a TypedDict, another type, a JSON schema or an OpenAI function. None
+                with "json_mode" returns dictionaries.
             include_raw: return {"raw": message, "parsed": object or None, "parsing_error": error or None}.
             method: "json_schema" and "function_calling" are the same here: the schema is shown in the prompt and
-                enforced. "json_mode" enforces JSON only; the prompt must describe the object.
-            strict: without effect, as the schema is always enforced.
-            kwargs: further settings of the calls. With `tools=` the model may call one instead of answering; "parsed"
-                is None then.
+                enforced. "json_mode" enforces JSON only, and the prompt must describe the object.
+            strict: has no effect, because the schema is always enforced.
+            kwargs: further settings of the calls. With `tools=`, the model may call a tool instead of answering;
+                "parsed" is None then.
 
         Raises:
-            ConfigurationError: a method that there is not, or what no schema can be made of.
+            ConfigurationError: the method is unknown, or `schema` has no JSON schema.
         """
         if method not in METHODS:
-            raise ConfigurationError(f"method={method!r} is none of {', '.join(METHODS)}")
+            raise ConfigurationError(f"method={method!r} is not one of {', '.join(METHODS)}")
         if schema is None and method != "json_mode":
-            raise ConfigurationError(f"method={method!r} needs a schema; method='json_mode' goes without")
+            raise ConfigurationError(f"method={method!r} needs a schema; only method='json_mode' works without")
         json_schema = {"type": "object"} if method == "json_mode" else json_schema_of(schema)
         if tools := kwargs.get("tools"):
             kwargs = {**kwargs, "tools": [convert_to_openai_tool(tool) for tool in tools]}
         llm = self.bind(
-            structured=StructuredOutput(json_schema=json_schema, checked=False),  # by the parser
+            structured=StructuredOutput(json_schema=json_schema, checked=False),  # the parser checks it
             ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": told_as(schema)},
             **kwargs,
         )

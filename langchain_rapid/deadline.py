@@ -1,4 +1,4 @@
-"""The constructor's `timeout`: how long one request may take."""
+"""The time limit of a request (the constructor's `timeout`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rapid_integrations.progress import OnProgress
 
 
 class Deadline:
-    """A moment after which a request fails with `TimeoutError`; looked at between prefill chunks and between pieces.
+    """The moment after which a request fails with `TimeoutError`. It is checked between prefill chunks and pieces.
 
     Args:
-        seconds: from now; None never comes.
+        seconds: time from now; None sets no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -30,7 +30,7 @@ class Deadline:
             )
 
     def reporting(self, on_progress: OnProgress | None) -> OnProgress:
-        """Return a callback for the engine that looks at the clock first."""
+        """Return a progress callback for the engine that checks the deadline first."""
 
         def report(stage: str, done: int, total: int) -> None:
             self.check()
@@ -40,14 +40,14 @@ class Deadline:
         return report
 
     def watch(self, chunks: Iterator[CompletionChunk]) -> Iterator[CompletionChunk]:
-        """Yield `chunks` as long as there is time."""
+        """Yield `chunks` until the deadline."""
         for chunk in chunks:
             yield chunk
             if chunk.finish_reason is None:
                 self.check()
 
     async def awatch(self, chunks: AsyncIterator[CompletionChunk]) -> AsyncIterator[CompletionChunk]:
-        """Yield `chunks` as long as there is time."""
+        """Yield `chunks` until the deadline."""
         async for chunk in chunks:
             yield chunk
             if chunk.finish_reason is None:

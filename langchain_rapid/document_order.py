@@ -1,4 +1,4 @@
-"""Retrieved documents back in the order in which they were written."""
+"""Sorting retrieved documents into their original order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _START = ("start_index", "start_char_idx", "seq_num")
 
 
 def in_document_order(documents: Iterable[Document]) -> list[Document]:
-    """Return `documents` file by file, page by page, each page in its own order; a link of a chain.
+    """Return `documents` sorted by file, page and position. Use it as a link of a chain.
 
         {"context": retriever | in_document_order | format_documents, "question": RunnablePassthrough()} | prompt | llm
 
-    Retrievers return documents by score: the text arrives shuffled, and shuffled anew for every question, so that no
-    prefix is ever shared with the question before. Text splitters write the place with `add_start_index=True`.
-    Documents that do not say where they stand keep their order, behind those of their page that do.
+    Retrievers return documents by score. Their order then differs for every question, so prompts share no prefix. Text
+    splitters store the position with `add_start_index=True`. Documents without a position keep their order, after the
+    others of their page.
     """
     return sorted(documents, key=_place)
 

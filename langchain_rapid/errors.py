@@ -1,7 +1,7 @@
-"""The engine's errors where LangChain has a class of its own for them: both in one, so that either is caught.
+"""Errors that are both the engine's and LangChain's, so that `except` clauses for either catch them.
 
-LangChain's agents go by their own classes: a request that cannot work is not tried three times over, an overflow is
-summarised and tried again.
+LangChain's agents react to their own classes. They do not retry an invalid request, and they summarise the conversation
+after an overflow before they retry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from langchain_core import exceptions as langchain_errors
 
 from rapid_integrations import errors
 
-# Newer than the oldest langchain-core that this package takes.
+# The oldest supported langchain-core does not have these classes.
 _InvalidRequest: type[Exception] = getattr(
     langchain_errors, "ModelInvalidRequestError", langchain_errors.LangChainException
 )
@@ -21,24 +21,24 @@ _Timeout: type[Exception] = getattr(langchain_errors, "ModelTimeoutError", langc
 
 
 class ContextOverflowError(errors.ContextOverflowError, langchain_errors.ContextOverflowError):
-    """The request needs more tokens than a model's context window holds: the engine's error and LangChain's in one."""
+    """The request needs more tokens than a model's context window holds. Both the engine's error and LangChain's."""
 
 
 class InvalidSettingError(errors.ConfigurationError, _InvalidRequest):  # type: ignore[misc,valid-type]
-    """A setting of a call that cannot work: the engine's error and LangChain's in one."""
+    """A setting of a call cannot work. Both the engine's error and LangChain's."""
 
 
 class InvalidPromptError(errors.PromptError, _InvalidRequest):  # type: ignore[misc,valid-type]
-    """A prompt that cannot be answered: the engine's error and LangChain's in one."""
+    """A prompt cannot be answered. Both the engine's error and LangChain's."""
 
 
 class RequestTimeoutError(TimeoutError, _Timeout):  # type: ignore[misc,valid-type]
-    """A request took longer than `timeout`: Python's error and LangChain's in one."""
+    """A request took longer than `timeout`. Both Python's error and LangChain's."""
 
 
 @contextmanager
 def as_langchain_errors() -> Iterator[None]:
-    """Raise the errors of this module in place of the engine's."""
+    """Replace the engine's errors with those of this module."""
     try:
         yield
     except langchain_errors.LangChainException:

@@ -1,4 +1,4 @@
-"""LangChain's own parts in the places of the engine's: text splitter, embeddings, retriever, document compressor."""
+"""Adapters for LangChain's text splitters, embeddings, retrievers and document compressors, for use by the engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCORES = ("relevance_score", "score", "query_similarity_score", "similarity_sco
 
 
 def embedder_of(embeddings: Embeddings) -> HostEmbedder:
-    """Return any `Embeddings` as an embedder of the engine."""
+    """Wrap LangChain's `Embeddings` as an embedder of the engine."""
     return HostEmbedder(
         name=str(getattr(embeddings, "model_name", None) or getattr(embeddings, "model", type(embeddings).__name__)),
         fingerprint=fingerprint_of(embeddings),
@@ -39,10 +39,10 @@ def embedder_of(embeddings: Embeddings) -> HostEmbedder:
 
 
 def splitter_of(text_splitter: Any) -> Split:
-    """Return a `TextSplitter` as a function from a text to consecutive pieces of it.
+    """Return a function that cuts a text into consecutive pieces with a `TextSplitter`.
 
     Raises:
-        ConfigurationError: it cuts no texts.
+        ConfigurationError: the object has no `split_text`.
     """
     if not callable(getattr(text_splitter, "split_text", None)):
         raise ConfigurationError(
@@ -59,7 +59,7 @@ def splitter_of(text_splitter: Any) -> Split:
 
 
 def reranker_of(compressor: BaseDocumentCompressor) -> Rerank:
-    """Return a document compressor as a function over passages: it may filter, reorder, rescore or rewrite them."""
+    """Wrap a document compressor as a function over passages. It may filter, reorder, rescore or rewrite them."""
 
     def rerank(query: str, passages: Sequence[Passage]) -> list[Passage]:
         documents = [Document(page_content=passage.text, metadata={_CHUNK: passage.chunk}) for passage in passages]
@@ -80,7 +80,7 @@ def retrieving(
     tokenizer: Tokenizer,
     otherwise: ContextCompressor,
 ) -> PassageCompressor:
-    """Return a compressor that keeps what `retriever` finds of the context; `otherwise` where it finds nothing."""
+    """Return a compressor that keeps what `retriever` finds in the context. If that is nothing, `otherwise` decides."""
 
     def retrieve(query: str) -> list[Passage]:
         documents: Sequence[Document] = retriever.invoke(query) or []
@@ -96,15 +96,15 @@ def retrieving(
 
 
 def fingerprint_of(part: object) -> str:
-    """Return what tells a part with these settings from any other; settings may hold a key, so they are hashed."""
+    """Return a fingerprint of a part and its settings. It is a hash, because settings may contain a secret key."""
     settings = part.model_dump() if isinstance(part, BaseModel) else getattr(part, "__dict__", {})
-    # What JSON has no form for is written with its address: another object, another fingerprint.
+    # Values that JSON cannot represent are written with their address, so each object has its own fingerprint.
     text = json.dumps(settings, sort_keys=True, default=repr, skipkeys=True)
     return f"{type(part).__module__}.{type(part).__qualname__} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _scores(documents: Sequence[Document]) -> list[float | None]:
-    """Return the documents' scores, or None for all: most retrievers and many compressors give an order only."""
+    """Return the documents' scores, or None for all if any has no score. Most retrievers only give an order."""
     found: list[float | None] = []
     for document in documents:
         values = (usable_score(document.metadata.get(name), "the retriever or reranker") for name in _SCORES)

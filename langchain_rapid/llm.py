@@ -1,4 +1,4 @@
-"""`RapidLLM`: LangChain's plain LLM, text in and text out, over a RAPID engine."""
+"""`RapidLLM`: a plain LangChain LLM (from text to text) over a RAPID engine."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from langchain_rapid.structured_output import with_words_behind
 from langchain_rapid.template_capture import current_run
 from rapid_integrations import Completion
 
-# Settings of the call that is being answered: LangChain's cache asks the model for its identity, not the call.
+# The settings of the current call. LangChain's cache asks only the model for its identity, not the call.
 _call_settings: ContextVar[Mapping[str, Any] | None] = ContextVar("rapid_call_settings", default=None)
 _NO_SETTINGS = ("tags", "metadata", "run_name", "run_id")
 
 
 class RapidLLM(RapidModel, BaseLLM):
-    """Retrieval-augmented speculative decoding as an LLM of LangChain; for the settings see `RapidModel`.
+    """Retrieval-augmented speculative decoding as an LLM of LangChain. `RapidModel` has the settings.
 
         llm = RapidLLM(target="smollm2-135m-instruct", max_tokens=100)
         (prompt | llm).invoke({"context": handbook, "question": "How long is the probation period?"})
 
     A model with a chat template reads a prompt as a user message, unless `apply_chat_template` is False. Threads and
-    tasks may share one. Answers carry token counts and decoding statistics in `generation_info`.
+    tasks may share one object. Answers carry token counts and decoding statistics in `generation_info`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     apply_chat_template: bool | None = Field(
-        default=None, description="None wraps a prompt as a user message where the model has a template"
+        default=None, description="None wraps a prompt as a user message if the model has a chat template"
     )
 
     @property
@@ -55,7 +55,7 @@ class RapidLLM(RapidModel, BaseLLM):
             params["call"] = dict(sorted(call.items()))
         return params
 
-    # --- one after another: the second prompt finds what it shares with the first in the prefix cache ---------------
+    # --- prompts in sequence, so that each finds the prefix it shares with the previous one in the prefix cache ------
 
     def _generate(
         self,
@@ -68,7 +68,7 @@ class RapidLLM(RapidModel, BaseLLM):
         answer = self._answer
         if self.streaming and len(prompts) == 1:
             answer = partial(self._streamed, run_manager=run_manager)
-        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)  # each one's clock starts in turn
+        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)  # lazily: each starts its deadline
         return _result([(request, answer(request)) for request in requests])
 
     async def _agenerate(
@@ -122,7 +122,7 @@ class RapidLLM(RapidModel, BaseLLM):
                     await run_manager.on_llm_new_token(piece.text, chunk=piece)
                 yield piece
 
-    # --- what LangChain's own forms leave out -----------------------------------------------------------------------
+    # --- corrections of LangChain's own methods ---------------------------------------------------------------------
 
     def generate(
         self,
@@ -154,7 +154,7 @@ class RapidLLM(RapidModel, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """Answer `inputs`; with `return_exceptions`, what is wrong with one of them is that one's result only."""
+        """Answer `inputs`. With `return_exceptions`, the error of an input becomes its result, and the others go on."""
         if not return_exceptions:
             return super().batch(inputs, config, **kwargs)
         return Runnable.batch(self, inputs, config, return_exceptions=True, **kwargs)
@@ -167,13 +167,13 @@ class RapidLLM(RapidModel, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """Answer `inputs`; with `return_exceptions`, what is wrong with one of them is that one's result only."""
+        """Answer `inputs`. With `return_exceptions`, the error of an input becomes its result, and the others go on."""
         if not return_exceptions:
             return await super().abatch(inputs, config, **kwargs)
         return await Runnable.abatch(self, inputs, config, return_exceptions=True, **kwargs)
 
     def _streamed(self, request: Request, run_manager: CallbackManagerForLLMRun | None) -> Completion:
-        """Answer, and report every piece of it to the callbacks."""
+        """Answer, and report every piece of the answer to the callbacks."""
         with self._open(request) as stream:
             chunks = []
             for chunk in request.watch(stream):
@@ -190,7 +190,7 @@ class RapidLLM(RapidModel, BaseLLM):
             settings = self._settings(stop, overrides)
             settings.engine["apply_chat_template"] = template
             given = annotated_text(prompt, call, self.use_templates, current_run(run))
-            # A text that the model is to go on with has no place for instructions behind it.
+            # If the model continues the text, an instruction after it would become part of the text.
             as_message = template is not False and self._engine.vocabulary.chat_template is not None
             if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
                 given = with_words_behind(given, instruction)

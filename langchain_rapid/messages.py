@@ -1,4 +1,4 @@
-"""LangChain's messages as the engine's."""
+"""Translation of LangChain's messages to the engine's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from rapid_integrations.errors import PromptError
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
 
-# A call's own blocks repeat `tool_calls`; reasoning of earlier turns is not repeated to the model, as chat templates
-# themselves have it.
+# Blocks of calls repeat `tool_calls`. Reasoning of earlier turns is not shown to the model; chat templates drop it too.
 _PASSED_OVER = {
     *("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call"),
     *("server_tool_call", "server_tool_call_chunk", "server_tool_result"),
@@ -25,7 +24,7 @@ def to_engine_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Return role, content (a text) and tool calls of each message.
 
     Raises:
-        PromptError: no message, or one that holds something other than text and tool calls.
+        PromptError: there is no message, or one contains something other than text and tool calls.
     """
     if not messages:
         raise PromptError("there is no message to answer: give at least one, for instance HumanMessage('...')")
@@ -51,19 +50,19 @@ def _role_of(message: BaseMessage) -> str:
         return message.role
     role = _ROLES.get(message.type.removesuffix("MessageChunk").lower())
     if role is None:
-        raise PromptError(f"a {type(message).__name__} is nothing that a model reads: leave it out of the messages")
+        raise PromptError(f"a model cannot read a {type(message).__name__}: leave it out of the messages")
     return role
 
 
 def text_of(message: BaseMessage) -> str:
-    """Return a message's text, its parts set apart.
+    """Return a message's text with its parts separated.
 
-    Parts are pieces of their own (a document, then a question), so an empty line goes between two that would otherwise
-    touch: the last word of one and the first of the next are not one word. Only a model's own answer is put together
-    as it is: its parts are how it arrived.
+    Parts are independent pieces, such as a document and a question. An empty line separates two that would otherwise
+    touch, so that their words do not run together. The parts of a model's own answer are streamed pieces, so they are
+    joined without a separator.
 
     Raises:
-        PromptError: a part is no text.
+        PromptError: a part is not text.
     """
     if isinstance(message.content, str):
         return message.content
@@ -86,6 +85,6 @@ def _text_of_block(block: str | dict[str, Any]) -> str:
     if kind in _PASSED_OVER:
         return ""
     raise PromptError(
-        f"a message holds a block of type {kind!r}, but the target reads text only: leave it out, or say what is in it "
-        'with {"type": "text", "text": ...}'
+        f"a message holds a block of type {kind!r}, but the target reads text only: leave it out, or describe it with "
+        '{"type": "text", "text": ...}'
     )

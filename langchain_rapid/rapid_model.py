@@ -1,4 +1,4 @@
-"""What `RapidLLM` and `ChatRapid` share: settings, models, and the way of a request to the engine."""
+"""`RapidModel`, the base of `RapidLLM` and `ChatRapid`: their settings, their models, and requests to the engine."""
 
 from __future__ import annotations
 
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
     from rapid_integrations.prompt import PromptLike
 
 _PARTS = ("embeddings", "text_splitter", "document_compressor", "embedding_cache")
-# Settings of this package that are fields, and arguments of a call, too.
+# Settings of this package that are both fields and arguments of a call.
 _OWN_OPTIONS = ("timeout", "show_schema", "return_retrieved", "show_progress")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, the engine's options for it, and what surrounds its answer.
+    """A request to the engine.
 
     Attributes:
-        shown: what shows progress; left when the answer begins.
+        prompt, options: arguments of `RapidEngine.stream`.
+        deadline: the time limit.
+        shown: the view that shows progress until the answer begins.
         with_texts: see `Responses`.
     """
 
@@ -56,11 +58,11 @@ class Request:
     with_texts: bool
 
     def responses(self, stream: CompletionStream | AsyncCompletionStream) -> Responses:
-        """Return what translates the answer."""
+        """Return the translator of the answer."""
         return Responses(stream.prepared.retrieved, self.with_texts)
 
     def watch(self, stream: CompletionStream) -> Iterator[CompletionChunk]:
-        """Yield the answer's pieces as long as there is time."""
+        """Yield the answer's pieces until the deadline."""
         try:
             for chunk in self.deadline.watch(stream):
                 self.done_reading()
@@ -69,7 +71,7 @@ class Request:
             self.done_reading()
 
     async def awatch(self, stream: AsyncCompletionStream) -> AsyncIterator[CompletionChunk]:
-        """Yield the answer's pieces as long as there is time."""
+        """Yield the answer's pieces until the deadline."""
         try:
             async for chunk in self.deadline.awatch(stream):
                 self.done_reading()
@@ -78,18 +80,18 @@ class Request:
             self.done_reading()
 
     def done_reading(self) -> None:
-        """Take the progress line away: the prompt is read, or will not be."""
+        """Remove the progress line when the prefill has ended or failed."""
         if self.shown is not None:
             self.shown.stop()
 
 
 @dataclass(frozen=True)
 class CallSettings:
-    """A call's settings, apart from its prompt.
+    """The settings of a call, without its prompt.
 
     Attributes:
         engine: the options of `RapidEngine.stream`.
-        show_schema: whether the model is shown the schema of its answer.
+        show_schema: whether the prompt shows the schema of the answer to the model.
         deadline, shown, with_texts: see `Request`.
     """
 
@@ -100,7 +102,7 @@ class CallSettings:
     show_schema: bool
 
     def instruction(self, prompt: Iterable[str]) -> str | None:
-        """Return what tells the model of the schema that its answer is held to; None: nothing needs to."""
+        """Return the text that shows the answer's schema to the model; None if it is not needed."""
         structured = self.engine["sampling"].structured
         if not self.show_schema or structured is None or structured.json_schema is None:
             return None
@@ -108,7 +110,7 @@ class CallSettings:
         return instruction_for(structured.json_schema, prompt, tools=may_call)
 
     def request(self, prompt: PromptLike) -> Request:
-        """Return the whole request."""
+        """Return the request for `prompt`."""
         return Request(prompt, self.engine, self.deadline, self.shown, self.with_texts)
 
 
@@ -116,12 +118,12 @@ class RapidModel(SettingsInUse):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
-    `drafter_model`), or as a ready `engine`. Every sampling and speculation setting is a field, and every one may be
-    given to a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`. Unknown names are refused.
+    `drafter_model`), or as a ready `engine`. Every sampling and speculation setting is a field. It can also be given to
+    a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`. Unknown names are refused.
 
-    The target's prompt is exactly what the chain built. The drafter's is the same with the context replaced by what
-    was retrieved from it: by `retriever`, else by cutting it (`text_splitter`) and embedding it (`embeddings`);
-    `document_compressor` filters, reorders or rewrites what was found.
+    The target's prompt is exactly what the chain built. In the drafter's prompt, retrieved chunks replace the context.
+    They come from `retriever` if there is one. Otherwise, `text_splitter` cuts the context and `embeddings` scores the
+    pieces. `document_compressor` then filters, reorders or rewrites the chunks.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -137,38 +139,38 @@ class RapidModel(SettingsInUse):
         default=None,
         exclude=True,
         repr=False,
-        description="a TextSplitter that cuts the context into chunks; None: the engine's own chunker",
+        description="a TextSplitter that cuts the context into chunks; None uses the engine's own chunker",
     )
     retriever: BaseRetriever | None = Field(
         default=None,
         exclude=True,
         repr=False,
-        description="chooses what the drafter reads of the context, in place of embeddings",
+        description="chooses which parts of the context the drafter reads, in place of embeddings",
     )
     document_compressor: BaseDocumentCompressor | None = Field(
-        default=None, exclude=True, repr=False, description="reranks or filters what retriever or embeddings found"
+        default=None, exclude=True, repr=False, description="reranks or filters the results of retriever or embeddings"
     )
     use_templates: bool = Field(
         default=True, description="takes context and question from the prompt template that the chain rendered"
     )
     timeout: float | None = Field(
-        default=None, gt=0, description="seconds that a request may take; TimeoutError after them, None: any time"
+        default=None, gt=0, description="seconds after which a request raises TimeoutError; None sets no limit"
     )
     max_retries: int | None = Field(
-        default=None, ge=0, description="without effect: a local model fails for good or not at all; see with_retry"
+        default=None, ge=0, description="has no effect, because retries do not help a local model; see with_retry"
     )
     api_key: SecretStr | None = Field(
-        default=None, exclude=True, repr=False, description="without effect: a local model asks for none"
+        default=None, exclude=True, repr=False, description="has no effect, because a local model needs no key"
     )
-    streaming: bool = Field(default=False, description="reports tokens to callbacks in invoke, too")
+    streaming: bool = Field(default=False, description="reports tokens to callbacks also during invoke")
     show_schema: bool = Field(
         default=True,
-        description="shows the model the JSON schema that an answer is held to, behind the question, unless the prompt "
-        "holds it already",
+        description="appends the JSON schema of a structured answer to the question, unless the prompt already "
+        "contains it",
     )
     return_retrieved: bool = Field(
         default=False,
-        description="puts the texts of the chunks that the drafter read into an answer's metadata; their places and "
+        description="adds the texts of the chunks that the drafter read to an answer's metadata. Their positions and "
         "scores are always there",
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
@@ -177,7 +179,7 @@ class RapidModel(SettingsInUse):
         """Load the models; see the fields.
 
         Raises:
-            ConfigurationError: an unknown setting, or a value that cannot work.
+            ConfigurationError: a setting is unknown or has an invalid value.
             ModelLoadError: a model cannot be loaded or run.
         """
         settings = constructor_settings(type(self), settings, unnamed)
@@ -194,7 +196,7 @@ class RapidModel(SettingsInUse):
 
     @property
     def rapid_engine(self) -> RapidEngine:
-        """The engine behind it."""
+        """The engine of this LLM."""
         return self._engine
 
     @property
@@ -204,7 +206,7 @@ class RapidModel(SettingsInUse):
 
     @property
     def max_tokens(self) -> int:
-        """`max_new_tokens` under LangChain's name; may be assigned, too."""
+        """`max_new_tokens` under LangChain's name. It can be assigned, too."""
         return self.max_new_tokens
 
     @max_tokens.setter
@@ -219,11 +221,11 @@ class RapidModel(SettingsInUse):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        """Everything that an answer depends on: models, settings, and the parts that make the drafter's context."""
+        """Everything that answers depend on: models, settings, and the parts that make the drafter's context."""
         settings = self.model_dump(include={*RequestFields.model_fields}, mode="json", warnings=False)
         return {
             **settings,
-            "default_stop": settings["stop"],  # LangChain writes the call's over "stop", and None where it has none
+            "default_stop": settings["stop"],  # LangChain overwrites "stop" with the call's, or with None
             "model_name": self.model_name,
             "drafter_name": self._engine.drafter.name,
             "use_templates": self.use_templates,
@@ -252,10 +254,10 @@ class RapidModel(SettingsInUse):
         """Return the settings of a call.
 
         Raises:
-            ConfigurationError: an override that is no setting, or names another model.
+            ConfigurationError: an override is unknown or invalid, or names another model.
         """
         overrides = dict(overrides)
-        overrides.pop("stream", None)  # LangChain's own, for choosing between invoke and stream
+        overrides.pop("stream", None)  # LangChain uses it to choose between invoke and stream
         if (model := overrides.pop("model", None)) not in (None, self.model_name):
             raise ConfigurationError(
                 f"model={model!r} for one call, but this is {self.model_name}, which is loaded: build a second "
@@ -278,7 +280,7 @@ class RapidModel(SettingsInUse):
         return CallSettings(options, deadline, shown, own["return_retrieved"], own["show_schema"])
 
     def _of_call(self, name: str, overrides: dict[str, Any]) -> Any:
-        """Take one of `_OWN_OPTIONS` out of a call's arguments; without a value there, the field's counts."""
+        """Remove one of `_OWN_OPTIONS` from a call's arguments and return it. Without one, return the field's value."""
         given = overrides.pop(name, None)
         return getattr(self, name) if given is None else self._checked(name, given)
 
@@ -324,7 +326,7 @@ class RapidModel(SettingsInUse):
 
     @property
     def _compressor(self) -> ContextCompressor:
-        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        """The compressor. LLMs that share an engine and have the same parts share it, because it keeps embeddings."""
         parts = (self.embeddings, self.embedding_cache, self.text_splitter, self.retriever, self.document_compressor)
         own = sorted(self.given_names(_PARTS))
         return self._made_once(("langchain", ",".join(own), self.engine is None, *parts), self._make_compressor)

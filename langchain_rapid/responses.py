@@ -1,4 +1,4 @@
-"""The engine's answers as LangChain's: everything in them is JSON, as checkpoints, caches and tracers want it."""
+"""Translation of the engine's answers to LangChain's. All metadata is JSON, which checkpoints and tracers need."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from rapid_integrations import Completion, CompletionChunk, RetrievedChunk
 
 PROVIDER = "rapid"  # in tracing (`ls_provider`) and in messages (`model_provider`): LangChain compares the two
 
-# What the ecosystem calls the ends of an answer (OpenAI's words): judges and middlewares look for "stop".
+# OpenAI's names for finish reasons. Judges and middleware look for "stop".
 _FINISH_REASONS = {"eos": "stop"}
-# LangChain's chunks complete JSON that was cut and make a valid call of half of its arguments. With a byte order mark
-# before them they stay what they are: no JSON.
+# LangChain completes JSON that was cut and would turn half of the arguments into a valid call. A byte order mark before
+# them keeps them invalid.
 _NOT_JSON = "\ufeff"
 
 
 @dataclass(frozen=True)
 class Responses:
-    """Translates the pieces of one answer, or the whole of it.
+    """Translates one answer, whole or in pieces.
 
     Attributes:
-        retrieved: the chunks that the drafter read; their places and scores go into the metadata.
-        with_texts: whether their texts do, too. They stand in the prompt already, and in a checkpoint of a
-            conversation each message would hold them again.
+        retrieved: the chunks that the drafter read. Their positions and scores go into the metadata.
+        with_texts: whether their texts go there, too. By default they do not: the prompt already contains them, and in
+            a checkpoint of a conversation each message would repeat them.
     """
 
     retrieved: tuple[RetrievedChunk, ...] = ()
     with_texts: bool = False
 
-    # --- a plain LLM's ----------------------------------------------------------------------------------------------
+    # --- plain LLM --------------------------------------------------------------------------------------------------
 
     def generation(self, completion: Completion) -> Generation:
         """Return a whole answer of a plain LLM."""
         return Generation(text=completion.text, generation_info=self._info(completion))
 
     def generation_chunk(self, chunk: CompletionChunk) -> GenerationChunk:
-        """Return a piece of a plain LLM's answer; the last one carries usage and statistics."""
+        """Return a piece of a plain LLM's answer. The last one carries usage and statistics."""
         info = None if chunk.finish_reason is None else self._info(chunk)
         return GenerationChunk(text=chunk.text, generation_info=info)
 
-    # --- a chat model's ---------------------------------------------------------------------------------------------
+    # --- chat model -------------------------------------------------------------------------------------------------
 
     def chat_generation(self, completion: Completion) -> ChatGeneration:
         """Return a whole answer of a chat model."""
@@ -65,7 +65,7 @@ class Responses:
         return ChatGeneration(message=message, generation_info=self._info(completion))
 
     def chat_chunk(self, chunk: CompletionChunk) -> ChatGenerationChunk:
-        """Return a piece of a chat model's answer; the last one carries calls, usage and statistics."""
+        """Return a piece of a chat model's answer. The last one carries calls, usage and statistics."""
         if chunk.finish_reason is None:
             return ChatGenerationChunk(message=AIMessageChunk(content=chunk.text))
         message = AIMessageChunk(
@@ -77,7 +77,7 @@ class Responses:
         return ChatGenerationChunk(message=message, generation_info=self._info(chunk))
 
     def _info(self, answer: Completion | CompletionChunk) -> dict[str, Any]:
-        """Return what becomes `generation_info` and `response_metadata`; everything of RAPID's own is under "rapid"."""
+        """Return `generation_info` and `response_metadata`. The key "rapid" has everything that only RAPID knows."""
         assert answer.usage is not None and answer.stats is not None and answer.finish_reason is not None
         stats = answer.stats
         left_out = set() if self.with_texts else {"text"}
@@ -102,7 +102,7 @@ class Responses:
 
 
 def token_usage(answer: Completion | CompletionChunk) -> dict[str, int]:
-    """Return the token counts under OpenAI's names, where token counters and judges look for them."""
+    """Return the token counts under OpenAI's names, which token counters and judges expect."""
     assert answer.usage is not None
     return {
         "prompt_tokens": answer.usage.prompt_tokens,
@@ -112,14 +112,14 @@ def token_usage(answer: Completion | CompletionChunk) -> dict[str, int]:
 
 
 def llm_output(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Return the sums of a call over several prompts, as LangChain's `LLMResult.llm_output` holds them."""
+    """Return the token sums of a call with several prompts, for LangChain's `LLMResult.llm_output`."""
     return combined_outputs(
         [{"token_usage": token_usage(completion), "model_name": completion.stats.target} for completion in completions]
     )
 
 
 def combined_outputs(outputs: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """Return the sum of several `llm_output`; an answer that a cache gave has None."""
+    """Return the sum of several `llm_output`. An answer from LangChain's cache has None."""
     usage: dict[str, int] = {}
     name = None
     for output in outputs:
@@ -152,7 +152,7 @@ def _usage(answer: Completion | CompletionChunk) -> UsageMetadata:
 
 
 def _finite(value: Any) -> Any:
-    """Return `value` with None for numbers that JSON has no form for: a retriever's score may be NaN."""
+    """Return `value` with None for numbers that JSON cannot represent. A retriever's score may be NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

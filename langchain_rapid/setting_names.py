@@ -1,4 +1,4 @@
-"""Settings as LangChain and OpenAI name them, under this package's names."""
+"""Translation of LangChain's and OpenAI's settings to this package's."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rapid_integrations.errors import ConfigurationError
 
 
 def structured_of(response_format: Any) -> StructuredOutput | None:
-    """Return OpenAI's `response_format` as the engine's: a dictionary of either of its APIs, or a class.
+    """Translate OpenAI's `response_format`: a dictionary as in either of its APIs, or a class.
 
     Raises:
-        ConfigurationError: a format of another kind.
+        ConfigurationError: the format is of another kind.
     """
     if isinstance(response_format, type):
         return StructuredOutput(json_schema=json_schema_of(response_format))
@@ -26,24 +26,24 @@ def structured_of(response_format: Any) -> StructuredOutput | None:
     schema = response_format.get("json_schema", response_format).get("schema") if kind == "json_schema" else None
     if schema is None:
         raise ConfigurationError(
-            f"response_format={response_format!r:.200} is none of {{'type': 'text'}}, {{'type': 'json_object'}} and "
+            f"response_format={response_format!r:.200} is not one of {{'type': 'text'}}, {{'type': 'json_object'}} and "
             "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"
         )
     return StructuredOutput(json_schema=json_schema_of(schema))
 
 
 def choice_of(tool_choice: str | bool | dict[str, Any] | None) -> str | None:
-    """Return the engine's word for a tool choice in LangChain's, OpenAI's or Anthropic's form.
+    """Translate a tool choice from LangChain's, OpenAI's or Anthropic's form to the engine's.
 
     Raises:
-        ConfigurationError: a choice of another form.
+        ConfigurationError: the choice has another form.
     """
     if isinstance(tool_choice, Mapping):
         function = tool_choice.get("function")
         name = (function if isinstance(function, Mapping) else tool_choice).get("name") or tool_choice.get("type")
         if not isinstance(name, str) or name in ("function", "tool"):
             raise ConfigurationError(
-                f"tool_choice={tool_choice!r:.200} names no tool: give a name, 'any', 'auto', 'none', or "
+                f"tool_choice={tool_choice!r:.200} does not name a tool: give a name, 'any', 'auto', 'none', or "
                 '{"type": "function", "function": {"name": ...}}'
             )
         tool_choice = name

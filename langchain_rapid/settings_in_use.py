@@ -1,4 +1,4 @@
-"""Settings that are changed on a model that is there, under LangChain's rules."""
+"""Settings that are changed on a loaded model, under LangChain's rules."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rapid_integrations.errors import ConfigurationError
 
 
 class SettingsInUse(LiveSettings):
-    """Assignments, copies with changes and configurable fields, under LangChain's names for settings, too."""
+    """Checks assignments, copies with changes and configurable fields. Accepts LangChain's names for settings, too."""
 
     def model_post_init(self, context: Any, /) -> None:
-        """Pass on to LangChain's own (pydantic would put its own for private attributes in its place)."""
+        """Call LangChain's method. Without this, pydantic's own for private attributes would replace it."""
         super().model_post_init(context)
 
     def configurable_fields(self, **fields: Any) -> Any:
-        """Let settings be given with a call's configuration; LangChain's names for them work, too."""
+        """Allow settings in a call's configuration. LangChain's names for them work, too."""
         aliases = {**MODEL_ALIASES, **SETTING_ALIASES}
-        if self.model is None:  # LangChain's own name for what is `target` here; else a model object's field
+        if self.model is None:  # LangChain's name for `target`; but with a model object, `model` is its own field
             aliases["model"] = "target"
         own = {aliases.get(name, name): field for name, field in fields.items()}
-        return super().configurable_fields(**own)  # type: ignore[misc]  # of LangChain's class behind this one
+        return super().configurable_fields(**own)  # type: ignore[misc]  # LangChain's class comes later in the MRO
 
     def _checked(self, name: str, value: Any) -> Any:
         if name in ModelFields.model_fields or (name in RequestFields.model_fields and value is None):
@@ -41,7 +41,7 @@ class SettingsInUse(LiveSettings):
                 owner.__pydantic_validator__.validate_assignment(probe, name, value)
                 return getattr(probe, name)
             if owner.__module__.startswith("langchain_core."):
-                return value  # LangChain's own, which it does not check
+                return value  # LangChain does not check assignments to its own fields
             annotation: Any = owner.model_fields[name].annotation
             return TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""`with_structured_output`: the decoder keeps to the schema, and the answer is read as what was asked for."""
+"""Structured output: schemas for the decoder, instructions for the prompt, and the parser of the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
     """Return the JSON schema of a class (pydantic, dataclass, TypedDict), a type, a JSON schema or an OpenAI function.
 
     Raises:
-        ConfigurationError: it is none of these.
+        ConfigurationError: no JSON schema can be made of it.
     """
     try:
         if isinstance(schema, type) and issubclass(schema, BaseModel):
@@ -40,7 +40,7 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         if _is_json_schema(schema):
             found = schema
         elif _is_read_as_a_dict(schema) or _is_old_pydantic(schema):
-            # Of a TypedDict, LangChain reads descriptions of keys that pydantic does not.
+            # LangChain reads the descriptions of a TypedDict's keys; pydantic does not.
             found = convert_to_json_schema(schema)
         else:
             found = TypeAdapter(schema).json_schema()
@@ -54,22 +54,24 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
 
 
 def told_as(schema: Any) -> Any:
-    """Return the schema as LangChain's tracing takes it: it knows fewer kinds and fails for others."""
+    """Return the schema in a form that LangChain's tracing accepts. It fails for some kinds of schema."""
     try:
         convert_to_json_schema(schema)
-    except Exception:  # of many kinds: it asks Python's inspection
+    except Exception:  # the inspection of arbitrary objects may raise anything
         return json_schema_of({"type": "object"} if schema is None else schema)
     return schema
 
 
 def instruction_for(json_schema: dict[str, Any], prompt: Iterable[str], tools: bool) -> str | None:
-    """Return what tells the model of the schema: the decoder enforces the form, the words come from the model.
+    """Return an instruction that shows the schema to the model, or None if it is not needed.
+
+    The decoder enforces the form, but the model needs the schema to choose good values.
 
     Args:
-        json_schema: what is enforced.
-        prompt: the texts that the model reads; None is returned where they hold the schema already, as the format
-            instructions of LangChain's parsers do.
-        tools: whether the answer may be a call instead.
+        json_schema: the enforced schema.
+        prompt: the texts that the model reads. If they already contain the schema, as the format instructions of
+            LangChain's parsers do, no instruction is needed.
+        tools: whether the answer may be a tool call instead.
     """
     properties = json_schema.get("properties")
     if not any(key not in ("type", "title", "description", "additionalProperties") for key in json_schema):
@@ -83,10 +85,10 @@ def instruction_for(json_schema: dict[str, Any], prompt: Iterable[str], tools: b
 
 
 def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[dict[str, Any]]:
-    """Return the engine's messages with `instruction` behind the last one from a human.
+    """Return the engine's messages with `instruction` appended to the last one from a human.
 
-    There it leaves everything before that message as it is, so that the document's part of the prefix cache serves
-    answers with and without a schema; and it is outside the context, so that the drafter reads it, too.
+    At this place it does not change the prompt before that message, so answers with and without a schema share the
+    document's part of the prefix cache. It is outside the context, so the drafter reads it, too.
     """
     places = [i for i, message in enumerate(messages) if message["role"] == "user"] or [len(messages) - 1]
     changed = list(messages)
@@ -96,9 +98,9 @@ def with_instruction(messages: list[dict[str, Any]], instruction: str) -> list[d
 
 
 def with_words_behind(content: str | Prompt, instruction: str) -> Prompt:
-    """Return a prompt with `instruction` behind it.
+    """Return a prompt with `instruction` appended.
 
-    Where its context stands is found out before: the schema must not pass for the question.
+    Context and question are located first, so that the schema is not taken for the question.
     """
     given = Prompt(text=content) if isinstance(content, str) else content
     spans, query, method = given.context_spans, given.query, given.segmentation
@@ -110,23 +112,23 @@ def with_words_behind(content: str | Prompt, instruction: str) -> Prompt:
 
 
 class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
-    """Reads an answer as an object of `answer_schema`; while it streams, as far as it is written.
+    """Parses an answer as an object of `answer_schema`. While the answer streams, it yields partial objects.
 
     Raises:
-        OutputParserException: an answer that was cut off, or that its class does not accept.
+        OutputParserException: the answer was cut off, or its class does not accept it.
     """
 
     answer_schema: Any
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Return the object; None where too little of it is there."""
+        """Return the object; None if too little of it has been written."""
         text = result[0].text
         if (
             not text.strip()
             and isinstance(result[0], ChatGeneration)
             and getattr(result[0].message, "tool_calls", None)
         ):
-            return None  # the model was given tools, too, and calls one
+            return None  # the model calls a tool instead
         if partial and (not isinstance(result[0], ChatGeneration) or _finish_reason(result[0].message) is None):
             try:
                 return self._object_of(parse_partial_json(text))
@@ -138,14 +140,14 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
             reason = _finish_reason(result[0].message) if isinstance(result[0], ChatGeneration) else None
             raise OutputParserException(
                 f"no {getattr(self.answer_schema, '__name__', 'object')} could be made of the answer {text!r:.200} "
-                f"(finish_reason {reason!r}). It keeps to the JSON schema as far as it goes, so either it was cut off "
-                "(raise max_tokens, or drop the stop strings), or the class demands more than its schema says: "
+                f"(finish_reason {reason!r}). Its text follows the JSON schema, so either it was cut off (raise "
+                "max_tokens, or drop the stop strings), or the class demands more than its schema says: "
                 f"{error}",
                 llm_output=text,
             ) from error
 
     def parse(self, text: str) -> Any:
-        """Return the object that a whole answer is."""
+        """Return the object of a whole answer."""
         return self.parse_result([Generation(text=text)])
 
     def _object_of(self, value: Any) -> Any:
@@ -157,7 +159,7 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
         return TypeAdapter(schema).validate_python(value)
 
     def _checked(self, value: Any) -> Any:
-        """Return an object of a dictionary's schema if it has what the decoder could not enforce, too."""
+        """Return the object. For schemas other than pydantic classes, check what the decoder could not enforce."""
         schema = self.answer_schema
         if schema is not None and (not isinstance(schema, type) or not issubclass(schema, BaseModel)):
             wanted = json_schema_of(schema)
@@ -177,7 +179,7 @@ def _is_old_pydantic(schema: Any) -> bool:
 
 def _is_json_schema(schema: Any) -> bool:
     if not isinstance(schema, dict) or schema.get("type") == "function" or "parameters" in schema:
-        return False  # OpenAI's declaration of a function
+        return False  # it is OpenAI's declaration of a function
     return any(word in schema for word in _SCHEMA_WORDS)
 
 

@@ -1,9 +1,9 @@
-"""Passive capture: what filled a prompt template is remembered until the model reads the prompt.
+"""Passive capture of the values that fill prompt templates, until the model reads the prompt.
 
-A chain renders its template before it calls the model, which gets text only. LangChain tells callback handlers of each
-rendering; the one here notes where the context stands in the text and what was asked. LLMChain and nodes of a graph
-render without a word; there, the inputs of the runs that the model call is part of are looked at. The handler is part
-of every run in the process once a model was built, so there is a switch: `capture_templates(False)`.
+A chain renders its template before it calls the model, which receives only text. LangChain tells callback handlers of
+each rendering. The handler here records where the context is in the text, and the question. LLMChain and the nodes of a
+graph render without a callback. For them, the inputs of the enclosing runs are searched. Once a model has been built,
+the handler is part of every run in the process; `capture_templates(False)` switches it off.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Span
 
-_TEXTS = 4096  # prompts remembered; a forgotten one is segmented like any other text
+_TEXTS = 4096  # prompts that are remembered; a forgotten one is segmented like any other text
 _RUNS_OF_ONE_TEXT = 8
-_LEVELS = 6  # of runs within runs whose inputs may hold the context
+_LEVELS = 6  # levels of enclosing runs whose inputs are searched for the context
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Where the context stands in a rendered text, and the question.
+    """The context spans of a rendered text, and the question.
 
     Attributes:
-        context_spans: empty: the template has a place for a context, and nothing was there.
-        query: None: none of the variables is one.
-        segmentation: how it came to be known.
+        context_spans: empty if the template has a variable for context, but nothing was retrieved.
+        query: the question; None if no variable is a question.
+        segmentation: how the spans were found, "template" or "chain".
     """
 
     context_spans: tuple[Span, ...]
@@ -51,17 +51,17 @@ class Captured:
 @dataclass(frozen=True)
 class _Run:
     parent: UUID | None
-    inputs: Mapping[str, Any] | None  # where any of them is a context
+    inputs: Mapping[str, Any] | None  # None if none of them is a context
 
 
 class TemplateCapture(BaseCallbackHandler):
-    """Remembers renderings by the text they gave: bounded, without the text itself, safe from several threads.
+    """Remembers renderings by a hash of their text. It is bounded in size and thread-safe.
 
-    Two chains may render the same text from other variables; then the run that both rendering and model call belong
-    to tells them apart.
+    Two chains may render the same text from different variables. The run to which both the rendering and the model call
+    belong then tells them apart.
     """
 
-    # Not `run_inline`: LangChain's async `on_llm_start` tells the inline handlers and, where there is one, no others.
+    # Not `run_inline`: if there is an inline handler, LangChain's async `on_llm_start` calls no others.
 
     def __init__(self, texts: int = _TEXTS) -> None:
         self.enabled = True
@@ -73,12 +73,12 @@ class TemplateCapture(BaseCallbackHandler):
 
     @property
     def ignore_chain(self) -> bool:
-        """Whether LangChain leaves this handler out."""
+        """Whether LangChain skips this handler."""
         return not self.enabled
 
     @property
     def ignore_llm(self) -> bool:
-        """Only chains are of interest; a prompt template counts as one."""
+        """True: the handler only follows chains, and a prompt template counts as one."""
         return True
 
     ignore_chat_model = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = ignore_llm
@@ -102,7 +102,7 @@ class TemplateCapture(BaseCallbackHandler):
             _put(self._running, run_id, _Run(parent_run_id, _with_context(inputs)), self._texts)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Note where the values stand in what was rendered."""
+        """Record where the values are in the rendered text."""
         with self._lock:
             self._running.pop(run_id, None)
             variables, parent = self._pending.pop(run_id, ({}, None))
@@ -116,12 +116,12 @@ class TemplateCapture(BaseCallbackHandler):
             self._pending.pop(run_id, None)
 
     def of(self, text: str, run: UUID | None, whole: str | None = None) -> Captured | None:
-        """Return what was captured of a prompt or of one message of it.
+        """Return what was captured for a prompt or for one of its messages.
 
         Args:
-            text: as the model got it.
-            run: what the model call is part of, where that is known.
-            whole: all messages' texts, in any of which the question may stand; None: `text` is all.
+            text: the text as the model receives it.
+            run: the run that the model call is part of; None if unknown.
+            whole: the texts of all messages, of which any may contain the question. With None, `text` is the whole.
         """
         with self._lock:
             if runs := self._by_text.get(_key(text)):
@@ -134,7 +134,7 @@ class TemplateCapture(BaseCallbackHandler):
         return None
 
     def _around(self, run: UUID | None) -> Iterator[Mapping[str, Any]]:
-        """Yield the inputs of the runs that `run` is part of, from the inside out, where they hold a context."""
+        """Yield the inputs of the enclosing runs that contain a context, innermost first."""
         for _ in range(_LEVELS):
             found = None if run is None else self._running.get(run)
             if found is None:
@@ -148,7 +148,7 @@ class TemplateCapture(BaseCallbackHandler):
         roles = roles_of(variables, whole)
         if roles is None:
             return
-        # A chat model gets messages, one by one; a plain LLM gets all of them as one text.
+        # A chat model receives separate messages, a plain LLM receives all of them as one text.
         for text in {whole, *_contents(rendered)}:
             if (captured := _captured(text, roles)) is not None:
                 with self._lock:
@@ -165,7 +165,7 @@ _hooked = False
 
 
 def listen_to_templates() -> None:
-    """Have LangChain tell `TEMPLATES` of every rendering from now on; calling it again changes nothing."""
+    """Register `TEMPLATES` with LangChain, which then reports every rendering. Calling it again changes nothing."""
     global _hooked
     with _hooking:
         if not _hooked:
@@ -174,24 +174,24 @@ def listen_to_templates() -> None:
 
 
 def capture_templates(enabled: bool) -> None:
-    """Switch passive capture on or off for the whole process; see also the field `use_templates` of the models."""
+    """Switch passive capture on or off for the whole process. A model's field `use_templates` does so for one model."""
     TEMPLATES.enabled = enabled
 
 
 def current_run(run_id: UUID | None) -> UUID | None:
-    """Return the run that a model call is part of: `run_id`, else what the current context says."""
+    """Return the run that a model call is part of: `run_id`, or the run of the current context."""
     if run_id is not None:
         return run_id
-    callbacks = ensure_config().get("callbacks")  # streaming calls are given no run manager
+    callbacks = ensure_config().get("callbacks")  # streaming calls get no run manager
     parent: UUID | None = getattr(callbacks, "parent_run_id", None)
     return parent
 
 
 def _variables(serialized: Mapping[str, Any], inputs: Any) -> dict[str, Any]:
-    """Return what fills a template: its partial variables and a call's, as far as the template uses them."""
+    """Return the variables that fill a template: its partial variables and those of the call that it uses."""
     described = serialized.get("kwargs") or {}
     wanted = described.get("input_variables")
-    if not isinstance(inputs, Mapping):  # a template with one variable takes its value as it is
+    if not isinstance(inputs, Mapping):  # a template with one variable accepts its bare value
         if not isinstance(wanted, list) or len(wanted) != 1:
             return {}
         inputs = {wanted[0]: inputs}
@@ -210,7 +210,7 @@ def _partial_variables(described: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(described, Mapping):
         for name, value in described.items():
             if name == "partial_variables" and isinstance(value, Mapping):
-                # What a function returned is not known, so whether it found anything is not, either.
+                # The result of a function is unknown, and so is whether it found anything.
                 known = ((key, item) for key, item in value.items() if not _is_function(item))
                 yield from ((key, _given(item)) for key, item in known)
             elif name in ("kwargs", "messages", "prompt"):
@@ -218,7 +218,7 @@ def _partial_variables(described: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _given(value: Any) -> Any:
-    """Return a partial variable as it was given; documents are serialised as their constructor's call."""
+    """Return a partial variable's value. Documents are serialised as calls of their constructor."""
     if isinstance(value, list):
         return [_given(item) for item in value]
     if isinstance(value, Mapping) and value.get("type") == "constructor":
@@ -239,7 +239,7 @@ def _with_context(inputs: Any) -> Mapping[str, Any] | None:
 
 
 def _each(inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the inputs, or each of those that an LLMChain was given at once."""
+    """Yield the inputs. An LLMChain may have a list of them."""
     several = inputs.get("input_list")
     if isinstance(several, list):
         yield from (each for each in several if isinstance(each, Mapping))
@@ -251,7 +251,7 @@ def _contents(rendered: PromptValue) -> Iterator[str]:
     for message in rendered.to_messages():
         try:
             yield text_of(message)
-        except PromptError:  # pictures, which the model refuses by itself
+        except PromptError:  # a message with an image, which the model will refuse
             continue
 
 
@@ -260,7 +260,7 @@ def _captured(text: str, roles: Roles) -> Captured | None:
         return Captured(spans, roles.query)
     if roles.contexts or len(text) < MIN_CONTEXT_CHARACTERS:
         return None
-    return Captured((), roles.query)  # nothing was retrieved: a long instruction must not pass for it
+    return Captured((), roles.query)  # nothing was retrieved; a long instruction must not be taken for context
 
 
 def _put(bounded: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:

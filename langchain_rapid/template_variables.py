@@ -1,4 +1,4 @@
-"""Which of the variables that fill a prompt are retrieved context, and which is the question: by kind and by name."""
+"""Classification of a prompt's variables as retrieved context or question, by their types and names."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _HISTORY = frozenset(
     "history messages message conversation memory chat dialogue dialog turns scratchpad steps thoughts".split()
 )
 _QUERY = ("question", "input", "query", "query_str", "user_question", "user_input", "user_query")
-# What is said about a context rather than the context itself: "document_title", "context_length".
+# Words for facts about a context, which are not the context itself: "document_title", "context_length".
 _ABOUT = frozenset("name names title titles type kind id ids count number length size language format".split())
-# An answer that a chain goes on with (refine) is neither context nor question.
+# An answer that a chain refines is neither context nor question.
 _ANSWER = frozenset("answer answers existing previous draft".split())
 
-_SHORTEST_UNNAMED = 400  # characters: a shorter value is no context unless it is called one
-_COMPARABLE = 4  # values of that share of the longest unnamed one are contexts beside it
-_LONGEST_QUERY = 2000  # characters kept of a question; embedders read less
+_SHORTEST_UNNAMED = 400  # characters; a shorter value counts as context only if its name says so
+_COMPARABLE = 4  # an unnamed value counts as context, too, if it has 1/4 of the longest one's characters
+_LONGEST_QUERY = 2000  # maximum characters of a question; embedders read less
 
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What the variables are.
+    """The roles of the variables.
 
     Attributes:
-        contexts: texts to look for in the prompt; empty although there is a variable for them: nothing was found.
-        query: the question; None where none of the variables is one.
+        contexts: texts to search for in the prompt. Empty if there is a variable for context, but it has no text.
+        query: the question; None if no variable is a question.
     """
 
     contexts: tuple[str, ...]
@@ -46,15 +46,15 @@ class Roles:
 
 
 def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Roles | None:
-    """Return which of `values` are contexts and which is the question, as far as they stand in `prompt`.
+    """Return which of `values` are contexts and which is the question, as far as they occur in `prompt`.
 
     Args:
-        values: by the variables' names.
-        prompt: the text that was made of them.
-        by_name_only: whether a long value of any other name is no context.
+        values: the values by variable name.
+        prompt: the text rendered from them.
+        by_name_only: whether a long value counts as context only by its name.
 
     Returns:
-        None where no variable is a context.
+        The roles; None if no variable is a context.
     """
     named = [name for name, value in values.items() if is_context(name, value)]
     contexts = [text for name in named for text in _texts(values[name], prompt)]
@@ -66,12 +66,12 @@ def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Role
             if not contexts:
                 return None
     elif not any(text.strip() and text.strip() in prompt for text in contexts):
-        return None  # reworked on the way: where it stands is not known
+        return None  # the chain changed the text, so its place is unknown
     return Roles(tuple(contexts), _query(values, {*named}, prompt))
 
 
 def is_context(name: str, value: Any) -> bool:
-    """Whether a variable holds retrieved texts, by its kind (documents) or its name."""
+    """Whether a variable holds retrieved texts, judged by its type (documents) or its name."""
     words = words_of(name)
     if words & _HISTORY and not (_CONTEXT & words and _are_messages(value)):
         return False
@@ -81,7 +81,7 @@ def is_context(name: str, value: Any) -> bool:
 
 
 def _long_ones(values: Values) -> list[str]:
-    """Return the variables that hold by far the most text, if it is much."""
+    """Return the variables with by far the longest texts, if they are long enough."""
     others = {name: len(_printed(value).strip()) for name, value in values.items() if _may_be_long_context(name, value)}
     longest = max(others.values(), default=0)
     if longest < _SHORTEST_UNNAMED:
@@ -110,7 +110,7 @@ def _query(values: Values, contexts: set[str], prompt: str) -> str | None:
 
 
 def _texts(value: Any, prompt: str) -> list[str]:
-    """Return a context's texts as they may stand in the prompt: printed in one piece, or item by item."""
+    """Return a context's texts as they may occur in the prompt: printed as one list, or item by item."""
     if value is None or isinstance(value, str):
         return [value or ""]
     if isinstance(value, Document) or not isinstance(value, Iterable):
@@ -121,7 +121,7 @@ def _texts(value: Any, prompt: str) -> list[str]:
         items = list(value)
     texts = [_text(item) for item in items if item is not None]
     if any(text.strip() for text in texts) and repr(items[0]) in prompt and (printed := str(value)) in prompt:
-        return [printed]  # a list as Python writes it
+        return [printed]  # a list as Python prints it
     return texts
 
 

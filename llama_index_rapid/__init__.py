@@ -1,9 +1,9 @@
-"""RAPID as an LLM class of LlamaIndex: change one line of a pipeline.
+"""RAPID as an LLM class of LlamaIndex. Only one line of a pipeline changes.
 
     llm = RapidLLM(target="meta-llama/Llama-3.1-8B-Instruct")
     query_engine = index.as_query_engine(llm=llm, similarity_top_k=200, node_postprocessors=[DocumentOrder()])
 
-Importing this package loads no model code; that happens when a `RapidLLM` is built.
+Importing this package loads no model code. Building a `RapidLLM` loads it.
 """
 
 from __future__ import annotations

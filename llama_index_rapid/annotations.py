@@ -1,8 +1,8 @@
-"""What of a prompt is context and what is the question, carried from the template to the model.
+"""Annotations of context and question, carried from the template to the model.
 
 Query engines call `llm.predict(template, context_str=..., query_str=...)`, which renders the template before it calls
-`chat` or `complete`. The values are known only there, so the rendered text carries what became of them: a message in
-its `additional_kwargs`, a string as an `AnnotatedText`.
+`chat` or `complete`. Only that step knows the values, so the rendered text carries their positions: a message in its
+`additional_kwargs`, a string as an `AnnotatedText`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from rapid_integrations.prompt import Prompt
 from rapid_integrations.prompt.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Span
 
 ANNOTATION = "rapid"  # key in ChatMessage.additional_kwargs
-TEMPLATE = "template"  # how the parts of such a prompt came to be known
+TEMPLATE = "template"  # the name of this way to find the parts of a prompt
 
 _RULES = re.compile(r"[-=*]{5,}|\ue0f0\d+\ue0f1")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What is known of a text.
+    """The known parts of a text.
 
     Attributes:
-        spans: where its context stands; empty where it holds none, or none is known.
-        query: the question; None if it is not known.
-        known: whether the text holds no other context than `spans`; if not, it is looked for.
-        json_schema: of the answer that LlamaIndex is going to parse; None for text.
-        segmentation: how the spans came to be known.
+        spans: the spans of its context; empty if it has none, or none is known.
+        query: the question; None if unknown.
+        known: whether `spans` are all of the text's context. If not, the engine searches for more.
+        json_schema: the schema of the answer that LlamaIndex will parse; None for plain text.
+        segmentation: how the spans were found.
     """
 
     spans: tuple[Span, ...] = ()
@@ -47,7 +47,7 @@ class Parts:
 
 
 class AnnotatedText(str):
-    """A rendered prompt that knows its parts. A `str` in every other respect."""
+    """A rendered prompt with its parts. In every other respect it is a `str`."""
 
     parts: Parts
 
@@ -60,7 +60,7 @@ class AnnotatedText(str):
 
 @dataclass(frozen=True)
 class Filled:
-    """A template and the values of its variables, its functions called."""
+    """A template and the values of its variables. Functions among them have been called."""
 
     template: BasePromptTemplate
     values: Mapping[str, Any]
@@ -68,7 +68,7 @@ class Filled:
 
 
 def fill(prompt: BasePromptTemplate, arguments: Mapping[str, Any], llm: BaseLLM) -> Filled:
-    """Return the template that `llm` gets of `prompt`, with all values that it prints."""
+    """Return the template that `prompt` selects for `llm`, and all values that fill it."""
     template = prompt.select(llm=llm) if isinstance(prompt, SelectorPromptTemplate) else prompt
     values = {**template.kwargs, **arguments}
     if template.function_mappings:
@@ -78,22 +78,22 @@ def fill(prompt: BasePromptTemplate, arguments: Mapping[str, Any], llm: BaseLLM)
 
 
 def parts_of(filled: Filled, texts: Sequence[str], render: Callable[[Mapping[str, Any]], Sequence[str]]) -> list[Parts]:
-    """Return the parts of each of `texts`, which `render(filled.values)` gave."""
+    """Return the parts of each of `texts`, which are the result of `render(filled.values)`."""
     roles = filled.roles
     query = None if roles.question is None else str(filled.values[roles.question]).strip() or None
     if roles.documents:
         found = locate_documents(texts, roles.documents, filled.values, render)
         if any(found.spans) and (query := query or _as_question(found.own)):
             return [Parts(spans, query, known=True) for spans in found.spans]
-    # A selector's, a judge's or a query writer's template: all of it is read whole, however much of it looks like a
-    # document. Unless a whole prompt was put in as the question.
+    # In the template of a selector, a judge or a query writer, nothing is compressed, even if a part looks like a
+    # document. The exception is a whole prompt that was given as the question.
     alone = query is None or len(query) < MIN_CONTEXT_CHARACTERS or roles.question in roles.whole
     known = bool(roles.whole) and not roles.documents and alone
     return [Parts((), query, known) for _ in texts]
 
 
 def annotate(messages: Sequence[ChatMessage], parts: Sequence[Parts]) -> list[ChatMessage]:
-    """Return the messages with what is known of them; those without context say so if any other has some."""
+    """Return the messages with their annotations. If one has context, those without are marked as having none."""
     holds = any(each.spans for each in parts)
     return [
         annotated(message, each) if each.spans or each.json_schema or not holds else message
@@ -102,7 +102,7 @@ def annotate(messages: Sequence[ChatMessage], parts: Sequence[Parts]) -> list[Ch
 
 
 def annotated(message: ChatMessage, parts: Parts) -> ChatMessage:
-    """Return the message with what is known of it."""
+    """Return the message with an annotation of its parts."""
     if parts == Parts():
         return message
     annotation = {
@@ -116,14 +116,14 @@ def annotated(message: ChatMessage, parts: Parts) -> ChatMessage:
 
 
 def prompt_of(text: str, parts: Parts) -> Prompt | str:
-    """Return the text with what is known of it."""
+    """Return the text as a `Prompt` with its parts, or unchanged if none is known."""
     if parts.spans or parts.known:
         return Prompt.retrieved(str(text), parts.spans, parts.query, parts.segmentation)
     return str(text) if parts.query is None else Prompt(text=str(text), query=parts.query)
 
 
 def annotation_of(message: ChatMessage) -> Parts:
-    """Return what is known of a message, as far as its text is still the one that was annotated."""
+    """Return the parts of a message from its annotation. Spans beyond the end of a shortened text are dropped."""
     annotation = message.additional_kwargs.get(ANNOTATION)
     if not isinstance(annotation, Mapping):
         return Parts()
@@ -136,11 +136,11 @@ def annotation_of(message: ChatMessage) -> Parts:
 
 
 def content_of(message: ChatMessage) -> Prompt | str:
-    """Return what a message says, with what is known of it."""
+    """Return a message's text with its annotated parts."""
     return prompt_of(message.content or "", annotation_of(message))
 
 
 def _as_question(own: str) -> str | None:
-    """Return what a template without a question asks for: its own text, an instruction such as "Write a summary"."""
+    """Return the question of a template without one: its own text, which is an instruction ("Write a summary")."""
     words = " ".join(_RULES.sub(" ", own).split()).strip(" .,:;")
     return words[:MAX_QUERY_CHARACTERS] or None

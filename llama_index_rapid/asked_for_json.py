@@ -1,7 +1,7 @@
-"""Where LlamaIndex asks for JSON in words and parses what comes: the schema, which the decoder then enforces.
+"""Schemas of prompts in which LlamaIndex asks for JSON in words. The decoder then enforces them.
 
-Selectors, question generators and programs for models without tools write into the prompt what the answer must look
-like. Some say so by the parser of their template; a program renders its prompt itself, so that only the text is left.
+Selectors, question generators and programs for models without tools describe the answer's form in the prompt. For some,
+the template's parser tells the schema. A program renders its prompt itself, so the schema must be read from the text.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _BEFORE, _AFTER = (part.strip() for part in PYDANTIC_FORMAT_TMPL.split("{schema}
 
 
 def schema_of_parser(parser: BaseOutputParser | None, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the JSON schema of what a template's parser reads; None for a parser that reads no JSON, or another's.
+    """Return the JSON schema that a template's parser expects; None for a parser that is unknown or expects no JSON.
 
     Args:
-        parser: of the template, or of the LLM.
-        values: of the template's variables: how many choices there are.
+        parser: the parser of the template or of the LLM.
+        values: the template's variables, which include the number of choices.
     """
     kind = type(parser)
     if isinstance(parser, PydanticOutputParser) and type(parser).parse is PydanticOutputParser.parse:
@@ -47,29 +47,29 @@ def schema_of_parser(parser: BaseOutputParser | None, values: Mapping[str, Any])
 
 
 def schema_of_class(output_cls: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema that answers of a class are held to.
+    """Return the enforced schema of a class.
 
     Raises:
-        ConfigurationError: no JSON can be made into one of its fields.
+        ConfigurationError: the class has no JSON schema.
     """
     try:
         schema = class_schema(output_cls)
     except (PydanticUserError, TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(
-            f"{getattr(output_cls, '__name__', output_cls)} cannot be an answer's class, as it has no JSON schema: "
+            f"{getattr(output_cls, '__name__', output_cls)} cannot be an answer's class, since it has no JSON schema: "
             f"{str(error).splitlines()[0]}. Give a pydantic model whose fields can be written as JSON"
         ) from error
     return schema
 
 
 def schema_in_text(text: str) -> tuple[int, dict[str, Any]] | None:
-    """Return where LlamaIndex's words for a schema begin at the end of a message, and the schema; None without them."""
+    """Return where LlamaIndex's format instruction starts at the end of a text, and its schema; None without one."""
     body = text.rstrip()
     if not body.endswith(_AFTER):
         return None
     begin = body.rfind(_BEFORE)
     written = body[begin + len(_BEFORE) : -len(_AFTER)].strip() if begin >= 0 else ""
-    for form in (written, written.replace("{{", "{").replace("}}", "}")):  # parsers double the braces
+    for form in (written, written.replace("{{", "{").replace("}}", "}")):  # some parsers double the braces
         try:
             schema = json.loads(form)
         except ValueError:
@@ -79,7 +79,7 @@ def schema_in_text(text: str) -> tuple[int, dict[str, Any]] | None:
 
 
 def _selection(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a selector's answer: numbers from 1 on, each with a reason."""
+    """Return the schema of a selector's answer: a list of choices (from 1), each with a reason."""
     choice: dict[str, Any] = {"type": "integer", "minimum": 1}
     if isinstance(count := values.get("num_choices"), int):
         choice["maximum"] = max(1, count)

@@ -1,4 +1,4 @@
-"""A node post-processor that puts retrieved nodes back in the order of their document."""
+"""A node post-processor that sorts retrieved nodes into the order of their document."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from llama_index_rapid.pipeline_scores import PIPELINE_SCORES
 
 
 class DocumentOrder(BaseNodePostprocessor):
-    """Sorts nodes by document and place in it, scores kept. Put it last.
+    """Sorts nodes by document and position, and keeps their scores. Put it last.
 
-    Retrievers return nodes by score: the document arrives shuffled, and shuffled anew for every question, so that no
-    prefix is ever shared with the question before. Files come in the order of their names, so that this does not change
-    with the question either; nodes that do not say where they stand keep their order, behind those that do.
+    Retrievers return nodes by score. Their order then differs for every question, so prompts share no prefix. Files are
+    sorted by name, because that order does not depend on the question either. Nodes without a position keep their
+    order, after the others.
     """
 
     @classmethod
@@ -33,16 +33,16 @@ class DocumentOrder(BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return self._postprocess_nodes(nodes, query_bundle)  # a sort: no thread needed
+        return self._postprocess_nodes(nodes, query_bundle)  # sorting is fast, so it needs no thread
 
 
 def in_document_order(nodes: list[NodeWithScore]) -> list[NodeWithScore]:
-    """Return `nodes` file by file, page by page, each page in its own order. The sort is stable."""
+    """Return `nodes` sorted by file, page and position. The sort is stable."""
     return sorted(nodes, key=_place)
 
 
 def _place(node: NodeWithScore) -> tuple[str, float, str, float]:
-    """Return (file, page, document, character): readers make one document of each page of a PDF."""
+    """Return (file, page, document, character). The page matters, because PDF readers make a document of each page."""
     metadata = node.node.metadata
     document = node.node.ref_doc_id or ""
     file = str(metadata.get("file_path") or metadata.get("file_name") or document)

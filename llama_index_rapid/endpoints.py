@@ -34,11 +34,11 @@ Response = TypeVar("Response", CompletionResponse, ChatResponse)
 
 @dataclass(frozen=True)
 class Request:
-    """What the engine is asked.
+    """A request to the engine.
 
     Attributes:
         prompt, options: arguments of `RapidEngine.stream`.
-        wanted: what the answer must be, if it must be whole to be of any use (see `Answer`); None for text.
+        wanted: what the answer must be, if a partial answer is useless (see `Answer`); None for text.
     """
 
     prompt: PromptLike
@@ -47,9 +47,9 @@ class Request:
 
 
 class Endpoints(FunctionCallingLLM, HoldsEngine):
-    """Translates calls and answers; what the engine is asked is `_request`'s to say."""
+    """Translates calls and answers. `_request` of the subclass makes the engine's request."""
 
-    if TYPE_CHECKING:  # `RapidLLM` has them. Declared abstract, they would show in traces as calls of the model.
+    if TYPE_CHECKING:  # `RapidLLM` defines them. If they were abstract, traces would show them as calls of the model.
 
         @property
         def _model_name(self) -> str: ...
@@ -72,7 +72,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Answer `prompt` piece by piece; what is wrong with it is raised here, not with the first piece."""
+        """Answer `prompt` piece by piece. Errors of the request are raised here, before the first piece."""
         with reaching_the_caller(_DOING):
             return self._pieces(self._completion_request(prompt, formatted, kwargs), Answer.completion)
 
@@ -98,7 +98,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Answer a conversation piece by piece; what is wrong with it is raised here, not with the first piece."""
+        """Answer a conversation piece by piece. Errors of the request are raised here, before the first piece."""
         with reaching_the_caller(_DOING):
             return self._pieces(self._request(messages, kwargs), Answer.chat)
 
@@ -114,7 +114,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
         with reaching_the_caller(_DOING):
             return await self._apieces(self._request(messages, kwargs), Answer.chat)
 
-    # --- what they share --------------------------------------------------------------------------------------------
+    # --- shared by the endpoints ------------------------------------------------------------------------------------
 
     def _completion_request(self, prompt: str, formatted: bool, overrides: dict[str, Any]) -> Request:
         return self._request(self._written_out(prompt, formatted), overrides, raw=formatted)

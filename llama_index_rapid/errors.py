@@ -1,9 +1,9 @@
 """Errors that LlamaIndex would swallow.
 
-Its default synthesizer catches `ValueError` and `TypeError` around every call of the LLM, logs them, and goes on
-without the answer: to it they are an answer that could not be parsed. What is wrong with a request is neither
-(`rapid_integrations.errors`); `reaching_the_caller` turns what the caller's own parts raise into an error that reaches
-the caller, too. `raised_within` remembers what an agent has turned into an answer.
+Its default synthesizer catches `ValueError` and `TypeError` around every call of the LLM, logs them as an answer that
+could not be parsed, and goes on without the answer. This package's own errors are neither
+(`rapid_integrations.errors`). `reaching_the_caller` also translates errors of the caller's own parts, so that they
+reach the caller. `raised_within` collects errors that an agent would return as an answer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _raised: ContextVar[list[BaseException] | None] = ContextVar("rapid_raised", def
 
 @contextmanager
 def reaching_the_caller(doing: str) -> Iterator[None]:
-    """Raise `HostPartError` in place of a `ValueError` or a `TypeError`.
+    """Raise `HostPartError` instead of a `ValueError` or a `TypeError`.
 
     Args:
-        doing: what the block does, for the message.
+        doing: the subject of the message, such as "a function of the prompt template".
     """
     try:
         yield
@@ -37,7 +37,7 @@ def reaching_the_caller(doing: str) -> Iterator[None]:
 
 @contextmanager
 def raised_within() -> Iterator[list[BaseException]]:
-    """Yield the errors of requests that are made in the block, in whatever thread or task of its context."""
+    """Yield a list that collects the errors of requests in the block, from all threads and tasks of its context."""
     errors: list[BaseException] = []
     token = _raised.set(errors)
     try:

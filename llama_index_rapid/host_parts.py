@@ -1,4 +1,4 @@
-"""LlamaIndex's own parts in the places of the engine's: node parser, embedding model, retriever, post-processors."""
+"""Adapters for LlamaIndex's node parsers, embedding models, retrievers and post-processors, for use by the engine."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from rapid_integrations.config import CompressionConfig
 from rapid_integrations.progress import OnProgress
 
 _CHUNK = "rapid_chunk"  # metadata key: which chunk a node was made from
-_NEARLY_ALL = 0.9  # of a context must be scored nodes, separators and headings aside, for their scores to decide
+_NEARLY_ALL = 0.9  # share of a context that scored nodes must cover, so that their scores decide
 
 
 def embedder_of(model: BaseEmbedding) -> HostEmbedder:
-    """Return any `BaseEmbedding` as an embedder of the engine."""
+    """Wrap LlamaIndex's `BaseEmbedding` as an embedder of the engine."""
     settings = json.dumps(model.to_dict(), sort_keys=True, default=str).encode()
     return HostEmbedder(
         name=model.model_name,
-        fingerprint=f"{type(model).__qualname__} {hashlib.sha256(settings).hexdigest()}",  # settings may hold a key
+        fingerprint=f"{type(model).__qualname__} {hashlib.sha256(settings).hexdigest()}",  # settings may have secrets
         embed_texts=model.get_text_embedding_batch,
         embed_question=model.get_query_embedding,
         batch_size=model.embed_batch_size,
@@ -45,7 +45,7 @@ def embedder_of(model: BaseEmbedding) -> HostEmbedder:
 
 
 def splitter_of(node_parser: NodeParser) -> Split:
-    """Return the node parser as a function from a text to consecutive pieces of it."""
+    """Return a function that cuts a text into consecutive pieces with a node parser."""
 
     def split(text: str) -> list[str]:
         nodes = node_parser.get_nodes_from_documents([Document(text=text)])
@@ -55,7 +55,7 @@ def splitter_of(node_parser: NodeParser) -> Split:
 
 
 def reranker_of(postprocessors: Sequence[BaseNodePostprocessor]) -> Rerank:
-    """Return the post-processors, one after another, as a function over passages."""
+    """Wrap the post-processors, applied in sequence, as a function over passages."""
 
     def rerank(query: str, passages: Sequence[Passage]) -> list[Passage]:
         nodes = [
@@ -86,12 +86,12 @@ def retrieving(
     tokenizer: Tokenizer,
     otherwise: ContextCompressor,
 ) -> PassageCompressor:
-    """Return a compressor that keeps what `retriever` finds of the context; `otherwise` where it finds nothing."""
+    """Return a compressor that keeps what `retriever` finds in the context. If that is nothing, `otherwise` decides."""
 
     def retrieve(query: str) -> list[Passage]:
         nodes = _postprocess(retriever.retrieve(query) or [], query, postprocessors)
         scores = [usable_score(node.score, f"the retriever {type(retriever).__name__}") for node in nodes]
-        if any(score is None for score in scores):  # keyword retrievers give an order and no scores
+        if any(score is None for score in scores):  # keyword retrievers only give an order
             scores = [-float(rank) for rank in range(len(nodes))]
         return [Passage(text, score) for node, score in zip(nodes, scores, strict=True) for text in texts_of(node)]
 
@@ -100,7 +100,7 @@ def retrieving(
 
 @dataclass(frozen=True)
 class ReusingPipelineScores:
-    """A compressor that goes by the scores of the retrieval that the context came from; `otherwise` without them."""
+    """A compressor that reuses the scores of the pipeline's own retrieval. Without scores, `otherwise` decides."""
 
     tokenizer: Tokenizer
     otherwise: ContextCompressor

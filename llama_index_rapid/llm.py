@@ -1,8 +1,8 @@
 """`RapidLLM`: LlamaIndex's LLM class over a RAPID engine.
 
-It translates arguments, prompts and answers; decoding is the engine's. What differs from other local LLM classes: the
-engine is told which part of a prompt is context and which is the question (`_get_messages`, `_get_prompt`), and the
-asynchronous endpoints leave the event loop free.
+It translates arguments, prompts and answers; the engine decodes. Unlike other local LLM classes, it tells the engine
+which part of a prompt is context and which is the question (`_get_messages`, `_get_prompt`), and its asynchronous
+endpoints do not block the event loop.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from rapid_integrations.config import DEFAULT_EMBEDDER, StructuredOutput, explai
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
 
-_FREE = ("auto", "none")  # choices of tools by which an answer may be text
+_FREE = ("auto", "none")  # tool choices that allow an answer in text
 
 if TYPE_CHECKING:
     from rapid_integrations import PreparedPrompt, RapidEngine
@@ -81,15 +81,16 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
-    `engine`. Every sampling and speculation setting is a field, and every one may be given to a single call:
+    `engine`. Every sampling and speculation setting is a field. It can also be given to a single call:
     `llm.complete(prompt, temperature=0.7, max_new_tokens=64)`. Unknown names are refused.
 
-    The target's prompt is exactly what the pipeline built. The drafter's is the same with the context replaced by what
-    was retrieved from it: by `retriever`, else by the scores that the pipeline's own retrieval has left, else by
-    cutting it (`node_parser`) and embedding it (`embed_model`), reordered and filtered by `node_postprocessors`.
+    The target's prompt is exactly what the pipeline built. In the drafter's prompt, retrieved chunks replace the
+    context. They come from `retriever` if there is one. Otherwise, the scores of the pipeline's own retrieval choose
+    them, if there are any. Otherwise, `node_parser` cuts the context, `embed_model` scores the pieces, and
+    `node_postprocessors` reorder and filter them.
 
-    Threads and tasks may share one. Answers carry usage and decoding statistics in `raw`. A setting that is changed
-    later (`llm.max_new_tokens = 600`) counts from the next call on; what the models were loaded with cannot be changed.
+    Threads and tasks may share one object. Answers carry usage and decoding statistics in `raw`. A changed setting
+    (`llm.max_new_tokens = 600`) takes effect with the next call. Settings for loading models cannot be changed.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -97,7 +98,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     context_window: int | None = Field(
         default=None,
         ge=64,
-        description="tokens of the model's context window that pipelines may fill; None: all of them",
+        description="number of tokens of the model's context window that pipelines may fill; None allows all",
     )
     embed_model: Any = Field(
         default=DEFAULT_EMBEDDER,
@@ -106,21 +107,23 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         "or a hub name",
     )
     node_parser: NodeParser | None = Field(
-        default=None, exclude=True, description="cuts the context into chunks; None: the engine's own chunker"
+        default=None, exclude=True, description="cuts the context into chunks; None uses the engine's own chunker"
     )
     retriever: BaseRetriever | None = Field(
-        default=None, exclude=True, description="chooses what the drafter reads of the context, in place of embed_model"
+        default=None,
+        exclude=True,
+        description="chooses which parts of the context the drafter reads, in place of embed_model",
     )
     node_postprocessors: list[BaseNodePostprocessor] = Field(
-        default_factory=list, exclude=True, description="reorder or filter what retriever or embed_model found"
+        default_factory=list, exclude=True, description="reorder or filter the results of retriever or embed_model"
     )
     use_pipeline_scores: bool = Field(
-        default=True, description="goes by the scores of the retrieval that the context came from, where there are any"
+        default=True, description="uses the scores of the pipeline's own retrieval, if there are any"
     )
     count_with_own_tokenizer: bool = Field(
         default=True,
-        description="counts prompts that LlamaIndex packs for it with the target's tokenizer, unless another was set "
-        "as LlamaIndex's global one",
+        description="makes LlamaIndex count tokens with the target's tokenizer when it packs prompts, unless you have "
+        "set a global tokenizer",
     )
     show_progress: bool = Field(default=False, description="shows loading, embedding and prefill on standard error")
 
@@ -135,11 +138,11 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         """Load the models; see the fields.
 
         Raises:
-            ConfigurationError: an unknown setting, or a value that cannot work.
+            ConfigurationError: a setting is unknown or has an invalid value.
             ModelLoadError: a model cannot be loaded or run.
         """
         settings = constructor_settings(type(self), settings, unnamed)
-        if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # as HuggingFaceLM takes it, too
+        if isinstance(wrapper := settings.get("query_wrapper_prompt"), str):  # HuggingFaceLM accepts that, too
             settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         if (engine := settings.get("engine")) is not None:
             settings = engine_defaults(engine) | settings
@@ -159,10 +162,10 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Read from the model and the present settings.
+        """The metadata of the model with the present settings.
 
-        Of the context window, room for the chat template's own tokens is left out. Who asks for it is about to count
-        tokens: with the target's tokenizer (see `llama_index_rapid.tokenizer`).
+        The context window is reduced by the chat template's own tokens. A caller that reads this is about to count
+        tokens, so it also sets the global tokenizer (see `llama_index_rapid.tokenizer`).
         """
         if self.count_with_own_tokenizer:
             self._tokenizer.use_for_counting()
@@ -178,11 +181,11 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     @property
     def rapid_engine(self) -> RapidEngine:
-        """The engine behind it."""
+        """The engine of this LLM."""
         return self._engine
 
     def explain(self, prompt: str | BasePromptTemplate | Sequence[ChatMessage], **prompt_args: Any) -> PreparedPrompt:
-        """Return what target and drafter would read; no model runs but the embedder.
+        """Return the prompts that target and drafter would read. Only the embedder runs.
 
         Args:
             prompt: as for `complete`, `predict` (with `prompt_args`) or `chat`.
@@ -201,7 +204,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         options = {name: request.options[name] for name in wanted if name in request.options}
         return self._engine.explain(request.prompt, **options)
 
-    # --- what the pipeline builds -----------------------------------------------------------------------------------
+    # --- prompts of the pipeline ------------------------------------------------------------------------------------
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
         with reaching_the_caller("a function of the prompt template"):
@@ -233,7 +236,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return schema_of_parser(filled.template.output_parser or self.output_parser, filled.values)
 
     def _written_out(self, prompt: str, formatted: bool) -> str:
-        """Return the prompt as the user's own `completion_to_prompt` writes it, if there is one."""
+        """Return the prompt, rewritten by the user's own `completion_to_prompt` if there is one."""
         write = self.completion_to_prompt
         if formatted or write is None or write is default_completion_to_prompt:
             return prompt
@@ -241,12 +244,12 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return AnnotatedText(written, prompt.parts) if isinstance(prompt, AnnotatedText) else written
 
     def _request(self, prompt: str | Sequence[ChatMessage], overrides: dict[str, Any], raw: bool = False) -> Request:
-        """Return what the engine is asked.
+        """Return the engine's request.
 
         Args:
             prompt: a text or messages, annotated or not.
             overrides: settings of this call.
-            raw: a text that the model reads as it is, without its chat template.
+            raw: whether the model reads a text unchanged, without its chat template.
         """
         if "tool_choice" in overrides:
             overrides = {**overrides, "tool_choice": tool_choice_of(overrides["tool_choice"])}
@@ -273,7 +276,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             return Request(_written(generic_messages_to_prompt, prompt), options, wanted)
         return Request(to_engine_messages(prompt), options, wanted)
 
-    # --- in this process and others (see `HoldsEngine`) -------------------------------------------------------------
+    # --- sharing, pickling and caching (see `HoldsEngine`) ----------------------------------------------------------
 
     def _parts_of_answers(self) -> dict[str, object]:
         return {
@@ -288,9 +291,10 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     @model_serializer(mode="wrap")
     def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Write out what decides the answers: an IngestionPipeline's cache keeps them under it.
+        """Return everything that answers depend on. An IngestionPipeline's cache uses it as a key.
 
-        Models that were given as objects are there by name; "identity" has the weights of all, and the parts.
+        Models that were given as objects appear with their names. "identity" has the fingerprints of all models, and
+        the host's parts.
         """
         data: dict[str, Any] = handler(self)
         data["class_name"] = self.class_name()
@@ -302,7 +306,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """Build one from what `to_dict` returned, and further arguments."""
+        """Build an LLM from a result of `to_dict` and further arguments."""
         return super().from_dict({name: value for name, value in data.items() if name != "identity"}, **kwargs)
 
     def _when_opened(self, engine: RapidEngine) -> None:
@@ -328,8 +332,8 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         refuse_ingestion_workers()
 
     def _is_only_tried(self) -> bool:
-        # `BaseComponent.__getstate__` pickles each part by itself first, and goes on without those that cannot be: an
-        # extractor over an `engine=` would answer with whatever LLM is LlamaIndex's default where it arrives.
+        # `BaseComponent.__getstate__` first pickles each part separately and drops those that fail. An extractor over
+        # an `engine=` would then answer with LlamaIndex's default LLM in the other process.
         trying = ("llama_index.core.schema", "__getstate__")
         return any((module, frame.f_code.co_name) == trying for module, frame in callers())
 
@@ -348,7 +352,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 
     @property
     def _compressor(self) -> ContextCompressor:
-        """Made once for the same parts, whoever of the sharers of the engine asks: it holds embedded documents."""
+        """The compressor. LLMs that share an engine and have the same parts share it, because it keeps embeddings."""
         parts = (self.embed_model, self.embedding_cache, self.node_parser, self.retriever, *self.node_postprocessors)
         own = sorted(self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache")))
         key = ("llama_index", self.use_pipeline_scores, ",".join(own), self.engine is None, *parts)
@@ -376,7 +380,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return ReusingPipelineScores(engine.vocabulary, compressor) if self.use_pipeline_scores else compressor
 
     def _progress(self) -> AbstractContextManager[OnProgress | None]:
-        """Return what shows progress; its block may be entered again, for a stream that is opened and then read."""
+        """Return a context manager that shows progress. A stream enters it twice: to open, and to read."""
         if not self.show_progress:
             return nullcontext()
         from rapid_integrations.adapters.progress_view import ProgressView
@@ -387,9 +391,10 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
 def _asked_for_json(
     prompt: str | Sequence[ChatMessage],
 ) -> tuple[str | Sequence[ChatMessage], dict[str, Any] | None]:
-    """Return the prompt, and the schema that LlamaIndex asks for in it and is going to parse; None for text.
+    """Return the prompt, and the schema of the JSON answer that LlamaIndex asks for in it and will parse, or None.
 
-    A text that asks for it in LlamaIndex's words is annotated: they are neither question nor document.
+    If LlamaIndex's format instruction is in the text, the text is annotated, because the instruction is neither
+    question nor document.
     """
     if isinstance(prompt, str):
         parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
@@ -401,7 +406,7 @@ def _asked_for_json(
         parts = annotation_of(message)
         if parts.json_schema is not None:
             return messages, parts.json_schema
-        # Where LlamaIndex's parsers write it: a tool's result that ends in such words asks for nothing.
+        # LlamaIndex's parsers write it only in these places. A tool's result with such an ending is not a request.
         leading = all(each.role == MessageRole.SYSTEM for each in messages[: index + 1])
         if not leading and (index < len(messages) - 1 or message.role != MessageRole.USER):
             continue
@@ -416,7 +421,7 @@ def _asked_for_json(
 
 
 def _written(write: Callable[[Sequence[ChatMessage]], str], messages: Sequence[ChatMessage]) -> PromptLike:
-    """Return the conversation as `write` prints it, with the context that its messages are known to hold."""
+    """Return the conversation as `write` prints it, with the annotated context of its messages."""
     known = [annotation_of(message) for message in messages]
     shown = [
         message.model_copy(

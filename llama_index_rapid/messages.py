@@ -1,4 +1,4 @@
-"""LlamaIndex's chat messages as the engine's."""
+"""Translation of LlamaIndex's chat messages to the engine's."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _ROLES = {
     MessageRole.DEVELOPER: "system",
     MessageRole.FUNCTION: "tool",
 }
-# Reasoning of earlier turns is not repeated to the model, as chat templates themselves have it; a citation points at
-# what an answer rests on, and is no part of it; a cache point is for a provider's bill.
+# Reasoning of earlier turns is not shown to the model; chat templates drop it too. A citation refers to the source of
+# an answer and is not part of it. A cache point only concerns a provider's billing.
 _SAY_NOTHING = (ToolCallBlock, ThinkingBlock, CitationBlock, CachePoint)
 
 
@@ -35,16 +35,16 @@ def to_engine_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Return role, content and tool calls of each message.
 
     Raises:
-        PromptError: a message holds something other than text and tool calls.
+        PromptError: a message contains something other than text and tool calls.
     """
     return [_to_engine_message(message) for message in messages]
 
 
 def with_text_only(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Return the messages with all that they say in blocks of text: those who print a message read nothing else.
+    """Return the messages with all their content in blocks of text. Functions that print messages read only those.
 
     Raises:
-        PromptError: a message holds something that cannot be read as text.
+        PromptError: a message contains something that cannot be read as text.
     """
     return [_with_text_only(message) for message in messages]
 
@@ -65,8 +65,8 @@ def _texts(blocks: Sequence[Any]) -> Iterator[str]:
             yield "\n".join([block.title, *_texts(block.content)])
         elif not isinstance(block, _SAY_NOTHING):
             raise PromptError(
-                f"a message holds a part of the kind {type(block).__name__}, but the target reads text only: pass what "
-                "it says as a TextBlock, or leave it out"
+                f"a message holds a part of the kind {type(block).__name__}, but the target reads text only: pass its "
+                "content as a TextBlock, or leave it out"
             )
 
 
@@ -83,7 +83,7 @@ def _to_engine_message(message: ChatMessage) -> dict[str, Any]:
 
 
 def _calls(message: ChatMessage) -> list[dict[str, Any]]:
-    """Return a message's calls: its blocks, or what older messages and other LLM classes keep beside them."""
+    """Return a message's tool calls from its blocks, or else from the `additional_kwargs` of older messages."""
     found = [
         (block.tool_call_id, block.tool_name, block.tool_kwargs)
         for block in message.blocks
@@ -96,7 +96,7 @@ def _calls(message: ChatMessage) -> list[dict[str, Any]]:
 
 
 def _kept_beside(call: Any) -> tuple[str | None, str, Any]:
-    """Return id, name and arguments of a call as OpenAI writes it, an object or a mapping."""
+    """Return id, name and arguments of a call in OpenAI's form, which is an object or a mapping."""
     function = _get(call, "function") or call
     name = _get(function, "name")
     if not isinstance(name, str) or not name:
@@ -112,7 +112,7 @@ def _get(holder: Any, key: str) -> Any:
 
 
 def _arguments(arguments: Any) -> Any:
-    """Return the arguments as an object, which is what chat templates print."""
+    """Return the arguments as an object, because chat templates print objects."""
     if not isinstance(arguments, str):
         return arguments
     try:

@@ -1,7 +1,7 @@
-"""The scores that a pipeline's retriever has computed already, remembered until the LLM is called.
+"""The scores of a pipeline's retriever, remembered until the LLM is called.
 
-LlamaIndex hands an LLM text, not nodes. So what retrieval found is kept here by its question and its text, and looked
-up when that text arrives in a prompt; nothing is embedded a second time.
+LlamaIndex passes text to an LLM, not nodes. This module keeps the scores by question and text, and finds them again
+when the text arrives in a prompt. Nothing is embedded a second time.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from llama_index_instrumentation import get_dispatcher
 
 from rapid_integrations.compression import Passage
 
-# What is forgotten costs an embedding, not correctness.
-_QUESTIONS = 64  # retrievals remembered
-_BYTES = 16 * 2**20  # of their texts, all together
-_EDGE = 16  # characters at either end of a text by which it is looked for in a prompt
+# A forgotten score costs an embedding, but answers stay correct.
+_QUESTIONS = 64  # number of retrievals that are remembered
+_BYTES = 16 * 2**20  # total size of their texts
+_EDGE = 16  # number of characters at either end of a text that are searched in a prompt
 
 
 class PipelineScores:
-    """The latest retrievals of this process: bounded, and safe from several threads.
+    """The latest retrievals of this process. It is bounded in size and thread-safe.
 
     Args:
-        questions: retrievals that are remembered at most.
-        most_bytes: of their texts. One question may be asked of a thousand documents: its latest texts stay.
+        questions: maximum number of retrievals.
+        most_bytes: maximum total size of their texts. If one question exceeds it, its latest texts stay.
     """
 
     def __init__(self, questions: int = _QUESTIONS, most_bytes: int = _BYTES) -> None:
         self._questions = questions
         self._most_bytes = most_bytes
         self._by_question: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
-        self._retrieved_for: OrderedDict[str, str] = OrderedDict()  # a question, and the one that it was condensed to
+        self._retrieved_for: OrderedDict[str, str] = OrderedDict()  # from a question to the one used for retrieval
         self._bytes = 0
         self._lock = threading.Lock()
-        # The retrieval whose nodes the current task has yet to use. Chat engines condense the question before they
-        # retrieve, so that the question which reaches the LLM is another one.
+        # The question of a retrieval whose nodes the current task has not used yet. Chat engines condense the question
+        # before they retrieve, so a different question reaches the LLM.
         self._pending: ContextVar[str | None] = ContextVar("rapid_pending_retrieval", default=None)
 
     @property
@@ -61,10 +61,10 @@ class PipelineScores:
             self._bytes = 0
 
     def remember(self, question: str, nodes: Sequence[NodeWithScore]) -> None:
-        """Keep the scores of `nodes`, by the text that a prompt will show of them."""
+        """Keep the scores of `nodes` by the texts that a prompt may show for them."""
         scores: dict[str, float] = {}
         for node in nodes:
-            if isinstance(node.score, Real):  # NaN, too: it is the lowest for whoever goes by it
+            if isinstance(node.score, Real):  # includes NaN, which later counts as the lowest score
                 scores.update(dict.fromkeys(texts_of(node), float(node.score)))
         self._pending.set(question if scores else None)
         if not scores:
@@ -81,7 +81,7 @@ class PipelineScores:
             self._forget()
 
     def answering(self, question: str) -> None:
-        """Note that the current task answers `question` with what it has just retrieved."""
+        """Record that the current task answers `question` with the nodes of its latest retrieval."""
         retrieved = self._pending.get()
         self._pending.set(None)
         if retrieved is not None and retrieved != question:
@@ -92,9 +92,9 @@ class PipelineScores:
                     self._retrieved_for.popitem(last=False)
 
     def passages(self, question: str, contexts: Sequence[str] | None = None) -> list[Passage]:
-        """Return what was retrieved to answer `question`; with `contexts`, what of it may stand in them.
+        """Return what was retrieved for `question`; with `contexts`, only passages that may occur in them.
 
-        A passage that a prompt holds in part (pipelines cut them to fit) shows one of its ends, or all that there is.
+        Pipelines cut passages to fit. A cut passage still shows one of its ends, or it is longer than the context.
         """
         with self._lock:
             known = self._by_question.get(self._retrieved_for.get(question, question), OrderedDict())
@@ -122,10 +122,10 @@ class PipelineScores:
 
 
 def texts_of(node: NodeWithScore) -> list[str]:
-    """Return the forms in which a prompt may hold the node's text.
+    """Return the forms in which a prompt may contain the node's text.
 
-    With the metadata that LLMs are shown and without; and as Python writes it in a list, which is how the
-    simple_summarize response mode fills its template.
+    They are the text with and without the metadata for LLMs, and both as Python prints them in a list, which is how
+    the simple_summarize response mode fills its template.
     """
     texts = [node.node.get_content(MetadataMode.LLM), node.node.get_content(MetadataMode.NONE)]
     escaped = [form for text in texts for form in (repr(text)[1:-1], repr(text + '"')[1:-2])]
@@ -156,7 +156,7 @@ _handler: _RememberRetrievals | None = None
 
 
 def listen_to_retrievals() -> None:
-    """Remember the scores of every retrieval in this process from now on; calling it again changes nothing."""
+    """Start to remember the scores of every retrieval in this process. Calling it again changes nothing."""
     global _handler
     with _listening:
         if _handler is None:

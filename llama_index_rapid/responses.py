@@ -1,4 +1,4 @@
-"""The engine's answers as LlamaIndex's."""
+"""Translation of the engine's answers to LlamaIndex's."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse,
 
 from rapid_integrations import Completion, CompletionChunk, IncompleteOutputError, RetrievedChunk, ToolCall
 
-# "stop" for an end token, too: what tools around LlamaIndex read is OpenAI's.
+# OpenAI's name for an end token is "stop", which tools around LlamaIndex expect.
 _FINISH_REASONS = {"eos": "stop"}
 
 
 class Answer:
-    """A growing answer: chunks in, LlamaIndex's cumulative responses out.
+    """Collects the chunks of an answer and makes LlamaIndex's cumulative responses of them.
 
     Args:
         model: the target's name.
-        retrieved: what the drafter read.
-        wanted: what the answer must be, if it must be whole to be of any use: the name of the class that LlamaIndex
-            will make of it, or a required call; None for text.
+        retrieved: the chunks that the drafter read.
+        wanted: what the answer must be, if a partial answer is useless: the name of the class that LlamaIndex will
+            parse it into, or a required call. None for text.
     """
 
     def __init__(self, model: str, retrieved: tuple[RetrievedChunk, ...] = (), wanted: str | None = None) -> None:
@@ -35,7 +35,7 @@ class Answer:
         """Take the next chunk and return its text.
 
         Raises:
-            IncompleteOutputError: the last chunk of an answer that LlamaIndex is about to parse, and that is not whole.
+            IncompleteOutputError: LlamaIndex will parse the answer, but it ended before it was complete.
         """
         self._text += chunk.text
         self._last = chunk
@@ -48,16 +48,16 @@ class Answer:
         return chunk.text
 
     def completion(self, delta: str | None = None) -> CompletionResponse:
-        """Return the answer so far; `delta` is what came last."""
+        """Return the answer so far. `delta` is its latest piece."""
         return CompletionResponse(text=self._text, delta=delta, raw=self._raw(), additional_kwargs=self._counts())
 
     def chat(self, delta: str | None = None) -> ChatResponse:
-        """Return the answer so far as a message; `delta` is what came last."""
+        """Return the answer so far as a message. `delta` is its latest piece."""
         calls = () if self._last is None else self._last.tool_calls
         blocks: list[ContentBlock] = [TextBlock(text=self._text)] if self._text or not calls else []
         blocks += [ToolCallBlock(tool_call_id=c.id, tool_name=c.name, tool_kwargs=c.arguments) for c in calls]
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
-        if calls:  # where LlamaIndex's own programs, and tracers, look for them
+        if calls:  # LlamaIndex's own programs and tracers read them there
             message.additional_kwargs["tool_calls"] = [_as_openai(call) for call in calls]
         if self._last is not None and (invalid := self._last.invalid_tool_calls):
             message.additional_kwargs["invalid_tool_calls"] = [
@@ -66,7 +66,7 @@ class Answer:
         return ChatResponse(message=message, delta=delta, raw=self._raw(), additional_kwargs=self._counts())
 
     def _counts(self) -> dict[str, Any]:
-        """Return how many tokens were read and written, where token counters look that do not know `raw`."""
+        """Return the token counts for token counters that do not read `raw`."""
         usage = None if self._last is None else self._last.usage
         if usage is None:
             return {}
@@ -77,9 +77,9 @@ class Answer:
         }
 
     def _raw(self) -> dict[str, Any]:
-        """Return usage where token counters read it, and the decoding statistics, once the answer is whole.
+        """Return the usage and the decoding statistics of a finished answer.
 
-        `finish_reason` is in OpenAI's words; the engine's own is among the statistics.
+        `finish_reason` is OpenAI's name. The engine's own is among the statistics.
         """
         last = self._last
         if last is None or last.usage is None or last.stats is None or last.finish_reason is None:
@@ -100,7 +100,7 @@ class Answer:
 
 
 def whole(completion: Completion, model: str, wanted: str | None = None) -> Answer:
-    """Return a finished answer; see `Answer`."""
+    """Return a finished answer as an `Answer`."""
     answer = Answer(model, completion.retrieved, wanted)
     fields = {name: getattr(completion, name) for name in CompletionChunk.model_fields}
     answer.add(CompletionChunk(**fields))

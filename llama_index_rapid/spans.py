@@ -1,4 +1,4 @@
-"""Which methods show in a trace: the endpoints do, and what they are made of does not."""
+"""Control over which methods appear in a trace: the endpoints do, their inner methods do not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def no_span(method: _Method) -> _Method:
-    """Keep LlamaIndex from making a span of every call of a method that its base class declares abstract.
+    """Keep LlamaIndex from making a span for every call of a method that its base class declares abstract.
 
     Tracers show each span of an LLM as a call of the model.
     """
-    setattr(method, DISPATCHER_SPAN_DECORATED_ATTR, True)  # what it marks the methods with that have a span already
+    setattr(method, DISPATCHER_SPAN_DECORATED_ATTR, True)  # LlamaIndex's mark for methods that already have a span
     return method

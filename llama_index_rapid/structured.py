@@ -1,6 +1,6 @@
-"""Structured output: `structured_predict` and its three siblings, constrained to the schema while decoding.
+"""Structured output: `structured_predict` and its three variants, with the schema enforced while decoding.
 
-LlamaIndex's own program asks for JSON and parses what comes; here the model cannot write anything else.
+LlamaIndex's own program asks for JSON and parses the answer. Here, the decoder allows only JSON of the schema.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from rapid_integrations.prompt.segmentation import segment, segment_context
 
 dispatcher = get_dispatcher(__name__)
 
-_LEAST_ROOM = 16  # tokens: an answer that has no more room than this is not begun
+_LEAST_ROOM = 16  # tokens; an answer with less room than this is not started
 _T = TypeVar("_T")
 
 
 class RapidProgram(BasePydanticProgram[BaseModel]):
-    """A prompt whose answer is an object of a class: the schema is shown in the prompt and enforced by the decoder.
+    """A prompt whose answer is an object of a class. The prompt shows the schema, and the decoder enforces it.
 
-    It takes the place of LlamaIndex's own programs wherever those can be given (`program=...`), and needs no tools in
-    the model's chat template:
+    It can replace LlamaIndex's own programs wherever `program=...` is accepted, and the model's chat template need not
+    support tools:
 
         PydanticSingleSelector.from_defaults(
             program=RapidProgram.from_defaults(SingleSelection, DEFAULT_SINGLE_PYD_SELECT_PROMPT_TMPL, llm=llm)
         )
 
     Raises:
-        ConfigurationError: a class that has no JSON schema.
+        ConfigurationError: the class has no JSON schema.
     """
 
     def __init__(self, llm: LLM, output_cls: type[BaseModel], prompt: BasePromptTemplate) -> None:
-        self._structured = StructuredOutput(json_schema=schema_of_class(output_cls), checked=False)  # by the class
+        # Not checked here, because the class validates the answer.
+        self._structured = StructuredOutput(json_schema=schema_of_class(output_cls), checked=False)
         self._llm = llm
         self._output_cls = output_cls
         self._prompt = prompt
@@ -61,17 +62,17 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
         llm: LLM | None = None,
         **kwargs: Any,
     ) -> RapidProgram:
-        """Return a program over a template, or the text of one; `llm` is a `RapidLLM`, by default `Settings.llm`.
+        """Return a program over a template or its text. `llm` is a `RapidLLM`, by default `Settings.llm`.
 
         Raises:
-            ConfigurationError: neither or both of the prompts, or an LLM that cannot be held to a schema.
+            ConfigurationError: neither or both of the prompts were given, or the LLM is not a `RapidLLM`.
         """
         if (prompt is None) == (prompt_template_str is None):
-            raise ConfigurationError("give one of prompt and prompt_template_str")
+            raise ConfigurationError("give exactly one of prompt and prompt_template_str")
         llm = LlamaIndexSettings.llm if llm is None else llm
         if not isinstance(llm, StructuredPrediction):
             raise ConfigurationError(
-                f"a RapidProgram needs a RapidLLM, which can be held to a schema; given: {type(llm).__name__}"
+                f"a RapidProgram needs a RapidLLM, which can enforce a schema; given: {type(llm).__name__}"
             )
         return cls(llm, output_cls, PromptTemplate(prompt_template_str or "") if prompt is None else prompt)
 
@@ -82,7 +83,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
 
     @property
     def prompt(self) -> BasePromptTemplate:
-        """The template; it may be replaced."""
+        """The template. It can be assigned."""
         return self._prompt
 
     @prompt.setter
@@ -90,7 +91,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
         self._prompt = prompt
 
     def __call__(self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any) -> BaseModel:
-        """Answer."""
+        """Return the object that answers the prompt."""
         given = self._given(prompt_args)
         if isinstance(given, str):
             ask = self._llm.complete
@@ -100,7 +101,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
         return self._parse(_within_the_window(lambda **o: self._llm.chat(given, **o), self._options(llm_kwargs)))
 
     async def acall(self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any) -> BaseModel:
-        """Answer without blocking the event loop."""
+        """Return the object that answers the prompt, without blocking the event loop."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         if isinstance(given, str):
@@ -111,7 +112,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
     def stream_call(
         self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Generator[BaseModel, None, None]:
-        """Yield the object as far as it is written, and last of all the whole one."""
+        """Yield partial objects while the answer is written, and the complete object at the end."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         responses: Any
@@ -133,7 +134,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
     async def astream_call(
         self, *, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> AsyncGenerator[BaseModel, None]:
-        """Yield the object as far as it is written, and last of all the whole one."""
+        """Yield partial objects while the answer is written, and the complete object at the end."""
         given = self._given(prompt_args)
         options = self._options(llm_kwargs)
         responses: Any
@@ -153,7 +154,7 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
         return pieces()
 
     def _given(self, prompt_args: dict[str, Any]) -> list[ChatMessage] | AnnotatedText:
-        """Return the rendered prompt with the schema behind it."""
+        """Return the rendered prompt with the schema appended."""
         if self._llm.metadata.is_chat_model:
             messages = self._llm._get_messages(self._prompt, **prompt_args)
             return [*messages[:-1], _with_format(messages, self._format)]
@@ -169,25 +170,26 @@ class RapidProgram(BasePydanticProgram[BaseModel]):
             return process_streaming_objects(
                 response, self._output_cls, cur_objects=None if so_far is None else [so_far], llm=self._llm
             )
-        except Exception:  # a validator of the class that half an object is too little for
+        except Exception:  # a validator of the class may refuse a partial object
             return so_far
 
     def _parse(self, response: Any) -> BaseModel:
         text = "" if response is None else _text_of(response)
         try:
             return self._output_cls.model_validate_json(text)
-        except Exception as error:  # pydantic's, or whatever a validator of the class raises
+        except Exception as error:  # a validator of the class may raise anything
             raise IncompleteOutputError(
-                f"{self._output_cls.__name__} could not be made of the answer {text!r:.200}. It keeps to the JSON "
-                "schema as far as it goes: either it was cut off (raise max_new_tokens, or drop the stop strings), or "
-                f"the class demands more than its schema says: {error}"
+                f"{self._output_cls.__name__} could not be made of the answer {text!r:.200}. Its text follows the JSON "
+                "schema, so either it was cut off (raise max_new_tokens, or drop the stop strings), or the class "
+                f"demands more than its schema says: {error}"
             ) from error
 
 
 class StructuredPrediction(FunctionCallingLLM):
-    """The LLM class's structured endpoints, over `RapidProgram`.
+    """The LLM class's structured endpoints, which use `RapidProgram`.
 
-    Events and spans are those of LlamaIndex's own methods. A `pydantic_program_mode` other than the default is obeyed.
+    Events and spans are those of LlamaIndex's own methods. With a `pydantic_program_mode` other than the default,
+    LlamaIndex's own methods run.
     """
 
     def structured_predict(
@@ -250,29 +252,29 @@ class StructuredPrediction(FunctionCallingLLM):
 
 
 def _with_format(messages: Sequence[ChatMessage], instruction: str) -> ChatMessage:
-    """Return the last message with the instruction behind it; where its context stands is found out before."""
+    """Return the last message with the instruction appended. Its context is located first."""
     last = messages[-1]
     text = last.content or ""
     said = ChatMessage(role=last.role, content=text + instruction, additional_kwargs=dict(last.additional_kwargs))
     if any(annotation_of(message).known for message in messages):
         return said
-    # Rendered elsewhere (`as_structured_llm`), or by a template that says little: the schema must not pass for the
-    # question, nor for a document.
+    # The messages come from elsewhere (`as_structured_llm`) or from a template without known variables. The schema
+    # must not be taken for the question or a document.
     instructing = last.role == MessageRole.SYSTEM and any(each.role == MessageRole.USER for each in messages)
     return annotated(said, parts_before_format(text, annotation_of(last).query, instructing))
 
 
 def parts_before_format(text: str, query: str | None = None, instructing: bool = False) -> Parts:
-    """Return what is found in a text before the words that ask for JSON; `instructing`: another message asks."""
+    """Return the parts of a text before its format instruction. `instructing`: another message has the question."""
     found = segment_context(text) if instructing else segment(text)
     query = query or (None if instructing else found.query.strip() or None)
     return Parts(found.context_spans, query, known=True, segmentation=found.method)
 
 
 def _within_the_window(ask: Callable[..., _T], options: dict[str, Any]) -> _T:
-    """Return `ask(**options)`, with fewer new tokens if the schema's text has left too little room.
+    """Return `ask(**options)`, with fewer new tokens if the schema's text leaves too little room.
 
-    Pipelines pack prompts without it. An answer that needs more than what is left raises `IncompleteOutputError`.
+    Pipelines pack prompts without the schema. An answer that needs more than the rest raises `IncompleteOutputError`.
     """
     try:
         return ask(**options)

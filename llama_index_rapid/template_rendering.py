@@ -1,8 +1,8 @@
-"""Where the documents stand in what a template rendered.
+"""Locating the documents in a rendered template.
 
-A template is rendered twice: once as it is, and once with a mark in the place of each document. What stands between the
-marks is the template's own, so the documents' places are known exactly, wherever else their words occur. If the two
-renderings do not agree (a template that reads or changes a value), the documents are looked for in the text.
+A template is rendered twice: once unchanged, and once with a mark in place of each document. The text between the marks
+belongs to the template, so the documents' places are known exactly, even if their words also occur elsewhere. If the
+two renderings do not match, because the template reads or changes a value, the text is searched for the documents.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.prompt.segmentation import Span
 
 Render = Callable[[Mapping[str, Any]], Sequence[str]]
-"""From the variables' values to the texts of the messages."""
+"""Renders the variables' values and returns the texts of the messages."""
 
-_MARK = re.compile("\ue0f0(\\d+)\ue0f1")  # characters for private use: no template holds them
+_MARK = re.compile("\ue0f0(\\d+)\ue0f1")  # private-use characters, which templates do not contain
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """The places of the documents in each of the rendered texts, and what of the text is the template's own."""
+    """The spans of the documents in each rendered text, and the template's own text between them."""
 
     spans: tuple[tuple[Span, ...], ...]
     own: str
@@ -35,13 +35,13 @@ class Rendered:
 def locate_documents(
     texts: Sequence[str], documents: Sequence[str], values: Mapping[str, Any], render: Render
 ) -> Rendered:
-    """Return where the values of `documents` stand in `texts`, which `render(values)` gave."""
+    """Return the spans of the variables `documents` in `texts`, which are the result of `render(values)`."""
     for mark in (_each_text, _whole_value):
         marks: list[str] = []
         marked = {name: mark(values[name], marks) for name in documents}
         try:
             found = _between_marks(texts, render({**values, **marked}), marks)
-        except Exception:  # a template that cannot print a mark: it reads a node's attributes, for instance
+        except Exception:  # the template cannot print a mark; it may read a node's attributes, for instance
             continue
         if found is not None:
             return found
@@ -51,7 +51,7 @@ def locate_documents(
 
 
 def _each_text(value: Any, marks: list[str]) -> Any:
-    """Return the value with a mark in the place of each text in it."""
+    """Return the value with a mark in place of each of its texts."""
     if isinstance(value, str):
         return _mark_of(value, marks)
     if isinstance(value, ChatMessage):
@@ -66,7 +66,7 @@ def _each_text(value: Any, marks: list[str]) -> Any:
 
 
 def _whole_value(value: Any, marks: list[str]) -> Any:
-    """Return one mark for the value as Python prints it, which is how a template of `str.format` shows a list."""
+    """Return one mark for the value's `str`, because that is how a template of `str.format` prints a list."""
     return _mark_of(str(value), marks)
 
 
@@ -78,7 +78,7 @@ def _mark_of(text: str, marks: list[str]) -> str:
 
 
 def _between_marks(texts: Sequence[str], marked: Sequence[str], marks: Sequence[str]) -> Rendered | None:
-    """Return where the marked texts stand, None where the renderings do not agree."""
+    """Return the spans of the marked texts; None if the renderings do not match."""
     if len(texts) != len(marked) or not marks:
         return None
     every: list[tuple[Span, ...]] = []

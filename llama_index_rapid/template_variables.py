@@ -1,8 +1,9 @@
-"""Which variable of a prompt template is the document, which is the question, and which is neither.
+"""Classification of a prompt template's variables as documents, question, or neither.
 
-LlamaIndex's own prompts (and most of its users') name them alike: `context_str` of a query engine, `context_messages`
-of a reranker, `text` of an extractor. Everything else in a template is instruction, format, or something to be read as
-it is (an answer so far, a database's schema, the choices of a selector), and both models read it whole.
+LlamaIndex's own prompts, and most of its users' prompts, use the same names: `context_str` of a query engine,
+`context_messages` of a reranker, `text` of an extractor. Everything else in a template is an instruction, a format, or
+a text that must not be compressed (an answer so far, a database's schema, the choices of a selector). Both models read
+it whole.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ QUESTIONS = (
     "input",
     "query_bundle",
     "orig_query_str",
-    "new_chunk_text",  # of a tree index: the text that a place is looked for
+    "new_chunk_text",  # in a tree index: the text to insert
 )
 WHOLE = frozenset(
     "existing_answer existing_facts answer answers answer_1 answer_2 second_answer response generated_answer "
@@ -51,18 +52,18 @@ WHOLE = frozenset(
 
 
 def is_question_written_as_context(template: BasePromptTemplate) -> bool:
-    """Return whether the template's `context_str` is what is asked: HyDE has the model write a passage for it."""
+    """Return whether the template's `context_str` is the question, as in HyDE, where the model writes a passage."""
     return getattr(template, "template", None) == HYDE_TMPL
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which variables of a template are what.
+    """The roles of a template's variables.
 
     Attributes:
-        documents: names of those that hold what an answer comes from.
-        question: the name of the one that is asked; None if there is none.
-        whole: names of those that both models read whole.
+        documents: names of the variables with the documents.
+        question: name of the variable with the question; None without one.
+        whole: names of the variables that both models read whole.
     """
 
     documents: tuple[str, ...] = ()
@@ -71,10 +72,10 @@ class Roles:
 
 
 def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
-    """Return which variables are what.
+    """Return the roles of a template's variables.
 
-    A name that says nothing is a document's if its value is a long text and the only such one, and a question's if it
-    is the only one of a few words beside a document.
+    A variable with an unknown name is the document if it is the only one with a long text. It is the question if there
+    is a document and it is the only other one with a text of question length.
     """
     shown = _shown(template, values)
     given = {name: value for name, value in values.items() if name in shown and texts_of(value)}
@@ -102,12 +103,12 @@ def _is_read_whole(name: str) -> bool:
 
 
 def _may_ask(value: str) -> bool:
-    """Return whether a value could be a question: a few words, rather than a name or a document."""
+    """Return whether a value could be a question, which is longer than a name and shorter than a document."""
     return len(value.split()) >= 3 and len(value) <= MAX_QUERY_CHARACTERS
 
 
 def texts_of(value: Any) -> list[str]:
-    """Return the texts that a variable's value holds: a text, messages, nodes, or a list of any of them."""
+    """Return the texts in a variable's value, which is a text, a message, a node, or a collection of these."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, ChatMessage):

@@ -1,4 +1,4 @@
-"""Tools in LlamaIndex's terms: what is sent with a request, and the calls in an answer."""
+"""Tools of LlamaIndex: their declarations in a request, and the calls in an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ToolCalling(FunctionCallingLLM):
-    """What `FunctionCallingLLM` asks for besides the endpoints."""
+    """Implements the methods of `FunctionCallingLLM` other than the endpoints."""
 
     @no_span
     def _prepare_chat_with_tools(
@@ -41,7 +41,7 @@ class ToolCalling(FunctionCallingLLM):
         prepared: dict[str, Any] = {"messages": messages, **kwargs}
         if tools:
             prepared["tools"] = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-            # A program that streams does not say that the tool its answer is made by is required.
+            # A streaming program does not mark the tool that makes its answer as required.
             required = tool_required or all(map(_is_an_answers_class, tools))
             prepared["tool_choice"] = choice or ("required" if required else "auto")
             prepared["parallel_tool_calls"] = allow_parallel_tool_calls
@@ -53,8 +53,8 @@ class ToolCalling(FunctionCallingLLM):
         """Return the tools that the model calls, with parsed arguments.
 
         Raises:
-            ValueError: it calls none, and `error_on_no_tool_call`.
-            IncompleteOutputError: it calls none but one that was cut off, or that is no JSON.
+            ValueError: there is no call, and `error_on_no_tool_call` is set.
+            IncompleteOutputError: the only call was cut off or is not JSON.
         """
         calls = [
             ToolSelection(
@@ -77,17 +77,17 @@ class ToolCalling(FunctionCallingLLM):
                     "max_new_tokens"
                 )
             raise ValueError(
-                f"the model called no tool, it answered {response.message.content!r:.200}. Ask for one with "
-                "tool_required=True, which lets it write nothing else"
+                f"the model called no tool, it answered {response.message.content!r:.200}. tool_required=True enforces "
+                "a call"
             )
         return []
 
-    @no_span  # the inherited one has it
+    @no_span  # the inherited method has a span
     def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Call a tool; see `FunctionCallingLLM.predict_and_call`.
 
-        A model without tools in its chat template is asked in words, as `ReActAgent` does. What is wrong with such a
-        request is raised; LlamaIndex itself would return it as the answer.
+        If the model's chat template does not support tools, the prompt describes them, as with `ReActAgent`. Errors of
+        such a request are raised, whereas LlamaIndex itself would return them as the answer.
         """
         with raised_within() as errors:
             response = super().predict_and_call(tools, *args, **self._in_words(kwargs))
@@ -101,7 +101,7 @@ class ToolCalling(FunctionCallingLLM):
         return _unless(errors, response)
 
     def _in_words(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options with what LlamaIndex's agent must be given, and is not, for a model without tools."""
+        """Return the options, with the formatter and parser that LlamaIndex's agent needs for a model without tools."""
         if self.metadata.is_function_calling_model:
             return options
         from llama_index.core.agent.react import ReActChatFormatter, ReActOutputParser
@@ -110,13 +110,13 @@ class ToolCalling(FunctionCallingLLM):
 
 
 def tool_choice_of(choice: Any) -> str | None:
-    """Return a choice of tools as the engine takes it: "auto", "required", "none" or a tool's name; None: not given.
+    """Return a tool choice in the engine's form: "auto", "required", "none", a tool's name, or None if not given.
 
-    OpenAI's and Anthropic's forms are understood, too: {"type": "function", "function": {"name": ...}}, {"type":
+    OpenAI's and Anthropic's forms are accepted, too: {"type": "function", "function": {"name": ...}}, {"type":
     "function", "name": ...}, {"type": "tool", "name": ...}, {"type": "any"}, "any", True and False.
 
     Raises:
-        ConfigurationError: something else.
+        ConfigurationError: the choice has another form.
     """
     if choice is None or choice is False:
         return None if choice is None else "none"
@@ -130,20 +130,20 @@ def tool_choice_of(choice: Any) -> str | None:
         given = choice
     if not isinstance(given, str) or not given or (isinstance(choice, Mapping) and given in ("function", "tool")):
         raise ConfigurationError(
-            f'tool_choice={choice!r:.200} is no choice of tools: give "auto", "required", "none", a tool\'s name, or '
+            f'tool_choice={choice!r:.200} is not valid: give "auto", "required", "none", a tool\'s name, or '
             '{"type": "function", "function": {"name": ...}}'
         )
     return "required" if given == "any" else given
 
 
 def _is_an_answers_class(tool: BaseTool) -> bool:
-    """Return whether LlamaIndex made the tool of a class, to have an object of it: the answer is its call."""
+    """Return whether LlamaIndex made the tool from a class to get an object of it. The answer is then a call."""
     function = getattr(tool, "fn", None)
     return getattr(function, "__qualname__", "") == "get_function_tool.<locals>.model_fn"
 
 
 def _selection_of_invalid(call: Mapping[str, Any]) -> ToolSelection:
-    """Return a call that is whole but of no declared tool: agents tell the model so. Refuse others."""
+    """Return a complete call of an undeclared tool, which agents report to the model. Refuse other invalid calls."""
     name, arguments = call.get("name"), call.get("arguments")
     try:
         parsed = json.loads(arguments or "")

@@ -1,4 +1,4 @@
-"""Worker processes of an ingestion pipeline: they do not make a model in this process faster, so it says so."""
+"""A check that refuses worker processes of an ingestion pipeline, because they make a local model slower."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIPELINE = "llama_index.core.ingestion.pipeline"
 
 
 def refuse_ingestion_workers() -> None:
-    """Refuse to load a pipeline's LLM a second time, in a worker process of `IngestionPipeline(num_workers=...)`.
+    """Refuse to load a pipeline's LLM again in a worker process of `IngestionPipeline(num_workers=...)`.
 
     Raises:
         ConfigurationError: this is such a worker.
@@ -21,9 +21,9 @@ def refuse_ingestion_workers() -> None:
     for module, _ in callers():
         if module == _PIPELINE:
             raise ConfigurationError(
-                "RapidLLM in an IngestionPipeline with num_workers: each worker would load the models once more and "
-                "compute on the same processors or the same GPU, on all of them. With two workers it took two to three "
-                "times as long as with one (24 nodes, 135M parameters, 2 cores), and twice the memory. Leave out "
-                "num_workers, or let only transformations without an LLM have workers, in a pipeline of their own; an "
-                "extractor's num_workers=... are tasks, which share one engine"
+                "RapidLLM in an IngestionPipeline with num_workers: each worker would load the models again and use "
+                "all cores or the same GPU. Two workers took two to three times as long as one (24 nodes, 135M "
+                "parameters, 2 cores), and twice the memory. Leave out num_workers, or use workers only in a separate "
+                "pipeline of transformations without an LLM. An extractor's num_workers=... are tasks, which share "
+                "one engine"
             )

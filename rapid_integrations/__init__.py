@@ -1,7 +1,7 @@
 """RAPID: retrieval-augmented speculative decoding for questions over long documents, on your own models.
 
-Importing this package loads nothing else; each name is loaded when it is first used, and model code when an engine is
-built.
+Importing this package loads none of its modules. Each name is loaded when it is first used, and model code when an
+engine is built.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ def main() -> None:
         from rapid_integrations.cli.app import app
 
         app()
-    except KeyboardInterrupt:  # while modules are loaded; later, `errors_taught` is there
+    except KeyboardInterrupt:  # while modules are loading; after that, `errors_taught` handles it
         sys.stderr.write("\ninterrupted\n")
         sys.exit(INTERRUPTED)
 

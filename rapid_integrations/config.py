@@ -30,7 +30,7 @@ PAPER_DRAFT_LENGTH = 10  # gamma in arXiv 2502.20330, section 4
 
 
 def home() -> Path:
-    """Return the folder of what is fetched and compiled: $RAPID_HOME, or the user's cache folder. It may not exist."""
+    """Return the folder for downloads and compiled code: $RAPID_HOME, or the user's cache folder. It may not exist."""
     given = os.environ.get("RAPID_HOME")
     root = Path(given).expanduser() if given else platformdirs.user_cache_path("rapid-integrations")
     return root.absolute()
@@ -45,11 +45,17 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigurationError(explain_validation_error(type(self), error)) from None
+            raise ConfigurationError(explain_validation_error(type(self), error), code=kind_of(error)) from None
+
+
+def kind_of(error: ValidationError) -> str:
+    """Return the finer code of what pydantic found: the names come first, since a wrong name has no right value."""
+    names = any(each["type"] == "extra_forbidden" for each in error.errors())
+    return "unknown_name" if names else "wrong_value"
 
 
 def explain_validation_error(settings: type[BaseModel], error: ValidationError) -> str:
-    """Return one sentence per wrong field: what was given, the rule, and for a misspelt name the known ones."""
+    """Return one sentence for each invalid field: the value and the rule, or for an unknown name the likely one."""
     rules: dict[str, list[str]] = {}
     unknown: list[str] = []
     for item in error.errors():
@@ -63,15 +69,15 @@ def explain_validation_error(settings: type[BaseModel], error: ValidationError) 
 
 
 class StructuredOutput(Settings):
-    """What an answer must look like, enforced token by token; exactly one of the first three.
+    """The required form of an answer, enforced token by token. Give exactly one of the first three fields.
 
     - `json_schema`: a JSON schema; the answer is JSON that satisfies it. White space is bounded.
     - `regex`: a regular expression (Rust's syntax: no look-around) that the whole answer matches.
     - `grammar`: a context-free grammar in Lark's syntax as llguidance reads it, with a rule `start`.
-    - `checked`: whether an answer is checked, when it is whole, for what of its JSON schema no grammar says (`not`,
-      `uniqueItems`); one that fails is an IncompleteOutputError.
+    - `checked`: whether a complete answer is checked against the parts of its JSON schema that a grammar cannot express
+      (`not`, `uniqueItems`). A failed check raises IncompleteOutputError.
 
-    An answer that ends with finish_reason "eos" is complete; one cut by `max_new_tokens` or a stop string is not.
+    An answer that ends with finish_reason "eos" is complete. One that `max_new_tokens` or a stop string cuts is not.
     """
 
     json_schema: dict[str, Any] | None = None
@@ -95,58 +101,58 @@ class SamplingFields(BaseModel):
         ge=0.0,
         le=10.0,
         allow_inf_nan=False,
-        description="T in softmax(z / T), of target and drafter alike; 0 is greedy: the most probable token of the law "
-        "formed at T = 1",
+        description="T in softmax(z / T), for both target and drafter. 0 decodes greedily: it takes the most probable "
+        "token of the law at T = 1",
     )
-    top_k: int = Field(default=0, ge=0, description="how many of the law's most probable tokens stay; 0 keeps all")
+    top_k: int = Field(default=0, ge=0, description="keeps this many of the law's most probable tokens; 0 keeps all")
     top_p: float = Field(
         default=1.0,
         gt=0.0,
         le=1.0,
-        description="probability that the law's most probable tokens must reach together to stay; 1 keeps all",
+        description="keeps the law's most probable tokens until their probabilities sum to this; 1 keeps all",
     )
     min_p: float = Field(
         default=0.0,
         ge=0.0,
         lt=1.0,
-        description="drops tokens less probable than this share of the law's most probable one; 0 keeps all",
+        description="drops tokens less probable than this share of the law's most probable token; 0 keeps all",
     )
     repetition_penalty: float = Field(
         default=1.0,
         gt=0.0,
         le=10.0,
-        description="divides the positive logits, and multiplies the negative ones, of tokens that stand in the "
-        "target's prompt or in the output; over 1 makes them less likely, 1 is off",
+        description="divides positive logits, and multiplies negative logits, of tokens that occur in the target's "
+        "prompt or in the output. A value above 1 makes them less likely; 1 switches it off",
     )
     frequency_penalty: float = Field(
         default=0.0,
         ge=-2.0,
         le=2.0,
-        description="lowers a token's logit by this for each time that it stands in the output; 0 is off",
+        description="lowers a token's logit by this for each time that it occurs in the output; 0 switches it off",
     )
     presence_penalty: float = Field(
         default=0.0,
         ge=-2.0,
         le=2.0,
-        description="lowers a token's logit by this once it stands in the output; 0 is off",
+        description="lowers a token's logit by this once it occurs in the output; 0 switches it off",
     )
     max_new_tokens: int = Field(
-        default=256, ge=1, description='tokens of the answer at most; one that they cut ends with "length"'
+        default=256, ge=1, description='maximum length of the answer in tokens; if it is cut, finish_reason is "length"'
     )
     stop: tuple[str, ...] = Field(
-        default=(), description="strings that end the answer where they appear; they are not part of it"
+        default=(), description="strings that end the answer when they appear. They are not part of it"
     )
     seed: int | None = Field(
         default=None,
         ge=0,
         lt=2**63,
-        description="makes sampled output repeatable; the draft length then follows modelled costs, not a clock. None "
-        "draws differently each time",
+        description="makes sampled output reproducible. The draft length then depends on modelled costs, not on "
+        "measured times. With None, each request samples differently",
     )
     structured: StructuredOutput | None = Field(
         default=None,
-        description="what the answer must look like (a JSON schema, a regular expression or a grammar), enforced token "
-        "by token",
+        description="the required form of the answer (a JSON schema, a regular expression or a grammar), enforced "
+        "token by token",
     )
 
     @field_validator("stop", mode="before")
@@ -163,17 +169,17 @@ class SamplingFields(BaseModel):
             half = next((at for at, each in enumerate(text) if "\ud800" <= each <= "\udfff"), None)
             if half is not None:
                 raise ValueError(
-                    f"stop string {index} is no text: its character {half} is half of a surrogate pair, which no "
-                    "answer holds. Drop it"
+                    f"stop string {index} is not valid text: its character {half} is half of a surrogate pair, which "
+                    "no answer contains. Leave it out"
                 )
         return value
 
 
 class SamplingParams(SamplingFields, Settings):
-    """How tokens are drawn from the law.
+    """Settings for drawing tokens from the law.
 
-    `temperature=0` is greedy: the most probable token of the law formed at T=1. The truncations apply to the law
-    (not to target and drafter apart), in the order top-k, top-p, min-p.
+    `temperature=0` decodes greedily: it takes the most probable token of the law at T = 1. Truncation applies to the
+    law, not to target and drafter separately, in the order top-k, top-p, min-p.
     """
 
     @property
@@ -187,61 +193,61 @@ class SpeculationFields(BaseModel):
 
     law: LawName = Field(
         default="auto",
-        description='what the output follows: "target" is p (lossless), "augmented" exactly p_hat, "paper" the '
-        'published rule, which follows neither; "auto" is "target" for a drafter smaller than the target, else '
-        '"augmented"',
+        description='the distribution of the output: "target" is p (lossless), "augmented" is exactly p_hat, and '
+        '"paper" is the published rule, which follows neither. "auto" is "target" if the drafter is smaller than the '
+        'target, else "augmented"',
     )
     eta: Eta | None = Field(
         default=None,
-        description="strength of the shift eta (q - p) to the drafter: 0 is the target alone, more trusts what "
-        'was retrieved more. "auto" chooses it at each position; None is "auto", and for the law "paper" 10, or 40 '
-        "with a drafter larger than the target",
+        description="strength of the shift eta (q - p) towards the drafter. 0 uses the target alone; a larger value "
+        'gives retrieval more weight. "auto" chooses it at each position. None is "auto", except for the law "paper": '
+        "there it is 10, or 40 if the drafter is larger than the target",
     )
     tail_rule: TailRule = Field(
         default="mask",
-        description='"mask" shifts only tokens with q >= tail_alpha * max q (the released code); "restore" gives '
-        "tokens with p_hat < tail_alpha * max p_hat their p back (Eq. 9)",
+        description='"mask" shifts only tokens with q >= tail_alpha * max q, as the released code does. "restore" '
+        "resets tokens with p_hat < tail_alpha * max p_hat to p (Eq. 9)",
     )
     tail_alpha: float = Field(
         default=0.1,
         ge=0.0,
         le=1.0,
-        description="share of the largest probability under which a token counts as improbable; 0 switches the tail "
+        description="a token below this share of the largest probability counts as improbable; 0 switches the tail "
         "rule off",
     )
     proposer: str = Field(
         default="drafter",
-        description='what guesses ahead: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
-        "(one token at a time). Changes the speed, never what the output follows",
+        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
+        "(one token at a time). It changes the speed, but not the distribution of the output",
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
-        description='K, tokens guessed ahead in a round; "auto" takes what acceptance and the costs of the steps make '
-        "fastest",
+        description='K, the number of tokens drafted in a round. "auto" chooses the fastest from acceptance and the '
+        "costs of the steps",
     )
     max_draft_length: int = Field(
-        default=16, ge=1, le=64, description='the most tokens that draft_length="auto" guesses ahead'
+        default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'
     )
 
 
 class SpeculationConfig(SpeculationFields, Settings):
-    """What the output follows (the law), and how it is guessed ahead (proposer and draft length).
+    """The distribution of the output (the law), and how tokens are drafted (proposer and draft length).
 
     - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
       and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
       drafter at least as large as the target and "target" for a smaller one.
-    - `eta`: strength of the knowledge transfer. "nearest" chooses it at each position: as much as brings p_hat nearest
-      to q, times the relevance of what was retrieved; "auto" is less of it where q contradicts p, unless what the
-      question names has been retrieved (`rapid_integrations.sampling.adaptive_eta`). None is "auto", and for the law
-      "paper" 10, or 40 with a larger drafter.
-    - `tail_rule`, `tail_alpha`: "mask" drops the shift where q < alpha * max q, "restore" is Eq. 9.
+    - `eta`: strength of the knowledge transfer. "nearest" takes, at each position, the value that brings p_hat nearest
+      to q, times the relevance of the retrieved text. "auto" takes less if q contradicts p, unless retrieval found what
+      the question names (`rapid_integrations.sampling.adaptive_eta`). None is "auto", except for the law "paper": there
+      it is 10, or 40 with a larger drafter.
+    - `tail_rule`, `tail_alpha`: "mask" drops the shift of tokens with q < alpha * max q; "restore" is Eq. 9.
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     """
 
 
 class CompressionConfig(Settings):
-    """How the drafter's context is made: 512-token chunks, the best ones within a budget, in document order.
+    """Settings for the drafter's context: the best 512-token chunks within a budget, in document order.
 
     The budget is max(ratio * len, min(min_tokens, len / 6)) tokens for a context of `len` tokens. `threshold` is a
     cosine similarity; None takes the embedder's own. At least `min_chunks` are kept, whatever their score.
@@ -251,27 +257,28 @@ class CompressionConfig(Settings):
         default=512,
         ge=16,
         le=8192,
-        description="tokens (the target's) of a chunk at most: what is scored, and read or left out, as a whole",
+        description="maximum size of a chunk in target tokens. A chunk is scored, and kept or left out, as a whole",
     )
     threshold: float | None = Field(
         default=None,
         ge=-1.0,
         le=1.0,
-        description="cosine similarity to the question from which a chunk is read; None takes the embedder's own",
+        description="lowest cosine similarity to the question with which a chunk is kept; None takes the embedder's "
+        "own threshold",
     )
     min_tokens: int = Field(
         default=4096,
         ge=1,
-        description="tokens that the budget does not go under, as far as they are no more than a sixth of the context",
+        description="lower limit of the budget in tokens, but at most a sixth of the context",
     )
     ratio: float = Field(
         default=1 / 24,
         ge=0.0,
         le=1.0,
-        description="share of a context's tokens that the drafter reads where that is more than min_tokens gives",
+        description="share of a context's tokens that the drafter reads, if that is more than min_tokens allows",
     )
     min_chunks: int = Field(
-        default=2, ge=1, description="chunks that are read whatever their score and size, the best ones"
+        default=2, ge=1, description="number of best chunks that are kept whatever their score and size"
     )
 
     def budget(self, context_tokens: int) -> int:
@@ -279,7 +286,7 @@ class CompressionConfig(Settings):
         return max(int(self.ratio * context_tokens), min(self.min_tokens, context_tokens // 6))
 
 
-# --- names that are not ours ----------------------------------------------------------------------------------------
+# --- other libraries' names -----------------------------------------------------------------------------------------
 
 SETTING_ALIASES = {
     "max_tokens": "max_new_tokens",
@@ -295,15 +302,15 @@ SETTING_ALIASES = {
     "num_assistant_tokens": "draft_length",
     "num_speculative_tokens": "draft_length",
 }
-"""Other names of what may differ between two requests."""
+"""Other libraries' names for settings that may differ between two requests."""
 
 _NO_ALIASES: Mapping[str, str] = {}
 
-_NO_SERVER = "the model runs in this process, there is no server to reach: leave it out"
+_NO_SERVER = "the model runs in this process and needs no server: leave it out"
 _READ = "it is read from the model: leave it out"
 _ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
 _STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"
-_NOT_OFFERED = "this engine has nothing like it: leave it out"
+_NOT_OFFERED = "this engine has no such setting: leave it out"
 _TABLE: dict[str, str] = {
     **dict.fromkeys(("base_url", "api_base", "host", "endpoint_url", "openai_api_base", "default_headers"), _NO_SERVER),
     **dict.fromkeys(("api_key", "openai_api_key", "huggingfacehub_api_token", "token", "request_timeout"), _NO_SERVER),
@@ -311,7 +318,7 @@ _TABLE: dict[str, str] = {
     **dict.fromkeys(("is_chat_model", "is_function_calling_model", "max_position_embeddings"), _READ),
     **dict.fromkeys(("n_ctx", "num_ctx", "max_model_len", "context_length", "max_seq_len"), _READ),
     **dict.fromkeys(("n", "best_of", "num_return_sequences", "num_beams"), _ONE),
-    "task": 'models write text here: leave it out, or give "text-generation"',
+    "task": 'this engine only generates text: leave it out, or give "text-generation"',
     "tokenizer_name": "a model is loaded with its own tokenizer: leave it out",
     "tokenizer_kwargs": "a model is loaded with its own tokenizer, and nothing is truncated: leave it out",
     "stopping_ids": 'stop=("...",) takes the strings themselves; end-of-turn tokens are read from the model',
@@ -323,7 +330,7 @@ _TABLE: dict[str, str] = {
     "quantization_config": 'quantization="int8" or "int4"',
     "n_gpu_layers": 'device="cuda", or device_map= for several devices',
     "tensor_parallel_size": 'device_map="auto" spreads a model over devices',
-    "gpu_memory_utilization": "prefix_cache_bytes bounds what is kept between requests",
+    "gpu_memory_utilization": "prefix_cache_bytes limits the memory of caches between requests",
     "n_threads": "torch.set_num_threads or OMP_NUM_THREADS",
     "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
     **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),
@@ -331,8 +338,8 @@ _TABLE: dict[str, str] = {
     **dict.fromkeys(("logit_bias", "reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
     "context_window": _READ,
     "system_prompt": "give a system message with the prompt",
-    "cache_folder": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
-    "cache_dir": "HF_HOME says where models of a hub are kept, RAPID_HOME where packaged ones are",
+    "cache_folder": "HF_HOME sets the folder for models of a hub, RAPID_HOME the one for packaged models",
+    "cache_dir": "HF_HOME sets the folder for models of a hub, RAPID_HOME the one for packaged models",
     "pipeline": "model=pipeline.model, tokenizer=pipeline.tokenizer",
     "llm": "engine=llm.rapid_engine",
     "streaming": "stream_complete, stream_chat and their asynchronous forms stream",
@@ -361,23 +368,24 @@ def refuse_unknown(
     aliases: Mapping[str, str] = _NO_ALIASES,
     where: str = "",
 ) -> None:
-    """Refuse names that are none, each with what was probably meant.
+    """Refuse unknown names, and suggest for each the name that was probably meant.
 
     Raises:
-        ConfigurationError: there are such names.
+        ConfigurationError: a name is unknown.
     """
     if unknown := [name for name in names if name not in known]:
-        raise ConfigurationError("; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown))
+        said = "; ".join(unknown_name(owner, name, known, aliases, where) for name in unknown)
+        raise ConfigurationError(said, code="unknown_name")
 
 
 def unknown_name(
     owner: str, name: str, known: Collection[str], aliases: Mapping[str, str] = _NO_ALIASES, where: str = ""
 ) -> str:
-    """Return what to say of a name that does not exist: the one that was meant, or the few that there are."""
+    """Return the message for an unknown name: it suggests the likely name, or lists the known ones if they are few."""
     said = f"{owner} has no option {name!r}{where}"
     if (hint := _TABLE.get(name)) is not None and (hint not in _TABLE or hint in known):
         return f"{said}: {hint}=..." if hint in known else f"{said}: {hint}"
-    # "tagret" is nearer to "target" than to anything else; a word that is like nothing has no nearest one.
+    # A misspelt name such as "tagret" is close to one known name. Other words are close to none.
     names = {**{alias: own for alias, own in aliases.items() if own in known}, **{own: own for own in known}}
     if alike := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7):
         return f"{said}: did you mean {names[alike[0]]!r}?"
@@ -385,19 +393,19 @@ def unknown_name(
         return f"{said}: give {_ELSEWHERE[name].format(name)}"
     if len(known) <= 12:
         return f"{said}; it has: {', '.join(known)}"
-    return f"{said}; docs/configuration.md lists those that there are"
+    return f"{said}; docs/configuration.md lists all options"
 
 
 def require_known(function: Callable[..., Any], options: Iterable[str], *others: Callable[..., Any]) -> None:
-    """Refuse keyword arguments that neither `function` nor one of `others`, which it passes them to, has.
+    """Refuse keyword arguments that neither `function` takes nor any of `others`, to which it passes them on.
 
     Raises:
-        ConfigurationError: there are such arguments.
+        ConfigurationError: an argument is unknown.
     """
     parameters = [each for one in (function, *others) for each in inspect.signature(one).parameters.values()]
     if not others and any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return  # a subclass's, which takes more than ours
+        return  # a subclass's method, which takes more arguments than ours
     takes = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     known = [name for name in dict.fromkeys(takes) if name != "self"]
-    if known:  # a wrapper that takes anything lets its function say what it does not take
+    if known:  # without known names, it is a wrapper that takes anything, and its function refuses unknown names
         refuse_unknown(function.__qualname__, options, known)

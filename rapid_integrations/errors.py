@@ -5,7 +5,7 @@ RapidError
 ├── PromptError                          an empty document, an empty question, a span outside the text
 │   └── DocumentError                    a file that gives no text: damaged, encrypted, binary, empty, too large
 ├── ContextOverflowError                 more tokens than the model's context window
-├── ModelLoadError                       a file or a name that is no usable model
+├── ModelLoadError                       a file or a name that is not a usable model
 │   ├── UnsupportedModelError            a model whose layers this engine cannot run exactly
 │   ├── VocabularyMismatchError          a drafter with another tokenizer than the target's
 │   └── DownloadError                    a packaged model that could not be fetched or failed its checksum
@@ -13,21 +13,22 @@ RapidError
 ├── HostPartError                        a part that the caller supplied (an embedder, a retriever, ...) failed
 ├── OutOfMemoryError (MemoryError)       a device without room for a model, its caches or a step
 ├── NotANumberError (ArithmeticError)    a model that computed NaN
-├── MissingExtraError (ImportError)      an optional package; names the pip command that brings it
+├── MissingExtraError (ImportError)      an optional package is missing; the message has the pip command
 ├── CacheError                           a KV cache that is full, or a saved one that does not fit the model
 ├── EngineClosedError (RuntimeError)     a request to an engine, or an LLM over one, that has been closed
 ├── ForkedProcessError (RuntimeError)    an engine that was built before the process was forked
 └── NotPicklableError (PicklingError)    something that holds models in memory and cannot go to another process
 
-What is wrong with a request is no `ValueError` and no `TypeError`: frameworks catch those to mean "the model's text
-could not be parsed", and go on without the answer (LlamaIndex's `refine` says "Empty Response" then). All of them can
-be pickled, so that they reach the user from a worker process, too.
+An invalid request raises neither `ValueError` nor `TypeError`. Frameworks catch those, take them for model text that
+could not be parsed, and go on without the answer (LlamaIndex's `refine` then says "Empty Response"). All errors of the
+tree can be pickled, so they also reach the user from a worker process.
 """
 
 from __future__ import annotations
 
 import functools
 import pickle
+import re
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -53,19 +54,40 @@ __all__ = [
 
 
 class RapidError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        arguments: the message.
+        code: what of several things went wrong, in a word.
+
+    Attributes:
+        code: what went wrong, for programs: it stays as it is while messages change. The class's ("cache"), or a finer
+            one ("cache.full").
+    """
+
+    code: str = "rapid"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        words = re.findall("[A-Z][a-z]*", cls.__name__.removesuffix("Error"))
+        cls.code = "_".join(words).lower()
+
+    def __init__(self, *arguments: object, code: str = "") -> None:
+        super().__init__(*arguments)
+        if code:
+            self.code = f"{type(self).code}.{code}"
 
 
 class ConfigurationError(RapidError):
-    """A setting, or a combination of settings, that cannot work."""
+    """A setting, or a combination of settings, cannot work."""
 
 
 class PromptError(RapidError):
-    """A prompt that cannot be answered: no document, no question, or a span outside the text."""
+    """A prompt cannot be answered: it has no document, no question, or a span outside the text."""
 
 
 class DocumentError(PromptError):
-    """A file that gives no text.
+    """A file yields no text.
 
     Attributes:
         source: the file.
@@ -82,7 +104,7 @@ class DocumentError(PromptError):
 
 
 class IncompleteOutputError(RapidError):
-    """A structured answer that was cut off before it was whole, or that its class does not accept."""
+    """A structured answer was cut off before it was complete, or its class does not accept it."""
 
 
 class ContextOverflowError(RapidError):
@@ -102,7 +124,7 @@ class ContextOverflowError(RapidError):
             else f"Shorten the document by {'about' if estimated else 'at least'} {1 - room:,} tokens or retrieve "
             "fewer passages"
         )
-        about = "about " if estimated else ""  # so long that not all of it was counted
+        about = "about " if estimated else ""  # of a very long prompt, only the beginning is counted
         super().__init__(
             f"{model} holds {context_window:,} tokens, but the prompt has {about}{prompt_tokens:,} and max_new_tokens "
             f"asks for {new_tokens:,} more. {way_out}, or use a target with a longer context window."
@@ -114,23 +136,23 @@ class ContextOverflowError(RapidError):
 
 
 class HostPartError(RapidError):
-    """A part that the caller supplied failed: an embedder, a retriever, a template's function; `__cause__` says how."""
+    """A part that the caller supplied (an embedder, a retriever, a function) failed. `__cause__` is its own error."""
 
 
 class ModelLoadError(RapidError):
-    """A file or a name that could not be loaded as a model."""
+    """A file or a name could not be loaded as a model."""
 
 
 class UnsupportedModelError(ModelLoadError):
-    """A model whose layers this engine cannot run exactly."""
+    """This engine cannot run a model's layers exactly."""
 
 
 class VocabularyMismatchError(ModelLoadError):
-    """A drafter whose tokenizer gives other ids than the target's."""
+    """A drafter's tokenizer gives other ids than the target's."""
 
 
 class DownloadError(ModelLoadError):
-    """A packaged model that could not be fetched, or whose checksum is wrong."""
+    """A packaged model could not be fetched, or its checksum is wrong."""
 
 
 class OutOfMemoryError(RapidError, MemoryError):
@@ -138,7 +160,7 @@ class OutOfMemoryError(RapidError, MemoryError):
 
 
 class NotANumberError(RapidError, ArithmeticError):
-    """A model computed logits that are no numbers (NaN)."""
+    """A model computed logits that are not numbers (NaN)."""
 
 
 class MissingExtraError(RapidError, ImportError):
@@ -154,16 +176,16 @@ class MissingExtraError(RapidError, ImportError):
 
 
 class CacheError(RapidError):
-    """A KV cache that is full, or a saved one that does not fit."""
+    """A KV cache is full, or a saved one does not fit the model."""
 
 
 class EngineClosedError(RapidError, RuntimeError):
-    """A request to an engine, or to an LLM over one, that has been closed; or one that ran when it was closed."""
+    """An engine, or an LLM over one, was closed before or during the request."""
 
     def __init__(self, what: str = "this engine") -> None:
         self.what = what
         super().__init__(
-            f"{what} has been closed, so it answers nothing any more: build a new one, or close it (leave its `with` "
+            f"{what} has been closed, so it accepts no more requests: build a new one, or close it (leave its `with` "
             "block) only after the last request"
         )
 
@@ -172,33 +194,33 @@ class EngineClosedError(RapidError, RuntimeError):
 
 
 class ForkedProcessError(RapidError, RuntimeError):
-    """Models cannot be used here, because of what this process inherited from the one that it was forked from."""
+    """Models cannot be used in this process, because it was forked from the one that loaded them."""
 
 
 class NotPicklableError(RapidError, pickle.PicklingError):
-    """Something that holds models in memory, or another process's resources, and cannot be written down."""
+    """An object that holds models in memory, or other resources of its process, cannot be pickled."""
 
 
 def shown(value: object) -> str:
-    """Return a value for an error message: short, and an object by its class."""
+    """Return a value as error messages show it: shortened, and an object by the name of its class."""
     if isinstance(value, (str, bytes, int, float, bool)) or value is None:
         return f"{value!r:.80}"
     return f"a {type(value).__name__}"
 
 
-# --- what refuses to be copied --------------------------------------------------------------------------------------
+# --- objects that cannot be pickled or copied -----------------------------------------------------------------------
 
 
 class SharedResource:
-    """Base of what exists once: `copy.copy` and `copy.deepcopy` return it itself, and pickling it is refused at once.
+    """Base of objects that exist once: copying one returns the object itself, and pickling it raises an error.
 
     A copy of an index, a chain or an agent that holds one therefore takes no second set of weights.
     """
 
     settings_of_answers: ClassVar[tuple[str, ...]] = ()
-    """Attributes that decide what it does to an answer (see `identity.part_key`); none: it is one by itself."""
+    """Attributes that answers depend on (see `identity.part_key`). Without any, each object counts as different."""
 
-    _elsewhere: ClassVar[str] = "build it there, from the names that it was built from here"
+    _elsewhere: ClassVar[str] = "build it anew from the same names"
 
     def __copy__(self) -> Self:
         return self
@@ -214,22 +236,22 @@ class SharedResource:
 
 
 class OneOwner(SharedResource):
-    """Base of what has one user: it cannot be copied either, since two would change it under each other."""
+    """Base of objects with one user. They cannot be copied either, because a copy would share their state."""
 
-    _copying: ClassVar[str] = "it has one user, and a copy would be changed with it"
+    _copying: ClassVar[str] = "it has one user, and a copy would share its state"
 
     def __copy__(self) -> Self:
-        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}")
+        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}", code="copy")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}")
+        raise NotPicklableError(f"{type(self).__name__} cannot be copied: {self._copying}", code="copy")
 
 
 class RunningAnswer(OneOwner):
     """Base of an answer that is being written."""
 
-    _elsewhere = "ask again; what can be sent is the whole answer (`Completion`), or its pieces (`CompletionChunk`)"
+    _elsewhere = "ask again, or send the whole answer (`Completion`) or its pieces (`CompletionChunk`) there"
     _copying = (
-        "it is one running answer, whose pieces come once. Read it to the end (`generate` does) and copy the "
+        "it is one running answer, and its pieces come only once. Read it to the end (`generate` does) and copy the "
         "`Completion`, or ask again"
     )

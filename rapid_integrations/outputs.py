@@ -1,4 +1,4 @@
-"""What a request gives back. Imports no torch."""
+"""Results of a request. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rapid_integrations.config import Eta
 
 FinishReason = Literal["eos", "stop", "length", "tool_calls"]
-"""Why an answer ended: an end token, a stop string, or the number of tokens; "tool_calls" if it holds any call and was
-not cut within one."""
+"""Why an answer ended: with an end token, with a stop string, or at the token limit. "tool_calls" means that it holds
+calls and was not cut within one."""
 
 
 class _Output(BaseModel):
@@ -19,7 +19,7 @@ class _Output(BaseModel):
 
 
 class Usage(_Output):
-    """Token counts. `prompt_tokens` is what the target read, `drafter_prompt_tokens` what the drafter did."""
+    """Token counts. `prompt_tokens` is the length of the target's prompt, `drafter_prompt_tokens` of the drafter's."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -27,12 +27,12 @@ class Usage(_Output):
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion of the target."""
+        """Sum of the target's prompt and completion."""
         return self.prompt_tokens + self.completion_tokens
 
 
 class ToolCall(_Output):
-    """A call of one of the request's tools. `id` is the model's own where its format has one, else made up."""
+    """A call of one of the request's tools. `id` comes from the model if its format has one, else it is generated."""
 
     id: str
     name: str
@@ -40,10 +40,10 @@ class ToolCall(_Output):
 
 
 class InvalidToolCall(_Output):
-    """A tool call that cannot be made: cut off, not JSON, of no tool that is declared, or one more than is allowed.
+    """A tool call that cannot be made: it was cut off, is not JSON, names an unknown tool, or is one call too many.
 
-    `name` is the tool's, None where none can be read; `arguments` the text of the arguments as far as they were
-    written; `error` says what is wrong.
+    `name` is the tool's name, or None if it cannot be read. `arguments` is the text of the arguments as far as they
+    were written. `error` says what is wrong.
     """
 
     name: str | None
@@ -52,7 +52,7 @@ class InvalidToolCall(_Output):
 
 
 class RetrievedChunk(_Output):
-    """A chunk of the context that the drafter read: character offsets into its context span, text and score."""
+    """A chunk of the context that the drafter read. `start` and `end` are character offsets into its context span."""
 
     context: int
     start: int
@@ -63,18 +63,27 @@ class RetrievedChunk(_Output):
 
 
 class DecodeStats(_Output):
-    """How an answer came about. Times in seconds.
+    """Statistics of one answer. Times are in seconds.
 
-    `law` is what the output followed; `segmentation` how the context was found in the prompt: "explicit",
-    "delimiters", "heuristic", "plain", or what the prompt's maker called it. `retrieval` says whose scores chose what
-    the drafter read ("embedder", "reranker", "retriever", "pipeline"), or "whole" where it read everything; None
-    without a drafter or a context. `draft_lm` is the model that only proposes, where one did. `prefill_s` is for all
-    models. `decode_s` runs from the end of the prefill to the last token and is the sum of `propose_s` (drafting),
-    `score_s` (the drafter's other passes), `verify_s` (the target's passes) and the rest (sampling, text).
-    `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that an earlier request had
-    read: they were not prefilled. `query_coverage` is the share of the question's distinctive words, as the document
-    has them, that what was retrieved has, too; None where nothing was left out.
-    `unenforced` lists what of a JSON schema no grammar says: answers and calls are checked for it when they are whole.
+    - `law` is the distribution that the output followed. `segmentation` says how the context was found in the prompt:
+      "explicit", "delimiters", "heuristic", "plain", or the name that the prompt's maker gave.
+    - `retrieval` says whose scores chose the drafter's chunks ("embedder", "reranker", "retriever", "pipeline"). It is
+      "whole" if the drafter read everything, and None without a drafter or a context.
+    - `draft_lm` is the model that only proposed, if there was one.
+    - `prefill_s` covers all models. `decode_s` runs from the end of the prefill to the last token. It is the sum of
+      `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s` (the target's passes) and the rest
+      (sampling, text).
+    - `cached_prompt_tokens` and `cached_drafter_tokens` count the tokens of the two prompts that came from the prefix
+      cache and were not prefilled.
+    - `query_coverage` is the share of the question's distinctive words in the document that also occur in the retrieved
+      text. It is None if nothing was left out.
+    - `unenforced` lists the parts of a JSON schema that a grammar cannot express. Complete answers and calls are
+      checked against them.
+    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled"
+      if they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as
+      long.
+    - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
+      `verify_s` then counts both. None if the law needs no drafter.
     """
 
     law: str
@@ -101,6 +110,8 @@ class DecodeStats(_Output):
     draft_lm: str | None = None
     query_coverage: float | None = None
     unenforced: tuple[str, ...] = ()
+    scored_with_target: bool | None = None
+    kernels: str = "none"
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -118,21 +129,22 @@ class DecodeStats(_Output):
         return self.tokens / self.decode_s if self.decode_s else 0.0
 
 
-# --- what was seen of an answer (`trace=True`) ----------------------------------------------------------------------
+# --- trace of an answer (`trace=True`) ------------------------------------------------------------------------------
 # Probabilities are before truncation (top-k, top-p, min-p) and before the mask of structured output. Greedy ones are at
-# T = 1. None says that the distribution was not formed for the token, because nothing asked for it.
+# T = 1. None means that the distribution was not computed for the token, because nothing needed it.
 
 Origin = Literal["drafter", "draft_lm", "prompt_lookup", "other", "corrected", "bonus", "target"]
-"""Where an output token came from.
+"""The source of an output token.
 
-A draft that was accepted: of the "drafter", of the "draft_lm", copied by "prompt_lookup", or of an "other" proposer.
-"corrected": it replaces a rejected draft token. "bonus": it was added behind a draft that was accepted whole.
-"target": nothing had been drafted.
+- "drafter", "draft_lm", "prompt_lookup", "other": the token is an accepted draft token of that proposer.
+- "corrected": it replaces a rejected draft token.
+- "bonus": it was added after a draft that was accepted in full.
+- "target": nothing had been drafted.
 """
 
 
 class Candidate(_Output):
-    """A token that a distribution finds probable."""
+    """One of the most probable tokens of a distribution."""
 
     token_id: int
     token: str
@@ -140,7 +152,7 @@ class Candidate(_Output):
 
 
 class RejectedToken(_Output):
-    """A draft token that the law did not let stand, and the text of the draft behind it, which went with it."""
+    """A rejected draft token. `discarded` is the text of the draft after it, which was dropped too."""
 
     token_id: int
     token: str
@@ -154,11 +166,11 @@ class TracedToken(_Output):
     """An output token.
 
     Attributes:
-        token: its own text; the name of a control token.
-        text: what it added to the answer: "" for the first bytes of a character, which its last token brings.
-        p, q, p_hat: its probability for the target, for the drafter, and in the augmented target distribution.
-        top_p, top_q, top_p_hat: what each of them finds most probable, best first.
-        rejected: what it replaces.
+        token: its own text, or the name of a control token.
+        text: the text that it added to the answer. If several tokens form one character, the last one has it.
+        p, q, p_hat: its probability under the target, the drafter, and the augmented target distribution.
+        top_p, top_q, top_p_hat: the most probable tokens of each distribution, best first.
+        rejected: the draft token that it replaces.
     """
 
     token_id: int
@@ -175,12 +187,15 @@ class TracedToken(_Output):
 
     @property
     def changed_by_retrieval(self) -> bool:
-        """Whether p_hat has another best token than p."""
+        """Whether the most probable token of p_hat differs from that of p."""
         return bool(self.top_p_hat) and self.top_p_hat[0].token_id != self.top_p[0].token_id
 
 
 class TracedRound(_Output):
-    """One round: its output, how much was drafted and accepted, and its seconds; `elapsed_s` counts from the first."""
+    """One round: its output, its numbers of drafted and accepted tokens, and its times in seconds.
+
+    `elapsed_s` counts from the first round.
+    """
 
     tokens: tuple[TracedToken, ...]
     drafted: int
@@ -192,7 +207,7 @@ class TracedRound(_Output):
 
 
 class Trace(_Output):
-    """Everything that was seen of one answer: the question, the documents, the settings, and each round."""
+    """The record of one answer: the question, the documents, the settings, and each round."""
 
     question: str
     contexts: tuple[str, ...]
@@ -211,7 +226,8 @@ class Trace(_Output):
 class CompletionChunk(_Output):
     """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats` and the tool calls.
 
-    `text` never shows a tool call, not even one that is cut off (`invalid_tool_calls`); `token_ids` holds everything.
+    `text` never contains a tool call, not even one that was cut off (`invalid_tool_calls`). `token_ids` holds all
+    tokens.
     """
 
     text: str
@@ -224,11 +240,11 @@ class CompletionChunk(_Output):
 
 
 class Completion(_Output):
-    """A whole answer. `token_ids` holds the eos token and the tool calls, too; `text` shows neither.
+    """A whole answer. `token_ids` includes the eos token and the tool calls; `text` includes neither.
 
-    Calls that cannot be made are `invalid_tool_calls`; where `max_new_tokens` cut the last of them, `finish_reason` is
-    "length" even if calls before it are whole.
-    `trace` is what was recorded where the request asked for it; it is left out when an answer is serialised.
+    Calls that cannot be made are in `invalid_tool_calls`. If `max_new_tokens` cut the last call, `finish_reason` is
+    "length" even if earlier calls are complete. `trace` is the record that the request asked for with `trace=True`;
+    serialisation leaves it out.
     """
 
     text: str
@@ -248,7 +264,7 @@ class Completion(_Output):
         retrieved: tuple[RetrievedChunk, ...] = (),
         trace: Trace | None = None,
     ) -> Completion:
-        """Put the pieces of a finished stream together."""
+        """Join the pieces of a finished stream."""
         last = chunks[-1]
         if last.finish_reason is None or last.usage is None or last.stats is None:
             raise ValueError("the stream has not ended: its last piece carries finish_reason, usage and stats")

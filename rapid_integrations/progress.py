@@ -1,4 +1,4 @@
-"""How long work reports itself: one callback, the same everywhere. Imports nothing else by itself."""
+"""Progress reports of long work: one callback type for all stages. Imports none of this package's modules."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TypeAlias
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (stage, done, total): bytes of a download, windows of text embedded, tokens prefilled."""
+"""Called with (stage, done, total). They count downloaded bytes, embedded windows of text, or prefilled tokens."""
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
+    """Ignore the report."""
 
 
 def import_progress_bars() -> None:
-    """Import tqdm, which transformers and its like import first, without its call for widgets.
+    """Import tqdm without its warning about missing widgets, before transformers or another library imports it.
 
-    In a notebook without ipywidgets its bars are text, which is fine; it warns of that at every user's first import.
+    In a notebook without ipywidgets, tqdm shows its bars as text and warns of that when it is imported.
     """
     if "IPython" not in sys.modules:
         return
@@ -28,4 +28,4 @@ def import_progress_bars() -> None:
         try:
             import_module("tqdm.auto")
         except ImportError:
-            pass  # then nobody warns
+            pass  # without tqdm there is no warning

@@ -1,1 +1,1 @@
-"""What the integrations for both frameworks share: fields, arguments, the hold on an engine, and how it travels."""
+"""Code that both framework packages share: fields, arguments, and holding, sharing and pickling an engine."""

@@ -1,7 +1,7 @@
-"""Arguments under the names that other libraries give them.
+"""Translation of other libraries' argument names.
 
-The names are those of transformers (`HuggingFaceLM`, `HuggingFacePipeline`), vLLM, llama.cpp, Ollama and OpenAI, whose
-classes people come from. What means the same is taken. `config` says what to do about the rest.
+They are the names of transformers (`HuggingFaceLM`, `HuggingFacePipeline`), vLLM, llama.cpp, Ollama and OpenAI, from
+which users migrate. Arguments with the same meaning are accepted. `config` has the messages for the others.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MODEL_ALIASES = {
     "assistant_model": "drafter",
     "torch_dtype": "dtype",
 }
-"""Other names of what is loaded."""
+"""Other libraries' names for settings of what is loaded."""
 
 NESTED = ("generate_kwargs", "generation_kwargs", "pipeline_kwargs", "model_kwargs", "additional_kwargs")
-"""Dictionaries of settings, which are arguments of their own here."""
+"""Other libraries' dictionaries of settings. Here each setting is an argument."""
 
 TRANSPORT = frozenset(
     "api_base api_key api_version base_url callbacks config default_headers extra_headers extra_query headers "
@@ -32,7 +32,7 @@ TRANSPORT = frozenset(
     "prompt_cache_retention request_timeout run_id run_name safety_identifier service_tier store stream "
     "stream_options stream_usage tags timeout user".split()
 )
-"""What a call says about the way to a server, or for its accounts: without meaning for a model in this process."""
+"""Arguments about a server connection or its accounting. They have no meaning for a model in this process."""
 
 _WITHOUT_EFFECT = {"verbose": (True, False), "task": ("text-generation",), "n": (1,), "best_of": (1,)} | {
     "num_return_sequences": (1,),
@@ -49,15 +49,15 @@ _WITHOUT_EFFECT = {"verbose": (True, False), "task": ("text-generation",), "n": 
 
 
 def own_names(given: Mapping[str, Any], known: Collection[str], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """Return arguments under this package's names; those without effect are left out.
+    """Return arguments under this package's names, without those that have no effect.
 
     Args:
-        given: names and values. A dictionary of `NESTED` stands for what it holds.
+        given: names and values. A dictionary of `NESTED` is replaced by its items.
         known: this package's own names.
-        aliases: other names of them.
+        aliases: other names for them.
 
     Raises:
-        ConfigurationError: one setting under two names, with two values.
+        ConfigurationError: two names of one setting have different values.
     """
     found: dict[str, Any] = {}
     flat = dict(given)
@@ -68,7 +68,7 @@ def own_names(given: Mapping[str, Any], known: Collection[str], aliases: Mapping
                 flat.setdefault(str(name), value)
     if "do_sample" not in known and isinstance(sample := flat.get("do_sample"), bool):
         del flat["do_sample"]
-        # transformers ignores the temperature without it, and takes 1.0 where none is given.
+        # Without do_sample, transformers ignores the temperature. With it, the default temperature is 1.0.
         flat["temperature"] = (flat.get("temperature") or 1.0) if sample else 0.0
     spelt: dict[str, str] = {}
     for name, value in flat.items():

@@ -1,4 +1,4 @@
-"""Who is calling: for the few places where a framework asks something and does not say what for."""
+"""The call stack, for the few places in which the answer to a framework depends on the caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 def callers() -> Iterator[tuple[str, FrameType]]:
-    """Yield the module's name and the frame of each caller of the function that asks, the nearest first."""
+    """Yield module name and frame of each caller, starting with the function that calls this one."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield str(frame.f_globals.get("__name__")), frame

@@ -16,17 +16,17 @@ from rapid_integrations.errors import ConfigurationError, shown
 def constructor_settings(
     owner: type[ModelFields], given: Mapping[str, Any], unnamed: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Return the arguments of a host class's constructor under its own names; None for a setting is its default.
+    """Return the arguments of a host class's constructor under its own names. None stands for a setting's default.
 
     Raises:
-        ConfigurationError: a name that is none (with the one that was meant), a setting under two names, or an object
-            in the place of a name or the other way round.
+        ConfigurationError: a name is unknown, a setting has two names, an object was given instead of a name, or a
+            name instead of an object.
     """
     if unnamed:
         first = unnamed[0]
         meant = "target" if isinstance(first, (str, Path)) else "engine" if hasattr(first, "stream") else "model"
         raise ConfigurationError(
-            f"{owner.__name__}({shown(first)}): arguments have names here; did you mean {meant}={shown(first)}?"
+            f"{owner.__name__}({shown(first)}): arguments must be named; did you mean {meant}={shown(first)}?"
         )
     settings = under_own_names(owner, given)
     if owner.model_config.get("extra") == "forbid":
@@ -39,16 +39,16 @@ def constructor_settings(
 
 
 def under_own_names(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of a host class under its own names; unknown ones stay as they are.
+    """Return arguments of a host class under its own names. Unknown ones keep their names.
 
     Raises:
-        ConfigurationError: one setting under two names.
+        ConfigurationError: two names of one setting have different values.
     """
     settings = dict(given)
     if isinstance(settings.get("model"), (str, Path)):
         settings["model_name"] = settings.pop("model")
     if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
-        del settings["tokenizer_name"]  # HuggingFaceLM wants it twice
+        del settings["tokenizer_name"]  # HuggingFaceLM requires the model's name here, too
     settings = own_names(settings, _known(owner), {**SETTING_ALIASES, **MODEL_ALIASES})
     for each in ("target", "drafter", "draft_lm", "dtype", "drafter_dtype", "device", "drafter_device"):
         if each in settings:
@@ -62,13 +62,13 @@ def _known(owner: type[ModelFields]) -> set[str]:
 
 
 def _require_objects(settings: Mapping[str, Any]) -> None:
-    """Refuse names where models and tokenizers go, and the other way round."""
+    """Refuse names for arguments that take models or tokenizers, and objects for arguments that take names."""
     tokenizer = settings.get("tokenizer")
     if isinstance(tokenizer, (str, Path)):
         name = settings.get("target") or str(tokenizer)
         raise ConfigurationError(
-            f"tokenizer={str(tokenizer)!r} is a name, but tokenizer=... takes an object, beside a model object. Did "
-            f"you mean target={name!r}? A model that is named brings its own tokenizer"
+            f"tokenizer={str(tokenizer)!r} is a name, but tokenizer=... takes an object, together with model=.... Did "
+            f"you mean target={name!r}? A model given by name is loaded with its own tokenizer"
         )
     for name in ("target", "drafter", "draft_lm"):
         if settings.get(name) is not None and not isinstance(settings[name], (str, Path)):
@@ -83,9 +83,9 @@ def _require_objects(settings: Mapping[str, Any]) -> None:
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return a path, a dtype or a device as the text that stands for it; anything else as it is."""
+    """Return a path, a dtype or a device as its text, and anything else unchanged."""
     if name.endswith("device") and isinstance(value, int) and not isinstance(value, bool):
-        return "cpu" if value < 0 else f"cuda:{value}"  # as transformers' pipelines count devices
+        return "cpu" if value < 0 else f"cuda:{value}"  # the device numbers of transformers' pipelines
     if isinstance(value, Path) or type(value).__module__ == "torch":
         return str(value).removeprefix("torch.")
     return value

@@ -1,6 +1,6 @@
-"""The settings that a host framework's LLM class has as fields of its own, and what becomes of them.
+"""The fields that the LLM classes of both frameworks share, and the engine and request options made from them.
 
-Both frameworks' classes are pydantic models; they inherit these fields, typed and documented, and stay thin.
+Both frameworks' classes are pydantic models. They inherit these typed and documented fields and stay thin.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ _REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls"
 
 
 class RequestFields(SamplingFields, SpeculationFields):
-    """What may differ between two requests: sampling, speculation and compression."""
+    """The settings that may differ between two requests: sampling, speculation and compression."""
 
     compression: CompressionConfig = Field(
-        default_factory=CompressionConfig, description="how the drafter's context is made"
+        default_factory=CompressionConfig, description="how the drafter's context is compressed"
     )
 
     def request_options(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of `RapidEngine.stream` for a request with some settings of its own.
+        """Return the arguments of `RapidEngine.stream` for a request that overrides some settings.
 
         Args:
-            overrides: by their own names or those of other libraries (`argument_names`). What concerns the way to a
-                server only (`TRANSPORT`) is dropped, and None is no override.
+            overrides: settings under this package's names or other libraries' (`argument_names`). Arguments about a
+                server (`TRANSPORT`) and None values are ignored.
 
         Raises:
-            ConfigurationError: an override that is no setting, or has no valid value.
+            ConfigurationError: an override has an unknown name or an invalid value.
         """
         known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
         wanted = {name: value for name, value in overrides.items() if name not in TRANSPORT and value is not None}
@@ -89,7 +89,7 @@ class RequestFields(SamplingFields, SpeculationFields):
             if name == "model" or MODEL_ALIASES.get(name, name) in ModelFields.model_fields:
                 raise ConfigurationError(
                     f"{name}={given[name]!r:.80} for one call: what is loaded is chosen when a {type(self).__name__} "
-                    "is built. Build another one; what both have in common is loaded once"
+                    "is built. Build a second one; models that both use are loaded once"
                 )
         refuse_unknown(type(self).__name__, given, known, SETTING_ALIASES, " for a call")
         compression = options.pop("compression", self.compression)
@@ -104,88 +104,89 @@ class RequestFields(SamplingFields, SpeculationFields):
 
 
 class ModelFields(BaseModel):
-    """Which models to load, and how; or models, or an engine, that are there already."""
+    """The models to load and how to load them, or loaded models, or an engine."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     target: str = Field(
         default=DEFAULT_TARGET,
-        description="the model whose text this is: a packaged name (`rapid models list`), a folder with safetensors or "
-        "one GGUF file, a GGUF file, or a hub name",
+        description="the main model, which reads the whole prompt: a packaged name (`rapid models list`), a folder "
+        "with safetensors or one GGUF file, a GGUF file, or a hub name",
     )
     drafter: str | None = Field(
         default=None,
-        description="a larger or smaller model with the same tokenizer, which reads what was retrieved; None: the "
-        "target drafts for itself, on one copy of the weights",
+        description="a larger or smaller model with the same tokenizer, which reads the retrieved chunks. With None, "
+        "the target drafts for itself on one copy of the weights",
     )
     dtype: str = Field(
         default="auto",
-        description='what the models compute in: "float32", "bfloat16" or "float16"; "auto" follows the model and the '
-        "processor (bfloat16 where it is fast)",
+        description='the number format of the computation: "float32", "bfloat16" or "float16". "auto" follows the '
+        "model and the processor (bfloat16 if it is fast)",
     )
     device: str = Field(
-        default="auto", description='"cpu", "cuda", "cuda:1", "mps"; "auto" is CUDA where there is one, else the CPU'
+        default="auto", description='"cpu", "cuda", "cuda:1" or "mps"; "auto" is CUDA if available, else the CPU'
     )
     device_map: Any = Field(
         default=None,
-        description="spreads the target over devices, as transformers and accelerate do; in place of device",
+        description="spreads the target over devices, as in transformers and accelerate; replaces device",
     )
     quantization: Quantization | None = Field(
         default=None,
-        description="stores the target's weights with 8 or 4 bits (not the embedding table and the head): smaller, "
-        "int4 faster on processors, answers a little worse; None keeps them",
+        description="quantises the target's weights to 8 or 4 bits, except the embedding table and the head. This "
+        "saves memory, int4 is also faster on CPU, and quality drops slightly. None does not quantise",
     )
     drafter_quantization: Quantization | None = Field(
         default=None,
-        description="the same for the drafter's weights; None: as the target. Without a drafter, a quantised copy of "
-        "the target drafts",
+        description="the same for the drafter's weights; None: as for the target. Without a drafter, a quantised copy "
+        "of the target drafts",
     )
     draft_lm: str | None = Field(
         default=None,
-        description='a model that only proposes (proposer "draft_lm" or "hybrid"), for a drafter larger than the '
-        "target; the target's own name shares its weights",
+        description='a model that only proposes (proposer "draft_lm" or "hybrid"). It pays if the drafter is larger '
+        "than the target. The target's own name shares its weights",
     )
     draft_lm_quantization: Quantization | None = Field(
-        default=None, description="the same for draft_lm; None keeps them"
+        default=None, description="the same for draft_lm; None does not quantise"
     )
-    drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as the target")
-    drafter_device: str | None = Field(default=None, description="device of the drafter; None: as the target")
-    drafter_device_map: Any = Field(default=None, description="device_map of the drafter; None: as the target")
+    drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as for the target")
+    drafter_device: str | None = Field(default=None, description="device of the drafter; None: as for the target")
+    drafter_device_map: Any = Field(default=None, description="device_map of the drafter; None: as for the target")
     trust_remote_code: bool = Field(
-        default=False, description="runs Python code that comes with a model: leave it off unless you trust its author"
+        default=False, description="runs Python code that comes with a model. Leave it off unless you trust its author"
     )
     verify: Literal["isolated"] | None = Field(
         default=None,
-        description='"isolated" reads a model\'s configuration, tokenizer and chat template in a process of its own '
-        "first: for folders from people you do not trust; takes some seconds",
+        description='"isolated" first reads a model\'s configuration, tokenizer and chat template in a separate '
+        "process, which takes some seconds. Use it for folders from people you do not trust",
     )
     embedding_cache: str | Path | None = Field(
         default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
     )
     prefix_cache_bytes: int | Literal["auto"] = Field(
         default="auto",
-        description='bytes for the KV caches of ended requests; "auto" is a quarter of what is available when the '
-        "engine is built, 0 reads every prompt anew. Requests in flight come on top",
+        description='bytes for the KV caches of finished requests. "auto" is a quarter of the memory that is free '
+        "when the engine is built; 0 prefills every prompt from its start. Running requests need memory on top",
     )
     prefix_cache_dir: str | Path | None = Field(
-        default=None, description="a folder that keeps these caches between runs of the program, too; None keeps none"
+        default=None, description="a folder that also keeps these caches between runs; None keeps none"
     )
     prefix_cache_dir_bytes: int | Literal["auto"] = Field(
         default="auto",
-        description='bytes of the files in prefix_cache_dir at most; "auto" is a quarter of what is free there and '
-        "what they take",
+        description='maximum size of the files in prefix_cache_dir, in bytes. "auto" is a quarter of the free space '
+        "there plus the size of the present files",
     )
     template_date: date | None = Field(
         default=None,
-        description="the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the day "
-        "on which the model was loaded. With another day, nothing in prefix_cache_dir is found: pin it there",
+        description="the day that chat templates such as Llama 3.1's write at the start of a prompt; None takes the "
+        "day on which the model was loaded. The caches in prefix_cache_dir only fit prompts with the same day, so set "
+        "it there",
     )
 
     engine: Any = Field(
         default=None,
         exclude=True,
         repr=False,
-        description="a RapidEngine that is there already, in place of all fields about models and caches",
+        description="a RapidEngine object, in place of all fields about models and caches",
     )
     model: Any = Field(
         default=None, exclude=True, repr=False, description="a transformers model in place of target; needs tokenizer"
@@ -199,16 +200,16 @@ class ModelFields(BaseModel):
     )
 
     def open_engine(self, on_progress: OnProgress | None = None, holder: Hold | None = None) -> RapidEngine:
-        """Return the engine that was given, or one over the models that were given or named.
+        """Return the given engine, or one for the given or named models.
 
-        The same settings give the same engine as long as anybody holds it and no file of the models has changed.
+        The same settings return the same engine while it has a holder and no file of the models changes.
 
         Args:
-            on_progress: hears of loading.
-            holder: keeps the engine open until it is released; None: nobody closes it.
+            on_progress: called while models load.
+            holder: keeps the engine open until it is released. With None, nothing closes the engine.
 
         Raises:
-            ConfigurationError: settings that exclude each other.
+            ConfigurationError: settings exclude each other.
             ModelLoadError: a model cannot be loaded or run.
         """
         from rapid_integrations.engine.engine import RapidEngine
@@ -243,12 +244,13 @@ class ModelFields(BaseModel):
         return LOADED_ENGINES.get(self._key_of_names, load_names, holder or Hold())
 
     def given_names(self, names: Collection[str]) -> set[str]:
-        """Return which of these fields were given a value other than the one they have anyway.
+        """Return which of these fields were given a value other than their default.
 
-        A class that is built over all the fields of another (LangChain's `configurable_fields`) was given all of them.
+        LangChain's `configurable_fields` builds an LLM with the values of all fields of another one. In that case,
+        values that equal the default do not count.
         """
         fields = type(self).model_fields
-        every = all(name in self.model_fields_set or getattr(self, name) is None for name in fields)  # None: left out
+        every = all(name in self.model_fields_set or getattr(self, name) is None for name in fields)  # None: not given
 
         def differs(name: str) -> bool:
             value = getattr(self, name)
@@ -278,7 +280,7 @@ class ModelFields(BaseModel):
 
 
 def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
-    """Return an engine's own settings as fields, for a class that is built over it."""
+    """Return an engine's default settings as field values, for an LLM over that engine."""
     return {
         **_values(engine.sampling, SamplingFields),
         **_values(engine.speculation, SpeculationFields),
@@ -287,7 +289,7 @@ def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
 
 
 def _unpacked(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Return a call's arguments with the settings in `extra_body`, as callers of vLLM send them, among the others."""
+    """Return a call's arguments with the settings of `extra_body` unpacked, in which callers of vLLM send them."""
     flat = {name: value for name, value in given.items() if name != "extra_body"}
     body = given.get("extra_body")
     for name, value in body.items() if isinstance(body, Mapping) else ():
@@ -311,7 +313,7 @@ def _values(settings: Settings | BaseModel, fields: type[BaseModel]) -> dict[str
 def _refuse_beside(name: str, others: set[str]) -> None:
     if others:
         raise ConfigurationError(
-            f"{name}=... is there already, so {', '.join(sorted(others))} would have no effect: give one or the other"
+            f"{name}=... is loaded already, so {', '.join(sorted(others))} would have no effect: give one or the other"
         )
 
 

@@ -1,4 +1,4 @@
-"""An engine that a host's LLM class is given (`engine=...`)."""
+"""Checks of an engine that is given to a host's LLM class (`engine=...`)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from rapid_integrations.errors import ConfigurationError, EngineClosedError, sho
 
 
 def require_engine(engine: Any) -> None:
-    """Refuse what is no engine.
+    """Refuse anything but an open engine.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the object is not an engine.
+        EngineClosedError: the engine has been closed.
     """
     if isinstance(engine, (str, Path)):
         raise ConfigurationError(
-            f"engine={str(engine)!r} is a name: engine=... takes a RapidEngine that is there already; a name goes to "
+            f"engine={str(engine)!r} is a name, but engine=... takes a RapidEngine object. A name goes to "
             f"target={str(engine)!r}"
         )
     if not callable(getattr(engine, "stream", None)) or not hasattr(engine, "vocabulary"):
@@ -27,4 +28,4 @@ def require_engine(engine: Any) -> None:
         )
         raise ConfigurationError(f"engine=... takes a RapidEngine, not {shown(engine)}: {way_out}")
     if getattr(engine, "closed", False):
-        raise EngineClosedError("the engine that was given")
+        raise EngineClosedError("the given engine")

@@ -1,4 +1,4 @@
-"""What an LLM class of a host framework does with its engine: hold it, share it, close it, travel by name."""
+"""`HoldsEngine`: how an LLM class of a host framework holds, shares and closes its engine, and how it is pickled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HELD_OBJECTS = ("engine", "model", "tokenizer", "drafter_model", "drafter_token
 
 
 def _replaced_by(update: Mapping[str, Any]) -> set[str]:
-    """Return the fields that say in another way than `update` does what is loaded."""
+    """Return the fields about loading that `update` makes obsolete."""
     given = {name for name, value in update.items() if value is not None}
     if "engine" in given:
         replaced = set(ModelFields.model_fields)
@@ -40,23 +40,23 @@ class HoldsEngine(ModelFields):
     """An LLM over an engine.
 
     - **One engine for the same settings.** LLMs of one process that load the same models in the same way share an
-      engine, whatever their settings of a request. Copies share it, too (`copy.copy`, `copy.deepcopy`, `model_copy`,
-      also of an index, a chain or an agent that holds one).
-    - **Closing.** `close`, or the end of a `with` block, ends this LLM; the last one that shares an engine frees the
-      models. An engine that was given (`engine=...`) stays open: it is its owner's.
-    - **Other processes.** A pickled LLM is its settings: it loads the models by name where it is first used. One over
-      objects (`engine=...`, `model=...`) cannot be pickled.
+      engine, even if their request settings differ. Copies share it, too (`copy.copy`, `copy.deepcopy`, `model_copy`,
+      also copies of an index, a chain or an agent that holds an LLM).
+    - **Closing.** `close`, or the end of a `with` block, closes this LLM. The last LLM that shares an engine frees the
+      models. An engine that was given (`engine=...`) stays open, because it belongs to the caller.
+    - **Other processes.** A pickled LLM contains only its settings. It loads the models by name when it is first used
+      there. An LLM over objects (`engine=...`, `model=...`) cannot be pickled.
     """
 
     _hold: Hold = PrivateAttr(default_factory=Hold)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Pass on to the host's own (pydantic would put its own for private attributes in its place)."""
+        """Call the host class's method. Without this, pydantic's own for private attributes would replace it."""
         super().model_post_init(context)
 
     @property
     def _engine(self) -> RapidEngine:
-        """The engine; an LLM that has come from another process loads it now."""
+        """The engine. An LLM from another process loads it on first use."""
         return self._open_engine(None)
 
     def _open_engine(self, on_progress: OnProgress | None) -> RapidEngine:
@@ -70,16 +70,16 @@ class HoldsEngine(ModelFields):
         return engine
 
     def _when_opened(self, engine: RapidEngine) -> None:
-        """Do what a host wants done once an engine is there."""
+        """Hook for the host's class: called when the engine is loaded."""
 
     def _made_once(self, key: tuple[Hashable | object, ...], make: Callable[[], T]) -> T:
-        """Return what `make` makes over the engine: once for the same key, whoever of the sharers asks."""
+        """Return the result of `make`, which runs once for a key, even if several LLMs share the engine."""
         return LOADED_ENGINES.part(self._engine, key, make)
 
     def _settle_parts(self) -> None:
-        """Make what is made of the host's parts: what is wrong with them is said now.
+        """Build everything that depends on the host's parts now, so that errors in them are raised now.
 
-        An event loop that calls the LLM later finds all of it there, and is not kept from its work by looking at files.
+        A later call in an event loop then does not block on reading files.
         """
         _ = self._compressor
         self._parts_of_answers()
@@ -87,19 +87,20 @@ class HoldsEngine(ModelFields):
     def _key_of_embedder(self, embedder: object) -> object:
         return self._made_once(("key of embedder", embedder), lambda: key_of_embedder(embedder))
 
-    if TYPE_CHECKING:  # of the host's class
+    if TYPE_CHECKING:  # the host's class defines it
 
         @property
         def _compressor(self) -> ContextCompressor: ...
 
     def _parts_of_answers(self) -> dict[str, object]:
-        """Return the host's parts that an answer depends on, by the fields that hold them."""
+        """Return the host's parts that answers depend on, by the names of their fields."""
         return {}
 
     def _identity_of_answers(self) -> dict[str, Any]:
-        """Return what an answer depends on besides the settings: models by their weights, and the parts.
+        """Return what answers depend on besides the settings: the models by their weights, and the host's parts.
 
-        Equal settings give equal ones in every process, as long as no part is an object that cannot be compared.
+        Equal models and parts have equal identities in every process, unless a part is an object that cannot be
+        compared.
         """
         parts = self._parts_of_answers()
         if self.engine is not None:
@@ -109,10 +110,10 @@ class HoldsEngine(ModelFields):
     # --- closing ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End this LLM: every later call raises `EngineClosedError`. Safe to call again.
+        """Close this LLM: every later call raises `EngineClosedError`. Safe to call again.
 
-        Others that share the engine go on. The last one to close it ends what still runs (see `RapidEngine.close`) and
-        frees the models. An engine that was given as `engine=...` stays open.
+        Other LLMs that share the engine keep working. The last one to close ends running requests (see
+        `RapidEngine.close`) and frees the models. An engine that was given as `engine=...` stays open.
         """
         self._hold.release()
 
@@ -143,7 +144,7 @@ class HoldsEngine(ModelFields):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        for name in _HELD_OBJECTS:  # what is in `memo` counts as copied already
+        for name in _HELD_OBJECTS:  # `deepcopy` takes objects in `memo` as already copied
             memo[id(getattr(self, name))] = getattr(self, name)
         memo[id(self._hold)] = self._hold.another()
         return super().__deepcopy__(memo)
@@ -151,7 +152,7 @@ class HoldsEngine(ModelFields):
     def model_copy(self, *, update: Any = None, deep: bool = False) -> Self:
         """Return a copy that shares the engine, unless `update` changes what is loaded.
 
-        What `update` gives takes the place of what was given in another way: `engine=...` of models by name, say.
+        `update` also resets conflicting fields: `engine=...`, for instance, replaces models by name.
         """
         made = super().model_copy(update=update, deep=deep)
         for name in _replaced_by(update or {}):
@@ -173,7 +174,7 @@ class HoldsEngine(ModelFields):
         super().__setattr__(name, value)
 
     def _is_set_up(self) -> bool:
-        """Whether it has been constructed: its fields have been checked, and what is loaded is decided."""
+        """Whether the constructor has run: the fields have been checked, and what is loaded is decided."""
         private = getattr(self, "__pydantic_private__", None)
         hold = None if private is None else private.get("_hold")
         return hold is not None and (hold.engine is not None or hold.arrived or hold.closed)
@@ -182,7 +183,7 @@ class HoldsEngine(ModelFields):
         private = getattr(self, "__pydantic_private__", None)
         return private is not None and "_hold" in private and self._hold.engine is not None
 
-    # --- travelling -------------------------------------------------------------------------------------------------
+    # --- pickling ---------------------------------------------------------------------------------------------------
 
     def __reduce_ex__(self, protocol: object) -> Any:
         try:
@@ -193,22 +194,22 @@ class HoldsEngine(ModelFields):
             raise
 
     def _is_only_tried(self) -> bool:
-        """Whether a host finds out now what can be pickled, and would leave out silently what cannot."""
+        """Whether the host is only testing what can be pickled, and would silently leave out the rest."""
         return False
 
     def _luggage(self) -> dict[str, Any]:
-        """Return what goes to another process: everything but the engine.
+        """Return the pickled state: everything but the engine.
 
         Raises:
-            NotPicklableError: a part that cannot go there.
+            NotPicklableError: a part cannot be pickled.
         """
         own = type(self).__name__
         for name in _HELD_OBJECTS:
             if getattr(self, name) is not None:
                 raise NotPicklableError(
                     f"{own}({name}=...) cannot be pickled: {name} is an object of this process, and another process "
-                    f"could not tell which models to load. Build it from names ({own}(target=..., drafter=...)): it is "
-                    "then loaded by name there, once for each process"
+                    f"could not tell which models to load. Build it from names ({own}(target=..., drafter=...)): each "
+                    "process then loads the models by name, once"
                 )
         fields = {name: value for name, value in vars(self).items() if name in type(self).model_fields}
         for name, value in fields.items():
@@ -217,8 +218,8 @@ class HoldsEngine(ModelFields):
                     continue
                 raise NotPicklableError(
                     f"{own} cannot be pickled: its {name} is {type(value).__name__}, which cannot ({reason}). Give the "
-                    f"process that uses it an {own} without, or something that can be pickled in its place (a name, an "
-                    "object of a class at the top of a module)"
+                    f"other process an {own} without it, or replace it with something that can be pickled (a name, an "
+                    "object of a class at the top level of a module)"
                 )
         private = self.__pydantic_private__ or {}
         return {
@@ -229,24 +230,24 @@ class HoldsEngine(ModelFields):
         }
 
     def _left_behind(self) -> tuple[str, ...]:
-        """Fields without which answers stay the same, so that an LLM may travel without them."""
+        """Return the fields that pickling may leave out, because answers do not depend on them."""
         return ()
 
     def _made_anew(self) -> tuple[str, ...]:
-        """Private attributes that another process makes for itself."""
+        """Return the private attributes that each process makes for itself."""
         return ()
 
     def _before_loading_here(self) -> None:
-        """Refuse to load what was pickled in another process, where that is of no use."""
+        """Hook for the host's class: may refuse to load the models of an LLM that was pickled in another process."""
 
     def _when_arrived(self) -> None:
-        """Do what a host wants done once in a process, before the engine is there."""
+        """Hook for the host's class: called in each process before the engine is loaded."""
 
 
 def _arrived(kind: type[HoldsEngine], luggage: dict[str, Any]) -> HoldsEngine:
-    """Return an LLM as it was pickled; its models are loaded when it is first used.
+    """Return the unpickled LLM. It loads its models when it is first used.
 
-    Not here: an error at this point would not reach whoever gave the work to a pool of processes.
+    Loading them here would lose errors: a pool of processes does not report an error during unpickling.
     """
     made = kind.__new__(kind)
     blank = {name: field for name, field in kind.model_fields.items() if name not in luggage["fields"]}
@@ -263,25 +264,25 @@ def _arrived(kind: type[HoldsEngine], luggage: dict[str, Any]) -> HoldsEngine:
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards what is written to it."""
 
     def write(self, data: bytes) -> int:
         return len(data)
 
 
 def _why_not(value: object) -> str | None:
-    """Return why a value cannot be pickled by the pickler that is at work; None: it can."""
+    """Return why the current pickler cannot pickle a value; None if it can."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return None
     try:
         _pickler_at_work()(_Nowhere()).dump(value)
-    except Exception as error:  # whatever a class's own methods raise
+    except Exception as error:  # a class's own methods may raise anything
         return " ".join(str(error).split())[:300] or type(error).__name__
     return None
 
 
 def _pickler_at_work() -> Any:
-    """Return the class of it. cloudpickle and dill take functions and much else that pickle does not."""
+    """Return the class of the current pickler. cloudpickle and dill pickle functions and more, unlike pickle."""
     for module, frame in callers():
         if module.split(".")[0] == "dill" or "cloudpickle" in module:
             return frame.f_globals.get("Pickler", pickle.Pickler)

@@ -1,7 +1,7 @@
-"""What an answer depends on, as a key for caches: equal in two processes for equal models and parts, else different.
+"""Cache keys of what an answer depends on. They are equal across processes for equal models and parts, else different.
 
-A host's cache of answers or of transformations asks an LLM who it is. A name is not enough: other weights may lie under
-it, and an engine or a part that was given as an object has none.
+A host's cache of answers or transformations asks an LLM for its identity. A name is not enough: the weights under it
+may change, and an engine or a part that was given as an object has no name.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from rapid_integrations.errors import SharedResource
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import RapidEngine
 
-_DEPTH = 5  # of objects in objects that are looked into
-_VALUES = 2_000  # looked at; what is larger (an index with its nodes) is told from others as an object
+_DEPTH = 5  # levels of nested objects that are compared
+_VALUES = 2_000  # values that are compared; a larger object (an index with its nodes) is compared by identity
 _PROCESS = uuid.uuid4().hex
-_KEPT = 256  # objects that cannot be referred to weakly, which are therefore kept; a forgotten one gets another name
+_KEPT = 256  # objects without weak references that are kept alive; a forgotten one gets a new name
 
-_objects: dict[int, tuple[Any, str]] = {}  # by identity: a weak reference, and a name that no other object ever has
+_objects: dict[int, tuple[Any, str]] = {}  # by id(): a weak reference, and a name that no other object ever gets
 _kept: deque[int] = deque()
 
 
 def models_of(engine: RapidEngine) -> dict[str, Any]:
-    """Return an engine's models by name and weights, and what its prompts are written with.
+    """Return an engine's models by name and weights, and the hash of its chat template.
 
-    A model whose weights cannot be told (on several devices, or not a transformers model) counts as an object.
+    A model without a fingerprint (on several devices, or not a transformers model) is compared by identity.
     """
     models = {"target": engine.target, "drafter": engine.drafter, "draft_lm": engine.draft_lm}
     weights = engine.fingerprints()
@@ -55,24 +55,24 @@ def models_of(engine: RapidEngine) -> dict[str, Any]:
 
 
 def part_key(part: object) -> str:
-    """Return what tells a part of a pipeline, with its present settings, from every other part.
+    """Return a key for a part of a pipeline with its present settings.
 
-    Settings are looked at as far as they go (they may hold a key, so only their hash is given). What has none that can
-    be compared, such as a client or a large index, counts as an object: no other one has its key, in any process.
+    The key is a hash, because settings may contain secrets. An object without settings that can be compared, such as a
+    client or a large index, is compared by identity: no other object in any process has its key.
     """
     text = json.dumps(_Description().of(part), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def key_of_embedder(embedder: object) -> object:
-    """Return an embedder for `part_key`: one that is named by a folder, together with the state of its files."""
+    """Return an embedder's value for `part_key`. For a folder, this includes the state of its files."""
     if isinstance(embedder, (str, Path)) and Path(embedder).expanduser().exists():
         return key_of_name(embedder)
     return str(embedder) if isinstance(embedder, Path) else embedder
 
 
 class _Description:
-    """Looks at values, at so many of them at most."""
+    """Describes values as JSON, at most `_VALUES` of them."""
 
     def __init__(self) -> None:
         self._left = _VALUES
@@ -114,7 +114,7 @@ class _Description:
         owner = getattr(value, "__self__", None)
         if owner is not None and not inspect.ismodule(owner):
             return [name, self.of(owner, depth + 1)]
-        return _name_of(value) if "<" in name else name  # two lambdas of one module have one name
+        return _name_of(value) if "<" in name else name  # all lambdas of a module have the same name
 
     def _object(self, value: Any, depth: int) -> Any:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -127,7 +127,7 @@ class _Description:
             settings = {name: getattr(value, name, None) for name in ("threshold", "max_tokens")}
             settings["fingerprint"] = fingerprint
         elif isinstance(value, BaseModel):
-            private = value.__pydantic_private__ or {}  # mostly clients and caches, but names of models, too
+            private = value.__pydantic_private__ or {}  # mostly clients and caches, but also names of models
             words = {name: item for name, item in private.items() if isinstance(item, str)}
             settings = {**{name: getattr(value, name) for name in type(value).model_fields}, **words}
         elif isinstance(value, functools.partial):
@@ -142,13 +142,13 @@ class _Description:
         return [kind, self._pairs(value, sorted(settings.items(), key=itemgetter(0)), depth)]
 
 
-_NO_SETTINGS = {"callback_manager", "callbacks", "_lock", "_loaded"}  # change nothing about what a part gives
-_PLAIN = type("_Plain", (), {}).__basicsize__  # an object that is larger holds something that no attribute shows
+_NO_SETTINGS = {"callback_manager", "callbacks", "_lock", "_loaded"}  # a part's results do not depend on them
+_PLAIN = type("_Plain", (), {}).__basicsize__  # a larger object has state that is not in its attributes
 _POINTER = struct.calcsize("P")
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
-    """Return what an object of a Python class holds; None for one that keeps something where it cannot be seen."""
+    """Return the attributes of an object; None if it also has state that is not in attributes."""
     slots = [
         name for cls in type(value).__mro__ for name, each in vars(cls).items() if inspect.ismemberdescriptor(each)
     ]
@@ -158,13 +158,13 @@ def _attributes(value: Any) -> dict[str, Any] | None:
 
 
 def _name_of(value: Any) -> str:
-    """Return a name that this object alone has, in this process and any other."""
+    """Return a name that no other object has, in this process or any other."""
     identity = id(value)
     known = _objects.get(identity)
     if known is None or (isinstance(known[0], weakref.ref) and known[0]() is not value):
         try:
             holder: Any = weakref.ref(value, lambda _: _objects.pop(identity, None))
-        except TypeError:  # cannot be referred to weakly: kept, so that its identity stays its own
+        except TypeError:  # no weak references: keep the object alive, so that no other gets its id()
             holder = value
             _kept.append(identity)
             if len(_kept) > _KEPT:

@@ -1,4 +1,4 @@
-"""Settings that are changed on an LLM that is there already: checked, and followed by the next call."""
+"""Settings that are changed on a loaded LLM. They are checked, and the next call uses them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pydantic import ValidationError
 from rapid_integrations.adapters.constructor_arguments import under_own_names
 from rapid_integrations.adapters.fields import ModelFields, RequestFields, engine_defaults
 from rapid_integrations.adapters.held_engine import HoldsEngine
-from rapid_integrations.config import SETTING_ALIASES, explain_validation_error, unknown_name
+from rapid_integrations.config import SETTING_ALIASES, explain_validation_error, kind_of, unknown_name
 from rapid_integrations.errors import ConfigurationError
 
 
 class LiveSettings(HoldsEngine, RequestFields):
-    """Checks what is assigned to a field of an LLM whose models are loaded.
+    """Checks assignments to the fields of an LLM whose models are loaded.
 
-    Other libraries' names for settings work, too (`llm.max_tokens = 2`). What decides which models are loaded cannot be
-    assigned: a copy with `model_copy(update=...)` loads them.
+    Other libraries' names for settings work, too (`llm.max_tokens = 2`). Fields that decide which models are loaded
+    cannot be assigned. `model_copy(update=...)` returns a copy that loads other models.
     """
 
     def model_post_init(self, context: Any, /) -> None:
-        """Pass on to the host's own (pydantic would put its own for private attributes in its place)."""
+        """Call the host class's method. Without this, pydantic's own for private attributes would replace it."""
         super().model_post_init(context)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field.
 
         Raises:
-            ConfigurationError: no field, a value that cannot work, or a field that decides what is loaded.
+            ConfigurationError: the name is unknown, the value is invalid, or the field decides what is loaded.
         """
         if name.startswith("_") or not self._is_set_up():
             super().__setattr__(name, value)
@@ -43,7 +43,7 @@ class LiveSettings(HoldsEngine, RequestFields):
             raise ConfigurationError(unknown_name(kind.__name__, name, kind.model_fields, SETTING_ALIASES))
         before = getattr(self, name)
         super().__setattr__(name, self._checked(name, value))
-        if not self._is_loaded():  # it has come from another process, and loads when it is used
+        if not self._is_loaded():  # it was unpickled, and loads when it is first used
             return
         try:
             self._when_set(name)
@@ -69,12 +69,12 @@ class LiveSettings(HoldsEngine, RequestFields):
         return copied
 
     def _when_set(self, name: str) -> None:
-        """Bring up to date what was made of a setting that has changed."""
+        """Hook for the host's class: update what was built from a setting that has changed."""
 
     def _checked(self, name: str, value: Any) -> Any:
-        """Return a field's value as its class takes it."""
+        """Return a field's value, validated."""
         if name in ModelFields.model_fields:
-            return value  # `HoldsEngine` has the word
+            return value  # `HoldsEngine` checks it
         if name in RequestFields.model_fields and value is None:
             return engine_defaults(self._engine)[name]  # as in the constructor
         kind = type(self)
@@ -82,5 +82,5 @@ class LiveSettings(HoldsEngine, RequestFields):
         try:
             kind.__pydantic_validator__.validate_assignment(probe, name, value)
         except ValidationError as error:
-            raise ConfigurationError(explain_validation_error(kind, error)) from None
+            raise ConfigurationError(explain_validation_error(kind, error), code=kind_of(error)) from None
         return probe.__dict__[name]

@@ -1,4 +1,4 @@
-"""A progress line in a terminal or a notebook, for the commands and for both hosts."""
+"""Progress lines in a terminal or a notebook, for the commands and for both host frameworks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 
 class _AmountColumn(MofNCompleteColumn):
-    """Bytes for downloads, counts for everything else."""
+    """Shows bytes for downloads and counts for everything else."""
 
     _bytes = DownloadColumn()
 
@@ -23,15 +23,15 @@ class _AmountColumn(MofNCompleteColumn):
 
 
 class ProgressView:
-    """A progress line per stage, on standard error, gone when the work is done. Call it as an `OnProgress`.
+    """A progress line for each stage on standard error. It disappears when the work is done. Use it as an `OnProgress`.
 
-    It appears with the first report of unfinished work and goes when everything that was reported is done, so one view
-    serves all stages of a request whoever asks for them. Leaving its `with` block takes it away in any case; the block
-    may be entered again. Of several views at once the first is shown. In a notebook it is a `NotebookProgress`; where
-    standard error is no terminal, nothing is shown.
+    The lines appear with the first report of unfinished work and disappear when all reported work is done, so one view
+    serves all stages of a request. Leaving the `with` block removes them in any case. The block may be entered again.
+    If there are several views at once, only the first is shown. In a notebook, a `NotebookProgress` is shown. If
+    standard error is not a terminal, nothing is shown.
 
     Args:
-        console: None: one on standard error.
+        console: where to write; None writes to standard error.
     """
 
     _one_at_a_time = threading.Lock()
@@ -45,12 +45,12 @@ class ProgressView:
         self._unfinished: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` of a stage is done."""
+        """Show that `done` of `total` units of a stage are done."""
         with self._lock:
             if done < total:
                 self._unfinished.add(stage)
             elif stage not in self._unfinished:
-                return  # done at once
+                return  # finished with its first report
             else:
                 self._unfinished.remove(stage)
             if self._line is None and not self._start():
@@ -60,7 +60,7 @@ class ProgressView:
                 self.stop()
 
     def stop(self) -> None:
-        """Take the lines away; later reports bring them back."""
+        """Remove the lines. Later reports show them again."""
         with self._lock:
             self._unfinished.clear()
             if self._line is not None:
@@ -104,9 +104,9 @@ class ProgressView:
 
 
 class NotebookProgress:
-    """A line of text in a notebook's output. Widgets, which rich would ask for, are an extra that many lack.
+    """A line of text in a notebook's output. Rich would need widgets, which many installations lack.
 
-    Work that takes less than half a second shows nothing; otherwise the line stays and says how long it took.
+    Work that takes less than half a second shows nothing. Otherwise the line stays and shows the time it took.
     """
 
     _DELAY_S, _INTERVAL_S = 0.5, 0.2
@@ -117,7 +117,7 @@ class NotebookProgress:
         self._handle: Any = None
 
     def show(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` of a stage is done."""
+        """Show that `done` of `total` units of a stage are done."""
         self._stages[stage] = f"{stage} {done:,} of {total:,}"
         now = time.monotonic()
         if now - self._shown_at >= (self._DELAY_S if self._handle is None else self._INTERVAL_S):
@@ -125,16 +125,16 @@ class NotebookProgress:
             self._write()
 
     def stop(self) -> None:
-        """Write the line a last time."""
+        """Write the line one last time."""
         if self._handle is not None:
             self._write()
 
     def _write(self) -> None:
-        from IPython.display import display  # whoever runs in a notebook has it
+        from IPython.display import display  # every notebook has it
 
         text = f"{', '.join(self._stages.values())} ({time.monotonic() - self._began:.1f} s)"
         if self._handle is None:
-            show: Any = display  # comes without types
+            show: Any = display  # it has no type annotations
             self._handle = show({"text/plain": text}, raw=True, display_id=True)
         else:
             self._handle.update({"text/plain": text}, raw=True)

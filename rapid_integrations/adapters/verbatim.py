@@ -1,4 +1,4 @@
-"""Where texts that are known from elsewhere stand in a prompt. Imports no torch."""
+"""Search for known texts in a prompt. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 from rapid_integrations.prompt.segmentation import Span
 
-_UNMISTAKABLE = 200  # characters; a shorter text may stand somewhere else by chance
+_UNMISTAKABLE = 200  # characters; a shorter text may occur elsewhere by chance
 
 
 def verbatim_spans(text: str, contexts: Iterable[str], *, repeated: bool = False) -> tuple[Span, ...]:
-    """Return where `contexts` stand in `text`, in order, without overlap; white space around them is left out.
+    """Return the spans of `contexts` in `text`, in order, without overlap and without surrounding white space.
 
-    A context that occurs twice in the list is looked for twice. One that does not stand there verbatim is passed over.
+    A context that is twice in the list is searched twice. One that does not occur verbatim is skipped.
 
     Args:
-        text: what is searched.
-        contexts: what is looked for.
-        repeated: whether a long one counts wherever it stands: a template may print its context twice, and a history
-            the one of an earlier turn.
+        text: the text to search in.
+        contexts: the texts to search for.
+        repeated: whether every occurrence of a long context counts. A template may print its context twice, and a
+            history may repeat the context of an earlier turn.
     """
     spans: list[Span] = []
     behind: dict[str, int] = {}

@@ -1,1 +1,1 @@
-"""Measuring speed and memory on this machine, beside what a user would otherwise pick, in the same run."""
+"""Measure speed and memory on this machine, beside other engines in the same run."""

@@ -1,4 +1,4 @@
-"""The rate at which this machine copies memory: what a decoding step, which mostly reads weights, is held against."""
+"""Measure memory bandwidth, the limit of a decode step, which mostly reads weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MIN_REPEATS, _MAX_REPEATS, _MIN_S = 5, 60, 0.3
 
 
 def median_seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of a step, after two that do not count."""
+    """Return the median time of a step, after two warm-up steps."""
     times: list[float] = []
     for _ in range(2):
         step()
@@ -28,7 +28,7 @@ def median_seconds(step: Callable[[], object], device: torch.device) -> float:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Return bytes per second, reading and writing both counted, of a copy far larger than any cache."""
+    """Return bytes per second, read and written, of a copy that is far larger than any cache."""
     elements = 2**30 if device.type == "cuda" else 2**28
     source = torch.zeros(elements, dtype=torch.uint8, device=device)
     copy = torch.empty_like(source)
@@ -36,7 +36,7 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def read_bandwidth() -> float:
-    """Return bytes per second that the processor reads from memory in large pages, on as many threads as torch uses."""
+    """Return bytes per second that the processor reads from memory in large pages, with torch's number of threads."""
     numbers = Arena().empty((2**27,), torch.int32).fill_(1)
     return numbers.nbytes / median_seconds(numbers.max, torch.device("cpu"))
 

@@ -1,10 +1,10 @@
-"""Decode speed of RAPID beside what it competes with: the same model, prompts, machine and run.
+"""Measure decode speed of RAPID and its competitors with the same model, prompts, machine and run.
 
 the peers      other engines (`benchmarks.peers`)
 target         the target alone, on this engine
 target_int8    the target alone with other weights: int8, int4, or as they come (target_plain)
-target_lookup  the target alone, drafts copied from its text: law "target", proposer "prompt_lookup"
-drafter        the drafter alone, reading what was retrieved (plain RAG)
+target_lookup  the target alone with drafts copied from its text: law "target", proposer "prompt_lookup"
+drafter        the drafter alone with the retrieved chunks (plain RAG)
 sd_full        naive speculative decoding: the drafter reads the whole context, law "target"
 rapid          the engine as configured
 """
@@ -32,7 +32,7 @@ from rapid_integrations.prompt import Prompt
 
 OWN_METHODS: Final = ("target", "target_lookup", "drafter", "sd_full", "rapid")
 PLAIN: Final = ("transformers", "openvino", "target", "target_plain", "target_int8", "target_int4")
-"""Methods that decode without drafts what the target would say."""
+"""Methods that decode the target's own answer without drafts."""
 ALONE = SpeculationConfig(law="target", proposer="none")
 _LOOKUP = SpeculationConfig(law="target", proposer="prompt_lookup")
 _NAIVE = SpeculationConfig(law="target", proposer="drafter", draft_length=PAPER_DRAFT_LENGTH)
@@ -40,7 +40,7 @@ _WHOLE_CONTEXT = CompressionConfig(ratio=1.0)
 _WARM_UP_TOKENS = 8
 
 Method: TypeAlias = Callable[[Prompt, int], TimedTokens | Completion]
-"""Answers a prompt in at most so many tokens."""
+"""Answers a prompt with at most the given number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Run:
     Attributes:
         method: its name.
         question: its number.
-        decode_tps: tokens per second; None where too few came to tell.
-        tokens: of the answer.
+        decode_tps: tokens per second; None if there are too few tokens.
+        tokens: number of tokens of the answer.
         repeated_4grams: share of its 4-grams that occurred before.
-        completion: this engine's; None for a peer.
+        completion: the completion of this engine; None for a peer.
         forward_s: seconds of decoding inside the models' forward passes; None for a peer.
     """
 
@@ -68,7 +68,7 @@ class Run:
 
 @dataclass
 class DecodeResult:
-    """Every run of a benchmark, and what was measured on what."""
+    """Every run of a benchmark, with the settings and the machine."""
 
     target: str
     drafter: str
@@ -93,7 +93,7 @@ class DecodeResult:
         return [run.decode_tps for run in self._of(method) if run.decode_tps is not None]
 
     def ratios(self, method: str, over: str) -> list[float]:
-        """Return a method's speed over another's, one per question that both have a speed for (medians of repeats)."""
+        """Return the ratio of two methods' speeds, one per question that both have a speed for (medians of repeats)."""
         mine, theirs = self._by_question(method), self._by_question(over)
         return [mine[question] / theirs[question] for question in mine if question in theirs]
 
@@ -102,22 +102,22 @@ class DecodeResult:
         return [run.completion.stats for run in self._of(method) if run.completion is not None]
 
     def outside_forward(self, method: str) -> float | None:
-        """Return the share of a method's rounds that is spent outside the models' forward passes; None for a peer."""
+        """Return the share of a method's rounds outside the models' forward passes; None for a peer."""
         decode_s = sum(stats.decode_s for stats in self.stats(method))
         forward_s = sum(run.forward_s or 0.0 for run in self._of(method))
         return max(0.0, 1.0 - forward_s / decode_s) if decode_s else None
 
     def costs(self) -> RoundCosts | None:
-        """Return what RAPID's rounds cost in this run; None where it drafted nothing."""
+        """Return the costs of RAPID's rounds in this run, or None if it drafted nothing."""
         return measured_costs(self.stats("rapid"), self.stats("target"))
 
     def fastest_plain(self) -> str | None:
-        """Return which method without drafts has the best median; None where none ran."""
+        """Return the method without drafts that has the best median, or None if none ran."""
         plain = [method for method in self.methods if method in PLAIN and self.speeds(method)]
         return max(plain, key=lambda method: median(self.speeds(method)), default=None)
 
     def summary(self) -> dict[str, Any]:
-        """Return everything that people compare, ready for JSON."""
+        """Return all figures, ready for JSON."""
         over = [*self.peers, "target"]
         over += [method for method in self.methods if method in PLAIN and method not in over]
         pairs = [(m, o) for m in self.methods if m not in PEERS for o in over if m != o and o in self.methods]
@@ -187,22 +187,22 @@ class DecodeBench:
     """Runs every method on every question.
 
     Args:
-        engine: its settings count for all of its methods but those that define a method. Where it keeps prefixes, only
-            the first method of a document reads it: decoding is not touched by that, the time to the first token is.
-        speculation: what "rapid" runs with.
-        context_tokens: the target's prompt is cut to this, at the document's end.
-        new_tokens: output at most; answers end earlier at an eos token.
+        engine: its settings apply to all of its methods, except those that define a method. If it has a prefix cache,
+            only the first method prefills a document. This changes the time to the first token, but not decoding.
+        speculation: settings of "rapid".
+        context_tokens: maximum length of the target's prompt, which is cut at the document's end.
+        new_tokens: maximum length of an answer, which ends earlier at an eos token.
         repeats: runs of each question and method.
-        source: what the peers are made from, but for the prompt to warm up with; None for no peers.
-        peers: names, see `benchmarks.peers`.
-        methods: this engine's; "target" and "rapid" are needed for the bound.
-        also: further engines by the name of the method that is their target alone, see `PLAIN`.
-        compression: of "rapid" and "drafter", in place of the engine's.
-        temperature, top_p: of this engine's methods; the peers decode greedily.
-        on_progress: called with ("benchmark", done, total).
+        source: what peers are made from, without the prompt for the warm-up; None for no peers.
+        peers: names as in `benchmarks.peers`.
+        methods: methods of this engine; "target" and "rapid" are needed for the bound.
+        also: further engines, by the name of the method of their target alone, see `PLAIN`.
+        compression: settings of "rapid" and "drafter", instead of the engine's.
+        temperature, top_p: settings of this engine's methods; peers decode greedily.
+        on_progress: is called with ("benchmark", done, total).
 
     Raises:
-        ConfigurationError: a peer or method that nobody knows.
+        ConfigurationError: a peer or method is unknown.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class DecodeBench:
         self._clock = ForwardClock()
 
     def run(self, questions: Sequence[Question]) -> DecodeResult:
-        """Measure; each method answers the first question once before, in a few tokens, which does not count."""
+        """Run the benchmark. Each method first answers the first question in a few tokens, as a warm-up."""
         prompts = [prompt_of_length(self._engine, question, self._context_tokens) for question in questions]
         result = DecodeResult(
             target=self._engine.target.name,
@@ -269,7 +269,7 @@ class DecodeBench:
             for number, prompt in enumerate(prompts):
                 result.prompt_tokens.append(self._engine.count_tokens(prompt))
                 for _ in range(self._repeats):
-                    for name, method in methods.items():  # in turn, so that a machine's drift meets all methods
+                    for name, method in methods.items():  # in turn, so that a drift of the machine affects all methods
                         result.runs.append(self._timed(name, number, method, prompt))
                         self._progress("benchmark", done := done + 1, steps)
         return result
@@ -323,14 +323,14 @@ class DecodeBench:
         return Run(name, number, output.stats.decode_tps, len(output.token_ids), repeated, output, spent)
 
     def _target_ids(self, prompt: Prompt) -> list[int]:
-        """Return what the target reads. No context is retrieved for it."""
+        """Return the target's prompt as token ids."""
         return self._engine.stream(
             prompt, speculation=ALONE, sampling=SamplingParams(max_new_tokens=1)
         ).prepared.target_ids
 
 
 def _engine_settings(engine: RapidEngine) -> dict[str, str | float]:
-    """Return what the engine computes in, and how much of its weights a step reads."""
+    """Return the engine's dtypes, and the bytes of weights that a step reads."""
     settings: dict[str, str | float] = {}
     for prefix, lm in (("", engine.target), ("drafter_", engine.drafter)):
         settings[f"{prefix}dtype"] = str(getattr(lm, "dtype", "unknown")).removeprefix("torch.")

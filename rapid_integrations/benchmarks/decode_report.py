@@ -1,4 +1,4 @@
-"""Decode speed as a table and as a picture."""
+"""Show decode speed as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = ("tokens/s", "min-max", "ratio", "accepted", "per pass", "outside")
 
 
 def decode_table(result: DecodeResult) -> Table:
-    """Return tokens/s of each method with its spread, and how it compares with the first peer (or the target)."""
+    """Return tokens/s of each method with its spread, and the ratio to the first peer (or the target)."""
     summary = result.summary()
     asked = f"{summary['questions']} question{'s' if summary['questions'] > 1 else ''}"
     base = result.peers[0] if result.peers else "target"

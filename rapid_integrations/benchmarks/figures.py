@@ -1,4 +1,4 @@
-"""How every benchmark's figures look: one style of table, one of picture."""
+"""The style of all benchmarks' tables and plots."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ METHOD_LABELS = {
 
 
 def figures_table(title: str, names: Sequence[str], figures: Sequence[str], notes: Sequence[str]) -> Table:
-    """Return an empty table: `names` are columns of text, `figures` of numbers.
+    """Return an empty table. `names` are columns of text, `figures` columns of numbers.
 
-    `notes` come under it, as paragraphs: a note that does not end a sentence goes on in the next one.
+    `notes` are paragraphs under the table. If a note does not end a sentence, the next one continues it.
     """
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left"
@@ -49,7 +49,7 @@ def figures_table(title: str, names: Sequence[str], figures: Sequence[str], note
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table and its notes as wide as the console, not as wide as the table."""
+    """Print a table and its notes. The notes are as wide as the console, not as the table."""
     notes, table.caption = table.caption, None
     console.print(table)
     if notes:
@@ -79,7 +79,7 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a picture.
 
     Raises:
-        ConfigurationError: it cannot be written there, or not in that format.
+        ConfigurationError: the file or the format cannot be written.
     """
     try:
         figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""One question, timed from the call to the first token and on to the last, with the parts of the first."""
+"""Time one question from the call to the first token, by part, and to the last token."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rapid_integrations.prompt import Prompt
 
 @dataclass(frozen=True)
 class Answered:
-    """What an answer took, in seconds.
+    """The times of an answer, in seconds.
 
     Attributes:
         first_token_s: from the call to the first tokens; the sum of the next four and of rendering and tokenizing.
         retrieval_s: embedding, search and selection.
-        target_s: the target's prefill, a kept prefix fetched included.
+        target_s: the target's prefill, including the loading of a cached prefix.
         drafter_s: the drafter's prefill.
         first_round_s: the first decoding round.
         total_s: to the end of the answer.
-        tokens: of the answer.
-        prompt_tokens, cached_tokens: of the target's prompt, and how many of them it had read before.
+        tokens: number of tokens of the answer.
+        prompt_tokens, cached_tokens: number of tokens of the target's prompt, and how many of them were cached.
     """
 
     first_token_s: float

@@ -1,4 +1,4 @@
-"""Seconds inside the models' forward passes, told apart from everything around them."""
+"""Measure the seconds inside the models' forward passes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rapid_integrations.models.causal_lm import CausalLM
 
 
 class ForwardClock:
-    """Sums the time of forward passes that return logits: those of decoding, not those of a prefill.
+    """Sums the time of forward passes that return logits, that is, of decoding and not of prefill.
 
     Attributes:
-        seconds: so far.
+        seconds: the sum so far.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class ForwardClock:
 
     @contextmanager
     def over(self, *models: CausalLM) -> Iterator[None]:
-        """Time the models' `forward` inside; a model that is given twice is timed once."""
+        """Time the models' `forward` inside this block. A model that is given twice is timed once."""
         distinct = {id(model): model for model in models}.values()
         for model in distinct:
-            # On the instance, so that the model stays the one that the engine knows (self-speculation is by identity).
+            # Set on the instance, so that the model stays the engine's own object (self-speculation compares identity).
             setattr(model, "forward", self._timed(model, model.forward))  # noqa: B010
         try:
             yield

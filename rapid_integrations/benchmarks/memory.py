@@ -1,9 +1,9 @@
-"""Peak memory of a question, by part, for several context lengths.
+"""Measure the peak memory of a question by part, for several context lengths.
 
-Weights, embedder and KV caches are sums of their tensors' sizes; what remains of the process is read as a whole:
+Weights, embedder and KV caches are sums of tensor sizes. The rest of the process is measured as a whole:
 
 idle          in use before the question, less weights and embedder: the interpreter, libraries, leftovers of loading
-activations   the peak while the prompts are read (and while decoding), less all of the above and the KV caches
+activations   the peak during prefill (and during decoding), less all of the above and the KV caches
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ PARTS: Final = (
     "idle",
     "activations_prefill",
 )
-"""What a peak while reading is the sum of."""
+"""The parts of the peak during prefill."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes of one question, by part; see the module.
+    """Bytes of one question by part, as the module explains.
 
     Attributes:
-        prompt_tokens, drafter_tokens: what the two models read.
-        weights_drafter: of all models but the target; 0 where it drafts for itself.
-        activations_decode: the same as for the prefill, at the peak of decoding.
-        peak: in use at most.
+        prompt_tokens, drafter_tokens: lengths of the two models' prompts.
+        weights_drafter: weights of all models but the target; 0 if it drafts for itself.
+        activations_decode: the activations at the peak of decoding.
+        peak: most bytes in use.
     """
 
     prompt_tokens: int
@@ -75,10 +75,10 @@ class MemoryResult:
     peaks: list[Peak] = field(default_factory=list)
 
     def per_token(self, part: str) -> float | None:
-        """Return by how many bytes a part grows with each token of context, from the shortest to the longest.
+        """Return the bytes by which a part grows with each token of context, from the shortest to the longest.
 
-        Prompts that are read in a single chunk do not count: up to there, activations grow with the chunk. None
-        where fewer than two lengths remain.
+        Prompts of a single prefill chunk do not count, because activations grow with the chunk up to there. The
+        result is None if fewer than two lengths remain.
         """
         peaks = [peak for peak in self.peaks if peak.prompt_tokens > PREFILL_CHUNK]
         if len(peaks) < 2 or peaks[0].prompt_tokens == peaks[-1].prompt_tokens:
@@ -88,9 +88,9 @@ class MemoryResult:
 
     @property
     def bounded(self) -> bool | None:
-        """Whether activations grow by less than one hidden state per token and layer; None where nobody can tell.
+        """Whether activations grow by less than one hidden state per token and layer; None if that is unknown.
 
-        Anything that is kept of each token in each layer takes more than that.
+        Anything that is kept for each token in each layer takes more than that.
         """
         grown = self.per_token("activations_prefill")
         if grown is None or self.hidden_states_per_token is None:
@@ -124,23 +124,23 @@ def measure_memory(
     embedder: torch.nn.Module | None,
     on_progress: OnProgress,
 ) -> MemoryResult:
-    """Ask a question over more and more of its document.
+    """Measure a question over longer and longer parts of its document.
 
     Args:
-        engine: must keep no prefixes: kept ones are memory that belongs to no question.
+        engine: must not have a prefix cache, whose memory belongs to no question.
         question: its document should be as long as the longest context.
-        contexts: tokens of the target's prompt, at most.
-        new_tokens: output at most.
-        speculation: of the requests.
-        embedder: the module that the engine's compressor runs, already loaded; None counts none.
-        on_progress: called with ("benchmark", done, total).
+        contexts: maximum lengths of the target's prompt, in tokens.
+        new_tokens: maximum length of an answer.
+        speculation: settings of the requests.
+        embedder: the loaded module of the engine's compressor; None counts none.
+        on_progress: is called with ("benchmark", done, total).
 
     Raises:
-        ConfigurationError: an engine that keeps prefixes.
+        ConfigurationError: the engine has a prefix cache.
     """
     if engine.reuses_prefixes:
         raise ConfigurationError(
-            "kept prefixes are memory that belongs to no question: build the engine with prefix_cache_bytes=0 and "
+            "a prefix cache takes memory that belongs to no question: build the engine with prefix_cache_bytes=0 and "
             "without prefix_cache_dir"
         )
     memory = PeakMemory(engine.target.device)
@@ -176,7 +176,7 @@ def measure_memory(
                 for _ in stream:
                     pass
                 decode = memory.peak()
-                kv = [cache.nbytes for cache in caches]  # the target's was made first
+                kv = [cache.nbytes for cache in caches]  # the target's cache was created first
                 caches.clear()
             kv_target, kv_drafter = kv[0], sum(kv[1:])
             held = idle + kv_target + kv_drafter
@@ -201,7 +201,7 @@ def measure_memory(
 
 @contextmanager
 def _caches_of(*models: CausalLM) -> Iterator[list[KVCache]]:
-    """Note which KV caches the models make inside."""
+    """Record the KV caches that the models create inside this block."""
     made: list[KVCache] = []
     distinct = {id(model): model for model in models}.values()
 
@@ -222,7 +222,7 @@ def _caches_of(*models: CausalLM) -> Iterator[list[KVCache]]:
 
 
 def _weights(lm: CausalLM) -> int:
-    """Return the bytes of a model's weights: of its tensors, and of the matrices that were packed out of it."""
+    """Return the bytes of a model's weights, including matrices that were packed out of it."""
     module = getattr(lm, "model", None)
     if module is None:
         return lm.weight_bytes

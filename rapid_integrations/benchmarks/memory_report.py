@@ -1,4 +1,4 @@
-"""Peak memory by part as a table and as a picture."""
+"""Show peak memory by part as a table and as a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI on the same GGUF file: what a processor's user gets from its maker's engine."""
+"""The peer OpenVINO GenAI on the same GGUF file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapid_integrations.errors import ConfigurationError, MissingExtraError, Uns
 
 
 class OpenVINO:
-    """An `openvino_genai.LLMPipeline` on the processor, with as many threads as torch has.
+    """An `openvino_genai.LLMPipeline` on CPU, with torch's number of threads.
 
     It computes with the file's own quantised weights and, unless told otherwise, an 8-bit KV cache, so its output may
     differ from the other methods'.
@@ -50,12 +50,12 @@ class OpenVINO:
         """Load the target's GGUF file.
 
         Raises:
-            ConfigurationError: the target is no GGUF file, or does not run on the processor.
+            ConfigurationError: the target is not a GGUF file, or does not run on CPU.
             MissingExtraError: OpenVINO GenAI is not installed.
             UnsupportedModelError: it cannot load the file, or has no such KV-cache precision.
         """
         if source.device.type != "cpu":
-            raise ConfigurationError(f"it runs on the processor here, and the other methods on {source.device}")
+            raise ConfigurationError(f"it runs on CPU here, and the other methods on {source.device}")
         return cls(gguf_file(source.target), source.kv_cache)
 
     def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
@@ -83,15 +83,15 @@ class OpenVINO:
 
 
 def gguf_file(name: str) -> Path:
-    """Return the GGUF file that a target's name leads to.
+    """Return the GGUF file of a target's name.
 
     Raises:
-        ConfigurationError: it leads to none.
+        ConfigurationError: the target is not a GGUF file.
     """
     path = packaged.path_of(name) if name in packaged.MODELS else Path(name).expanduser()
     files = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
     if len(files) != 1 or files[0].suffix != ".gguf" or not files[0].is_file():
-        raise ConfigurationError(f"it reads GGUF files, and {name} is none: give --target a GGUF file")
+        raise ConfigurationError(f"it reads GGUF files, and {name} is not one: give --target a GGUF file")
     return files[0]
 
 
@@ -101,11 +101,11 @@ def _streamer(genai: Any, note: Any) -> Any:
             return note([tokens] if isinstance(tokens, int) else list(tokens))
 
         def end(self) -> None:
-            """Nothing to flush."""
+            """Do nothing, because nothing is buffered."""
 
     return Streamer()
 
 
 def _name(precision: Any) -> str:
-    """Return OpenVINO's own word for a precision: "u8", "bf16", "f32"."""
+    """Return OpenVINO's own name of a precision: "u8", "bf16", "f32"."""
     return str(precision.get_type_name()) if hasattr(precision, "get_type_name") else str(precision)

@@ -1,4 +1,4 @@
-"""The most memory that was in use at once, on the device where the models run."""
+"""Measure the peak memory on the models' device."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import psutil
 import torch
 
 _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-_FORGET_PEAK = "5"  # what clear_refs takes for it (man 5 proc)
+_FORGET_PEAK = "5"  # the value for clear_refs (man 5 proc)
 _SAMPLE_S = 0.002
 
 
 class PeakMemory:
-    """Bytes in use now, and at most since `reset`.
+    """Measures the bytes in use now, and their peak since `reset`.
 
-    On an accelerator: of torch's tensors. Otherwise the process's resident set, whose peak Linux keeps itself; where
-    it does not, or may not forget it, samples every 2 ms stand in for it.
+    On an accelerator it counts torch's tensors. On CPU it reads the process's resident set, whose peak Linux keeps. If
+    Linux does not keep or forget the peak, samples every 2 ms replace it.
 
     Attributes:
-        source: where the figures come from.
+        source: the source of the figures.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,11 +39,11 @@ class PeakMemory:
             self._sampler = _Sampler(self._process)
 
     def now(self) -> int:
-        """Return the bytes in use, after what is garbage has been given back."""
+        """Return the bytes in use after garbage collection."""
         gc.collect()
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated(self._device)
-        with suppress(OSError, AttributeError):  # only glibc's allocator has it, and keeps freed memory without
+        with suppress(OSError, AttributeError):  # only glibc has it, and needs it
             ctypes.CDLL(None).malloc_trim(0)
         return int(self._process.memory_info().rss)
 
@@ -66,7 +66,7 @@ class PeakMemory:
         return int(line.split()[1]) * 1024
 
     def close(self) -> None:
-        """End the sampling, where there is any."""
+        """End the sampling, if any."""
         if self._sampler is not None:
             self._sampler.stop()
 
@@ -79,7 +79,7 @@ class PeakMemory:
 
 
 class _Sampler:
-    """Reads the resident set again and again, in a thread of its own."""
+    """Samples the resident set in a thread of its own."""
 
     def __init__(self, process: psutil.Process) -> None:
         self.peak = 0

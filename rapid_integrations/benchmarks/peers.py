@@ -1,4 +1,4 @@
-"""What a user would otherwise run: the other engines that a benchmark measures in the same run, by name."""
+"""The other engines that a benchmark measures in the same run, by name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PEERS: Final[dict[str, str]] = {
     "transformers_lookup": "rapid_integrations.benchmarks.transformers_peers:PromptLookup",
     "openvino": "rapid_integrations.benchmarks.openvino_peer:OpenVINO",
 }
-"""Name to "module:class". A class here has `open(source) -> Peer`, which raises a `RapidError` where it cannot run."""
+"""Name to "module:class". A class here has `open(source) -> Peer`, which raises a `RapidError` if it cannot run."""
 
 
 @dataclass(frozen=True)
 class TimedTokens:
-    """Output tokens and when they came.
+    """Output tokens and their times.
 
     Attributes:
-        token_ids: the output; an eos token included where the engine returns it.
+        token_ids: the output, including an eos token if the engine returns it.
         first_token_s: seconds from the call to the first tokens.
         decode_s: seconds from the first tokens to the last.
-        first_tokens: how many came first, in one go.
+        first_tokens: number of tokens that came first, at once.
     """
 
     token_ids: tuple[int, ...]
@@ -39,13 +39,13 @@ class TimedTokens:
 
     @property
     def decode_tps(self) -> float | None:
-        """Tokens per second after the first ones; None where all came at once."""
+        """Tokens per second after the first ones, or None if all came at once."""
         later = len(self.token_ids) - self.first_tokens
         return later / self.decode_s if later > 0 and self.decode_s > 0 else None
 
 
 class TokenClock:
-    """Notes when output tokens come, for an engine that reports them as they do."""
+    """Records the times of output tokens, for an engine that reports them one by one."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
@@ -61,7 +61,7 @@ class TokenClock:
         self._counts.append(tokens)
 
     def timed(self, token_ids: Sequence[int]) -> TimedTokens:
-        """Return the output with its times."""
+        """Return the output and its times."""
         if not self._times:
             return TimedTokens(tuple(token_ids), time.perf_counter() - self._started, 0.0, len(token_ids))
         first = self._times[0]
@@ -72,7 +72,7 @@ class Peer(Protocol):
     """Another engine with its model loaded.
 
     Attributes:
-        settings: what its figures depend on, such as dtypes and threads.
+        settings: settings that its figures depend on, such as dtypes and threads.
     """
 
     settings: dict[str, str | float]
@@ -87,13 +87,13 @@ class PeerSource:
     """What peers are made from.
 
     Attributes:
-        target: its name, as the engine was given it.
-        drafter: another model's name; None where the target drafts for itself.
-        device: where the engine's target runs.
-        load: (name, dtype) to a fresh transformers model with its own attention.
-        warm_up_ids: a prompt to choose the faster dtype with.
+        target: the target's name, as given to the engine.
+        drafter: the name of another model; None if the target drafts for itself.
+        device: the device of the engine's target.
+        load: loads a fresh transformers model with its own attention, by (name, dtype).
+        warm_up_ids: a prompt for choosing the faster dtype.
         kv_cache: OpenVINO's KV-cache precision ("u8", "bf16", ...); None takes its default.
-        fastest: the target and its dtype, once transformers' peers have found out.
+        fastest: the target in its faster dtype, once a peer from transformers has measured it.
     """
 
     target: str
@@ -106,16 +106,16 @@ class PeerSource:
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raise ConfigurationError for a name that is no peer's."""
+    """Raise ConfigurationError if a name is not a peer's."""
     if unknown := [name for name in names if name not in PEERS]:
         raise ConfigurationError(f"no peer is called {', '.join(map(repr, unknown))}; there are: {', '.join(PEERS)}")
 
 
 def open_peers(names: Sequence[str], source: PeerSource) -> tuple[dict[str, Peer], dict[str, str]]:
-    """Return those peers that can run here, and for the others the reason why not.
+    """Return the peers that can run here, and for each other the reason why it cannot.
 
     Raises:
-        ConfigurationError: a name that is no peer's.
+        ConfigurationError: a name is not a peer's.
     """
     require_known(names)
     peers: dict[str, Peer] = {}

@@ -1,4 +1,4 @@
-"""Questions over as much of a document as a context length takes."""
+"""Make questions over as much of a document as fits a context length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def prompt_of_length(engine: RapidEngine, question: Question, context_tokens: in
     """Return the question over the document's start, so that the target reads at most `context_tokens`.
 
     Raises:
-        ConfigurationError: the question and the chat template alone take more.
+        ConfigurationError: the question and the chat template alone need more tokens.
     """
     document = document_start(engine, question.document, [question.question], context_tokens)
     return Prompt.from_context(document, question.question)
 
 
 def document_start(engine: RapidEngine, document: str, questions: Sequence[str], context_tokens: int) -> str:
-    """Return as much of a document as leaves room for each of the questions; see `prompt_of_length`."""
+    """Return as much of a document as fits together with each of the questions. See `prompt_of_length`."""
     around = max(engine.count_tokens(Prompt.from_context("-", question)) for question in questions)
     room = context_tokens - around
     if room < 1:

@@ -1,12 +1,12 @@
-"""End to end: a document's first question, its second one, and the second one after a restart.
+"""Measure a document's first question, its second one, and the second one after a restart, end to end.
 
-first     nothing of the document has been read
+first     nothing of the document is cached
 second    another question about it, to the same engine
-restart   that second question to a new engine, which finds on disk what an earlier one has read (`prefix_cache_dir`)
+restart   the second question to a new engine, which finds cache files of an earlier one (`prefix_cache_dir`)
 
-Every answer of ours comes from an engine that has just been started and has answered a question about another text:
-loading and warming up are not part of the figures. Before a restart is measured, the files are dropped from the
-operating system's page cache, where it lets us.
+Every answer of this engine comes from a new engine that has answered a question about another text. So loading and
+warming up are not part of the figures. Before a restart is measured, the files are dropped from the operating system's
+page cache, if the system allows it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WARM_UP = Prompt.from_context("\n".join(f"Line {i} says {i * i}." for i in rang
 
 @dataclass
 class QuestionResult:
-    """Every answer of a benchmark: `answers[method][stage]`, one per pair of questions."""
+    """All answers of a benchmark: `answers[method][stage]`, one per pair of questions."""
 
     target: str
     drafter: str
@@ -52,11 +52,11 @@ class QuestionResult:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, method: str, stage: str, answered: Answered) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         self.answers.setdefault(method, {}).setdefault(stage, []).append(answered)
 
     def seconds(self, method: str, stage: str, figure: str) -> list[float]:
-        """Return a figure of `Answered`, one per pair."""
+        """Return one attribute of `Answered` for each pair."""
         return [getattr(answered, figure) for answered in self.answers[method].get(stage, ())]
 
     def percent(self, method: str, stage: str, figure: str) -> list[float]:
@@ -65,7 +65,7 @@ class QuestionResult:
         return [100 * later / first for later, first in pairs if first > 0]
 
     def summary(self) -> dict[str, Any]:
-        """Return everything that people compare, ready for JSON; seconds are medians over the pairs."""
+        """Return all figures, ready for JSON. Seconds are medians over the pairs."""
         any_method = next(iter(self.answers.values()))
         return {
             "benchmark": "question",
@@ -101,18 +101,18 @@ class QuestionBench:
     """Asks pairs of questions.
 
     Args:
-        start: returns a new engine over freshly loaded models, which keeps prefixes in memory and, given a folder, in
-            it, too; each is closed here.
-        folder: empty; for the files of restarts. Needs room for the KV caches of all documents, three times.
-        speculation: what "rapid" runs with.
-        context_tokens: the target's prompt is cut to this, at the document's end.
-        new_tokens: output at most.
-        source: from the target's device to what the peers are made from; None for no peers.
-        peers: names, see `benchmarks.peers`.
-        on_progress: called with ("benchmark", done, total).
+        start: returns a new engine over freshly loaded models, with a prefix cache in memory and, if it gets a folder,
+            on disk. The benchmark closes each engine.
+        folder: an empty folder for the files of restarts. It needs room for three times the KV caches of all documents.
+        speculation: settings of "rapid".
+        context_tokens: maximum length of the target's prompt, which is cut at the document's end.
+        new_tokens: maximum length of an answer.
+        source: returns what peers are made from, given the target's device; None for no peers.
+        peers: names as in `benchmarks.peers`.
+        on_progress: is called with ("benchmark", done, total).
 
     Raises:
-        ConfigurationError: a peer that nobody knows.
+        ConfigurationError: a peer is unknown.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class QuestionBench:
         self._done = self._steps = 0
 
     def run(self, pairs: Sequence[QuestionPair]) -> QuestionResult:
-        """Measure."""
+        """Run the benchmark."""
         with self._start(None) as engine:
             documents = [self._document(engine, pair) for pair in pairs]
             result = QuestionResult(engine.target.name, engine.drafter.name, describe_machine(engine.target.device))
@@ -173,7 +173,7 @@ class QuestionBench:
         self._step()
 
     def _write(self, prompts: Mapping[str, Prompt]) -> None:
-        """Let an engine read the documents and write what it has read; closing it waits for the files."""
+        """Let an engine prefill the documents and write its cache files. Closing the engine waits for the files."""
         with self._start(self._folder / "written") as engine:
             for prompt in prompts.values():
                 self._ask(engine, "rapid", prompt)
@@ -190,9 +190,9 @@ class QuestionBench:
         if self._source is None or not self._peers:
             return
         source = self._source(device)
-        source.warm_up_ids = ids[0][0][::-1]  # begins like none of the prompts, so that none is kept of them
+        source.warm_up_ids = ids[0][0][::-1]  # shares no beginning with the prompts, so that nothing of them is cached
         for both in ids:
-            peers, result.skipped = open_peers(self._peers, source)  # anew: some keep prefixes, too
+            peers, result.skipped = open_peers(self._peers, source)  # opened again: some peers have a prefix cache, too
             for name, peer in peers.items():
                 result.settings[name] = peer.settings
                 peer.generate(source.warm_up_ids, 2, eos)
@@ -204,7 +204,7 @@ class QuestionBench:
                 self._step()
 
     def _started(self, folder: Path | None) -> RapidEngine:
-        """Return a new engine, warm: its embedder is loaded, and its models have run."""
+        """Return a new, warm engine: its embedder is loaded, and its models have run."""
         engine = self._start(folder)
         engine.generate(_WARM_UP, sampling=SamplingParams(max_new_tokens=2), speculation=self._speculation["rapid"])
         engine.clear_prefix_cache()
@@ -219,7 +219,7 @@ class QuestionBench:
 
 
 def _target_ids(engine: RapidEngine, prompt: Prompt) -> list[int]:
-    """Return what the target reads; nothing is retrieved for it."""
+    """Return the target's prompt as token ids."""
     sampling = SamplingParams(max_new_tokens=1)
     return engine.stream(prompt, sampling=sampling, speculation=ALONE).prepared.target_ids
 

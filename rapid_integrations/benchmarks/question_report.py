@@ -1,4 +1,4 @@
-"""Seconds to the first token as a table and as a picture."""
+"""Show seconds to the first token as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def question_table(result: QuestionResult) -> Table:
         ["first token", *_PART_LABELS.values(), "total"],
         [
             "Seconds, medians over the pairs. first token: from the call; its parts: retrieval, the target's prefill",
-            "(a kept prefix fetched included), the drafter's prefill, the first decoding round; total: whole answer.",
+            "(loading a cached prefix included), the drafter's prefill, the first decoding round; total: whole answer.",
             *_percents(summary),
             *(f"{METHOD_LABELS[name]}: left out, {reason.rstrip('.')}." for name, reason in result.skipped.items()),
         ],

@@ -1,4 +1,4 @@
-"""What a round of speculative decoding costs and gives, and the speed that follows from it."""
+"""Model the costs and tokens of a round of speculative decoding, and the resulting speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rapid_integrations.outputs import DecodeStats
 
 MAX_DRAFT_LENGTH = 32
-_CERTAIN = 0.9999  # stands for 1, which the geometric sum cannot take
+_CERTAIN = 0.9999  # replaces 1, which the geometric sum does not allow
 
 
 def expected_tokens(acceptance: float, draft_length: float) -> float:
@@ -25,7 +25,7 @@ def expected_tokens(acceptance: float, draft_length: float) -> float:
 def per_token_acceptance(accepted_per_round: float, draft_length: float) -> float:
     """Return the a of `expected_tokens` that gives this many accepted tokens a round; solved by bisection.
 
-    The accepted share of drafted tokens is no such a: behind a rejection the rest of a draft is lost, right or wrong.
+    The accepted share of draft tokens is not this a: after a rejection the rest of a draft is lost, right or wrong.
     """
     low, high = 0.0, _CERTAIN
     for _ in range(40):
@@ -39,15 +39,15 @@ def per_token_acceptance(accepted_per_round: float, draft_length: float) -> floa
 
 @dataclass(frozen=True)
 class RoundCosts:
-    """The model of a round; times in seconds.
+    """The cost model of a round, with times in seconds.
 
     Attributes:
         acceptance: a, per token.
-        draft_s: one draft token, its choice included.
+        draft_s: one draft token, including its choice.
         verify_s: the target's pass over one token.
         verify_per_token_s: what each further token of that pass adds.
         score_s: the drafter's other passes, per round.
-        outside_s: what is none of these (the law, acceptance, text), per round.
+        outside_s: all other work per round (the law, acceptance, text).
     """
 
     acceptance: float
@@ -58,7 +58,7 @@ class RoundCosts:
     outside_s: float = 0.0
 
     def tps(self, draft_length: int) -> float:
-        """Return tokens/s at a fixed draft length; 0 is the target alone."""
+        """Return tokens/s at a fixed draft length. Length 0 is the target alone."""
         if not draft_length:
             return 1.0 / (self.verify_s + self.outside_s)
         verify = self.verify_s + draft_length * self.verify_per_token_s
@@ -66,7 +66,7 @@ class RoundCosts:
         return expected_tokens(self.acceptance, draft_length) / seconds
 
     def best(self) -> tuple[float, int]:
-        """Return the most tokens/s that any fixed draft length gives, and that length."""
+        """Return the best tokens/s of any fixed draft length, and that length."""
         return max((self.tps(k), k) for k in range(MAX_DRAFT_LENGTH + 1))
 
     def ideals(self) -> dict[str, float]:
@@ -81,18 +81,18 @@ class RoundCosts:
         return {name: costs.best()[0] for name, costs in without.items()}
 
     def limit(self) -> tuple[str, float]:
-        """Return what limits the speed most, the cost whose absence would help most, and the tokens/s without it."""
+        """Return the cost whose absence would help most, and the tokens/s without it."""
         ideals = self.ideals()
         name = max(ideals, key=ideals.__getitem__)
         return name, ideals[name]
 
 
 def measured_costs(rapid: Sequence[DecodeStats], alone: Sequence[DecodeStats]) -> RoundCosts | None:
-    """Return the costs of a run's own rounds; None where nothing was drafted.
+    """Return the costs of a run's own rounds, or None if nothing was drafted.
 
     Args:
-        rapid: of the answers that were drafted.
-        alone: of the same answers by the target alone.
+        rapid: statistics of the answers with drafts.
+        alone: statistics of the same answers by the target alone.
     """
     drafted, rounds = sum(s.drafted_tokens for s in rapid), sum(s.rounds for s in rapid)
     steps = sum(s.rounds for s in alone)

@@ -1,4 +1,4 @@
-"""Models of a known shape with random weights: their steps cost what the real model's cost, without its weights."""
+"""Build models of a known shape with random weights. Their steps cost the same as the real model's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rapid_integrations.documents.json_file import read_json_object
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.hf import HuggingFaceLM
 
-_USABLE_SHARE = 0.9  # of the memory that is available; the rest is for KV caches and activations
-_WEIGHT_SCALE = 0.02  # standard deviation, as the models' own initialisation has it
+_USABLE_SHARE = 0.9  # share of the available memory; the rest is for KV caches and activations
+_WEIGHT_SCALE = 0.02  # standard deviation, as in the models' own initialisation
 
 _LLAMA_31: Final[dict[str, Any]] = {
     "model_type": "llama",
@@ -77,14 +77,14 @@ SHAPES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
     }
 )
-"""Name to the published configuration, as far as it decides what a step costs."""
+"""Name to the part of the published configuration that decides the cost of a step."""
 
 
 def load_shape(name: str) -> dict[str, Any]:
     """Return a shape by its name, or from a model's config.json.
 
     Raises:
-        ConfigurationError: neither.
+        ConfigurationError: it is neither a known name nor a config.json.
     """
     if name in SHAPES:
         return dict(SHAPES[name])
@@ -94,7 +94,7 @@ def load_shape(name: str) -> dict[str, Any]:
     shape = read_json_object(path)
     needed = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
     if missing := [key for key in needed if key not in shape]:
-        raise ConfigurationError(f"{path} is no model's configuration: it lacks {', '.join(missing)}")
+        raise ConfigurationError(f"{path} is not a model's configuration: it lacks {', '.join(missing)}")
     return shape
 
 
@@ -106,17 +106,17 @@ def random_model(
     layers: int,
     quantization: Quantization | None = None,
 ) -> HuggingFaceLM:
-    """Return a model of a shape, its weights drawn where they stay: no copy in another dtype or place is made.
+    """Return a model of a shape. Its weights are drawn in place, without a copy in another dtype or on another device.
 
     Args:
-        name: for messages.
-        shape: see `load_shape`.
-        dtype, device: of the weights.
-        layers: how many of the shape's layers to build.
-        quantization: of the weights, once they are there; see `HuggingFaceLM`.
+        name: the name in messages.
+        shape: a shape from `load_shape`.
+        dtype, device: dtype and device of the weights.
+        layers: number of layers to build.
+        quantization: quantisation of the drawn weights, see `HuggingFaceLM`.
 
     Raises:
-        ConfigurationError: the weights do not fit, with how many layers would; or a family that nobody knows.
+        ConfigurationError: the weights do not fit (the message says how many layers would), or the family is unknown.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -135,9 +135,9 @@ def random_model(
             if parameter.ndim > 1:
                 parameter.normal_(0.0, _WEIGHT_SCALE)
             else:
-                parameter.fill_(1.0)  # norms; a bias of one costs what any other does
+                parameter.fill_(1.0)  # norms; the value of a bias does not change its cost
         for owner, rotary in _rotary_modules(model):
-            owner.rotary_emb = type(rotary)(config)  # its frequencies are no weights
+            owner.rotary_emb = type(rotary)(config)  # its frequencies are not weights
     return HuggingFaceLM(model.eval(), name, take_over=True, quantization=quantization)
 
 
@@ -159,7 +159,7 @@ def _rotary_modules(model: Any) -> list[tuple[Any, Any]]:
 
 
 def _require_room(name: str, model: Any, layers: int, device: torch.device) -> None:
-    """Raise ConfigurationError where the weights (still on "meta", without memory) would not fit."""
+    """Raise ConfigurationError if the weights (still on "meta", without memory) would not fit."""
     total = sum(parameter.nbytes for parameter in model.parameters())
     per_layer = sum(parameter.nbytes for parameter in model.base_model.layers[0].parameters())
     room = int(_USABLE_SHARE * available_memory(device))

@@ -1,11 +1,11 @@
-"""What the passes of a round cost for a model of a known shape, and the tokens/s that would follow. Modelled.
+"""Measure the passes of a round for a model of a known shape, and model tokens/s from them.
 
-draft    the drafter reads one token behind the retrieved text
-score    the drafter reads K tokens there that somebody else has guessed
-verify   the target reads K + 1 tokens behind the whole context
+draft    the drafter reads one token after the retrieved text
+score    the drafter reads K tokens there that another proposer has guessed
+verify   the target reads K + 1 tokens after the whole context
 
-The KV caches hold random values: a step costs the same whatever they say. Whether drafts are accepted is not measured
-here but assumed: `ACCEPTANCE`. Sampling, text and bookkeeping are left out; `rapid bench decode` measures them.
+The KV caches hold random values, which do not change the cost of a step. Acceptance is not measured but assumed
+(`ACCEPTANCE`). Sampling, text and bookkeeping are left out; `rapid bench decode` measures them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Step:
 
     Attributes:
         kind: "draft", "score" or "verify".
-        context: tokens in the KV cache.
-        new: tokens that it reads.
-        seconds: median.
-        bytes_read: weights and KV cache.
+        context: number of tokens in the KV cache.
+        new: number of tokens of the pass.
+        seconds: median time.
+        bytes_read: bytes of weights and KV cache.
     """
 
     kind: str
@@ -49,20 +49,20 @@ class Step:
 
     @property
     def bandwidth(self) -> float:
-        """Bytes per second."""
+        """Memory bandwidth in bytes per second."""
         return self.bytes_read / self.seconds
 
 
 @dataclass(frozen=True)
 class Modelled:
-    """Tokens/s that a method would have.
+    """The modelled tokens/s of a method.
 
     Attributes:
-        method: "target" alone; "target_lookup" verifying what was looked up; "rapid" drafting with the drafter, or
-            "rapid_lookup" scoring what was looked up.
-        context: tokens that the target has read.
-        acceptance: per token, assumed; None for the target alone.
-        draft_length: the best of those measured; 0 for the target alone.
+        method: "target" alone, "target_lookup" (the target verifies copies), "rapid" (the drafter drafts) or
+            "rapid_lookup" (the drafter scores copies).
+        context: number of tokens in the target's cache.
+        acceptance: assumed acceptance per token; None for the target alone.
+        draft_length: the best measured length; 0 for the target alone.
         tps: tokens per second.
     """
 
@@ -94,7 +94,7 @@ class StepsResult:
         return sorted({step.context for step in self.steps if step.kind == "verify"})
 
     def seconds(self, kind: str, context: int, new: int) -> float:
-        """Return what a step takes."""
+        """Return the seconds of a step."""
         return next(s.seconds for s in self.steps if (s.kind, s.context, s.new) == (kind, context, new))
 
     def modelled(self) -> list[Modelled]:
@@ -152,7 +152,7 @@ class StepsResult:
         if method == "rapid_lookup":
             return expected_tokens(a, k) / (verify + self.seconds("score", self.retrieval, k))
         draft = self.seconds("draft", self.retrieval, 1)
-        # Each draft token brings its q; a draft that is accepted whole needs one more, for the token behind it.
+        # Each draft token comes with its q. A draft that is accepted whole needs one more q for the token after it.
         return expected_tokens(a, k) / (verify + (k + a**k) * draft)
 
 
@@ -173,17 +173,17 @@ def measure_steps(
 
     Args:
         shape: a name, or a config.json.
-        drafter_shape: the drafter's; None drafts with the target.
-        contexts: tokens that the target has read.
-        retrieval: tokens that the drafter has read.
-        draft_lengths: K, each measured.
-        dtype, device: of weights and caches.
-        layers: how many layers to build; times are extrapolated from those and half of them. None builds all.
-        quantization: of the weights; None keeps them in `dtype`.
-        on_progress: called with ("measure steps", done, total).
+        drafter_shape: the drafter's shape; None drafts with the target.
+        contexts: numbers of tokens in the target's cache.
+        retrieval: number of tokens in the drafter's cache.
+        draft_lengths: the values of K to measure.
+        dtype, device: dtype and device of weights and caches.
+        layers: number of layers to build. Times are extrapolated from these and half of them. None builds all.
+        quantization: quantisation of the weights; None keeps them in `dtype`.
+        on_progress: is called with ("measure steps", done, total).
 
     Raises:
-        ConfigurationError: an unknown shape, one that does not fit, or lengths that are none.
+        ConfigurationError: a shape is unknown or does not fit, or a length is invalid.
     """
     if not contexts or not draft_lengths or min(*contexts, *draft_lengths, retrieval) < 1:
         raise ConfigurationError(
@@ -227,7 +227,7 @@ def _of_all_layers(
     quantization: Quantization | None,
     on_progress: OnProgress,
 ) -> list[Step]:
-    """Return the steps of a whole model; where fewer layers were built, on the line through two such models."""
+    """Return the steps of a whole model, extrapolated linearly from two smaller ones if fewer layers were built."""
     whole = int(shape["num_hidden_layers"])
 
     def measured(layers: int) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Steps of a shape and the speed modelled from them, as tables and as a picture."""
+"""Show the steps of a shape and the modelled speed as tables and as a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABELS = {
 
 
 def steps_table(result: StepsResult) -> Table:
-    """Return what each forward pass takes, beside the rate at which memory is copied here."""
+    """Return the time of each forward pass, and the machine's copy bandwidth."""
     notes = [
         f"Random weights in {result.dtype}, random KV caches; {result.machine['device']}.",
         f"Copying memory runs at {result.copy_bandwidth / 1e9:,.1f} GB/s here; bytes of a pass: weights and KV cache.",

@@ -1,4 +1,4 @@
-"""Decode speed and time to first token over the context length, and over the length of what is retrieved."""
+"""Measure decode speed and time to first token by context length and by retrieved length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rapid_integrations.progress import OnProgress
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one context length. `retrieval` is the budget that was asked for, in tokens; None: the default."""
+    """One method at one context length. `retrieval` is the requested budget in tokens, or None for the default."""
 
     context: int
     retrieval: int | None
@@ -28,7 +28,7 @@ class Point:
 
     @property
     def decode_tps(self) -> dict[str, float] | None:
-        """Tokens per second of decoding, with their spread; None where too few tokens came to tell."""
+        """Tokens per second of decoding, with their spread; None if there are too few tokens."""
         speeds = self.result.speeds(self.method)
         return spread(speeds) if speeds else None
 
@@ -40,14 +40,14 @@ class Point:
 
     @property
     def drafter_tokens(self) -> float | None:
-        """Median length of the drafter's prompt; None where there is no drafter."""
+        """Median length of the drafter's prompt; None if there is no drafter."""
         runs = [run.completion for run in self.result.runs if run.method == self.method and run.completion is not None]
         lengths = [completion.usage.drafter_prompt_tokens for completion in runs]
         return median(lengths) if any(lengths) else None
 
     @property
     def acceptance(self) -> float | None:
-        """Accepted share of the drafted tokens; None where nothing was drafted."""
+        """Accepted share of the draft tokens; None if nothing was drafted."""
         stats = self.result.stats(self.method)
         drafted = sum(s.drafted_tokens for s in stats)
         return sum(s.accepted_tokens for s in stats) / drafted if drafted else None
@@ -76,7 +76,7 @@ class SweepResult:
 
     @property
     def last(self) -> DecodeResult:
-        """The result at the longest context: its target, machine and so on are those of all."""
+        """The result at the longest context. All results have the same target and machine."""
         return self.contexts[-1].result
 
     def summary(self) -> dict[str, Any]:
@@ -110,22 +110,22 @@ def sweep(
     """Measure every method at every context length, then RAPID at every retrieval length.
 
     Args:
-        engine: see `DecodeBench`; it must keep no prefixes.
-        questions: asked at every point; their documents should be as long as the longest context.
-        contexts: tokens of the target's prompt, at most.
-        retrievals: tokens that the drafter's context may have, at the longest context; may be empty.
-        methods: this engine's, see `benchmarks.decode`.
-        speculation: what "rapid" runs with.
-        new_tokens: output at most.
-        on_progress: called with ("benchmark", done, total) for each point.
+        engine: the engine, as for `DecodeBench`. It must not have a prefix cache.
+        questions: asked at every point. Their documents should be as long as the longest context.
+        contexts: maximum lengths of the target's prompt, in tokens.
+        retrievals: maximum lengths of the drafter's context at the longest context, in tokens; may be empty.
+        methods: methods of this engine, see `benchmarks.decode`.
+        speculation: settings of "rapid".
+        new_tokens: maximum length of an answer.
+        on_progress: is called with ("benchmark", done, total) for each point.
         source, peers: see `DecodeBench`.
 
     Raises:
-        ConfigurationError: an engine that keeps prefixes; see also `DecodeBench`.
+        ConfigurationError: the engine has a prefix cache; see also `DecodeBench`.
     """
     if engine.reuses_prefixes:
         raise ConfigurationError(
-            "the methods read the same prompts, so an engine that reuses prefixes would falsify the time to their "
+            "the methods read the same prompts, so a prefix cache would falsify the time to their "
             "first token: build it with prefix_cache_bytes=0 and without prefix_cache_dir"
         )
 

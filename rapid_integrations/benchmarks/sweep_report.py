@@ -1,4 +1,4 @@
-"""A sweep as a table and as a picture."""
+"""Show a sweep as a table and as a plot."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _TRIAL_TOKENS = 32
 
 
 class Plain:
-    """`generate` with its default cache and attention, in whichever dtype decodes faster here."""
+    """`generate` with its default cache and attention, in the dtype that decodes faster here."""
 
     def __init__(self, model: Any, dtype: torch.dtype, **options: Any) -> None:
         self._model = model
@@ -27,7 +27,7 @@ class Plain:
 
     @classmethod
     def open(cls, source: PeerSource) -> Self:
-        """Load the target, unless another of these peers has."""
+        """Load the target, unless another of these peers has loaded it."""
         return cls(*_faster(source))
 
     def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
@@ -62,12 +62,12 @@ class Assisted(Plain):
     """`generate(assistant_model=...)`: a draft model reads the whole prompt, too.
 
     Raises:
-        ConfigurationError: there is no other model than the target.
+        ConfigurationError: there is no model besides the target.
     """
 
     @classmethod
     def open(cls, source: PeerSource) -> Self:
-        """Load the drafter besides."""
+        """Load the target and the drafter."""
         if source.drafter is None:
             raise ConfigurationError(
                 "the target drafts for itself: as its own assistant it would read everything twice per token. Name a "
@@ -78,7 +78,7 @@ class Assisted(Plain):
 
 
 class _Streamer:
-    """A transformers streamer that notes when tokens come."""
+    """A transformers streamer that records the times of tokens."""
 
     def __init__(self, device: torch.device) -> None:
         self.clock = TokenClock(device)
@@ -90,11 +90,11 @@ class _Streamer:
         self._prompt_seen = True  # transformers passes the prompt first
 
     def end(self) -> None:
-        """Nothing to flush."""
+        """Do nothing, because nothing is buffered."""
 
 
 def _faster(source: PeerSource) -> tuple[Any, torch.dtype]:
-    """Return the target in the dtype that decodes faster here; tried once for a source."""
+    """Return the target in the dtype that decodes faster here. It is measured once for each source."""
     if source.fastest is None:
         # An accelerator's choice is known, and two copies of a large model may not fit.
         dtypes = (torch.float32, torch.bfloat16) if source.device.type == "cpu" else (torch.bfloat16,)
@@ -111,7 +111,7 @@ def _faster(source: PeerSource) -> tuple[Any, torch.dtype]:
 
 
 def loaded_as_it_comes(device: torch.device) -> Callable[[str, torch.dtype], Any]:
-    """Return a `PeerSource.load`: a fresh model by its name, in no way changed by this package."""
+    """Return a `PeerSource.load` that loads a fresh model by its name, unchanged by this package."""
 
     def load(name: str, dtype: torch.dtype) -> Any:
         lm: Any = loader.load(name, dtype=dtype, device=device, on_progress=ignore_progress).lm

@@ -1,7 +1,7 @@
-"""Allocates memory in large pages for data that a decode step reads from end to end: weights and KV caches.
+"""Memory in large pages for what a decode step reads from end to end: weights and KV caches.
 
-A processor prefetches only within a page. With Linux's 4 KB pages one core read weights at 15 GB/s, with 2 MB pages at
-30 GB/s (docs/log/). If the system has no large pages to give, the same code runs on ordinary memory.
+A processor fetches ahead only within a page. On Linux's pages of 4 KB one core read weights at 15 GB/s, on pages of 2
+MB at 30 GB/s (docs/log/). If the system has no large pages, the same code runs on ordinary memory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 64 * 2**20  # bytes requested at once; parts that are never written take no memory
-_ALIGNMENT = 64  # bytes; a cache line
+_BLOCK = 64 * 2**20  # bytes that are asked for at once; parts that are never written take no memory
+_ALIGNMENT = 64  # bytes; a line of the processor's cache
 
 
 class Arena:
     """Hands out CPU tensors next to each other in blocks of memory with large pages.
 
-    A block is freed with the last tensor in it. Each tensor has its own storage of exactly its size, so code that
-    copies or saves a whole storage does not include the block.
+    A block is freed when the last tensor in it is gone. Each tensor has a storage of its own that ends with it, so code
+    that copies or saves a whole storage does not copy the block.
     """
 
     def __init__(self) -> None:
@@ -55,16 +55,16 @@ class Arena:
 
 
 def _new_block(size: int) -> mmap.mmap | None:
-    """Return memory that requests large pages, or None if the system does not support them."""
+    """Return memory that asks for large pages, or None if the system does not know them."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
     try:
-        # The mapping is private: shared memory has no large pages, and a forked process would write into ours.
+        # Private: shared memory has no large pages, and a forked process would write into ours.
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        raise MemoryError(f"{size:,} bytes were requested: {error}") from error
+        raise MemoryError(f"{size:,} bytes were asked for: {error}") from error
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError as error:  # the kernel does not support them
+    except OSError as error:  # a kernel without them
         logger.debug("no large pages: %s", error)
-    return memory  # its tensors keep it alive
+    return memory  # tensors hold it as long as they live

@@ -1,4 +1,4 @@
-"""A thread that writes to disk while requests run."""
+"""A thread that writes cache files while answers are decoded."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-Job = Callable[[Callable[[], bool]], None]  # receives a function that says whether to continue
+Job = Callable[[Callable[[], bool]], None]  # it gets a function that says whether to go on
 
 WAITING = 2  # a target's and a drafter's cache
 _NICE = 10
-_STOP_S = 5.0  # limit for the current piece of a write to finish after a stop
+_STOP_S = 5.0  # time for a piece of a write to end after it was told to stop
 
 
 class BackgroundSaver:
-    """Runs jobs one after another in a daemon thread. Only the newest `WAITING` of the waiting jobs are kept.
+    """Runs jobs one after another in a daemon thread. Of the waiting jobs, only the newest `WAITING` stay.
 
-    `submit` neither waits nor locks, so a finaliser may call it. When the interpreter exits, waiting jobs still run,
-    for a bounded time.
+    `submit` neither waits nor locks, so that a finaliser may call it. When the interpreter ends, waiting jobs are still
+    run, for a bounded time.
 
     Args:
-        exit_s: seconds by which the interpreter's exit may be delayed.
+        exit_s: seconds by which the end of the interpreter may be delayed.
     """
 
     def __init__(self, exit_s: float = 30.0) -> None:
@@ -40,26 +40,26 @@ class BackgroundSaver:
         atexit.register(self._at_exit)
 
     def submit(self, job: Job) -> None:
-        """Run `job` soon. It replaces the oldest waiting job if too many wait."""
+        """Run `job` soon. If too many jobs wait, it replaces the oldest one."""
         if not self._closing:
             self._waiting.append(job)
             self._wake.put(True)
 
     def close(self, timeout: float) -> bool:
-        """Finish the waiting jobs, or stop them after `timeout` seconds. Return whether all of them finished."""
+        """Finish the waiting jobs, but stop after `timeout` seconds. Return whether all were finished."""
         self._closing = True
         atexit.unregister(self._at_exit)
         self._wake.put(False)
         deadline = time.monotonic() + timeout
         self._thread.join(max(0.0, deadline - time.monotonic()))
         finished = not self._thread.is_alive()
-        # The thread must not be inside torch when the interpreter ends: this can abort the process.
+        # The thread must not be inside torch when the interpreter ends: that can abort the process.
         self._cancelled = True
         self._thread.join(_STOP_S)
         return finished
 
     def end(self) -> None:
-        """Let the thread end after the waiting jobs, and return at once."""
+        """Let the thread end when the waiting jobs are done. This call does not wait."""
         self._closing = True
         self._wake.put(False)
 
@@ -68,7 +68,7 @@ class BackgroundSaver:
 
     def _run(self) -> None:
         if sys.platform == "linux":
-            with suppress(OSError):  # on systems where a thread has its own priority
+            with suppress(OSError):  # on Linux, a thread has a priority of its own
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not (self._closing and not self._waiting):
             self._wake.get()
@@ -78,6 +78,6 @@ class BackgroundSaver:
             try:
                 if not self._cancelled:
                     job(lambda: not self._cancelled)
-            except Exception as error:  # later saves may work, whatever the error
-                warnings.warn(f"a prefix was not saved to disk: {error!r}", RuntimeWarning, stacklevel=1)
+            except Exception as error:  # later saves may work, whatever the error is
+                warnings.warn(f"a prefix was not kept on disk: {error!r}", RuntimeWarning, stacklevel=1)
             del job  # it holds a KV cache

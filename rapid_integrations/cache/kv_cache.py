@@ -1,9 +1,9 @@
-"""One model's keys and values for one text, preallocated, written in place and rolled back by setting a length.
+"""One model's keys and values for one text: preallocated, written in place, rolled back by setting a length.
 
-A decode step must not copy the cache. So the whole capacity (prompt, output and draft) is allocated once, a forward
-pass writes its T new rows behind `length`, and attention reads views. Lowering `length` discards a rejected draft; the
-rows behind it are unused until they are overwritten. Sliding-window layers also keep all rows, so a rollback is exact
-for them as well.
+A decode step must not copy the cache. So the whole capacity (prompt + output + draft) is allocated once, a forward pass
+writes its T new rows after `length`, and attention reads views. Lowering `length` forgets a rejected draft; the rows
+after it are dead until they are overwritten. Sliding-window layers keep all rows too, so that a rollback is exact for
+them as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, OneOwner
 
-CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so requests of similar length use equal shapes
+CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of similar length use the same shapes
 
 
 @dataclass(frozen=True, eq=False)
 class Buffers:
-    """Every layer's keys and values, each (1, H_kv, capacity, head_dim); the same object until they are reallocated."""
+    """Every layer's keys and values, each (1, H_kv, capacity, head_dim). Buffers that move get a new object."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -32,12 +32,12 @@ class Buffers:
 class KVCache(OneOwner):
     """Keys and values of every layer for the first `length` tokens of one text.
 
-    The first forward pass allocates the buffers, with the shape, dtype and device that each layer really produces:
-    (1, H_kv, capacity, head_dim). So a `device_map` over several devices needs no special case.
+    Buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:
+    (1, H_kv, capacity, head_dim). A `device_map` over several devices thus needs no special case.
 
     Args:
         layers: number of attention layers.
-        capacity: tokens that must fit; rounded up to a multiple of `CAPACITY_BUCKET`.
+        capacity: tokens that must fit. It is rounded up to a multiple of `CAPACITY_BUCKET`.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -51,30 +51,30 @@ class KVCache(OneOwner):
 
     @property
     def length(self) -> int:
-        """The number of tokens that the cache holds."""
+        """Number of tokens in the cache."""
         return self._length
 
     @property
     def layers(self) -> int:
-        """The number of attention layers."""
+        """Number of attention layers."""
         return len(self._keys)
 
     @property
     def nbytes(self) -> int:
-        """The bytes allocated, whatever the length."""
+        """Number of allocated bytes, which does not depend on the length."""
         return sum(buffer.nbytes for buffer in (*self._keys, *self._values) if buffer is not None)
 
     @property
     def filled_layers(self) -> int:
-        """The number of layers that have been written at least once."""
-        # Every decode step reads this.
+        """Number of layers that have been written at least once."""
+        # Every step of a model asks.
         return self.layers if self._all is not None else sum(keys is not None for keys in self._keys)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store T new rows behind `length` and return views over all rows, the new ones included.
+        """Store T new rows after `length` and return views over all rows, including the new ones.
 
-        Only `advance` moves `length`, after every layer has been written. So a forward pass that fails half-way
-        leaves the cache as it was.
+        `length` itself moves only in `advance`, after every layer has been written. So a forward pass that fails
+        half-way leaves the cache unchanged.
 
         Args:
             layer: index of the layer.
@@ -99,7 +99,7 @@ class KVCache(OneOwner):
     def buffers(self, new: int) -> Buffers:
         """Return every layer's buffers, for a kernel that writes `new` rows itself.
 
-        The rows go behind `length`, which `advance` then moves.
+        The rows go after `length`, which `advance` then moves.
 
         Raises:
             CacheError: the rows do not fit, or a layer has not been written yet.
@@ -112,7 +112,8 @@ class KVCache(OneOwner):
     def _check_room(self, new: int) -> None:
         if self._length + new > self.capacity:
             raise CacheError(
-                f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger"
+                f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger",
+                code="full",
             )
 
     def _allocate(self, rows: Tensor) -> Tensor:
@@ -123,23 +124,25 @@ class KVCache(OneOwner):
         self._length += tokens
 
     def rollback(self, to_length: int) -> None:
-        """Discard every token behind the first `to_length`, in O(1)."""
+        """Forget every token after the first `to_length`, in O(1)."""
         if not 0 <= to_length <= self._length:
-            raise CacheError(f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}")
+            raise CacheError(
+                f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}", code="rollback"
+            )
         self._length = to_length
-        for reference in self._snapshots:  # before the rows can be overwritten
+        for reference in self._snapshots:  # before anything can be written over the rows
             if (snapshot := reference()) is not None:
                 snapshot.intact = min(snapshot.intact, to_length)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` tokens and keep those that are held.
+        """Make room for `capacity` tokens, keeping those that are held.
 
-        This copies once, layer by layer, so little is held twice. It is meant for the start of a request.
+        It copies once, layer by layer, so that little is held twice. Call it at the start of a request.
         """
         capacity = _in_buckets(capacity)
         if capacity <= self.capacity:
             return
-        # A block is freed with its last tensor. So this copies layer by layer, into blocks of a new arena.
+        # A block is freed with its last tensor, so buffers move layer by layer, and larger ones get their own blocks.
         self._arena, self._all = Arena(), None
         for index in range(self.layers):
             for buffers in (self._keys, self._values):
@@ -148,9 +151,9 @@ class KVCache(OneOwner):
         self.capacity = capacity
 
     def copy(self, length: int, capacity: int) -> KVCache:
-        """Return an independent cache with the first `length` tokens and room for `capacity`."""
+        """Return a cache of its own with the first `length` tokens and room for `capacity`."""
         if not 0 <= length <= self._length:
-            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}")
+            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}", code="copy")
         other = KVCache(self.layers, capacity)
         for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
             theirs[:] = [
@@ -159,14 +162,16 @@ class KVCache(OneOwner):
         other._length = length
         return other
 
-    @torch.inference_mode()  # like forward passes: their buffers accept no other writes
+    @torch.inference_mode()  # like the forward passes, whose buffers refuse other writes
     def adopt(self, other: KVCache, length: int) -> bool:
-        """Copy rows from another cache of the same text, from this cache's length up to `length` tokens.
+        """Copy the rows that another cache of the same text has beyond those of this one, up to `length` tokens.
 
-        Nobody may write to the other cache meanwhile. It may be rolled back, though. If it then no longer holds
-        `length` tokens, nothing is copied and False is returned.
+        Nobody may write to the other cache meanwhile. It may be rolled back, though. If it no longer holds that many
+        tokens, nothing is copied, and the result is False.
         """
-        rows = [other.layer(index) for index in range(other.layers)]  # these stay valid, whatever happens to the cache
+        rows = [
+            other.layer(index) for index in range(other.layers)
+        ]  # these views stay valid, whatever happens to the cache
         if any(keys.shape[2] < length for keys, _ in rows):
             return False
         for index, (keys, values) in enumerate(rows):
@@ -182,11 +187,11 @@ class KVCache(OneOwner):
     def _buffers(self, index: int) -> tuple[Tensor, Tensor]:
         keys, values = self._keys[index], self._values[index]
         if keys is None or values is None:
-            raise CacheError(f"layer {index} has not been written yet")
+            raise CacheError(f"layer {index} has not been written yet", code="unwritten")
         return keys, values
 
     def snapshot(self) -> Snapshot:
-        """Return a snapshot that another thread can read while this cache stays in use. Nothing is copied."""
+        """Return the present rows, for another thread to read while this cache is used. Nothing is copied."""
         snapshot = Snapshot([self._buffers(index) for index in range(self.layers)], self._length)
         self._snapshots = [*(known for known in self._snapshots if known() is not None), weakref.ref(snapshot)]
         return snapshot

@@ -1,4 +1,4 @@
-"""The memory limit for cached prefixes, with a default."""
+"""The default size of the prefix cache."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> int:
-    """Return the bytes that cached prefixes may take.
+    """Return the maximum size of the prefix cache, in bytes.
 
     Args:
-        asked: bytes, or "auto" for 1/4 of the memory available now (on the device with the least).
-        devices: devices that run the models.
+        asked: bytes, or "auto" for 1/4 of the memory that is available now on the device that has the least.
+        devices: the devices of the models.
 
     Raises:
         ConfigurationError: `asked` is neither "auto" nor a number of bytes.
@@ -30,7 +30,7 @@ def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device])
         return min(available_memory(device) for device in devices) // AVAILABLE_SHARE
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
         raise ConfigurationError(
-            f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 to cache no prefixes, or 'auto' for a quarter of "
+            f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 for no prefix cache, or 'auto' for a quarter of "
             "the memory that is available"
         )
     return asked
@@ -43,7 +43,7 @@ def available_memory(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + cached)
     available = int(psutil.virtual_memory().available)
-    try:  # a container's limit may be below the machine's memory
+    try:  # a container's limit may be lower than the machine's memory
         limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
         return available if limit == "max" else max(0, min(available, int(limit) - int(used)))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Caches prefilled prompts in memory: keeps the KV caches of finished requests for later ones."""
+"""The prefix cache: KV caches of finished requests, kept in memory for the next ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rapid_integrations.errors import SharedResource
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)
 
-MIN_REUSED_TOKENS = 32  # fewer tokens (a template's opening words) are not worth a cache
-DRAFTER_SHARE = 4  # drafters' entries are evicted first if they hold over 1/4 of the budget
+MIN_REUSED_TOKENS = 32  # fewer tokens (a template's opening words) are not worth evicting another cache
+DRAFTER_SHARE = 4  # drafters' entries are evicted first while they hold over 1/4 of the budget
 
 
 @dataclass(eq=False)
@@ -35,23 +35,23 @@ class PrefixCache(SharedResource):
     """Keeps the KV caches of finished requests within a byte budget, and evicts the least recently used first.
 
     A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it
-    ends, however it ends. A taken entry belongs to that request alone and is not evicted. If a second request over the
-    same document arrives meanwhile, it finds nothing here and copies the rows of the first (`Reader.prefill`).
+    ends, however it ends. A taken entry belongs to the request: nobody else sees it, and it is not evicted. (A second
+    request over the same document finds nothing here meanwhile, and copies the first one's rows: `Reader.prefill`.)
 
-    If less than half of an entry is shared (two documents behind one system prompt), the shared rows are copied and the
-    entry stays, because it is worth more to the next question about its own document.
+    If less than half of an entry is shared (two documents after one system prompt), the shared rows are copied and the
+    entry stays. It is worth more to the next question about its own document.
 
-    Entries hold prompt and output. They are rolled back to the part that the next prompt shares, and a chat turn that
-    repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a rollback is exact for
-    them too.
+    Entries hold prompt and output. They are rolled back to the part that the next prompt shares with them anyway, and a
+    chat turn that repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a rollback
+    is exact for them too.
 
-    The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom reused, so
-    they must not evict documents (see `DRAFTER_SHARE`).
+    The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom used again,
+    so they must not evict documents (see `DRAFTER_SHARE`).
 
-    Threads may share this object, and a finaliser may call `put`.
+    Threads may share it. A finaliser may call `put`.
 
     Args:
-        max_bytes: limit of all entries' buffers together; 0 keeps nothing.
+        max_bytes: maximum size of all entries' buffers; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -64,7 +64,7 @@ class PrefixCache(SharedResource):
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the entries take."""
+        """Size of all entries in bytes."""
         with self._locked():
             return sum(entry.cache.nbytes for entry in self._entries)
 
@@ -78,20 +78,20 @@ class PrefixCache(SharedResource):
             return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
 
     def take(self, model: object, token_ids: Sequence[int], capacity: int) -> KVCache | None:
-        """Return a cache that holds the first tokens of `token_ids`, or None if nothing useful is cached.
+        """Return a cache that holds the first tokens of `token_ids`, or None if nothing useful is kept.
 
-        It holds at most all but the last token, because decoding starts with the logits after the last one.
+        It holds at most all but the last token, because decoding starts with the logits after that one.
 
         Args:
-            model: model whose entries are considered.
+            model: the model of the cache; entries of other models are ignored.
             token_ids: the prompt.
-            capacity: tokens that must fit; a smaller entry is copied once to enlarge it.
+            capacity: tokens that must fit. A smaller entry is copied once to grow it.
         """
         with self._locked():
             entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
             if entry is None:
                 return None
-            self._entries.remove(entry)  # removed even to copy it, so nobody can roll it back meanwhile
+            self._entries.remove(entry)  # nobody may roll it back while we copy
         moves = 2 * shared >= len(entry.token_ids)
         try:
             if not moves:
@@ -99,20 +99,20 @@ class PrefixCache(SharedResource):
             entry.cache.rollback(shared)
             entry.cache.reserve(capacity)
             return entry.cache
-        except (MemoryError, RuntimeError):  # no memory for the copy; a prefill may still fit
+        except (MemoryError, RuntimeError):  # torch has no memory for the copy; a prefill may still fit
             return None
         finally:
             if not moves:
                 self._give_back(entry)
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
-        """Store `cache` for later requests.
+        """Keep `cache` for later requests.
 
         Args:
-            model: the model that wrote the cache.
-            role: the role in which the model read it.
-            token_ids: one token for each row of the cache.
-            cache: the caller must not use it any more.
+            model: the model of the cache.
+            role: the model's role in the request.
+            token_ids: the tokens of the cache's rows, one each.
+            cache: the cache. The caller must not use it any more.
         """
         assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
         self._clock += 1
@@ -124,7 +124,7 @@ class PrefixCache(SharedResource):
             self._entries.clear()
 
     def close(self) -> None:
-        """Free every entry, and store nothing from now on."""
+        """Free every entry and keep nothing from now on."""
         self._closed = True
         self.clear()
 
@@ -136,11 +136,11 @@ class PrefixCache(SharedResource):
                 self._admit_returned()
                 yield
         finally:
-            self._admit_if_free()  # entries that were returned meanwhile
+            self._admit_if_free()  # admit what was returned meanwhile
 
     def _give_back(self, entry: _Entry) -> None:
-        # A request may end in a finaliser. Python may run that anywhere, even in a thread that holds the lock. So
-        # nothing here waits, and the holder of the lock admits the entry.
+        # A request may end in a finaliser, which Python may run anywhere, even in a thread that is inside the lock.
+        # So nothing here waits: whoever holds the lock admits the entry.
         self._returned.append(entry)
         self._admit_if_free()
 
@@ -185,7 +185,7 @@ class PrefixCache(SharedResource):
 
 
 def common_prefix(first: TokenIds, second: TokenIds) -> int:
-    """Return the number of tokens in the common prefix of two texts."""
+    """Return how many tokens two texts share from their start."""
     length = min(len(first), len(second))
     different = first[:length] != second[:length]
     return int(different.argmax()) if different.any() else length

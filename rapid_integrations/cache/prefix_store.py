@@ -1,4 +1,4 @@
-"""Caches prefilled prompts on disk, so they survive a restart."""
+"""The prefix store: KV caches on disk, which survive a restart."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, 
 from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError, ConfigurationError, SharedResource
 
-MIN_GAIN_TOKENS = 256  # least number of tokens that a file must save, to be read or written
-DISK_SHARE = 4  # "auto" is 1/4 of (free space + size of the files)
+MIN_GAIN_TOKENS = 256  # tokens that a file must add, to be read or written
+DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
 
 _VERSION = "v1"  # files of other versions have other names and are left alone
 _PARTIAL = ".partial-"
-_ABANDONED_S = 3600.0  # a partial file of this age is no longer being written
+_ABANDONED_S = 3600.0  # after this time nobody is still writing a partial file
 
 
-Identity = tuple[str, int, int, int]  # name, inode, size, time; a rewritten file has another identity
+Identity = tuple[str, int, int, int]  # name, inode, size, time: a rewritten file has another identity
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,33 @@ class _File:
 
 
 class PrefixStore(SharedResource):
-    """Files of KV caches in one folder, evicted least recently used first. Processes may share the folder.
+    """Keeps KV caches as files in one folder and removes the least recently used first. Processes may share the folder.
 
-    A file appears under its name by a rename, complete and synced. A process that dies while writing leaves a partial
-    file, which nobody reads and a later save removes. A file is read only if it has the model's fingerprint and its
-    tokens begin the prompt. It is used only if every byte agrees with its digest. Any failure is warned of once, and
-    the request continues without the file. Only its owner can read a new folder: caches reveal the documents' content,
-    and anyone who can write them can change answers.
+    A file gets its name by a rename when it is complete and synced. If a process dies while writing, it leaves a
+    partial file, which nobody reads and a later save removes. A file is read only if its fingerprint is the model's and
+    its tokens start the prompt. It is used only if every byte matches its digest. Any failure gives one warning, and
+    the request goes on without the file. Only the owner can read a new folder: cache files contain the documents'
+    content, and anyone who can write them can change answers.
 
     Args:
-        folder: created on first use.
-        max_bytes: limit of all files together; "auto" is a quarter of (free space + size of the files).
+        folder: is created when it is first needed.
+        max_bytes: maximum size of all files. "auto" is a quarter of the free space plus the files' own size.
 
     Raises:
-        ConfigurationError: the folder's name is empty, or the limit is not a number of bytes.
+        ConfigurationError: the name is empty, or the limit is not valid.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int | Literal["auto"] = "auto") -> None:
         if not str(folder):
-            raise ConfigurationError("prefix_cache_dir='': give a folder of its own, or None to save nothing to disk")
+            raise ConfigurationError("prefix_cache_dir='': give a folder of its own, or None to keep nothing on disk")
         if max_bytes != "auto" and (not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0):
             raise ConfigurationError(
-                f"prefix_cache_dir_bytes={max_bytes!r}: give a number of bytes, or 'auto' for a quarter of free space"
+                f"prefix_cache_dir_bytes={max_bytes!r}: give a number of bytes, or 'auto' for a quarter of what is free"
             )
         self.folder = Path(folder).expanduser()
         self.max_bytes = max_bytes
         self._prefixes: dict[Identity, SavedPrefix | None] = {}  # None: a file that cannot be used
-        self._lock = threading.Lock()  # guards `_prefixes`
+        self._lock = threading.Lock()  # of `_prefixes`
         self._warned: set[str] = set()
         self._writable = True
 
@@ -79,15 +79,15 @@ class PrefixStore(SharedResource):
     ) -> KVCache | None:
         """Return a cache that holds the first tokens of `token_ids`, at most all but the last, or None.
 
-        A file is read if at least half of it is useful, because prefilling a short prefix is faster than reading a long
-        file. It must also save `MIN_GAIN_TOKENS` over what the caller has.
+        A file is read if at least half of it is useful (a short common beginning is prefilled sooner than a long file
+        is read), and if it adds `MIN_GAIN_TOKENS` to what the caller has.
 
         Args:
-            model: fingerprint of the model.
+            model: the model's fingerprint.
             token_ids: the prompt.
             capacity: tokens that must fit.
-            device: device of the returned cache.
-            more_than: tokens of the prompt that the caller can get elsewhere.
+            device: the device of the cache.
+            more_than: tokens of the prompt that the caller has already.
         """
         wanted = np.asarray(token_ids, dtype=np.int64)[:-1]
         try:
@@ -100,7 +100,7 @@ class PrefixStore(SharedResource):
         try:
             saved, cache = read_cache(file.path, capacity, shared, device)
             if saved.model != model or common_prefix(saved.token_ids, wanted) < shared:
-                raise CacheError(f"{file.path} holds another text than its header said a moment ago")
+                raise CacheError(f"{file.path} is about another text than its header said a moment ago")
         except (CacheError, MemoryError, RuntimeError) as error:
             if file.path.exists():  # otherwise another process has just evicted it
                 self._disregard(file, error)
@@ -110,15 +110,15 @@ class PrefixStore(SharedResource):
         return cache
 
     def save(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
-        """Write a file, unless the folder already has nearly all of it.
+        """Write a file, unless the folder has nearly all of its tokens.
 
-        Room is made first. Afterwards a file that this one continues is removed.
+        Room is made first. The file that the new one continues is removed afterwards.
 
         Args:
-            model: fingerprint of the model.
-            token_ids: (snapshot.length,) the token of each row.
+            model: the model's fingerprint.
+            token_ids: (snapshot.length,) the tokens of the rows.
             snapshot: the rows.
-            go_on: called while writing; if it returns False, nothing is left.
+            go_on: is asked while writing. If it says no, nothing is left behind.
         """
         if not self._writable:
             return
@@ -133,13 +133,13 @@ class PrefixStore(SharedResource):
             if not self._make_room(size):
                 return
             self._write(model, token_ids, snapshot, go_on)
-        except FileNotFoundError:  # another process has just removed the file
+        except FileNotFoundError:  # another process has removed the file that was touched
             return
         except OSError as error:
             self._writable = False
             self._warn(
                 "write",
-                f"The prefix cache folder {self.folder} cannot be written ({error}); prefixes are not saved to disk "
+                f"The prefix cache folder {self.folder} cannot be written ({error}); prefixes are not kept on disk "
                 "any more. Make room, or give another folder.",
             )
 
@@ -181,7 +181,7 @@ class PrefixStore(SharedResource):
         if size > limit:
             self._warn(
                 "size",
-                f"A prefix of {size:,} bytes is not saved to {self.folder}: its limit is {limit:,} bytes "
+                f"A prefix of {size:,} bytes is not kept in {self.folder}: its limit is {limit:,} bytes "
                 "(prefix_cache_dir_bytes).",
             )
             return False
@@ -200,7 +200,7 @@ class PrefixStore(SharedResource):
                         os.unlink(entry.path)
 
     def _longest(self, model: str, token_ids: TokenIds) -> tuple[_File | None, int]:
-        """Return the file with the longest common prefix, if at least half of the file is shared."""
+        """Return the file that shares the longest beginning. Files of which less than half is shared do not count."""
         best: tuple[_File | None, int] = (None, 0)
         for file in self._files(model):
             saved = self._prefix(file, model)
@@ -228,7 +228,7 @@ class PrefixStore(SharedResource):
         return saved
 
     def _disregard(self, file: _File, error: Exception) -> None:
-        """Ignore this file from now on. A later save may overwrite it, or it is evicted when room is needed."""
+        """Ignore this file from now on. A later save may overwrite it, or it is removed when room is needed."""
         with self._lock:
             self._prefixes[file.identity] = None
         self._warn(str(file.identity), f"A saved prefix is ignored: {error}. Delete the file.")

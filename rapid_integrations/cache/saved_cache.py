@@ -1,4 +1,4 @@
-"""Saves a KV cache and its tokens as one safetensors file with a digest over all of it."""
+"""A KV cache and its tokens as one safetensors file, with a digest over the whole file."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
 
 class WriteInterrupted(Exception):
-    """A write was told to stop; the file is incomplete."""
+    """A write was told to stop, so the file is incomplete."""
 
 
 @dataclass(frozen=True)
 class SavedPrefix:
-    """The header of a file.
+    """The header of a saved KV cache.
 
     Attributes:
         model: fingerprint of the model that wrote it.
-        token_ids: (n,) the tokens of its rows.
+        token_ids: (n,) the tokens whose rows it holds.
     """
 
     model: str
@@ -47,21 +47,21 @@ class SavedPrefix:
 def write_cache(
     path: Path, snapshot: Snapshot, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
 ) -> int:
-    """Write a snapshot and return the number of valid rows. The others were overwritten while they were read.
+    """Write a snapshot and return how many of its rows are valid (the others were overwritten while it was read).
 
-    The bytes have reached the disk when this returns. The file grows under its name, so give a temporary one.
+    The bytes have reached the disk when this returns. The file grows under its name, so give a temporary name.
 
     Args:
-        path: path of the file.
+        path: the file.
         snapshot: the rows.
-        token_ids: (snapshot.length,) the token of each row.
-        model: fingerprint of the model that wrote the rows.
-        go_on: called between pieces; False stops the write.
+        token_ids: (snapshot.length,) the tokens of the rows.
+        model: fingerprint of the model that wrote them.
+        go_on: is asked between pieces whether to continue.
 
     Raises:
-        WriteInterrupted: `go_on` returned False.
+        WriteInterrupted: `go_on` said no.
         OSError: the file cannot be written.
-        CacheError: this format cannot hold the rows' dtype.
+        CacheError: this format does not know the rows' dtype.
     """
     assert len(token_ids) == snapshot.length, f"{len(token_ids)} tokens for {snapshot.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
@@ -76,7 +76,7 @@ def write_cache(
                 raise WriteInterrupted
             digest.update(piece)
             file.write(piece)
-        valid = snapshot.intact  # known only now; it does not change the header's length
+        valid = snapshot.intact  # known only now; the header's length does not depend on it
         digest.update(_header(layout, model, valid, _NO_DIGEST))
         file.seek(0)
         file.write(_header(layout, model, valid, digest.hexdigest()))
@@ -86,10 +86,10 @@ def write_cache(
 
 
 def read_prefix(path: Path) -> SavedPrefix:
-    """Return the header of a file without reading its rows. Its digest is not verified yet.
+    """Return a file's header without reading its rows. Nothing is verified yet.
 
     Raises:
-        CacheError: the header is not that of a saved cache.
+        CacheError: the header shows that the file is not a saved cache.
     """
     with _errors_as_cache_errors(path), _open(path) as file:
         return _prefix(path, file)
@@ -98,13 +98,13 @@ def read_prefix(path: Path) -> SavedPrefix:
 def read_cache(
     path: Path, capacity: int, length: int | None = None, device: str | torch.device = "cpu"
 ) -> tuple[SavedPrefix, KVCache]:
-    """Read a file of `write_cache`, and check every byte against the digest.
+    """Read a file of `write_cache` and check every byte against the digest.
 
     Args:
-        path: path of the file.
+        path: the file.
         capacity: tokens that must fit.
-        length: rows to return; None returns all.
-        device: device of the returned cache.
+        length: number of rows to load; None loads all.
+        device: the device of the cache.
 
     Raises:
         CacheError: the file is damaged or is not a saved cache, or it holds fewer tokens than `length` or more than
@@ -114,12 +114,12 @@ def read_cache(
         saved = _prefix(path, file)
         wanted = len(saved.token_ids) if length is None else length
         if wanted > len(saved.token_ids):
-            raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, but {wanted:,} were requested")
+            raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for", code="short")
         names = [name for name in file.keys() if name != _TOKENS]  # noqa: SIM118 (no mapping)
         layers = len(names) // 2
         expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
         if set(names) != set(expected):
-            raise CacheError(f"{path} is not a saved KV cache: it holds other tensors")
+            raise CacheError(f"{path} is not a saved KV cache: its content is something else", code="foreign")
         tokens = file.get_tensor(_TOKENS)
         digest = hashlib.sha256(tokens.numpy().tobytes())
         layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
@@ -128,27 +128,33 @@ def read_cache(
             rows = [file.get_tensor(f"{index}.{part}") for part in ("key", "value")]
             for part, tensor in zip(("key", "value"), rows, strict=True):
                 if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != len(tokens):
-                    raise CacheError(f"{path} is not a saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}")
+                    raise CacheError(
+                        f"{path} is not a saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}",
+                        code="foreign",
+                    )
                 digest.update(tensor.view(torch.uint8).numpy().data)
                 layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
             cache.write(index, *(tensor[:, :, :wanted].to(device) for tensor in rows))
         metadata = file.metadata()
         digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
-            raise CacheError(f"{path} is not a saved KV cache, or is damaged: its contents do not match their digest")
+            raise CacheError(
+                f"{path} is not a valid saved KV cache: its content does not match its digest, so it is damaged",
+                code="foreign",
+            )
     cache.advance(wanted)
     return saved, cache
 
 
 def _header(layout: Layout, model: str, rows: int, digest: str) -> bytes:
-    """Return the length and the JSON at the start of a safetensors file."""
+    """Return the length and the JSON header of a safetensors file."""
     entries: dict[str, Any] = {
         "__metadata__": {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
     }
     begin = 0
     for name, dtype, shape in layout:
         if dtype not in _DTYPES:
-            raise CacheError(f"a KV cache of {dtype} cannot be saved")
+            raise CacheError(f"a KV cache of {dtype} cannot be saved", code="type")
         end = begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         entries[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
@@ -166,19 +172,23 @@ def _open(path: Path) -> Any:
 def _prefix(path: Path, file: Any) -> SavedPrefix:
     metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
-        raise CacheError(f"{path} is not a saved KV cache: it holds other data, or is of another version")
+        raise CacheError(
+            f"{path} is not a saved KV cache: its content is something else, or of another version", code="foreign"
+        )
     tokens = file.get_tensor(_TOKENS)
     if tokens.dtype != torch.int64 or tokens.ndim != 1 or not 0 <= int(metadata["rows"]) <= len(tokens):
-        raise CacheError(f"{path} is not a saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}")
+        raise CacheError(
+            f"{path} is not a saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
+        )
     return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy())
 
 
 @contextmanager
 def _errors_as_cache_errors(path: Path) -> Iterator[None]:
-    """Turn the libraries' errors for a wrong file into `CacheError`."""
+    """Turn the libraries' errors about a wrong file into `CacheError`."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
-        raise CacheError(f"{path} is not a saved KV cache: {error}") from error
+        raise CacheError(f"{path} is not a saved KV cache: {error}", code="foreign") from error

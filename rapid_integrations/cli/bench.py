@@ -344,7 +344,7 @@ def bench_memory(
 
 @contextmanager
 def _scratch(parent: Path | None) -> Iterator[Path]:
-    """Make a temporary folder, and remove it at the end of the block."""
+    """Create a temporary folder."""
     try:
         made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
     except OSError as error:
@@ -360,13 +360,13 @@ def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> No
 
 
 def _names(value: str) -> list[str]:
-    """Return the names in an option's value; "none" gives no names."""
+    """Return the names that an option lists; "none" lists nothing."""
     names = [name.strip() for name in value.split(",") if name.strip()]
     return [] if names == ["none"] else names
 
 
 def _forms(value: str) -> dict[str, Quantization | None]:
-    """Return the quantisations in --also, separated by commas, by name."""
+    """Return the quantisations that --also lists, by name."""
     known: dict[str, Quantization | None] = {"plain": None, "int8": "int8", "int4": "int4"}
     if unknown := [name for name in _names(value) if name not in known]:
         raise ConfigurationError(f"--also={value!r}: unknown {', '.join(unknown)}; use {', '.join(known)}, or none")
@@ -374,7 +374,7 @@ def _forms(value: str) -> dict[str, Quantization | None]:
 
 
 def _lengths(value: str, option: str) -> list[int]:
-    """Return the numbers in an option's value, separated by commas."""
+    """Return the numbers that an option lists."""
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise ConfigurationError(f"{option}={value!r}: give one or more numbers over 0, separated by commas")

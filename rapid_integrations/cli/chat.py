@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.outputs import Completion
 
-_WORTH_TELLING = 100  # tokens; a notice appears if at least this many are prefilled again for each question
+_WORTH_TELLING = 100  # tokens of documents that are prefilled again for each question
 
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
@@ -89,7 +89,7 @@ def chat(
 
 
 class _Session:
-    """One run of the command, which answers questions and runs its own commands."""
+    """Answers the questions and runs the commands of one conversation."""
 
     def __init__(
         self,
@@ -105,22 +105,22 @@ class _Session:
         self._names = names
         self._trace = trace
         self._as_json = as_json
-        # If the questions come from a pipe, Ctrl-C ends the whole program, as usual.
+        # With a pipe, Ctrl-C ends everything, as in other programs.
         self._stop: StopWish | nullcontext[None] = StopWish() if interactive else nullcontext()
         self._asked = 0
         self._last: Completion | None = None
         self._tokens = tokens
-        self._told = False  # whether the notice about repeated prefills was shown
+        self._told = False  # whether the user knows that the documents are prefilled again for each question
 
     def run(self, lines: Iterator[Callable[[], str]]) -> None:
-        """Process lines until they end, or one of them is /quit."""
+        """Handle lines until they end or one of them leaves."""
         for line in lines:
             question = None
             try:
                 question = line().strip()
                 if question == "/quit":
                     return
-                with self._stop:  # up to its end, so a Ctrl-C just after an answer does not reach the prompt
+                with self._stop:  # to its very end: a Ctrl-C that is late for an answer is not meant for the prompt
                     if question and not self._obeyed(question):
                         self._answer(question)
             except RapidError as error:
@@ -178,7 +178,7 @@ class _Session:
             )
 
     def _completed(self, question: str) -> Completion:
-        """Show the answer while it is generated, and return the completion."""
+        """Show the answer while it is decoded, and return the whole."""
         with ProgressView(stderr) as progress:
 
             def report(stage: str, done: int, total: int) -> None:
@@ -188,8 +188,8 @@ class _Session:
             answer = self._chat.ask(question, trace=self._trace is not None, on_progress=report)
             if answer.left_out:
                 turns = "turn" if answer.left_out == 1 else f"{answer.left_out} turns"
-                say(f"left out the oldest {turns}: with them the conversation no longer fits the context window")
-            first = next(answer)  # this runs the prefill, whose progress is shown
+                say(f"the oldest {turns} left the conversation: with them it no longer fits the context window")
+            first = next(answer)  # after the prefill, whose progress is shown
         with answer:
             self._show(first.text)
             for chunk in answer:
@@ -207,20 +207,20 @@ class _Session:
 
 
 def _typed() -> Iterator[Callable[[], str]]:
-    """Yield what a person types, with line editing and this run's history if the platform has readline.
+    """Yield typed lines, with line editing and this run's history if the platform has readline.
 
-    One Ctrl-C may have been meant for an answer that has just ended, so only a second one leaves.
+    A Ctrl-C may have been meant for an answer that ended just before it. So only a second one leaves.
     """
     edits = sys.stdout.isatty()
     if edits and find_spec("readline"):
-        import readline  # noqa: F401  (input() uses it once it is imported)
+        import readline  # noqa: F401  (input() uses it once it is there)
 
     leaving = False
     while True:
         try:
             if edits:
                 line = input("> ")
-            else:  # the answers go into a file, which must not hold the prompt
+            else:  # the answers go into a file, and the prompt must not
                 sys.stderr.write("> ")
                 sys.stderr.flush()
                 line = sys.stdin.readline()
@@ -241,7 +241,7 @@ def _typed() -> Iterator[Callable[[], str]]:
 
 
 def _piped() -> Iterator[Callable[[], str]]:
-    """Yield the lines of standard input. A line that is not UTF-8 is refused when it is processed."""
+    """Yield the lines of standard input; an invalid UTF-8 line is refused when its turn comes."""
     for number, line in enumerate(sys.stdin.buffer, 1):
 
         def decoded(line: bytes = line, number: int = number) -> str:

@@ -1,4 +1,4 @@
-"""Consoles that the commands share, and functions that show answers and errors."""
+"""Consoles of the commands, and the display of answers and errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from rapid_integrations.outputs import Completion
 
 stdout = Console()
-stderr = Console(stderr=True)  # progress and tables go here, so only the answer is piped
+stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
 
 
 def say(message: str) -> None:
-    """Write a line to standard error. Names of documents and files are not read as markup."""
+    """Write a line to standard error. Names of documents and files are not interpreted as markup."""
     stderr.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_answer(text: str) -> None:
-    """Write a piece of an answer to standard output at once, without its control characters on a terminal."""
+    """Write a piece of an answer to standard output at once. A terminal gets no control characters."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
@@ -41,7 +41,7 @@ def require_writable(path: Path) -> None:
 
 
 def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> None:
-    """Write the page about an answer, and print its path."""
+    """Write the page about an answer and print its path."""
     from rapid_integrations.trace import write_html
 
     write_html(path, completion, names)
@@ -49,14 +49,14 @@ def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> Non
 
 
 def show_error(error: RapidError) -> None:
-    """Print an error on one line, without a traceback."""
+    """Write an error as one sentence."""
     stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
     stderr.print(printable(str(error)), markup=False, highlight=False)
 
 
 @contextmanager
 def errors_taught() -> Iterator[None]:
-    """Show this package's errors and Ctrl-C without a traceback. Any other error keeps its traceback."""
+    """Show this package's errors as one sentence, and handle Ctrl-C. Other errors keep their traceback."""
     try:
         yield
     except RapidError as error:
@@ -65,6 +65,6 @@ def errors_taught() -> Iterator[None]:
     except KeyboardInterrupt:
         stderr.print("\ninterrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # the program that reads the answer has ended
+    except BrokenPipeError:  # the reader of the answer has gone
         sys.stderr.close()
         raise typer.Exit(0) from None

@@ -201,7 +201,7 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
         compared = comparable(predictions, seed, baseline)
     for summary in compared:
         _show(summary)
-    studies = summaries(predictions, seed)  # its figures compare with lc, as the paper's do
+    studies = summaries(predictions, seed)  # their pictures compare with lc, as in the paper
     figures: dict[str, Any] = {"run": settings, "tables": [summary.as_dict() for summary in compared]}
     if "success" in studies:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
@@ -238,16 +238,16 @@ def _report_together(folders: list[Path], methods: list[str] | None, baseline: s
     common = [method for method in methods or known if all(method in of_task for of_task in covered.values())]
     if common != (methods or common) or not common:
         told = "; ".join(f"{task}: {', '.join(of_task)}" for task, of_task in covered.items())
-        raise ConfigurationError(f"the table needs methods that every task has. Methods by task: {told}")
+        raise ConfigurationError(f"no table over methods that a task does not have. What answers most of each: {told}")
     _require_baseline(baseline, set(common))
     _show(Summary([p for of_task in by_task.values() for p in of_task], methods=common, baseline=baseline))
 
 
 def _labels(folders: list[Path]) -> list[str]:
-    """Return the folders' names, with enough parent folders to make them unique."""
+    """Return the folders' names, with as many parent folders as are needed to make them unique."""
     paths = [folder.resolve() for folder in folders]
     if len(set(paths)) < len(paths):
-        raise ConfigurationError("a run was given twice; give each once")
+        raise ConfigurationError("a run was given twice: each counts once")
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):

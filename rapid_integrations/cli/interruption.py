@@ -1,7 +1,7 @@
-"""Turns Ctrl-C into a request to stop an answer, which takes effect between two forward passes.
+"""Stop an answer on Ctrl-C, between two forward passes.
 
-A `KeyboardInterrupt` may arrive anywhere, even inside a terminal library's own clean-up, which then leaves the terminal
-in a bad state. So the request is checked only at points where nothing is half done.
+A `KeyboardInterrupt` can be raised anywhere, even inside a terminal library's clean-up, which then leaves the terminal
+in a wrong state. So Ctrl-C sets a flag, which is checked when nothing is half done.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ INTERRUPTED = 130
 
 
 class AnswerStopped(BaseException):
-    """Ends an answer that the user stopped. Like `KeyboardInterrupt`, it is not an `Exception`."""
+    """Unwinds an answer that was stopped. Like `KeyboardInterrupt`, it is not an `Exception`."""
 
 
 class StopWish:
-    """Catches Ctrl-C within its `with` block. Call it, or use it as an `OnProgress`, at points that are safe to stop.
+    """Catches Ctrl-C within its `with` block. Call it, or use it as an `OnProgress`, at points where stopping is safe.
 
-    A second Ctrl-C before the next such call interrupts at once. It works only in the main thread.
+    A second Ctrl-C before such a call interrupts at once. It works only in the main thread.
 
     Raises:
-        AnswerStopped: by a call after Ctrl-C was pressed.
+        AnswerStopped: a call comes after Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StopWish:
         self._before: Any = None
 
     def __call__(self, *_: object) -> None:
-        """Raise `AnswerStopped` if Ctrl-C was pressed."""
+        """Stop if Ctrl-C was pressed."""
         if self._wished:
             raise AnswerStopped
 

@@ -24,7 +24,7 @@ from rapid_integrations.config import (
 )
 
 _NAMED_SKIPPED = 10
-_NAMED_SOURCES = 3  # files that one remark names
+_NAMED_SOURCES = 3  # files that one remark is about
 _SHOWN_REMARKS = 30
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS_HELP = "PDF, DOCX, HTML, Markdown or text files, or folders of them."
 
-# These are the panels of `--help`.
+# The panels of `--help`.
 MODELS, RETRIEVAL, DOCUMENTS = "Models", "Retrieval", "Documents"
 SPECULATION, SAMPLING, OUTPUT = "Speculation", "Sampling", "Output"
 
@@ -61,7 +61,7 @@ def _number_or_word(value: str) -> Any:
     try:
         return float(value)
     except ValueError:
-        return value  # the settings check which words are allowed
+        return value  # the settings check the word
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ModelOptions:
         """Load the models and show the progress.
 
         Args:
-            progress: shows the progress.
+            progress: shows it.
             more: further arguments of `RapidEngine.from_pretrained`; they override the options.
         """
         from rapid_integrations.engine.engine import RapidEngine
@@ -302,7 +302,7 @@ class DocumentOptions:
 
 
 def _remarks(documents: Documents) -> list[str]:
-    """Return one line for each remark about guessed or skipped content, with the files that it applies to."""
+    """Return a line for each remark, with the files that it is about."""
     about: dict[str, list[str]] = {}
     for document in documents:
         for remark in document.remarks:

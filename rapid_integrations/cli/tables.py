@@ -1,4 +1,4 @@
-"""Tables that the commands show: the chunks that the drafter read, and statistics."""
+"""Tables of the commands: the chunks that the drafter read, and statistics."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _JOINERS = "\u200c\u200d\u200e\u200f\u00ad\u200b\u2028\u2029\u3000\u00a0\u2009\u
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters made visible, so a document cannot control the terminal.
+    """Return `text` with visible control characters, because a document must not control the terminal.
 
-    Line breaks and tabs stay; overrides of the writing direction count as control characters.
+    Line breaks and tabs stay. Overrides of the writing direction count as control characters.
     """
     return "".join(
         character if character.isprintable() or character in "\n\t" or character in _JOINERS else "\ufffd"
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def chunks_table(retrieved: Sequence[RetrievedChunk], names: Sequence[str]) -> Table:
-    """Return a table of the chunks that the drafter read: document, characters, tokens, score and first words."""
+    """Return a table of the drafter's chunks: document, characters, tokens, score and beginning."""
     table = Table(title="What the drafter read", title_justify="left", show_edge=False)
     table.add_column("document", overflow="ellipsis", no_wrap=True, max_width=_NAME_CHARACTERS)
     table.add_column("characters", justify="right", no_wrap=True)

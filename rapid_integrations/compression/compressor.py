@@ -112,7 +112,10 @@ class Compressor(SharedResource):
         windows of text. Raises `PromptError` if the question is blank, or all contexts are.
         """
         if not query.strip():
-            raise PromptError("There is nothing to look for in the context: the question is empty. Pass a question.")
+            raise PromptError(
+                "There is nothing to look for in the context: the question is empty. Pass a question.",
+                code="empty_question",
+            )
         if all(not context.strip() for context in contexts):
             raise PromptError(
                 f"There is nothing to answer from: {len(contexts)} contexts were given, and none holds any text. "

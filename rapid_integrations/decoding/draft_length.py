@@ -228,20 +228,34 @@ class DraftLengths:
 
     @classmethod
     def adaptive(
-        cls, most: int, *, verify: float, score: float, write: float, scores_own_drafts: bool, measure: bool
+        cls,
+        most: int,
+        *,
+        verify: float,
+        score: float,
+        write: float,
+        scores_own_drafts: bool,
+        together: bool,
+        measure: bool,
     ) -> DraftLengths:
         """Return choosers that learn which K is fastest.
 
         Args:
             most: the largest K.
-            verify, score, write: bytes that one decode step moves, which is its cost if memory bandwidth is the limit.
-                They are those of the target, of the drafter (0 if it has no part in the law), and of the draft writer.
-            scores_own_drafts: the drafter writes the drafts, so it scores them for nothing.
-            measure: learn costs from a clock. If False, the given costs are kept, and a seed reproduces a sample.
+            verify, score, write: bytes that a step of one token moves, which is what it costs where memory bandwidth
+                is the limit: of the target; of the drafter, 0 if it has no part in the law; of whoever writes drafts.
+            scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
+            together: verifying and scoring are one pass, of which `verify` is the whole.
+            measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
         """
         share = SHARE_PER_TOKEN
-        copies = CostModel(0.0, score, verify, share * verify, share * score)
-        drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
+        if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
+            copies = CostModel(0.0, 0.0, verify, 2 * share * verify)
+            rows = 1 if scores_own_drafts else 2
+            drafts = CostModel(write, 0.0, verify, rows * share * verify)
+        else:
+            copies = CostModel(0.0, score, verify, share * verify, share * score)
+            drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
         return cls(
             lambda: AdaptiveDraftLength(most, copies, measure=measure),
             lambda: AdaptiveDraftLength(most, drafts, measure=measure),

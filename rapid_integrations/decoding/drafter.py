@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.rules import Rules
@@ -64,6 +65,20 @@ class Drafter:
             rows = self.reader.extend(draft[fed:upto], keep=upto + 1 - have)
             self._rows += first_columns(rows, self._rules.vocab_size).unbind()
         return self._rows[position]
+
+    def wants(self, draft: Sequence[int]) -> Rows | None:
+        """Return what it still has to read to score all positions of `draft`; None if it has.
+
+        The pass has to follow, and `scored` has to be told of it.
+        """
+        have = len(self._rows)
+        if have > len(draft):
+            return None
+        return self.reader.wants(draft[max(have - 1, 0) :], keep=len(draft) + 1 - have)
+
+    def scored(self, logits: Tensor) -> None:
+        """Take the logits (keep, at least V) that `wants` asked for."""
+        self._rows += first_columns(logits, self._rules.vocab_size).unbind()
 
     def known_logits(self, position: int) -> Tensor | None:
         """Return the logits (V,) after `position` draft tokens of this round, or None. No model runs."""

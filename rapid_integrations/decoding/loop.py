@@ -61,9 +61,9 @@ def decode(
                 if constraint is not None and proposal.probs is None:
                     draft = draft[: allowed_prefix(constraint, draft)]  # copied text may violate it
 
-            # 2) verify: the target reads the whole draft in one pass
+            # 2) verify: the target reads the whole draft in one pass, in which a drafter with its weights scores it
             with recorder.phase("verify"):
-                z = first_columns(target.extend(draft, keep=len(draft) + 1), rules.vocab_size)
+                z = first_columns(_read(target, scorer, draft), rules.vocab_size)
 
             # 3) accept a prefix; correct the first wrong token, or add one after a fully accepted draft
             position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer, recorder)
@@ -153,6 +153,21 @@ class _PositionLaws:
 
     def _penalised(self, logits: Tensor, position: int) -> Tensor:
         return self._penalty.apply(logits, self._draft[:position])
+
+
+def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
+    """Whether target and drafter read a draft together: they share their weights, which are then read once for both."""
+    return scorer is not None and scorer.reader.model is target.model and target.model.passes_together
+
+
+def _read(target: Reader, scorer: Scorer | None, draft: tuple[int, ...]) -> Tensor:
+    """Return the target's logits (K + 1, at least V) at every position of a draft."""
+    if scorer is not None and scores_in_the_same_pass(target, scorer) and (scoring := scorer.wants(draft)) is not None:
+        rows = [target.wants(draft, len(draft) + 1), scoring]
+        z, drafter_logits = target.model.forward_together(rows)
+        scorer.scored(drafter_logits)
+        return z
+    return target.extend(draft, len(draft) + 1)
 
 
 def _distinct(*parts: Committed | None) -> list[Committed]:

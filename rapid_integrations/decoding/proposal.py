@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.decoding.draft_length import DraftLengths, RoundTimes
+from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.sampling import Randomness
 
@@ -41,7 +43,21 @@ class Committed(Protocol):
 
 
 class Scorer(Committed, Protocol):
-    """Computes the drafter's logits for a proposal, which give the q in p_hat."""
+    """Says how likely the drafter finds a proposal; the q in p_hat.
+
+    Attributes:
+        reader: the model and its own prompt. If the model is the target's, both read a draft in one pass.
+    """
+
+    reader: Reader
+
+    def wants(self, draft: Sequence[int]) -> Rows | None:
+        """Return what the drafter has to read to score all of `draft`, for a pass that it shares; None: nothing."""
+        ...
+
+    def scored(self, logits: Tensor) -> None:
+        """Take the logits that `wants` asked for."""
+        ...
 
     def logits(self, draft: Sequence[int], position: int) -> Tensor:
         """Return the drafter's logits (V,) after the first `position` tokens of `draft`, 0 <= position <= K."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
 from rapid_integrations.models.causal_lm import CausalLM
 
@@ -53,7 +53,7 @@ class Reader:
         total = len(self.tokens) - 1
         while (done := self.cache.length) < total:
             if not self._adopt():
-                self._feed(self.tokens[done : min(done + PREFILL_CHUNK, total)], keep=0)
+                self.model.forward(self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)]), self.cache, 0)
             yield self.cache.length, total
 
     def _adopt(self) -> bool:
@@ -77,9 +77,14 @@ class Reader:
         Returns:
             (keep, V_model) float32.
         """
+        rows = self.wants(draft, keep)
+        return self.model.forward(rows.token_ids, rows.cache, rows.keep)
+
+    def wants(self, draft: Sequence[int], keep: int) -> Rows:
+        """Return what `extend` feeds, for a pass that several readers share; the pass has to follow."""
         pending = self.tokens[self.cache.length :]
         self._tried += draft
-        return self._feed([*pending, *draft], keep)
+        return Rows(self._ids([*pending, *draft]), self.cache, keep)
 
     def commit(self, token_ids: Sequence[int]) -> None:
         """Make `token_ids` part of the text, and discard every other draft token.
@@ -96,10 +101,10 @@ class Reader:
         self.tokens += token_ids
         self._tried = []
 
-    def _feed(self, token_ids: list[int], keep: int) -> Tensor:
-        # A step has just emptied the processor's caches, so each torch call here takes 10 us.
+    def _ids(self, token_ids: list[int]) -> Tensor:
+        # A step has just emptied the processor's caches: each call of torch takes 10 us there.
         ids = torch.frombuffer(array("q", token_ids), dtype=torch.int64)
-        return self.model.forward(ids if self._on_processor else ids.to(self.model.device), self.cache, keep)
+        return ids if self._on_processor else ids.to(self.model.device)
 
 
 def first_columns(logits: Tensor, vocab_size: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Files to text: PDF, Office, HTML, mails, e-books and plain text, alone or in folders. No models, no framework.
+"""Turn files into text: PDF, Office, HTML, mails, e-books and plain text, alone or in folders.
 
-    files and folders -> bytes within limits -> a process that reads them -> which format -> its reader -> Document
+    files and folders -> bytes within limits -> a separate process -> format detection -> reader -> Document
 
-The readers are well-kept libraries of the extra `documents`; UTF-8 text needs none of them. `reader` is the front door,
-`isolation` and `child` are the process, `reading` chooses among the files called after a format.
+The readers use libraries of the extra `documents`. UTF-8 text needs none of them. `reader` is the public interface,
+`isolation` and `child` are the process, and `reading` chooses among the files that are named after a format.
 """
 
 from rapid_integrations.documents.document import Document, Documents, ReadLimits, Skipped

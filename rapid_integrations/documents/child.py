@@ -1,4 +1,4 @@
-"""The process that reads documents for another: requests on standard input, answers on standard output."""
+"""The process that reads documents for another one. Requests come on standard input, answers go to standard output."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rapid_integrations.documents.isolation import receive, send
 from rapid_integrations.documents.reading import read_bytes
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
-_GRACE_S = 10.0  # for the parent, which may be busy
+_GRACE_S = 10.0  # time for the parent, which may be busy
 _LONGEST_S = 1e6
 
 
 def serve() -> None:
-    """Answer until standard input ends. The argument of the command line is how much memory may be used."""
+    """Answer until standard input ends. The command line's argument is the memory limit."""
     _bound(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
     incoming = sys.stdin.buffer
@@ -57,7 +57,7 @@ def _answer(data: bytes, name: str, encoding: str | None, limits: dict[str, int]
 
 
 def _alarm(seconds: float) -> None:
-    """Let the system end this process after so many seconds, if the parent, which ends it sooner, was killed."""
+    """Let the system end this process after some seconds, in case the parent, which ends it sooner, was killed."""
     if hasattr(signal, "setitimer"):  # not on Windows
         signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST_S))
 
@@ -67,7 +67,7 @@ def _too_much(limits: dict[str, int]) -> str:
 
 
 def _bound(memory_bytes: int) -> None:
-    """Bound this process' memory, if the system can."""
+    """Limit this process's memory, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows

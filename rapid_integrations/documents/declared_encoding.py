@@ -1,4 +1,4 @@
-"""The encoding that a file names itself: HTML, XML, TeX and source code do. Read by the web's rules."""
+"""Read the encoding that HTML, XML, TeX or source code declares, by the web's rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEX_NAMES = {
     "utf8x": "utf-8",
     "koi8-ru": "koi8-u",
 }
-# What Python calls the web's encodings: their supersets, as browsers decode them (WHATWG Encoding).
+# Python's names of the web's encodings: their supersets, as browsers decode them (WHATWG Encoding).
 _SUPERSETS = {
     "shift_jis": "cp932",
     "euc-kr": "cp949",
@@ -35,14 +35,14 @@ _SUPERSETS = {
     "macintosh": "mac-roman",
     "windows-874": "cp874",
     "x-user-defined": "cp1252",
-    # A page whose declaration can be read is written in bytes, whatever it says.
+    # A page whose declaration is readable is written in bytes, whatever it declares.
     "utf-16le": "utf-8",
     "utf-16be": "utf-8",
 }
 
 
 def declared_in_html(data: bytes) -> str | None:
-    """Return the encoding that a page or an XML file names in its beginning, as it is written there."""
+    """Return the encoding that a page or an XML file declares at its beginning, as it is written there."""
     for pattern in _DECLARED:
         if found := pattern.search(data[:_HTML_WITHIN]):
             return found[1].decode("ascii", "replace")
@@ -50,7 +50,7 @@ def declared_in_html(data: bytes) -> str | None:
 
 
 def declared_in_text(data: bytes) -> str | None:
-    """Return the encoding that an XML file, source code or a TeX file names in its beginning."""
+    """Return the encoding that an XML file, source code or a TeX file declares at its beginning."""
     if data[:100].lstrip().startswith(b"<?xml") and (found := _DECLARED[0].search(data[:_HTML_WITHIN])):
         return found[1].decode("ascii", "replace")
     for pattern in _IN_TEXT:
@@ -60,7 +60,7 @@ def declared_in_text(data: bytes) -> str | None:
 
 
 def codec_of(label: str) -> str | None:
-    """Return Python's name of the encoding that a label means on the web ("iso-8859-1" means cp1252); None if unknown.
+    """Return Python's name of a web encoding label ("iso-8859-1" means cp1252), or None if it is unknown.
 
     Raises:
         ImportError: the table of labels (webencodings) is not installed.

@@ -1,4 +1,4 @@
-"""What reading gives back, and how much is read at most."""
+"""The results of reading files, and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Format = Literal["text", "html", "pdf", "docx", "pptx", "xlsx", "odf", "epub", "
 
 
 class NoTextError(DocumentError):
-    """A file of a kind that holds no text, or an empty one: an error if it was named, left out of a folder."""
+    """A file without text, or an empty one. It is an error if it was named, and is left out of a folder."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Document:
     """A file as text.
 
     Attributes:
-        text: what the models read; never blank.
-        source: the file's name as it was given (within a folder: below it), "standard input" for "-".
-        format: what the file was.
-        remarks: what the reader had to guess or leave out ("pages 3, 4 of 9 without text").
-        pages: (start, end) of each page in `text`, in characters; one without text is empty. Slides of a presentation
-            and sheets of a workbook are pages, too. () for what has none.
+        text: the text for the models. It is never blank.
+        source: the file's name as given (relative to its folder's parent), or "standard input" for "-".
+        format: the file's format.
+        remarks: guesses and omissions of the reader ("pages 3, 4 of 9 without text").
+        pages: (start, end) of each page in `text`, in characters. A page without text is empty. Slides and sheets are
+            pages, too. It is () for formats without pages.
     """
 
     text: str
@@ -36,9 +36,9 @@ class Document:
     pages: tuple[tuple[int, int], ...] = ()
 
     def page_at(self, offset: int) -> int | None:
-        """Return the number of the page, from 1, that the character at `offset` of the text is on.
+        """Return the page number, from 1, of the character at `offset` of the text.
 
-        What stands between two pages belongs to the one before; None for a document without pages.
+        Text between two pages belongs to the page before it. The result is None for a document without pages.
         """
         if not self.pages:
             return None
@@ -49,7 +49,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that could not be read and was left out, and why."""
+    """A file that could not be read and was left out, with the reason."""
 
     source: str
     reason: str
@@ -57,12 +57,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Documents:
-    """Several documents, in the order in which they were named; iterates over them.
+    """Several documents in the order in which they were named. It iterates over them.
 
     Attributes:
-        documents: those that were read, at least one.
-        skipped: those that were not: files of folders that hold no text (pictures, programs, empty ones), folders
-            of installed packages, and, if that was asked for, whatever cannot be read.
+        documents: the documents that were read, at least one.
+        skipped: the files that were left out: files without text in folders (pictures, programs, empty ones), folders
+            of installed packages, and, with `skip_unreadable`, all files that cannot be read.
     """
 
     documents: tuple[Document, ...]
@@ -76,7 +76,7 @@ class Documents:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What to call each document: its file name, with as many folders before it as tell it from the others."""
+        """The name of each document: its file name, with as many folders as are needed to make it unique."""
         paths = [[part for part in document.source.replace("\\", "/").split("/") if part] for document in self]
         names = []
         for path in paths:
@@ -89,15 +89,15 @@ class Documents:
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """How much is read at most. They bound what a damaged or hostile file can cost, and are far above what a model's
-    context window holds.
+    """Limits of reading. They bound the cost of a damaged or hostile file, and are far above a model's context window.
 
     Attributes:
-        file_bytes: of one file.
-        unpacked_bytes: of the XML in one Office file or e-book (its reader takes up to 36 times as much memory).
-        characters: of text in all documents together.
-        files: in all folders together, subfolders included.
-        memory_bytes: of the process that reads a file (where the system can bound it).
+        file_bytes: maximum size of one file.
+        unpacked_bytes: maximum size of the XML in one Office file or e-book (its reader takes up to 36 times as much
+            memory).
+        characters: maximum length of the text of all documents together.
+        files: maximum number of files in all folders together, including subfolders.
+        memory_bytes: maximum memory of the process that reads a file (if the system can limit it).
     """
 
     file_bytes: int = 256 * 2**20
@@ -108,5 +108,5 @@ class ReadLimits:
 
 
 def _printable(name: str) -> str:
-    """Return `name` on one line: file names may hold line breaks and control characters, and models read them."""
+    """Return `name` on one line. File names may hold line breaks and control characters, and models read them."""
     return "".join(character if character.isprintable() else "\ufffd" for character in name)

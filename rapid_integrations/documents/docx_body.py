@@ -1,4 +1,4 @@
-"""The blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes."""
+"""Read the blocks of a Word file: paragraphs with their numbers, tables with every cell, text boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rapid_integrations.documents.docx_numbers import Numbering
-from rapid_integrations.documents.docx_runs import Line, Runs, is_placeholder
+from rapid_integrations.documents.docx_runs import Line, Runs, date_of, is_placeholder
 from rapid_integrations.documents.docx_styles import Characters, Styles
 from rapid_integrations.documents.markdown_table import markdown_table
 from rapid_integrations.documents.packed import child, chosen, local, value
@@ -27,7 +27,7 @@ _ABOUT = {
 class Body:
     """Args:
     numbering: counts lists.
-    styles: of paragraphs.
+    styles: the styles of paragraphs.
     notes: footnotes and endnotes by (kind, id).
     comments: by ("comment", id).
     drawings: gives the root of a related part (a chart, a diagram) by its id.
@@ -46,6 +46,7 @@ class Body:
         self._drawings = drawings
         self._numbers: dict[tuple[str, str], int] = {}
         self._inner_comments: set[str] = set()
+        self._tables = 0  # around the block that is read
         self.counts: Counter[str] = Counter()
 
     def text(self, element: Any) -> str:
@@ -58,7 +59,7 @@ class Body:
         return text
 
     def blocks(self, element: Any) -> Iterator[str]:
-        """Yield paragraphs and tables; a list's further item begins with NUL, which joins it to the one before."""
+        """Yield paragraphs and tables. Later items of a list begin with NUL, which joins them to the item before."""
         runs = Runs(self)
         for each in element:
             match local(each):
@@ -69,6 +70,8 @@ class Body:
                 case "sdt":
                     content = child(each, "sdtContent")
                     inner = list(self.blocks(content)) if content is not None else []
+                    if not "".join(inner).strip() and (day := date_of(each)):
+                        inner = [day]
                     if is_placeholder(each) and (prompt := " ".join(" ".join(inner).replace("\0", "").split())):
                         inner = [f"[not filled in: {prompt}]"]
                     yield from inner
@@ -86,10 +89,10 @@ class Body:
                         yield line.text.strip()
 
     def notes_text(self) -> str:
-        """Return the notes that the text referred to, in order."""
+        """Return the referenced notes, in order."""
         lines = []
         done = 0
-        while done < len(self._numbers):  # a note may refer to another
+        while done < len(self._numbers):  # a note may refer to another note
             key = list(self._numbers)[done]
             done += 1
             text = " ".join(self.text(self._notes[key]).split())
@@ -97,14 +100,14 @@ class Body:
         return "\n".join(lines)
 
     def note(self, kind: str, identity: str) -> str:
-        """Return the mark of a note, which `notes_text` explains."""
+        """Return the mark of a note, whose text `notes_text` returns."""
         if (kind, identity) not in self._notes:
             return ""
         number = self._numbers.setdefault((kind, identity), len(self._numbers) + 1)
         return f"[^{number}]"
 
     def comment(self, identity: str) -> str:
-        """Return a comment as it stands behind the words that it is about."""
+        """Return a comment in the form that follows the words it is about."""
         element = self._comments.get(("comment", identity))
         if element is None or identity in self._inner_comments:
             return ""
@@ -114,15 +117,15 @@ class Body:
         return f" [Comment{f' by {author}' if author else ''}: {text}]" if text else ""
 
     def characters(self, style: str) -> Characters:
-        """Return what a character style does to a run."""
+        """Return the effect of a character style on a run."""
         return self._styles.characters(style)
 
     def drawing(self, identity: str) -> Any | None:
-        """Return the root of a chart's or a diagram's part; None if the file lacks it."""
+        """Return the root of a chart's or a diagram's part, or None if the file lacks it."""
         return self._drawings(identity)
 
     def remarks(self) -> tuple[str, ...]:
-        """Return what was left out."""
+        """Return remarks about omissions."""
         return tuple(
             about.format(count=self.counts[key], s="s" * (self.counts[key] > 1))
             for key, about in _ABOUT.items()
@@ -167,6 +170,24 @@ class Body:
         return self._numbering.label(named, level or 0), min(level or 0, 8)
 
     def _table(self, element: Any) -> Iterator[str]:
+        """Yield a table; within another one, a cell of which is one line, its rows stand behind one another.
+
+        A table of one cell around another table is a frame, and is not shown.
+        """
+        cells = [cell for row in _rows(element) for cell in _cells(row)]
+        if len(cells) == 1 and child(cells[0], "tbl") is not None:
+            yield from self.blocks(cells[0])
+            return
+        self._tables += 1
+        rows = self._cells_of(element)
+        self._tables -= 1
+        if rows and self._tables:
+            yield "; ".join(", ".join(filter(None, row)) for row in rows if any(row))
+        elif rows:
+            yield markdown_table(rows)
+
+    def _cells_of(self, element: Any) -> list[list[str]]:
+        """Return the rows of a table."""
         rows: list[list[str]] = []
         above: list[str] = []
         for row in _rows(element):
@@ -187,8 +208,7 @@ class Body:
                 cells += [text, *[text if len(text) <= 60 else ""] * (width - 1)]
             rows.append(cells)
             above = cells
-        if rows:
-            yield markdown_table(rows)
+        return rows
 
 
 def _rows(element: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from rapid_integrations.documents.packed import Packed, child, descendants, loca
 
 
 def read_docx(data: bytes, source: str, limits: ReadLimits) -> Document:
-    """Return the text of a Word file. Tracked insertions count as accepted, deletions are left out.
+    """Return the text of a Word file. Tracked insertions are included, and tracked deletions are left out.
 
     Raises:
         DocumentError: the file is damaged, or unpacks to more than `limits.unpacked_bytes`.
@@ -55,7 +55,7 @@ def _notes(root: Any | None, kind: str) -> dict[tuple[str, str], Any]:
 
 
 def _margins(packed: Packed, root: Any, related: dict[str, tuple[str, str]], body: Body, kind: str) -> str:
-    """Return the different headers or footers of all sections, without those that are a page number only."""
+    """Return the different headers or footers of all sections, except those with only a page number."""
     texts = []
     for reference in descendants(root, f"{kind}Reference"):
         name = related.get(value(reference, "id") or "", ("", ""))[1]

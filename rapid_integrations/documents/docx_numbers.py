@@ -1,4 +1,4 @@
-"""The numbers that Word writes before paragraphs: "3.2.1", "(a)", "Article IV". They stand in no text of the file."""
+"""Compute the numbers that Word shows before paragraphs: "3.2.1", "(a)", "Article IV". The file does not hold them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class _Level:
 
 @dataclass
 class _List:
-    """A list as it is counted: several `w:num` may continue one abstract list."""
+    """The count of a list. Several `w:num` may continue one abstract list."""
 
     levels: dict[int, _Level] = field(default_factory=dict)
     counts: list[int | None] = field(default_factory=lambda: [None] * _LEVELS)
 
 
 class Numbering:
-    """Counts the numbered paragraphs of a document; `label` is called once for each, in order.
+    """Counts the numbered paragraphs of a document. Call `label` once for each, in order.
 
     Args:
-        root: `w:numbering`; None for a document without lists.
+        root: `w:numbering`, or None for a document without lists.
     """
 
     def __init__(self, root: Any | None) -> None:
@@ -50,7 +50,7 @@ class Numbering:
                 self._add_number(each)
 
     def label(self, number: str, level: int) -> str:
-        """Return what stands before a list's next paragraph at a level, from 0; "-" for bullets, "" for nothing."""
+        """Return the label of a list's next paragraph at a level (from 0): "-" for bullets, "" for no label."""
         counted = self._lists.get(self._of.get(number, ""))
         if counted is None or not 0 <= level < _LEVELS:
             return ""
@@ -71,7 +71,7 @@ class Numbering:
         return re.sub(r"%([1-9])", lambda at: self._written(counted, int(at[1]) - 1, here.legal), here.text).strip()
 
     def level_of_style(self, number: str, style: str) -> int:
-        """Return the level of a list whose paragraphs have a style; 0 without one."""
+        """Return the level of a list whose paragraphs have this style, or 0."""
         counted = self._lists.get(self._of.get(number, ""))
         return next((at for at, each in counted.levels.items() if each.style == style), 0) if counted else 0
 
@@ -102,7 +102,7 @@ class Numbering:
                 start, level = child(each, "startOverride"), child(each, "lvl")
                 place = _whole(value(each, "ilvl"))
                 if level is not None and name in self._lists:
-                    # Only this one has the level: it counts for itself from here.
+                    # Only this `w:num` has the level, so it counts separately from here.
                     own = f"{name} of {number}"
                     self._lists.setdefault(own, _List(dict(self._lists[name].levels)))
                     self._lists[own].levels[place] = _level(level)

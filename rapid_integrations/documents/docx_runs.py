@@ -1,4 +1,4 @@
-"""What stands within a Word paragraph: runs, fields, forms, notes, formulas, drawings."""
+"""Read the content of a Word paragraph: runs, fields, forms, notes, formulas, drawings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TRANSPARENT = ("ins", "moveTo", "hyperlink", "smartTag", "customXml", "fldSimpl
 _MERGED = re.compile(r"\s*MERGEFIELD\s+(?:\"([^\"]+)\"|(\S+))", re.IGNORECASE)
 _SHOWN_CODES = re.compile(r"\s*(?:EQ\b|FORMULA\b|=).*", re.IGNORECASE | re.DOTALL)
 _SILENT = ("PAGE", "NUMPAGES", "SECTIONPAGES", "TOC", "TC", "XE", "RD", "SET", "INDEX", "HYPERLINK", "PRIVATE", "NEXT")
-_MOVED = 3  # half points from which characters are raised or lowered
-_SHORT = 8  # characters of an exponent or an index
+_MOVED = 3  # half points that make characters superscript or subscript
+_SHORT = 8  # maximum characters of an exponent or an index
 _BOX, _TICKED = "☐", "☒"
 
 
@@ -41,10 +41,10 @@ class _Field:
 
 
 class Runs:
-    """Reads paragraphs; fields may reach from one into another.
+    """Reads paragraphs. A field may span several of them.
 
     Args:
-        body: what knows the notes, and counts what is left out.
+        body: knows the notes, and counts omissions.
     """
 
     def __init__(self, body: Body) -> None:
@@ -54,7 +54,7 @@ class Runs:
         self._boxes: list[str] = []
 
     def of(self, paragraph: Any) -> Line:
-        """Return what a paragraph (or a formula) shows."""
+        """Return the visible text of a paragraph (or a formula)."""
         self._pieces, self._boxes = [], []
         for each in self._fields:
             each.start = 0
@@ -163,7 +163,7 @@ class Runs:
         return found or "\ufffd"
 
     def _drawing(self, element: Any) -> str:
-        """Return a picture's description; a box's text goes behind the paragraph."""
+        """Return a picture's description. The text of a text box follows the paragraph."""
         boxes = [each for each in descendants(element, "txbxContent") if not _within(each, element, "txbxContent")]
         boxes = [each for each in boxes if not _within(each, element, "Fallback")] or boxes
         for each in boxes:
@@ -181,12 +181,14 @@ class Runs:
         return shown
 
     def _control(self, element: Any) -> None:
-        """Read a content control: its value, which for a box may be kept apart from its text."""
+        """Read the value of a content control. A checkbox keeps it separate from its text."""
         content, properties = child(element, "sdtContent"), child(element, "sdtPr")
         before = len(self._pieces)
         for each in content if content is not None else ():
             self._inline(each)
         box = child(properties, "checkbox") if properties is not None else None
+        if box is None and not any(text.strip() for _, text in self._pieces[before:]):
+            self._put(date_of(element))
         prompt = " ".join("".join(text for _, text in self._pieces[before:]).split())
         if box is None and prompt and is_placeholder(element):
             del self._pieces[before:]
@@ -224,7 +226,7 @@ class Runs:
         return self._without_value(ended.code)
 
     def _without_value(self, code: str) -> str:
-        """Return what stands for a field that holds no value: a merge field's name, a formula's code."""
+        """Return a replacement for a field without a value: a merge field's name, or a formula's code."""
         kind = code.split()[0].upper() if code.split() else ""
         if not kind or kind in _SILENT:
             return ""
@@ -242,7 +244,7 @@ class Runs:
             self._pieces.append((level if level in ("superscript", "subscript") else "", text))
 
     def _joined(self) -> str:
-        """Return the pieces in one line; neighbours of one level are marked together."""
+        """Return the pieces in one line. Neighbours of the same level are marked together."""
         text, run, level = "", "", ""
         for here, piece in [*self._pieces, ("end", "")]:
             if here != level:
@@ -254,13 +256,19 @@ class Runs:
 
 
 def is_placeholder(control: Any) -> bool:
-    """Whether what a content control shows is its prompt, and no value."""
+    """Whether a content control shows its prompt instead of a value."""
     shown = child(control, "sdtPr", "showingPlcHdr")
     return shown is not None and is_on(shown)
 
 
+def date_of(control: Any) -> str:
+    """Return the day that a content control for dates keeps (2024-05-31); "" for other controls."""
+    date = child(control, "sdtPr", "date")
+    return (value(date, "fullDate") or "")[:10] if date is not None else ""
+
+
 def _level(position: str | None, run: Any) -> str:
-    """Return the level of a short text that is moved by half points, which exponents are written by, too."""
+    """Return the level of a short text that is raised or lowered by half points, as some exponents are."""
     text = "".join(each.text or "" for each in descendants(run, "t"))
     if not re.fullmatch(r"-?\d{1,4}", position or "") or not re.fullmatch(rf"\S{{1,{_SHORT}}}", text):
         return ""

@@ -1,4 +1,4 @@
-"""What a Word file's paragraph styles say about text: headings, and lists that paragraphs belong to by their style."""
+"""Read a Word file's paragraph styles: headings, and lists that paragraphs belong to by their style."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from rapid_integrations.documents.packed import child, is_on, local, value
 
-_DEEPEST = 20  # styles based on styles
+_DEEPEST = 20  # maximum chain of styles that are based on others
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class _Style:
 
 @dataclass(frozen=True)
 class Characters:
-    """What a style does to characters: "superscript" or "subscript", hidden, struck through."""
+    """The effect of a style on characters: "superscript" or "subscript", hidden, struck through."""
 
     raised: str = ""
     hidden: bool = False
@@ -34,14 +34,14 @@ class Characters:
 
 class Styles:
     """Args:
-    root: `w:styles`; None for a document without them.
+    root: `w:styles`, or None for a document without styles.
     """
 
     def __init__(self, root: Any | None) -> None:
         self._styles = {value(each, "styleId") or "": _style(each) for each in (root if root is not None else ())}
 
     def heading(self, style: str) -> int:
-        """Return the level of a heading, from 1; 0 for other paragraphs."""
+        """Return the level of a heading, from 1, or 0 for other paragraphs."""
         for each in self._chain(style):
             if each.outline is not None:
                 return each.outline + 1 if each.outline < 6 else 0
@@ -53,7 +53,7 @@ class Styles:
         return int(found[1]) if found else 0
 
     def characters(self, style: str) -> Characters:
-        """Return what a character style does, or the style that it is based on."""
+        """Return the effect of a character style, or of the style that it is based on."""
         chain = self._chain(style)
         return Characters(
             next((each.raised for each in chain if each.raised is not None), ""),
@@ -62,7 +62,7 @@ class Styles:
         )
 
     def list_of(self, style: str) -> tuple[str | None, int | None, str]:
-        """Return list and level of a style's paragraphs, None for none, and the style that says so."""
+        """Return list and level of a style's paragraphs (or None), and the style that defines them."""
         name = style
         for _ in range(_DEEPEST):
             each = self._styles.get(name)

@@ -1,4 +1,4 @@
-"""What drawings of Office files say: descriptions of pictures, values of charts, words of diagrams and shapes."""
+"""Read the words of drawings in Office files: descriptions of pictures, values of charts, diagrams and shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which encoding a text is in that names none and is not UTF-8."""
+"""Guess the encoding of a text that declares none and is not UTF-8."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import unicodedata
 # Signs that all Windows code pages share, and most texts' only characters beyond ASCII: dashes, quotes, dots, degrees.
 _SIGNS = bytes([0x80, 0x82, 0x84, 0x85, 0x8B, *range(0x91, 0x98), 0x99, 0x9B, 0xA0, 0xA7, 0xA9, 0xAB, 0xAE])
 _SIGNS += bytes([0xB0, 0xB1, 0xB7, 0xBB])
-# Code pages that nobody writes any more, and that short texts are mistaken for.
+# Obsolete code pages that short texts are mistaken for.
 _UNUSED = (
     *("cp437", "cp720", "cp737", "cp775", "cp856", "cp857", "cp858", "cp860", "cp861", "cp862", "cp863", "cp864"),
     *("cp865", "cp869", "cp855", "cp1125", "cp1006", "johab", "utf_7"),
 )
 _LATIN = re.compile(r"(?:windows-?|cp)125[01478]|iso-?8859-?(?:2|3|4|9|10|13|14|16)|cp85[02]", re.IGNORECASE)
-# Of the best one's confidence; cp1252 is far more frequent than the others.
+# Share of the best confidence; cp1252 is far more frequent than the others.
 _OF_THE_BEST, _OF_THE_BEST_SHORT = 0.8, 0.6
 _SHORT = 60  # bytes beyond ASCII; the more there are, the less such a prior counts
 _VERY_SHORT = 24  # bytes
@@ -28,17 +28,20 @@ _WITHIN_WORDS = (
 _SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "big5": "big5hkscs"}
 _LOOKED_AT = 100_000  # characters
 _ENOUGH = 10  # letters in words with letters beyond ASCII
-_HEAD = 1 << 18  # bytes that are looked at
+_HEAD = 1 << 18  # bytes that are examined
 _DECLARATION = re.compile(rb"charset|encoding|coding[:=]", re.IGNORECASE)
 _ESCAPES = (
     (re.compile(rb"\x1b\$[@B]|\x1b\$\([DOPQ]|\x1b\([JI]"), ("iso2022_jp_2004", "iso2022_jp_ext")),
     (re.compile(rb"\x1b\$\)C"), ("iso2022_kr",)),
     (re.compile(rb"~\{(?:[\x21-\x77][\x21-\x7e])+~\}"), ("hz",)),
 )
+_SEVERAL = 3  # characters of which one says what they are
+_NEXT_BYTE = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"  # Windows-1252 has letters at 80 to 9F
+_BYTES_AS_LETTERS = re.compile(rf"[Â-ß]{_NEXT_BYTE}|[à-ï]{_NEXT_BYTE}{{2}}|[ð-ô]{_NEXT_BYTE}{{3}}")
 
 
 def guessed(data: bytes) -> str | None:
-    """Return Python's name of the likeliest encoding of bytes that are not UTF-8; None if no encoding fits.
+    """Return Python's name of the likeliest encoding of bytes that are not UTF-8, or None if none fits.
 
     Raises:
         ImportError: the detector (chardet) is not installed.
@@ -46,7 +49,7 @@ def guessed(data: bytes) -> str | None:
     import chardet
     from chardet import EncodingEra
 
-    head = _DECLARATION.sub(b"", data[:_HEAD])  # which the detector would believe
+    head = _DECLARATION.sub(b"", data[:_HEAD])  # the detector would believe the declaration
     high = head.translate(None, bytes(range(128)))
     if high and not high.translate(None, _SIGNS):
         return "cp1252"
@@ -75,7 +78,7 @@ def guessed(data: bytes) -> str | None:
 
 
 def _better(data: bytes, text: str) -> str | None:
-    """Return an encoding of Windows, DOS or an old Macintosh that misplaces nothing where `text` misplaces much."""
+    """Return an encoding of Windows, DOS or an old Macintosh that misplaces nothing, if `text` misplaces much."""
     if _IDEOGRAPHIC.search(text):
         return None
     words = len(re.findall(r"[^\W\d_]*[^\s\x00-\x7f][^\W\d_]*", text))
@@ -92,9 +95,9 @@ def _better(data: bytes, text: str) -> str | None:
 
 
 def _misplaced(text: str) -> int:
-    """Return how many signs beyond ASCII stand within words, letters beside digits, and capitals behind small letters.
+    """Count signs beyond ASCII within words, letters beside digits, and capitals after small letters.
 
-    Pieces of boxes and controls count, too.
+    Box-drawing characters and controls count, too.
     """
     return sum(
         here > "\x7f"
@@ -116,7 +119,7 @@ def _misplaced(text: str) -> int:
 
 
 def escaped(data: bytes) -> str | None:
-    """Return the encoding of bytes that are ASCII, but switch to other characters by escape sequences, as mails do."""
+    """Return the encoding of ASCII bytes that switch to other characters by escape sequences, as in mails."""
     for pattern, codecs in _ESCAPES:
         if pattern.search(data):
             for codec in codecs:
@@ -129,7 +132,7 @@ def escaped(data: bytes) -> str | None:
 
 
 def unmarked_utf16(data: bytes) -> str | None:
-    """Return which UTF-16 or UTF-32 without a mark bytes are in; None if they are in none.
+    """Return the variant of UTF-16 or UTF-32 of bytes without a byte order mark, or None.
 
     Line breaks, spaces and all Latin letters have a NUL, always on the same side.
     """
@@ -150,7 +153,7 @@ def unmarked_utf16(data: bytes) -> str | None:
 
 
 def _is_japanese(head: bytes, codec: str) -> bool:
-    """Whether bytes without any NUL are kana and ideographs. Other double-byte encodings do not give both."""
+    """Whether bytes without NUL decode to kana and ideographs. Other double-byte encodings do not give both."""
     try:
         text = head.decode(codec)
     except UnicodeError:
@@ -170,9 +173,9 @@ def _reads_well(head: bytes, codec: str) -> bool:
 
 
 def is_mojibake(text: str) -> bool:
-    """Whether letters beyond ASCII stand as no language has them: nearly alone, or mixed with ASCII in one word.
+    """Whether letters beyond ASCII occur as in no language: nearly alone, or mixed with ASCII in one word.
 
-    What a text becomes that is Russian and read as French, or the other way round.
+    This happens if a Russian text is decoded as French, or the other way round.
     """
     letters = latin = mixed = words = 0
     for word in re.findall(r"[^\W\d_]{2,}", text[:_LOOKED_AT]):
@@ -186,6 +189,13 @@ def is_mojibake(text: str) -> bool:
         latin += of_latin
         mixed += of_latin < len(high) and len(high) < len(word)
     return (letters >= _ENOUGH and latin > 0.65 * letters) or (words > 0 and mixed > 0.3 * words)
+
+
+def is_encoded_twice(text: str) -> bool:
+    """Whether nearly all characters beyond ASCII are bytes of UTF-8 that were taken for Windows-1252 ("Ã¤" for "ä")."""
+    head = text[:_LOOKED_AT]
+    pairs = [each[0] for each in _BYTES_AS_LETTERS.finditer(head)]
+    return len(pairs) >= _SEVERAL and sum(map(len, pairs)) >= 0.8 * sum(each > "\x7f" for each in head)
 
 
 def _codec(name: str) -> str:

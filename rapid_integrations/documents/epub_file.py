@@ -1,4 +1,4 @@
-"""EPUB: the chapters of an e-book in reading order."""
+"""EPUB: read the chapters of an e-book in reading order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def read_epub(data: bytes, source: str, limits: ReadLimits) -> Document:
     """Return an e-book's text; each file of its spine is a page of the document.
 
     Raises:
-        DocumentError: damaged, protected against copying, or unpacking to more than `limits.unpacked_bytes`.
+        DocumentError: the file is damaged or protected against copying, or unpacks to more than
+            `limits.unpacked_bytes`.
         MissingExtraError: the parser is not installed.
     """
     packed = Packed(data, source, "EPUB", limits)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; its name decides only between kinds of text."""
+"""Detect a file's format by its first bytes. The name decides only between kinds of text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HTML_START = re.compile(
 _HEADER = re.compile(rb"([!-9;-~]+):|[ \t]")
 _WRITTEN_BY_PROGRAMS = {b"received", b"mime-version", b"message-id", b"return-path"}
 _MAIL_BEGINNING = re.compile(rb"From [^\n]*\d{4}[^\n]*\n")  # in mailboxes
-_PDF_WITHIN = 1024  # bytes before the mark, which readers put up with
+_PDF_WITHIN = 1024  # bytes before the mark that PDF readers tolerate
 _WAY_OUT = "give PDF, Office, HTML, Markdown or plain text"
 
-# First bytes of what people put into document folders, and what to do about it.
+# First bytes of other files in document folders, and what to do about them.
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "is a PostScript file: convert it to PDF"),
     (b"AT&TFORM", "is a DjVu file: convert it to PDF"),
@@ -36,7 +36,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"GGUF", "is a GGUF model: name it with --target"),
     (b"PAR1", "is a Parquet file: export it as CSV"),
 )
-# Kinds that hold no text: in a folder they are left out.
+# Kinds without text, which are left out of folders.
 _NO_TEXT: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", f"is a PNG picture: {_WAY_OUT}"),
     (b"\xff\xd8\xff", f"is a JPEG picture: {_WAY_OUT}"),
@@ -75,8 +75,8 @@ def format_of(data: bytes, name: str) -> Format:
     """Return the format of a file.
 
     Raises:
-        DocumentError: a format that cannot be read.
-        NoTextError: one that holds no text.
+        DocumentError: the format cannot be read.
+        NoTextError: the format holds no text.
     """
     if b"%PDF-" in data[:_PDF_WITHIN]:
         return "pdf"
@@ -117,7 +117,7 @@ def _of_text(data: bytes, name: str) -> Format:
 
 
 def _is_mail(head: bytes) -> bool:
-    """Whether a text begins with headers, one of which only programs write."""
+    """Whether a text begins with mail headers, including one that only programs write."""
     head = _MAIL_BEGINNING.sub(b"", head.replace(b"\r\n", b"\n"), count=1)
     names = set()
     for line in head.split(b"\n\n", 1)[0].split(b"\n"):

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def mathml(element: Any) -> str:
-    """Return a `math` element (of Beautiful Soup) as text; the TeX that it was made from, where it says that."""
+    """Return a `math` element (of Beautiful Soup) as text, or its TeX source if it has one."""
     annotation = element.find("annotation", attrs={"encoding": "application/x-tex"})
     if annotation is not None and annotation.get_text().strip():
         return f" {' '.join(annotation.get_text().split())} "
@@ -120,7 +120,7 @@ def _parts(element: Any) -> Callable[[str], str]:
 
 
 def _property(element: Any, group: str, name: str) -> str | None:
-    """Return the value of `m:group/m:name/@m:val`; None where it is not given."""
+    """Return the value of `m:group/m:name/@m:val`, or None if it is missing."""
     for properties in element:
         if _local(properties) == group:
             for each in properties:

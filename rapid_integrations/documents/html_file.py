@@ -1,4 +1,4 @@
-"""HTML to Markdown: what a page shows, without its scripts and styles. Nothing is fetched."""
+"""Turn the visible text of an HTML page into Markdown, without scripts and styles. Nothing is fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEFT_OUT = (("iframe", "embedded page"), ("object", "embedded object"), ("video
 
 
 def read_html(data: bytes, source: str, encoding: str | None = None) -> Document:
-    """Return the text of a page as Markdown: headings, lists and tables as such, links as their words.
+    """Return the text of a page as Markdown with headings, lists and tables. Links become their words.
 
     Raises:
         DocumentError: the page shows no text, or cannot be parsed.
@@ -31,10 +31,10 @@ def read_html(data: bytes, source: str, encoding: str | None = None) -> Document
 
 
 def html_to_markdown(html: str, source: str) -> tuple[str, tuple[str, ...]]:
-    """Return the words of `html`, laid out as Markdown, and remarks about what is left out.
+    """Return the words of `html` as Markdown, and remarks about omissions.
 
     Raises:
-        DocumentError: they cannot be found.
+        DocumentError: the page cannot be parsed.
         MissingExtraError: the parser is not installed.
     """
     try:
@@ -54,14 +54,14 @@ def html_to_markdown(html: str, source: str) -> tuple[str, tuple[str, ...]]:
             strip=["a", "img"],
             heading_style="ATX",
             bullets="-",
-            escape_asterisks=False,  # read by models, not rendered again
+            escape_asterisks=False,  # the text is for models and is not rendered again
             escape_underscores=False,
             escape_misc=False,
             table_infer_header=True,
         ).convert_soup(page)
     except RecursionError as error:
         raise DocumentError(source, "nests its elements too deeply to be read: save it as plain text") from error
-    except Exception as error:  # whatever a parser raises for a damaged page
+    except Exception as error:  # parsers raise many types of errors for damaged pages
         raise DocumentError(source, f"cannot be parsed as HTML: {error}") from error
     text = text.replace("\u00a0", " ").replace("\u00ad", "")
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip()

@@ -1,4 +1,4 @@
-"""What elements of a page show besides their text: values of forms, raised characters, formulas, numbers of lists."""
+"""Show more than the text of a page's elements: form values, superscripts, formulas, list numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WITHOUT_VALUE = ("hidden", "password", "file", "image", "submit", "reset", "but
 
 
 def show_values(page: BeautifulSoup) -> None:
-    """Write into the page's text what browsers draw of its elements, and take out what they hide."""
+    """Write into the page's text what browsers draw for its elements, and remove what they hide."""
     for element in page.find_all(_is_hidden):
         element.extract()
     for formula in page.find_all("math"):
@@ -74,7 +74,7 @@ def _replace(element: Tag, text: str) -> None:
 
 
 def _put(element: Tag, text: str) -> None:
-    """Write a value in an element's place, apart from the words around it."""
+    """Replace an element by a value, separated from the words around it."""
     before, after = element.previous_sibling, element.next_sibling
     apart = [
         "" if side is None or (isinstance(side, str) and side[at : at + 1 or None].isspace()) else " "

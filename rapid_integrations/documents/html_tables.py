@@ -1,4 +1,4 @@
-"""Tables with merged cells as tables that have every cell, so that each value stays below its heading."""
+"""Expand merged cells of tables, so that each value stays below its heading."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
-_MOST_CELLS = 100_000  # of one table, after merged ones were written out
+_MOST_CELLS = 100_000  # of one table, with merged cells expanded
 _REPEATED = 60  # characters up to which a merged cell's text is written into each cell that it covers
 
 
 def square_tables(page: BeautifulSoup) -> None:
-    """Write each table's merged cells out; tables that hold tables are layout, and are taken apart."""
+    """Expand each table's merged cells. Tables that hold tables are layout, and are dissolved."""
     for table in page.find_all("table"):
         if table.find("table") is not None:
             _take_apart(table)
@@ -36,7 +36,7 @@ def _take_apart(table: Tag) -> None:
 
 
 def _square(page: BeautifulSoup, table: Tag) -> None:
-    """Give `table` one cell for each place, and no `|` in any."""
+    """Give `table` one cell for each place, without `|`."""
     for text in list(table.find_all(string=lambda each: "|" in each)):
         text.replace_with(str(text).replace("|", "\\|"))
     rows = _rows(table)
@@ -85,7 +85,7 @@ def _square(page: BeautifulSoup, table: Tag) -> None:
 
 
 def _span(cell: Tag, name: str, most: int) -> int:
-    """Return a span within what browsers allow; 0 rows are all that are left."""
+    """Return a span within the browsers' limits. 0 rows means all remaining rows."""
     try:
         value = int(str(cell.get(name) or 1))
     except ValueError:

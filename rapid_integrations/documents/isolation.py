@@ -1,8 +1,8 @@
-"""Reading files in a process of its own, which is ended when it takes too long, needs too much memory or crashes.
+"""Read files in a separate process, which is ended if it takes too long, needs too much memory or crashes.
 
-Parsers of foreign files hang, fill the memory or crash (PDFium is C++): then only that process ends, the file is an
-error, and the next one is read. Starting one takes about 0.2 s, so it reads all files of a call, and the next call's.
-What comes back is JSON: a file that took the process over could at most lie about its text.
+A parser can hang, fill the memory or crash on an untrusted file (PDFium is C++). Then only that process ends, the file
+is an error, and the next file is read. Starting the process takes about 0.2 s, so it reads all files of a call and of
+the next calls. It returns JSON: a file that took over the process could at most lie about its text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rapid_integrations.errors import ConfigurationError, DocumentError, Missing
 Read: TypeAlias = Callable[[bytes, str], Document]
 
 _LENGTH = struct.Struct(">Q")
-_START_S = 60.0  # that a process may take to start, on a machine with much else to do
+_START_S = 60.0  # time for the process to start on a busy machine
 # Set before anything is imported: `python -c` looks in the current folder first, which may be the stranger's.
 _CHILD = "import sys; sys.path[:] = {path!r}; from rapid_integrations.documents.child import serve; serve()"
 _ERRORS = {each.__name__: each for each in (DocumentError, NoTextError)}
@@ -37,15 +37,15 @@ _idle_lock = threading.Lock()
 
 @contextmanager
 def reading(encoding: str | None, limits: ReadLimits, time_limit_s: float | None) -> Iterator[Read]:
-    """Give a function that reads a file's bytes under its name, within limits.
+    """Yield a function that reads a file's bytes, given its name, within limits.
 
     Args:
-        encoding: of text and HTML; None finds out for each.
-        limits: how much is read at most.
+        encoding: encoding of text and HTML; None detects it for each file.
+        limits: limits of reading.
         time_limit_s: seconds for each file; None reads in this process without a limit.
 
     Raises:
-        ConfigurationError: a time limit that is no positive number.
+        ConfigurationError: the time limit is not a positive number.
     """
     from rapid_integrations.documents.reading import plain_text, read_bytes
 
@@ -115,11 +115,11 @@ class _Child:
             )
 
     def read(self, data: bytes, name: str, encoding: str | None, limits: ReadLimits, time_limit_s: float) -> Document:
-        """Return what the process reads in a file; it is ended if it does not answer in time."""
+        """Return the process's result for a file. End the process if it does not answer in time."""
         request = json.dumps(
             {"name": name, "encoding": encoding, "limits": asdict(limits), "seconds": time_limit_s}
         ).encode()
-        # A thread writes: a process that no longer reads would let this one wait for ever.
+        # A thread writes, because a process that no longer reads would block this one forever.
         threading.Thread(target=self._send, args=(request, data), name="rapid-document-bytes", daemon=True).start()
         try:
             answer = self._answers.get(timeout=time_limit_s)
@@ -132,7 +132,7 @@ class _Child:
             self.end()
             raise
         if answer is None:
-            with suppress(subprocess.TimeoutExpired):  # it closed its end, and is about to say how it ended
+            with suppress(subprocess.TimeoutExpired):  # it has closed its end and is about to exit
                 self._process.wait(timeout=2)
             code = self.end()
             raise DocumentError(
@@ -143,7 +143,7 @@ class _Child:
         return _document(json.loads(answer), name)
 
     def end(self) -> int | None:
-        """End the process; return its exit status."""
+        """End the process and return its exit status."""
         self.is_alive = False
         self._process.kill()
         code = self._process.wait()
@@ -160,7 +160,7 @@ class _Child:
                 pipe.write(_LENGTH.pack(len(part)))
                 pipe.write(part)
             pipe.flush()
-        except (OSError, ValueError):  # it ended: the answers say so
+        except (OSError, ValueError):  # it has ended, which the missing answer shows
             pass
 
     def _receive(self) -> None:
@@ -173,7 +173,7 @@ class _Child:
 
 
 def receive(pipe: IO[bytes]) -> bytes | None:
-    """Return the next part that the other side sent: 8 bytes of its length, then itself; None at the end."""
+    """Return the next message of the other side (8 bytes of length, then the content), or None at the end."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -183,7 +183,7 @@ def receive(pipe: IO[bytes]) -> bytes | None:
 
 
 def send(pipe: IO[bytes], part: bytes) -> None:
-    """Send a part that `receive` gives back."""
+    """Send a message that `receive` returns."""
     pipe.write(_LENGTH.pack(len(part)))
     pipe.write(part)
     pipe.flush()

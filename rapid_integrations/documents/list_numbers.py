@@ -1,4 +1,4 @@
-"""Numbers of lists and clauses as they are written: 3, c, iii, C, III, 03, 三."""
+"""Write the numbers of lists and clauses: 3, c, iii, C, III, 03, 三."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENGLISH_ENDS = {1: "st", 2: "nd", 3: "rd"}
 
 
 def written(number: int, form: str) -> str:
-    """Return a number in a form of WordprocessingML (ISO 29500, ST_NumberFormat); unknown forms as digits.
+    """Return a number in a format of WordprocessingML (ISO 29500, ST_NumberFormat). Unknown formats give digits.
 
     >>> written(3, "lowerRoman"), written(28, "upperLetter"), written(12, "chineseCounting")
     ('iii', 'BB', '十二')
@@ -21,7 +21,7 @@ def written(number: int, form: str) -> str:
         case "none":
             return ""
         case "lowerLetter" | "upperLetter" if number > 0:
-            # Word counts z, aa, bb; and so does no browser, whose lists seldom go so far.
+            # Word counts z, aa, bb. Browsers do not, but their lists seldom are so long.
             letters = chr(ord("a") + (number - 1) % 26) * ((number - 1) // 26 + 1)
             return (letters if form == "lowerLetter" else letters.upper())[:40]
         case "lowerRoman" | "upperRoman" if 0 < number <= _ROMAN_UP_TO:

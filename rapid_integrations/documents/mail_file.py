@@ -1,4 +1,4 @@
-"""Mails (.eml), web pages saved as one file (.mhtml) and mailboxes (.mbox): what a reader sees of them."""
+"""Read mails (.eml), web pages saved as one file (.mhtml) and mailboxes (.mbox)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rapid_integrations.errors import DocumentError
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _BEGINNING = re.compile(rb"^From [^\n]*\d{4}[^\n]*\r?\n(?=[!-9;-~]+:)", re.MULTILINE)  # of a mail in a mailbox
 _MAILS = 10_000
-_DEEPEST = 20  # mails within mails
+_DEEPEST = 20  # maximum nesting of mails within mails
 
 
 def read_mail(data: bytes, source: str) -> Document:
-    """Return a mail's headers and text, or the page of an MHTML file; each mail of a mailbox after the other.
+    """Return a mail's headers and text, the page of an MHTML file, or all mails of a mailbox.
 
     Attachments are named in a remark, and not read.
 
     Raises:
-        DocumentError: nothing in it is text.
+        DocumentError: the file holds no text.
     """
     remarks: list[str] = []
     texts = [text for each in _mails(data, source) if (text := _mail(each, source, remarks, 0))]
@@ -50,7 +50,7 @@ def _mail(data: bytes, source: str, remarks: list[str], depth: int) -> str:
         return _message(message, source, remarks, depth)
     except DocumentError:
         raise
-    except Exception as error:  # the parser raises all kinds of errors for headers that are none
+    except Exception as error:  # the parser raises many types of errors for malformed headers
         raise DocumentError(source, f"is a damaged mail: {error or type(error).__name__}") from error
 
 
@@ -79,7 +79,7 @@ def _message(message: EmailMessage, source: str, remarks: list[str], depth: int)
 
 
 def _shown(message: Message) -> Iterator[Message]:
-    """Yield the parts that a reader shows: of alternatives the plain text, unless only HTML says more than a line."""
+    """Yield the visible parts. Of alternatives, this is the plain text, unless only the HTML has more than a line."""
     if not message.is_multipart() or message.get_content_type() == "message/rfc822":
         yield message
         return
@@ -117,5 +117,5 @@ def _payload(part: Message) -> bytes:
 def _header(message: EmailMessage, name: str) -> str:
     try:
         return " ".join(str(message.get(name) or "").split())
-    except Exception:  # dates and addresses that are none
+    except Exception:  # malformed dates and addresses
         return ""

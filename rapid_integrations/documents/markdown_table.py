@@ -1,4 +1,4 @@
-"""Rows of cells as a Markdown table."""
+"""Write rows of cells as a Markdown table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table whose first row is its heading; short rows are filled up, no cell breaks its column."""
+    """Return rows as a table whose first row is the heading. Short rows are padded, and no cell breaks its column."""
     width = max(map(len, rows), default=0)
     lines = [_row([*row, *[""] * (width - len(row))]) for row in rows]
     return "\n".join((lines[0], _row(["---"] * width), *lines[1:])) if lines else ""

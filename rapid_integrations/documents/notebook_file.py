@@ -1,4 +1,4 @@
-"""Jupyter notebooks: the words and the code of their cells, and what the code printed."""
+"""Read Jupyter notebooks: the text and code of their cells, and their output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_notebook(text: str, source: str) -> Document:
-    """Return a notebook (nbformat 3 or 4) as Markdown; pictures are left out.
+    """Return a notebook (nbformat 3 or 4) as Markdown, without pictures.
 
     Raises:
-        DocumentError: it is not valid JSON, or no notebook.
+        DocumentError: it is not valid JSON, or not a notebook.
     """
     try:
         notebook = json.loads(text)
@@ -47,7 +47,7 @@ def read_notebook(text: str, source: str) -> Document:
 
 
 def _output(output: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what an output says, and how many pictures it shows instead."""
+    """Return the text of an output, and its number of pictures."""
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename')}: {output.get('evalue')}", 0
     if "text" in output and "data" not in output:

@@ -1,4 +1,4 @@
-"""OpenDocument: texts, sheets and slides of LibreOffice and its like (.odt, .ods, .odp)."""
+"""Read OpenDocument texts, sheets and slides of LibreOffice and others (.odt, .ods, .odp)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rapid_integrations.errors import DocumentError
 
 _CELLS = 1_000_000
 _FORMS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
-_OUTLINE = "headings"  # how the style is called here that numbers them
+_OUTLINE = "headings"  # our name of the style that numbers headings
 _BULLET = ("list-level-style-bullet", "", "", 1, 1)  # kind, prefix, suffix, start, levels shown
 _CONTROLS = ("text", "textarea", "formatted-text", "number", "date", "checkbox", "radio", "combobox", "listbox")
 _REPEATED = 60  # characters up to which a merged cell's text is written into each cell that it covers
@@ -26,7 +26,7 @@ def read_odf(data: bytes, source: str, limits: ReadLimits) -> Document:
     """Return the text of an OpenDocument file; sheets and slides are pages.
 
     Raises:
-        DocumentError: damaged, encrypted, or unpacking to more than `limits.unpacked_bytes`.
+        DocumentError: the file is damaged or encrypted, or unpacks to more than `limits.unpacked_bytes`.
         MissingExtraError: the XML parser is not installed.
     """
     packed = Packed(data, source, "OpenDocument", limits)
@@ -146,7 +146,7 @@ class _Reader:
         return self._label(_OUTLINE, level) if self._forms.get(_OUTLINE, {}).get(level) else ""
 
     def _label(self, style: str, depth: int) -> str:
-        """Return a number of a list as it is written, with those of the levels above that it shows."""
+        """Return a list number, with the numbers of the levels above that it shows."""
         _, prefix, suffix, _, shown = self._lists.get(style, {}).get(depth, _BULLET)
         forms, counter = self._forms.get(style, {}), self._counters[style]
         numbers = []
@@ -238,7 +238,7 @@ class _Reader:
         return " ".join(word for word in words if word.strip())
 
     def _object(self, name: str) -> str:
-        """Return a formula, or the values of a chart; "" for other embedded files."""
+        """Return a formula or the values of a chart, or "" for other embedded files."""
         root = self._packed.tree(f"{name}/content.xml") if name else None
         if root is None:
             return ""

@@ -1,4 +1,4 @@
-"""Office files, e-books and the like are ZIP archives of XML: opened within bounds, without entities or addresses."""
+"""Open ZIP archives of XML (Office files, e-books) within limits, without entities or external addresses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rapid_integrations.documents.document import ReadLimits
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
 _MARKUP = (".xml", ".rels", ".xhtml", ".html", ".htm", ".opf", ".ncx", ".vml")
-_FILES = 20_000  # in one archive
+_FILES = 20_000  # maximum number in one archive
 
 
 class Packed:
     """An archive whose files are read one by one.
 
     Raises:
-        DocumentError: it is damaged, or its XML would unpack to more than `limits.unpacked_bytes`. The sizes that it
-            declares hold: zipfile reads no further than them.
+        DocumentError: it is damaged, or its XML would unpack to more than `limits.unpacked_bytes`. The declared sizes
+            can be trusted, because zipfile reads no further.
     """
 
     def __init__(self, data: bytes, source: str, what: str, limits: ReadLimits) -> None:
@@ -41,13 +41,13 @@ class Packed:
         self.names = {file.filename.lstrip("/"): file for file in files}
 
     def damaged(self, error: object) -> DocumentError:
-        """Return the error that says so."""
+        """Return the error for a damaged file."""
         return DocumentError(
             self._source, f"is a damaged {self._what} file: {str(error) or type(error).__name__}"[:500]
         )
 
     def read(self, name: str) -> bytes | None:
-        """Return a file of the archive; None if it holds none of that name."""
+        """Return a file of the archive, or None if there is no such file."""
         file = self.names.get(name)
         if file is None:
             return None
@@ -55,16 +55,16 @@ class Packed:
             raise DocumentError(self._source, f"holds {name}, which unpacks to {file.file_size:,} bytes: split it")
         try:
             return self._archive.read(file)
-        except Exception as error:  # whatever zipfile and its decompressors raise
+        except Exception as error:  # zipfile and its decompressors raise many types of errors
             raise self.damaged(error) from error
 
     def tree(self, name: str) -> Any | None:
-        """Return the root element of an XML file; None if there is none of that name."""
+        """Return the root element of an XML file, or None if there is no such file."""
         data = self.read(name)
         return None if data is None else parsed(data, self)
 
     def relations(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return what an Office file's part refers to within the file: (type, name) by id. Addresses are left out."""
+        """Return the references of an Office file's part: (type, name) by id, without external addresses."""
         folder, file = posixpath.split(name)
         root = self.tree(posixpath.join(folder, "_rels", f"{file}.rels"))
         found = {}
@@ -80,7 +80,7 @@ def parsed(data: bytes, packed: Packed) -> Any:
     """Return the root of XML that declares no entities.
 
     Raises:
-        DocumentError: it is not well formed, or declares some.
+        DocumentError: it is not well formed, or declares entities.
         MissingExtraError: the parser is not installed.
     """
     try:
@@ -98,13 +98,13 @@ def parsed(data: bytes, packed: Packed) -> Any:
 
 
 def local(element: Any) -> str:
-    """Return an element's name without its namespace: the strict and the usual form of Office files differ in those."""
+    """Return an element's name without its namespace, in which strict and usual Office files differ."""
     tag = element.tag
     return tag.rsplit("}", 1)[-1] if isinstance(tag, str) else ""
 
 
 def value(element: Any, name: str = "val") -> str | None:
-    """Return the attribute of that name, whatever its namespace."""
+    """Return the attribute of that name in any namespace."""
     for key, given in element.attrib.items():
         if key.rsplit("}", 1)[-1] == name:
             return str(given)
@@ -112,12 +112,12 @@ def value(element: Any, name: str = "val") -> str | None:
 
 
 def is_on(element: Any) -> bool:
-    """Whether a switch of an Office file is on: it is, unless it says otherwise."""
+    """Whether a switch of an Office file is on, which is the default."""
     return (value(element) or "true").lower() in ("1", "true", "on")
 
 
 def child(element: Any, *path: str) -> Any | None:
-    """Return the first descendant that a path of local names leads to."""
+    """Return the first descendant on a path of local names."""
     for name in path:
         element = next((each for each in element if local(each) == name), None)
         if element is None:

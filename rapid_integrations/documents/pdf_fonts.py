@@ -1,9 +1,8 @@
-"""A stand-in for fonts that a PDF names but does not hold.
+"""A replacement for fonts that a PDF names but does not embed.
 
-PDFium leaves characters without an outline out of the text. So what it finds in files whose fonts are not embedded
-(most Japanese and Chinese ones of the nineties, many forms) depends on the fonts of the machine, and on a server
-without any it is nothing. Here every character of every missing font is one square: the text is whole, and the same
-everywhere.
+PDFium leaves characters without an outline out of the text. So the text of files without embedded fonts (most Japanese
+and Chinese ones of the nineties, many forms) depends on the machine's fonts, and a server without fonts finds nothing.
+Here every character of every missing font is one square. The text is then complete, and the same everywhere.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ def _file(tables: dict[bytes, bytes]) -> bytes:
 
 
 def install() -> None:
-    """Make PDFium of this process use the stand-in for every font that a file does not hold. Once is enough.
+    """Make this process's PDFium use the replacement for every font that a file does not embed. Call it once.
 
-    A program that has installed its own keeps them.
+    A program that has installed its own fonts keeps them.
     """
     import pypdfium2
 

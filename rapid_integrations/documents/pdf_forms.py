@@ -1,8 +1,9 @@
-"""What lies on a PDF page and is not part of it: the fields of a form with their values, and comments."""
+"""Read form fields with their values, and comments, which lie on a PDF page but are not part of its text."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +12,21 @@ _HIDDEN_FLAGS = 2 | 32  # hidden, not for viewing (ISO 32000, table 165)
 _PASSWORD_FLAG = 1 << 13  # of a text field (table 228)
 _CHECKED, _UNCHECKED = "☒", "☐"
 _OPTIONS = 1_000  # of a list, at most
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_SHOWN_STRING = re.compile(r"\(([^()\\]*)\)\s*Tj")
+_SHOWN_NUMBER = re.compile(r"\d[\d.,' ]*")
 _HELD = 1 << 12  # bytes of one string that are asked for at once
 
 
 @dataclass(frozen=True)
 class Field:
-    """A form field that the text gets.
+    """A form field whose value goes into the text.
 
     Attributes:
         box: left, bottom, right, top in points.
-        text: the value as it is read: words, or a ticked or empty box.
-        name: what the form calls the field, for one without a label beside it.
-        before_label: a box that one ticks stands before its label, other values behind.
+        text: the value: words, or a ticked or empty box.
+        name: the field's name, for a field without a label beside it.
+        before_label: whether the value stands before its label, as checkboxes do.
     """
 
     box: tuple[float, float, float, float]
@@ -32,9 +36,9 @@ class Field:
 
 
 def take_fields(document: Any, page: Any) -> list[Field]:
-    """Return the page's filled fields and its boxes to tick, and take them off it.
+    """Return the page's filled fields and its checkboxes, and remove them from it.
 
-    What stays (buttons, signatures, empty fields) is seen by its drawing.
+    The rest (buttons, signatures, empty fields) is read from its drawing.
     """
     import pypdfium2.raw as pdfium
 
@@ -57,7 +61,7 @@ def take_fields(document: Any, page: Any) -> list[Field]:
 
 
 def comments(page: Any) -> list[str]:
-    """Return what readers wrote on the page: notes, comments on marked words, text of stamps and callouts."""
+    """Return comments on the page: notes, comments on marked words, text of stamps and callouts."""
     import pypdfium2.raw as pdfium
 
     kinds = {
@@ -96,7 +100,7 @@ def comments(page: Any) -> list[str]:
 
 
 def xfa_packets(document: Any) -> dict[str, bytes]:
-    """Return the XML parts of an XFA form by name ("template", "datasets"); empty for other files."""
+    """Return the XML parts of an XFA form by name ("template", "datasets"), none for other files."""
     import pypdfium2.raw as pdfium
 
     packets = {}
@@ -121,6 +125,7 @@ def _field(pdfium: Any, form: Any, annotation: Any) -> Field | None:
     elif kind == pdfium.FPDF_FORMFIELD_TEXTFIELD:
         hidden = pdfium.FPDFAnnot_GetFormFieldFlags(form, annotation) & _PASSWORD_FLAG
         text = "" if hidden else _string(lambda *a: pdfium.FPDFAnnot_GetFormFieldValue(form, annotation, *a))
+        text = _as_shown(pdfium, annotation, text)
     else:
         return None
     if not text.strip():
@@ -135,10 +140,41 @@ def _field(pdfium: Any, form: Any, annotation: Any) -> Field | None:
     return Field(box, " ".join(text.split()), " ".join(name.split()), text in (_CHECKED, _UNCHECKED))
 
 
-def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:
-    """Return the words of the options chosen; an editable list may hold a value of its own.
+def _as_shown(pdfium: Any, annotation: Any, value: str) -> str:
+    """Return a number as the field shows it ("232,324.00" for 232324), and any other value as it is."""
+    if not _NUMBER.fullmatch(value):
+        return value
+    normal = pdfium.FPDF_ANNOT_APPEARANCEMODE_NORMAL
+    shown = _SHOWN_STRING.findall(_string(lambda *a: pdfium.FPDFAnnot_GetAP(annotation, normal, *a)))
+    if len(shown) == 1 and shown[0].isascii() and _is_same_number(shown[0], abs(float(value))):
+        return str(shown[0]).strip()
+    return value
 
-    `listed`: the page shows the other options, too.
+
+def _is_same_number(text: str, value: float) -> bool:
+    """Whether a text shows that number, rounded, with a point or a comma before its decimals.
+
+    >>> _is_same_number("232,324.00 USD", 232324.0), _is_same_number("1.234,5", 1234.46), _is_same_number("3.00", 7.0)
+    (True, True, False)
+    """
+    found = _SHOWN_NUMBER.findall(text)
+    if len(found) != 1:
+        return False
+    if "%" in text:
+        value *= 100
+    for point in ".,":
+        whole, *decimals = "".join(each for each in found[0] if each.isdigit() or each == point).split(point)
+        if len(decimals) <= 1 and abs(float(f"{whole}.{''.join(decimals)}") - value) <= 0.501 * 10 ** -len(
+            "".join(decimals)
+        ):
+            return True
+    return False
+
+
+def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:
+    """Return the words of the chosen options. An editable list may hold another value.
+
+    `listed` says whether the page shows the other options, too.
     """
     count = min(_OPTIONS, pdfium.FPDFAnnot_GetOptionCount(form, annotation))
     labels = [
@@ -151,7 +187,7 @@ def _chosen(pdfium: Any, form: Any, annotation: Any, listed: bool) -> str:
 
 
 def _string(ask: Callable[..., int]) -> str:
-    """Return what a function of PDFium writes as UTF-16 into a buffer that it is given with its size in bytes."""
+    """Return the UTF-16 text that a function of PDFium writes into a buffer of a given size in bytes."""
     import pypdfium2.raw as pdfium
 
     buffer = (pdfium.FPDF_WCHAR * (_HELD // 2))()

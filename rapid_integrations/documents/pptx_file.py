@@ -1,4 +1,4 @@
-"""PPTX: the words of slides, tables, charts and diagrams, with the speaker's notes; each slide is a page."""
+"""Read PPTX: the words of slides, tables, charts and diagrams, with the speaker's notes. Each slide is a page."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _paragraphs(shape: Any) -> Iterator[str]:
 
 
 def _number(properties: Any | None, counts: dict[int, int], depth: int) -> str:
-    """Return the number that a list counts for a paragraph; "" for one that has none."""
+    """Return the list number of a paragraph, or "" if it has none."""
     numbered = child(properties, "buAutoNum") if properties is not None else None
     for deeper in [each for each in counts if each > depth or numbered is None]:
         del counts[deeper]

@@ -1,4 +1,4 @@
-"""Raised and lowered characters as plain text: 10^6, x^{n+1}, CO₂, x_{max}."""
+"""Write superscripts and subscripts as plain text: 10^6, x^{n+1}, CO₂, x_{max}."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ORDINALS = frozenset(("st", "nd", "rd", "th", "er", "re", "ère", "e", "o", "a"
 
 
 def raised(text: str) -> str:
-    """Return a superscript in one line; the "st" of 1st and the like stay as they are.
+    """Return a superscript in one line. The "st" of 1st and the like stay unchanged.
 
     >>> raised("6"), raised("-6"), raised("th")
     ('^6', '^{-6}', 'th')
@@ -21,7 +21,7 @@ def raised(text: str) -> str:
 
 
 def lowered(text: str) -> str:
-    """Return a subscript in one line; digits have characters of their own.
+    """Return a subscript in one line. Digits use Unicode's subscript digits.
 
     >>> lowered("2"), lowered("max")
     ('₂', '_{max}')

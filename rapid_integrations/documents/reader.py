@@ -1,4 +1,4 @@
-"""The front door: one file, or files and folders, to documents."""
+"""The public interface: read one file, or files and folders, as documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIME_LIMIT_S = 120.0
 _STDIN_NAME = "standard input"
 _NAMED_ERRORS = 10
 _UNWANTED = (".", "~$")  # hidden files and folders, and the locks that Word leaves
-_GENERATED = ("node_modules", "__pycache__", "site-packages")  # folders that tools fill, among those of a repository
+_GENERATED = ("node_modules", "__pycache__", "site-packages")  # folders in a repository that tools fill
 
 
 def read_document(
@@ -30,22 +30,21 @@ def read_document(
     limits: ReadLimits | None = None,
     time_limit_s: float | None = TIME_LIMIT_S,
 ) -> Document:
-    """Return a file as text; "-" is standard input.
+    """Return a file as text. "-" is standard input.
 
-    What it is follows from its first bytes: a PDF, Office or HTML file may have any name, and come from a pipe. The
-    encoding of text and HTML is found out, unless `encoding` names it.
+    The format is detected from the first bytes, so a PDF, Office or HTML file may have any name and come from a pipe.
+    The encoding of text and HTML is detected, unless `encoding` names it.
 
     Args:
         path: the file.
-        encoding: of text and HTML files; None finds out.
-        limits: how much is read at most.
-        time_limit_s: seconds that reading may take, and a reader that does not end, needs too much memory or crashes
-            ends alone: everything but UTF-8 text is read in a process of its own. None reads in this process, without
-            a limit.
+        encoding: encoding of text and HTML files; None detects it.
+        limits: limits of reading.
+        time_limit_s: seconds that reading may take. Everything but UTF-8 text is read in a separate process, which is
+            ended if it takes longer, needs too much memory or crashes. None reads in this process, without a limit.
 
     Raises:
-        DocumentError: missing, a folder, empty, encrypted, damaged, binary, without text, or over a limit; it says
-            which.
+        DocumentError: the file is missing, a folder, empty, encrypted, damaged, binary, without text, or over a limit.
+            The message says which.
         MissingExtraError: the file needs a reader of the extra `documents`.
     """
     name = os.fspath(path)
@@ -61,24 +60,24 @@ def read_documents(
     limits: ReadLimits | None = None,
     time_limit_s: float | None = TIME_LIMIT_S,
 ) -> Documents:
-    """Return files and all files of folders as text, in the order given; a folder's by name, numbers by value.
+    """Return files and all files of folders as text, in the given order. A folder's files are sorted by name.
 
-    Hidden files and folders ("." first) and links to folders are left out of folders; a file that is named twice is
-    read once. Files of folders that hold no text (pictures, programs, empty ones) and folders of installed packages
-    (node_modules, __pycache__, virtual environments) are left out, and named in `Documents.skipped`.
+    Numbers in names are sorted by value. Hidden files and folders ("." first) and links to folders are skipped. A file
+    that is named twice is read once. In folders, files without text (pictures, programs, empty ones) and folders of
+    installed packages (node_modules, __pycache__, virtual environments) are left out and named in `Documents.skipped`.
 
     Args:
         paths: files, folders, or "-" for standard input.
-        skip_unreadable: leave out whatever else cannot be read, and name it in `Documents.skipped`.
-        encoding: of text and HTML files; None finds out for each.
-        limits: how much is read at most.
+        skip_unreadable: leave out all other files that cannot be read, and name them in `Documents.skipped`.
+        encoding: encoding of text and HTML files; None detects it for each.
+        limits: limits of reading.
         time_limit_s: seconds for each file, see `read_document`.
 
     Raises:
-        DocumentError: any file cannot be read (it names them all), or with `skip_unreadable` not one of them can; a
-            folder without files; more text than `limits` allow.
-        MissingExtraError: a file needs a reader of the extra `documents`; with `skip_unreadable` only if no other file
-            could be read.
+        DocumentError: a file cannot be read (the message names all of them); with `skip_unreadable`, no file can be
+            read; a folder has no files; or the text exceeds `limits`.
+        MissingExtraError: a file needs a reader of the extra `documents`. With `skip_unreadable`, this is raised only
+            if no other file could be read.
     """
     limits = limits or ReadLimits()
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
@@ -119,10 +118,10 @@ def read_documents(
 
 
 def read_utf8(path: PathLike) -> str:
-    """Return the text of a file that a program wrote (questions, data), whatever its size.
+    """Return the text of a data file (such as questions) of any size.
 
     Raises:
-        DocumentError: the file is missing, empty, a folder, or no UTF-8 text.
+        DocumentError: the file is missing, empty, a folder, or not UTF-8 text.
     """
     name = os.fspath(path)
     try:
@@ -131,7 +130,7 @@ def read_utf8(path: PathLike) -> str:
         raise _not_opened(name, error) from error
     except UnicodeDecodeError as error:
         raise DocumentError(
-            name, f"is no UTF-8 text (byte {error.start:,}): convert it, for instance with iconv -f latin1 -t utf8"
+            name, f"is not UTF-8 text (byte {error.start:,}): convert it, for instance with iconv -f latin1 -t utf8"
         ) from error
     if not text.strip():
         raise DocumentError(name, "is empty")
@@ -195,7 +194,7 @@ def _in_folder(folder: str, most: int, left_out: list[Skipped]) -> list[str]:
         ]
         folders[:] = [name for name in folders if not name.startswith(_UNWANTED) and name not in generated]
         paths = [os.path.join(place, name) for name in names if not name.startswith(_UNWANTED)]
-        found += [path for path in paths if os.path.isfile(path)]  # a pipe or a device would be waited for
+        found += [path for path in paths if os.path.isfile(path)]  # reading a pipe or a device could block
         if len(found) > most:
             raise DocumentError(folder, f"holds more than {most:,} files: name the ones that you ask about")
     return sorted(found, key=_natural)

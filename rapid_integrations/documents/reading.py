@@ -1,4 +1,4 @@
-"""A file's bytes to a document: which format, and its reader."""
+"""Turn a file's bytes into a document: detect the format and call its reader."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read_bytes(data: bytes, name: str, encoding: str | None, limits: ReadLimits)
     """Return the text of a file.
 
     Args:
-        data: all of it; not blank.
-        name: what errors call it, and what tells kinds of text apart.
-        encoding: of text and HTML; None finds out.
-        limits: how much is read at most.
+        data: the whole file, not blank.
+        name: its name in errors. It also decides between kinds of text.
+        encoding: encoding of text and HTML; None detects it.
+        limits: limits of reading.
 
     Raises:
-        DocumentError: it cannot be read, or holds no text.
-        MissingExtraError: its reader is not installed.
+        DocumentError: the file cannot be read, or holds no text.
+        MissingExtraError: the reader is not installed.
     """
     match format_of(data, name):
         case "pdf":
@@ -66,6 +66,6 @@ def read_bytes(data: bytes, name: str, encoding: str | None, limits: ReadLimits)
 
 
 def plain_text(data: bytes, name: str, encoding: str | None = None) -> Document:
-    """Return a text file: Markdown, CSV, JSON, XML, TeX, subtitles, source code and logs stay as they are written."""
+    """Return a text file (Markdown, CSV, JSON, XML, TeX, subtitles, source code, logs) unchanged."""
     text, remarks = decode(data, name, declared_in_text(data), encoding)
     return Document(text, name, "text", remarks)

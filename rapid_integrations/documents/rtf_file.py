@@ -1,4 +1,4 @@
-"""RTF: the text without its layout; notes, comments, boxes and raised characters where they stand."""
+"""Read RTF: the text without its layout, with notes, comments, boxes and superscripts in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rapid_integrations.documents.document import Document
 from rapid_integrations.documents.raised import lowered, raised
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
-# Groups that the library leaves out, or reads as if they were shown: what is made of each.
+# Replacements for groups that the library leaves out, or reads although they are hidden.
 _GROUPS = re.compile(
     r"\{\s*(?:\\\*)?\s*\\(footnote|annotation|header[lrf]?|footer[lrf]?|shptxt|formfield|deleted|v)(?![a-z0-9])\s?"
 )
@@ -21,7 +21,7 @@ _MOST_GROUPS = 100_000
 
 
 def read_rtf(data: bytes, source: str) -> Document:
-    """Return the text of an RTF file; cells of tables are set apart by `|`, pictures are left out.
+    """Return the text of an RTF file. `|` separates the cells of tables, and pictures are left out.
 
     Raises:
         DocumentError: the file is damaged.
@@ -35,7 +35,7 @@ def read_rtf(data: bytes, source: str) -> Document:
     try:
         rtf = _rewritten(data.decode("cp1252", "replace"), left_out)
         text = str(rtf_to_text(rtf, errors="replace"))
-    except Exception as error:  # whatever it raises for a damaged file
+    except Exception as error:  # the library raises many types of errors for damaged files
         raise DocumentError(source, f"is a damaged RTF file: {error or type(error).__name__}") from error
     left_out["picture"] = data.count(b"\\pict")
     remarks = tuple(f"{count:,} {what}{'s' * (count > 1)} left out" for what, count in left_out.items() if count)
@@ -43,7 +43,7 @@ def read_rtf(data: bytes, source: str) -> Document:
 
 
 def _rewritten(rtf: str, left_out: Counter[str]) -> str:
-    """Return RTF in which everything that is shown is plain text."""
+    """Return RTF in which everything visible is plain text."""
     for pattern, write in _LEVELS:
         marks = {found[0]: _escaped(write(found[1] or found[2] or "")) for found in pattern.finditer(rtf)}
         rtf = pattern.sub(lambda found, marks=marks: marks[found[0]], rtf)  # type: ignore[misc]
@@ -82,7 +82,7 @@ def _rewritten(rtf: str, left_out: Counter[str]) -> str:
 
 
 def _end_of_group(rtf: str, start: int) -> int:
-    """Return the offset behind the brace that closes the group at `start`."""
+    """Return the offset after the brace that closes the group at `start`."""
     depth = 0
     for found in re.compile(r"\\.|[{}]", re.DOTALL).finditer(rtf, start):
         depth += {"{": 1, "}": -1}.get(found[0], 0)

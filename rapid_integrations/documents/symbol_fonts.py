@@ -1,4 +1,4 @@
-"""Characters of fonts that draw other signs than their codes say: Symbol's Greek, Wingdings' boxes and arrows."""
+"""Map characters of symbol fonts, which draw other signs than their codes: Symbol's Greek, Wingdings' boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FONTS = {"symbol": _SYMBOL, "wingdings": _WINGDINGS, "wingdings 2": _WINGDINGS2
 
 
 def is_symbol_font(font: str) -> bool:
-    """Whether codes of a font of that name mean other signs."""
+    """Whether a font of that name is a symbol font."""
     return font.lower() in _FONTS
 
 

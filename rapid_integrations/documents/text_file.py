@@ -1,4 +1,4 @@
-"""Bytes to text: byte order marks, UTF-8, what the file declares, and otherwise a detector's guess."""
+"""Decode bytes by byte order mark, as UTF-8, by the file's declaration, and otherwise by a detector's guess."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from rapid_integrations.documents.declared_encoding import codec_of
 from rapid_integrations.documents.document import NoTextError
-from rapid_integrations.documents.encoding_guess import escaped, guessed, is_mojibake, unmarked_utf16
+from rapid_integrations.documents.encoding_guess import escaped, guessed, is_encoded_twice, is_mojibake, unmarked_utf16
 from rapid_integrations.errors import ConfigurationError, DocumentError, MissingExtraError
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
@@ -19,30 +19,33 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _REPLACEMENT = "\ufffd"
-_DAMAGED_SHARE = 4  # whole characters for each broken one that make a text UTF-8 that was damaged
+_DAMAGED_SHARE = 4  # valid characters per broken one that make a text damaged UTF-8
 _CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\b\x1b") | {127}
 _MAX_CONTROL_SHARE = 0.01  # of a text's first bytes
-_FEW_CONTROLS, _ENOUGH_TEXT = 2, 20  # so many in so many bytes are an accident
+_FEW_CONTROLS, _ENOUGH_TEXT = 2, 20  # this many in this many bytes are an accident
 _HEAD = 65536  # bytes
 _IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENOUGH_TO_DOUBT = 60  # bytes beyond ASCII
+_TWICE = (
+    "its UTF-8 seems to be encoded a second time (\u00c3\u00a4 in place of \u00e4): save it anew from where it is whole"
+)
 _BINARY = "is a binary file, no text: give PDF, Office, HTML, Markdown or plain text"
 
 
 def decode(
     data: bytes, source: str, declared: str | None = None, encoding: str | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a file, with line feeds for line breaks, and remarks about what was guessed.
+    """Return the text of a file, with line feeds as line breaks, and remarks about guesses.
 
     Args:
         data: the whole file.
         source: its name, for errors.
-        declared: the encoding that the file itself names; its marks and valid UTF-8 count for more.
-        encoding: the encoding that the user names; nothing is guessed then.
+        declared: the encoding that the file declares. Byte order marks and valid UTF-8 take precedence.
+        encoding: the encoding that the user names. Then nothing is guessed.
 
     Raises:
         DocumentError: the file is binary, or damaged.
-        MissingExtraError: it is not UTF-8, and nothing is installed that could tell its encoding.
+        MissingExtraError: it is not UTF-8, and no detector is installed.
     """
     text, remarks = _decode(data, source, declared) if encoding is None else (_as_told(data, source, encoding), ())
     return text.replace("\r\n", "\n").replace("\r", "\n"), remarks
@@ -79,7 +82,8 @@ def _decode(data: bytes, source: str, declared: str | None) -> tuple[str, tuple[
             return data.decode(codec), (*left_out, *remarks)
         return data.decode("ascii"), left_out
     try:
-        return data.decode("utf-8"), left_out
+        text = data.decode("utf-8")
+        return text, (*left_out, _TWICE) if is_encoded_twice(text) else left_out
     except UnicodeDecodeError as error:
         cut_short = error.reason == "unexpected end of data"
     damaged = data.decode("utf-8", "replace")
@@ -106,9 +110,9 @@ def _marked(data: bytes, source: str, encoding: str) -> tuple[str, tuple[str, ..
 
 
 def _without_nul(data: bytes, source: str) -> tuple[bytes | str, tuple[str, ...]]:
-    """Read UTF-16 without a mark, and leave out the NULs that crashed programs leave in logs.
+    """Decode UTF-16 without a mark, and remove the NULs that crashed programs leave in logs.
 
-    Returns text where that was all, and otherwise the bytes to go on with.
+    Returns text if nothing else is left to do, and otherwise the bytes to continue with.
     """
     if (b"\0" in data or not data[:_HEAD].isascii()) and (codec := unmarked_utf16(data)):
         return data.decode(codec, "replace"), (f"read as {codec}, which is a guess: it has no mark",)
@@ -150,7 +154,7 @@ def _not_utf8(data: bytes, source: str, declared: str | None) -> tuple[str, tupl
 
 
 def _doubt(data: bytes, as_said: str, declared: str | None) -> tuple[str, ...]:
-    """Return a remark where a file declares one encoding of ideographs and rather looks like another."""
+    """Return a remark if a file declares one encoding of ideographs but looks like another."""
     if not _IDEOGRAPHS.search(as_said[:_HEAD]) or len(data.translate(None, bytes(range(128)))) < _ENOUGH_TO_DOUBT:
         return ()
     codec = guessed(data)
@@ -166,6 +170,6 @@ def _strictly(data: bytes, codec: str) -> str | None:
         pass
     if codec != "cp1252":
         return None
-    # The five bytes that cp1252 leaves open are controls for browsers, too few of which make no other text.
+    # Browsers read the five undefined bytes of cp1252 as controls. A few of them do not make a text binary.
     text = data.decode("cp1252", "replace")
     return text if text.count(_REPLACEMENT) <= 0.01 * len(text) else None

@@ -1,4 +1,4 @@
-"""XFA forms: what was filled in. Their pages are drawn by a program that few readers have; the values lie in XML."""
+"""Read the values of XFA forms from their XML. Few programs can draw the pages of such forms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _MOST = 10_000  # values
 
 @dataclass(frozen=True)
 class FilledIn:
-    """What an XFA form holds.
+    """The values of an XFA form.
 
     Attributes:
-        text: a line "caption: value" for each value; empty without a form.
-        remarks: that it is such a form.
+        text: a line "caption: value" for each value, empty if there is no form.
+        remarks: a remark that the file is such a form.
     """
 
     text: str = ""
@@ -24,7 +24,7 @@ class FilledIn:
 
 
 def filled_in(packets: Mapping[str, bytes]) -> FilledIn:
-    """Return the values of an XFA form's data, called as its template captions them.
+    """Return the values of an XFA form's data, with the captions of its template.
 
     Args:
         packets: the form's XML parts by name.

@@ -1,4 +1,4 @@
-"""XLSX: the sheets of a workbook as tables, with values as they are shown; each sheet is a page."""
+"""Read XLSX: the sheets of a workbook as tables, with the displayed values. Each sheet is a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapid_integrations.documents.packed import Packed
 from rapid_integrations.documents.raised import lowered, raised
 from rapid_integrations.errors import DocumentError, MissingExtraError
 
-_CELLS = 2_000_000  # of all sheets
+_CELLS = 2_000_000  # maximum of all sheets
 _SIGNS = re.compile(r'"([^"]*)"|\[\$([^\]-]*)[^\]]*\]|([€£$¥])')
 _BEFORE_DIGITS = re.compile(r'((?:"[^"]*"|\[[^\]]*\]|[^0#?"\[])*)([0#?].*)')
 _THOUSANDS = re.compile(r"[0#?](,+)(?![0#?,])")  # commas behind the last digit each divide by a thousand
@@ -22,7 +22,7 @@ _REPEATED = 60  # characters up to which a merged cell's text is written into ea
 
 
 def read_xlsx(data: bytes, source: str, limits: ReadLimits) -> Document:
-    """Return a workbook's cells: what formulas computed when it was saved, dates and percentages as such.
+    """Return a workbook's cells, with the saved values of formulas, and with formatted dates and percentages.
 
     Raises:
         DocumentError: the file is damaged, or unpacks to more than `limits.unpacked_bytes`.
@@ -35,13 +35,13 @@ def read_xlsx(data: bytes, source: str, limits: ReadLimits) -> Document:
     packed = Packed(data, source, "XLSX", limits)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about parts that it does not keep when it writes
+            warnings.simplefilter("ignore")  # it warns of parts that it would not keep when writing
             values = openpyxl.load_workbook(io.BytesIO(data), data_only=True, rich_text=True)
             formulas = openpyxl.load_workbook(io.BytesIO(data))
             return _workbook(values, formulas, source)
     except DocumentError:
         raise
-    except Exception as error:  # whatever it raises for a damaged file
+    except Exception as error:  # the library raises many types of errors for damaged files
         raise packed.damaged(error) from error
 
 
@@ -103,7 +103,7 @@ def _workbook(values: Any, formulas: Any, source: str) -> Document:
 
 
 def _shown(value: Any, form: str) -> str:
-    """Return a value as its format shows it, as far as that matters: dates, percentages, currencies' amounts."""
+    """Return a value in its number format: dates, percentages, currencies."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -127,7 +127,7 @@ def _run(run: Any) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    """Return a number with what its format adds: percent, leading zeros, a currency or a unit."""
+    """Return a number with its format's additions: percent, leading zeros, a currency or a unit."""
     form = form.split(";")[0]
     if "%" in form:
         return f"{round(value * 100, 10):.10g}%"
@@ -144,6 +144,6 @@ def _number(value: float, form: str) -> str:
 
 
 def _signs(form: str) -> str:
-    """Return the words and signs of a part of a number format: "kg", €, and what `[$CHF-807]` stands for."""
+    """Return the words and signs of a part of a number format: "kg", €, and the currency of `[$CHF-807]`."""
     signs = (quoted or named or bare for quoted, named, bare in _SIGNS.findall(form))
     return "".join(each if each != "_" else "" for each in signs)

@@ -1,6 +1,6 @@
-"""The engine: a prompt in, a stream of text out. `engine` is the front door, and reads in the order of its five stages.
+"""The engine turns a prompt into a stream of text. Start with `engine`, which reads in the order of its five stages.
 
-Importing this package loads nothing else; each name is loaded when it is first used.
+Importing this package loads none of its modules. Each name is loaded when it is first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The asynchronous forms: the same streams, stepped in worker threads so that the event loop stays free."""
+"""Asynchronous streams. Worker threads advance them, so the event loop stays free."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 def _new_workers() -> ThreadPoolExecutor:
-    # Apart from asyncio's own pool, which is small and which the application's other work waits for. The forward passes
-    # take turns anyway: these threads mostly wait for theirs.
+    # Not asyncio's own pool: it is small, and the application's other work needs it. These threads mostly wait, because
+    # forward passes take turns.
     return ThreadPoolExecutor(max_workers=64, thread_name_prefix="rapid")
 
 
@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class RequestCancelled(BaseException):
-    """Raised inside a worker thread to unwind a request that nobody waits for any more; never seen by callers."""
+    """Raised in a worker thread to end a cancelled request. Callers never see it."""
 
 
 class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
@@ -50,7 +50,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
     Cancelling the task that awaits a piece stops the request within one forward pass and frees its caches.
 
     Attributes:
-        prepared: what each model reads.
+        prepared: the prompts of both models.
     """
 
     def __init__(self, stream: CompletionStream, cancelled: threading.Event) -> None:
@@ -59,14 +59,14 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
         self._life = stream._life
         self._cancelled = cancelled
         self._step = asyncio.Lock()  # a generator runs one step at a time
-        # A cancelled stream is closed by the worker as its step ends or, between two steps, by whoever cancels; under
-        # this lock each knows which of the two it is.
+        # The worker closes a cancelled stream at the end of its step. Between two steps, the canceller closes it. This
+        # lock guards `_stepping`, which tells both who has to.
         self._turn = threading.Lock()
         self._stepping = False
 
     @classmethod
     async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
-        """Prepare the request in a worker thread; what can be wrong with it is raised here."""
+        """Prepare the request in a worker thread. Errors of the request are raised here."""
         engine.require_open()  # before anything waits for a thread: a forked child has none
         cancelled = threading.Event()
         report = options.pop("on_progress", None) or ignore_progress
@@ -83,7 +83,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
 
     @property
     def trace(self) -> Trace | None:
-        """What was recorded so far, where the request asked for it."""
+        """The record so far; None unless the request asked for it (`trace=True`)."""
         return self._stream.trace
 
     async def __anext__(self) -> CompletionChunk:
@@ -103,7 +103,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
     async def aclose(self) -> None:
         """Stop decoding and free the caches; safe to call again.
 
-        A step that is still running (its task was cancelled) ends with its forward pass; the caches are freed then.
+        If a step is still running because its task was cancelled, the caches are freed after its forward pass.
         """
         self._cancelled.set()
         self._free_when_idle()
@@ -134,7 +134,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
 
 
 async def in_worker(call: Callable[[], T]) -> T:
-    """Return what `call` returns, run in a worker thread. It goes on if whoever waits for it is cancelled."""
+    """Run `call` in a worker thread and return its result. It keeps running if the waiting task is cancelled."""
     return await _result(_submit(call), threading.Event())
 
 
@@ -144,11 +144,11 @@ def _submit(call: Callable[[], T]) -> asyncio.Future[tuple[T | None, BaseExcepti
 
 
 async def _result(future: asyncio.Future[tuple[T | None, BaseException | None]], cancelled: threading.Event) -> T:
-    """Return what the worker's call returned, or raise what it raised."""
+    """Return the result of the worker's call, or raise its error."""
     try:
         result, error = await asyncio.shield(future)
     except asyncio.CancelledError:
-        cancelled.set()  # a forward pass cannot be broken off; the worker sees this right after it
+        cancelled.set()  # a forward pass cannot be interrupted; the worker checks this right after it
         raise
     if error is not None:
         raise error
@@ -156,7 +156,7 @@ async def _result(future: asyncio.Future[tuple[T | None, BaseException | None]],
 
 
 def _outcome(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """Return the result or the error: asyncio logs an error that nobody fetches, as after a cancellation."""
+    """Return the result or the error. asyncio would log a raised error that is not fetched, as after a cancellation."""
     try:
         return call(), None
     except BaseException as error:

@@ -1,8 +1,8 @@
-"""A conversation about documents that are read once.
+"""A conversation about documents that are prefilled once.
 
-The documents stand at the head of every prompt, so each question is read from where it differs (see
-`rapid_integrations.cache.prefix_cache`). Both models are shown the earlier questions and answers; the drafter reads
-the documents' retrieved chunks in place of the documents, chosen anew for each question.
+Every prompt starts with the documents, so only the rest is prefilled for each question (see
+`rapid_integrations.cache.prefix_cache`). Both models read the earlier questions and answers. In place of the documents,
+the drafter reads their retrieved chunks, which are chosen anew for each question.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptL
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
 
-_NO_QUESTION = "What is this about?"  # stands for the first question while the documents are read
+_NO_QUESTION = "What is this about?"  # in place of the first question while the documents are prefilled
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer; `complete` is False where the answer was stopped before its end."""
+    """A question and its answer. `complete` is False if the answer was stopped before its end."""
 
     question: str
     answer: str
@@ -37,11 +37,11 @@ class Turn:
 class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
     """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
 
-    It joins the conversation when it has ended; one that was stopped does with what was said, if anything was.
+    It joins the conversation when it ends. If it is stopped early, its text so far joins, unless that is blank.
 
     Attributes:
-        question: what it answers.
-        left_out: how many of the oldest turns had to leave the conversation, because they no longer fit.
+        question: the question that it answers.
+        left_out: how many of the oldest turns left the conversation because they no longer fit.
     """
 
     def __init__(self, chat: Chat, question: str, stream: CompletionStream, left_out: int) -> None:
@@ -54,7 +54,7 @@ class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
 
     @property
     def text(self) -> str:
-        """What was said so far."""
+        """The answer's text so far."""
         return "".join(chunk.text for chunk in self._chunks)
 
     @property
@@ -70,7 +70,7 @@ class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
         return chunk
 
     def close(self) -> None:
-        """Stop here; safe to call again."""
+        """Stop the answer here; safe to call again."""
         self._stream.close()
         self._record(complete=False)
 
@@ -91,20 +91,20 @@ class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
 class Chat(SharedResource):
     """Questions and answers about documents, on one engine.
 
-    When the conversation no longer fits into the context window, its oldest turns leave it, and the answer says how
-    many (`ChatAnswer.left_out`); documents are never shortened. Not for several threads at once: an answer is closed
-    when the next question is asked.
+    If the conversation no longer fits into the context window, its oldest turns leave it, and the answer says how
+    many (`ChatAnswer.left_out`). Documents are never shortened. Do not share a chat between threads: asking the next
+    question closes the running answer.
 
     Args:
-        engine: should reuse prefixes (`RapidEngine.reuses_prefixes`), or each question reads the documents anew.
-        documents: their texts, or what `rapid_integrations.documents` read. Several `Documents` are named to the
-            models.
-        sampling, speculation, compression: in place of the engine's defaults.
+        engine: should reuse prefixes (`RapidEngine.reuses_prefixes`). Otherwise each question prefills the documents.
+        documents: their texts, or the results of `rapid_integrations.documents`. With several `Documents`, the prompt
+            contains their names.
+        sampling, speculation, compression: used instead of the engine's defaults.
 
-    A copy goes on from the same turns, on the same engine; a chat cannot be pickled.
+    A copy continues from the same turns on the same engine. A chat cannot be pickled.
     """
 
-    _elsewhere = "build an engine and a Chat over the same documents (its `turns` can be sent, to be read)"
+    _elsewhere = "build an engine and a Chat over the same documents (its `turns` can be pickled)"
 
     def __init__(
         self,
@@ -123,13 +123,13 @@ class Chat(SharedResource):
         self._sampling = sampling or engine.sampling
         self._speculation = speculation or engine.speculation
         self._compression = compression or engine.compression
-        self._fair_lock: tuple[Turn, ...] = ()
+        self._turns: tuple[Turn, ...] = ()
         self._answer: ChatAnswer | None = None
         self._first_prompt(_NO_QUESTION)  # refuses empty documents
 
     def __copy__(self) -> Self:
         made = type(self).__new__(type(self))
-        vars(made).update(vars(self), _answer=None)  # what is being answered is the first one's
+        vars(made).update(vars(self), _answer=None)  # the running answer stays with the original
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -138,13 +138,13 @@ class Chat(SharedResource):
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The conversation as the next question will see it, the oldest turn first."""
-        return self._fair_lock
+        return self._turns
 
     def read(self, on_progress: OnProgress | None = None) -> int:
-        """Read the documents before the first question is asked; returns the target's tokens for them.
+        """Prefill the documents before the first question; return the number of prefilled target tokens.
 
         Raises:
-            ContextOverflowError: they do not fit.
+            ContextOverflowError: the documents do not fit.
         """
         prompt = self._prompt((), _NO_QUESTION)
         stream = self._stream((), _NO_QUESTION, trace=False, on_progress=on_progress)  # embeds them
@@ -157,17 +157,17 @@ class Chat(SharedResource):
         return tokens
 
     def ask(self, question: str, *, trace: bool = False, on_progress: OnProgress | None = None) -> ChatAnswer:
-        """Answer `question`, piece by piece. Everything that can be wrong with it is raised here.
+        """Answer `question` piece by piece. Errors of the request are raised here, before the first piece.
 
         Raises:
-            ContextOverflowError: it does not fit even without the earlier turns, which then stay.
-            PromptError: it is empty.
+            ContextOverflowError: the question does not fit even without the earlier turns. The turns then stay.
+            PromptError: the question is empty.
         """
         if not question.strip():
-            raise PromptError("the question is empty")
+            raise PromptError("the question is empty", code="empty_question")
         if self._answer is not None:
             self._answer.close()
-        turns = self._fair_lock
+        turns = self._turns
         while True:
             try:
                 stream = self._stream(turns, question, trace=trace, on_progress=on_progress)
@@ -176,19 +176,19 @@ class Chat(SharedResource):
                 if not turns:
                     raise
                 turns = turns[1:]
-        left_out = len(self._fair_lock) - len(turns)
-        self._fair_lock = turns
+        left_out = len(self._turns) - len(turns)
+        self._turns = turns
         self._answer = ChatAnswer(self, question, stream, left_out)
         return self._answer
 
     def forget(self) -> None:
-        """Begin a new conversation about the same documents."""
+        """Start a new conversation about the same documents."""
         if self._answer is not None:
             self._answer.close()
-        self._fair_lock = ()
+        self._turns = ()
 
     def _add(self, turn: Turn) -> None:
-        self._fair_lock = (*self._fair_lock, turn)
+        self._turns = (*self._turns, turn)
 
     def _stream(self, turns: Sequence[Turn], question: str, **options: Any) -> CompletionStream:
         return self.engine.stream(
@@ -201,11 +201,11 @@ class Chat(SharedResource):
 
     def _prompt(self, turns: Sequence[Turn], question: str) -> PromptLike:
         first = self._first_prompt(turns[0].question if turns else question)
-        # "And why?" says little by itself: the question before it says what to look for.
+        # A question such as "And why?" says little by itself, so retrieval also gets the question before it.
         query = f"{turns[-1].question}\n{question}" if turns else question
         later = [*(turn.question for turn in turns[1:]), question] if turns else []
         answers = [turn.answer for turn in turns]
-        if self.engine.vocabulary.chat_template is None:  # a base model goes on with the text
+        if self.engine.vocabulary.chat_template is None:  # a base model continues the text
             rest = "".join(
                 f" {answer.strip()}\n\nQuestion: {asked}\nAnswer:" for answer, asked in zip(answers, later, strict=True)
             )

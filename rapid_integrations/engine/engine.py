@@ -1,8 +1,8 @@
-"""The front door: a prompt in, a stream of text out.
+"""`RapidEngine` turns a prompt into a stream of text.
 
     prompt -> split -> compress -> prefill target and drafter -> { propose -> score -> verify -> commit } -> stream
 
-The file reads in that order: `stream` is the table of contents.
+The file follows that order. `RapidEngine.stream` is its table of contents.
 """
 
 from __future__ import annotations
@@ -57,38 +57,42 @@ from rapid_integrations.prompt import PromptLike
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
-_FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # by closing
+_FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # `close` deletes these attributes
 
 
 class RapidEngine(SharedResource):
-    """Answers prompts with a target that reads everything and a drafter that reads what was retrieved.
+    """Answers prompts with a target that reads everything and a drafter that reads the retrieved chunks.
 
-    Several threads may use one engine: their requests take turns by the round. Close it, or leave its `with` block, to
-    free the models. A copy of an engine is the engine itself; it cannot be pickled, nor used in a forked child.
+    Several threads may share an engine: their requests take turns after each round. Close the engine, or leave its
+    `with` block, to free the models. A copy of an engine is the engine itself. It cannot be pickled, nor used in a
+    forked child.
 
     Args:
-        target: the model whose text this is.
+        target: the main model. It reads the whole prompt and verifies every token of the answer.
         drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
-        draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"): it reads the
-            drafter's prompt, and the drafter scores what it writes. For a large drafter.
+        draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"). It reads the
+            drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
         compressor: makes the drafter's context; None builds one from `embedder`.
-        embedder: an `Embedder`, a packaged name, a folder or a hub name; loaded when first needed.
+        embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
-        sampling, speculation, compression: defaults of its requests.
-        prefix_cache_bytes: memory for the KV caches of ended requests: a prompt that begins like an earlier one is
-            read from where they differ. "auto" takes a quarter of what is available now on the models' device; 0
-            keeps nothing. Requests in flight are not counted.
-        prefix_cache_dir: a folder that keeps them between runs too, written in the background; None keeps none.
-        prefix_cache_dir_bytes: of its files; "auto" is a quarter of what is free there and what they take.
-        template_date: the day that chat templates such as Llama 3.1's write at the head of a prompt; None takes the
-            day on which the model was loaded. With another day, nothing in `prefix_cache_dir` is found: pin it there.
+        sampling, speculation, compression: defaults for its requests.
+        prefix_cache_bytes: memory for the KV caches of finished requests. If a prompt starts with the same tokens as an
+            earlier one, only the rest is prefilled. "auto" takes a quarter of the memory that is free now on the
+            models' device; 0 keeps nothing. Running requests are not counted.
+        prefix_cache_dir: a folder that also keeps these caches between runs, written in the background; None keeps
+            none.
+        prefix_cache_dir_bytes: maximum size of its files. "auto" is a quarter of the free space there plus the size of
+            the present files.
+        template_date: the day that chat templates such as Llama 3.1's write at the start of a prompt; None takes the
+            day on which the model was loaded. The caches in `prefix_cache_dir` only fit prompts with the same day, so
+            set it there.
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
     """
 
     _elsewhere = (
-        "call RapidEngine.from_pretrained with the same arguments; RapidLLM and ChatRapid do that by themselves where "
+        "call RapidEngine.from_pretrained with the same arguments. RapidLLM and ChatRapid do that by themselves if "
         "they were given names (target=..., drafter=...) and no engine=..."
     )
 
@@ -126,19 +130,19 @@ class RapidEngine(SharedResource):
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
-        self._vocab_size = min(model.vocab_size for model in models)  # the rest is padding
+        self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._fair_lock = FairLock()
         self._life = EngineLife()
-        self._borrowed = False  # another engine's models, see `alone`
+        self._borrowed = False  # whether the models belong to another engine (see `alone`)
         self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         devices = {model.device for model in models}
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
         )
-        # For an engine that nobody closes: a model that is somebody else's is to get its attention setting back.
+        # If the engine is never closed: models that the caller passed in get their attention setting back.
         self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._prefixes, models)
         self._abandoned.atexit = False
 
@@ -167,12 +171,12 @@ class RapidEngine(SharedResource):
         """Load the models and build an engine.
 
         Args:
-            target, drafter: see `rapid_integrations.models.loader.load`. No drafter, or the target's own name, drafts
-                with the target itself on one copy of the weights, unless `drafter_quantization` asks for another.
+            target, drafter: see `rapid_integrations.models.loader.load`. Without a drafter, or with the target's own
+                name, the target drafts for itself on one copy of the weights, unless `drafter_quantization` differs.
             dtype, device, device_map, quantization, trust_remote_code, verify, on_progress: see there; the drafter's
                 own settings default to the target's.
             draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
-                unless it is quantised in another way. It lies on the target's device.
+                unless the quantization differs. It is loaded on the target's device.
             options: further arguments of `RapidEngine`.
 
         Raises:
@@ -209,12 +213,12 @@ class RapidEngine(SharedResource):
     def from_models(
         cls, model: Any, tokenizer: Any, *, drafter_model: Any = None, drafter_tokenizer: Any = None, **options: Any
     ) -> RapidEngine:
-        """Build an engine from transformers objects that are already there; `close` gives them back unchanged.
+        """Build an engine from loaded transformers objects; `close` restores their attention settings.
 
-        A drafter without a tokenizer of its own is taken to share the target's.
+        Without `drafter_tokenizer`, the drafter uses the target's tokenizer.
 
         Raises:
-            ConfigurationError: a name in place of an object.
+            ConfigurationError: a name was given instead of an object.
         """
         require_objects(model, tokenizer, drafter_model, drafter_tokenizer)
         require_known(RapidEngine.from_models, options, RapidEngine.__init__)
@@ -222,14 +226,14 @@ class RapidEngine(SharedResource):
             return cls(models.target, models.drafter, **options)
 
     def alone(self, model: CausalLM) -> RapidEngine:
-        """Return an engine in which one of this engine's models is target and drafter; it shares what both have read.
+        """Return an engine in which one of this engine's models is target and drafter; both share the prefix cache.
 
-        That one is closed with this one: closing it does nothing.
+        It closes together with this engine. Its own `close` does nothing.
         """
         self.require_open()
         engine = RapidEngine(LoadedModel(model, self.vocabulary), compressor=self.compressor, prefix_cache_bytes=0)
-        engine._abandoned.detach()  # this engine has them
-        engine._prefixes = self._prefixes  # its entries are found by the model that made them
+        engine._abandoned.detach()  # the models belong to this engine
+        engine._prefixes = self._prefixes  # entries are keyed by the model that made them
         engine._life, engine._borrowed = self._life, True
         engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
         return engine
@@ -246,28 +250,28 @@ class RapidEngine(SharedResource):
 
     @property
     def reuses_prefixes(self) -> bool:
-        """Whether prompts are read from where they differ from earlier ones."""
+        """Whether the engine skips the prefill of tokens that a prompt shares with the start of an earlier one."""
         return self._prefixes.enabled
 
     @property
     def closed(self) -> bool:
-        """Whether it has been closed."""
+        """Whether the engine has been closed."""
         return self._life.closed
 
     def require_open(self) -> None:
-        """Raise unless it can take a request.
+        """Raise an error unless the engine can take a request.
 
         Raises:
-            EngineClosedError: it has been closed.
-            ForkedProcessError: this process was forked from the one that built it.
+            EngineClosedError: the engine has been closed.
+            ForkedProcessError: this process was forked from the one that built the engine.
         """
         self._life.require()
 
     @computes
     def fingerprints(self) -> dict[str, str | None]:
-        """Return what tells each of its models, with its present weights, from every other; None where unknown.
+        """Return a fingerprint of the present weights of each model; None if it cannot be computed.
 
-        Reads all weights once. The keys are "target", and "drafter" and "draft_lm" where they are other models.
+        Reads all weights once. The keys are "target", and "drafter" and "draft_lm" if they are other models.
         """
         self.require_open()
         models = {"target": self.target, "drafter": self.drafter, "draft_lm": self.draft_lm}
@@ -275,9 +279,9 @@ class RapidEngine(SharedResource):
         return {name: self._prefixes.fingerprint_of(model) for name, model in others.items() if model is not None}
 
     def clear_prefix_cache(self) -> None:
-        """Free what ended requests left in memory. Needed after the weights of a model have been changed in place.
+        """Free the KV caches of finished requests. Call it after changing the weights of a model in place.
 
-        Files in `prefix_cache_dir` stay: they are found by the weights that wrote them.
+        Files in `prefix_cache_dir` stay. They are keyed by the weights that wrote them.
         """
         self.require_open()
         self._prefixes.clear()
@@ -295,7 +299,7 @@ class RapidEngine(SharedResource):
         apply_chat_template: bool | None = None,
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
-        """Return what target and drafter would read; no model runs but the embedder."""
+        """Return the prompts that target and drafter would read. Only the embedder runs."""
         self.require_open()
         return self._preparing.prompts(
             Asked(
@@ -315,12 +319,12 @@ class RapidEngine(SharedResource):
     def count_tokens(
         self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
     ) -> int:
-        """Return how many tokens the target would read, those of its chat template included."""
+        """Return the number of tokens that the target would read, including those of its chat template."""
         self.require_open()
         return self._preparing.count_tokens(prompt, tools, apply_chat_template)
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
-        """Answer `prompt`; takes what `stream` takes and joins what it yields."""
+        """Return the whole answer to `prompt`. Takes the arguments of `stream` and joins its pieces."""
         require_known(type(self).stream, options)
         with self.stream(prompt, **options) as stream:
             return Completion.join(list(stream), stream.prepared.retrieved, stream.trace)
@@ -343,27 +347,28 @@ class RapidEngine(SharedResource):
     ) -> CompletionStream:
         """Answer `prompt` piece by piece.
 
-        Everything that can be wrong with the request is raised here, before the first piece is asked for.
+        Errors of the request are raised here, before the first piece.
 
         Args:
             prompt: a string, chat messages, or a `Prompt`. Assistant messages may carry "tool_calls" (their content
                 may be None then), and "tool" messages their results, as in OpenAI's API.
-            sampling, speculation, compression, compressor: in place of the engine's defaults.
-            tools: what the model may call: {"type": "function", "function": {"name", "description", "parameters"}}.
-            tool_choice: "auto" lets the model decide, "required" wants at least one call, a tool's name wants that
-                one, and "none" tells the model of no tools.
-            parallel_tool_calls: whether one answer may hold several calls.
-            apply_chat_template: None wraps a string or `Prompt` as a user message where the model has a template;
-                False gives it to the model as it is.
-            trace: record where each token came from (`CompletionStream.trace`, `Completion.trace`; see
+            sampling, speculation, compression, compressor: used instead of the engine's defaults.
+            tools: declarations of the tools that the model may call, each {"type": "function", "function": {"name",
+                "description", "parameters"}}.
+            tool_choice: "auto" lets the model decide, "required" enforces at least one call, a tool's name enforces
+                a call of that tool, and "none" hides the tools from the model.
+            parallel_tool_calls: whether one answer may contain several calls.
+            apply_chat_template: None wraps a string or `Prompt` as a user message if the model has a template; False
+                passes it to the model unchanged.
+            trace: record the source of each token (`CompletionStream.trace`, `Completion.trace`; see
                 `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
             on_progress: called with (stage, done, total) while embedding and prefilling.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
-            OutOfMemoryError: while passages are found, or from the stream; everything it held is free by then.
-            MissingExtraError: structured output or a required call without the package that they need.
-            EngineClosedError: the engine has been closed; from the stream, too.
+            OutOfMemoryError: during retrieval, or from the stream. The memory of the request has been freed by then.
+            MissingExtraError: a package is missing that structured output or a required call needs.
+            EngineClosedError: the engine has been closed. The stream raises it, too.
             ForkedProcessError: this process was forked from the one that built the engine.
         """
         self.require_open()
@@ -394,22 +399,22 @@ class RapidEngine(SharedResource):
             yield from run.pieces(rounds)  # 5) stream text, calls, usage and statistics
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
-        """Answer `prompt` without blocking the event loop; takes what `stream` takes."""
+        """Return the whole answer to `prompt` without blocking the event loop. Takes the arguments of `stream`."""
         async with await self.astream(prompt, **options) as stream:
             return Completion.join([chunk async for chunk in stream], stream.prepared.retrieved, stream.trace)
 
     async def astream(self, prompt: PromptLike, **options: Any) -> AsyncCompletionStream:
-        """Answer `prompt` piece by piece without blocking the event loop; takes and raises what `stream` does."""
+        """Answer `prompt` piece by piece without blocking the event loop. Arguments and errors are as for `stream`."""
         require_known(type(self).stream, options)
         return await AsyncCompletionStream.start(self, prompt, options)
 
     def close(self) -> None:
         """End all requests, free models and caches; safe to call again.
 
-        No request begins any more (`EngineClosedError`). Those that run end with their present round or prefill chunk,
-        which is waited for: their next piece raises `EngineClosedError`. What is being written to disk ends first,
-        within 30 seconds. Models that were given as objects get their own attention setting back. In a forked child
-        nothing happens: what it inherited is the parent's.
+        New requests raise `EngineClosedError`. Running requests end after their current round or prefill chunk, and
+        their next piece raises `EngineClosedError`. `close` waits for that, and up to 30 seconds for writes to disk.
+        Models that were given as objects get their own attention setting back. In a forked child, `close` does
+        nothing, because the models belong to the parent.
         """
         if self._borrowed or not self._life.end():
             return
@@ -451,7 +456,7 @@ class RapidEngine(SharedResource):
 
 
 def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
-    """Give back what an engine held that was collected without having been closed; waits for nothing."""
+    """Release the resources of an engine that was garbage-collected but never closed. Does not wait."""
     if process == os.getpid():
         prefixes.abandon()
         for model in models:

@@ -1,8 +1,8 @@
-"""Computing in a forked child: PyTorch's threads are OpenMP's, and they do not survive a fork.
+"""Computing in a forked child. PyTorch uses OpenMP's threads, which do not survive a fork.
 
-Each thread has a pool of its own there. A child whose thread that forked computes with several threads therefore waits
-for ever, if that thread had done so in the parent (measured: torch 2.13, GNU OpenMP). A thread that was started in the
-child has none of this, so what computes is handed to one.
+In OpenMP, each thread has its own pool of threads. If the thread that forks has computed with several threads before,
+its pool is gone in the child, and it waits for ever when it computes there (measured: torch 2.13, GNU OpenMP). A thread
+that was started in the child has no such pool, so computation runs in one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_inherited: int | None = None  # in a forked child: the one thread that it has from its parent
+_inherited: int | None = None  # in a forked child: the identifier of the thread that forked
 _threads: ThreadPoolExecutor | None = None
 
 
@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def computes(function: Callable[P, T]) -> Callable[P, T]:
-    """Have a function run in a thread of the child's own, where it is called in the one that a child inherited."""
+    """Run a function in a new thread of a forked child if it is called in the thread that forked."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

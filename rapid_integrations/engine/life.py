@@ -1,4 +1,4 @@
-"""Whether an engine may be used: it is open, and this is the process that built it."""
+"""The state of an engine. It can be used while it is open, in the process that built it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rapid_integrations.errors import EngineClosedError, ForkedProcessError
 
 
 class EngineLife:
-    """From building an engine to closing it, in one process."""
+    """Knows whether an engine is open, and which process built it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -18,7 +18,7 @@ class EngineLife:
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
+        """Whether the engine has been closed."""
         return self._closed
 
     @property
@@ -27,11 +27,12 @@ class EngineLife:
         return self._process != os.getpid()
 
     def require(self) -> None:
-        """Raise unless the engine may be used; waits for nothing.
+        """Raise an error unless the engine can be used. Does not wait.
 
         Raises:
-            EngineClosedError: it has been closed.
-            ForkedProcessError: a forked child inherits memory but no threads, so locks and pools would never answer.
+            EngineClosedError: the engine has been closed.
+            ForkedProcessError: this is a forked child. It inherits memory but no threads, so locks and pools would
+                never answer.
         """
         if self.inherited:
             raise ForkedProcessError(
@@ -44,7 +45,7 @@ class EngineLife:
             raise EngineClosedError
 
     def end(self) -> bool:
-        """Let it end, and return whether it had not; what a forked child inherited is not its own to end."""
+        """Mark the engine as closed. Return whether it was open; False in a forked child, which cannot close it."""
         if self.inherited:
             return False
         with self._lock:

@@ -1,7 +1,7 @@
-"""The engines of this process that were loaded by settings: the same settings share one, with its models and caches.
+"""Engines of this process by their settings. LLMs with the same settings share one engine, its models and caches.
 
-LangChain builds an LLM anew for each call with `configurable_fields`, applications build one in every module, and
-copies of chains hold copies of them. None of these is to load a second set of weights.
+LangChain builds a new LLM for each call with `configurable_fields`, applications build one in every module, and copies
+of chains hold copies of LLMs. None of them should load a second set of weights.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PARTS = 8  # things made over an engine that are kept with it
+_PARTS = 8  # maximum number of objects that `part` keeps for one engine
 
 
 class Hold:
-    """One LLM object's hold on its engine, from when it is first needed to `release`. Not to be copied: see `another`.
+    """One LLM object's reference to its engine, from first use to `release`. Use `another` to copy it.
 
     Attributes:
         closed: whether it was released.
-        arrived: whether the holder was pickled, so that its engine is still to be opened.
+        arrived: whether the LLM came by pickle, so that its engine is opened later.
     """
 
     def __init__(self, closed: bool = False, arrived: bool = False) -> None:
@@ -44,10 +44,10 @@ class Hold:
         return self._engine
 
     def open(self, load: Callable[[Hold], RapidEngine], what: str) -> RapidEngine:
-        """Return the engine, loaded now if it never was; several threads wait for one that loads.
+        """Return the engine, and load it first if necessary. If several threads call this, one of them loads.
 
         Raises:
-            EngineClosedError: released; `what` names the holder.
+            EngineClosedError: the hold was released. The message names the holder with `what`.
         """
         if self.closed:
             raise EngineClosedError(what)
@@ -66,7 +66,7 @@ class Hold:
         return other
 
     def release(self) -> None:
-        """Let go; the last one to do so closes an engine that was loaded by settings. Safe to call again."""
+        """Release the engine; safe to call again. The last holder closes an engine that was loaded by settings."""
         self.closed = True
         engine, self._engine = self._engine, None
         if engine is not None:
@@ -74,7 +74,7 @@ class Hold:
 
 
 class LoadedEngines:
-    """Engines by what they were loaded from. Nothing here keeps one alive: its holders do."""
+    """Engines by the key of their settings. The references are weak: only its holders keep an engine alive."""
 
     def __init__(self) -> None:
         self.forget()
@@ -82,19 +82,19 @@ class LoadedEngines:
             os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
-        """Begin anew, as in a forked child: what it inherited can be used by its parent only."""
+        """Forget all engines. A forked child calls this, because only its parent can use the inherited ones."""
         self._lock = threading.Lock()
         self._engines: WeakValueDictionary[Hashable, RapidEngine] = WeakValueDictionary()
         self._holders: WeakKeyDictionary[RapidEngine, WeakSet[Hold]] = WeakKeyDictionary()
         self._loading: WeakValueDictionary[Hashable, threading.Lock] = WeakValueDictionary()
 
     def get(self, key: Callable[[], Key | None], load: Callable[[], RapidEngine], holder: Hold) -> RapidEngine:
-        """Return the open engine under a key, loaded if there is none.
+        """Return the open engine of a key, and load it if there is none.
 
         Args:
-            key: what is to be loaded, as it is now; None: nothing tells it from others.
-            load: makes the engine.
-            holder: keeps it open.
+            key: returns the key of the present files and settings. If it returns None, the engine is not shared.
+            load: loads the engine.
+            holder: keeps the engine open.
         """
         wanted = key()
         if wanted is None:
@@ -102,7 +102,7 @@ class LoadedEngines:
         with self._lock:
             loading = self._loading.setdefault(wanted, threading.Lock())
         with loading:
-            wanted = key()  # whoever loaded just now may have fetched it first
+            wanted = key()  # files may have changed: another thread may have fetched them while this one waited
             with self._lock:
                 found = self._engines.get(wanted)
                 if found is not None and not found.closed:
@@ -112,13 +112,13 @@ class LoadedEngines:
             return self._kept(key(), engine, holder)
 
     def share(self, engine: RapidEngine, holder: Hold) -> None:
-        """Note a further holder; nothing for an engine that was not loaded here."""
+        """Add a holder. Does nothing for an engine that was not loaded here."""
         with self._lock:
             if (holders := self._holders.get(engine)) is not None:
                 holders.add(holder)
 
     def release(self, engine: RapidEngine, holder: Hold) -> None:
-        """Note that a holder needs the engine no more, and close it if that was the last one."""
+        """Remove a holder, and close the engine if it was the last one."""
         with self._lock:
             holders = self._holders.get(engine)
             if holders is None:
@@ -132,15 +132,15 @@ class LoadedEngines:
         engine.close()
 
     def part(self, engine: RapidEngine, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        """Return what `make` makes over an engine, made once for the same `key` (its objects compared by identity)."""
+        """Return the result of `make`, which runs once for an engine and a key (with objects compared by identity)."""
         by_identity = tuple(each if isinstance(each, (str, Path, int, type(None))) else id(each) for each in key)
         with self._lock:
-            # With the engine, and not here: a part may hold an LLM that holds the engine.
+            # The engine keeps the parts. Kept here, a part that holds an LLM would keep the LLM's engine alive.
             known: dict[Hashable, tuple[object, T]] = vars(engine).setdefault("parts", {})
             if by_identity not in known:
                 while len(known) >= _PARTS:
                     known.pop(next(iter(known)))
-                known[by_identity] = (key, make())  # the objects are kept: nothing else gets their identity
+                known[by_identity] = (key, make())  # keeps the objects alive, so that no other gets their identity
             return known[by_identity][1]
 
     def _kept(self, key: Key | None, engine: RapidEngine, holder: Hold) -> RapidEngine:

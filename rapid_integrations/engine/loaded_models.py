@@ -1,4 +1,4 @@
-"""The models of an engine, loaded by name or taken as they are; given back when building the engine fails."""
+"""The models of an engine, loaded by name or wrapped. They are released if building the engine fails."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class EngineModels:
     """The models that answer a request.
 
     Attributes:
-        target: reads everything.
-        drafter: reads what was retrieved; it may be the target itself.
-        draft_lm: only proposes; None if there is none.
-        vocabulary: of all of them.
-        vocab_size: V, the logits that all of them have.
+        target: the model that reads everything.
+        drafter: the model that reads the retrieved chunks; it may be the target itself.
+        draft_lm: the model that only proposes; None without one.
+        vocabulary: the vocabulary of all models.
+        vocab_size: V, the number of logits that all models have.
     """
 
     target: CausalLM
@@ -44,12 +44,12 @@ class EngineModels:
 
     @property
     def all(self) -> tuple[CausalLM, ...]:
-        """Every model, by role; one of two roles occurs twice."""
+        """The models by role. A model with two roles occurs twice."""
         return (self.target, self.drafter, *(() if self.draft_lm is None else (self.draft_lm,)))
 
 
 class Models(NamedTuple):
-    """The models of an engine; None drafts with the target, or with no third model."""
+    """The loaded models of an engine. With None as drafter, the target drafts for itself."""
 
     target: LoadedModel
     drafter: LoadedModel | None
@@ -117,14 +117,14 @@ def wrapped_models(
             drafter = loader.wrap(drafter_model, tokenizer if drafter_tokenizer is None else drafter_tokenizer)
             on_failure.callback(drafter.lm.close)
         yield Models(target, drafter, None)
-        on_failure.pop_all()  # nothing failed: they stay as they are until the engine is closed
+        on_failure.pop_all()  # nothing failed: the engine will close them
 
 
 def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, drafter_tokenizer: Any = None) -> None:
-    """Refuse what are no transformers models and tokenizers.
+    """Refuse anything but transformers models and tokenizers.
 
     Raises:
-        ConfigurationError: with what was given, and where it goes.
+        ConfigurationError: an argument is something else. The message says where it belongs.
     """
     for name, given in (("model", model), ("drafter_model", drafter_model)):
         if isinstance(given, (str, Path)):
@@ -159,7 +159,8 @@ def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> 
     """Refuse models that cannot share token ids.
 
     Raises:
-        VocabularyMismatchError: a drafter's tokenizer differs from the target's, or a model lacks logits for its own.
+        VocabularyMismatchError: a drafter's tokenizer differs from the target's, or a model has fewer logits than its
+            tokenizer has ids.
     """
     for model in (target, *others):
         if model is not None and model.lm.vocab_size <= model.vocabulary.highest_token_id:

@@ -1,4 +1,4 @@
-"""What a model's name stands for at this moment: the same key, the same weights."""
+"""Keys for loaded models. Equal keys mean equal weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ Key: TypeAlias = tuple[Any, ...]
 
 
 def key_of_name(name: str | Path | None) -> Key | None:
-    """Return what tells the files behind a name from every other, without reading them; None for no name.
+    """Return a key for the files behind a name without reading their content; None without a name.
 
-    Size, times and number of each file count, so a file that was changed, or put in the place of another, gives
-    another key.
+    The key contains the size, times and inode number of each file, so it changes if a file is changed or replaced.
     """
     if name is None:
         return None
@@ -23,35 +22,35 @@ def key_of_name(name: str | Path | None) -> Key | None:
     path = Path(name).expanduser()
     if path.is_dir():
         return ("folder", str(path.resolve()), _files(path))
-    if path.is_file():  # and what lies beside it: a model may come in parts
+    if path.is_file():  # includes similar files beside it, because a model may come in parts
         parts = path.parent.glob(f"*{path.suffix}") if path.suffix else (path,)
         return ("file", str(path.resolve()), tuple(sorted(map(_state, parts))))
     return ("hub", str(name), _snapshot(str(name)))
 
 
 def key_of_tokenizer(tokenizer: Any) -> Key:
-    """Return what tells a tokenizer object, in its present state, from every other."""
+    """Return a key for a tokenizer object in its present state."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return (id(tokenizer), str(getattr(tokenizer, "chat_template", None)), str(added))
 
 
 def key_of_model(model: Any) -> Key | None:
-    """Return what tells a model object, with its present weights, from every other; None where that is unknown.
+    """Return a key for a model object with its present weights; None if changes of them cannot be detected.
 
-    PyTorch counts how often each tensor was changed in place.
+    The key uses PyTorch's count of in-place changes of each tensor.
     """
     if model is None:
         return ()
     try:
         return (id(model), sum(tensor._version for tensor in (*model.parameters(), *model.buffers())))
-    except (AttributeError, RuntimeError, TypeError):  # inference tensors are not counted
+    except (AttributeError, RuntimeError, TypeError):  # inference tensors have no such count
         return None
 
 
 def _files(folder: Path) -> Key:
     try:
         return tuple(sorted(_state(path) for path in folder.iterdir() if path.is_file()))
-    except OSError:  # not there yet
+    except OSError:  # the folder does not exist yet
         return ()
 
 
@@ -61,11 +60,11 @@ def _state(path: Path) -> Key:
 
 
 def _snapshot(name: str) -> str | None:
-    """Return the folder in which a hub's model was kept last; its name is the commit."""
+    """Return the path of a hub model's cached config.json, which contains the commit; None if it is not cached."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         found = try_to_load_from_cache(name, "config.json")
-    except Exception:  # a name that no hub could have; loading will say so
+    except Exception:  # not a valid hub name; loading will raise the error
         return None
     return found if isinstance(found, str) else None

@@ -1,4 +1,4 @@
-"""From a request's settings to what will be done: the law, the technique, and the draft length."""
+"""The plan of a request: its law, its proposer and its draft length, decided from the settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law
 
-# The paper's, for its own law; every other follows both distributions (docs/results has the comparison).
+# The paper's values, for its own law. Under the other laws, eta adapts to both distributions (see docs/results).
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's law and technique, with every default decided. `draft_lm`: a model that only proposes is there."""
+    """A request's law, proposer and draft length, with every default decided. `draft_lm`: whether there is one."""
 
     law: Law
     proposer: str
@@ -33,24 +33,24 @@ class Plan:
 
     @property
     def uses_drafter(self) -> bool:
-        """Whether a drafter reads a prompt of its own."""
+        """Whether the request needs a drafter."""
         return self.law.needs_drafter or self.proposer == "drafter" or (self.proposer == "hybrid" and not self.draft_lm)
 
     @property
     def uses_draft_lm(self) -> bool:
-        """Whether a model that only proposes reads the drafter's prompt, too."""
+        """Whether the request needs the model that only proposes."""
         return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
 
     def for_prompts(self, prompts: PreparedPrompt, self_speculation: bool) -> Plan:
-        """Tell the law what to think of what was retrieved; drop the drafter where it is needless.
+        """Add the trust in retrieval and its relevance to the law, and drop a drafter that is useless.
 
-        Where it is the target reading the same tokens, p_hat is p, and drafts save nothing. A draft length that was
-        asked for is obeyed all the same (naive speculative decoding, to compare with).
+        If the drafter is the target and reads the same tokens, p_hat is p, and drafts save nothing. A draft length
+        that the request sets is used all the same (naive speculative decoding, for comparison).
         """
         if not self_speculation or prompts.drafter_ids != prompts.target_ids:
-            # Where nothing was left out, retrieval has missed nothing.
+            # If nothing was left out, retrieval has missed nothing.
             trust = 1.0 if prompts.query_coverage is None else trust_of(prompts.query_coverage)
-            # Passages that hold all that the question names are relevant, however little they resemble it.
+            # Passages that contain everything the question names are relevant, even with a low similarity to it.
             relevance = trust if prompts.compression is None else max(prompts.compression.relevance, trust)
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
@@ -63,7 +63,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     """Decide every default of a request.
 
     Raises:
-        ConfigurationError: an unknown proposer, or one that the law does not take.
+        ConfigurationError: the proposer is unknown, or the law does not allow it.
     """
     proposer_class(speculation.proposer)  # refuses an unknown name
     larger = models.drafter.num_parameters > models.target.num_parameters
@@ -99,26 +99,43 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
 
 
 def draft_lengths(
-    plan: Plan, sampling: SamplingParams, target: Reader, drafter: Reader | None, draft_lm: Reader | None
+    plan: Plan,
+    sampling: SamplingParams,
+    target: Reader,
+    drafter: Reader | None,
+    draft_lm: Reader | None,
+    *,
+    together: bool,
 ) -> DraftLengths:
-    """Return what makes the chooser of K, for a request whose prompts are prefilled."""
+    """Return the factory of draft-length choosers for a request whose prompts are prefilled.
+
+    Args:
+        plan, sampling: of the request.
+        target, drafter, draft_lm: its readers.
+        together: target and drafter read each draft in one pass.
+    """
     if plan.draft_length != "auto":
         return DraftLengths.fixed(plan.draft_length)
-    if plan.law.kind == "paper":  # its output depends on the draft length, which must not depend on timing
+    if plan.law.kind == "paper":  # the output depends on the draft length, so that must not depend on timing
         return DraftLengths.fixed(PAPER_DRAFT_LENGTH)
     writer = draft_lm or drafter
+    scoring = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
+    verifying = _step_bytes(target)
+    if together:  # the weights are read once for both
+        verifying += scoring - target.model.weight_bytes
     return DraftLengths.adaptive(
         plan.max_draft_length,
-        verify=_step_bytes(target),
-        score=_step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0,
+        verify=verifying,
+        score=scoring,
         write=0.0 if writer is None else _step_bytes(writer),
         scores_own_drafts=draft_lm is None,
-        # A seeded sample must not depend on a clock. Greedy output depends on the draft length in no case.
+        together=together,
+        # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
         measure=sampling.greedy or sampling.seed is None,
     )
 
 
 def _step_bytes(reader: Reader) -> float:
-    """Return roughly what a one-token step reads: the weights and the cache."""
+    """Return roughly how many bytes a one-token step reads: the weights and the filled part of the cache."""
     held = reader.cache.length / reader.cache.capacity
     return reader.model.weight_bytes + reader.cache.nbytes * held

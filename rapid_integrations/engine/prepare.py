@@ -1,4 +1,4 @@
-"""From what was asked to a request that can run: split, render, compress, and what the answer is held to."""
+"""Preparing a request: split and render the prompt, compress the context, and build the answer's constraint."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_fo
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
 from rapid_integrations.trace.tracer import Tracer
 
-_COUNTED_WHOLE = 200_000  # characters; some tenths of a second
+_COUNTED_WHOLE = 200_000  # characters; tokenizing them takes some tenths of a second
 _CHARACTERS_A_TOKEN = 4
-_CERTAIN, _CUT_WORD = 1.05, 256  # of the tokens of a text that is cut somewhere, how many may come from the cut
+_CERTAIN, _CUT_WORD = 1.05, 256  # factor and number of tokens: cutting a text may add so many
 
 
 class Preparing:
     """The stages of a request before a model runs.
 
     Args:
-        vocabulary: of the target, and so of every model.
-        model_name: the target's, for messages.
-        vocab_size: of the law: the logits that all models have.
+        vocabulary: the target's vocabulary, which all models share.
+        model_name: the target's name, for messages.
+        vocab_size: V, the number of logits that all models have.
     """
 
     def __init__(self, vocabulary: Vocabulary, model_name: str, vocab_size: int) -> None:
@@ -50,7 +50,7 @@ class Preparing:
             return False
 
     def request(self, asked: Asked, models: EngineModels, trace: bool) -> Request:
-        """Return a request that can run; everything that can be wrong with it is raised here.
+        """Return a request that can run. Errors of the request are raised here.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError, OutOfMemoryError, MissingExtraError: see
@@ -82,12 +82,12 @@ class Preparing:
         return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
-        """Return what both models would read; no model runs but the embedder."""
+        """Return the prompts that both models would read. Only the embedder runs."""
         rendered = self._rendered(asked, self._tools_of(asked))
         return self._compressed(rendered, self._vocabulary.encode_prompt(rendered), asked)
 
     def count_tokens(self, prompt: PromptLike, tools: ToolDeclarations | None, apply_chat_template: bool | None) -> int:
-        """Return how many tokens the target would read, those of its chat template included."""
+        """Return the number of tokens that the target would read, including those of its chat template."""
         request = self._request_tools(tools, AUTO, parallel=True)
         return len(self._vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request)))
 
@@ -101,14 +101,16 @@ class Preparing:
 
         Raises:
             PromptError: see `render`.
-            ConfigurationError: a chat template is asked for, or needed, and not there.
+            ConfigurationError: a chat template is requested or needed, but the model has none.
         """
         template = None if apply_chat_template is False else self._vocabulary.chat_template
         if apply_chat_template and template is None:
-            raise ConfigurationError(f"apply_chat_template=True, but {self._model_name} has no chat template")
+            raise ConfigurationError(
+                f"apply_chat_template=True, but {self._model_name} has no chat template", code="no_chat_template"
+            )
         if request is not None and template is None:
             raise ConfigurationError(
-                "apply_chat_template=False with tools: the chat template is what tells the model of them. Leave it out"
+                "apply_chat_template=False with tools: only the chat template tells the model of them. Leave it out"
             )
         declarations = None if request is None else request.declarations
         return render(prompt, template and partial(self._render_chat, tools=declarations))
@@ -123,10 +125,10 @@ class Preparing:
         return self._request_tools(asked.tools, asked.tool_choice, asked.parallel_tool_calls)
 
     def _request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
-        """Return what the model may call, checked; None without tools.
+        """Return the checked declarations of tools; None without tools.
 
         Raises:
-            ConfigurationError: a declaration or choice that cannot work, or a model that cannot call tools.
+            ConfigurationError: a declaration or the choice is invalid, or the model cannot call tools.
         """
         if not tools or choice == NO_TOOLS:
             return None
@@ -134,7 +136,7 @@ class Preparing:
 
     @cached_property
     def call_format(self) -> CallFormat:
-        """How the model writes a call, learnt from its chat template when it is first needed."""
+        """The format in which the model writes a call. It is learnt from the chat template on first use."""
         if self._vocabulary.chat_template is None:
             raise ConfigurationError(
                 f"{self._model_name} cannot call tools: it has no chat template. Use an instruction-tuned model"
@@ -142,13 +144,13 @@ class Preparing:
         return learn_call_format(self._vocabulary.render_chat, self._vocabulary.eos_tokens, self._model_name)
 
     def _target_ids(self, rendered: RenderedPrompt, model: CausalLM, new_tokens: int) -> list[int]:
-        """Return what the target reads, of which it has room for all: nothing is retrieved for a prompt that has none.
+        """Return the target's tokens. Checks that they fit before any time is spent on retrieval.
 
-        A text that is several times too long is not counted to its end, which would take as long as reading a book.
+        If a text is several times too long, only its beginning is tokenized, because the whole could take minutes.
 
         Raises:
             ContextOverflowError: prompt and longest answer exceed the context window.
-            PromptError: there is nothing to read.
+            PromptError: the prompt has no tokens.
         """
         limit = model.context_window - new_tokens
         text = rendered.text
@@ -156,7 +158,7 @@ class Preparing:
         while 2 * characters < len(text):
             begin = RenderedPrompt(text[:characters], (), (), "", "plain", templated=True)
             tokens = len(self._vocabulary.encode_prompt(begin))
-            # Whatever follows, a tokenizer does not undo so many: it merges within words.
+            # The rest of the text cannot lower the count by this much, because a tokenizer merges only within words.
             if tokens > _CERTAIN * limit + _CUT_WORD:
                 raise ContextOverflowError(
                     model=model.name,
@@ -169,11 +171,11 @@ class Preparing:
         ids = self._vocabulary.encode_prompt(rendered)
         _require_room(model, ids, new_tokens)
         if not ids:
-            raise PromptError("the prompt has no tokens: the model's tokenizer drops all of its text; give another one")
+            raise PromptError("the prompt has no tokens: the tokenizer drops all of its text. Give another prompt")
         return ids
 
     def _compressed(self, rendered: RenderedPrompt, target_ids: list[int], asked: Asked) -> PreparedPrompt:
-        """Return both prompts: the drafter's is the target's with its contexts replaced by what was retrieved."""
+        """Return both prompts. The drafter's is the target's with the retrieved chunks in place of the contexts."""
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
         way_out = "Shorten the document, or use a smaller embedder, or one on another device"
@@ -187,7 +189,7 @@ class Preparing:
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
     def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int]) -> Tracer:
-        """Return what records where each token of the answer came from."""
+        """Return the recorder of each token's source."""
         vocabulary = self._vocabulary
         settings = (asked.sampling, asked.speculation, asked.compression)
         values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}
@@ -201,10 +203,10 @@ class Preparing:
         )
 
     def _held(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:
-        """Return what the answer is held to: a schema, regex or grammar; with tools, a call or an answer by schema.
+        """Return the constraint of the answer: a schema, regex or grammar. With tools, it also allows calls.
 
         Raises:
-            ConfigurationError: a schema, regex or grammar that cannot be used.
+            ConfigurationError: the schema, regex or grammar cannot be used.
             MissingExtraError: llguidance is not installed.
         """
         if request is not None:
@@ -220,11 +222,11 @@ class Preparing:
 
     def _with_tools(self, asked: StructuredOutput | None, request: ToolRequest) -> Held:
         answer = None
-        if asked is not None and request.choice == AUTO:  # else a call is made in any case
+        if asked is not None and request.choice == AUTO:  # otherwise the answer is always a call
             if asked.json_schema is None:
                 raise ConfigurationError(
-                    "a regex or a grammar and tools in one request: an answer that is no call can only follow a JSON "
-                    "schema. Use json_schema, tool_choice='none', or a request of its own"
+                    "a regex or a grammar and tools in one request: beside tools, an answer can only follow a JSON "
+                    "schema. Use json_schema, tool_choice='none', or two requests"
                 )
             from rapid_integrations.structured.grammar import require_enforceable
 
@@ -242,7 +244,7 @@ def _to_check(asked: StructuredOutput, unenforced: tuple[str, ...]) -> Any:
 
 
 def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
-    """Raise ContextOverflowError where the prompt and the longest answer exceed the model's context window."""
+    """Raise ContextOverflowError if the prompt and the longest answer exceed the model's context window."""
     if len(prompt_ids) + new_tokens > model.context_window:
         raise ContextOverflowError(
             model=model.name,

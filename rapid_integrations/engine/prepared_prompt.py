@@ -1,4 +1,4 @@
-"""What both models read for a request: the two texts, their tokens, and what was retrieved."""
+"""The prompts that both models read for a request: their texts, their tokens, and the retrieved chunks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rapid_integrations.prompt import RenderedPrompt
 
 @dataclass(frozen=True)
 class PreparedPrompt:
-    """What each of the two models reads for a request.
+    """The prompts of target and drafter for a request.
 
     Attributes:
-        target, drafter: the rendered prompts; the drafter's has its context spans replaced.
+        target, drafter: the rendered prompts. In the drafter's, retrieved chunks replace the context spans.
         target_ids, drafter_ids: their tokens.
-        compression: what was retrieved; None if nothing was (plain decoding, or no drafter in the request).
-        query_coverage: how much of what the question names was retrieved (see `compression.query_coverage`); None if
-            nothing was left out.
+        compression: the result of retrieval; None without retrieval (plain decoding, or a request without a drafter).
+        query_coverage: share of the question's distinctive words that the retrieved chunks contain (see
+            `compression.query_coverage`); None if nothing was left out.
     """
 
     target: RenderedPrompt

@@ -1,4 +1,4 @@
-"""A request: as it was asked, and with everything decided."""
+"""A request, as the caller gave it (`Asked`) and ready to run (`Request`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ToolDeclarations: TypeAlias = Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What `RapidEngine.stream` was given, with the engine's defaults in place of what was left out."""
+    """The arguments of `RapidEngine.stream`, with the engine's defaults filled in."""
 
     prompt: PromptLike
     sampling: SamplingParams
@@ -38,17 +38,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that can run: nothing about it is left to decide.
+    """A request that is ready to run.
 
     Attributes:
-        asked: what it was made from.
-        prompts: what both models read.
-        plan: what the output follows, and how it is guessed ahead.
-        tools: what the model may call; None without tools.
-        held: what the answer must look like.
-        recorder: counts and times; its clock runs.
-        kept_tokens: control tokens that are shown to whoever reads calls out of the text.
-        tracer: records where each token came from; None if nobody asked for it.
+        asked: the caller's arguments.
+        prompts: the prompts of both models.
+        plan: law, proposer and draft length.
+        tools: the tools that the model may call; None without tools.
+        held: the constraint of the answer.
+        recorder: counters and timers, already started.
+        kept_tokens: control tokens that stay in the text, because the parser of tool calls needs them.
+        tracer: records the source of each token; None unless the caller asked for a trace.
     """
 
     asked: Asked

@@ -1,4 +1,4 @@
-"""One request through the models: prefill both caches, then { propose -> score -> verify -> commit }, and the text."""
+"""Running a request: prefill both caches, repeat { propose -> score -> verify -> commit }, and yield the text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.fair_lock import FairLock
-from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import ProposerRequest
 from rapid_integrations.decoding.reader import Reader
@@ -23,15 +23,15 @@ from rapid_integrations.sampling import Penalties, Randomness
 
 
 class Run:
-    """A request's way through the models; its three methods are called in their order.
+    """The run of one request. Call its three methods in order.
 
-    Everything that the request owns lives here and in `readers`: whoever closes both ends it.
+    This object and `readers` own all resources of the request. Closing both frees them.
 
     Args:
-        models: of the engine.
-        request: says what is read, and what the output follows.
-        readers: open the request's texts on caches that may hold their beginning.
-        turns: one prefill chunk or round of one request at a time.
+        models: the engine's models.
+        request: the request to run.
+        readers: open the prompts on caches that may already hold their beginning.
+        turns: the lock that lets one request at a time run a prefill chunk or a round.
     """
 
     def __init__(self, models: EngineModels, request: Request, readers: RequestReaders, turns: FairLock) -> None:
@@ -52,7 +52,7 @@ class Run:
         self._draft_lm: Drafter | None = None
 
     def prefill(self) -> None:
-        """Have each model read its prompt, but for what an earlier request has read already."""
+        """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
         request, models = self._request, self._models
         new_tokens = request.asked.sampling.max_new_tokens
         with request.recorder.phase("prefill"):
@@ -83,6 +83,7 @@ class Run:
             self._target,
             None if drafter is None else drafter.reader,
             None if draft_lm is None else draft_lm.reader,
+            together=self._scores_together(),
         )
         proposer = proposer_class(plan.proposer).from_request(
             ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm)
@@ -94,7 +95,7 @@ class Run:
         return decode(
             target=self._target,
             proposer=proposer,
-            scorer=drafter if plan.law.needs_drafter else None,
+            scorer=self._scorer(),
             rules=rules,
             stopping=Stopping(rules.eos_token_ids, sampling.max_new_tokens, text),
             rng=Randomness(sampling.seed, plan.law.ops),
@@ -104,10 +105,10 @@ class Run:
         )
 
     def pieces(self, rounds: Iterator[Taken]) -> Generator[CompletionChunk, None, None]:
-        """Yield the answer piece by piece; the last piece says why it ends, and carries calls, usage and statistics."""
+        """Yield the answer piece by piece. The last piece carries the finish reason, calls, usage and statistics."""
         request, held, tools = self._request, self._request.held, self._request.tools
         calls = None if tools is None else tools.stream(answer=request.asked.sampling.structured is not None)
-        shown = ""  # of the answer, if it is checked once it is whole
+        shown = ""  # the text so far, if the complete answer is checked
         for taken in rounds:
             text = taken.text if calls is None else calls.push(taken.text)
             if held.schema is not None:
@@ -131,6 +132,12 @@ class Run:
                 usage=self._usage(),
                 stats=self._stats(),
             )
+
+    def _scorer(self) -> Drafter | None:
+        return self._drafter if self._request.plan.law.needs_drafter else None
+
+    def _scores_together(self) -> bool:
+        return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
 
     def _read(self, reader: Reader, stage: str) -> None:
         report = self._request.asked.report
@@ -183,4 +190,6 @@ class Run:
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
             query_coverage=prompts.query_coverage,
             unenforced=self._request.held.unenforced,
+            scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
+            kernels=models.target.kernels,
         )

@@ -1,4 +1,4 @@
-"""A running answer: what `RapidEngine.stream` returns."""
+"""`CompletionStream`: the running answer that `RapidEngine.stream` returns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rapid_integrations.trace.tracer import Tracer
 class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
 
-    Its KV caches then go to the engine's prefix cache, as far as that has room, and are freed otherwise. Where the
+    When it ends, its KV caches go to the engine's prefix cache if that has room, and are freed otherwise. If the
     engine is closed before the answer has ended, the next piece raises `EngineClosedError`.
 
     Attributes:
-        prepared: what each model reads.
+        prepared: the prompts of both models.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
         self.prepared = prepared
         self._chunks = chunks
         self._life = life or EngineLife()
-        self._over = False  # it has ended, or its reader has closed it
+        self._over = False  # whether it has ended or was closed
         self._tracer = tracer
 
     @property
     def trace(self) -> Trace | None:
-        """What was recorded so far, where the request asked for it."""
+        """The record so far; None unless the request asked for it (`trace=True`)."""
         return None if self._tracer is None else self._tracer.trace()
 
     @computes
@@ -49,7 +49,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
             self._life.require()
         try:
             chunk = next(self._chunks)
-        except ValueError:  # the engine closes it in another thread just now: "generator already executing"
+        except ValueError:  # "generator already executing": another thread is closing the engine
             if self._life.closed:
                 raise EngineClosedError from None
             raise
@@ -65,7 +65,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
 
     @computes
     def end_with_engine(self) -> None:
-        """Free the caches, unless another thread is decoding: then the request notices that the engine is closed."""
+        """Free the caches. If another thread is decoding, it notices that the engine is closed and frees them."""
         with suppress(ValueError):  # "generator already executing"
             self._chunks.close()
 

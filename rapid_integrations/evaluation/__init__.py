@@ -1,9 +1,9 @@
-"""Measuring the quality of answers, and how fast they come, beside the methods that a user would otherwise pick.
+"""Measure answer quality and speed, beside the methods that a user would otherwise pick.
 
 tasks/       benchmarks behind one protocol; metrics: their scores
-methods      what is compared; contexts: what a drafter may be given to read in place of what retrieval finds
-runner       tasks x methods; predictions: the file of answers, with which a run goes on
-statistics   paired bootstrap; summary: a run in figures; results_table: for a terminal
+methods      the compared methods; contexts: what a drafter may read instead of the retrieved chunks
+runner       tasks x methods; predictions: the file of answers, from which a run resumes
+statistics   paired bootstrap; summary: the figures of a run; results_table: tables for a terminal
 studies      the paper's experiments; figures: their pictures
-questions, timing: what `rapid_integrations.benchmarks` shares
+questions, timing: shared with `rapid_integrations.benchmarks`
 """

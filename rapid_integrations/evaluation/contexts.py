@@ -1,4 +1,4 @@
-"""What a drafter reads in place of what retrieval would give it: another document's passages, or a sparse view."""
+"""Contexts that a drafter reads instead of the retrieved chunks: another document's passages, or a sparse view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def middle_cut(text: str, tokens: int, tokenizer: Tokenizer) -> str:
 
 
 class UnrelatedPassages:
-    """Retrieves from another document than the one that was asked about.
+    """Retrieves from another document than the question's own.
 
     Args:
         retriever: the compressor to retrieve with.
@@ -39,7 +39,7 @@ class UnrelatedPassages:
         config: CompressionConfig,
         on_progress: OnProgress | None = None,
     ) -> Compression:
-        """Return what `query` finds in the other document, in place of the first context; the others vanish."""
+        """Replace the first context by what `query` finds in the other document, and remove the other contexts."""
         found = self._retriever.compress((self._document,), query, config, on_progress)
         rest = len(contexts) - 1
         return Compression(
@@ -54,17 +54,17 @@ class UnrelatedPassages:
 
 
 class SinksAndRecent:
-    """The beginning and the end of a context: the view of a StreamingLLM cache, whatever the question.
+    """Keeps the beginning and the end of a context, like a StreamingLLM cache, for every question.
 
     MagicDec drafts with the target's own KV cache, of which only the first tokens ("sinks") and the latest ones are
-    attended to. Here the model reads the kept tokens anew, one after the other, in a cache of its own: positions are
-    consecutive, as StreamingLLM has them, but the kept rows were computed without the tokens between, so that they
-    carry nothing of those.
+    attended to. Here the model prefills the kept tokens again in a cache of its own. The positions are
+    consecutive, as in StreamingLLM. The kept rows are computed without the tokens between, so they carry nothing of
+    those.
 
     Args:
-        tokenizer: of the model.
-        sinks: tokens kept of the beginning.
-        recent: tokens kept of the end; None: what is left of the retrieval's budget.
+        tokenizer: the model's tokenizer.
+        sinks: number of tokens kept at the beginning.
+        recent: number of tokens kept at the end; None keeps the rest of the retrieval budget.
     """
 
     def __init__(self, tokenizer: Tokenizer, sinks: int, recent: int | None) -> None:

@@ -1,4 +1,4 @@
-"""A picture per study, drawn from the run's own predictions; bars and bands are 95% bootstrap intervals."""
+"""Draw a picture for each study from the run's predictions. Bars and bands are 95% bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def draw(study: str, summary: Summary, path: Path, title: str = "") -> None:
 
     Args:
         study: one of `studies.STUDIES`.
-        summary: of its predictions, as `studies.summaries` gives it.
+        summary: the summary of its predictions, from `studies.summaries`.
         path: the file.
-        title: what was run, above the picture.
+        title: the models of the run, shown above the picture.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -42,7 +42,7 @@ def draw(study: str, summary: Summary, path: Path, title: str = "") -> None:
 
 
 def _main(figure: Any, summary: Summary) -> None:
-    """A panel per task with a dot and an interval per method; the last panel is decode speed."""
+    """Draw a panel per task with a dot and an interval per method. The last panel is decode speed."""
     panels = len(summary.tasks) + (2 if len(summary.tasks) > 1 else 1)
     rows = -(-panels // 4)
     columns = -(-panels // rows)
@@ -70,10 +70,10 @@ def _main(figure: Any, summary: Summary) -> None:
 
 
 def _robustness(figure: Any, summary: Summary) -> None:
-    """Gain over the baseline and decode speed by eta; one line for related passages, one for unrelated ones.
+    """Draw gain over the baseline and decode speed by eta, with a line each for related and unrelated passages.
 
-    Each eta takes the same room, those that are chosen stand apart at the end. Answers too short to be timed have no
-    speed.
+    The etas are equally spaced, and "auto" and "nearest" are separate at the end. Answers that are too short to be
+    timed have no speed.
     """
     methods = {name: parse_method(name) for name in summary.methods}
     etas = {name: eta for name, method in methods.items() if (eta := eta_of(method)) is not None}
@@ -104,7 +104,7 @@ def _robustness(figure: Any, summary: Summary) -> None:
 
 
 def _lengths(figure: Any, summary: Summary) -> None:
-    """Gain and decode speed by context length, a line per retrieval length."""
+    """Draw gain and decode speed by context length, with a line per retrieved length."""
     figure.set_size_inches(9.0, 3.8)
     left, right = figure.subplots(1, 2)
     by_length: dict[int, list[str]] = {}
@@ -127,7 +127,7 @@ def _lengths(figure: Any, summary: Summary) -> None:
 
 
 def _dialogue(figure: Any, summary: Summary) -> None:
-    """Quality, acceptance and tokens per second, a bar per method."""
+    """Draw quality, acceptance and tokens per second, with a bar per method."""
     figure.set_size_inches(8.4, 0.38 * len(summary.methods) + 1.3)
     quality, acceptance, speed = figure.subplots(1, 3, sharey=True)
     decoding = [summary.decoding(method) for method in summary.methods]
@@ -148,7 +148,7 @@ def _dialogue(figure: Any, summary: Summary) -> None:
 
 
 def _success(figure: Any, summary: Summary) -> None:
-    """How many questions exactly these methods get right."""
+    """Draw how many questions exactly these methods get right."""
     counts = patterns(summary)
     sets = [set_ for size in range(len(summary.methods) + 1) for set_ in combinations(summary.methods, size)]
     figure.set_size_inches(6.4, 0.36 * len(sets) + 0.9)

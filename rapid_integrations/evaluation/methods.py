@@ -1,4 +1,4 @@
-"""The methods that the paper compares, by name and options.
+"""The methods of the comparison, by name and options.
 
 lc          the target reads the whole document
 rag         the drafter's model reads what was retrieved
@@ -7,7 +7,7 @@ sd          naive speculative decoding: RAPID's drafter, the target's own distri
 magicdec    the target drafts for itself from the first and the last tokens of the document (StreamingLLM's view)
 rapid       the engine: law, eta, tail rule, proposer and draft length as options
 
-A method is written as its name, or "name:option=value,option=value", and is called that in every table.
+A method is written as its name, or "name:option=value,option=value". Every table uses this name.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Method:
-    """A way of answering.
+    """A method that answers questions.
 
     Attributes:
-        name: with its options, as tables call it.
+        name: name and options, as in tables.
         kind: one of `METHODS`.
-        speculation: how it decodes.
-        retrieved: tokens that retrieval may keep; None: as the run's compression settings say.
-        unrelated: whether the drafter is given passages of another document (the robustness study).
-        sinks, recent: tokens that "magicdec" keeps of the document's beginning and end; `recent` None keeps as many
-            as retrieval would.
+        speculation: the settings of its decoding.
+        retrieved: tokens that retrieval may keep; None takes the run's compression settings.
+        unrelated: whether the drafter reads passages of another document (the robustness study).
+        sinks, recent: tokens that "magicdec" keeps at the document's beginning and end. If `recent` is None, it keeps
+            as many as retrieval would.
     """
 
     name: str
@@ -74,19 +74,19 @@ class Method:
 
     @property
     def view(self) -> Literal["whole", "retrieved"]:
-        """What the answering model reads."""
+        """The context that the answering model reads."""
         return "retrieved" if self.kind in ("rag", "rag-target") else "whole"
 
 
 def parse_method(text: str) -> Method:
-    """Return the method that "name:option=value,..." means.
+    """Return the method of a text "name:option=value,...".
 
     Options: law, eta (a number, auto or nearest), tail, tail_alpha, proposer, draft (tokens or auto) and
     max_draft_length of "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; retrieved
     (tokens) and context=unrelated of all that retrieve.
 
     Raises:
-        ConfigurationError: an unknown method or option, or a value that it does not take.
+        ConfigurationError: the method or option is unknown, or the value is invalid.
     """
     kind, _, rest = text.partition(":")
     if kind not in METHODS:
@@ -96,10 +96,10 @@ def parse_method(text: str) -> Method:
         key, equals, value = part.partition("=")
         if key not in _OPTIONS[kind] or not equals:
             known = ", ".join(_OPTIONS[kind]) or "no options"
-            raise ConfigurationError(f"{text!r}: {part!r} is no option of {kind}; it has {known}, as option=value")
+            raise ConfigurationError(f"{text!r}: {part!r} is not an option of {kind}; it has {known}, as option=value")
         options[key] = value
     if options.get("context", "unrelated") != "unrelated":
-        raise ConfigurationError(f"{text!r}: context takes 'unrelated', or leave it out for retrieval as it should be")
+        raise ConfigurationError(f"{text!r}: context takes 'unrelated'; leave it out for the question's own text")
     speculation: dict[str, Any] = dict(_SPECULATION[kind])
     for key in _OF_SPECULATION:
         if key in options:

@@ -1,9 +1,9 @@
-"""Scores of an answer, each in [0, 1], as the benchmarks define them.
+"""Scores of answers, each in [0, 1], as the benchmarks define them.
 
 exact_match, token_f1   SQuAD's, as SCROLLS, L-Eval and InfiniteBench use them
 rouge                   ROUGE-1, -2, -L and -Lsum (F-measure) by Google's rouge-score
-fact_recall             the share of wanted strings that the answer holds (RULER's string match)
-letters_in, ...         the letter that a free answer to a multiple-choice question gives, one rule per benchmark
+fact_recall             the share of the expected strings in the answer (RULER's string match)
+letters_in, ...         the letter in a free answer to a multiple-choice question, one rule per benchmark
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def normalise(text: str) -> str:
-    """Return `text` in lower case without punctuation, articles and superfluous white space (SQuAD's order)."""
+    """Return `text` in lower case without punctuation, articles and extra white space (in SQuAD's order)."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """Return 1 where the normalised answer is one of the normalised references, else 0."""
+    """Return 1 if the normalised answer is one of the normalised references, else 0."""
     return float(any(normalise(answer) == normalise(reference) for reference in references))
 
 
 def token_f1(answer: str, references: Sequence[str]) -> float:
-    """Return the best F1, over `references`, of the bags of normalised words; 0 without a word in common."""
+    """Return the best F1 of the bags of normalised words over `references`. It is 0 if they share no word."""
     return max((_f1(normalise(answer).split(), normalise(reference).split()) for reference in references), default=0.0)
 
 
@@ -44,18 +44,18 @@ def _f1(given: Sequence[str], wanted: Sequence[str]) -> float:
 
 
 def fact_recall(answer: str, facts: Sequence[str]) -> float:
-    """Return the share of `facts` that stand in the answer, upper and lower case alike.
+    """Return the share of `facts` that the answer contains, regardless of case.
 
-    As whole words: "83" does not stand in "8398" (RULER, whose measure this is, would find it there).
+    Only whole words count: "8398" does not contain "83". (RULER's own measure would find it there.)
     """
     found = (re.search(rf"(?<!\w){re.escape(fact.lower())}(?!\w)", answer.lower()) for fact in facts)
     return sum(match is not None for match in found) / len(facts)
 
 
 def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:
-    """Return rouge1, rouge2, rougeL and rougeLsum, each the best over `references`; no stemming.
+    """Return rouge1, rouge2, rougeL and rougeLsum, each the best over `references`, without stemming.
 
-    For rougeLsum a sentence is a line, as rouge-score has it and InfiniteBench takes it.
+    For rougeLsum a sentence is a line, as in rouge-score and InfiniteBench.
 
     Raises:
         MissingExtraError: rouge-score is not installed.
@@ -73,11 +73,11 @@ def rouge(answer: str, references: Sequence[str]) -> dict[str, float]:
 
 
 def leval_letter(answer: str) -> str:
-    """Return the first of A-D anywhere in the answer, as L-Eval reads single choices; "A" where there is none.
+    """Return the first of A-D in the answer, as L-Eval does for single choices, or "A" if there is none.
 
-    (The benchmark counts an answer without a letter as a guess of A, an empty one as wrong; so it is here.)
+    Like the benchmark, this counts an answer without a letter as a guess of A, and an empty one as wrong.
     """
-    if answer in "ABCD":  # several letters and nothing else are no single choice
+    if answer in "ABCD":  # several letters and nothing else are not a single choice
         return answer
     return next((character for character in answer if character in "ABCD"), "A")
 
@@ -85,8 +85,8 @@ def leval_letter(answer: str) -> str:
 def leval_letters(answer: str) -> str:
     """Return the letters that an answer to a question with several right options gives (L-Eval's Coursera), sorted.
 
-    Letters at the very beginning ("BD"); where that is fewer than two, they and all capital letters before white
-    space, a full stop or a bracket; "A" where there is none.
+    These are the letters at the very beginning ("BD"). If there are fewer than two, all capital letters before white
+    space, a full stop or a bracket are added. If there is none, the result is "A".
     """
     if answer in "ABCD":
         return answer
@@ -105,21 +105,21 @@ def leval_reference_letters(reference: str) -> str:
 
 
 def longbench_v2_letter(answer: str) -> str | None:
-    """Return the letter behind "The correct answer is", bracketed or bare; None where the answer does not say so."""
+    """Return the letter after "The correct answer is", with or without brackets, or None if there is none."""
     found = re.search(r"The correct answer is \(([A-D])\)", text := answer.replace("*", ""))
     found = found or re.search(r"The correct answer is ([A-D])", text)
     return found.group(1) if found else None
 
 
 def infinitebench_choice(answer: str, right: Sequence[str]) -> bool:
-    """Return whether an En.MC answer is right, as InfiniteBench reads it.
+    """Return whether an En.MC answer is right by InfiniteBench's rules.
 
-    The first character counts where it is a letter; else what follows "answer is:", "answer:", "answer is" or "option
-    is"; else the first word that is a letter.
+    The first character counts if it is a letter. Otherwise the text counts that follows "answer is:", "answer:",
+    "answer is" or "option is", and otherwise the first word that is a letter.
 
     Args:
-        answer: as the model wrote it.
-        right: the right option's letter, and its text, which counts behind "answer is" and its like.
+        answer: the model's answer.
+        right: the right option's letter, and its text, which counts after "answer is" and the like.
     """
     if answer[:1] and answer[0] in "ABCD":
         return answer[0] in right

@@ -1,4 +1,4 @@
-"""Every prediction of a run, one JSON line each: written as it is made, found again when the run goes on."""
+"""The file of a run's predictions, one JSON line each. A resumed run reads it again."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.outputs import DecodeStats, Usage
 
 Key: TypeAlias = tuple[str, str, str]
-"""Task, item, method."""
+"""The key of a prediction: task, item and method."""
 
 
 class Prediction(BaseModel):
-    """What a method answered to an item, its scores in [0, 1], and how the answer came about.
+    """A method's answer to an item, its scores in [0, 1], and its statistics.
 
-    `task` carries the documents' length where one was asked for ("facts@8192"), `method` its options
+    `task` includes the documents' length if one was given ("facts@8192"), `method` its options
     ("rapid:eta=5"). `metric` names the score that tables show. `reasoning` is the first answer of an item with a
-    follow-up; usage and statistics are that answer's then. `seconds` is wall time.
+    follow-up. Usage and statistics are then those of that answer. `seconds` is wall time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,34 +45,36 @@ class Prediction(BaseModel):
 
     @property
     def key(self) -> Key:
-        """What tells predictions of a run apart."""
+        """The key of a prediction within a run."""
         return self.task, self.item, self.method
 
     @property
     def half(self) -> Literal["tune", "test"]:
-        """Which half of the questions this one belongs to: settings are chosen on one and reported on the other.
+        """The half of the questions that this one belongs to, "tune" or "test".
 
-        It hangs on task and item alone, so that it is the same for all methods, models and runs.
+        Settings are chosen on one half and reported on the other. It depends only on task and item, so it is the same
+        for all methods, models and runs.
         """
         return "test" if crc32(f"{self.task} {self.item}".encode()) % 2 else "tune"
 
     @property
     def score(self) -> float:
-        """The score that tables show."""
+        """The score in tables."""
         return self.scores[self.metric]
 
 
 class PredictionFile:
     """A file of predictions that belong to one set of settings.
 
-    Its first line is {"run": settings}. A last line that was cut off (a killed process) is dropped and made anew.
+    Its first line is {"run": settings}. If a killed process left an incomplete last line, it is dropped, and the
+    prediction is made again.
 
     Args:
-        path: the file; it and its folder are made where they are missing.
-        settings: what the predictions depend on besides their key: models, sampling, seed.
+        path: the file. It and its folder are created if they are missing.
+        settings: everything that predictions depend on besides their key: models, sampling, seed.
 
     Raises:
-        ConfigurationError: the file holds predictions of other settings, or something else.
+        ConfigurationError: the file holds predictions of other settings, or other content.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -95,7 +97,7 @@ class PredictionFile:
             self._append(json.dumps({"run": settings}, ensure_ascii=False))
 
     def add(self, prediction: Prediction) -> None:
-        """Write a prediction and see to it that it stays."""
+        """Write a prediction and sync it to disk."""
         self._append(prediction.model_dump_json())
         self.predictions[prediction.key] = prediction
 
@@ -110,7 +112,7 @@ def read_predictions(path: Path) -> tuple[dict[str, Any], list[Prediction]]:
     """Return a file's settings and predictions.
 
     Raises:
-        ConfigurationError: the file is missing or holds something else.
+        ConfigurationError: the file is missing or holds other content.
     """
     settings, predictions, _ = _read(path)
     return settings, predictions

@@ -1,4 +1,4 @@
-"""Questions over documents, read from JSON lines."""
+"""Read questions over documents from JSON lines."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
     """Read at most `limit` questions.
 
     A line is {"question": ...} about the text of `document`, or {"document": ..., "question": ...}, or the published
-    format of L-Eval: {"input": document, "instructions": [question, ...]}. Of those the first instruction of every line
-    is taken, then the second of every line and so on, so that few questions bring many documents. Questions about one
-    document come one after another.
+    format of L-Eval: {"input": document, "instructions": [question, ...]}. From these, the first instruction of every
+    line is taken, then the second of every line, and so on, so that few questions cover many documents. Questions about
+    one document follow one another.
 
     Args:
         path: JSON lines.
-        document: read where a line needs it.
-        limit: questions at most.
-        documents: of L-Eval's lines, at most; None takes all.
+        document: the text of lines that have none.
+        limit: maximum number of questions.
+        documents: maximum number of L-Eval's lines; None takes all.
 
     Raises:
-        PromptError: a file that is missing, holds no question, or is malformed, with the line.
+        PromptError: a file is missing, holds no question, or is malformed. The message names the line.
     """
     shared: str | None = None
-    found: list[tuple[int, int, Question]] = []  # which of its line, the line, the question
+    found: list[tuple[int, int, Question]] = []  # number within its line, the line, the question
     lines = 0
     for number, line in enumerate(read_utf8(path).splitlines(), 1):
         if not line.strip():
@@ -68,10 +68,10 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
 
 
 def load_question_pairs(path: Path, document: Path, limit: int) -> list[QuestionPair]:
-    """Read at most `limit` pairs; of an L-Eval line its first two questions, else questions about the same text.
+    """Read at most `limit` pairs: the first two questions of an L-Eval line, or two questions about the same text.
 
     Raises:
-        PromptError: see `load_questions`; or no document has two questions.
+        PromptError: as for `load_questions`, or no document has two questions.
     """
     by_document: dict[str, list[str]] = {}
     for number, line in enumerate(read_utf8(path).splitlines(), 1):
@@ -93,7 +93,7 @@ def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise PromptError(f"{path}, line {number}, is no JSON: {error}") from error
+        raise PromptError(f"{path}, line {number}, is not JSON: {error}") from error
     if isinstance(row, dict) and ("question" in row or {"input", "instructions"} <= row.keys()):
         return row
     raise PromptError(f'{path}, line {number}: expected {{"question": ...}} or {{"input": ..., "instructions": [...]}}')

@@ -1,4 +1,4 @@
-"""A run's figures as tables for a terminal."""
+"""Show a run's figures as tables in a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rapid_integrations.evaluation.summary import AVERAGE, EITHER, Summary
 
 
 def results_table(summary: Summary) -> Table:
-    """Return scores in percent with their 95% intervals, a row per method and a column per task."""
+    """Return the scores in percent with 95% intervals, a row per method and a column per task."""
     table = _table("Scores (%), 95% intervals")
     table.add_column("method", overflow="fold")
     columns = _columns(summary)
@@ -25,7 +25,7 @@ def results_table(summary: Summary) -> Table:
 
 
 def gains_table(summary: Summary) -> Table | None:
-    """Return each method's paired gain over the baseline in points; None without a baseline."""
+    """Return each method's paired gain over the baseline in points, or None if there is no baseline."""
     if summary.baseline is None:
         return None
     others = [method for method in summary.methods if method != summary.baseline]
@@ -33,7 +33,7 @@ def gains_table(summary: Summary) -> Table | None:
 
 
 def better_table(summary: Summary) -> Table | None:
-    """Return the gains over the better of `EITHER`, task by task; None without both, or with nothing else."""
+    """Return the gains over the better of `EITHER` on each task, or None if one is missing or nothing else was run."""
     others = [method for method in summary.methods if method not in EITHER]
     if not others or not set(EITHER) <= set(summary.methods):
         return None
@@ -53,7 +53,7 @@ def _gains(summary: Summary, title: str, methods: Sequence[str], gain: Callable[
 
 
 def decoding_table(summary: Summary) -> Table:
-    """Return how each method decodes."""
+    """Return the decoding figures of each method."""
     table = _table("Decoding")
     table.add_column("method", overflow="fold")
     for name in ("tok/s", f"x {summary.baseline}", "accept", "/pass", "prefill", "answer"):
@@ -71,14 +71,14 @@ def decoding_table(summary: Summary) -> Table:
         )
     table.caption = (
         "tok/s: of answers of at least 8 tokens; accept: accepted share of the draft; /pass: output tokens\n"
-        "per pass of the answering model; prefill: median where nothing was read before; answer: median wall time"
+        "per pass of the answering model; prefill: median if nothing was cached; answer: median wall time"
     )
     table.caption_justify = "left"
     return table
 
 
 def groups_table(summary: Summary, task: str) -> Table | None:
-    """Return a task's scores by each of its groups (difficulty, length, ...); None where it has none."""
+    """Return a task's scores by group (difficulty, length, ...), or None if it has no groups."""
     rows = summary.items(task)
     names = list(dict.fromkeys(name for row in rows for name in next(iter(row.values())).groups))
     if not names:

@@ -1,4 +1,4 @@
-"""Tasks x methods over one engine: documents in turn, so that one prefill serves a document's questions and methods."""
+"""Run tasks x methods over one engine, by document, so that its questions and methods share one prefill."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import Prompt
 
 ALONE = SpeculationConfig(law="target", proposer="none")
-_TEMPLATE_TOKENS = 128  # what a chat template may add, at most
-_QUESTION_TOKENS = 1024  # kept free of the window by tasks that make their own documents
+_TEMPLATE_TOKENS = 128  # maximum that a chat template may add
+_QUESTION_TOKENS = 1024  # room in the window that generated tasks leave for the question
 
 
 @dataclass
@@ -31,9 +31,9 @@ class _Document:
     """The items of a document.
 
     Attributes:
-        items: those that are asked.
-        fit: returns what of the document the target reads.
-        other: another document of the task, for unrelated passages; None where there is no other.
+        items: the items to answer.
+        fit: returns the part of the document that the target reads.
+        other: another document of the task, for unrelated passages; None if there is none.
     """
 
     planned: PlannedTask
@@ -43,21 +43,21 @@ class _Document:
 
     @cached_property
     def text(self) -> str:
-        """What of the document the target reads; cut when it is first asked for."""
+        """The part of the document that the target reads. It is cut when it is first needed."""
         return self.fit()
 
 
 class Runner:
-    """Answers every item by every method and files the predictions.
+    """Answers every item with every method and stores the predictions.
 
     Args:
-        engine: its target is what all methods but "rag" answer with; its prefix cache serves a document's questions.
-        sampling: temperature and truncations; length and form are the items'. A seed is made from `seed`, task and
-            item, so that the methods of an item draw from the same one.
-        compression: of retrieval; None takes the engine's.
-        seed: see `sampling`; counts only where the temperature is above 0.
-        max_documents, max_questions: per task and per document; None for all.
-        on_progress: called with ("evaluate", done, total), and with the engine's own stages.
+        engine: all methods but "rag" answer with its target. Its prefix cache serves a document's questions.
+        sampling: temperature and truncations. Length and form are the items'. A seed is derived from `seed`, task and
+            item, so that all methods of an item use the same one.
+        compression: settings of retrieval; None takes the engine's.
+        seed: see `sampling`. It matters only if the temperature is above 0.
+        max_documents, max_questions: limits per task and per document; None for all.
+        on_progress: is called with ("evaluate", done, total), and with the engine's own stages.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class Runner:
         *,
         max_seconds: float | None = None,
     ) -> bool:
-        """Make the predictions that `file` lacks; return whether it lacks none now.
+        """Make the predictions that are missing in `file`. Return whether the file is complete.
 
-        The tasks' documents come in turn (each task's first, then each task's second, ...), so that a run that is
-        stopped has something of every task. `max_seconds` stops it before an item that would begin later.
+        The tasks' documents come in turn (each task's first, then each task's second, ...), so that a stopped run has
+        some predictions of every task. After `max_seconds`, no further item is begun.
 
         Raises:
             PromptError: a task's data are missing or malformed.
-            ContextOverflowError: a question that alone does not fit into the target's window.
-            MissingExtraError: a metric or a constrained answer without the package that it needs.
+            ContextOverflowError: a question alone does not fit into the target's window.
+            MissingExtraError: a metric or a constrained answer needs a package that is not installed.
         """
         begin = time.monotonic()
         documents = list(self._in_turn([self._documents(planned) for planned in tasks]))
@@ -121,7 +121,7 @@ class Runner:
         before: _Document | None = None
         first: _Document | None = None
         for items in islice(planned.task.documents(wanted, self._count), self._max_documents):
-            # Fitted with all its questions, asked or not, so that a run with more of them goes on with the same text.
+            # Fitted with all its questions, asked or not, so that a run with more of them keeps the same text.
             document = _Document(planned, items[: self._max_questions], partial(self._fit, planned, items), before)
             if first is not None and first.other is None:
                 first.other = document
@@ -129,7 +129,7 @@ class Runner:
             yield document
 
     def _fit(self, planned: PlannedTask, items: Sequence[Item]) -> str:
-        """Return the document, cut in the middle to what the window leaves beside the longest question."""
+        """Return the document, with its middle cut so that it fits the window with the longest question."""
         around = max(self._count(item.before + item.after) + item.max_new_tokens for item in items)
         room = self._engine.target.context_window - around - _TEMPLATE_TOKENS
         return middle_cut(items[0].document, max(1, min(planned.context_tokens or room, room)), self._engine.vocabulary)
@@ -176,7 +176,7 @@ class Runner:
         compressor = self._compressor(document, method)
         compression = self._compression_for(document, method)
         if method.view == "retrieved":
-            # The very prompt that RAPID's drafter reads, so that one prefill serves both where the model is the same.
+            # The same prompt as RAPID's drafter reads, so that one prefill serves both if the model is the same.
             found = compressor.compress((document.text,), item.query, compression, self._report)
             prompt = item.prompt(found.texts[0])
         else:
@@ -218,7 +218,7 @@ class Runner:
     # --- engines ----------------------------------------------------------------------------------------------------
 
     def _reader(self, method: Method) -> RapidEngine:
-        """Return the engine whose target answers."""
+        """Return the engine with the answering target."""
         if method.kind == "rag":
             return self._drafter_alone
         return self._target_alone if method.kind == "magicdec" else self._engine
@@ -229,5 +229,5 @@ class Runner:
 
     @cached_property
     def _target_alone(self) -> RapidEngine:
-        """An engine whose target drafts for itself."""
+        """The engine whose target drafts for itself."""
         return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.target)

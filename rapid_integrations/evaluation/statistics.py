@@ -1,4 +1,4 @@
-"""Paired bootstrap: how sure one can be of a mean, of a difference and of a ratio. Pure."""
+"""The paired bootstrap: intervals of means, differences and ratios."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Which units a bootstrap draws, the same ones for everything that is to be compared.
+    """The units that a bootstrap draws. All compared figures use the same ones.
 
-    Questions of one document are not independent, so whole documents are drawn where there are at least
-    `MIN_CLUSTERS` of them; with fewer, single questions are (and the interval is too narrow rather than meaningless).
+    Questions of one document are not independent, so whole documents are drawn if there are at least `MIN_CLUSTERS`
+    of them. Otherwise single questions are drawn, and the interval is too narrow rather than meaningless.
 
     Attributes:
-        units: (n,) the unit that each question belongs to, 0 .. U - 1.
-        counts: (R, U) how often resample r holds unit u.
+        units: (n,) the unit of each question, 0 .. U - 1.
+        counts: (R, U) how often unit u occurs in resample r.
     """
 
     units: NDArray[np.int64]
@@ -42,7 +42,7 @@ class Resamples:
 
     @classmethod
     def draw(cls, documents: Sequence[str], seed: int = 0, resamples: int = RESAMPLES) -> Resamples:
-        """Draw resamples of questions, whose documents are given in order."""
+        """Draw resamples of questions, given the document of each question."""
         names, units = np.unique(np.asarray(documents), return_inverse=True)
         if len(names) < MIN_CLUSTERS:
             units = np.arange(len(documents))
@@ -61,7 +61,7 @@ class Resamples:
 
 
 def interval(value: float, resampled: Array) -> Estimate:
-    """Return `value` with the percentile interval of `resampled` (R,); resamples that are not finite do not count."""
+    """Return `value` with the percentile interval of `resampled` (R,). Resamples that are not finite do not count."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
         return Estimate(value, value, value)
@@ -77,8 +77,8 @@ def ratio_estimate(
     """Return the ratio of two rates with its interval.
 
     Args:
-        above, below: amounts (n,) and seconds (n,), of the same n questions.
-        resamples: of those.
+        above, below: amounts (n,) and seconds (n,) of the same n questions.
+        resamples: resamples of these questions.
     """
     rates = []
     for amounts, seconds in (above, below):

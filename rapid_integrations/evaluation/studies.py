@@ -1,4 +1,4 @@
-"""The paper's studies (arXiv 2502.20330, section 4): which methods each compares, and on what.
+"""The paper's studies (arXiv 2502.20330, section 4): their methods and lengths.
 
     main        every method on every task
     robustness  eta, with the right passages and with those of another document
@@ -6,8 +6,8 @@
     dialogue    a conversation behind a long history
     success     which questions each method alone gets right
 
-A study is a choice of methods and lengths; its predictions are ordinary ones, in the same file as any others. Its
-picture is drawn from those, whenever they are there.
+A study is a choice of methods and lengths. Its predictions are stored in the same file as all others. Its picture is
+drawn if the predictions exist.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ STUDIES = {
     "success": "which questions each method alone gets right",
 }
 ETAS = (0, 5, 10, 20, 40, 50, "auto")
-RIGHT = 0.5  # a score from here on counts as right where a study asks for right or wrong
+RIGHT = 0.5  # the least score of a right answer, in studies of right and wrong
 _COMPARED = ("lc", "rag", "rapid")
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study runs: methods, and the documents' lengths in tokens (none: as the tasks say)."""
+    """The methods of a study, and the documents' lengths in tokens (none if the tasks decide)."""
 
     methods: tuple[str, ...]
     lengths: tuple[int, ...] = ()
@@ -43,15 +43,15 @@ class StudyPlan:
 def plan_study(
     name: str, *, other_drafter: bool = False, lengths: Sequence[int] = (), retrieved: Sequence[int] = ()
 ) -> StudyPlan:
-    """Return what the study called `name` runs.
+    """Return the plan of the study called `name`.
 
     Args:
-        name: see `STUDIES`.
-        other_drafter: whether the drafter is another model than the target: then "rag-target" is something of its own.
-        lengths, retrieved: tokens, for "lengths".
+        name: a name as in `STUDIES`.
+        other_drafter: whether the drafter is another model than the target. Then "rag-target" differs from "rag".
+        lengths, retrieved: lengths in tokens, for "lengths".
 
     Raises:
-        ConfigurationError: no such study, or "lengths" without lengths.
+        ConfigurationError: the study is unknown, or "lengths" has no lengths.
     """
     rag = ("rag", "rag-target") if other_drafter else ("rag",)
     if name == "main":
@@ -74,7 +74,7 @@ def plan_study(
 
 
 def eta_of(method: Method) -> float | str | None:
-    """Return the eta that a variant of "rapid" was given and nothing else but unrelated passages; else None."""
+    """Return the eta of a variant of "rapid" that has no other option but unrelated passages, else None."""
     if method.kind != "rapid" or not {"eta"} <= method.options.keys() <= {"eta", "context"}:
         return None
     eta = method.options["eta"]
@@ -82,13 +82,13 @@ def eta_of(method: Method) -> float | str | None:
 
 
 def length_of(task: str) -> int | None:
-    """Return the length that a task was asked for at ("facts@8192"); None for its own."""
+    """Return the documents' length of a task such as "facts@8192", or None if it is the task's own."""
     tokens = task.rpartition("@")[2] if "@" in task else ""
     return int(tokens) if tokens.isdigit() else None
 
 
 def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Summary]:
-    """Return a summary for each study whose predictions are there, over the questions that all its methods answered."""
+    """Return a summary for each study with predictions, over the questions that all its methods answered."""
     names = list(dict.fromkeys(prediction.method for prediction in predictions))
     methods = {name: parse_method(name) for name in names}
     lengths = {length_of(prediction.task) for prediction in predictions} - {None}
@@ -119,7 +119,7 @@ def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Sum
 
 
 def patterns(summary: Summary) -> dict[tuple[str, ...], int]:
-    """Return how many questions exactly these methods get right, for each set of methods (in their order)."""
+    """Return for each set of methods how many questions exactly these methods get right."""
     counts: dict[tuple[str, ...], int] = {}
     for task in summary.tasks:
         for row in summary.items(task):

@@ -1,4 +1,4 @@
-"""A run in figures: each method's score on each task, what it gains over a baseline, and how fast it decodes."""
+"""The figures of a run: each method's score on each task, its gain over a baseline, and its decode speed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rapid_integrations.evaluation.predictions import Prediction
 from rapid_integrations.evaluation.statistics import Estimate, Resamples, interval, ratio_estimate
 
 BASELINE = "lc"
-MIN_SPEED_TOKENS = 8  # shorter answers tell nothing of decode speed
+MIN_SPEED_TOKENS = 8  # shorter answers say nothing about decode speed
 AVERAGE = "average"
 EITHER = ("lc", "rag")
-"""What RAPID joins: it should be no worse than the better of them."""
+"""The two methods that RAPID combines. It should not be worse than the better of them."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a method decodes over all tasks.
+    """The decoding figures of a method over all tasks.
 
     Attributes:
-        tokens_per_s: output tokens over seconds of decoding, of answers of at least `MIN_SPEED_TOKENS` tokens.
-        speedup: that, over the baseline's on the same items; None where no answer is long enough for both.
-        acceptance: accepted share of the drafted tokens; None where nothing is drafted.
+        tokens_per_s: output tokens over seconds of decoding, for answers of at least `MIN_SPEED_TOKENS` tokens.
+        speedup: the ratio to the baseline on the same items; None if no answer is long enough for both.
+        acceptance: accepted share of the draft tokens; None if nothing is drafted.
         tokens_per_round: output tokens per pass of the answering model.
-        prefill_s: median seconds until both prompts were read, where nothing of the target's was read before.
-        seconds: median of wall time per item.
+        prefill_s: median seconds of prefilling both prompts, if nothing of the target's was cached.
+        seconds: median wall time per item.
     """
 
     tokens_per_s: float | None
@@ -44,9 +44,9 @@ class Decoding:
 
 
 def well_covered(predictions: Sequence[Prediction]) -> list[str]:
-    """Return the methods that answered at least half of the questions, as they first appear.
+    """Return the methods that answered at least half of the questions, in the order of their first appearance.
 
-    What a method has only begun must not keep others from being compared on all that they have answered.
+    A method that has only begun must not limit the comparison of the others.
     """
     questions = len({(p.task, p.item) for p in predictions})
     answered = Counter(p.method for p in predictions)
@@ -57,7 +57,7 @@ def comparable(predictions: Sequence[Prediction], seed: int = 0, baseline: str =
     """Return a summary for each set of methods, over the tasks that those methods (and no others) cover well.
 
     Raises:
-        ConfigurationError: there is no prediction.
+        ConfigurationError: there are no predictions.
     """
     by_methods: dict[tuple[str, ...], list[Prediction]] = {}
     for task in dict.fromkeys(p.task for p in predictions):
@@ -65,18 +65,18 @@ def comparable(predictions: Sequence[Prediction], seed: int = 0, baseline: str =
         methods = well_covered(of_task)
         by_methods.setdefault(tuple(methods), []).extend(of_task)
     if not by_methods:
-        raise ConfigurationError("there is no prediction yet: let the run go on")
+        raise ConfigurationError("there are no predictions yet: continue the run")
     return [Summary(of_set, methods=methods, seed=seed, baseline=baseline) for methods, of_set in by_methods.items()]
 
 
 class Summary:
-    """Figures of the items that every method has answered (so that all comparisons are paired).
+    """Computes the figures over the items that every method has answered, so that all comparisons are paired.
 
     Args:
-        predictions: of a run.
-        methods: in the order of the tables; None: as they first appear.
-        baseline: the method that others are compared with; one that is not there makes no comparison.
-        seed: of the bootstrap.
+        predictions: the predictions of a run.
+        methods: the methods in the order of the tables; None takes the order of their first appearance.
+        baseline: the method that others are compared with. If it is missing, nothing is compared.
+        seed: seed of the bootstrap.
 
     Raises:
         ConfigurationError: no item was answered by all methods.
@@ -102,7 +102,7 @@ class Summary:
         if not self._rows:
             raise ConfigurationError(
                 f"no question was answered by all of {', '.join(self.methods) or 'no methods'}: there is nothing to "
-                "compare yet. Let the run go on"
+                "compare yet. Continue the run"
             )
 
     @property
@@ -115,24 +115,24 @@ class Summary:
         return self._rows[task]
 
     def metric(self, task: str) -> str:
-        """Return the name of the score that tables show."""
+        """Return the name of the score in tables."""
         return next(iter(self._rows[task][0].values())).metric
 
     def score(self, method: str, tasks: Sequence[str] | None = None) -> Estimate:
-        """Return a method's mean score on `tasks` (None: all), each of which counts alike."""
+        """Return a method's mean score on `tasks` (None for all). Each task counts equally."""
         return self._over_tasks(self._scores, method, tasks or self.tasks)
 
     def gain(self, method: str, tasks: Sequence[str] | None = None) -> Estimate | None:
-        """Return the mean of the score's paired differences from the baseline; None without one."""
+        """Return the mean of the score's paired differences from the baseline, or None if there is no baseline."""
         if (baseline := self.baseline) is None:
             return None
         differences = {name: {method: scores[method] - scores[baseline]} for name, scores in self._scores.items()}
         return self._over_tasks(differences, method, tasks or self.tasks)
 
     def gain_over_better(self, method: str, tasks: Sequence[str] | None = None) -> Estimate | None:
-        """Return the gain over that one of `EITHER` which scores higher on a task, task by task; None without both.
+        """Return the gain over the better method of `EITHER` on each task, or None if one of them is missing.
 
-        Which one is better is taken from the whole sample, not drawn anew in each resample.
+        The whole sample decides which one is better, not each resample.
         """
         if not set(EITHER) <= set(self.methods):
             return None
@@ -141,7 +141,7 @@ class Summary:
         return self._over_tasks(differences, method, tasks or self.tasks)
 
     def decoding(self, method: str, tasks: Sequence[str] | None = None) -> Decoding:
-        """Return how a method decodes, over `tasks` (None: all)."""
+        """Return a method's decoding figures over `tasks` (None for all)."""
         rows = [row for task in tasks or self.tasks for row in self._rows[task]]
         own = [row[method] for row in rows]
         long = [p for p in own if p.stats.tokens >= MIN_SPEED_TOKENS and p.stats.decode_s > 0]

@@ -1,4 +1,4 @@
-"""Numbers that can be compared: medians with their spread, and what they were measured on."""
+"""Comparable figures: medians with their spread, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Return what the figures depend on."""
+    """Return a description of the machine and software that the figures depend on."""
     import psutil
     import transformers
 
@@ -37,7 +37,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """Return the processor's name: Linux's own, for what `platform` knows of it is the architecture."""
+    """Return the processor's name. Linux has it in a file; `platform` knows only the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -47,6 +47,6 @@ def _processor() -> str:
 
 
 def repeated_ngrams(token_ids: Sequence[int], n: int = 4) -> float:
-    """Return the share of n-grams that occurred before: looping text flatters speculation."""
+    """Return the share of n-grams that occurred before. Looping text flatters speculation."""
     grams = [tuple(token_ids[i : i + n]) for i in range(len(token_ids) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0

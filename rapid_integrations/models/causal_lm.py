@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 
 
 @runtime_checkable
@@ -21,7 +22,8 @@ class CausalLM(Protocol):
         device: where token ids must lie.
         dtype: what it computes in.
         num_parameters: for telling a larger drafter from a smaller one.
-        weight_bytes: bytes of weights that one decode step reads.
+        weight_bytes: bytes of weights that a step of one token reads.
+        kernels: which of this package's kernels compute its steps; "none (reason)" if others do.
     """
 
     name: str
@@ -34,6 +36,11 @@ class CausalLM(Protocol):
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that one decode step reads."""
+        ...
+
+    @property
+    def kernels(self) -> str:
+        """Which of this package's kernels compute its steps; "none (reason)" if others do."""
         ...
 
     def fingerprint(self) -> str:
@@ -53,8 +60,30 @@ class CausalLM(Protocol):
         """Return an empty cache with room for `capacity` tokens."""
         ...
 
+    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts in one pass, which reads every weight once for all of them.
+
+        A token has the same bits alone, among others of its text and in company of other texts, if the model runs on
+        this package's kernels.
+
+        Args:
+            rows: what each reader wants; no two share a cache. Each cache grows by its T.
+
+        Returns:
+            for each reader (keep, vocab_size) float32.
+
+        Raises:
+            NotANumberError: NaN among them.
+        """
+        ...
+
+    @property
+    def passes_together(self) -> bool:
+        """Whether `forward_together` costs several texts less than one pass each: not if it reads one after another."""
+        ...
+
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens and return the logits that follow the last `keep` of them.
+        """Read T further tokens of one text and return the logits that follow the last `keep` of them.
 
         Args:
             token_ids: (T,) int64, on `device`; T >= 1.

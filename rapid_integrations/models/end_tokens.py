@@ -75,11 +75,11 @@ def end_token_ids(model: Any, tokenizer: Any, render: Render | None) -> frozense
         if token in KNOWN_ENDS and not (channels and token in _BETWEEN_CHANNELS)
     }
     if render is not None:
-        found |= _ends_of_fair_lock(render, control)
+        found |= _ends_of_turns(render, control)
     return frozenset(index for index in found if 0 <= index < _highest(model))
 
 
-def _ends_of_fair_lock(render: Render, control: dict[str, int]) -> set[int]:
+def _ends_of_turns(render: Render, control: dict[str, int]) -> set[int]:
     """Return the control token that the template writes right behind an answer, if it writes one there."""
     question, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}
     for messages in ([question, answer], [question, answer, question]):

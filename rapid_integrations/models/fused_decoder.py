@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,14 +21,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import SharedResource
-from rapid_integrations.kernels.cpu import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix, native_library, prefill
+from rapid_integrations.kernels.cpu import (
+    MAX_ROWS,
+    NativeDecoder,
+    NativeLayer,
+    NativeMatrix,
+    native_library,
+    native_variant,
+    prefill,
+    why_not_native,
+)
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.taken_weights import empty, fill, fuse, lent
 
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -72,6 +83,8 @@ class FusedDecoder(SharedResource):
     The decoder takes over the model's matrices. If they are packed or quantised, the model is left without them.
     Otherwise the model keeps views of the fused ones.
 
+    `kernels` says which kernels compute its decode steps, "none (reason)" if PyTorch's operators do.
+
     Args:
         model: a transformers model that `serves` accepts.
         quantization: applies to every matrix but the embedding table. The head keeps at least eight bits, because four
@@ -88,6 +101,7 @@ class FusedDecoder(SharedResource):
         self._rotary = base.rotary_emb
         library = native_library() if self._suits_kernels(model) else None
         native = library is not None and NativeDecoder.serves(library, self._columns(config), head_dim)
+        self.kernels = native_variant() if native else f"none ({self._why_not_native(model)})"
         arena = Arena() if native else None
         self._layers = [_take_layer(layer, quantization, arena) for layer in base.layers]
         self._norm = _Norm.of(base.norm)
@@ -130,55 +144,81 @@ class FusedDecoder(SharedResource):
     def give_back(self, model: Any) -> None:
         """Fill a copy of the model with the weights that were taken over, with the values used in products here."""
         for layer, module in zip(self._layers, model.base_model.layers, strict=True):
-            attention, mlp = module.self_attn, module.mlp
-            _unfuse(layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj])
-            _unfuse(layer.out, [attention.o_proj])
-            _unfuse(layer.gate_up, [mlp.gate_proj, mlp.up_proj])
-            _unfuse(layer.down, [mlp.down_proj])
-        _unfuse(self._head, [model.lm_head])
+            for fused, linears in _matrices(layer, module):
+                fill(linears, fused)
+        fill([model.lm_head], self._head)
 
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens; see `CausalLM.forward`.
+    def lend(self, model: Any) -> AbstractContextManager[None]:
+        """Let the model itself compute within the block, with the weights as they take part in the products here.
 
-        This writes to the cache but leaves its length unchanged; the caller advances it.
+        Each layer has its weights only while it runs, so that little memory is needed.
+        """
+        parts = [
+            (module, _matrices(layer, module))
+            for layer, module in zip(self._layers, model.base_model.layers, strict=True)
+        ]
+        return lent([*parts, (model.lm_head, [(self._head, [model.lm_head])])])
+
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward_together`.
+
+        The caches are written, and their lengths left for the caller to advance.
 
         Raises:
             FloatingPointError: a logit is NaN.
         """
-        new = token_ids.shape[0]
-        if self._native is not None and new <= MAX_ROWS and cache.filled_layers == cache.layers:
-            return self._native.forward(token_ids, *self._rotations(cache.length + new), cache, keep)
-        return self._read(token_ids, cache, keep)
+        filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
+        if self._native is not None and filled and sum(each.count for each in rows) <= MAX_ROWS:
+            longest = max(each.cache.length + each.count for each in rows)
+            return self._native.forward(rows, *self._rotations(longest))
+        return self._read(rows)
 
     @torch.inference_mode()
-    def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Do the same as `forward` with PyTorch's matrix products."""
-        new = token_ids.shape[0]
+    def _read(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Do `forward` with PyTorch's products."""
         heads, kv_heads, head_dim = self._heads, self._kv_heads, self._head_dim
-        x: Tensor = self._embed(token_ids)  # (T, E)
+        counts = [each.count for each in rows]
+        kept = [each.keep for each in rows]
+        x: Tensor = self._embed(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
-        if kernels:
-            cos, sin = (table[cache.length : cache.length + new] for table in self._rotations(cache.length + new))
-        else:
-            cos, sin = self._rotation(x, cache.length, new)
+        cos, sin = self._rotation_of(x, rows, kernels)
         more: Tensor | None = None  # what the layer before adds to x
         for index, layer in enumerate(self._layers):
             x, normed = _add_and_norm(x, more, layer.before_attention, kernels)
-            qkv = layer.qkv(normed).view(new, heads + 2 * kv_heads, head_dim)
+            qkv = layer.qkv(normed).view(-1, heads + 2 * kv_heads, head_dim)
+            qk = self._rotated(qkv, layer, cos, sin, kernels)
+            last = index == len(self._layers) - 1
+            attended = []  # of each text (T, H, D)
             v = qkv[:, heads + kv_heads :]
-            by_head = self._rotated(qkv, layer, cos, sin, kernels).transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-            keys, values = cache.write(index, by_head[:, heads:], v.transpose(0, 1)[None])
-            q = by_head[:, :heads]
-            if index == len(self._layers) - 1 and keep < new:  # the last layer computes only the requested rows
-                if keep == 0:
-                    return x.new_empty(0, 0, dtype=torch.float32)
-                q, x = q[:, :, -keep:], x[-keep:]
-            attended = attend(q, keys, values, layer.scale, layer.window)  # (1, T, H, D)
-            more = layer.out(attended.reshape(x.shape[0], heads * head_dim))
+            for each, own_qk, own_v in zip(rows, torch.split(qk, counts), torch.split(v, counts), strict=True):
+                by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+                keys, values = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                first = each.count - each.keep if last else 0  # of the last layer only what is asked for
+                if first < each.count:
+                    attended.append(attend(by_head[:, :heads, first:], keys, values, layer.scale, layer.window)[0])
+            if last:
+                if not attended:
+                    break
+                x = _joined([own[len(own) - keep :] for own, keep in zip(torch.split(x, counts), kept, strict=True)])
+            more = layer.out(_joined(attended).reshape(x.shape[0], heads * head_dim))
             x, normed = _add_and_norm(x, more, layer.before_mlp, kernels)
             gate_up = layer.gate_up(normed)
             more = layer.down(prefill.gated(gate_up) if kernels else _gated(gate_up, layer.activation))
-        return numbers(self._head(_add_and_norm(x, more, self._norm, kernels)[1]))
+        else:
+            return list(torch.split(numbers(self._head(_add_and_norm(x, more, self._norm, kernels)[1])), kept))
+        return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+
+    def _rotation_of(self, x: Tensor, rows: Sequence[Rows], kernels: bool) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of every row's position, as `prefill.rotate` or `_rotated` wants them."""
+        if not kernels:
+            turned = [self._rotation(x, each.cache.length, each.count) for each in rows]
+        else:
+            tables = self._rotations(max(each.cache.length + each.count for each in rows))
+            turned = [
+                (tables[0][each.cache.length :][: each.count], tables[1][each.cache.length :][: each.count])
+                for each in rows
+            ]
+        return _joined([cos for cos, _ in turned]), _joined([sin for _, sin in turned])
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:
         """Return normalised and rotated queries and keys, (T, H + H_kv, D), of `qkv`, (T, H + 2 H_kv, D)."""
@@ -213,6 +253,11 @@ class FusedDecoder(SharedResource):
     def _suits_kernels(model: Any) -> bool:
         return bool(model.dtype == torch.bfloat16 and model.device.type == "cpu" and model.config.hidden_act == "silu")
 
+    def _why_not_native(self, model: Any) -> str:
+        if not self._suits_kernels(model):
+            return f"they serve bfloat16 on the processor and SiLU, not {model.dtype} on {model.device}"
+        return why_not_native() or "its matrices or heads have widths that they do not serve"
+
     def _columns(self, config: Any) -> tuple[int, ...]:
         return config.hidden_size, config.intermediate_size, self._heads * self._head_dim
 
@@ -235,7 +280,7 @@ class FusedDecoder(SharedResource):
         if isinstance(head, PlainLinear):
             model.lm_head.weight.data = head.dense()  # this also sets the embedding table if it is tied to the head
         elif not tied:
-            _empty(model.lm_head)
+            empty(model.lm_head)
         return head
 
 
@@ -260,17 +305,28 @@ def _take_layer(layer: Any, quantization: Quantization | None, arena: Arena | No
     normed = hasattr(attention, "q_norm")
     return _Layer(
         before_attention=_Norm.of(layer.input_layernorm),
-        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
+        qkv=fuse([attention.q_proj, attention.k_proj, attention.v_proj], quantization, arena),
         q_norm=_Norm.of(attention.q_norm) if normed else None,
         k_norm=_Norm.of(attention.k_norm) if normed else None,
-        out=_fuse([attention.o_proj], quantization, arena),
+        out=fuse([attention.o_proj], quantization, arena),
         scale=attention.scaling,
         window=_window(attention),
         before_mlp=_Norm.of(layer.post_attention_layernorm),
-        gate_up=_fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
+        gate_up=fuse([mlp.gate_proj, mlp.up_proj], quantization, arena),
         activation=mlp.act_fn,
-        down=_fuse([mlp.down_proj], quantization, arena),
+        down=fuse([mlp.down_proj], quantization, arena),
     )
+
+
+def _matrices(layer: _Layer, module: Any) -> list[tuple[Linear, list[nn.Linear]]]:
+    """Return each matrix of a layer with the model's own modules whose weights it holds, one below the other."""
+    attention, mlp = module.self_attn, module.mlp
+    return [
+        (layer.qkv, [attention.q_proj, attention.k_proj, attention.v_proj]),
+        (layer.out, [attention.o_proj]),
+        (layer.gate_up, [mlp.gate_proj, mlp.up_proj]),
+        (layer.down, [mlp.down_proj]),
+    ]
 
 
 def _native_layer(layer: _Layer) -> NativeLayer:
@@ -305,27 +361,8 @@ def _window(attention: Any) -> int | None:
     return attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
 
 
-def _fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
-    """Return one product in place of several with the same input, and take the weights from the modules."""
-    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
-    biases = [linear.bias for linear in linears]
-    bias = None
-    if any(each is not None for each in biases):
-        bias = torch.cat(
-            [
-                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
-                for linear, each in zip(linears, biases, strict=True)
-            ]
-        )
-    fused = make_linear(weight, bias, quantization, arena=arena)
-    start = 0
-    for linear in linears:
-        if isinstance(fused, PlainLinear):
-            linear.weight.data = fused.dense()[start : start + linear.out_features]
-        else:
-            _empty(linear)
-        start += linear.out_features
-    return fused
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _add_and_norm(x: Tensor, more: Tensor | None, norm: _Norm, kernels: bool) -> tuple[Tensor, Tensor]:
@@ -340,13 +377,3 @@ def _gated(gate_up: Tensor, activation: Any) -> Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     gated: Tensor = activation(gate) * up
     return gated
-
-
-def _unfuse(fused: Linear, linears: Sequence[nn.Linear]) -> None:
-    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
-    for linear, weight in zip(linears, parts, strict=True):
-        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
-
-
-def _empty(linear: nn.Linear) -> None:
-    linear.weight.data = linear.weight.new_empty(0)

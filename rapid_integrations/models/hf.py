@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
@@ -111,6 +111,13 @@ class HuggingFaceLM(SharedResource):
             return self._fused.weight_bytes
         return self.num_parameters * self.dtype.itemsize
 
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the decode steps, "none (reason)" if PyTorch's operators do."""
+        if self._fused is not None:
+            return self._fused.kernels
+        return "none (the model runs transformers' own forward pass)"
+
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return a copy of the model that runs in transformers alone, with its own attention setting.
 
@@ -128,19 +135,30 @@ class HuggingFaceLM(SharedResource):
 
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`."""
+        return self.forward_together([Rows(token_ids, cache, keep)])[0]
+
+    @property
+    def passes_together(self) -> bool:
+        """Whether several texts share a pass; transformers' own forward reads one after another."""
+        return self._fused is not None
+
+    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward_together`."""
         try:
-            logits = (self._read if self._fused is None else self._fused.forward)(token_ids, cache, keep)
+            logits = [self._read(each) for each in rows] if self._fused is None else self._fused.forward(rows)
         except FloatingPointError:
             raise NotANumberError(
                 f"{self.name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
                 "narrow for what it computes; try dtype='bfloat16' or 'float32'"
             ) from None
-        cache.advance(token_ids.shape[0])
-        return logits if keep else torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
+        for each in rows:
+            each.cache.advance(each.count)
+        return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
 
     @torch.inference_mode()
-    def _read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Do the same as `FusedDecoder.forward`, with the model's own forward pass."""
+    def _read(self, rows: Rows) -> Tensor:
+        """Do what `FusedDecoder.forward` does for one text, by the model's own forward pass."""
+        token_ids, cache, keep = rows.token_ids, rows.cache, rows.keep
         positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
         inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
         host = _HostCache(cache, self._layer_types)
@@ -187,8 +205,10 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
-            if quantization is None:
-                self._check(self._expected)
+            if quantization is not None:  # what is lost by it is no fault of ours
+                with fused.lend(self.model):
+                    self._expected = self._eager_logits()
+            self._check(self._expected)
         elif quantization is not None:
             raise UnsupportedModelError(
                 f"{self.name}: quantization={quantization!r} needs one of the architectures "

@@ -1,4 +1,4 @@
-"""Which models come inside PyPI wheels: where their files lie in the wheels, and every checksum."""
+"""The list of packaged models: the places of their files in the wheels, and every checksum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 
 class Wheel(NamedTuple):
-    """A wheel: what to ask pip for, its SHA-256 and its size in bytes."""
+    """A wheel: its requirement for pip, its SHA-256 and its size in bytes."""
 
     requirement: str
     sha256: str
@@ -19,8 +19,8 @@ class Wheel(NamedTuple):
 class Member(NamedTuple):
     """A file of the model's folder: its name there, its SHA-256 and its size in bytes.
 
-    `continued`: paths (of the same wheel or of others) whose contents follow, in order: registries limit how large a
-    wheel may be, so that a larger file is cut into several.
+    `continued`: paths (in the same wheel or in others) whose contents follow, in order. Registries limit the size of a
+    wheel, so a larger file is cut into several parts.
     """
 
     file: str
@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model inside one wheel or several. `entry` is what a loader opens: a file of the folder, or "." for all of it.
+    """A model in one wheel or several. A loader opens `entry`: a file of the folder, or "." for the folder itself.
 
     `members` maps a path in a wheel to the file that it becomes.
     """
@@ -46,17 +46,17 @@ class PackagedModel:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes to download."""
+        """Number of bytes to download."""
         return sum(wheel.size for wheel in self.wheels)
 
     @property
     def requirements(self) -> str:
-        """What pip is asked for, as one would write it."""
+        """The requirements that pip gets."""
         return " ".join(wheel.requirement for wheel in self.wheels)
 
 
 def _members(wheel_folder: str, table: str) -> Mapping[str, Member]:
-    """Read a table of lines "SHA-256 size file", each file lying in `wheel_folder` of the wheel."""
+    """Read a table of lines "SHA-256 size file". Each file is in `wheel_folder` of the wheel."""
     rows = [line.split() for line in table.strip().splitlines()]
     return {f"{wheel_folder}/{file}": Member(file, sha256, int(size)) for sha256, size, file in rows}
 

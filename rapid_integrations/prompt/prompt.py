@@ -116,17 +116,21 @@ class Prompt(Settings):
                 which = "the document" if len(contexts) == 1 else f"document {number} of {len(contexts)}"
                 raise PromptError(
                     f"{which} is empty: there is nothing to answer from. Give a text with content, or ask without a "
-                    "document: Prompt.without_context(text)"
+                    "document: Prompt.without_context(text)",
+                    code="empty_document",
                 )
         if not contexts:
             raise PromptError(
                 "no document was given: there is nothing to answer from. Give one, or ask without: "
-                "Prompt.without_context(text)"
+                "Prompt.without_context(text)",
+                code="no_document",
             )
         if names is not None and len(names) != len(contexts):
             raise PromptError(f"{len(names)} names for {len(contexts)} documents: give one each, or none")
         if not query.strip():
-            raise PromptError("the question is empty: ask one, for instance 'What does the report conclude?'")
+            raise PromptError(
+                "the question is empty: ask one, for instance 'What does the report conclude?'", code="empty_question"
+            )
         if template.count("{context}") != 1 or "{query}" not in template:
             raise PromptError(f"the template {template!r} must hold {{context}} once and {{query}}")
         before, after = (part.replace("{query}", query) for part in template.split("{context}"))

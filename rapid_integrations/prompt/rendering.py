@@ -33,12 +33,15 @@ def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPr
     """
     if isinstance(prompt, (str, Prompt)):
         if not (prompt if isinstance(prompt, str) else prompt.text).strip():
-            raise PromptError("the prompt is empty: give a text, chat messages or a Prompt")
+            raise PromptError("the prompt is empty: give a text, chat messages or a Prompt", code="empty")
         if chat_template is None:
             return _render_raw(prompt)
         prompt = [{"role": "user", "content": prompt}]
     if chat_template is None:
-        raise PromptError("this model has no chat template, so messages cannot be rendered: pass a string or a Prompt")
+        raise PromptError(
+            "this model has no chat template, so messages cannot be rendered: pass a string or a Prompt",
+            code="no_chat_template",
+        )
     return _render_messages(list(prompt), chat_template)
 
 
@@ -63,7 +66,7 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
         contents.append(content)
     texts = [content if isinstance(content, str) else content.text for content in contents]
     if not any(text.strip() for text in texts):
-        raise PromptError("the prompt is empty: every message is blank")
+        raise PromptError("the prompt is empty: every message is blank", code="empty")
     plain = [
         dict(message) if message.get("content") is None else {**message, "content": text}
         for message, text in zip(messages, texts, strict=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rapid_integrations.config import Eta
 
 LEAST_SUM: Final = torch.finfo(torch.float32).tiny
-"""A smaller sum counts as nothing: denormal numbers have too few digits to be told apart, and 1 / sum may overflow."""
+"""What has a smaller sum is not scaled to a sum of 1: 1 / sum may overflow, and denormal numbers have few digits."""
 
 
 class Shift(TypedDict):
@@ -53,7 +53,7 @@ class Ops(Protocol):
     def residual(self, law: Tensor, factor: float, proposed: Tensor) -> tuple[float, Tensor]:
         """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1.
 
-        If the sum is less than `LEAST_SUM`, it is returned as 0, and the vector means nothing.
+        If the sum is less than `LEAST_SUM`, the vector is left as it is; a draw takes any scale.
         """
         ...
 

@@ -36,7 +36,7 @@ class TorchOps:
         """Return the sum of max(factor * law - proposed, 0), and that scaled to a sum of 1."""
         rest = (law * factor - proposed.to(law.device)).clamp(min=0.0)
         left = float(rest.sum())
-        return (left, rest * (1.0 / left)) if left >= LEAST_SUM else (0.0, rest)
+        return left, rest * (1.0 / left) if left >= LEAST_SUM else rest
 
     def without(self, law: Tensor, token: int) -> Tensor:
         """Return the law (V,) given that the outcome is not `token`.

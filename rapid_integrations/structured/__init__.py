@@ -1,6 +1,6 @@
-"""Output that follows a grammar: llguidance says which tokens may come next. Needs the extra `structured`.
+"""Structured output: llguidance says which tokens may come next. It needs the extra `structured`.
 
-Names are loaded when they are first used: bounds and checks are needed where no torch is.
+Names are imported when they are first used, because bounds and checks are also needed without torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a schema, regular expression or grammar may be at most: checked before the grammar library sees it.
+"""Bounds of schemas, regular expressions and grammars, checked before the grammar library sees them.
 
 llguidance recurses over what it compiles, and some of it grows faster than its text. Each bound leaves room for the
-largest schemas in use (FHIR has 700 definitions) and stays far under what ends the process or takes minutes; the
+largest schemas in use (FHIR has 700 definitions). It stays far below what crashes the process or takes minutes. The
 figures are in docs/structured-output.md. None of the checks recurses.
 """
 
@@ -14,40 +14,40 @@ from typing import Any
 from rapid_integrations.errors import ConfigurationError
 
 MAX_DEPTH = 100
-"""Levels of a schema: objects and arrays within one another, as JSON."""
+"""Maximum nesting of a schema: objects and arrays within one another, as JSON."""
 
 MAX_VALUES = 100_000
-"""Values of a schema: objects, arrays, strings, numbers, all counted."""
+"""Maximum number of a schema's values: objects, arrays, strings and numbers."""
 
 MAX_SCHEMA_TEXT = 8_000_000
-"""Characters of a schema's keys and strings together."""
+"""Maximum length of all keys and strings of a schema together, in characters."""
 
 MAX_NAME = 1_000
-"""Characters of a property's name, or of a tool's."""
+"""Maximum length of the name of a property or a tool, in characters."""
 
 MAX_PROPERTIES = 2_000
-"""Properties of one object."""
+"""Maximum number of properties of one object."""
 
 MAX_OPTIONS = 10_000
-"""Entries of one anyOf, oneOf, allOf or prefixItems that are no constants."""
+"""Maximum number of entries of one anyOf, oneOf, allOf or prefixItems, constants not counted."""
 
 MAX_DEFINITIONS = 5_000
-"""Schemas that $ref points to."""
+"""Maximum number of schemas that $ref points to."""
 
 MAX_REGEX = 100_000
-"""Characters of a regular expression."""
+"""Maximum length of a regular expression, in characters."""
 
 MAX_NESTED_GROUPS = 200
-"""Groups of a regular expression, or brackets of a grammar, within one another."""
+"""Maximum nesting of groups in a regular expression, or of brackets in a grammar."""
 
 MAX_GRAMMAR = 200_000
-"""Characters of a Lark grammar."""
+"""Maximum length of a Lark grammar, in characters."""
 
 MAX_INTERSECTIONS = 10
-"""Operators "&" and "~" of a Lark grammar: their automata multiply (20 take 12 seconds)."""
+"""Maximum number of operators "&" and "~" in a Lark grammar. Their automata multiply (20 take 12 seconds)."""
 
 MAX_RULES = 5_000
-"""Rules of a Lark grammar (its lines, roughly)."""
+"""Maximum number of rules of a Lark grammar (roughly its lines)."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -56,7 +56,7 @@ def check_schema(schema: Any, what: str = "the JSON schema") -> None:
     """Check depth, count and text of a JSON schema.
 
     Raises:
-        ConfigurationError: it is over a bound, or a name in it is too long.
+        ConfigurationError: the schema is over a bound, or a name in it is too long.
     """
     values = text = 0
     pending: list[tuple[Any, int]] = [(schema, 1)]
@@ -106,7 +106,7 @@ def check_grammar(grammar: str) -> None:
 
 
 def half_character(text: str) -> int | None:
-    """Return where a text holds half of a surrogate pair, which is no character and has no bytes; None: nowhere."""
+    """Return the position of half a surrogate pair, which has no bytes, or None if there is none."""
     match = _SURROGATE.search(text)
     return None if match is None else match.start()
 
@@ -114,13 +114,13 @@ def half_character(text: str) -> int | None:
 def no_text(where: str, text: str, at: int) -> ConfigurationError:
     """Return the error for a string that holds half of a surrogate pair."""
     return ConfigurationError(
-        f"{where} is no text: character {at} of {text[: at + 20]!r:.100} is half of a surrogate pair. Decode it "
+        f"{where} is not text: character {at} of {text[: at + 20]!r:.100} is half of a surrogate pair. Decode it "
         "with the encoding that it was written in, or drop that character"
     )
 
 
 def too_much(what: str, how: str, way_out: str) -> ConfigurationError:
-    """Return the error for what is over a bound."""
+    """Return the error for something that is over a bound."""
     return ConfigurationError(f"{what} {how}. {way_out}, or describe it in the prompt and check the answer yourself")
 
 

@@ -1,6 +1,6 @@
-"""Checking an answer for what its grammar could not enforce, with jsonschema. Needs the extra `structured`.
+"""Check an answer with jsonschema for the rules that its grammar could not enforce. It needs the extra `structured`.
 
-Nothing is fetched, and no pattern takes longer than a moment: a schema may come from anybody.
+A schema may come from anybody, so nothing is fetched, and the time for a pattern is bounded.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from rapid_integrations.errors import MissingExtraError
 from rapid_integrations.structured.deep_stack import on_a_deep_stack
 
-_MOST = 3  # problems that are told
+_MOST = 3  # problems that are reported
 _SECONDS = 0.5  # for one pattern on one text
 
 
 def unmet(schema: Any, value: Any) -> list[str]:
-    """Return what of `schema` a JSON value does not satisfy: "/tags: [1, 1] has non-unique elements".
+    """Return the rules of `schema` that a JSON value does not satisfy: "/tags: [1, 1] has non-unique elements".
 
-    What cannot be checked (a `$ref` to elsewhere, a pattern of another dialect) counts as satisfied.
+    A rule that cannot be checked (a `$ref` to elsewhere, a pattern of another dialect) counts as satisfied.
 
     Raises:
         MissingExtraError: jsonschema is not installed.
@@ -29,7 +29,7 @@ def unmet(schema: Any, value: Any) -> list[str]:
 
 
 def unenforced(schema: Any) -> tuple[str, ...]:
-    """Return what of a JSON schema no grammar says."""
+    """Return the rules of a JSON schema that no grammar can express."""
     from rapid_integrations.structured.grammar import enforceable_schema
 
     return enforceable_schema(schema)[0].unenforced
@@ -51,7 +51,7 @@ def _unmet(schema: Any, value: Any) -> list[str]:
 
 @cache
 def _jsonschema() -> tuple[Any, Any, tuple[type[Exception], ...]]:
-    """Return the validator, a registry that fetches nothing, and what both raise on a schema that is none."""
+    """Return the validator, a registry that fetches nothing, and the errors that both raise for an invalid schema."""
     try:
         import jsonschema
         import referencing
@@ -130,7 +130,7 @@ def _jsonschema() -> tuple[Any, Any, tuple[type[Exception], ...]]:
             "multipleOf": multiple_of,
             "exclusiveMinimum": beyond("minimum", True),
             "exclusiveMaximum": beyond("maximum", False),
-            # They look at patterns with Python's own expressions, which can take for ever.
+            # They match patterns with Python's own `re`, which can take forever.
             "unevaluatedProperties": lambda *_: None,
         },
     )
@@ -147,8 +147,8 @@ def _jsonschema() -> tuple[Any, Any, tuple[type[Exception], ...]]:
 
 
 def _found(expression: Any, text: str) -> bool | None:
-    """Return whether a pattern matches somewhere in `text`; None where that cannot be said."""
-    import regex  # a dependency of transformers, and unlike `re` it can be stopped
+    """Return whether a pattern matches somewhere in `text`, or None if that cannot be decided."""
+    import regex  # a dependency of transformers; unlike `re`, it has a time limit
 
     try:
         return regex.search(expression, text, timeout=_SECONDS) is not None

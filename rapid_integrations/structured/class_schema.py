@@ -1,4 +1,4 @@
-"""The JSON schema of a pydantic class, as narrow as the class itself where pydantic's own is wider."""
+"""The JSON schema of a pydantic class, narrowed to what the class accepts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _INTEGER_KEY = r"^-?(?:0|[1-9][0-9]{0,17})$"
 
 
 def class_schema(output_class: type[BaseModel]) -> dict[str, Any]:
-    """Return what an answer must satisfy to be read as `output_class`; objects hold what it declares and no more."""
+    """Return the schema of answers that `output_class` accepts. Objects hold only declared properties."""
     found: dict[str, Any] = closed(output_class.model_json_schema(schema_generator=_Narrow))
     return found
 
 
 class _Narrow(GenerateJsonSchema):
-    """pydantic takes decimals as text of any kind, integer keys as any text, and a URL of any scheme, in its schema."""
+    """Narrows pydantic's schema, which allows any text as a decimal or an integer key, and URLs of any scheme."""
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        """Return a number with the decimal's bounds and places."""
+        """Return the schema of a number with the decimal's bounds and places."""
         bounds = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
         found: dict[str, Any] = {"type": "number"}
         found |= {word: float(schema[key]) for key, word in bounds.items() if schema.get(key) is not None}  # type: ignore[literal-required]
@@ -42,7 +42,7 @@ class _Narrow(GenerateJsonSchema):
         return found
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """Return an object whose keys can be read as the dictionary's."""
+        """Return the schema of an object whose keys have the type of the dictionary's."""
         found = super().dict_schema(schema)
         keys = schema.get("keys_schema", {})
         if keys.get("type") == "int" and "propertyNames" not in found:
@@ -50,13 +50,13 @@ class _Narrow(GenerateJsonSchema):
         return found
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
-        """Return a URL of the schemes that are allowed."""
+        """Return the schema of a URL with the allowed schemes."""
         found = super().url_schema(schema)
         if schemes := schema.get("allowed_schemes"):
             found["pattern"] = rf"^(?:{'|'.join(schemes)}):"
         return found
 
     def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
-        """Return the text of a complex number."""
+        """Return the schema of a complex number as text."""
         number = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
         return {"type": "string", "pattern": rf"^-?{number}(?:[+-]{number}j)?$"}

@@ -1,4 +1,4 @@
-"""Changes to a JSON schema before it is enforced. Pure."""
+"""Change a JSON schema before it is enforced."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _LEFT_AS_THEY_ARE = ("const", "enum", "default", "examples", "allOf")
 
 
 def closed(schema: Any) -> Any:
-    """Return `schema` with objects that say nothing about further properties allowing none.
+    """Return `schema` without further properties in objects that do not mention them.
 
-    By the standard such an object may hold anything besides what it declares. A class that ignores the rest gains
-    nothing from it, and a model may write on for ever. What an allOf extends stays open: the rest would close it out.
+    By the standard, such an object may hold anything besides what it declares. A class that ignores the rest gains
+    nothing from it, and a model may write on forever. A schema that an allOf extends stays open, because closing it
+    would exclude the other parts.
 
     Raises:
-        ConfigurationError: a schema that is too large or nested too deep.
+        ConfigurationError: the schema is too large or nested too deep.
     """
     check_schema(schema)
     return _closed(schema, _bases(schema), "#")

@@ -1,4 +1,4 @@
-"""Compiling grammars on a stack of known size: llguidance recurses, and running out of stack ends the process."""
+"""Compile grammars on a stack of known size. llguidance recurses, and a stack overflow crashes the process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rapid_integrations.errors import ConfigurationError
 T = TypeVar("T")
 
 STACK_BYTES = 256 * 1024 * 1024
-"""Of the thread that compiles. Address space, not memory: only what is used of it is ever touched."""
+"""Stack size of the thread that compiles. This is address space: only the used part takes memory."""
 
 SECONDS = 120.0
-"""That it may take. The bounds keep all that we know of under 20 seconds; this is for what we do not know of."""
+"""Time limit. The bounds keep all known cases under 20 seconds; this limit is for unknown ones."""
 
-_lock = threading.Lock()  # the size is a setting of the process, for threads that start while it holds
+_lock = threading.Lock()  # the stack size is a setting of the process for threads that start meanwhile
 
 
 def on_a_deep_stack(work: Callable[[], T]) -> T:
-    """Return what `work` returns, or raise what it raises, run in a thread with a large stack.
+    """Run `work` in a thread with a large stack. Return its result, or raise its error.
 
     Raises:
-        ConfigurationError: it takes longer than `SECONDS`. The thread goes on until it is done: it cannot be stopped.
+        ConfigurationError: the work takes longer than `SECONDS`. The thread cannot be stopped, so it runs to its end.
     """
     results: list[T] = []
     errors: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Whether a schema has answers that end: one that requires itself has none."""
+"""Check whether a schema has finite answers. A schema that requires itself has none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
 def some_answer_ends(root: Any, definitions: Mapping[str, Any]) -> bool:
-    """Whether some finite value may satisfy the schema: no definition needs itself."""
+    """Whether some finite value may satisfy the schema, that is, no definition requires itself."""
     finite: set[str] = set()
 
     def ends(schema: Any) -> bool:
@@ -32,7 +32,7 @@ def some_answer_ends(root: Any, definitions: Mapping[str, Any]) -> bool:
         array_ends = all(ends(each) for each in first[:least]) and (least <= len(first) or ends(schema.get("items")))
         return ("object" in kinds and object_ends) or ("array" in kinds and array_ends)
 
-    grown, backwards = True, list(definitions.items())[::-1]  # what is referred to stands behind what refers to it
+    grown, backwards = True, list(definitions.items())[::-1]  # a definition stands after those that refer to it
     while grown:
         grown = False
         for name, schema in backwards:

@@ -1,7 +1,7 @@
-"""Formats of JSON schemas that are enforced, as regular expressions: those of the standard, pydantic's and OpenAPI's.
+"""Regular expressions for the enforced formats of JSON schemas: those of the standard, of pydantic and of OpenAPI.
 
 Each matches only what common classes parse (pydantic's, the standard library's): no 30th of February, no leap second,
-no week dates. A format that is not here is an annotation, as the standard has it.
+no week dates. Any other format is an annotation, as the standard says.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ _JSON_FLAT = rf"(?:{_JSON_SCALAR}|{_list_of(_JSON_SCALAR)}|{_object_of(_JSON_SCA
 
 
 def json_text(content: Mapping[str, Any] | None = None) -> str:
-    """Return a regular expression for a string that holds JSON: of the type that `content` asks for, two levels deep.
+    """Return a regular expression for a string that holds JSON of the type of `content`, two levels deep.
 
     Args:
-        content: the schema of what the string holds; what else it says is left to whoever reads it.
+        content: the schema of the string's content. Only its type is enforced.
     """
     content = content or {}
     kind = content.get("type")
@@ -133,4 +133,4 @@ INTEGER_RANGES = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
-"""OpenAPI's formats of integers."""
+"""The integer formats of OpenAPI."""

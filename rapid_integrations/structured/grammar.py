@@ -1,4 +1,4 @@
-"""From what a caller asks for to a grammar in llguidance's own notation."""
+"""Turn a caller's schema, regular expression or grammar into llguidance's notation."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforcea
 
 FEATURE = "structured output"
 
-# Where JSON allows white space: a line break and an indentation at most. Without a bound a model may emit white space
-# until its tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps to those.
+# White space in JSON is at most a line break and an indentation. Without a bound a model may emit white space until its
+# tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
-_SECONDS = 5.0  # after which nothing more is given up
-_REMEMBERED = 200_000  # characters of a schema that is remembered; agents send the same ones with every request
+_SECONDS = 5.0  # after this time nothing more is given up
+_REMEMBERED = 200_000  # characters of cached schemas; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
 _NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """A grammar, and what it lets through.
+    """A grammar, and the rules that it does not enforce.
 
     Attributes:
-        text: in llguidance's notation.
-        unenforced: what of a JSON schema it does not enforce, which answers are checked for afterwards.
+        text: the grammar in llguidance's notation.
+        unenforced: rules of a JSON schema that it does not enforce. Answers are checked for them afterwards.
     """
 
     text: str
@@ -42,11 +42,11 @@ class Grammar:
 
 
 def grammar_of(structured: StructuredOutput) -> Grammar:
-    """Return the grammar; whether llguidance takes a regular expression or a grammar shows when it is compiled.
+    """Return the grammar. llguidance checks a regular expression or a grammar only when it compiles them.
 
     Raises:
         MissingExtraError: llguidance is not installed.
-        ConfigurationError: a JSON schema that is none or cannot be satisfied, or something over a bound.
+        ConfigurationError: a JSON schema is invalid or cannot be satisfied, or something is over a bound.
     """
     matcher = load_llguidance(FEATURE).LLMatcher
     if structured.regex is not None:
@@ -63,10 +63,10 @@ def grammar_of(structured: StructuredOutput) -> Grammar:
 
 
 def require_enforceable(schema: Any) -> Enforceable:
-    """Return what of a JSON schema can be enforced.
+    """Return the part of a JSON schema that can be enforced.
 
     Raises:
-        ConfigurationError: it is no schema, over a bound, or llguidance refuses what is left of it.
+        ConfigurationError: it is not a schema, it is over a bound, or llguidance refuses the rest of it.
     """
     found, error = enforceable_schema(schema)
     if error:
@@ -75,12 +75,12 @@ def require_enforceable(schema: Any) -> Enforceable:
 
 
 def enforceable_schema(schema: Any, *, closed: bool = False, lenient: bool = False) -> tuple[Enforceable, str]:
-    """Return what of a JSON schema can be enforced, and what llguidance has against all of it; "" if nothing.
+    """Return the part of a JSON schema that can be enforced, and llguidance's error about the whole, "" if none.
 
-    What llguidance refuses is given up bit by bit, unless nothing satisfies the schema.
+    Rules that llguidance refuses are given up one by one, unless nothing satisfies the schema.
 
     Raises:
-        ConfigurationError: it is no schema, or over a bound.
+        ConfigurationError: it is not a schema, or over a bound.
     """
     check_schema(schema)
     try:
@@ -93,7 +93,7 @@ def enforceable_schema(schema: Any, *, closed: bool = False, lenient: bool = Fal
 
 
 class _Key:
-    """A schema that is told from others by its text."""
+    """A schema as a dictionary key, compared by its text."""
 
     def __init__(self, text: str, schema: Any) -> None:
         self.text, self.schema = text, schema
@@ -129,7 +129,7 @@ def options_of(schema: Any) -> dict[str, Any]:
     """Return the options for llguidance that a schema brings ("x-guidance"), or ours.
 
     Raises:
-        ConfigurationError: they are no JSON object, or too long.
+        ConfigurationError: they are not a JSON object, or too long.
     """
     given = schema.get("x-guidance") if isinstance(schema, Mapping) else None
     if given is None:
@@ -146,7 +146,7 @@ def options_of(schema: Any) -> dict[str, Any]:
 
 
 def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
-    """Return a Lark grammar whose JSON schemas are what can be enforced of them, and what cannot."""
+    """Return a Lark grammar whose JSON schemas are reduced to their enforceable part, and the other rules."""
     unenforced: list[str] = []
     parts: list[str] = []
     position = 0
@@ -156,7 +156,7 @@ def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
         try:
             schema, end = json.JSONDecoder().raw_decode(lark, match.end())
         except (ValueError, RecursionError):
-            continue  # in a string or a comment; or llguidance says what is wrong
+            continue  # in a string or a comment, or llguidance reports the error
         found = enforceable(schema)
         unenforced += found.unenforced
         options = {"x-guidance": options_of(schema)} if "x-guidance" in schema else {}

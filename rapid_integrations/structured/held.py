@@ -1,4 +1,4 @@
-"""What the answer of one request is held to: token by token, and afterwards."""
+"""The constraints of one request's answer: those enforced token by token, and those checked afterwards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rapid_integrations.sampling import Constraint
 
 @dataclass(frozen=True)
 class Held:
-    """What an answer is held to.
+    """The constraints of an answer.
 
     Attributes:
-        constraint: which tokens may come next; None: any.
-        unenforced: what of the schemas it does not enforce ("look_up: /properties/a: uniqueItems").
-        schema: the JSON schema that an answer is checked against afterwards; None: nothing is left to check.
+        constraint: says which tokens may come next; None allows any.
+        unenforced: rules of the schemas that it does not enforce ("look_up: /properties/a: uniqueItems").
+        schema: the JSON schema that the answer is checked against afterwards; None if nothing is left to check.
     """
 
     constraint: Constraint | None = None
@@ -25,7 +25,7 @@ class Held:
     schema: Any = None
 
     def check(self, text: str) -> None:
-        """Raise IncompleteOutputError for a whole answer that does not satisfy its schema."""
+        """Raise IncompleteOutputError if a complete answer does not satisfy its schema."""
         if self.schema is None:
             return
         from rapid_integrations.structured.checking import unmet

@@ -1,4 +1,4 @@
-"""llguidance, an optional package: imported when a request asks for it."""
+"""Import llguidance, an optional package, when a request needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_llguidance(feature: str) -> ModuleType:
     """Return the package.
 
     Raises:
-        MissingExtraError: it is not installed; the message begins with `feature`.
+        MissingExtraError: it is not installed. The message begins with `feature`.
     """
     try:
         import llguidance
@@ -33,7 +33,7 @@ def llguidance_tokenizer(vocabulary: Vocabulary, feature: str) -> object:
 
     Raises:
         MissingExtraError: llguidance is not installed.
-        ConfigurationError: a vocabulary without an eos token: an answer that must end could not.
+        ConfigurationError: the vocabulary has no eos token, so an answer could not end.
     """
     llguidance = load_llguidance(feature)
     with _lock:
@@ -50,7 +50,7 @@ def llguidance_tokenizer(vocabulary: Vocabulary, feature: str) -> object:
 
 
 def whole_tokens(vocabulary: Vocabulary, feature: str) -> dict[str, int]:
-    """Return the tokens that no text is made of for llguidance, by their string ("<|im_end|>", "<tool_call>").
+    """Return the tokens that llguidance never matches as text, by their string ("<|im_end|>", "<tool_call>").
 
     A grammar must name them; strings in it do not match them.
 
@@ -63,10 +63,10 @@ def whole_tokens(vocabulary: Vocabulary, feature: str) -> dict[str, int]:
 
 @cache
 def limits(feature: str) -> object:
-    """Return what compiling a grammar, and each step of following it, may cost.
+    """Return the limits for compiling a grammar and for each step of following it.
 
-    The library's own limits, but for the width of a row: an object of 500 optional properties needs 2,007 items. What a
-    step spends stays bounded by its fuel.
+    They are the library's own, except for the width of a row: an object of 500 optional properties needs 2,007 items.
+    The fuel still bounds the cost of a step.
     """
     return load_llguidance(feature).LLParserLimits(
         max_items_in_row=20_000, step_max_items=200_000, verbose_errors=False
@@ -74,7 +74,7 @@ def limits(feature: str) -> object:
 
 
 def json_schema_error(schema: dict[str, Any]) -> str:
-    """Return what the library has against a schema; "" if nothing."""
+    """Return the library's error about a schema, "" if there is none."""
     matcher = load_llguidance("structured output").LLMatcher
     try:
         grammar = matcher.grammar_from_json_schema(schema)

@@ -1,4 +1,4 @@
-"""A `Constraint` that follows a grammar with llguidance's incremental parser."""
+"""The constraint that follows a grammar with llguidance's incremental parser."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from rapid_integrations.structured.grammar import Grammar
 from rapid_integrations.structured.library import limits, llguidance_tokenizer, load_llguidance
 
 MOST_SECONDS = 30.0
-"""Of the processor that following one answer's grammar may take, beside `USUAL_SECONDS` for each step."""
+"""Processor time for following the grammar of one answer, in addition to `USUAL_SECONDS` for each step."""
 
 USUAL_SECONDS = 0.05
 
 _MOST_TOLD = 1_000  # characters of an error of llguidance, which may repeat the whole grammar
-_NOTHING_FITS = "NoExtensionBias"  # what llguidance calls a place where no token goes on
+_NOTHING_FITS = "NoExtensionBias"  # llguidance's name for a place that no token continues
 
 
 class GrammarConstraint:
-    """Walks a grammar along the output; drafts are tried and rolled back.
+    """Follows a grammar along the output. Drafts are tried and rolled back.
 
     Padding rows of a model and control tokens that the grammar does not name are never allowed. An eos token is
-    allowed where the grammar accepts, and nothing else is once it is finished.
+    allowed if the grammar accepts the text so far. Once the grammar is finished, nothing else is allowed.
 
     Args:
-        vocabulary: whose tokens.
+        vocabulary: the vocabulary of the tokens.
         vocab_size: V, the width of the masks.
-        grammar: in llguidance's notation, or what `grammar_of` returns.
-        feature: what it is needed for, for error messages.
+        grammar: a grammar in llguidance's notation, or the result of `grammar_of`.
+        feature: the feature that needs it, for error messages.
 
     Raises:
         MissingExtraError: llguidance is not installed.
@@ -59,7 +59,7 @@ class GrammarConstraint:
         self.allowed()
 
     def allowed(self, draft: Sequence[int] = ()) -> Tensor:
-        """Return which tokens may follow the committed output and then `draft`; behind an eos token, only eos.
+        """Return which tokens may follow the committed output and then `draft`. After an eos token, only eos may.
 
         Returns:
             (V,) bool on the CPU.
@@ -87,14 +87,14 @@ class GrammarConstraint:
 
     def _mask(self, draft: tuple[int, ...]) -> Tensor:
         self._walk(draft)
-        # One byte per token of the tokenizer: 0, or 200 where it is allowed.
+        # One byte per token of the tokenizer: 200 if the token is allowed, else 0.
         known = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) != 0
         self._check("stopped")
         forced = known.nonzero().flatten().tolist()
         at_the_end = self._matcher.is_accepting() and not self._eos.isdisjoint(forced)  # eos is never valid for it
         if len(forced) == 1 and not at_the_end and not self._matcher.validate_tokens(forced):
-            # For text that is forced llguidance allows its canonical token only, and takes a control token for the
-            # canonical one of a text that spells it; but then refuses it. Ordinary tokens spell it, too.
+            # For forced text, llguidance allows only the canonical token. If the text spells a control token,
+            # llguidance takes that token for the canonical one, but then refuses it. Ordinary tokens spell it, too.
             for token in range(known.shape[0]):
                 known[token] = bool(self._matcher.validate_tokens([token]))
         mask = torch.zeros(self._vocab_size, dtype=torch.bool)
@@ -108,17 +108,17 @@ class GrammarConstraint:
         return mask
 
     def _account(self, seconds: float) -> None:
-        """Give up on a grammar that takes ever longer to follow, as very ambiguous ones do."""
+        """Give up on a grammar that takes more and more time, as very ambiguous ones do."""
         self._steps += 1
         self._seconds += seconds
         if self._seconds > MOST_SECONDS + USUAL_SECONDS * self._steps:
             raise ConfigurationError(
-                f"{self._feature}: the grammar took {self._seconds:.1f} seconds for {self._steps} steps, where "
+                f"{self._feature}: the grammar took {self._seconds:.1f} seconds for {self._steps} steps, and "
                 f"{MOST_SECONDS + USUAL_SECONDS * self._steps:.1f} are the most: it is too ambiguous. Simplify it"
             )
 
     def _walk(self, draft: tuple[int, ...]) -> None:
-        """Bring the matcher to behind `draft`, by as few steps as there are."""
+        """Move the matcher to the end of `draft` in as few steps as possible."""
         common = 0
         for tried, token in zip(self._tried, draft, strict=False):
             if tried != token:
@@ -131,7 +131,7 @@ class GrammarConstraint:
         self._check("stopped")
         self._tried = [*draft[: common + taken]]
         if taken < len(new):
-            raise ValueError(f"token {new[taken]} is not allowed behind {self._tried} (and the committed output)")
+            raise ValueError(f"token {new[taken]} is not allowed after {self._tried} (and the committed output)")
 
     def _only_eos(self) -> Tensor:
         mask = torch.zeros(self._vocab_size, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The numbers of a JSON schema: bounds, counts and steps, as far as they are numbers at all."""
+"""Read the numbers of a JSON schema: bounds, counts and steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MAX_BOUND = 2**64  # the library writes bounds and constants out, digit by digi
 
 
 def remainders(root: Any) -> int:
-    """Return the least common multiple of every multipleOf, each as the whole number that its digits are.
+    """Return the least common multiple of all multipleOf values, each taken as the whole number of its digits.
 
-    The library has a state for each remainder, and multiplies those of schemas that it joins: 99,991 of them take two
-    seconds, 100,000,000 for ever.
+    The library has a state for each remainder, and multiplies the states of schemas that it joins. 99,991 states take
+    two seconds, and 100,000,000 do not end.
     """
     found = 1
     pending = [root]
@@ -32,14 +32,14 @@ def remainders(root: Any) -> int:
 
 
 def finite_number(value: Any) -> int | float | None:
-    """Return a number that a double holds with room to spare; None for anything else."""
+    """Return a number that a double holds with room to spare, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value if abs(value) <= 1e300 and math.isfinite(value) else None
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a count, 1.0 included; None for anything else."""
+    """Return a count (1.0 is one, too), or None for anything else."""
     found = finite_number(value)
     return None if found is None or found < 0 or found != int(found) else min(int(found), 10**9)
 

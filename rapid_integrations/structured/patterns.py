@@ -1,7 +1,7 @@
-r"""Patterns of JSON schemas (ECMA-262) as the grammar library takes them (Rust's syntax: no look-around).
+r"""Turn patterns of JSON schemas (ECMA-262) into the grammar library's syntax (Rust's, without look-around).
 
-Look-ahead at a pattern's beginning, as passwords (`^(?=.*[A-Z])(?=.*\d).{8,}$`) and pydantic's decimals have it, is a
-further pattern that must match, too; everything else that Rust's syntax lacks cannot be enforced.
+Look-ahead at the beginning of a pattern becomes a further pattern that must match, too. Passwords
+(`^(?=.*[A-Z])(?=.*\d).{8,}$`) and pydantic's decimals use it. Nothing else that Rust's syntax lacks can be enforced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _END_OF_TEXT = re.compile(r"(?<!\\)((?:\\\\)*)\\Z")
 
 @lru_cache(maxsize=256)
 def enforceable_patterns(pattern: str) -> tuple[str, ...] | None:
-    """Return patterns that together match what `pattern` does; None where there are none that can be enforced."""
+    """Return patterns that together match what `pattern` matches, or None if that cannot be enforced."""
     if len(pattern) > MAX_REGEX or half_character(pattern) is not None:
         return None
     parts = _without_leading_lookahead(_NAMED_GROUP.sub("(?P<", _END_OF_TEXT.sub(r"\1$", pattern)))
@@ -29,7 +29,7 @@ def enforceable_patterns(pattern: str) -> tuple[str, ...] | None:
 
 
 def _without_leading_lookahead(pattern: str) -> list[str] | None:
-    """Return the patterns that look-ahead at the beginning stands for, and what is left; None: something else."""
+    """Return the patterns of the look-ahead at the beginning, and the rest, or None if it is something else."""
     anchored = pattern.startswith("^")
     rest = pattern[1:] if anchored else pattern
     parts: list[str] = []
@@ -52,7 +52,7 @@ def _without_leading_lookahead(pattern: str) -> list[str] | None:
 
 
 def _group_end(text: str) -> int | None:
-    """Return where the group that opens at the beginning closes."""
+    """Return the position at which the first group closes."""
     depth, position, in_class = 0, 0, False
     while position < len(text):
         character = text[position]

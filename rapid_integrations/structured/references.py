@@ -1,4 +1,4 @@
-"""`$ref` in a JSON schema: where each leads, and a name of its own for each place."""
+"""Resolve `$ref` in a JSON schema, and give each target a name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHAIN = "the JSON schema has a chain of $ref that leads back to itself at {}: t
 
 
 class References:
-    """The references of one schema: within it, by JSON pointer, `$id` or `$anchor`. Nothing is ever fetched.
+    """Resolves the references of one schema by JSON pointer, `$id` or `$anchor`. Nothing is ever fetched.
 
     Args:
         root: the schema.
@@ -25,10 +25,10 @@ class References:
         self._ids: dict[str, str] | None = None
 
     def name_of(self, reference: str) -> str | None:
-        """Return the name of what `reference` leads to, chains followed to their end; None if it leads nowhere.
+        """Return the name of the target of `reference`, following chains to their end, or None if there is no target.
 
         Raises:
-            ConfigurationError: it leads back to itself.
+            ConfigurationError: the reference leads back to itself.
         """
         seen: set[str] = set()
         while True:
@@ -51,12 +51,12 @@ class References:
         return self._names[pointer]
 
     def pending(self) -> list[tuple[str, str, Any]]:
-        """Return what was named since the last call: name, pointer, and schema."""
+        """Return the targets that were named since the last call: name, pointer and schema."""
         found, self._pending = self._pending, []
         return found
 
     def followed(self, schema: Any) -> Mapping[str, Any]:
-        """Return a schema, or what it refers to where it is nothing but a reference; {} if that is no object."""
+        """Return a schema, or its target if it is only a reference. Return {} if that is not an object."""
         for _ in range(100):
             reference = schema.get("$ref") if isinstance(schema, Mapping) else None
             if not isinstance(reference, str) or (pointer := self._pointer(reference)) is None:
@@ -65,7 +65,7 @@ class References:
         return schema if isinstance(schema, Mapping) else {}
 
     def _pointer(self, reference: str) -> str | None:
-        """Return a reference as a pointer into the root; None: it leads elsewhere."""
+        """Return a reference as a pointer into the root, or None if it leads elsewhere."""
         if reference in ("#", ""):
             return ""
         if reference.startswith("#/"):
@@ -80,7 +80,7 @@ class References:
         return None
 
     def _identified(self) -> dict[str, str]:
-        """Return where the schemas with an `$id` or an `$anchor` stand."""
+        """Return the places of the schemas with an `$id` or an `$anchor`."""
         found: dict[str, str] = {}
         pending: list[tuple[Any, str]] = [(self._root, "")]
         while pending:

@@ -1,9 +1,9 @@
-"""From a JSON schema as people write it to one that the grammar library enforces.
+"""Turn a JSON schema as people write it into one that the grammar library enforces.
 
 pydantic, OpenAPI (3.0's `nullable`, formats, discriminators) and MCP tools write keywords and formats that the library
-refuses. By the standard an unknown one is an annotation. What restricts values but cannot be enforced token by token
-(`not`, `uniqueItems`, `if`) is left out, which allows more; it is listed, and the answer is checked for it afterwards
-(`rapid_integrations.structured.checking`).
+refuses. By the standard an unknown one is an annotation. A rule that restricts values but cannot be enforced token by
+token (`not`, `uniqueItems`, `if`) is left out. The grammar then allows more, so the rule is listed, and the answer is
+checked afterwards (`rapid_integrations.structured.checking`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rapid_integrations.structured.references import References
 Schema: TypeAlias = dict[str, Any] | bool
 
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
-# What people write for a type who do not know JSON schemas.
+# Common wrong names of types.
 _OTHER_TYPES: dict[str, str | None] = {
     "str": "string", "text": "string", "file": "string", "int": "integer", "long": "integer", "float": "number",
     "double": "number", "bool": "boolean", "list": "array", "tuple": "array", "dict": "object", "none": "null",
@@ -42,7 +42,7 @@ _OTHER_TYPES: dict[str, str | None] = {
 }  # fmt: skip
 MAX_CONSTANT = 20_000  # characters of a string that an answer must hold as it is
 _EXACT_INTEGER = 2**53  # larger ones are compared as floats
-# Restrict values; there is no grammar for them. With the values that restrict nothing.
+# These restrict values, and no grammar expresses them. Each has the values that restrict nothing.
 _UNENFORCED: dict[str, Sequence[Any]] = {
     "not": (False,),
     "if": (),
@@ -57,7 +57,7 @@ _UNENFORCED: dict[str, Sequence[Any]] = {
     "unevaluatedProperties": (True,),
     "unevaluatedItems": (True,),
 }
-# In this order they are given up, where the library refuses a schema with them.
+# They are given up in this order if the library refuses a schema with them.
 GIVEN_UP = ("minProperties", "patternProperties", "multipleOf", "pattern", "$ref beside others", "allOf")
 
 
@@ -66,8 +66,8 @@ class Enforceable:
     """A schema for the grammar library.
 
     Attributes:
-        schema: it.
-        unenforced: what was left out of it and restricts values: "/properties/a: uniqueItems".
+        schema: the schema.
+        unenforced: rules that restrict values and were left out: "/properties/a: uniqueItems".
     """
 
     schema: Schema
@@ -77,16 +77,16 @@ class Enforceable:
 def enforceable(
     schema: Any, *, closed: bool = False, lenient: bool = False, given_up: Sequence[str] = ()
 ) -> Enforceable:
-    """Return what of `schema` can be enforced. Recurses as deep as the schema: run it `on_a_deep_stack`.
+    """Return the part of `schema` that can be enforced. It recurses as deep as the schema: run it `on_a_deep_stack`.
 
     Args:
-        schema: a JSON schema of any draft, or what people take for one.
-        closed: allow no properties at its top but those that it declares.
-        lenient: take a `$ref` to a place that the schema does not have for one to anything.
-        given_up: of `GIVEN_UP`: left out as well.
+        schema: a JSON schema of any draft, or something similar.
+        closed: allow only declared properties at the top level.
+        lenient: let a `$ref` to a missing place allow anything.
+        given_up: further rules to leave out, from `GIVEN_UP`.
 
     Raises:
-        ConfigurationError: it is no schema, is over a bound, holds a name that is no text, or nothing satisfies it.
+        ConfigurationError: it is not a schema, is over a bound, holds a name that is not text, or nothing satisfies it.
     """
     check_schema(schema)
     return _Conversion(schema, closed, lenient, given_up).result()
@@ -101,7 +101,7 @@ class _Conversion:
         self._references = References(root)
         self._unenforced: list[str] = []
         self._remainders = remainders(root)
-        self._formats: dict[str, dict[str, Any]] = {}  # that strings keep to, each compiled once
+        self._formats: dict[str, dict[str, Any]] = {}  # formats of strings, each compiled once
 
     def result(self) -> Enforceable:
         schema = self._schema(self._root, "")
@@ -134,7 +134,7 @@ class _Conversion:
             return given
         if not isinstance(given, Mapping):
             raise ConfigurationError(
-                f"the JSON schema is no schema at {where or '/'}: a schema is an object, true or false; given: "
+                f"the JSON schema is not a schema at {where or '/'}: a schema is an object, true or false; given: "
                 f"{given!r:.100}"
             )
         out: dict[str, Any] = {}
@@ -216,7 +216,7 @@ class _Conversion:
             return value
         if isinstance(value, (int, float)):
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigurationError(f"the JSON schema is not JSON at {where}: {value} is no number of JSON")
+                raise ConfigurationError(f"the JSON schema is not JSON at {where}: {value} is not a JSON number")
             if abs(value) > _EXACT_INTEGER:
                 self._leave_out(where, f"{value!r:.40} exactly")
             return value
@@ -227,7 +227,7 @@ class _Conversion:
                 self._name(key, where): self._constant(each, f"{where}/{_escaped(key)}") for key, each in value.items()
             }
         raise ConfigurationError(
-            f"the JSON schema is not JSON at {where}: {type(value).__name__} {value!r:.100} is no value of JSON"
+            f"the JSON schema is not JSON at {where}: {type(value).__name__} {value!r:.100} is not a JSON value"
         )
 
     def _numbers(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
@@ -335,7 +335,7 @@ class _Conversion:
             out["patternProperties"] = found
 
     def _named(self, names: Mapping[str, Any], out: dict[str, Any]) -> None:
-        """Say by other keywords what names properties may have, where that is possible: dictionaries of pydantic."""
+        """Express the allowed names of properties by other keywords, if possible, as for pydantic's dictionaries."""
         if out.get("properties") or out.get("patternProperties"):
             return
         values = out.get("additionalProperties", True)
@@ -344,7 +344,7 @@ class _Conversion:
         if isinstance(name := names.get("format"), str) and pattern is None:
             pattern = f"^(?:{FORMATS[name]})$" if name in FORMATS else None
         if isinstance(fixed, (list, tuple)):
-            texts = [each for each in fixed if isinstance(each, str)]  # a name is nothing else
+            texts = [each for each in fixed if isinstance(each, str)]  # names are always text
             out["properties"] = {self._name(each, "/propertyNames"): values for each in texts[:MAX_PROPERTIES]}
         elif isinstance(pattern, str) and (parts := enforceable_patterns(pattern)) and len(parts) == 1:
             out["patternProperties"] = {parts[0]: values}
@@ -414,7 +414,7 @@ class _Conversion:
 
     def _options(self, options: Sequence[Any], where: str) -> list[Schema]:
         found: list[Schema] = []
-        loose: list[tuple[int, list[str]]] = []  # strings without the pattern that they need
+        loose: list[tuple[int, list[str]]] = []  # strings whose pattern is missing
         before = self._unenforced
         for number, option in enumerate(options):
             self._unenforced = []
@@ -438,7 +438,7 @@ class _Conversion:
         return found
 
     def _apart(self, options: Sequence[Any]) -> bool:
-        """Whether no value can satisfy two of the options, seen at once: other types, or another constant property."""
+        """Whether no value can satisfy two of the options, judged by their types or by a constant property."""
         followed = [self._references.followed(option) for option in options]
         kinds = [option.get("type") for option in followed]
         if all(isinstance(kind, str) for kind in kinds) and len(set(kinds)) == len(kinds):
@@ -451,7 +451,7 @@ class _Conversion:
 
     def _name(self, name: Any, where: str) -> str:
         if not isinstance(name, str):
-            raise ConfigurationError(f"the JSON schema is not JSON at {where}: the name {name!r:.100} is no string")
+            raise ConfigurationError(f"the JSON schema is not JSON at {where}: the name {name!r:.100} is not a string")
         if (at := half_character(name)) is not None:
             raise no_text(f"a name in the JSON schema at {where}", name, at)
         if len(name) > MAX_NAME:
@@ -474,7 +474,7 @@ def _tags(option: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _close(schema: dict[str, Any]) -> None:
-    """Allow no properties but those that are declared; a required one that is not declared is allowed anything."""
+    """Allow only declared properties. A required property that is not declared may hold anything."""
     properties = schema.setdefault("properties", {})
     for name in schema.get("required", ()):
         properties.setdefault(name, True)

@@ -1,4 +1,4 @@
-"""Tool calling: what a model's chat template writes for a call is learnt from the template, read back and enforced."""
+"""Tool calling: the format of a call is read from the chat template, parsed in answers and enforced."""
 
 from rapid_integrations.tool_calls.call_format import CallFormat, learn_call_format
 from rapid_integrations.tool_calls.call_stream import ToolCallStream

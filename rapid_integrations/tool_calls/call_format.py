@@ -1,9 +1,9 @@
-r"""How a model writes a tool call, read off its chat template.
+r"""Read the format of a tool call from a model's chat template.
 
-A conversation with a call of known name and arguments is rendered, and what the template writes around them is the
+A conversation with a call of known name and arguments is rendered. The text that the template writes around them is the
 format: `<tool_call>\n{"name": "N", "arguments": {...}}\n</tool_call>` (Hermes, Qwen), `{"name": "N", "parameters":
-{...}}` (Llama 3), `[TOOL_CALLS] [{"name": "N", "arguments": {...}, "id": "I"}]` (Mistral). A second call shows what
-stands between two.
+{...}}` (Llama 3), `[TOOL_CALLS] [{"name": "N", "arguments": {...}, "id": "I"}]` (Mistral). A second call shows the
+text between two calls.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _ARGUMENTS = re.compile(rf'\{{\s*"{_KEY}"\s*:\s*"{_VALUE}"\s*\}}')
 
 @dataclass(frozen=True)
 class CallFormat:
-    """Calls are written as `before call (between call)* after`, a call as `head NAME middle ARGUMENTS tail`.
+    """The format of calls: `before call (between call)* after`, and of one call: `head NAME middle ARGUMENTS tail`.
 
     Attributes:
-        before, between, after: around the calls of one answer.
-        head, middle, tail: around a call's name and its JSON arguments.
-        id_tail: what follows the call's id, which then stands behind `tail`; None: calls carry no id.
+        before, between, after: the text around the calls of one answer.
+        head, middle, tail: the text around a call's name and its JSON arguments.
+        id_tail: the text after the call's id, which follows `tail`; None if calls carry no id.
         parallel: whether one answer may hold several calls.
-        arguments_as_text: whether the template takes arguments as a JSON string (else as a mapping).
+        arguments_as_text: whether the template takes arguments as a JSON string instead of a mapping.
         marker: the part of `head` before the JSON object that holds name and arguments.
-        keys: the names of that object's entries for name, arguments and id (None: no id); None: there is no such
-            object, and name and arguments stand apart.
-        closing: what follows the object within a call.
+        keys: the names of that object's entries for name, arguments and id (None if there is no id); None if there is
+            no such object, so that name and arguments are separate.
+        closing: the text after the object within a call.
     """
 
     before: str
@@ -57,26 +57,26 @@ class CallFormat:
 
     @property
     def marked(self) -> bool:
-        """Whether calls begin with more than the JSON itself; otherwise only an answer's beginning can be one."""
+        """Whether calls begin with more than the JSON itself. If not, only the beginning of an answer can be a call."""
         return self.keys is None or bool((self.before + self.marker).strip())
 
     @property
     def opening(self) -> str:
-        """What tells a call from text, white space left out."""
+        """The text that marks a call, without white space."""
         whole = self.before + (self.marker + "{" if self.keys is not None and self.marked else self.head)
         return "".join(whole.split())
 
 
 def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> CallFormat:
-    """Read the format off a template.
+    """Read the format from a template.
 
     Args:
         render: the template.
         ends: the eos tokens, as text.
-        model: its name, for error messages.
+        model: the model's name, for error messages.
 
     Raises:
-        ConfigurationError: the template ignores tools, or writes calls in another way than with JSON arguments.
+        ConfigurationError: the template ignores tools, or does not write calls with JSON arguments.
     """
     user = {"role": "user", "content": "zquser"}
     tools = [_declaration(name) for name in _NAMES]
@@ -95,7 +95,7 @@ def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> Ca
     begin, end = plain.split(_TEXT, 1)
 
     def written(count: int, as_text: bool) -> str:
-        """Return what the template writes for an answer of `count` calls; "" where it cannot."""
+        """Return the template's text for an answer of `count` calls, "" if it fails."""
         calls = [_call(name, call_id, as_text) for name, call_id in zip(_NAMES[:count], _IDS, strict=False)]
         try:
             text = render([user, {"role": "assistant", "content": "", "tool_calls": calls}], tools, False)
@@ -114,14 +114,14 @@ def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> Ca
 
 
 def _read(one: str, two: str, as_text: bool, model: str) -> CallFormat:
-    """Take apart what was written for one call and for two."""
+    """Derive the format from the texts for one call and for two."""
     first, middle, last = _around(one)
     if middle is None:
         raise _unusable(model, "its chat template writes a call's arguments before its name")
     before, head, between, tail, after, parallel = "", first, "", last, "", False
     if two.count(_NAMES[1]) == 1 and len(_ARGUMENTS.findall(two)) == 2:
         start = next(_ARGUMENTS.finditer(two)).end()
-        joint = two[start : two.index(_NAMES[1])]  # the first call's tail, what stands between, the second one's head
+        joint = two[start : two.index(_NAMES[1])]  # the first call's tail, the text between, the second one's head
         tail = os.path.commonprefix([last, joint])
         rest = joint[len(tail) :]
         head = os.path.commonprefix([first[::-1], rest[::-1]])[::-1]
@@ -132,7 +132,7 @@ def _read(one: str, two: str, as_text: bool, model: str) -> CallFormat:
             before, head, between, tail, after = "", first, "", last, ""
     parts = tail.split(_IDS[0])
     if len(parts) > 2 or _IDS[0] in before + head + middle + after:
-        raise _unusable(model, "its chat template writes a call's id elsewhere than behind its arguments")
+        raise _unusable(model, "its chat template does not write a call's id after its arguments")
     call = f"{head}{_NAMES[0]}{middle}{json.dumps({_KEY: _VALUE})}{tail}"
     marker, keys, closing = _object_in(call)
     return CallFormat(
@@ -152,7 +152,7 @@ def _read(one: str, two: str, as_text: bool, model: str) -> CallFormat:
 
 
 def _around(answer: str) -> tuple[str, str | None, str]:
-    """Return what stands before the name, between name and arguments (None: they come first), and behind both."""
+    """Return the text before the name, between name and arguments (None if they come first), and after both."""
     name = answer.index(_NAMES[0])
     arguments = _ARGUMENTS.search(answer)
     assert arguments is not None
@@ -162,7 +162,7 @@ def _around(answer: str) -> tuple[str, str | None, str]:
 
 
 def _object_in(call: str) -> tuple[str, tuple[str, str, str | None] | None, str]:
-    """Return what stands before the JSON object with name and arguments, its keys, and what stands behind it."""
+    """Return the text before the JSON object with name and arguments, its keys, and the text after it."""
     for brace in (match.start() for match in re.finditer(r"\{", call)):
         try:
             found, end = json.JSONDecoder().raw_decode(call, brace)

@@ -1,4 +1,4 @@
-"""Streaming an answer that may hold tool calls: text is shown as soon as it cannot be the beginning of one."""
+"""Stream an answer that may hold tool calls. Text is shown as soon as it cannot be the beginning of a call."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from rapid_integrations.outputs import InvalidToolCall
 from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.parsing import CUT, UNENDED, Parsed, parse_bare_call, parse_calls
 
-# How an answer begins that is nothing but a call's JSON, whatever the template says (Qwen2.5-Coder fences it).
+# The beginning of an answer that is only a call's JSON, for every template (Qwen2.5-Coder fences it).
 _BARE_OPENINGS = ('{"name"', '```json{"name"', '```{"name"')
 
 
 class ToolCallStream:
-    """Takes an answer's text piece by piece; the text that it gives back never shows a call.
+    """Takes an answer's text piece by piece and returns text without calls.
 
-    From a call's opening on, everything is held back until the end: only then is it known whether it is one. So is
-    white space, which belongs to the call where one follows.
+    Everything after a call's opening is held back until the end, because only then is it known whether it is a call.
+    White space is held back, too, because it belongs to a call that follows.
 
     Args:
-        call_format: how calls are written.
-        names: the tools that are declared.
-        parallel: whether an answer may hold several calls; further ones are invalid otherwise.
-        required: whether the answer is nothing but calls.
-        bare: whether an answer that is nothing but a call's JSON is one, whatever the template says.
+        call_format: the format of calls.
+        names: the names of the declared tools.
+        parallel: whether an answer may hold several calls. If not, further calls are invalid.
+        required: whether the answer consists only of calls.
+        bare: whether an answer that is only a call's JSON counts as a call, for every template.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ToolCallStream:
         self._bare = bare
         self._held = ""
         self._opened = False
-        self._begun = False  # something other than white space was shown
+        self._begun = False  # whether something other than white space was shown
 
     def push(self, text: str) -> str:
         """Take more text and return what is safe to show."""
@@ -54,22 +54,22 @@ class ToolCallStream:
         return shown
 
     def finish(self, *, cut: bool = False) -> Parsed:
-        """Return what was held back: the rest of the text, the calls, and those that cannot be made.
+        """Return the rest of the text, the calls, and the invalid calls.
 
-        Call once, at the end. `cut` says whether a number of tokens ended the answer.
+        Call it once, at the end. `cut` says whether max_new_tokens ended the answer.
         """
         if self._bare and not self._begun and (bare := parse_bare_call(self._held, self._names, cut=cut)) is not None:
             return bare
         if not self._format.marked and self._begun:
             return Parsed(self._held, [], [])
         parsed = parse_calls(self._held, self._format, self._names, self._limit, cut=cut)
-        if self._required and parsed.text.strip():  # too little of a call to be told from text
+        if self._required and parsed.text.strip():  # too short to tell a call from text
             error = CUT if cut else UNENDED
             return Parsed("", parsed.calls, [*parsed.invalid, InvalidToolCall(name=None, arguments="", error=error)])
         return parsed
 
     def _candidate(self) -> int:
-        """Return where in the held text a call has begun, or may have."""
+        """Return the position in the held text where a call has begun or may have begun."""
         start = len(self._held) - len(self._held.lstrip())
         if self._bare and not self._begun and any(self._may_be(opening, start) for opening in _BARE_OPENINGS):
             return start

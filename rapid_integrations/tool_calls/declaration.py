@@ -1,4 +1,4 @@
-"""What callers declare tools with: OpenAI's declarations, and the forms that others write them in."""
+"""Declarations of tools: OpenAI's form, and the forms of other APIs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's 
 def declaration(tool: Any) -> Mapping[str, Any]:
     """Return a tool's declaration as {"type": "function", "function": {"name", "description", "parameters"}}.
 
-    Taken are OpenAI's (Chat Completions and Responses), MCP's and Anthropic's. Parameters that are true, or missing,
-    are any or none.
+    The forms of OpenAI (Chat Completions and Responses), MCP and Anthropic are accepted. Parameters that are true allow
+    anything, and missing ones allow nothing.
 
     Raises:
-        ConfigurationError: it is none of them, has no usable name, or its parameters are no schema.
+        ConfigurationError: it has another form, no usable name, or its parameters are not a schema.
     """
     given: Any = tool
     if isinstance(tool, Mapping) and "function" not in tool:

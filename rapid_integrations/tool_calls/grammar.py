@@ -28,14 +28,14 @@ def tool_grammar(
     """Return the grammar.
 
     Args:
-        call_format: how calls are written.
-        parameters: what is enforced of each tool's arguments, by name.
-        specials: tokens that stand for a whole string and that no text is made of, by that string.
-        eos_token_ids: what ends the answer.
-        required: nothing but calls; otherwise text, in which a call's opening must lead to a call. Behind the calls
-            the answer ends.
+        call_format: the format of calls.
+        parameters: the enforceable schema of each tool's arguments, by name.
+        specials: tokens that stand for a whole string and never occur in text, by that string.
+        eos_token_ids: the tokens that end the answer.
+        required: whether only calls are allowed. Otherwise the answer is text, in which a call's opening must lead to a
+            call. The answer ends after the calls.
         parallel: whether several calls may follow one another.
-        answer: the schema of an answer that makes no call; None: any text.
+        answer: the schema of an answer without a call; None allows any text.
     """
     if answer is not None and not required and not call_format.marked:
         return f"start: %json {json.dumps(_call_or_answer(call_format, parameters, answer))}"
@@ -68,13 +68,13 @@ def tool_grammar(
 
 
 def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforceable:
-    """Return what of a tool's schema can be enforced: an object, without entries that nothing declares.
+    """Return the enforceable part of a tool's schema: an object without undeclared entries.
 
-    What llguidance does not take at all becomes an object of anything: one odd tool must not break the others. Its
+    If llguidance refuses a schema altogether, any object is allowed: one odd tool must not break the others. Its
     arguments are checked afterwards.
 
     Raises:
-        ConfigurationError: it is no schema, is over a bound, or has a name that is no text.
+        ConfigurationError: it is not a schema, is over a bound, or has a name that is not text.
     """
     schema: dict[str, Any] = {"type": "object", **(parameters or {})}
     if schema["type"] is None or isinstance(schema["type"], (list, tuple)) and "object" in schema["type"]:
@@ -85,7 +85,7 @@ def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforce
     except ConfigurationError as refused:
         raise ConfigurationError(f"the parameters of tool {name!r} cannot be used: {refused}") from None
     if error or not isinstance(found.schema, dict):
-        return Enforceable({"type": "object"}, (f"all of it: {error or 'it is no object'}",))
+        return Enforceable({"type": "object"}, (f"all of it: {error or 'it is not an object'}",))
     return found
 
 
@@ -97,9 +97,9 @@ def _dumped(schema: Enforceable) -> str:
 def _call_or_answer(
     call_format: CallFormat, parameters: Mapping[str, Enforceable], answer: Enforceable
 ) -> dict[str, Any]:
-    """Return the schema of a call's object or an answer, where only its keys tell a call from other JSON.
+    """Return the schema of a call's object or an answer, if only its keys tell a call from other JSON.
 
-    Beside a rule for JSON, one that begins with the text of a call's opening would win over it for good.
+    A separate rule that begins with the text of a call's opening would always win over the rule for JSON.
     """
     assert call_format.keys is not None, "a format without an object has a marker"
     name_key, arguments_key, id_key = call_format.keys
@@ -122,7 +122,7 @@ def _call_or_answer(
 
 
 def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
-    """Return a schema whose definitions stand in `definitions`, each under its name behind a prefix."""
+    """Move a schema's definitions into `definitions`, with prefixed names, and return the schema."""
     if not isinstance(schema, dict):
         return schema
 
@@ -132,7 +132,7 @@ def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
         if key in ("const", "enum"):
             return value
         if isinstance(value, dict):
-            inner = key in ("properties", "patternProperties")  # whose keys are names
+            inner = key in ("properties", "patternProperties")  # the keys of these are names
             return {name: renamed(each, "" if inner else name) for name, each in value.items() if name != "$defs"}
         return [renamed(each) for each in value] if isinstance(value, list) else value
 
@@ -142,7 +142,7 @@ def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
 
 
 def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[int]) -> tuple[list[str], int]:
-    """Return the rules for text with calls at its end, and how much of the first call's opening they consume."""
+    """Return the rules for text with calls at its end, and the part of the first call's opening that they consume."""
     opening = call_format.before + call_format.head
     blank = len(opening) - len(opening.lstrip())
     leading = next((token for text, token in specials.items() if opening[blank:].startswith(text)), None)
@@ -151,7 +151,7 @@ def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[in
     control = sorted(set(specials.values()) - set(eos))
     special = ["special: <[" + ",".join(map(str, control)) + "]>"] if control else []
     if not call_format.marked:
-        # Such an answer is a call from its first character on, or a text that does not begin like one.
+        # Such an answer is a call from its first character on, or a text that does not begin like a call.
         other = rf"OTHER: /(.|\n)+/ & ~/{_regex(opening)}(.|\n)*/"
         if not special:
             return ["start: (OTHER | calls)?", other], 0

@@ -1,4 +1,4 @@
-"""Reading a JSON object that may be cut off: its members, as far as they are written."""
+"""Read the members of a JSON object that may be cut off, as far as they are written."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 
 @dataclass(frozen=True)
 class Members:
-    """What is written of an object.
+    """The members of an object, as far as they are written.
 
     Attributes:
-        raw: the text of each value by its key; the last one may be cut off or no JSON.
-        end: where the object ends; None if it does not, or is no JSON.
-        error: what is wrong with it; None for a whole object.
+        raw: the text of each value by its key. The last one may be cut off or invalid.
+        end: the end of the object, or None if it does not end or is not JSON.
+        error: the fault of the object, or None if it is complete.
     """
 
     raw: dict[str, str]
@@ -36,7 +36,7 @@ def read_members(text: str, start: int, limit: int) -> Members:
         try:
             key, at = _DECODER.raw_decode(text, at)
             if not isinstance(key, str):
-                return Members(raw, None, f"a key is no string at character {at - start}")
+                return Members(raw, None, f"a key is not a string at character {at - start}")
             at = _skip(text, at)
             if text[at : at + 1] != ":":
                 return Members(raw, None, _missing(text, at, start, "':'"))
@@ -49,7 +49,7 @@ def read_members(text: str, start: int, limit: int) -> Members:
             raw[key] = text[value:].rstrip()
             wrong = error.pos if isinstance(error, json.JSONDecodeError) else value
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            return Members(raw, None, f"it is no JSON at character {wrong - start}: {what}")
+            return Members(raw, None, f"it is not JSON at character {wrong - start}: {what}")
         except RecursionError:
             raw[key] = text[value:]
             return Members(raw, None, "it is nested too deep")
@@ -69,4 +69,4 @@ def _skip(text: str, at: int) -> int:
 
 def _missing(text: str, at: int, start: int, what: str) -> str:
     where = "at its end" if at >= len(text) else f"at character {at - start}"
-    return f"it is no JSON: {what} is missing {where}"
+    return f"it is not JSON: {what} is missing {where}"

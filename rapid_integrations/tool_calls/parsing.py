@@ -1,4 +1,4 @@
-"""From the text of an answer to its tool calls, those that cannot be made included."""
+"""Parse the tool calls in an answer's text, including the invalid ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _DECODER = json.JSONDecoder()
 _NAME = re.compile(r"[\w./:-]+")
 _FENCE = re.compile(r"```(?:json)?\s*")
 _FENCE_END = re.compile(r"\s*```\s*")
-_CERTAIN = 4  # characters of an opening, white space left out, from which a cut answer's end is taken for one
+_CERTAIN = 4  # characters of an opening, without white space, that make a cut answer's end a call
 
 CUT = "max_new_tokens cut it before its end"
 UNENDED = "the answer ended before it"
 
 
 class Parsed(NamedTuple):
-    """What an answer, or its end, consists of: text, calls, and calls that cannot be made."""
+    """The parts of an answer, or of its end: text, calls and invalid calls."""
 
     text: str
     calls: list[ToolCall]
@@ -32,34 +32,34 @@ class Parsed(NamedTuple):
 
 
 def new_call_id() -> str:
-    """Return a fresh id: nine letters and digits, which is what the strictest templates take."""
+    """Return a new id of nine letters and digits, which the strictest templates accept."""
     return secrets.token_hex(5)[:9]
 
 
 def parse_calls(
     text: str, call_format: CallFormat, names: Collection[str], limit: int | None = None, *, cut: bool = False
 ) -> Parsed:
-    """Take the calls out of a text.
+    """Separate the calls from a text.
 
-    White space between the parts of a call may differ from the template's, and that before a call belongs to it. What
-    begins like a call and is none is invalid: a call of a tool that is not declared, with arguments that are no JSON
-    object, unfinished, or one more than `limit`.
+    White space between the parts of a call may differ from the template's. White space before a call belongs to it. A
+    call is invalid if its tool is not declared, its arguments are not a JSON object, it is unfinished, or it exceeds
+    `limit`.
 
     Args:
         text: an answer, or its end.
-        call_format: how calls are written.
-        names: the tools that are declared.
-        limit: calls at most.
-        cut: whether the answer was cut by a number of tokens, so that its end may be the beginning of a call.
+        call_format: the format of calls.
+        names: the names of the declared tools.
+        limit: maximum number of calls.
+        cut: whether max_new_tokens cut the answer, so that its end may be the beginning of a call.
     """
     return _Parser(text, call_format, names, limit, cut).parse()
 
 
 def parse_bare_call(text: str, names: Collection[str], *, cut: bool = False) -> Parsed | None:
-    """Return the call that `text` is and nothing else: its JSON, bare or in a code fence; None if it is none.
+    """Return the call if `text` is only its JSON, bare or in a code fence, else None.
 
-    Some models write calls so although their template shows another format (Qwen2.5-Coder). What names a declared tool
-    and has begun with its arguments is one, if an invalid one.
+    Some models write calls like this although their template shows another format (Qwen2.5-Coder). A text that names a
+    declared tool and has begun its arguments is a call, though perhaps an invalid one.
     """
     text = text.strip()
     fence = _FENCE.match(text)
@@ -75,7 +75,7 @@ def parse_bare_call(text: str, names: Collection[str], *, cut: bool = False) -> 
     if members.end is not None:
         closed = members.end == len(text) if fence is None else _FENCE_END.fullmatch(text, members.end) is not None
         if not closed and members.end < len(text):
-            return None  # a text that quotes one
+            return None  # a text that quotes a call
         arguments = _decoded(raw)
         if closed and isinstance(arguments, dict):
             return Parsed("", [ToolCall(id=new_call_id(), name=name, arguments=arguments)], [])
@@ -85,7 +85,7 @@ def parse_bare_call(text: str, names: Collection[str], *, cut: bool = False) -> 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What begins like a call: a call, or an invalid one, and where it ends in the text."""
+    """A valid or invalid call, and the position of its end in the text."""
 
     end: int
     call: ToolCall | None = None
@@ -93,7 +93,7 @@ class _Attempt:
 
 
 class _Parser:
-    """One text's; see `parse_calls`."""
+    """Parses one text for `parse_calls`."""
 
     def __init__(self, text: str, form: CallFormat, names: Collection[str], limit: int | None, cut: bool) -> None:
         self._text = text
@@ -132,7 +132,7 @@ class _Parser:
         return Parsed("".join(kept), self._calls, self._invalid)
 
     def _block(self, start: int) -> int:
-        """Read the calls that begin at `start`; returns where they end: `start` itself if there are none."""
+        """Parse the calls that begin at `start`. Return the position of their end, `start` itself if there are none."""
         match, end = self._before.match(self._text, start), start
         found = False
         while match is not None and (attempt := self._attempt(match.end())) is not None:
@@ -151,7 +151,7 @@ class _Parser:
         return end
 
     def _attempt(self, start: int) -> _Attempt | None:
-        """Read what stands where a call may; None where nothing begins like one."""
+        """Parse a call at a place where one may stand, or return None."""
         match = self._marker.match(self._text, start)
         if match is None:
             return None
@@ -160,7 +160,7 @@ class _Parser:
         return self._named(match.end())
 
     def _object(self, at: int, keys: tuple[str, str, str | None]) -> _Attempt | None:
-        """Read an object that holds a call's name and arguments."""
+        """Parse an object that holds a call's name and arguments."""
         if self._text[at : at + 1] != "{":
             return None
         read = _json_object(self._text, at)
@@ -176,11 +176,11 @@ class _Parser:
         name = _decoded(members.raw.get(keys[0]))
         if not self._form.marked and not self._names_a_tool(members.raw, keys):
             return None
-        error = members.error or f"{self._form.closing.strip() or 'its end'} is missing behind it"
+        error = members.error or f"{self._form.closing.strip() or 'its end'} is missing after it"
         return self._broken(name, members.raw.get(keys[1], ""), error, end)
 
     def _named(self, at: int) -> _Attempt | None:
-        """Read a name with arguments behind it."""
+        """Parse a name that arguments follow."""
         named = _NAME.match(self._text, at)
         middle = None if named is None else _loose(self._form.middle).match(self._text, named.end())
         if named is None or middle is None or self._text[middle.end() : middle.end() + 1] != "{":
@@ -195,11 +195,11 @@ class _Parser:
             return self._checked(named[0], read[0], self._text[middle.end() : read[1]], None, closing.end())
         end = self._end_of_broken(middle.end()) if read is None else read[1]
         members = read_members(self._text, middle.end(), end)
-        error = members.error or f"{self._form.tail.strip() or 'its end'} is missing behind it"
+        error = members.error or f"{self._form.tail.strip() or 'its end'} is missing after it"
         return self._broken(named[0], self._text[middle.end() : end], error, end)
 
     def _checked(self, name: Any, arguments: Any, raw: str, call_id: Any, end: int) -> _Attempt:
-        """Return a whole call, if it is one that can be made."""
+        """Return a complete call if it is valid."""
         if isinstance(arguments, str):  # some models write the arguments as a string of JSON
             inner = _json_object(arguments, 0)
             arguments = inner[0] if inner is not None and inner[1] == len(arguments.rstrip()) else None
@@ -216,7 +216,7 @@ class _Parser:
         return _Attempt(end, invalid=InvalidToolCall(name=known, arguments=raw, error=error))
 
     def _broken(self, name: Any, raw: str, error: str, end: int) -> _Attempt:
-        """Return a call that is no JSON or not closed; what closes it may stand, or begin, at `end`."""
+        """Return a call that is not JSON or not closed. Its closing text may stand or begin at `end`."""
         closing = _loose(self._form.closing if self._form.keys else self._form.tail).match(self._text, end)
         if closing is not None and closing.end() > end:
             end = closing.end()
@@ -230,7 +230,7 @@ class _Parser:
         return _Attempt(end, invalid=InvalidToolCall(name=known, arguments=raw, error=error))
 
     def _end_of_broken(self, start: int) -> int:
-        """Return where what is no JSON ends: before the closing words, the next call, or at the end of the text."""
+        """Return the end of invalid JSON: before the closing text, the next call, or the end of the text."""
         ends = [len(self._text)]
         if closing := (self._form.closing if self._form.keys else self._form.tail).strip():
             ends += [at for at in (self._text.find(closing, start),) if at >= 0]
@@ -239,7 +239,7 @@ class _Parser:
         return min(ends)
 
     def _names_a_tool(self, raw: dict[str, str], keys: tuple[str, str, str | None]) -> bool:
-        """Whether an object that nothing but its keys tells from other JSON is, or was going to be, a call."""
+        """Whether an object without a marker is, or was going to be, a call, judged by its keys."""
         written = raw.get(keys[0])
         if written is None:
             return False
@@ -248,7 +248,7 @@ class _Parser:
         return self._cut and any(json.dumps(name).startswith(written) for name in self._names)
 
     def _without_cut_opening(self, rest: str) -> str:
-        """Return `rest` without the beginning of a call at its end, if it was cut: that becomes an invalid one."""
+        """Return `rest` without the beginning of a call at its end; a cut answer makes that an invalid call."""
         if not self._cut:
             return rest
         form = self._form
@@ -279,7 +279,7 @@ def _decoded(raw: str | None) -> Any:
 
 def _no_object(arguments: Any) -> str:
     if arguments is None:
-        return "its arguments are missing, or no JSON object"
+        return "its arguments are missing, or not a JSON object"
     return f"its arguments are a JSON {type(arguments).__name__}, not an object"
 
 
@@ -292,12 +292,12 @@ def _json_object(text: str, start: int) -> tuple[dict[str, Any], int] | None:
 
 
 def _loose(literal: str) -> re.Pattern[str]:
-    """Match `literal` with any white space, or none, where it has some."""
+    """Return a pattern for `literal` in which white space may differ or be missing."""
     return re.compile(r"\s*".join(re.escape(part) for part in re.split(r"\s+", literal)))
 
 
 def _beginning_at_the_end(text: str, opening: str) -> tuple[int, int]:
-    """Return where the longest end of `text` stands that is a beginning of `opening`, and how long that is.
+    """Return position and length of the longest end of `text` that is a beginning of `opening`.
 
     White space counts in neither.
     """
@@ -314,7 +314,7 @@ def _beginning_at_the_end(text: str, opening: str) -> tuple[int, int]:
 
 
 def _prefixes(literal: str) -> str:
-    """Return a pattern for any beginning of `literal`, the whole and nothing included; white space may differ."""
+    """Return a pattern for any beginning of `literal`, from nothing to the whole. White space may differ."""
     pattern = ""
     for character in reversed("".join(literal.split())):
         pattern = rf"(?:\s*{re.escape(character)}{pattern})?"

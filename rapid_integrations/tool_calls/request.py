@@ -1,4 +1,4 @@
-"""The tools of one request: declarations checked, the prompt's and the decoder's side of them."""
+"""The tools of one request: their declarations, their place in the prompt, and their grammar."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AUTO, NO_TOOLS, REQUIRED = "auto", "none", "required"
 
 @dataclass(frozen=True)
 class ToolRequest:
-    """What a request may call.
+    """The tools that a request may call.
 
     Attributes:
         tools: the declarations, for the chat template.
-        choice: "auto", "required", or a tool's name. ("none" makes no such request: the template gets no tools.)
+        choice: "auto", "required", or a tool's name. ("none" makes no `ToolRequest`: the template gets no tools.)
         parallel: whether one answer may hold several calls.
-        call_format: how the model writes calls.
+        call_format: the format of calls.
     """
 
     tools: tuple[Mapping[str, Any], ...]
@@ -45,7 +45,7 @@ class ToolRequest:
         """Return the request.
 
         Raises:
-            ConfigurationError: a malformed declaration, a name twice, or a choice that is no tool.
+            ConfigurationError: a declaration is malformed, a name occurs twice, or the choice is not a tool.
         """
         declarations = [declaration(tool) for tool in tools]
         names = [each["function"]["name"] for each in declarations]
@@ -59,7 +59,7 @@ class ToolRequest:
 
     @cached_property
     def enforced(self) -> dict[str, Enforceable]:
-        """What is enforced of each callable tool's arguments, by name."""
+        """The enforceable schema of each callable tool's arguments, by name."""
         from rapid_integrations.tool_calls.grammar import arguments_schema
 
         return {name: arguments_schema(name, schema) for name, schema in self.parameters.items()}
@@ -78,15 +78,15 @@ class ToolRequest:
     def constraint(
         self, vocabulary: Vocabulary, vocab_size: int, answer: Enforceable | None = None
     ) -> Constraint | None:
-        """Return what keeps calls within their grammar; None under "auto" without the extra `structured`.
+        """Return the constraint of the calls' grammar, or None under "auto" without the extra `structured`.
 
         Args:
             vocabulary, vocab_size: see `GrammarConstraint`.
-            answer: the schema of an answer that makes no call; None: any text.
+            answer: the schema of an answer without a call; None allows any text.
 
         Raises:
             MissingExtraError: a call or an answer by a schema is required, and llguidance is not installed.
-            ConfigurationError: a tool's schema that cannot be used.
+            ConfigurationError: a tool's schema cannot be used.
         """
         from rapid_integrations.structured import GrammarConstraint
         from rapid_integrations.structured.library import lark_grammar, whole_tokens
@@ -111,14 +111,14 @@ class ToolRequest:
         return GrammarConstraint(vocabulary, vocab_size, lark_grammar(grammar, feature), feature=feature)
 
     def stream(self, answer: bool = False) -> ToolCallStream:
-        """Return what takes calls out of the answer's text; `answer` says whether that follows a schema."""
+        """Return the stream that separates calls from text. `answer` says whether the text follows a schema."""
         required = self.choice != AUTO
         return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel, required, bare=not answer)
 
     def checked(self, calls: Sequence[ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-        """Return the calls whose arguments satisfy their schemas, and those that do not.
+        """Return the calls whose arguments satisfy their schemas, and those whose arguments do not.
 
-        Only what the grammar could not enforce is left to check.
+        Only the rules that the grammar could not enforce are checked.
         """
         from rapid_integrations.structured.checking import unmet
 
@@ -135,7 +135,7 @@ class ToolRequest:
         return fine, invalid
 
     def kept_tokens(self, vocabulary: Vocabulary) -> frozenset[int]:
-        """Return the control tokens that calls are written with: the text must show them to be read."""
+        """Return the control tokens of the call format. The text must show them so that calls can be parsed."""
         form = self.call_format
         tail = form.tail + (form.id_tail or "")
         written = form.before + form.head + form.middle + tail + form.between + form.after
@@ -143,9 +143,9 @@ class ToolRequest:
 
 
 def with_arguments_as(messages: Sequence[Mapping[str, Any]], as_text: bool) -> list[dict[str, Any]]:
-    """Return `messages` with the arguments of earlier tool calls as the template takes them: text, or a mapping.
+    """Return `messages` with the arguments of earlier tool calls in the template's form: text or a mapping.
 
-    APIs give them either way; a template that puts a mapping's JSON there would quote a text once more.
+    APIs give them either way. A template that writes a mapping as JSON would quote a text once more.
     """
     return [
         {**message, "tool_calls": [_call_with_arguments_as(call, as_text) for call in message["tool_calls"]]}
@@ -166,5 +166,5 @@ def _call_with_arguments_as(call: Mapping[str, Any], as_text: bool) -> dict[str,
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError:
-            pass  # a model may have written anything; the template shows it as it is
+            pass  # a model may have written anything; the template shows it unchanged
     return {**call, "function": {**function, "arguments": arguments}}

@@ -1,9 +1,9 @@
-"""Looking inside an answer: what each token came from, and a page that shows it. Recorded only when asked for.
+"""Record where each token of an answer came from, and show it on a page. Nothing is recorded unless asked for.
 
     completion = engine.generate(prompt, trace=True)
     write_html("answer.html", completion)
 
-`record` is what was seen, `tracer` sees it, `page` shows it.
+`rapid_integrations.outputs` has the records, `tracer` makes them, `page` shows them.
 """
 
 from rapid_integrations.outputs import Candidate, RejectedToken, Trace, TracedRound, TracedToken

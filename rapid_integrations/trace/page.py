@@ -1,6 +1,6 @@
-"""One self-contained HTML page about one answer. No script, nothing fetched: opening it runs nothing.
+"""One self-contained HTML page about one answer. It runs no script and fetches nothing.
 
-What documents and models wrote is data: Jinja escapes it, and the page's own policy forbids scripts and requests.
+Text of documents and models is data: Jinja escapes it, and the page's own policy forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ FOLDED_CHARACTERS = 2000  # a stretch that the drafter did not read is folded fr
 ORIGINS: dict[Origin, tuple[str, str]] = {
     "drafter": ("drafted, accepted", "drafted by the drafter, accepted"),
     "draft_lm": ("drafted by draft_lm, accepted", "drafted by the small draft model, accepted"),
-    "prompt_lookup": ("looked up, accepted", "copied from where the same words stood before, accepted"),
+    "prompt_lookup": ("looked up, accepted", "copied from an earlier place with the same words, accepted"),
     "other": ("proposed, accepted", "proposed by another proposer, accepted"),
     "corrected": ("corrected", "in place of a draft token that was rejected"),
-    "bonus": ("bonus", "added behind a draft that was accepted whole"),
+    "bonus": ("bonus", "added after a draft that was accepted whole"),
     "target": ("not drafted", "nothing had been drafted"),
 }
 
@@ -37,12 +37,12 @@ def write_html(path: str | os.PathLike[str], completion: Completion, names: Sequ
     """Write the page about an answer that was generated with `trace=True`.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: the file. An existing one is replaced.
         completion: the answer.
-        names: what to call the documents, one a context.
+        names: names of the documents, one for each context.
 
     Raises:
-        ConfigurationError: nothing was recorded, another number of names, or the file cannot be written.
+        ConfigurationError: nothing was recorded, the number of names is wrong, or the file cannot be written.
     """
     page = render_html(completion, names)
     try:
@@ -52,7 +52,7 @@ def write_html(path: str | os.PathLike[str], completion: Completion, names: Sequ
 
 
 def render_html(completion: Completion, names: Sequence[str] | None = None) -> str:
-    """Return the page; see `write_html`."""
+    """Return the page. See `write_html`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     trace = completion.trace
@@ -93,7 +93,7 @@ def render_html(completion: Completion, names: Sequence[str] | None = None) -> s
 
 @dataclass(frozen=True)
 class _Stretch:
-    """A part of a document: a chunk with its number, or what lies between chunks."""
+    """A part of a document: a chunk with its number, or the text between chunks."""
 
     text: str
     number: int | None = None
@@ -120,7 +120,7 @@ def _stretches(trace: Trace, completion: Completion, context: int) -> tuple[_Str
 
 
 def _probability_rows(token: TracedToken) -> list[tuple[str, str, float | None, tuple[Candidate, ...]]]:
-    """Return the lines of a token's table: symbol, whose it is, the token's probability, the best candidates."""
+    """Return the lines of a token's table: symbol, model, the token's probability, the best candidates."""
     rows = [
         ("p", "target", token.p, token.top_p),
         ("q", "drafter", token.q, token.top_q),
@@ -130,7 +130,7 @@ def _probability_rows(token: TracedToken) -> list[tuple[str, str, float | None, 
 
 
 def _chance(probability: float | None) -> str:
-    """Return a probability to three digits; never "1" or "0" for what is only close to it."""
+    """Return a probability to three digits. A value close to 1 or 0 is never shown as "1" or "0"."""
     if probability is None:
         return "-"
     if 0.9995 <= probability < 1.0:
@@ -148,7 +148,7 @@ def _token(text: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Make control characters visible: HTML has no place for them. Markup of the template's own passes."""
+    """Make control characters visible, because HTML does not allow them. The template's own markup passes."""
     if type(value) is not str:
         return value
     return "".join(

@@ -1,4 +1,4 @@
-"""The geometry of the page's two plots: bars per round, and seconds over the answer. Pure; the page draws them."""
+"""Compute the geometry of the page's two plots: bars per round, and seconds over the answer. The page draws them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """Rounds `first` to `last`: accepted and rejected draft tokens, the mean of a round, and how high they stand."""
+    """Rounds `first` to `last`: accepted and rejected draft tokens (means of a round), and the heights of the bars."""
 
     x: float
     width: float
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Draft tokens by round; `per_bar` rounds share a bar where there are many."""
+    """Draft tokens by round. If there are many rounds, `per_bar` of them share a bar."""
 
     bars: tuple[Bar, ...]
     x_ticks: tuple[Tick, ...]
@@ -53,7 +53,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of decoding over output tokens, one phase upon another."""
+    """Seconds of decoding over output tokens, with the phases stacked."""
 
     areas: tuple[Area, ...]
     x_ticks: tuple[Tick, ...]
@@ -61,7 +61,7 @@ class Times:
 
 
 def acceptance_bars(rounds: Sequence[TracedRound]) -> Bars:
-    """Return how much was drafted in each round and how much of it stood."""
+    """Return how many tokens were drafted in each round, and how many were accepted."""
     per_bar = max(1, math.ceil(len(rounds) / MAX_BARS))
     groups = [rounds[start : start + per_bar] for start in range(0, len(rounds), per_bar)]
     most = max((sum(each.drafted for each in group) / len(group) for group in groups), default=0.0)

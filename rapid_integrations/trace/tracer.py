@@ -1,4 +1,4 @@
-"""Records an answer round by round, from what decoding has computed anyway: no model runs, nothing is drawn."""
+"""Record an answer round by round, from what decoding has computed anyway. No model runs, and no number is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ORIGINS: dict[str, Origin] = {"drafter": "drafter", "draft_lm": "draft_lm", "pr
 
 
 class Drafter(Protocol):
-    """What is known of the drafter's view of a round."""
+    """The drafter's logits in a round, as far as they were computed."""
 
     def known_logits(self, position: int) -> Tensor | None:
         """Return its logits (V,) after `position` draft tokens, if they were computed."""
@@ -29,9 +29,9 @@ class Tracer:
     """An `Observer` that keeps what it sees.
 
     Args:
-        question, contexts, settings: of the request.
-        decode: token ids to text, control tokens left out.
-        name: a token's own text, or the name of a control token.
+        question, contexts, settings: those of the request.
+        decode: turns token ids into text, without control tokens.
+        name: returns a token's own text, or the name of a control token.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Tracer:
         self._drafter: Drafter | None = None
 
     def begin(self, law: Law, penalty: Penalties, drafter: Drafter | None) -> Tracer:
-        """Say what the rounds to come are decoded with."""
+        """Tell what the next rounds are decoded with."""
         # The law before truncation; greedy ones are formed at T = 1.
         self._law = replace(law, temperature=law.temperature or 1.0, top_k=0, top_p=1.0, min_p=0.0)
         self._penalty, self._drafter = penalty, drafter
         return self
 
     def trace(self) -> Trace:
-        """Return what was seen so far."""
+        """Return what was recorded so far."""
         return Trace(
             question=self._question, contexts=self._contexts, settings=self._settings, rounds=tuple(self._rounds)
         )

@@ -77,6 +77,7 @@ main()
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", ["typer", "rapid_integrations.engine.engine", "torch"])
 def test_while_a_module_is_imported(module, folder):  # noqa: F811
     assert_interrupted(run(folder, ["-c", WHILE_IMPORTING], module, *ASK, *OPTIONS))
@@ -102,6 +103,7 @@ def test_while_an_engine_answers_and_then_it_answers_again(folder):  # noqa: F81
             assert engine.generate(prompt, sampling=SamplingParams(max_new_tokens=8)).text == expected
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_at_twenty_moments(folder):  # noqa: F811
     begin = time.monotonic()

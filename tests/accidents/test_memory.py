@@ -4,8 +4,6 @@ torch raises `torch.OutOfMemoryError` on GPUs and a bare `RuntimeError` on proce
 """
 
 import gc
-import os
-import subprocess
 import sys
 
 import pytest
@@ -151,11 +149,6 @@ with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder()) a
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited as on Linux")
-def test_the_allocator_of_a_real_process_with_too_little_memory():
-    out = subprocess.run(
-        [sys.executable, "-c", REAL_LIMIT],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )
+def test_the_allocator_of_a_real_process_with_too_little_memory(children):
+    out = children.run(REAL_LIMIT)
     assert out.stdout.splitlines() == ["True"] * 3, out.stderr

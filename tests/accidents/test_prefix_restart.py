@@ -1,8 +1,6 @@
 """Prefixes that survive a restart: real second processes, and what becomes of them when a process dies."""
 
 import json
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -12,12 +10,13 @@ from hypothesis import strategies as st
 from rapid_integrations import Prompt, SpeculationConfig
 from rapid_integrations.cache import prefix_store
 from tests.laws.test_prefix_reuse import DOCUMENT, assert_entries_are_right, engine, expected, request_of
+from tests.toys.budget import examples
 from tests.toys.models import words
-from tests.toys.repository import ROOT
 from tests.toys.scripted_lm import TableLM
 
 ASK = """
-import json, sys
+import json, sys, warnings
+warnings.simplefilter("error", RuntimeWarning)
 from rapid_integrations import Prompt
 from tests.laws.test_prefix_reuse import DOCUMENT, engine
 
@@ -30,19 +29,18 @@ if sys.argv[2] == "close":
 """
 
 
-def ask(folder, end, drafter, *questions):
+def ask(children, folder, end, drafter, *questions):
     """Return (tokens, cached tokens of the target, of the drafter) of each question, asked in a process of its own."""
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", ASK, str(folder), end, drafter, *questions]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    out = children.run(ASK, folder, end, drafter, *questions)
     assert out.returncode == 0 and not out.stderr, out.stderr
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(("end", "drafter"), [("close", ""), ("just end", "qwen2")])
-def test_a_second_process_finds_the_document_read(tmp_path, end, drafter):
-    ((_, cached, _),) = ask(tmp_path, end, drafter, "which words?")
+def test_a_second_process_finds_the_document_read(children, tmp_path, end, drafter):
+    ((_, cached, _),) = ask(children, tmp_path, end, drafter, "which words?")
     assert cached == 0
-    (second, third) = ask(tmp_path, end, drafter, "how many?", "which words?")
+    (second, third) = ask(children, tmp_path, end, drafter, "how many?", "which words?")
     with engine(drafter=drafter or None, prefix_cache_bytes=0) as without:
         for question, (tokens, cached, _) in (("how many?", second), ("which words?", third)):
             assert cached > len(DOCUMENT)
@@ -112,7 +110,7 @@ def test_a_model_without_a_fingerprint_is_not_kept_on_disk(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=examples(10), derandomize=True)
 @given(
     runs=st.lists(
         st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=3), st.integers(0, 2)), max_size=3),

@@ -7,9 +7,9 @@ import asyncio
 import copy
 import importlib
 import inspect
+import io
 import pickle
 import pkgutil
-import time
 
 import pytest
 import torch
@@ -48,6 +48,7 @@ from rapid_integrations.prompt.segmentation import Segmentation, segment
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.host_llms import HOSTS, SMALL, ask, build, folder, registry  # noqa: F401, F811 (fixtures)
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.unit.engine.test_forked import in_child
@@ -192,7 +193,7 @@ def test_what_has_one_user(world, kind):
     value = ONE_OWNER[kind](world)
     assert isinstance(value, kind)
     for call in (copy.copy, copy.deepcopy):
-        with pytest.raises(NotPicklableError, match="cannot be copied"):
+        with pytest.raises(NotPicklableError, check=coded("not_picklable.copy")):
             call(value)
     refused(value)
     if kind is not KVCache:
@@ -215,11 +216,11 @@ def test_what_is_loaded_by_name(world, kind):
 
 
 def refused(value):
-    begun = time.perf_counter()
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        written = io.BytesIO()
         with pytest.raises(NotPicklableError, match="cannot be pickled.*In another process, "):
-            pickle.dumps({"inside": [value]}, protocol)
-    assert time.perf_counter() - begun < 0.1
+            pickle.Pickler(written, protocol).dump({"inside": [value]})
+        assert len(written.getvalue()) < 1000  # before anything of what it holds was written
 
 
 ERRORS = {

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.unit.models.test_loader import MERGES, write_gguf
@@ -56,11 +59,16 @@ def answers_of(process):
     return json.loads(stdout.splitlines()[-1])
 
 
-def test_two_processes_share_every_cache(tmp_path):
+@pytest.mark.process
+def test_two_processes_share_every_cache(tmp_path, kernels, children):
     tokenizer = byte_tokenizer(merges=MERGES, extra_tokens=("<|endoftext|>",))  # which transformers would add
     gguf = tmp_path / "tiny.gguf"
     write_gguf(gguf, tiny_model("qwen2", 1, vocab_size=len(tokenizer)), tokenizer, MERGES)
     document = words(4, 250)
+    (tmp_path / "alone").mkdir()
+    if kernels.exists():  # compiled already
+        for folder in (tmp_path, tmp_path / "alone"):
+            shutil.copytree(kernels, folder / "home" / "kernels")
     together = [start(gguf, tmp_path, document) for _ in range(2)]
     for process in together:
         assert process.stdout.readline() == "ready\n"
@@ -68,8 +76,9 @@ def test_two_processes_share_every_cache(tmp_path):
         process.stdin.write("\n")
         process.stdin.flush()
     found = [answers_of(process) for process in together]
-    (tmp_path / "alone").mkdir()
-    alone = answers_of(start(gguf, tmp_path / "alone", document))
+    done = children.run(PROGRAM, gguf, tmp_path / "alone", document, RAPID_HOME=str(tmp_path / "alone" / "home"))
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout.splitlines()[-1])
     assert found == [alone, alone] and all(alone)
     assert [path.name for path in (tmp_path / "home" / "dequantised").glob(".partial*")] == []
     assert list((tmp_path / "prefixes").glob("*.safetensors"))

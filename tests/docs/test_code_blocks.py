@@ -1,4 +1,4 @@
-"""The Python of README.md and docs/*.md runs, on tiny models."""
+"""The Python of all pages runs, on tiny models."""
 
 import re
 
@@ -13,13 +13,12 @@ from llama_index_rapid import RapidLLM
 from rapid_integrations import proposers
 from rapid_integrations.evaluation import tasks
 from tests.docs.conftest import DOCUMENT
+from tests.docs.pages import DOCS, PAGES
 from tests.toys.llama_index_parts import HashEmbedding, nodes
-from tests.toys.repository import ROOT
 
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     pytest.param(path, block, id=f"{path.name}-{number}")
-    for path in FILES
+    for path in PAGES
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE))
 ]
 
@@ -76,4 +75,4 @@ def test_there_are_blocks():
 @pytest.mark.parametrize("name", ["add-a-proposer.md", "add-a-model-family.md", "add-a-task.md"])
 def test_every_page_on_extending_has_an_example_and_is_short(name):
     assert name in {path.values[0].name for path in BLOCKS}
-    assert len((ROOT / "docs" / name).read_text().splitlines()) <= 50
+    assert len((DOCS / name).read_text().splitlines()) <= 50

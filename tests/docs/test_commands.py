@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/*.md exist; what `rapid ask` is told there, it does (on a tiny model)."""
+"""The commands of all pages exist; what `rapid ask` is told there, it does (on a tiny model)."""
 
 import re
 import shlex
@@ -7,20 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.docs.pages import LOG, PAGES
 from tests.toys.repository import ROOT
 
-LOG = sorted((ROOT / "docs" / "log").glob("*.md"))
-FILES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "docs" / "results" / "README.md",
-]
 COMMAND = re.compile(
     r"^(?:    )?(?:cat (?P<input>\S+) \| )?(?:\.venv/bin/)?rapid (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE
 )
 COMMANDS = [
     pytest.param(found["words"].replace("\\\n", " "), found["input"], id=f"{path.name}-{found['words'][:50]}")
-    for path in FILES
+    for path in PAGES
     for found in COMMAND.finditer(path.read_text())
 ]
 MODULES = [str(each) for each in ROOT.rglob("*.py") if ".venv" not in each.parts]
@@ -51,7 +46,7 @@ def test_there_are_commands():
     assert len(ASKED) > 5 and len(COMMANDS) > 20
 
 
-@pytest.mark.parametrize("path", [*FILES, *LOG], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, *LOG], ids=lambda path: path.name)
 def test_every_link_leads_somewhere(path):
     text = path.read_text()
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
@@ -64,14 +59,14 @@ def test_every_link_leads_somewhere(path):
 
 
 def test_every_module_that_is_named_is_there():
-    for path in FILES:
+    for path in PAGES:
         for name in re.findall(r"`([\w/]+\.py)\b", path.read_text()):
             assert any(f"/{each}".endswith(f"/{name}") for each in MODULES), f"{path.name} names {name}"
 
 
 @pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
 def test_every_figure_stands_where_it_was_measured(name):
-    measured = "".join(path.read_text() for path in (*LOG, FILES[0]))
+    measured = "".join(path.read_text() for path in (*LOG, PAGES[0]))
     for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
         assert figure in measured, figure
 

@@ -8,6 +8,7 @@ import pytest
 from tests.toys.repository import ROOT
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(path.name for path in (ROOT / "cookbooks").glob("*.ipynb")))
 def test_a_cookbook_runs(notebook):

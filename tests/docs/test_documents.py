@@ -1,27 +1,14 @@
-"""The commands and the code of docs/documents.md and docs/trace.md are those of the package."""
+"""The code of docs/documents.md and docs/trace.md runs, and the commands of a chat are described."""
 
 import re
-import shlex
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations import Prompt, read_document, read_documents
-from rapid_integrations.cli.app import app
 from tests.toys.repository import ROOT
 
 PAGES = {name: (ROOT / "docs" / name).read_text() for name in ("documents.md", "trace.md")}
-COMMANDS = [line.split("rapid ", 1)[1] for page in PAGES.values() for line in page.splitlines() if "bin/rapid" in line]
 CODE = [(name, code) for name, page in PAGES.items() for code in re.findall(r"```python\n(.*?)```", page, re.S)]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_exists_with_its_options(command):
-    words = shlex.split(command.split("<")[0])
-    result = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    for option in (word for word in words if word.startswith("-") and len(word) > 1):
-        assert option in result.stdout
 
 
 def test_the_commands_of_a_chat_are_described():

@@ -6,16 +6,16 @@ from functools import cache
 
 import pytest
 
+from tests.docs.pages import DOCS, PAGES
 from tests.hostile.texts import KINDS
 from tests.toys.repository import ROOT
 
-PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md")]
 NAMED = [
     (path.name, *found)
     for path in PAGES
     for found in re.findall(r"`(tests/[\w/]+\.py)::(?:(\w+)::)?(\w+)", path.read_text())
 ]
-ROBUSTNESS = (ROOT / "docs" / "robustness.md").read_text()
+ROBUSTNESS = (DOCS / "robustness.md").read_text()
 
 
 @cache

@@ -1,16 +1,12 @@
 """The README's commands and code are those of the package."""
 
 import re
-import shlex
 
 import pytest
-from typer.testing import CliRunner
 
-from rapid_integrations.cli.app import app
 from tests.toys.repository import ROOT
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = [line.split("rapid ", 1)[1] for line in README.splitlines() if ".venv/bin/rapid " in line]
 
 
 def test_the_first_two_commands_are_targets_of_the_makefile():
@@ -20,16 +16,6 @@ def test_the_first_two_commands_are_targets_of_the_makefile():
         re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     )
     assert "make test" in (ROOT / ".ci" / "run").read_text()
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_exists_with_its_options(command):
-    words = shlex.split(command)
-    names = list(iter(lambda: words.pop(0) if words and re.fullmatch(r"[a-z]+", words[0]) else None, None))
-    result = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    for option in (word for word in words if word.startswith("-") and len(word) > 1):
-        assert option in result.stdout
 
 
 def test_every_file_that_the_table_names_is_there():

@@ -165,12 +165,14 @@ def try_it(path):
     return None
 
 
-def main(kind, seed, count):
+def main(kind, seed, count, kernels):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, timed_out)
     scratch = Path(tempfile.mkdtemp())
     os.environ["RAPID_HOME"] = str(scratch / "home")
+    if Path(kernels).exists():  # compiled already
+        shutil.copytree(kernels, scratch / "home" / "kernels")
     good, gguf = scratch / "good", scratch / "gguf"
     tiny_model("llama", 1).save_pretrained(good)
     byte_tokenizer().save_pretrained(good)
@@ -199,4 +201,4 @@ def main(kind, seed, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

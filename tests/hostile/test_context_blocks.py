@@ -20,7 +20,7 @@ filler = st.integers(20, 60).map("The committee met again on Tuesday and read th
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(parts=st.lists(st.one_of(filler, st.sampled_from((*ENDINGS, CHATML, "-----\n\n-----", "\n\n"))), max_size=8))
 def test_the_whole_document_stays_context_and_the_question_the_question(template, parts):
     document = "The handbook begins. " * 120 + "".join(parts) + " The handbook ends."

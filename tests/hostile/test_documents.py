@@ -83,7 +83,7 @@ def test_a_question_stays_data(kind):
 
 
 @pytest.mark.parametrize("merges", [(), MERGES], ids=["bytes", "merges"])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(document=any_text, system=any_text, question=any_text)
 def test_only_the_template_writes_control_tokens(merges, document, system, question):
     mine = vocabulary(merges)
@@ -102,7 +102,7 @@ def test_only_the_template_writes_control_tokens(merges, document, system, quest
 
 
 @pytest.mark.parametrize("limit", [1, 7, 64])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(text=any_text)
 def test_chunks_and_windows_tile_any_text(limit, text):
     mine = vocabulary()
@@ -115,7 +115,7 @@ def test_chunks_and_windows_tile_any_text(limit, text):
     assert all(len(windows.offsets(piece)) <= limit or len(piece) == 1 for piece in pieces)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(documents=st.lists(any_text.filter(str.strip), min_size=1, max_size=4), question=any_text.filter(str.strip))
 def test_spans_are_the_documents_whatever_they_hold(documents, question):
     prompt = Prompt.from_context(documents, question)
@@ -128,7 +128,7 @@ def test_spans_are_the_documents_whatever_they_hold(documents, question):
     assert len(shorter.text) == len(rendered.text) - sum(map(len, rendered.contexts)) + 3 * len(documents)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(document=any_text)
 def test_any_document_is_encoded_without_loss(document):
     mine = vocabulary(MERGES)

@@ -5,8 +5,6 @@ harmless request is answered.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -141,11 +139,9 @@ SECONDS = 40  # of the processor
 
 
 @pytest.mark.parametrize("part", range(3))
-def test_the_process_goes_on(part):
+def test_the_process_goes_on(children, part):
     names = list(CASES)[part::3]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *names], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = children.run(SCRIPT, *names, seconds=300)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (done.returncode, found[-1:], done.stderr[-2000:])
     assert [name for name, _, _ in found] == names

@@ -153,7 +153,7 @@ def test_the_answer_is_checked_for_what_no_grammar_says():
 
 def test_a_regex_beside_tools_says_what_works():
     sampling = SamplingParams(structured=StructuredOutput(regex="a"))
-    with pytest.raises(ConfigurationError, match="Use json_schema, tool_choice='none', or a request of its own"):
+    with pytest.raises(ConfigurationError, match="Use json_schema, tool_choice='none', or two requests"):
         engine("qwen2.5").stream("hello", tools=TOOLS, sampling=sampling)
     answer = engine("qwen2.5").generate("hello", tools=TOOLS, tool_choice="none", sampling=sampling)
     assert answer.text == "a" and SCHEMAS

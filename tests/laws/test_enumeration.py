@@ -17,7 +17,7 @@ from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes
 from tests.toys.ops import name_of, processor_ops
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
+from tests.toys.scripted_lm import SharedTableLM, TableLM
 
 TOLERANCE = 1e-6
 
@@ -532,3 +532,46 @@ def test_two_real_devices(target, drafter, proposer):
         drafter=TableLM(2, 3, device=drafter),
     )
     assert deviation(toy) < TOLERANCE
+
+
+# --- target and drafter with the same weights read a draft in one pass ----------------------------------------------
+
+
+def shared(law, proposer="drafter", length=2, **settings):
+    table = SharedTableLM(1, 3)
+    return ToyRequest(law, proposer, length, target=table, drafter=table, **settings)
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none", "draft_lm"])
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("law", [AUGMENTED_LAW, replace(AUGMENTED_LAW, tail_rule="restore", top_p=0.9)], ids=str)
+def test_shared_passes_follow_the_law(law, length, proposer):
+    assert deviation(shared(law, proposer, length)) < TOLERANCE
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none", "draft_lm"])
+def test_shared_passes_and_separate_ones_give_the_same_sample(proposer):
+    apart = TableLM(1, 3)
+    for seed in range(30):
+        for law in (AUGMENTED_LAW, replace(AUGMENTED_LAW, temperature=0.0)):
+            one = shared(law, proposer, max_new_tokens=12).tokens(Randomness(seed))
+            other = ToyRequest(law, proposer, 2, target=apart, drafter=apart, max_new_tokens=12)
+            assert one == other.tokens(Randomness(seed))
+
+
+def test_verifying_and_scoring_are_one_pass():
+    """Without drafts a round is one pass of two rows; behind a draft of the drafter's own it scores one row more."""
+    toy = shared(AUGMENTED_LAW, "none", max_new_tokens=5)
+    toy.run(Randomness(0))
+    rounds = [each for each in toy.target.passes if isinstance(each[0], tuple)]
+    assert rounds == [((1, 1), (1, 1))] * 5
+    toy = shared(AUGMENTED_LAW, "drafter", 2, max_new_tokens=8)
+    toy.run(Randomness(0))
+    verified = [each for each in toy.target.passes if isinstance(each[0], tuple)]
+    assert verified and all(scoring[1] == 1 and keep == new for (new, keep), scoring in verified[:1])
+
+
+def test_a_law_without_a_drafter_scores_nothing():
+    toy = shared(TARGET_LAW, "drafter")
+    toy.run(Randomness(0))
+    assert not [each for each in toy.target.passes if isinstance(each[0], tuple)]

@@ -20,6 +20,7 @@ from rapid_integrations import (
 )
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
+from tests.toys.budget import examples
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -307,7 +308,7 @@ def perform(shared, request, monkeypatch):
     return key, tokens
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)  # a tie between two tokens must not come by chance
+@settings(max_examples=examples(25), derandomize=True)  # a tie between two tokens must not come by chance
 @given(
     kind=st.sampled_from(sorted(FAMILIES)),
     requests=st.lists(REQUEST, min_size=2, max_size=6),

@@ -19,6 +19,7 @@ from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.proposers.drafter import Drafter
 from rapid_integrations.sampling import Law, Penalties, Randomness
+from tests.toys.budget import examples
 from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
 
 TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32
@@ -148,7 +149,7 @@ KIND = st.sampled_from(KINDS)
 LENGTHS = st.lists(st.integers(0, 10), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     kind=KIND,
     drafter=KIND,
@@ -162,7 +163,7 @@ def test_a_drafter_that_is_right_and_wrong_as_it_comes(kind, drafter, law, lengt
     Setting(kind, drafter, prompt, LAWS[law], eos=eos).run(None, lengths, seed)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)  # a tie between two tokens must not come by chance
+@settings(max_examples=examples(50), derandomize=True)  # a tie between two tokens must not come by chance
 @given(
     kind=KIND,
     drafter=KIND,
@@ -193,7 +194,7 @@ def test_any_pattern_of_accepts_and_rejects(kind, drafter, law, lengths, goods, 
     assert all(taken.finish_reason is None for taken in rounds[:-1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     kind=KIND,
     steps=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=5),

@@ -1,15 +1,22 @@
-"""An engine whose model writes what it is told, request by request; everything else is real.
+"""An engine whose model writes what it is told, request by request; everything else is the product's.
 
-Tokenising, templates, prefill, speculation of the model with itself, verification, streaming, stop strings, grammars
-and the parsing of tool calls are the product's; only the logits are scripted.
+Templates, tokenising, prefill, speculation of the model with itself, verification, streaming, stop strings, grammars,
+caches and the parsing of tool calls are real; only the logits are scripted.
 """
+
+from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
+from rapid_integrations import CompressionConfig, PreparedPrompt, RapidEngine, SamplingParams
+from rapid_integrations.cache import KVCache
+from rapid_integrations.engine.engine import CompletionStream
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import RenderedPrompt
@@ -18,44 +25,83 @@ from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
 from tests.toys.scripted_lm import TableLM
 
+KEPT_SCRIPTS = 200  # requests that may be under way, or be read again, at the same time
 VOCAB_SIZE = 262
 
 
 class PuppetLM(TableLM):
-    """Behind a prompt that it was told of it writes the answer to it; behind any other nothing."""
+    """Continues a text that it was told, and ends every other one at once, or as soon as a grammar lets it.
+
+    Args:
+        vocab_size: tokens that it may generate.
+        eos_id: the token that ends an answer.
+        closing_ids: what it would rather write, the first most of all, if a grammar forbids both script and end.
+    """
 
     name = "puppet"
 
-    def __init__(self):
-        super().__init__(0, VOCAB_SIZE)
-        self._scripts = deque(maxlen=64)  # (length of the prompt, prompt and answer)
+    def __init__(self, vocab_size: int, eos_id: int, closing_ids: Sequence[int] = ()) -> None:
+        super().__init__(0, vocab_size)
+        self.eos_id = eos_id
+        self._otherwise = torch.zeros(vocab_size)
+        for rank, token in enumerate([eos_id, *closing_ids]):
+            self._otherwise[token] = 500.0 - 10 * rank
+        self._scripts: list[tuple[int, Tensor]] = []  # length of the prompt, ids of prompt and answer; newest first
         self._lock = threading.Lock()
 
-    def tell(self, prompt_ids, answer_ids):
+    def tell(self, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> None:
+        """Let `answer_ids` be what follows `prompt_ids`, until something else is told to."""
+        script = (len(prompt_ids), torch.tensor([*prompt_ids, *answer_ids, self.eos_id]))
         with self._lock:
-            self._scripts.appendleft((len(prompt_ids), torch.tensor([*prompt_ids, *answer_ids, IM_END_ID])))
+            self._scripts = [script, *self._scripts[: KEPT_SCRIPTS - 1]]
 
     @torch.inference_mode()
-    def forward(self, token_ids, cache, keep):
-        keys = token_ids.view(1, 1, -1, 1)
+    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Return logits (keep, V): all but one token of a script are as good as excluded."""
+        new = token_ids.shape[0]
+        keys = token_ids.view(1, 1, new, 1)
         text, _ = cache.write(0, keys, keys)
-        cache.advance(len(token_ids))
+        cache.advance(new)
         text = text.flatten()
-        with self._lock:
-            scripts = list(self._scripts)
-        logits = torch.zeros(keep, self.vocab_size)
-        for row in range(keep):
-            length = len(text) - keep + 1 + row
-            fitting = (
-                (prompt, int(whole[length]))
-                for prompt, whole in scripts
-                if prompt <= length < len(whole) and torch.equal(whole[:length], text[:length])
-            )
-            logits[row, max(fitting, default=(0, EOS_ID))[1]] = 1000.0
+        logits = self._otherwise.repeat(keep, 1)
+        for row, token in enumerate(self._after(text, range(len(text) - keep + 1, len(text) + 1))):
+            if token is not None:
+                logits[row, token] = 1000.0
         return logits
+
+    def _after(self, text: Tensor, lengths: range) -> list[int | None]:
+        """Return the token that follows the first n tokens of `text`, for each n of `lengths`: the newest script's."""
+        after: dict[int, int] = {}
+        if not lengths:
+            return []
+        for prompt, whole in self._scripts:
+            both = min(len(text), len(whole))
+            differs = (whole[:both] != text[:both]).nonzero()
+            common = int(differs[0, 0]) if len(differs) else both
+            after = {n: int(whole[n]) for n in lengths if prompt <= n <= common and n < len(whole)} | after
+            if len(after) == len(lengths):
+                break
+        return [after.get(n) for n in lengths]
 
 
 class PuppetEngine(RapidEngine):
+    """Tells its model the answer of each request before it is decoded."""
+
+    def stream(self, prompt: Any, **options: Any) -> CompletionStream:
+        """Answer with what `told` says, whose control tokens (a call's) are control tokens."""
+        made = super().stream(prompt, **options)
+        text = self.told(made.prepared, options)
+        ids = self.vocabulary.encode_prompt(RenderedPrompt(text, (), (), "", "plain", templated=True))
+        for read in (made.prepared.target_ids, made.prepared.drafter_ids):
+            self.target.tell(read, ids)  # type: ignore[attr-defined]
+        return made
+
+    def told(self, prepared: PreparedPrompt, options: dict[str, Any]) -> str:
+        """Return what the model shall write behind a prompt."""
+        raise NotImplementedError
+
+
+class QueuedAnswers(PuppetEngine):
     """Answers its requests with `answers`, in turn; each is a text, or a function of the prepared prompt.
 
     Attributes:
@@ -63,17 +109,11 @@ class PuppetEngine(RapidEngine):
         asked: the options of each request.
     """
 
-    def stream(self, prompt, **options):
-        made = super().stream(prompt, **options)
+    def told(self, prepared, options):
         answer = self.answers.popleft() if self.answers else ""
-        text = answer(made.prepared) if callable(answer) else answer
-        # Templated: its control tokens (a call's) are control tokens.
-        ids = self.vocabulary.encode_prompt(RenderedPrompt(text, (), (), "", "plain", templated=True))
-        self.target.tell(made.prepared.target_ids, ids)
-        self.target.tell(made.prepared.drafter_ids, ids)
-        self.seen.append(made.prepared)
+        self.seen.append(prepared)
         self.asked.append(options)
-        return made
+        return answer(prepared) if callable(answer) else answer
 
 
 def puppet(*answers, chat_template=QWEN25, **options):
@@ -85,7 +125,8 @@ def puppet(*answers, chat_template=QWEN25, **options):
         "sampling": SamplingParams(max_new_tokens=400),
         **options,
     }
-    engine = PuppetEngine(LoadedModel(PuppetLM(), Vocabulary(tokenizer, [EOS_ID, IM_END_ID])), **settings)
+    model = LoadedModel(PuppetLM(VOCAB_SIZE, IM_END_ID), Vocabulary(tokenizer, [EOS_ID, IM_END_ID]))
+    engine = QueuedAnswers(model, **settings)
     engine.answers, engine.seen, engine.asked = deque(answers), [], []
     return engine
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import CacheError
 
 ROWS = 1009  # a prime
@@ -29,6 +29,7 @@ class TableLM:
     context_window = 100_000
     num_parameters = ROWS
     weight_bytes = 4 * ROWS
+    kernels = "none (a table)"
     dtype = torch.float32
 
     def __init__(
@@ -38,7 +39,7 @@ class TableLM:
         self.table = torch.cat([table, torch.full((ROWS, padding), 50.0)], dim=1).to(device)  # (ROWS, V_model)
         self.vocab_size = vocab_size + padding
         self.device = torch.device(device)
-        self.passes: list[tuple[int, int]] = []  # (T, keep) of each forward pass
+        self.passes: list[tuple] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
 
     def fingerprint(self):
         raise CacheError("a table has no weights")
@@ -60,9 +61,22 @@ class TableLM:
         cache.advance(new)
         return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
 
+    passes_together = False
+
+    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
+        found = [self.forward(each.token_ids, each.cache, each.keep) for each in rows]
+        self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
+        return found
+
     def logits_after(self, text: Sequence[int]) -> list[float]:
         """Return the logits after `text`, without any cache."""
         return self.table[_rows(text)[-1]].tolist()
+
+
+class SharedTableLM(TableLM):
+    """A table whose readers share passes, as on the kernels."""
+
+    passes_together = True
 
 
 def _rows(text: Sequence[int]) -> list[int]:

@@ -41,6 +41,7 @@ def test_sampling_is_mathematics_in_torch(path):
     assert not [m for m in others if not f"{m}.".startswith("rapid_integrations.sampling.")]
 
 
+@pytest.mark.process
 def test_sampling_loads_none_of_the_other_folders():
     code = """import sys, rapid_integrations
 before = set(sys.modules)
@@ -103,6 +104,7 @@ def test_every_public_name_is_there():
         _ = rapid_integrations.RapidEngin
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("statement", ["import rapid_integrations", "import rapid_integrations.cli.app"])
 def test_importing_loads_no_torch(statement):
     code = f"import sys; {statement}; print([m for m in ('torch', 'transformers', 'faiss') if m in sys.modules])"

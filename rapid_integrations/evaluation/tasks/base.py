@@ -1,4 +1,4 @@
-"""What a benchmark is here: questions grouped by document, and a score for each answer."""
+"""The interface of a benchmark: questions grouped by document, and a score for each answer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Item:
     """A question over a document.
 
     Attributes:
-        id: unique within its task, the same in every run.
-        document_id: of the document; items with the same one share it, and its prefill.
-        document: the long text; the only part of the prompt that is truncated, retrieved from or replaced.
-        before, after: what the prompt says in front of the document and behind it, the question included.
-        query: what retrieval searches for.
-        references: right answers, in the form that the task's `score` wants.
-        max_new_tokens: of the answer.
-        form: what the answer must look like (constrained decoding); None: free text.
-        follow_up: a second prompt without the document, with {answer} where the first answer goes; what it is
-            answered with is scored then. "": none.
-        follow_up_form, follow_up_tokens: form and length of that answer.
-        groups: what results are broken down by, as in {"difficulty": "hard"}.
+        id: unique within its task, and the same in every run.
+        document_id: id of the document. Items with the same one share the document and its prefill.
+        document: the long text. It is the only part of the prompt that is truncated, retrieved from or replaced.
+        before, after: the prompt's text before and after the document, including the question.
+        query: the text that retrieval searches for.
+        references: right answers, in the form that the task's `score` expects.
+        max_new_tokens: maximum length of the answer.
+        form: constraint of the answer (constrained decoding); None for free text.
+        follow_up: a second prompt without the document, with {answer} in place of the first answer. If it is not "",
+            its answer is scored.
+        follow_up_form, follow_up_tokens: constraint and maximum length of that answer.
+        groups: groups for the breakdown of results, as in {"difficulty": "hard"}.
     """
 
     id: str
@@ -56,8 +56,8 @@ class Task(Protocol):
     """A benchmark.
 
     Attributes:
-        name: as it is asked for and reported.
-        metric: which of the scores tables and plots show.
+        name: the name in commands and reports.
+        metric: the score in tables and plots.
     """
 
     name: str
@@ -67,12 +67,11 @@ class Task(Protocol):
         """Yield the items of one document after another, always in the same order.
 
         Args:
-            context_tokens: length of the documents, for tasks that make their own; others leave truncation to the
-                runner.
-            count_tokens: in the target's tokens.
+            context_tokens: length of the documents of generated tasks. Others leave truncation to the runner.
+            count_tokens: counts the target's tokens.
 
         Raises:
-            PromptError: a file that is missing or malformed.
+            PromptError: a file is missing or malformed.
         """
         ...
 
@@ -83,9 +82,9 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """A task, what its predictions are filed under, and its documents' length in target tokens at most.
+    """A task, the label of its predictions, and the maximum length of its documents in target tokens.
 
-    `context_tokens` None: as much as the target's window holds.
+    If `context_tokens` is None, documents are as long as the target's window allows.
     """
 
     task: Task
@@ -94,5 +93,5 @@ class PlannedTask:
 
 
 def one_of(options: Sequence[str]) -> StructuredOutput:
-    """Return the form of an answer that is one of `options` (letters and digits) and nothing else."""
+    """Return the constraint of an answer that is exactly one of `options` (letters and digits)."""
     return StructuredOutput(regex="|".join(options))

@@ -1,9 +1,9 @@
-"""A conversation behind a long history, made of dialogues in the format of MT-Bench-101 (arXiv 2402.14762).
+"""A conversation after a long history, made of dialogues in the format of MT-Bench-101 (arXiv 2402.14762).
 
-A row is {"task", "id", "history": [{"user", "bot"}, ...]}. The history that is read holds many dialogues; some of them
-lack their last turn, and the questions are those turns. The benchmark lets a strong model judge the replies; here they
-are compared with the published reply ("f1", which tables show, and "rougeL" where rouge-score is installed), and the
-predictions hold both for a judge of your own.
+A row is {"task", "id", "history": [{"user", "bot"}, ...]}. The history holds many dialogues. Some of them lack their
+last turn, and these turns are the questions. The benchmark lets a strong model judge the replies. Here they are
+compared with the published reply ("f1" in tables, and "rougeL" if rouge-score is installed). The predictions hold both
+for a judge of your own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rapid_integrations.evaluation.metrics import rouge, token_f1
 from rapid_integrations.evaluation.tasks.base import CountTokens, Item
 from rapid_integrations.evaluation.tasks.rows import Row, find_rows, require
 
-_QUOTED = 160  # characters of a dialogue's first turn that tell which one is meant
+_QUOTED = 160  # characters of a dialogue's first turn that identify it
 _REPLY_TOKENS = 256
 
 
@@ -27,9 +27,9 @@ class Dialogue:
 
     Args:
         data: the folder with mtbench101.jsonl, or a file of such rows.
-        number: histories.
-        questions: dialogues that are gone on with, per history.
-        seed: of which dialogues stand where.
+        number: number of histories.
+        questions: number of dialogues per history that are continued.
+        seed: seed of the order of the dialogues.
     """
 
     name = "dialogue"

@@ -1,6 +1,6 @@
-"""Retrieval tasks made at any length from a seed: a needle in a report, and several facts scattered over it.
+"""Generated retrieval tasks of any length: a needle in a report, and several facts scattered over it.
 
-The text around them is made of sentences of the same kind about other things, so that a fact does not stand out.
+The text around the facts consists of similar sentences about other things, so that a fact does not stand out.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _FACTS = (
     ("parks in bay {}", "parking bay", 100, 999),
     ("has the telephone extension {}", "telephone extension", 2000, 8999),
 )
-_MARGIN = 16  # tokens under the wanted length
+_MARGIN = 16  # tokens below the requested length
 
 
 class Facts:
-    """Several facts about people, scattered over a report; each question wants `per_question` of them.
+    """Facts about people, scattered over a report. Each question asks for `per_question` of them.
 
-    Scores: "recall", the share of the facts that the answer holds (tables show it), and "all", whether it is all of
-    them. A needle is the case of one fact.
+    The scores are "recall", the share of the facts in the answer (shown in tables), and "all", whether the answer has
+    all of them. A needle is the case of one fact.
 
     Args:
-        name: of the task.
-        per_question: facts that a question asks for.
-        number: documents.
-        questions: per document.
-        seed: the same documents for the same seed, length and tokenizer.
+        name: name of the task.
+        per_question: number of facts that a question asks for.
+        number: number of documents.
+        questions: number of questions per document.
+        seed: random seed. Seed, length and tokenizer determine the documents.
     """
 
     metric = "recall"
@@ -76,7 +76,7 @@ class Facts:
     def _items(self, number: int, rng: random.Random, context_tokens: int, count: CountTokens) -> list[Item]:
         people = rng.sample([f"{first} {last}" for first in _FIRST for last in _LAST], 200)
         wanted, others = people[:100], people[100:]
-        told: list[tuple[str, str, str, str]] = []  # person, sentence, what was asked, answer
+        told: list[tuple[str, str, str, str]] = []  # person, sentence, subject of the question, answer
         used: set[str] = set()
         for person in wanted[: self._questions * self._per_question]:
             fact, asked, low, high = rng.choice(_FACTS)
@@ -121,7 +121,7 @@ class Facts:
         return text if lines else self._place([], facts, rng)
 
     def _place(self, filler: Sequence[str], facts: Sequence[str], rng: random.Random) -> str:
-        # One fact in each stretch of equal length, so that the facts of a question lie far from one another.
+        # One fact in each part of equal length, so that the facts of a question are far apart.
         lines = list(filler)
         for index in reversed(range(len(facts))):
             stretch = len(filler) / len(facts)

@@ -1,7 +1,7 @@
 """InfiniteBench's English novels (arXiv 2402.13718): En.QA, En.MC and En.Sum, over 100,000 tokens and more.
 
 A row is {"id", "context", "input", "answer": [...], "options": [...]}. Prompts, lengths and scores are the
-benchmark's; rows over one novel follow one another here, so that it is read once.
+benchmark's; rows over one novel follow one another here, so that it is prefilled once.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class InfiniteBench:
 
     Args:
         subset: "qa", "mc" or "sum".
-        data: the folder with the published files, or the file; None: the hub.
-        letters: hold multiple-choice answers to the letters (constrained decoding).
+        data: the folder with the published files, or the file; None fetches it from the hub.
+        letters: whether multiple-choice answers are constrained to the letters.
     """
 
     def __init__(self, subset: str, data: Path | None, letters: bool = False) -> None:
         if subset not in SUBSETS:
-            raise ConfigurationError(f"infinitebench:{subset} is none; there are: {', '.join(SUBSETS)}")
+            raise ConfigurationError(f"infinitebench:{subset} is unknown; there are: {', '.join(SUBSETS)}")
         self.name = f"infinitebench:{subset}"
         self.metric = _METRIC[subset]
         self._subset = subset
@@ -91,9 +91,9 @@ class InfiniteBench:
 
 
 def _letter(answers: Sequence[str], options: Sequence[str], number: int) -> str:
-    """Return the letter of the right option: given as such in second place, or as the option's text."""
+    """Return the letter of the right option, which is given as the second entry or as the option's text."""
     if len(answers) == 2 and answers[1] in ("A", "B", "C", "D"):
         return answers[1]
     if answers[0] not in options:
-        raise PromptError(f"row {number + 1} of infinitebench:mc: its answer {answers[0]!r} is none of its options")
+        raise PromptError(f"row {number + 1} of infinitebench:mc: its answer {answers[0]!r} is not one of its options")
     return "ABCD"[options.index(answers[0])]

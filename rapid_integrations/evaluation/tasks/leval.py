@@ -69,13 +69,13 @@ class LEval:
 
     Args:
         subset: its name, as in `SUBSETS`.
-        data: a folder with the published files; None: the hub.
-        letters: hold multiple-choice answers to the letters (constrained decoding).
+        data: a folder with the published files; None fetches them from the hub.
+        letters: whether multiple-choice answers are constrained to the letters.
     """
 
     def __init__(self, subset: str, data: Path | None, letters: bool = False) -> None:
         if subset not in SUBSETS:
-            raise ConfigurationError(f"leval:{subset} is no data set of L-Eval that runs here: {', '.join(SUBSETS)}")
+            raise ConfigurationError(f"leval:{subset} is not supported; there are: {', '.join(SUBSETS)}")
         self.name = f"leval:{subset}"
         self.metric = "accuracy" if subset in EXAM else "f1" if subset in F1 else "rougeL"
         self._subset = subset

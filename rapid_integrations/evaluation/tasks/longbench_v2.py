@@ -1,8 +1,8 @@
 """LongBench v2 (arXiv 2412.15204): 503 multiple-choice questions, each over a document of its own.
 
 A row is {"_id", "domain", "sub_domain", "difficulty", "length", "question", "choice_A" ... "choice_D", "answer",
-"context"}; difficulty is easy or hard, length short, medium or long. Prompts and the reading of answers are the
-benchmark's. With chain of thought the model reasons over the document first and is then asked for the letter without
+"context"}; difficulty is easy or hard, length short, medium or long. Prompts and the parsing of answers are the
+benchmark's. With chain of thought, the model first reasons over the document. Then it is asked for the letter without
 the document, as in the benchmark.
 """
 
@@ -26,9 +26,9 @@ class LongBenchV2:
     """The benchmark, with or without chain of thought.
 
     Args:
-        data: the folder with data.json, or a file of such rows; None: the hub.
-        cot: think first.
-        letters: hold answers to a letter (constrained decoding) in place of the sentence that the benchmark asks for.
+        data: the folder with data.json, or a file of such rows; None fetches it from the hub.
+        cot: whether to use chain of thought.
+        letters: whether answers are constrained to a letter instead of the benchmark's sentence.
     """
 
     metric = "accuracy"
@@ -46,7 +46,7 @@ class LongBenchV2:
             yield [self._item(row)]
 
     def score(self, item: Item, answer: str) -> dict[str, float]:
-        """See `Task.score`. An answer that gives no letter in the wanted form is wrong."""
+        """See `Task.score`. An answer without a letter in the benchmark's form is wrong."""
         given = answer.strip() if self._letters else longbench_v2_letter(answer)
         return {"accuracy": float(given == item.references[0])}
 

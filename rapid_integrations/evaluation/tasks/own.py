@@ -18,15 +18,15 @@ _BEFORE = "Use the following document to answer the question at the end.\n\n"
 class OwnQuestions:
     """Questions from a file.
 
-    A line holds "question", "answer" (a string, or a list of strings that are each right) and the document: its text
-    as "document", or as "file" the name of a text file, looked for beside the questions; a line with neither is about
-    the document that all such lines share. Scores are token F1
-    ("f1", which tables show), "exact_match", and "contains" (whether a right answer stands in what was answered).
+    A line holds "question", "answer" (a string, or a list of right answers) and the document. The document is a text
+    ("document") or the name of a text file beside the questions ("file"). A line with neither is about the document
+    that all such lines share. The scores are token F1 ("f1", shown in tables), "exact_match", and "contains" (whether
+    the answer contains a right answer).
 
     Args:
         path: the file.
-        shared: the text file that lines without a document are about.
-        max_new_tokens: of an answer.
+        shared: the text file of lines without a document.
+        max_new_tokens: maximum length of an answer.
     """
 
     metric = "f1"
@@ -41,7 +41,7 @@ class OwnQuestions:
         """See `Task.documents`. Lines over one document need not follow one another."""
         items = [self._item(number, row) for number, row in enumerate(read_rows(self._path))]
         order = {text: number for number, text in reversed(list(enumerate(item.document for item in items)))}
-        items.sort(key=lambda item: order[item.document])  # stable: the file's order within a document
+        items.sort(key=lambda item: order[item.document])  # stable: the file's order within a document stays
         for _, of_document in groupby(items, key=lambda item: item.document):
             yield list(of_document)
 

@@ -1,4 +1,4 @@
-"""Rows of a published data set: from a local folder or file, or from the Hugging Face hub."""
+"""Read the rows of a published data set from a local folder or file, or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def find_rows(data: Path | None, filename: str, *, hub: str, hub_path: str = "")
     """Return the rows of a published file.
 
     Args:
-        data: a folder that holds `filename` (in it or anywhere below), or the file itself; None: from the hub.
-        filename: as published.
-        hub: the data set's name on the hub, "" for one that is not there.
-        hub_path: the file's path in it; "": `filename`.
+        data: a folder that holds `filename` (also in subfolders), or the file itself; None fetches it from the hub.
+        filename: the published name.
+        hub: the data set's name on the hub, or "" if it is not there.
+        hub_path: the file's path in the data set; "" means `filename`.
 
     Raises:
         PromptError: the file is missing, malformed, or could not be fetched.
     """
     if data is None:
         if not hub:
-            raise PromptError(f"{filename} is on no hub: give --data, the folder or the file that holds it")
+            raise PromptError(f"{filename} is not on the hub: give --data, the folder or the file that holds it")
         return read_rows(_fetch(hub, hub_path or filename))
     if data.is_file():
         return read_rows(data)
@@ -42,17 +42,17 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of a JSON-lines file or of a JSON list of objects.
 
     Raises:
-        PromptError: the file is missing or malformed, with the line.
+        PromptError: the file is missing or malformed. The message names the line.
     """
     text = read_utf8(path)
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
         except json.JSONDecodeError as error:
-            raise PromptError(f"{path} is no JSON: {error}") from error
+            raise PromptError(f"{path} is not JSON: {error}") from error
         numbered = list(enumerate(rows, 1))
     else:
-        # Not splitlines: JSON strings may hold U+2028 and its like.
+        # Not splitlines, because JSON strings may hold U+2028 and the like.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         numbered = [(number, _parse(line, path, number)) for number, line in lines]
     for number, row in numbered:
@@ -62,7 +62,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def require(row: Row, keys: Iterable[str], what: str) -> None:
-    """Raise `PromptError` where a row lacks one of `keys`; `what` says what it should be a row of."""
+    """Raise `PromptError` if a row lacks one of `keys`. `what` names the data set."""
     if missing := [key for key in keys if key not in row]:
         raise PromptError(f"a row of {what} lacks {', '.join(missing)}; it has {', '.join(row)}")
 
@@ -71,7 +71,7 @@ def _parse(line: str, path: Path, number: int) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise PromptError(f"{path}, line {number}, is no JSON: {error}") from error
+        raise PromptError(f"{path}, line {number}, is not JSON: {error}") from error
 
 
 def _fetch(hub: str, path: str) -> Path:
@@ -79,7 +79,7 @@ def _fetch(hub: str, path: str) -> Path:
 
     try:
         return Path(hf_hub_download(hub, path, repo_type="dataset"))
-    except Exception as error:  # the client raises errors of many types where there is no connection
+    except Exception as error:  # the client raises errors of many types if there is no connection
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise PromptError(
             f"{path} of the data set {hub} could not be fetched: {reason}. Give --data, a folder that holds it"

@@ -1,10 +1,11 @@
-"""Kernels in C++ for decoding on a processor, compiled on the user's machine when first wanted.
+"""Kernels in C++ for decoding on a processor, built with the package for several kinds of processors.
 
-Without a compiler, on a GPU, for float32 models or with RAPID_NATIVE=0, PyTorch's operators do the same work.
+Where it was built without a compiler, on a GPU, for float32 models or with RAPID_NATIVE=0, PyTorch's operators do the
+same work.
 """
 
 from rapid_integrations.kernels.cpu.decoder import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix
-from rapid_integrations.kernels.cpu.library import native_library, why_not_native, without_kernels
+from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
 
 __all__ = [
     "MAX_ROWS",
@@ -12,6 +13,7 @@ __all__ = [
     "NativeLayer",
     "NativeMatrix",
     "native_library",
+    "native_variant",
     "why_not_native",
     "without_kernels",
 ]

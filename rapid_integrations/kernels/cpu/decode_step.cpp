@@ -1,12 +1,13 @@
 // One forward pass of a Llama-like decoder for a few new tokens (a decode or verify step), on a processor.
 //
-// A step reads every weight and every cached key and value once, for one to some thirty rows of input. What PyTorch's
+// A step reads every weight and every cached key and value once, for one to some thirty rows of input, of one reader or
+// of several with a cache each (target and drafter of a request, or requests of several people). What PyTorch's
 // operators cost beyond that is calls, thread synchronisation and kernels made for many rows. Here the whole step is
 // one parallel region. Activations are float32, and rounded to bfloat16 where they enter a product, as the model does.
 //
 // Every row is computed in the same order of operations whatever the number of rows, of threads or of tokens behind
 // it: sums over a weight's columns run in one fixed order, and attention is split at absolute positions. A token thus
-// gets bit for bit the same logits alone and among the drafts that are verified with it.
+// gets bit for bit the same logits alone, among the drafts that are verified with it, and in company of other readers.
 //
 // Plain C interface, no PyTorch headers: it compiles in seconds. `interface.h` has the structs.
 
@@ -14,16 +15,15 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <thread>
 #include <utility>
-
-#include <omp.h>
+#include <vector>
 
 #include "attention.h"
 #include "interface.h"
 #include "numbers.h"
 #include "product.h"
 #include "scratch.h"
+#include "threads.h"
 
 namespace {
 
@@ -66,49 +66,38 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
 }
 
-// Waits by spinning for some microseconds, which is what the others need, and then lets other processes run: OpenMP's own
-// barrier either sleeps at once or, beside a busy process, spins for milliseconds on a thread that is not scheduled.
-class Barrier {
- public:
-  void expect(int threads) { threads_ = threads; }
-
-  void wait() {
-    const int phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
-      return;
-    }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++) {
-      if (spins < 2000)
-        relax();
-      else
-        std::this_thread::yield();
-    }
-  }
-
- private:
-  static void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-
-  int threads_ = 1;
-  std::atomic<int> arrived_{0}, phase_{0};
+// One reader's part of a step: where its rows and its attention's results begin among those of all readers.
+struct Part {
+  const Rows* asked;
+  int first;            // of its rows
+  int chunks, tasks;    // of its attention, each task one chunk of one key head
+  int first_task;
+  size_t partial;       // where its maxima and sums begin
 };
 
-struct Share {  // of `count` things, in whole blocks, for one of the threads
-  int first, last;
-};
+struct Parts {
+  std::vector<Part> part;
+  std::vector<int> reader;   // of each row
+  std::vector<int> kept;     // rows whose logits are wanted, ascending
+  int rows = 0, tasks = 0;
+  size_t partials = 0;
+  int most_rows = 0;         // of one reader
 
-Share share(int count, int block, int thread, int threads) {
-  const int blocks = (count + block - 1) / block;
-  const int first = int(int64_t(blocks) * thread / threads), last = int(int64_t(blocks) * (thread + 1) / threads);
-  return {std::min(count, first * block), std::min(count, last * block)};
-}
+  Parts(const Model& model, const Step& step) {
+    const int G = model.heads / model.kv_heads;
+    for (int r = 0; r < step.readers; r++) {
+      const Rows& asked = step.reader[r];
+      const int chunks = int((asked.past + asked.rows + CHUNK - 1) / CHUNK);
+      part.push_back({&asked, rows, chunks, model.kv_heads * chunks, tasks, partials});
+      for (int t = 0; t < asked.rows; t++) reader.push_back(r);
+      for (int t = asked.rows - asked.keep; t < asked.rows; t++) kept.push_back(rows + t);
+      rows += asked.rows;
+      tasks += part[r].tasks;
+      partials += size_t(part[r].tasks) * G * asked.rows;
+      most_rows = std::max(most_rows, int(asked.rows));
+    }
+  }
+};
 
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
@@ -117,22 +106,22 @@ struct Places {
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows and their group sums
 
-  Places(const Model& model, const Step& step) {
-    const size_t T = size_t(step.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
-    const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate), rows = H / KV * T;
-    const size_t tasks = KV * ((size_t(step.past) + T + CHUNK - 1) / CHUNK), widest = std::max({E, I, H * D});
+  Places(const Model& model, const Parts& parts) {
+    const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
+    const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate);
+    const size_t most = H / KV * size_t(parts.most_rows), widest = std::max({E, I, H * D});
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
     qkv = reserve(T * (H + 2 * KV) * D);
     q = reserve(T * H * D / 2 + LINE);
-    max = reserve(tasks * rows);
-    sum = reserve(tasks * rows);
-    mixed = reserve(tasks * rows * D);
+    max = reserve(parts.partials);
+    sum = reserve(parts.partials);
+    mixed = reserve(parts.partials * D);
     x = reserve(T * E);
     heads = reserve(T * padded(int(H * D)) / 2);
     hidden = reserve(T * padded(int(I)) / 2);
     own = floats;
-    space = whole_lines(std::max(T * std::max<size_t>(E, 64), attention_floats(int(D), int(rows))));
+    space = whole_lines(std::max(T * std::max<size_t>(E, 64), attention_floats(int(D), int(most))));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP + 1));
   }
 
@@ -145,75 +134,85 @@ extern "C" {
 
 // Floats of scratch space that a step needs, whatever its `scratch` says.
 int64_t rapid_step_floats(const Model* model, const Step* step) {
-  return int64_t(Places(*model, *step).all(step->threads));
+  return int64_t(Places(*model, Parts(*model, *step)).all(step->threads));
 }
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
 // Returns 0; 1 if an id is no token's; 2 if a logit is no number.
 int rapid_decode_step(const Model* model, const Step* step) {
-  for (int t = 0; t < step->rows; t++)
-    if (step->ids[t] < 0 || step->ids[t] >= model->vocabulary) return 1;
-  const int T = step->rows, E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
+  const Parts parts(*model, *step);
+  for (const Part& part : parts.part)
+    for (int t = 0; t < part.asked->rows; t++)
+      if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
+  const int T = parts.rows, kept = int(parts.kept.size());
+  const int E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
   const int I = model->intermediate, G = H / KV, wide = (H + 2 * KV) * D;
-  const int64_t total = step->past + T;
-  const int chunks = int((total + CHUNK - 1) / CHUNK), tasks = KV * chunks, attention_rows = G * T;
-  const Places places(*model, *step);
+  const Places places(*model, parts);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
-  bf16* q = (bf16*)(base + places.q);  // (KV, G * T, D)
+  bf16* q = (bf16*)(base + places.q);  // of each reader (KV, G * its rows, D)
   const Partial partial{base + places.max, base + places.sum, base + places.mixed};
   bf16* by_head = (bf16*)(base + places.heads);  // (T, H * D), padded
   bf16* hidden = (bf16*)(base + places.hidden);  // (T, I), padded
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
-    const bf16* token = (const bf16*)model->embedding + step->ids[t] * E;
+    const Part& part = parts.part[parts.reader[t]];
+    const bf16* token = (const bf16*)model->embedding + part.asked->ids[t - part.first] * E;
     for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
   }
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
-  Barrier barrier;
   const int widest = std::max({E, I, H * D});
 
-  auto work = [&](const int thread, const int threads) {
+  in_parallel(step->threads, [&](const int thread, Team& team) {
+    const int threads = team.threads;
     float* const space = base + places.own + size_t(thread) * (places.space + places.input);
     bf16* const mine = (bf16*)(space + places.space);
     float* const sums = space + places.space + T * padded(widest) / 2;
 
-    auto normed = [&](const bf16* weight, float eps, int from, const Matrix& m) {
-      for (int t = from; t < T; t++) norm(x + size_t(t) * E, weight, eps, E, mine + (t - from) * padded(E));
-      if (m.kind == INT4) sum_groups(mine, T - from, E, sums);
+    auto normed = [&](const bf16* weight, float eps, int rows, const Matrix& m) {
+      for (int t = 0; t < rows; t++) norm(x + size_t(t) * E, weight, eps, E, mine + t * padded(E));
+      if (m.kind == INT4) sum_groups(mine, rows, E, sums);
       return Input{mine, sums, E, padded(E)};
     };
-    auto given = [&](const bf16* rows, int from, int columns, const Matrix& m) {
-      const bf16* first = rows + from * padded(columns);
-      if (m.kind == INT4) sum_groups(first, T - from, columns, sums);
+    auto given = [&](const bf16* first, int rows, int columns, const Matrix& m) {
+      if (m.kind == INT4) sum_groups(first, rows, columns, sums);
       return Input{first, sums, columns, padded(columns)};
     };
 
-    auto add_product = [&](const Matrix& m, Share s, const Input& in, int from) {
+    // x = x + product; where only some rows go on, `taken` says which, and they move up.
+    auto add_product = [&](const Matrix& m, Share<int> s, const Input& in, int rows, const int* taken) {
       const int count = s.last - s.first;
-      product(m, s.first, s.last, in, T - from, {space, size_t(count), s.first});
-      for (int t = from; t < T; t++)
-        for (int o = 0; o < count; o++) x[size_t(t) * E + s.first + o] += space[size_t(t - from) * count + o];
+      product(m, s.first, s.last, in, rows, {space, size_t(count), s.first});
+      for (int t = 0; t < rows; t++) {
+        // Columns of this thread alone, and never a row above t.
+        const float* before = x + size_t(taken ? taken[t] : t) * E + s.first;
+        float* after = x + size_t(t) * E + s.first;
+        for (int o = 0; o < count; o++) after[o] = before[o] + space[size_t(t) * count + o];
+      }
     };
 
     for (int index = 0; index < model->layers; index++) {
       const Layer& layer = model->layer[index];
-      const int from = index == model->layers - 1 ? T - step->keep : 0;  // of the last layer only what is asked for
-      bf16 *keys = (bf16*)step->keys[index], *values = (bf16*)step->values[index];
+      // Of the last layer only what is asked for.
+      const int* taken = index == model->layers - 1 ? parts.kept.data() : nullptr;
+      const int rows = index == model->layers - 1 ? kept : T;
 
       {
-        const Input in = normed((const bf16*)layer.attention_norm, layer.attention_eps, 0, layer.qkv);
-        const Share s = share(wide, PANEL, thread, threads);
+        const Input in = normed((const bf16*)layer.attention_norm, layer.attention_eps, T, layer.qkv);
+        const Share<int> s = share(wide, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
-      barrier.wait();
+      team.barrier();
       for (int i = thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
         float* v = qkv + size_t(t) * wide + size_t(head) * D;
+        const Part& part = parts.part[parts.reader[t]];
+        const Rows& asked = *part.asked;
+        const int own = t - part.first;  // among the reader's rows
         if (head >= H + KV) {
-          bf16* row = values + (size_t(head - H - KV) * step->capacity + step->past + t) * D;
+          bf16* row = (bf16*)asked.values[index] + (size_t(head - H - KV) * asked.capacity + asked.past + own) * D;
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
           continue;
         }
@@ -224,84 +223,84 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const float factor = 1.0f / std::sqrt(squares / D + layer.qk_eps);
           for (int d = 0; d < D; d++) v[d] *= factor * to_float(weight[d]);
         }
-        const float *cos = step->cos + size_t(t) * D, *sin = step->sin + size_t(t) * D;
-        bf16* row = key ? keys + (size_t(head - H) * step->capacity + step->past + t) * D
-                        : q + ((size_t(head / G) * G + head % G) * T + t) * D;
+        const float *cos = asked.cos + size_t(own) * D, *sin = asked.sin + size_t(own) * D;
+        bf16* row = key ? (bf16*)asked.keys[index] + (size_t(head - H) * asked.capacity + asked.past + own) * D
+                        : q + (size_t(part.first) * H + size_t(head) * asked.rows + own) * D;
         for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
       }
       if (thread == 0) next.store(0);
-      barrier.wait();
-      const int64_t oldest = seen_by(step->past, 0, layer.window).begin;
-      for (int task = next++; task < tasks; task = next++) {
-        const int kv = task / chunks;
-        const int64_t begin = int64_t(task % chunks) * CHUNK, end = std::min(total, begin + CHUNK);
+      team.barrier();
+      for (int task = next++; task < parts.tasks; task = next++) {
+        size_t r = 0;
+        while (r + 1 < parts.part.size() && parts.part[r + 1].first_task <= task) r++;
+        const Part& part = parts.part[r];
+        const Rows& asked = *part.asked;
+        const int own = task - part.first_task, kv = own / part.chunks, each = G * asked.rows;
+        const int64_t oldest = seen_by(asked.past, 0, layer.window).begin;
+        const int64_t begin = int64_t(own % part.chunks) * CHUNK;
+        const int64_t end = std::min<int64_t>(asked.past + asked.rows, begin + CHUNK);
         const int64_t first = begin >= oldest ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE;
-        attend(D, q + size_t(kv) * attention_rows * D, attention_rows, T, keys + size_t(kv) * step->capacity * D,
-               values + size_t(kv) * step->capacity * D, first, end, step->past, layer.window, layer.scale,
-               partial.max + size_t(task) * attention_rows, partial.sum + size_t(task) * attention_rows,
-               partial.mixed + size_t(task) * attention_rows * D, space);
+        const size_t at = part.partial + size_t(own) * each, head = size_t(kv) * asked.capacity * D;
+        attend(D, q + (size_t(part.first) * H + size_t(kv) * each) * D, each, asked.rows,
+               (const bf16*)asked.keys[index] + head, (const bf16*)asked.values[index] + head, first, end, asked.past,
+               layer.window, layer.scale, partial.max + at, partial.sum + at, partial.mixed + at * D, space);
       }
-      barrier.wait();
-      for (int i = thread; i < H * (T - from); i += threads) {
-        const int head = i % H, t = from + i / H, row = (head % G) * T + t;
+      team.barrier();
+      for (int i = thread; i < H * rows; i += threads) {
+        const int head = i % H, t = taken ? taken[i / H] : i / H;
+        const Part& part = parts.part[parts.reader[t]];
+        const int each = G * part.asked->rows, row = (head % G) * part.asked->rows + t - part.first;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
-        auto at = [&](int c) { return (size_t(head / G) * chunks + c) * attention_rows + row; };
-        for (int c = 0; c < chunks; c++) highest = std::max(highest, partial.max[at(c)]);
+        auto at = [&](int c) { return part.partial + (size_t(head / G) * part.chunks + c) * each + row; };
+        for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
         float out[512] = {};
-        for (int c = 0; c < chunks; c++) {
+        for (int c = 0; c < part.chunks; c++) {
           if (partial.sum[at(c)] == 0) continue;
           const float weight = std::exp(partial.max[at(c)] - highest);
           sum += weight * partial.sum[at(c)];
           const float* mixed = partial.mixed + at(c) * D;
           for (int d = 0; d < D; d++) out[d] += weight * mixed[d];
         }
-        for (int d = 0; d < D; d++) by_head[t * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
+        for (int d = 0; d < D; d++) by_head[i / H * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
       }
-      barrier.wait();
-      if (from < T) {
-        const Input in = given(by_head, from, H * D, layer.out);
-        const Share s = share(E, PANEL, thread, threads);
-        add_product(layer.out, s, in, from);
+      team.barrier();
+      if (rows > 0) {
+        const Input in = given(by_head, rows, H * D, layer.out);
+        const Share<int> s = share(E, PANEL, thread, threads);
+        add_product(layer.out, s, in, rows, taken);
       }
-      barrier.wait();
-      if (from < T) {
-        const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, from, layer.gate_up);
-        const Share s = share(I, 32, thread, threads);
+      team.barrier();
+      if (rows > 0) {
+        const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, rows, layer.gate_up);
+        const Share<int> s = share(I, 32, thread, threads);
         constexpr int BLOCK = 32;
         float *gate = space, *up = gate + size_t(T) * BLOCK;
         for (int start = s.first; start < s.last; start += BLOCK) {
           const int end = std::min(s.last, start + BLOCK);
-          product(layer.gate_up, start, end, in, T - from, {gate, BLOCK, start});
-          product(layer.gate_up, I + start, I + end, in, T - from, {up, BLOCK, I + start});
-          for (int t = from; t < T; t++)
-            silu_times(gate + size_t(t - from) * BLOCK, up + size_t(t - from) * BLOCK, end - start,
-                       hidden + t * padded(I) + start);
+          product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
+          product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
+          for (int t = 0; t < rows; t++)
+            silu_times(gate + size_t(t) * BLOCK, up + size_t(t) * BLOCK, end - start, hidden + t * padded(I) + start);
         }
       }
-      barrier.wait();
-      if (from < T) {
-        const Input in = given(hidden, from, I, layer.down);
-        const Share s = share(E, PANEL, thread, threads);
-        add_product(layer.down, s, in, from);
+      team.barrier();
+      if (rows > 0) {
+        const Input in = given(hidden, rows, I, layer.down);
+        const Share<int> s = share(E, PANEL, thread, threads);
+        add_product(layer.down, s, in, rows, nullptr);
       }
-      barrier.wait();
+      team.barrier();
     }
-    if (step->keep > 0) {
-      const int from = T - step->keep, V = model->head.rows;
-      const Input in = normed((const bf16*)model->final_norm, model->final_eps, from, model->head);
-      const Share s = share(V, 32, thread, threads);
-      product(model->head, s.first, s.last, in, step->keep, {step->logits, size_t(V), 0});
-      for (int t = 0; t < step->keep; t++)
+    if (kept > 0) {
+      const int V = model->head.rows;
+      const Input in = normed((const bf16*)model->final_norm, model->final_eps, kept, model->head);
+      const Share<int> s = share(V, 32, thread, threads);
+      product(model->head, s.first, s.last, in, kept, {step->logits, size_t(V), 0});
+      for (int t = 0; t < kept; t++)
         if (any_nan(step->logits + size_t(t) * V + s.first, s.last - s.first)) not_a_number.store(true);
     }
-  };
+  });
 
-#pragma omp parallel num_threads(step->threads)
-  {
-#pragma omp single
-    barrier.expect(omp_get_num_threads());  // the system may give fewer than were asked for
-    work(omp_get_thread_num(), omp_get_num_threads());
-  }
   return not_a_number.load() ? 2 : 0;
 }
 

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import Buffers, KVCache
+from rapid_integrations.cache import Buffers, Rows
 from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Step
+from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
 from rapid_integrations.kernels.cpu.scratch import Scratch
 
@@ -70,7 +71,7 @@ _KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
 class NativeDecoder(SharedResource):
-    """Runs steps of at most `MAX_ROWS` tokens on a bfloat16 cache.
+    """Runs steps of at most `MAX_ROWS` tokens, of one text or of several, on bfloat16 caches.
 
     Args:
         library: from `native_library`.
@@ -119,46 +120,51 @@ class NativeDecoder(SharedResource):
         """Whether the kernels take matrices of these widths, and heads of this one."""
         return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
 
-    def forward(self, token_ids: Tensor, cos: Tensor, sin: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Write T rows to the cache, whose length is left for the caller to advance, and return (keep, V) float32.
+    def forward(self, rows: Sequence[Rows], cos: Tensor, sin: Tensor) -> list[Tensor]:
+        """Write each reader's rows to its cache, whose length is left for the caller to advance.
 
         Args:
-            token_ids: (T,), whole numbers.
-            cos, sin: (at least length + T, D) float32, of positions from 0 on; the first half of sin negated.
-            cache: filled by an earlier forward pass.
-            keep: as in `CausalLM.forward`.
+            rows: of one or several readers; every cache has been filled by an earlier forward pass.
+            cos, sin: (at least every length + T, D) float32, of positions from 0 on; the first half of sin negated.
+
+        Returns:
+            for each reader (keep, V) float32.
 
         Raises:
             FloatingPointError: NaN among the logits.
             IndexError: an id is no token's.
             MemoryError: there is no space for what is computed on the way.
         """
-        if token_ids.dtype != torch.int64 or token_ids.device.type != "cpu" or not token_ids.is_contiguous():
-            token_ids = token_ids.to("cpu", torch.int64).contiguous()
-        rows = token_ids.shape[0]
-        keys, values = self._pointers(cache.buffers(rows), cache.capacity)
-        if not 0 <= keep <= rows:
-            raise CacheError(f"keep={keep} of {rows} rows")
+        kept = [each.keep for each in rows]
+        ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
+        asked = (StepRows * len(rows))(*(self._asked(each, own, cos, sin) for each, own in zip(rows, ids, strict=True)))
+        logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
+        step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
+        if failed := self._run(step):
+            if failed == _NO_TOKEN:
+                raise IndexError(
+                    f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {[each.tolist() for each in ids]}"
+                )
+            raise FloatingPointError("NaN among the logits")
+        return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
+
+    def _asked(self, rows: Rows, ids: Tensor, cos: Tensor, sin: Tensor) -> StepRows:
+        cache, count = rows.cache, rows.count
+        keys, values = self._pointers(cache.buffers(count), cache.capacity)
+        if not 0 <= rows.keep <= count:
+            raise CacheError(f"keep={rows.keep} of {count} rows")
         skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
-        logits = torch.empty(keep, self._vocab_size, dtype=torch.float32, device="cpu")
-        step = Step(
-            rows=rows,
-            keep=keep,
-            threads=torch.get_num_threads(),
+        return StepRows(
+            rows=count,
+            keep=rows.keep,
             past=cache.length,
             capacity=cache.capacity,
-            ids=token_ids.data_ptr(),
+            ids=ids.data_ptr(),
             cos=cos.data_ptr() + skipped,
             sin=sin.data_ptr() + skipped,
             keys=ctypes.cast(keys, ctypes.c_void_p),
             values=ctypes.cast(values, ctypes.c_void_p),
-            logits=logits.data_ptr(),
         )
-        if failed := self._run(step):
-            if failed == _NO_TOKEN:
-                raise IndexError(f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {token_ids.tolist()}")
-            raise FloatingPointError("NaN among the logits")
-        return logits
 
     def _run(self, step: Step) -> int:
         model, call = ctypes.byref(self._model), ctypes.byref(step)
@@ -187,6 +193,12 @@ class NativeDecoder(SharedResource):
         array = ctypes.c_void_p * len(keys)
         self._known[buffers] = array(*keys), array(*values)
         return self._known[buffers]
+
+
+def _on_processor(token_ids: Tensor) -> Tensor:
+    if token_ids.dtype == torch.int64 and token_ids.device.type == "cpu" and token_ids.is_contiguous():
+        return token_ids
+    return token_ids.to("cpu", torch.int64).contiguous()
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -246,7 +246,7 @@ int64_t rapid_draw(const float* p, int64_t n, double share) {
   return drawn < 0 ? i : drawn;
 }
 
-// Drops improbable entries of p, which is not negative and sums to 1, as `truncate` in sampling/processing.py does; what is
+// Drops improbable entries of p, which is not negative and sums to 1, as `truncate` in sampling/truncation.py does; what is
 // left sums to 1. Returns 0, or 1 where there was no memory.
 int rapid_truncate(float* p, int64_t n, int64_t top_k, double top_p, double min_p) try {
   std::vector<Likely> kept;

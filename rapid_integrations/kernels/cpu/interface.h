@@ -36,14 +36,19 @@ struct Model {
   const void* embedding;      // bf16 (vocabulary, hidden)
 };
 
-struct Step {
-  int32_t rows, keep, threads, reserved;
+struct Rows {  // of one reader: a text with a cache of its own
+  int32_t rows, keep;         // of the last `keep` rows the logits are wanted
   int64_t past, capacity;     // tokens before this step; rows of each cache buffer
   const int64_t* ids;         // (rows,): the tokens
   const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
   void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
   void* const* values;
-  float* logits;              // (keep, vocabulary)
+};
+
+struct Step {  // one pass for all readers
+  int32_t readers, threads;
+  const Rows* reader;
+  float* logits;              // (all readers' keep, vocabulary), one reader after another
   float* scratch;             // as many as rapid_step_floats says; one step at a time may use them
 };
 

@@ -50,13 +50,23 @@ class Model(ctypes.Structure):
     )
 
 
-class Step(ctypes.Structure):
-    """One decode step."""
+class Rows(ctypes.Structure):
+    """What one reader wants from a decode step."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "keep", "threads", "reserved")),
+        *((name, ctypes.c_int32) for name in ("rows", "keep")),
         *((name, ctypes.c_int64) for name in ("past", "capacity")),
-        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values", "logits", "scratch")),
+        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values")),
+    )
+
+
+class Step(ctypes.Structure):
+    """One decode step, for all of its readers."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("readers", "threads")),
+        ("reader", ctypes.POINTER(Rows)),
+        *((name, ctypes.c_void_p) for name in ("logits", "scratch")),
     )
 
 
@@ -82,7 +92,7 @@ class Attention(ctypes.Structure):
     )
 
 
-STRUCTS = (Matrix, Layer, Model, Step, Rotation, Attention)
+STRUCTS = (Matrix, Layer, Model, Rows, Step, Rotation, Attention)
 
 
 def opened(path: Path) -> ctypes.CDLL:

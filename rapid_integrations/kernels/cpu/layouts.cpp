@@ -33,9 +33,11 @@ std::string layouts() {
          FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, layer) + FIELD(Model, final_norm) +
          FIELD(Model, final_eps) + FIELD(Model, vocabulary) + FIELD(Model, head) + FIELD(Model, embedding) +
 
-         WHOLE(Step) + FIELD(Step, rows) + FIELD(Step, keep) + FIELD(Step, threads) + FIELD(Step, reserved) +
-         FIELD(Step, past) + FIELD(Step, capacity) + FIELD(Step, ids) + FIELD(Step, cos) + FIELD(Step, sin) +
-         FIELD(Step, keys) + FIELD(Step, values) + FIELD(Step, logits) + FIELD(Step, scratch) +
+         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, capacity) +
+         FIELD(Rows, ids) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, keys) + FIELD(Rows, values) +
+
+         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, reader) + FIELD(Step, logits) +
+         FIELD(Step, scratch) +
 
          WHOLE(Rotation) + FIELD(Rotation, rows) + FIELD(Rotation, heads) + FIELD(Rotation, kv_heads) +
          FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, qk_eps) + FIELD(Rotation, qkv) +

@@ -28,9 +28,7 @@ class NumPyOps(TorchOps):
         rest = _scaled(law.numpy(), factor) - proposed.numpy()
         rest = np.maximum(rest, 0.0, out=rest)
         left = float(rest.sum())
-        return (
-            (left, torch.from_numpy(_scaled(rest, 1.0 / left))) if left >= LEAST_SUM else (0.0, torch.from_numpy(rest))
-        )
+        return left, torch.from_numpy(_scaled(rest, 1.0 / left) if left >= LEAST_SUM else rest)
 
     def without(self, law: Tensor, token: int) -> Tensor:
         """Return the law (V,) given that the outcome is not `token`; the law itself if nothing else remains."""

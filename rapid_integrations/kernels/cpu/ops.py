@@ -78,7 +78,9 @@ class NativeOps(NumPyOps):
         law, proposed = law.contiguous(), proposed.contiguous()
         out = torch.empty_like(law)
         left = self._library.rapid_residual(law.data_ptr(), factor, proposed.data_ptr(), law.numel(), out.data_ptr())
-        return (left if left >= LEAST_SUM else 0.0), out
+        if 0.0 < left < LEAST_SUM:  # the kernel scales by 1 / left, which may overflow
+            return super().residual(law, factor, proposed)
+        return left, out
 
     def draw(self, probs: Tensor, share: float) -> int:
         """Return the index at which the running sum of `probs` (V,) exceeds this share of its total."""

@@ -2,11 +2,10 @@
 
 #include <cstdint>
 
-#include <omp.h>
-
 #include "attention.h"
 #include "numbers.h"
 #include "product.h"
+#include "threads.h"
 
 namespace {
 
@@ -48,9 +47,9 @@ void unpack(const uint8_t* group, size_t stride, bf16* out) {
 // out (rows, columns) bf16, rows in order; `data` as in a Matrix of kind INT4.
 extern "C" void rapid_unpack(const void* data, int32_t rows, int32_t columns, int32_t threads, void* out) {
   const int groups = columns / GROUP;
-#pragma omp parallel for num_threads(threads)
-  for (int panel = 0; panel < rows / PANEL; panel++)
+  for_each(threads, rows / PANEL, [&](int64_t panel) {
     for (int g = 0; g < groups; g++)
       unpack((const uint8_t*)data + (size_t(panel) * groups + g) * PANEL_BYTES, columns,
              (bf16*)out + size_t(panel) * PANEL * columns + g * GROUP);
+  });
 }

@@ -6,15 +6,15 @@
 // the block that it is in.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
-
-#include <omp.h>
 
 #include "attention.h"
 #include "interface.h"
 #include "numbers.h"
 #include "scratch.h"
+#include "threads.h"
 
 namespace {
 
@@ -43,14 +43,13 @@ extern "C" {
 // Normalises (where the model does) and rotates queries and keys.
 void rapid_rotate(const Rotation* r) {
   const int D = r->head_dim, H = r->heads, rotated = H + r->kv_heads;
-#pragma omp parallel for num_threads(r->threads)
-  for (int t = 0; t < r->rows; t++) {
+  for_each(r->threads, r->rows, [&](int64_t t) {
     const bf16* row = (const bf16*)r->qkv + size_t(t) * (rotated + r->kv_heads) * D;
     bf16* out = (bf16*)r->out + size_t(t) * rotated * D;
     for (int h = 0; h < rotated; h++)
       rotate(row + h * D, (const bf16*)(h < H ? r->q_norm : r->k_norm), r->qk_eps, r->cos + size_t(t) * D,
              r->sin + size_t(t) * D, D, out + h * D);
-  }
+  });
 }
 
 // Returns 0, or 1 if there was no memory for what is computed on the way.
@@ -61,12 +60,10 @@ int rapid_attend(const Attention* a) {
   const size_t floats = whole_lines(queries + 2 * row_sums + rows * D + attention_floats(D, int(rows)));
   const Floats space(size_t(a->threads) * floats);
   if (!space.get()) return 1;
-#pragma omp parallel for num_threads(a->threads) schedule(dynamic)
-  for (int task = 0; task < blocks * a->kv_heads; task++) {
+  auto attend_block = [&](int task, float* const base) {
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
     const int64_t past = a->past + start, oldest = seen_by(past, 0, a->window).begin;
-    float* const base = space.get() + size_t(omp_get_thread_num()) * floats;
     bf16* const q = (bf16*)base;  // (G, T, D)
     float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums;
     for (int g = 0; g < G; g++)
@@ -83,15 +80,19 @@ int rapid_attend(const Attention* a) {
         bf16* out = (bf16*)a->out + (size_t(start + t) * H + size_t(kv) * G + g) * D;
         for (int d = 0; d < D; d++) out[d] = to_bf16(row[d] * factor);
       }
-  }
+  };
+  std::atomic<int> next{0};
+  in_parallel(a->threads, [&](int thread, Team&) {
+    for (int task = next++; task < blocks * a->kv_heads; task = next++)
+      attend_block(task, space.get() + size_t(thread) * floats);
+  });
   return 0;
 }
 
 // x (rows, columns) += added, where there is anything to add; out = x normalised. All bf16.
 void rapid_add_norm(void* x, const void* added, const void* weight, float eps, int64_t rows, int32_t columns,
                     int32_t threads, void* out) {
-#pragma omp parallel for num_threads(threads)
-  for (int64_t t = 0; t < rows; t++) {
+  for_each(threads, rows, [&](int64_t t) {
     bf16 *row = (bf16*)x + t * columns, *to = (bf16*)out + t * columns;
     if (added) {
       const bf16* more = (const bf16*)added + t * columns;
@@ -105,13 +106,12 @@ void rapid_add_norm(void* x, const void* added, const void* weight, float eps, i
     for (float lane : squares) total += lane;
     const float factor = 1.0f / std::sqrt(total / columns + eps);
     for (i = 0; i < columns; i++) to[i] = to_bf16(to_float(row[i]) * factor * to_float(((const bf16*)weight)[i]));
-  }
+  });
 }
 
 // out (rows, columns) = silu(gate) * up of gate_up (rows, 2 columns); all bf16.
 void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t threads, void* out) {
-#pragma omp parallel for num_threads(threads)
-  for (int64_t t = 0; t < rows; t++) {
+  for_each(threads, rows, [&](int64_t t) {
     const bf16 *gate = (const bf16*)gate_up + t * 2 * columns, *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
     int64_t i = 0;
@@ -126,7 +126,7 @@ void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t thre
       const float g = to_float(gate[i]);
       to[i] = to_bf16(g / (1.0f + std::exp(-g)) * to_float(up[i]));
     }
-  }
+  });
 }
 
 }  // extern "C"

@@ -2,12 +2,18 @@
 
 spans         what is returned
 lexicon       the words by which prompts name their parts
+roles         which part a label names
 marks         labels, fences and tags
 instructions  what tells the model what to do
-question      the question out of its surroundings
-blocks        candidates for the context, each with the question that goes with it
-shape         labels and questions by their shape alone
-shaped        the context as the bulk between short pieces, whatever words name them
+question      the question out of its surroundings, by words and marks
+blocks        a candidate for the context, and the question that goes with it
+delimited     candidates between tags, between fences, under a label
+announced     candidates that only a sentence announces, or a question ends
+shape         the lines of a prompt by their shape alone
+settling      a question without what a template says around it
+pieces        the short piece that asks, by its shape
+shaped        the context as the bulk between such pieces, whatever words name them
+edges         where a context begins and ends, to the safe side
 confidence    what of both readings can be trusted; the rest is "plain"
 segmenter     the choice among them
 """

@@ -8,25 +8,31 @@ from __future__ import annotations
 import re
 
 from rapid_integrations.prompt.segmentation.blocks import is_a_chat, is_of_tools
+from rapid_integrations.prompt.segmentation.edges import inner
 from rapid_integrations.prompt.segmentation.instructions import (
-    addresses_somebody,
     begins_as_instruction,
     instruction_share,
+    is_of_one_writer,
     needs_the_whole_text,
-    reads_as_instruction,
     tells_of_oneself,
+    tells_of_the_writer,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ROLES, SPEAKERS
-from rapid_integrations.prompt.segmentation.marks import CONTROL
-from rapid_integrations.prompt.segmentation.shape import Line, Piece, asks, is_repeated, lines_of, sentences_of, settled
+from rapid_integrations.prompt.segmentation.pieces import Piece
+from rapid_integrations.prompt.segmentation.settling import settled
+from rapid_integrations.prompt.segmentation.shape import Line, asks, is_repeated, lines_of
 from rapid_integrations.prompt.segmentation.shaped import of_a_template, shaped_block
-from rapid_integrations.prompt.segmentation.spans import Segmentation, Span, trimmed
+from rapid_integrations.prompt.segmentation.spans import Segmentation, Span
 
 _LOST = 0.08  # share of a context that its edges may lose to both models
 _BESIDE = 700  # characters on either side of a span that are looked at
 _MOST_UNEXPLAINED = 250
 _NEAR = 0.3  # share of a span behind which a question in it is a template's, not a document's
 _SAMPLE = 10_000
+_COMMON = 0.8  # share of what one reading finds that the other must have, too
+_MOST_LISTED = 0.6  # share of lines
+_SHORT_CUE = 60  # characters
+_EXAMPLES = 4
+_RULE_END = re.compile(r"[.!?。](?:</\w+>)?\s*$")
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
 _REWRITES = re.compile(
     r"(?:please )?(?:translate|rewrite|proofread|paraphrase|correct|übersetze|traduis|traduce)\b", re.IGNORECASE
@@ -46,211 +52,81 @@ _CLOSING = re.compile(r"[\"”»]\.?\s*$|\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[
 
 
 def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelled: bool) -> Segmentation | None:
-    """Return what was found by words, if it can be trusted, else what the shape shows, else None."""
-    shape = shaped_block(text, begin, stop)
-    if found is not None and (sure := _by_words(text, begin, stop, found, labelled)):
+    """Return what was found by words, if it can be trusted, else what the shape shows, else None.
+
+    Args:
+        text: the prompt.
+        begin: where it begins behind answered examples, in characters.
+        stop: where it ends but for a chat template's tokens.
+        found: what its words show.
+        labelled: whether a label or tag names the question in it.
+    """
+    shape = _by_shape(text, begin, stop, found)
+    sure = _by_words(text, begin, stop, found, labelled) if found is not None else None
+    if sure is None or shape is None or not _same(sure.query, shape.query):
+        return sure or shape
+    (span,), (other,) = sure.context_spans, shape.context_spans
+    common = max(span[0], other[0]), min(span[1], other[1])
+    if common[1] - common[0] < _COMMON * (span[1] - span[0]):
         return sure
-    if shape is not None and _convinces(text, begin, *shape):
-        span, asked = shape
-        weak = not asked.labelled
-        if found is not None and _is_within(asked.start, found.context_spans[0]) and found.method == "delimiters":
-            return None  # what asks stands in what the words bound
-        if weak and (_is_a_list(text[slice(*span)]) or _of_everything(text, begin, span)):
-            return None
-        if (within := peeled(text, span, asked.query, *_bounded(text, span))) is not None:
-            return Segmentation("heuristic", (within,), asked.query)
-    return None
+    return Segmentation(sure.method, (common,), sure.query)
 
 
-def _is_within(at: int, span: Span) -> bool:
-    return span[0] <= at < span[1]
+def _same(query: str, other: str) -> bool:
+    return query.split() == other.split()
 
 
 def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: bool) -> Segmentation | None:
-    behind = text[found.context_spans[0][1] :].lstrip()
+    (span,) = found.context_spans
+    behind = text[span[1] :].lstrip()
     alone = behind[:2] == "</" and behind.split(">", 1)[-1].strip() == found.query.strip() and not asks(found.query)
     query = settled(found.query, labelled or alone)
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
-    (span,) = found.context_spans
-    within = peeled(text, span, query, *_bounded(text, span))
-    weak = found.method == "heuristic" and not labelled
-    if within is None or (weak and (_is_a_list(text[slice(*within)]) or _of_everything(text, begin, within))):
+    within = inner(text, span, query)
+    if within is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
-    if _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
+    if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):
+        return None
+    if not labelled and tells_of_the_writer(text[begin : within[0]]):
+        return None
+    if _is_of_examples(text, within, stop) or is_of_one_writer(query, text[slice(*within)]):
         return None
     return Segmentation(found.method, (within,), query)
 
 
-def peeled(text: str, span: Span, query: str, sure_start: bool, sure_end: bool) -> Span | None:
-    """Return the span without what may be a template's at its edges, None if the question stands within.
-
-    Args:
-        text: of which the span is a part.
-        span: of the context.
-        query: the question.
-        sure_start: whether a label, tag or fence stands right before the span.
-        sure_end: the same behind it.
-    """
-    start, end = span
-    if len(query) >= 12:
-        within = text.rfind(query, start, end)
-        if within >= 0:
-            if end - within > (end - start) * _NEAR:
-                return None
-            end, sure_end = within, False
-    start, end = _between_tokens(text, start, end)
-    if not sure_end:
-        end = _before_a_question(text, start, end)
-    elif line := _UNDERLINE.match(text, end):
-        title = text.rfind("\n", start, end)
-        end = title if 0 < title and end - title - 1 == len(line[0].strip()) else end
-    end = _before_fair_lock(text, start, end, query)
-    room = int((end - start) * _LOST)
-    start = _behind_the_opening(text, start, min(end, start + room), sure_start)
-    end = _before_the_closing(text, start, max(start, end - room), end, sure_end)
-    end = _before_instructions(text, start, end)
-    listed = _BULLET.match(text, start, end)
-    after = start if sure_start and not listed else _behind_a_head(text, start, end)
-    if after is None or (after := _behind_a_list(text, after, end)) is None:
+def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> Segmentation | None:
+    shape = shaped_block(text, begin, stop)
+    if shape is None or not _convinces(text, begin, *shape):
         return None
-    start = after
-    start, end = trimmed(text, start, end)
-    for _ in range(3):
-        opening = _QUOTING if sure_start else _OPENING
-        if (found := opening.match(text, start, min(end, start + 60))) and found.end() > start:
-            start = found.end()
-    if found := _CLOSING.search(text, max(start, end - 60), end):
-        end = found.start()
-    return trimmed(text, start, end)
-
-
-def _behind_the_opening(text: str, start: int, limit: int, sure: bool) -> int:
-    """Return where a context starts without the short lines before `limit` that may be its title."""
-    lines = lines_of(text, start, limit)[:-1]
-    usual = _usual_length(text[limit : limit + 8 * _BESIDE])
-    if not sure:
-        for line in reversed(lines):
-            if line.label and not is_repeated(text, line.label[1], 1) and ROLES["context"].search(line.label[1]):
-                return line.end if line.heads else line.start + line.said.index(line.label[0]) + len(line.label[0])
-    dropped = 0
-    for number, line in enumerate(lines):
-        apart = number + 1 < len(lines) and lines[number + 1].blank
-        most = (
-            min(_SHORT_LINE, usual) if not sure else min(_SHORT_LINE // 2, usual) if apart or usual < _SHORT_LINE else 0
-        )
-        short = dropped < 2 and len(line.body) <= most
-        if not (line.blank or line.drawn or short or (of_a_template(line) and not sure)):
-            break
-        dropped += not line.blank and not line.drawn and not of_a_template(line)
-        start = line.end + 1
-        if dropped and not apart and number + 1 < len(lines) and len(lines[number + 1].body) > most:
-            break
-    return start
-
-
-def _before_the_closing(text: str, start: int, limit: int, end: int, sure: bool) -> int:
-    """Return where a context that starts at `start` ends without the short lines behind `limit` that may close it."""
-    dropped = 0
-    most = min(2 * _SHORT_LINE, _usual_length(text[max(start, limit - 8 * _BESIDE) : limit]))
-    for line in reversed(lines_of(text, limit, end)[1:]):
-        short = dropped < 3 and len(line.body) <= most and not sure
-        heads = line.heads and not sure
-        if not (line.blank or line.drawn or heads or reads_as_instruction(line.body) or short):
-            break
-        dropped += not line.blank and not line.drawn
-        end = line.start
-    return end
-
-
-def _between_tokens(text: str, start: int, end: int) -> Span:
-    """Return the span without what stands beyond a chat template's tokens in it, if there are others around it."""
-    if not (CONTROL.search(text, end) or CONTROL.search(text, 0, start)):
-        return start, end
-    third = (end - start) // 3
-    for token in CONTROL.finditer(text, start, start + third):
-        start = token.end()
-    token_behind = CONTROL.search(text, end - third, end)
-    return start, token_behind.start() if token_behind else end
-
-
-def _before_a_question(text: str, start: int, end: int) -> int:
-    """Return where a context ends without sentences at its end that ask: nobody knows whose they are."""
-    body = text[max(start, end - _SHORT_LINE * 3) : end]
-    said = sentences_of(body.rsplit("\n", 1)[-1])
-    while said and asks(said[-1]):
-        end = text.rindex(said.pop(), start, end)
-    return end
-
-
-def _usual_length(text: str) -> float:
-    """Return how short a line must be to look strange among those of `text`, in characters."""
-    lengths = sorted(len(line) for line in text.split("\n")[1:-1] if line.strip())
-    if len(lengths) < 4:
-        return _SHORT_LINE
-    shortest = lengths[len(lengths) // 10]
-    return 0.6 * shortest if shortest >= _LONG_LINE else 4 * _SHORT_LINE
-
-
-def _before_fair_lock(text: str, start: int, end: int, query: str) -> int:
-    """Return where a context ends above questions that were answered, and have the label of the last one."""
-    at = text.rfind(query, end)
-    line = text[text.rfind("\n", 0, at) + 1 : at] if at >= 0 else ""
-    label = Line(0, len(line), line + " ").label
-    if label is None or label[1].casefold() not in SPEAKERS:
-        return end
-    found = [
-        each.start()
-        for each in re.finditer(rf"^[^\w\n]{{0,6}}{re.escape(label[1])}[ \t]?[:：]", text[start:end], re.MULTILINE)
-    ]
-    return start + found[0] if 0 < len(found) <= 8 and found[0] > (1 - _NEAR) * (end - start) else end
-
-
-def _before_instructions(text: str, start: int, end: int) -> int:
-    """Return where a context ends above a line that tells the model its task and the rules below it."""
-    lines = lines_of(text, max(start, end - min(_RULES, (end - start) // 3)), end)[1:]
-    for number, line in enumerate(lines):
-        told = len(line.body) <= 3 * _SHORT_LINE and addresses_somebody(line.body)
-        if (
-            told
-            and any(begins_as_instruction(said) for said in sentences_of(line.body))
-            and not line.said[:1].isspace()
-        ):
-            if all(each.blank or _BULLET.match(each.said) or of_a_template(each) for each in lines[number + 1 :]):
-                return line.start
-    return end
-
-
-def _behind_a_head(text: str, start: int, end: int) -> int | None:
-    """Return where a context starts below short lines that a rule or a title of its own ends, None if it's unclear."""
-    lines = lines_of(text, start, min(end, start + min(_RULES, (end - start) // 3)))[:-1]
-    found = start
-    for number, line in enumerate(lines):
-        apart = 0 < number < len(lines) - 1 and lines[number - 1].blank and lines[number + 1].blank
-        if number and (line.drawn or (apart and (line.heads or _FOLLOWS.search(line.body)))):
-            found = line.end + 1
-        if not (line.blank or line.drawn or of_a_template(line) or _BULLET.match(line.said) or _is_a_value(line)):
-            if not _FOLLOWS.search(line.body):
-                break
-    return found if found - start <= 2 * _LOST * (end - start) else None
-
-
-def _is_a_value(line: Line) -> bool:
-    return line.label is not None and len(line.body) <= 60
-
-
-def _behind_a_list(text: str, start: int, end: int) -> int | None:
-    """Return where a context starts behind a list of instructions, None if the list is a large part of it."""
-    lines = [line for line in lines_of(text, start, min(end, start + 4 * _BESIDE))[:-1] if not line.blank]
-    if len(lines) < 3 or not _BULLET.match(lines[0].said):
-        return start
-    last = next((number for number, line in enumerate(lines) if not _BULLET.match(line.said)), len(lines))
-    if last == len(lines):
-        return start  # all of it is a list
-    if lines[last - 1].end - start > 2 * _LOST * (end - start):
+    span, asked = shape
+    if found is not None and found.method == "delimiters":
+        bounds = found.context_spans[0]
+        if bounds[0] <= asked.start < bounds[1]:
+            return None  # what asks stands in what the words bound
+    within = inner(text, span, asked.query)
+    if within is None or not _is_a_document(text, begin, within, asked.labelled):
         return None
-    return lines[last].end + 1 if len(lines[last].body) <= _SHORT_LINE else lines[last].start
+    if not asked.labelled and tells_of_the_writer(text[begin : within[0]]):
+        return None
+    if _is_of_examples(text, within, stop) or is_of_one_writer(asked.query, text[slice(*within)]):
+        return None
+    return Segmentation("heuristic", (within,), asked.query)
+
+
+def _is_a_document(text: str, begin: int, span: Span, labelled: bool) -> bool:
+    """Whether a text that no label or tag names is neither rules nor to be rewritten as a whole."""
+    body = text[slice(*span)]
+    if _is_of_rules(body) or is_of_tools(text[begin : span[0]]):
+        return False
+    return labelled or not (_is_a_list(body) or _of_everything(text, begin, span))
+
+
+def _is_of_examples(text: str, span: Span, stop: int) -> bool:
+    """Whether the cue of the answer at the end of a prompt stands in the context, too, time and again."""
+    cue = text[max(0, stop - _SHORT_CUE) : stop].rsplit("\n", 1)[-1].strip()
+    return cue[-1:] in (":", "：", ">", "=") and text.count(cue, *span) >= _EXAMPLES
 
 
 def _unexplained(text: str, begin: int, stop: int, span: Span, query: str) -> int:
@@ -281,34 +157,27 @@ def _stands_alone(text: str, query: str) -> bool:
     return not after or after[0] in "\r\n<[}|" or at == 0
 
 
-def _bounded(text: str, span: Span) -> tuple[bool, bool]:
-    """Return whether a label, tag or fence stands right before a span, and right behind it."""
-    before = text[max(0, span[0] - 300) : span[0]].rstrip(" \t\r\n").rsplit("\n", 1)[-1]
-    after = text[span[1] : span[1] + 300].strip(" \t\r\n").split("\n", 1)[0]
-    above, below = Line(0, 0, before), Line(0, 0, after)
-    closing = before.lstrip()[:2] == "</" or before.lstrip()[:3] in ("<</", "<|e", "[/I")
-    opened = not closing and (above.heads or above.drawn or bool(_TAG_END.search(before)))
-    if not opened and before and text[span[0] - 1 : span[0]] != "\n":
-        opened = bool(above.label)
-    asked = below.label is not None and (asks(after) or bool(ROLES["question"].search(below.label[1])))
-    closed = below.drawn or below.heads or asked or after[:1] == "<"
-    return opened, closed
-
-
 def _convinces(text: str, begin: int, span: Span, asked: Piece) -> bool:
     body = text[span[0] : span[1]]
     if instruction_share(body) > 0.15 or is_a_chat(body) or tells_of_oneself(body):
         return False
-    if is_of_tools(text[begin : span[0]]) or needs_the_whole_text(asked.query):
+    if needs_the_whole_text(asked.query):
         return False
-    return asks(asked.query)
+    return asks(asked.query) or asked.named
 
 
 def _is_a_list(body: str) -> bool:
     """Whether most lines of a text are a list's, or stand in tags of their own: rules rather than a document."""
     lines = [line for line in body[:_SAMPLE].split("\n") if line.strip()]
     listed = sum(1 for line in lines if _BULLET.match(line) or _ELEMENT.match(line))
-    return listed > 0.6 * len(lines)
+    return listed > _MOST_LISTED * len(lines)
+
+
+def _is_of_rules(body: str) -> bool:
+    """Whether most lines of a text are items that end as sentences do, or such sentences in tags."""
+    lines = [line for line in body[:_SAMPLE].split("\n") if line.strip()]
+    rules = sum(1 for line in lines if (_BULLET.match(line) or _ELEMENT.match(line)) and _RULE_END.search(line))
+    return rules > _MOST_LISTED * len(lines)
 
 
 def _of_everything(text: str, begin: int, span: Span) -> bool:

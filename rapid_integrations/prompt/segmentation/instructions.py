@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+_BEGINNING = 300  # characters
 _SAMPLE = 10_000  # characters that a long text is judged by
 
 # Words that prompts are about, and documents seldom. One alone says little.
@@ -192,6 +193,16 @@ def tells_of_oneself(text: str) -> bool:
     """Whether somebody writes of themselves: a long question rather than a document."""
     sample = text[:_SAMPLE]
     return len(_FIRST_PERSON.findall(sample)) > len(sample) / 250
+
+
+def tells_of_the_writer(introduction: str) -> bool:
+    """Whether somebody introduces a text by what is the matter with them: "I must write to a customer, and I ..."."""
+    return len(_FIRST_PERSON.findall(introduction[-_SAMPLE:])) >= 2
+
+
+def is_of_one_writer(query: str, body: str) -> bool:
+    """Whether who asks also wrote the text: both are in the first person."""
+    return bool(_FIRST_PERSON.search(query)) and bool(_FIRST_PERSON.search(body[:_BEGINNING]))
 
 
 def needs_the_whole_text(request: str) -> bool:

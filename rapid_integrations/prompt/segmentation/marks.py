@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rapid_integrations.prompt.segmentation.instructions import begins_as_instruction
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD, ROLES, SPEAKERS
+from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD, ROLES
+from rapid_integrations.prompt.segmentation.roles import TRIM, role_of
 
 _HEAD = 200  # characters of a line that may hold a label
 _LONGEST_NAME = 80
@@ -32,7 +33,6 @@ _DECORATION = re.compile(
 _BULLET = re.compile(r"[-*+•–·◦▪][ \t]+")
 _CLOSING = re.compile(r"(?:[ \t]?>>+|[ \t]?[*_#=~\-\]】》」〕|:])*+")
 _DASHED = re.compile(r"([^\W\d_]{4,20}) [-–—](?: |$)")
-_TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
 _BEGINS = re.compile(
     r"(?:begin|start|beginn|anfang|début|debut|inicio|início|inizio|начало|开始)(?:ning)?\b|开始", re.I
 )
@@ -43,16 +43,8 @@ _BIDS = re.compile(
     r"(?: (?:it|this|the user|me|him|her))?$",
     re.IGNORECASE,
 )
-_EITHER = re.compile(r"或|または|(?<=\w) (?:or|oder|ou|o|или|of) (?=\w)")
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
-_PARENTHESES = re.compile(r"[(（\[][^()（）\[\]\n]{0,60}[)）\]]")
-_PREPOSITION = re.compile(
-    r"(?<=\w)\s(?:for|from|about|of|to|in|on|with|zu[rm]?|für|von|vom|aus|pour|de|du|des|d'|del|della|di|da|do|para|"
-    r"per|van|voor|uit|"
-    r"из|о|об|к|для|по)\s|(?<=\w)\sd'",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +67,6 @@ class Mark:
     name: str
     style: str = ""
     alone: bool = True
-
-
-_PHRASES = {
-    "ngữ cảnh": "context",
-    "tài liệu": "context",
-    "thông tin": "context",
-    "câu hỏi": "question",
-    "trả lời": "answer",
-    "câu trả lời": "answer",
-}
-
-
-@lru_cache(maxsize=4096)
-def role_of(name: str) -> str:
-    """Return which part of a prompt a label names, "" if none: by its head word."""
-    if name.casefold() in _PHRASES:
-        return _PHRASES[name.casefold()]
-    plain = _PARENTHESES.sub(" ", name).strip(_TRIM + ":： ") or name
-    if _EITHER.search(plain) and ROLES["question"].search(plain):
-        return "question"  # "question or instruction"
-    if speaker := SPEAKERS.get(plain.casefold()):
-        return speaker
-    for part in (_PREPOSITION.split(plain, maxsplit=1)[0], plain):
-        last: tuple[int, str] = (-1, "")
-        for role, pattern in ROLES.items():
-            for match in pattern.finditer(part):
-                last = max(last, (match.end(), role)) if match.end() != last[0] else last
-        if last[1]:
-            return last[1]
-    return ""
 
 
 def find_marks(text: str) -> list[Mark]:
@@ -223,12 +185,12 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
     name = rest[:colon] if colon >= 0 else ""
     if name and rest[colon + 1 : colon + 3] == "//":
         return None  # an address
-    if 0 < len(name) <= 2 * _LONGEST_NAME and not _SENTENCE_END.search(name.rstrip(_TRIM)):
+    if 0 < len(name) <= 2 * _LONGEST_NAME and not _SENTENCE_END.search(name.rstrip(TRIM)):
         offset = len(deco) + colon + 1
         closing = _CLOSING.match(body, offset)
         offset = closing.end() if closing else offset
         alone = whole and not body[offset:].strip(" \t\r\"'`")
-        if mark := _classified(begin, begin + offset, name.strip(_TRIM), style, alone):
+        if mark := _classified(begin, begin + offset, name.strip(TRIM), style, alone):
             return mark
     elif name and whole and not rest[colon + 1 :].strip() and ANNOUNCES_CONTEXT.search(_SENTENCE_END.split(name)[-1]):
         return Mark("label", "context", begin, end, _SENTENCE_END.split(name)[-1].strip().casefold(), style)
@@ -239,16 +201,16 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
         closing = _CLOSING.match(body, after)
         after = closing.end() if closing else after
         alone = whole and not body[after:].strip()
-        return _classified(begin, begin + after, line[:at].strip(_TRIM), style[:1], alone)
+        return _classified(begin, begin + after, line[:at].strip(TRIM), style[:1], alone)
     if not whole:
         return None
     if (dashed := _DASHED.match(line)) and role_of(dashed[1]) in ("context", "question", "answer"):
         return _classified(begin, begin + len(deco) + dashed.end(), dashed[1], style, len(line) == dashed.end())
     if len(line) <= _LONGEST_NAME and (_BEGINS.match(line.casefold()) or _ENDS.match(line.casefold())):
-        return _classified(begin, end, line.strip(_TRIM + "."), style or "A", True)
+        return _classified(begin, end, line.strip(TRIM + "."), style or "A", True)
     if len(line) > _LONGEST_NAME or _SENTENCE_END.search(line):
         return None
-    name = line.strip(_TRIM)
+    name = line.strip(TRIM)
     capitals = name.isupper() and len(name.split()) <= 4
     if lifted := None if style else _HEREDOC.fullmatch(body.strip()):
         if role := role_of(lifted[1]):

@@ -12,7 +12,8 @@ from rapid_integrations.prompt.segmentation.instructions import (
     reads_as_instruction,
 )
 from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
-from rapid_integrations.prompt.segmentation.marks import CONTROL, Mark, role_of
+from rapid_integrations.prompt.segmentation.marks import CONTROL, Mark
+from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.spans import MAX_QUERY_CHARACTERS
 
 MARKS_OF_A_QUESTION = "?？؟;;"[:3]

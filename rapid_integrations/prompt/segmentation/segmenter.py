@@ -10,19 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rapid_integrations.prompt.segmentation.blocks import (
-    Block,
-    announced,
-    before_a_question,
-    fenced,
-    is_a_chat,
-    is_about_everything,
-    is_of_tools,
-    labelled,
-    tagged,
-    tail_end,
-)
+from rapid_integrations.prompt.segmentation.announced import announced, before_a_question, is_about_everything
+from rapid_integrations.prompt.segmentation.blocks import Block, is_a_chat, is_of_tools, tail_end
 from rapid_integrations.prompt.segmentation.confidence import judged
+from rapid_integrations.prompt.segmentation.delimited import fenced, labelled, tagged
+from rapid_integrations.prompt.segmentation.edges import inner
 from rapid_integrations.prompt.segmentation.instructions import (
     addresses_somebody,
     begins_as_instruction,
@@ -43,7 +35,6 @@ from rapid_integrations.prompt.segmentation.spans import (
     MIN_BLOCK_CHARACTERS,
     MIN_CONTEXT_CHARACTERS,
     Segmentation,
-    Span,
     trimmed,
 )
 
@@ -53,8 +44,6 @@ _MOST_EXAMPLES = 50
 _MOST_PARTS = 400  # labels that examples are looked for in
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
-_QUOTES = '"“„«「『'
-_CLOSING_QUOTE = re.compile(r"[\"”“»」』][,.;]?$")
 _BLANK_LINE = re.compile(r"\n\s*\n")
 _LABEL_LINE = re.compile(r"[:：][ \t]*\r?$", re.MULTILINE)
 
@@ -79,16 +68,8 @@ def _by_words(text: str, marks: Sequence[Mark], begin: int) -> tuple[Segmentatio
     if block is not None:
         if is_about_everything(block.asked):
             return None, False
-        return Segmentation(block.method, (_unquoted(text, block.span),), block.asked.query), block.asked.labelled
+        return Segmentation(block.method, (block.span,), block.asked.query), block.asked.labelled
     return _bare(text, marks), False
-
-
-def _unquoted(text: str, span: Span) -> Span:
-    """Leave out quotation marks around a context."""
-    start, end = span
-    if text[start] in _QUOTES and (closing := _CLOSING_QUOTE.search(text, end - 3, end)) and closing.start() > start:
-        return trimmed(text, start + 1, closing.start())
-    return span
 
 
 def _begins_in(before: str) -> bool:
@@ -112,10 +93,12 @@ def segment_context(text: str) -> Segmentation:
         block = told
     if block is None or block.asked.query != _ELSEWHERE:
         return plain(text)
-    start, end = block.span
+    if (span := inner(text, block.span, "")) is None:
+        return plain(text)
+    start, end = span
     if end > len(text) or instruction_share(text[start:end]) > _MOST_INSTRUCTION:
         return plain(text)
-    return Segmentation(block.method, (block.span,), "")
+    return Segmentation(block.method, (span,), "")
 
 
 def plain(text: str) -> Segmentation:

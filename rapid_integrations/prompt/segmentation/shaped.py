@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 
 from rapid_integrations.prompt.segmentation.instructions import (
     addresses_somebody,
     begins_as_instruction,
     is_a_placeholder,
-    names_the_task,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD, ROLES
-from rapid_integrations.prompt.segmentation.shape import Line, Piece, is_repeated, lines_of, question_piece
+from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT
+from rapid_integrations.prompt.segmentation.pieces import Piece, question_piece
+from rapid_integrations.prompt.segmentation.shape import Line, lines_of, short_among
 from rapid_integrations.prompt.segmentation.spans import MIN_BLOCK_CHARACTERS, Span, trimmed
 
 _ZONE = 3000  # characters at either end of a text that hold a template's pieces
-_LOST = 0.08  # share of a document that may be left to both models at either end
+_LONG = 300  # characters of a plain line, beyond which it counts for several
+_PRIOR = 5.0  # lines that the shares of a document's kinds of lines count for
+_KINDS = {  # share of each kind of line in templates, and in documents before any is seen
+    "drawn": (0.10, 0.02),
+    "heading": (0.25, 0.03),
+    "instruction": (0.30, 0.01),
+    "announcement": (0.08, 0.01),
+    "address": (0.10, 0.01),
+    "label": (0.08, 0.05),
+    "item": (0.04, 0.06),
+    "short": (0.03, 0.06),
+    "plain": (0.02, 0.75),
+}
 _TAG_BEFORE = re.compile(r"(?:[ \t]*(?:<[^<>\n]{1,160}>|\[[^\[\]\n]{1,60}\]))+[ \t]*")
 _TAG_BEHIND = re.compile(r"(?:[ \t]*(?:</[^<>\n]{1,60}>|\[/[^\[\]\n]{1,60}\]))+[ \t]*$")
 _BULLET = re.compile(r"[ \t]*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
@@ -27,8 +41,20 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
     zone = min(_ZONE, int((stop - begin) * 0.45))
     head = lines_of(text, begin, begin + zone)[:-1]  # the last one is cut off
     tail = lines_of(text, stop - zone, stop)[1:]
+    middle = (begin + stop) // 2
+    body = lines_of(text, middle - zone // 2, middle + zone // 2)[1:-1]
+    short = short_among(body)
+    weights = _weights(body, short)
     behind = question_piece(text, tail, True)
-    start, before = _start(text, head, begin)
+    before = question_piece(text, head, False)
+    count = _template_lines(head, weights, short)
+    if before is not None:
+        after = next((number for number, line in enumerate(head) if line.start >= before.end), len(head))
+        above = _template_lines([line for line in head if line.end <= before.start], weights, short)
+        if above < sum(1 for line in head if line.end <= before.start and not line.blank) and count < after:
+            before = None  # there is a document above it
+        else:
+            count = after + _template_lines(head[after:], weights, short)
     if behind is not None and before is not None and _plainly(behind.query) != _plainly(before.query):
         if before.named == behind.named and before.labelled == behind.labelled:
             return None
@@ -36,12 +62,15 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
             behind = None
         else:
             before = None
-            start, _ = _start(text, head, begin)
+            count = _template_lines(head, weights, short)
     asked = behind or before
-    if asked is None or start < 0:
+    if asked is None:
         return None
-    end = _end(text, tail, behind.start if behind else stop, stop - zone)
-    start, end = _margins(text, start, end, asked is before)
+    start = head[count - 1].end + 1 if count else begin
+    limit = behind.start if behind else stop
+    upwards = [line for line in reversed(tail) if line.end <= limit]
+    count = _template_lines(upwards, weights, short)
+    end = upwards[count - 1].start if count else limit
     span = trimmed(text, start, end)
     if span[1] - span[0] < max(MIN_BLOCK_CHARACTERS, (stop - begin) // 2):
         return None
@@ -66,67 +95,44 @@ def of_a_template(line: Line) -> bool:
     )
 
 
-def _start(text: str, head: list[Line], begin: int) -> tuple[int, Piece | None]:
-    """Return where the bulk starts, and the question before it."""
-    position, at, asked = begin, 0, None
-    while at < len(head):
-        line = head[at]
-        if line.blank or of_a_template(line):
-            at += 1
-            position = line.end + 1
+def _kind(line: Line, short: float) -> str:
+    """Return what a line looks like most."""
+    body = line.body
+    if line.drawn:
+        return "drawn"
+    if line.heads:
+        return "heading"
+    if is_a_placeholder(body) or reads_as_instruction(body) or (len(body) <= 300 and begins_as_instruction(body)):
+        return "instruction"
+    if len(body) <= 300 and ANNOUNCES_CONTEXT.search(body):
+        return "announcement"
+    if len(body) <= 300 and addresses_somebody(body):
+        return "address"
+    if line.label is not None and len(body) <= 200:
+        return "label"
+    if _BULLET.match(line.said):
+        return "item"
+    return "short" if len(body) < short else "plain"
+
+
+def _weights(lines: list[Line], short: float) -> dict[str, float]:
+    """Return how much each kind of line speaks for a template, given the lines in the middle of the text."""
+    counted = Counter(_kind(line, short) for line in lines if not line.blank)
+    total = counted.total() + _PRIOR
+    return {
+        kind: math.log(template * total / (counted[kind] + _PRIOR * document))
+        for kind, (template, document) in _KINDS.items()
+    }
+
+
+def _template_lines(lines: list[Line], weights: dict[str, float], short: float) -> int:
+    """Return how many of `lines` are the template's: those that speak for it most, all together."""
+    best, found, told = 0.0, 0, 0.0
+    for number, line in enumerate(lines, 1):
+        if line.blank:
             continue
-        label = line.label
-        rest = line.said.lstrip()[label.end() :] if label else ""
-        if asked is None and (piece := question_piece(text, head[: at + 1], False)) and piece.end == line.end:
-            asked = piece
-            at += 1
-            position = line.end + 1
-            continue
-        if label is not None and len(line.body) <= 200 and not is_repeated(text, label[1]) and rest.strip():
-            later = [each for each in head[at + 1 : at + 4] if not each.blank]
-            if later and (of_a_template(later[0]) or later[0].label):
-                at += 1
-                position = line.end + 1
-                continue
-        if label is not None and rest.strip():
-            position = line.end - len(rest.lstrip()) if len(line.body) > 60 else position
-        break
-    return (position if at < len(head) else -1), asked
-
-
-def _end(text: str, tail: list[Line], stop: int, floor: int) -> int:
-    """Return where the bulk ends above `stop`."""
-    end = stop
-    for line in reversed([line for line in tail if line.start < stop]):
-        if line.blank or line.drawn or line.heads:
-            end = line.start
-            continue
-        body = line.body
-        if len(body) > 700 or not (
-            (begins_as_instruction(body) and (names_the_task(body) or addresses_somebody(body)))
-            or reads_as_instruction(body)
-            or (len(body) <= 160 and BACKWARD.search(body) and ROLES["context"].search(body))
-        ):
-            break
-        end = line.start
-    return end
-
-
-def _margins(text: str, start: int, end: int, first: bool) -> tuple[int, int]:
-    """Return the bulk without a margin in which something still looks like a template's line."""
-    room = min(800, int((end - start) * _LOST))
-    lines = lines_of(text, start, start + room)[:-1]
-    for line in reversed(lines):
-        if not line.blank and (line.heads or line.drawn or reads_as_instruction(line.body)):
-            start = line.end + 1
-            break
-    lines = lines_of(text, end - room, end)[1:]
-    for line in lines:
-        if not line.blank and (line.heads or line.drawn or reads_as_instruction(line.body)):
-            end = line.start
-            break
-    if found := _TAG_BEFORE.match(text, start, start + 200):
-        start = found.end()
-    if found := _TAG_BEHIND.search(text, end - 120, end):
-        end = found.start()
-    return start, end
+        kind = _kind(line, short)
+        told += weights[kind] * (1 + len(line.body) / _LONG if kind == "plain" else 1)
+        if told >= best:
+            best, found = told, number
+    return found

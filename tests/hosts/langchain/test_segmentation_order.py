@@ -52,7 +52,7 @@ class TestExplicit:
         assert seen[0].target.segmentation == "heuristic" and seen[0].target.query == "the real question?"
 
     def test_a_context_that_is_not_there(self, either):
-        with pytest.raises(PromptError, match="does not stand in the prompt"):
+        with pytest.raises(PromptError, match="does not occur in the prompt"):
             either.invoke(TEXT, rapid_context="something else altogether")
 
 

@@ -127,7 +127,7 @@ async def test_a_prompt_that_does_not_fit(engine, base_engine, mode, form):
     """Whatever LlamaIndex packed: this model's answers are longer than it was told."""
     for used in (engine, base_engine):
         llm = Longer(engine=used, compression=SMALL, embed_model=HashEmbedder(), max_new_tokens=12)
-        with pytest.raises(ContextOverflowError, match="asks for 9,000 more"):
+        with pytest.raises(ContextOverflowError, check=lambda error: error.new_tokens == 9000):
             await ask(llm, mode, form)
 
 

@@ -181,7 +181,7 @@ def chat_engine(kind, index, llm):
 
 @pytest.mark.parametrize("form", ["chat", "stream_chat", "achat", "astream_chat"])
 @pytest.mark.parametrize("kind", [ContextChatEngine, CondensePlusContextChatEngine])
-async def test_chat_engines_over_several_fair_lock(index, embedding, llm, given, kind, form):
+async def test_chat_engines_over_several_turns(index, embedding, llm, given, kind, form):
     engine = chat_engine(kind, index, llm)
     answers = []
     for question in (QUESTION, f"And {PARAGRAPHS[7][30:70]}?"):

@@ -177,13 +177,13 @@ def test_names_and_objects_in_each_others_places(host, engine, objects, pipeline
 
 def test_arguments_without_a_name(host, engine, objects):
     for given, name in ((("some-model",), "target='some-model'"), ((engine,), "engine="), (objects, "model=")):
-        with pytest.raises(ConfigurationError, match=f"arguments have names here; did you mean {name}"):
+        with pytest.raises(ConfigurationError, match=f"arguments must be named; did you mean {name}"):
             host(*given)
 
 
 def test_a_closed_engine_is_not_taken(host, engine):
     engine.close()
-    with pytest.raises(Exception, match="the engine that was given has been closed"):
+    with pytest.raises(Exception, match="the given engine has been closed"):
         host(engine=engine)
 
 
@@ -250,7 +250,7 @@ def test_settings_of_a_call_under_other_names(host, engine):
         ({"quantization": "int8"}, "is chosen when"),
         ({"model": "other"}, "other"),
         ({"logprobs": True}, "trace"),
-        ({"reasoning_effort": "low"}, "nothing like it"),
+        ({"reasoning_effort": "low"}, "has no such setting"),
         ({"max_length": 50}, "max_new_tokens"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

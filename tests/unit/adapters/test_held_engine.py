@@ -2,11 +2,11 @@
 
 import concurrent.futures
 import functools
+import io
 import multiprocessing
 import os
 import pickle
 import threading
-import time
 from typing import Any
 
 import cloudpickle
@@ -33,11 +33,10 @@ def asked(llm):
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle, dill], ids=lambda module: module.__name__)
-def test_small_and_quick(make, pickler):
+def test_a_pickle_is_small(make, pickler):
     llm = make()
-    begun = time.perf_counter()
     data = pickler.dumps(llm)
-    assert time.perf_counter() - begun < 0.1 and len(data) < 100_000
+    assert len(data) < 100_000
     again = pickler.loads(data)
     assert again.rapid_engine is llm.rapid_engine and ask(again) == ask(llm)
 
@@ -106,6 +105,7 @@ def test_langchains_own_parts_arrive(folder):
 # --- other processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_the_same_answer_in_a_spawned_process(folder):
     llms = [build(host, folder) for host in HOSTS]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -114,6 +114,7 @@ def test_the_same_answer_in_a_spawned_process(folder):
     assert os.getpid() not in {process for process, *_ in found}
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_joblib(folder):
     llm = build(langchain_rapid.RapidLLM, folder)
@@ -121,6 +122,7 @@ def test_joblib(folder):
     assert {text for _, text, _, _ in found} == {ask(llm)} and os.getpid() not in {process for process, *_ in found}
 
 
+@pytest.mark.process
 def test_a_forked_process_loads_its_own(folder):
     """One thread computes here (see `tests.toys.models`), so a forked child can."""
     llm = build(llama_index_rapid.RapidLLM, folder)
@@ -129,6 +131,7 @@ def test_a_forked_process_loads_its_own(folder):
     assert process != os.getpid() and text == ask(llm)
 
 
+@pytest.mark.process
 def test_a_model_that_is_missing_there_is_said_by_the_worker(folder, tmp_path):
     """An error while unpickling would leave the pool waiting for ever; this one comes back."""
     llm = build(llama_index_rapid.RapidLLM, folder)
@@ -148,11 +151,12 @@ class Tagged(TransformComponent):
         return nodes
 
 
+@pytest.mark.process
 def test_an_ingestion_pipeline_of_two_workers_is_refused_with_the_reason(folder):
     llm = build(llama_index_rapid.RapidLLM, folder)
     documents = [Document(text=f"document {number}") for number in range(4)]
     pipeline = IngestionPipeline(transformations=[SentenceSplitter(), Tagged(llm=llm)], disable_cache=True)
-    with pytest.raises(ConfigurationError, match="each worker would load the models once more.*Leave out num_workers"):
+    with pytest.raises(ConfigurationError, match="each worker would load the models again.*Leave out num_workers"):
         pipeline.run(documents=documents, num_workers=2)
     nodes = pipeline.run(documents=documents)
     assert {node.metadata["process"] for node in nodes} == {os.getpid()}
@@ -172,10 +176,10 @@ async def test_an_asynchronous_pipeline_of_two_workers_too(folder):
 
 def test_over_an_engine(host, engine):
     llm = host(engine=engine)
-    begun = time.perf_counter()
+    written = io.BytesIO()
     with pytest.raises(NotPicklableError, match=r"engine is an object.*target=") as no:
-        pickle.dumps(llm)
-    assert time.perf_counter() - begun < 0.1
+        pickle.Pickler(written).dump(llm)
+    assert len(written.getvalue()) < 1000  # before anything of the engine was written
     assert isinstance(no.value, pickle.PicklingError)
 
 
@@ -244,14 +248,13 @@ def test_an_embedder_goes_by_name(tmp_path):
     assert (again.name, again.threshold) == (tmp_path.name, 0.2)
 
 
+@pytest.mark.long
 def test_no_gigabytes_by_default():
     """Over the embedded model: its tensors lie in blocks of 64 MiB, and each was written with its whole block."""
     if not packaged.is_pulled("smollm2-135m-instruct"):
         pytest.skip("the embedded model has not been fetched")
     with llama_index_rapid.RapidLLM() as llm:
-        begun = time.perf_counter()
-        data = pickle.dumps(llm)
-        assert time.perf_counter() - begun < 0.1 and len(data) < 100_000
+        assert len(pickle.dumps(llm)) < 100_000
         weight = llm.rapid_engine.target.model.model.norm.weight
         assert len(pickle.dumps(weight)) < 100_000
 

@@ -139,12 +139,14 @@ def identities(folder):
     return {host.__module__: who(build(host, folder)) for host in HOSTS}
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_equal_settings_in_two_processes_agree(folder):
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(identities, (folder,)) == identities(folder)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_equal_settings_in_a_process_that_has_nothing_of_this_one(folder):
     here = "tests.unit.adapters.test_identity"
@@ -201,6 +203,7 @@ def test_objects_that_cannot_be_compared_are_each_their_own():
     assert part_key({"large": large}) == part_key({"large": large}) != part_key({"large": list(large)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("host", HOSTS)
 def test_using_it_changes_nothing(host):
     """LlamaIndex's parts count their events, which are no settings."""

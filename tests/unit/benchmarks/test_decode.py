@@ -62,7 +62,7 @@ def test_a_json_line_alone(bench):
     [
         (("--peers", "transformers,lama"), "no peer is called 'lama'"),
         (("--also", "int8,int2"), "unknown int2; use plain, int8, int4"),
-        (("--questions", "embedder/config.json"), "is no JSON"),
+        (("--questions", "embedder/config.json"), "is not JSON"),
         (("--questions", "missing.jsonl"), "missing.jsonl cannot be read"),
         (("--context", "256", "--new-tokens", "8180"), "has no room for a document"),
         (("--plot", "nowhere/plot.png", "--peers", "none", *SHORT), "cannot be written"),

@@ -58,8 +58,8 @@ def test_an_unknown_peer_is_refused():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"target": "tiny"}, "reads GGUF files, and tiny is none"),
-        ({"target": "m.gguf"}, "reads GGUF files, and m.gguf is none"),
+        ({"target": "tiny"}, "reads GGUF files, and tiny is not one"),
+        ({"target": "m.gguf"}, "reads GGUF files, and m.gguf is not one"),
         ({"target": "m.gguf", "device": "cuda"}, "the other methods on cuda"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_drafter_of_another_shape_and_fewer_layers(steps, tiny, tmp_path):
     [
         (("--shape", "llama-4"), "no shape is called 'llama-4'; there are: llama-3.1-8b"),
         (("--shape", "missing.json"), "missing.json cannot be read"),
-        (("--shape", "model/tokenizer_config.json"), "is no model's configuration: it lacks model_type"),
+        (("--shape", "model/tokenizer_config.json"), "is not a model's configuration: it lacks model_type"),
         (("--shape", "qwen2.5-0.5b", "--contexts", "1k"), "--contexts='1k': give one or more numbers"),
         (("--shape", "qwen2.5-0.5b", "--dtype", "int8"), "dtype='int8'"),
         (("--shape", "qwen2.5-0.5b", "--device", "gpu"), "device='gpu' is none"),

@@ -35,6 +35,7 @@ def test_more_than_a_block(monkeypatch):
     assert all(torch.equal(tensor, source[:500]) for tensor in several)
 
 
+@pytest.mark.long
 def test_blocks_are_given_back():
     process = psutil.Process()
     before = process.memory_info().rss

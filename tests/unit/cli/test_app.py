@@ -121,7 +121,7 @@ def test_several_files_and_stdin(ask):
         (("document.md", "-q", "what?", "--max-new-tokens", "9000"), "holds 8,192 tokens"),
         (("-", "-q", "what?"), "standard input is empty"),
         (("document.md", "-q", "what?", "--json-schema", "missing.json"), "missing.json cannot be read: No such file"),
-        (("document.md", "-q", "what?", "--json-schema", "document.md"), "document.md is no JSON"),
+        (("document.md", "-q", "what?", "--json-schema", "document.md"), "document.md is not JSON"),
         (("document.md", "-q", "what?", "--json-schema", "list.json"), "list.json holds a JSON list, not an object"),
         (("document.md", "-q", "what?", "--json-schema", "wrong.json"), "Invalid type: strin"),
     ],
@@ -193,6 +193,7 @@ def test_models_list(monkeypatch, tmp_path):
     assert result.exit_code == 1 and "smollm2-135m-instruct" in result.stderr
 
 
+@pytest.mark.process
 def test_ctrl_c_in_mid_answer(folder):
     command = [sys.executable, "-m", "rapid_integrations", "ask", "document.md", "-q", "where is the cat?"]
     options = ["--target", "./model", "--embedder", "./embedder", "--max-new-tokens", "3000", "--dtype", "float32"]

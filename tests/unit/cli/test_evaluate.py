@@ -145,7 +145,7 @@ def test_what_there_is(evaluate):
     ("arguments", "said"),
     [
         (("run", "out2", "--task", "needles"), "no task is called 'needles'"),
-        (("run", "out2", "--task", "needle", "--method", "rapid:beta=1"), "no option of rapid"),
+        (("run", "out2", "--task", "needle", "--method", "rapid:beta=1"), "not an option of rapid"),
         (("run", "out2", "--task", "needle", "--study", "speed"), "no study is called 'speed'"),
         (("run", "out2", "--task", "own:missing.jsonl"), "missing.jsonl cannot be read"),
         (("report", "nowhere"), "cannot be read"),

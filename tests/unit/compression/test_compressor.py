@@ -10,6 +10,7 @@ from rapid_integrations.compression.compressor import join_chunks
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import PromptError
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.offsets import WordTokenizer
 
 CONFIG = CompressionConfig(chunk_tokens=16, ratio=0.25, min_chunks=1)
@@ -126,7 +127,7 @@ def test_one_token_more_than_the_minimum_of_chunks_is_shortened():
 
 @pytest.mark.parametrize("query", ["", " \n"])
 def test_an_empty_question_is_refused(query):
-    with pytest.raises(PromptError, match="the question is empty"):
+    with pytest.raises(PromptError, check=coded("prompt.empty_question")):
         compressor().compress([FRUIT], query, CONFIG)
 
 
@@ -269,6 +270,7 @@ def test_neighbours_are_joined_as_they_were():
     assert join_chunks([]) == ""
 
 
+@pytest.mark.process
 def test_importing_the_package_loads_no_heavy_library():
     code = (
         "import sys, rapid_integrations.compression as c; c.Compressor, c.SentenceTransformerEmbedder; "

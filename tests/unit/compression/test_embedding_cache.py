@@ -91,6 +91,7 @@ def test_the_file_drops_the_oldest(tmp_path):
     assert [v is not None for v in EmbeddingCache(tmp_path / "c").get_many([a, b, c])] == [False, True, True]
 
 
+@pytest.mark.process
 def test_processes_share_the_file(tmp_path):
     path = tmp_path / "cache.sqlite"
     processes = [

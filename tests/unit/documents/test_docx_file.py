@@ -164,3 +164,27 @@ def test_the_prompt_of_an_empty_content_control_is_no_value():
 def test_the_words_of_word_art_are_read():
     path = '<v:shape xmlns:v="urn:schemas-microsoft-com:vml"><v:textpath string="CONFIDENTIAL"/></v:shape>'
     assert read(docx(f"<w:p><w:r><w:pict>{path}</w:pict></w:r></w:p>")).text == "CONFIDENTIAL"
+
+
+def test_a_date_control_without_content_gives_the_day_that_it_keeps():
+    date = "<w:sdtPr><w:date w:fullDate='2024-05-31T00:00:00Z'/></w:sdtPr>"
+    inline = f"<w:p>{run('Due: ')}<w:sdt>{date}<w:sdtContent/></w:sdt></w:p>"
+    shown = f"<w:p><w:sdt>{date}<w:sdtContent>{run('31 May')}</w:sdtContent></w:sdt></w:p>"
+    block = f"<w:sdt>{date}<w:sdtContent><w:p/></w:sdtContent></w:sdt>"
+    assert read(docx(inline + shown + block)).text == "Due: 2024-05-31\n\n31 May\n\n2024-05-31"
+
+
+def table(*rows):
+    cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
+    return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in cells)}</w:tbl>"
+
+
+def test_a_table_within_a_cell_keeps_its_rows_apart():
+    inner = table([paragraph("May"), paragraph("900")], [paragraph("June"), paragraph("950")])
+    outer = table([paragraph("Flat"), paragraph("Rents")], [paragraph("A"), inner + paragraph("in CHF")])
+    assert read(docx(outer)).text == "| Flat | Rents |\n| --- | --- |\n| A | May, 900; June, 950 in CHF |"
+
+
+def test_a_table_of_one_cell_around_a_table_is_a_frame():
+    inner = table([paragraph("May"), paragraph("900")])
+    assert read(docx(table([paragraph("Rents") + inner]))).text == "Rents\n\n| May | 900 |\n| --- | --- |"

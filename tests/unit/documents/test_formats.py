@@ -176,6 +176,7 @@ def test_html_encodings(read):
     assert read("a.html", page.format("x=y").encode("cp850"), encoding="cp850").text == "Größe"
 
 
+@pytest.mark.long
 def test_html_without_words_and_too_deep(refused):
     assert "holds no text" in refused("a.html", "<html><script>x()</script></html>")
     assert "nests its elements too deeply" in refused("a.html", "<div>" * 50_000 + "x")
@@ -238,5 +239,5 @@ def test_an_endless_device_is_bounded():
 )
 def test_a_missing_reader_names_the_extra(read, monkeypatch, data, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"needs .*pip install 'rapid-integrations\[documents\]'"):
+    with pytest.raises(MissingExtraError, check=lambda error: error.extra == "documents"):
         read("file", data)

@@ -19,6 +19,7 @@ def test_documents_import_only_each_other_and_the_errors(path):
     assert others <= set(READERS)
 
 
+@pytest.mark.process
 def test_text_is_read_without_the_extra(tmp_path):
     (tmp_path / "a.md").write_text("Größe")
     code = (

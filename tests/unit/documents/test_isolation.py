@@ -14,6 +14,8 @@ from rapid_integrations.errors import ConfigurationError, DocumentError, Missing
 from tests.toys.document_files import docx, paragraph, pdf, pdf_of
 from tests.toys.repository import ROOT
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
@@ -163,7 +165,7 @@ def test_a_missing_extra_is_named_from_the_other_process(tmp_path, monkeypatch):
     )
     isolation._end_idle()
     (tmp_path / "a.pdf").write_bytes(pdf("words"))
-    with pytest.raises(MissingExtraError, match=r"a.pdf needs an optional .* 'rapid-integrations\[documents\]'$"):
+    with pytest.raises(MissingExtraError, check=lambda error: error.extra == "documents"):
         read_document(tmp_path / "a.pdf")
     isolation._end_idle()
 

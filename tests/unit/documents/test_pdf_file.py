@@ -16,13 +16,13 @@ def words(text, x, y, size=12):
     return f"BT /F1 {size} Tf {x} {y} Td ({text}) Tj ET"
 
 
-def form(*fields, drawn=""):
-    """A page with a form; each field is referred to by the catalogue as an object of its own."""
+def form(*fields, drawn="", more=()):
+    """A page with a form; each field is referred to by the catalogue as an object of its own, before `more` objects."""
     numbers = " ".join(f"{6 + at} 0 R" for at in range(len(fields)))
     data = pdf_page(
         drawn,
         catalogue=f"/AcroForm << /Fields [{numbers}] /DA (/Helv 12 Tf) /DR << /Font << /Helv 3 0 R >> >> >>",
-        more=[f"<< /Type /Annot /Subtype /Widget {each} >>" for each in fields],
+        more=[*(f"<< /Type /Annot /Subtype /Widget {each} >>" for each in fields), *more],
     )
     # The page's annotations are those objects.
     return pdf_of(_objects(data, f"/Annots [{numbers}]"))

@@ -142,5 +142,5 @@ def test_standard_input_may_be_anything(monkeypatch):
 def test_utf8_data_files(folder):
     assert read_utf8(folder / "part 2.md") == "text of part 2.md"
     (folder / "latin.jsonl").write_bytes(b"\xfcber")
-    with pytest.raises(DocumentError, match=r"latin.jsonl is no UTF-8 text \(byte 0\)"):
+    with pytest.raises(DocumentError, match=r"latin.jsonl is not UTF-8 text \(byte 0\)"):
         read_utf8(folder / "latin.jsonl")

@@ -74,5 +74,21 @@ def test_a_mark_that_lies_is_damage():
 def test_without_the_detector_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "chardet", None)
     assert decode(GERMAN.encode(), "a.txt")[0] == GERMAN  # UTF-8 needs nothing
-    with pytest.raises(MissingExtraError, match=r"pip install 'rapid-integrations\[documents\]'"):
+    with pytest.raises(MissingExtraError, check=lambda error: error.extra == "documents"):
         decode(GERMAN.encode("cp1252"), "a.txt")
+
+
+@pytest.mark.parametrize("text", [GERMAN, RUSSIAN, "«Ça coûte 5 €», dit-il à la gérante."])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_utf8_that_was_encoded_twice_is_named(text, encoding):
+    try:
+        twice = text.encode().decode(encoding)
+    except UnicodeDecodeError:  # cp1252 leaves five bytes open
+        twice = text.encode().decode("latin-1")
+    read, (remark,) = decode(twice.encode(), "a.txt")
+    assert read == twice.replace("\r", "\n") and "encoded a second time" in remark
+
+
+def test_texts_about_that_and_foreign_letters_are_no_such_case():
+    for text in (f"It reads Ã¤ and Ã¶ in place of ä. {GERMAN}", "ÃO, ÂNGULO “à” — não: «É»", "Ã¤ Ã¶"):
+        assert decode(text.encode(), "a.txt") == (text, ())

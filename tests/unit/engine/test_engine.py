@@ -19,6 +19,7 @@ from rapid_integrations import (
 )
 from rapid_integrations.cache import KVCache
 from tests.toys.embedder import HashEmbedder
+from tests.toys.errors import coded
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
@@ -210,9 +211,9 @@ def test_an_empty_prompt_or_question_is_refused(shared):
 def test_a_chat_without_template_is_refused():
     tokenizer = byte_tokenizer(chat_template=None)
     with RapidEngine.from_models(tiny_model("llama", 0), tokenizer, sampling=SHORT) as raw:
-        with pytest.raises(PromptError, match="no chat template"):
+        with pytest.raises(PromptError, check=coded("prompt.no_chat_template")):
             raw.stream([{"role": "user", "content": "hello"}])
-        with pytest.raises(ConfigurationError, match="no chat template"):
+        with pytest.raises(ConfigurationError, check=coded("configuration.no_chat_template")):
             raw.stream("hello", apply_chat_template=True)
         assert raw.generate("hello").token_ids
 
@@ -240,6 +241,7 @@ def caches(monkeypatch):
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budget", [0, 300_000, 10**9])  # nothing, one of the two caches, both
 def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget(caches, budget):
     with engine(prefix_cache_bytes=budget) as fresh:
@@ -271,6 +273,7 @@ def test_leaving_the_loop_or_an_error_in_it_does_so_too(caches):
         assert fresh.generate(PROMPT).token_ids
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["embed", "prefill target", "prefill drafter"])
 def test_an_interrupted_request_leaves_nothing_behind(caches, stage):
     with engine() as fresh:
@@ -294,6 +297,7 @@ def test_progress_reaches_its_total(shared):
 # --- several at once ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 8])
 def test_threads_get_what_they_would_get_alone(shared, count):
     prompts = [Prompt.from_context(words(seed, 90), f"question {seed}?") for seed in range(count)]

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import traceback
 
 import pytest
@@ -63,10 +62,8 @@ ENGINE_CALLS = {
 @pytest.mark.parametrize("name", ENGINE_CALLS)
 def test_an_inherited_engine(engine, name):
     engine.generate(PROMPT, sampling=SHORT)
-    begun = time.monotonic()
     said = in_child(lambda: ENGINE_CALLS[name](engine))
     assert said.startswith("ForkedProcessError: this engine was built in process") and "post_fork" in said
-    assert time.monotonic() - begun < 10
     assert engine.generate(PROMPT, sampling=SHORT).token_ids  # the parent goes on
 
 
@@ -150,6 +147,7 @@ print(in_child(own, 5 if case == "hangs" else 60))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "case", ["warm", pytest.param("cold", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)]
 )

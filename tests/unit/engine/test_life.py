@@ -183,6 +183,7 @@ def test_closing_frees_models_and_caches():
     del stream
 
 
+@pytest.mark.long
 def test_a_chat_over_a_closed_engine(engine):
     chat = Chat(engine, words(1, 80))
     assert "".join(chunk.text for chunk in chat.ask("which words?")) is not None

@@ -271,6 +271,7 @@ def test_copies_of_what_holds_an_llm(folder, loads):
 # --- freeing ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_last_one_that_closes_frees_the_models(make):
     llms = [make() for _ in range(3)]
     engine, model = llms[0].rapid_engine, weakref.ref(llms[0].rapid_engine.target.model)
@@ -283,6 +284,7 @@ def test_the_last_one_that_closes_frees_the_models(make):
     assert model() is None  # although the closed LLMs and the engine are still here
 
 
+@pytest.mark.long
 def test_the_last_one_that_is_collected_frees_the_models(make):
     llm = make()
     other = copy.deepcopy(llm)

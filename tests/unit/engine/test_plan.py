@@ -1,13 +1,18 @@
-"""What the law is told of the retrieval."""
+"""What a request will be done with, and what the law is told of the retrieval."""
 
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rapid_integrations.compression import Compression
-from rapid_integrations.engine.plan import Plan
+from rapid_integrations.config import SamplingParams, SpeculationConfig
+from rapid_integrations.engine.loaded_models import EngineModels
+from rapid_integrations.engine.plan import Plan, plan_request
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.sampling import Law
+from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
+from rapid_integrations.sampling import Law, TorchOps
+from tests.toys.scripted_lm import TableLM
 
 PLAN = Plan(Law("augmented"), "drafter", "auto", 16)
 
@@ -42,3 +47,15 @@ def test_a_model_that_reads_the_same_twice_follows_the_target():
     assert plan.law.kind == "target" and plan.proposer == "none"
     larger = PLAN.for_prompts(prepared(None, 1.0, drafter_ids=(1, 2)), self_speculation=False)
     assert larger.law.kind == "augmented" and larger.law.trust == 1.0
+
+
+def test_what_computes_the_law_is_made_for_every_device_of_the_request():
+    here, elsewhere = TableLM(1), SimpleNamespace(device=torch.device("cuda"), num_parameters=1)
+
+    def ops(target, drafter, draft_lm=None):
+        models = EngineModels(target, drafter, draft_lm, None, 4)
+        return plan_request(SpeculationConfig(), SamplingParams(), models).law.ops
+
+    assert isinstance(ops(here, here), NumPyOps) and isinstance(ops(here, here, here), NumPyOps)
+    for models in ((here, elsewhere), (elsewhere, here), (here, here, elsewhere)):
+        assert type(ops(*models)) is TorchOps

@@ -33,9 +33,9 @@ def test_options():
     ("text", "said"),
     [
         ("lcc", "no method is called 'lcc'; there are: lc, rag"),
-        ("lc:eta=1", "'eta=1' is no option of lc; it has no options"),
+        ("lc:eta=1", "'eta=1' is not an option of lc; it has no options"),
         ("sd:eta=1", "it has draft"),
-        ("rapid:eta", "'eta' is no option"),
+        ("rapid:eta", "'eta' is not an option"),
         ("rapid:eta=many", "eta"),
         ("rapid:law=exact", "law"),
         ("rapid:context=other", "context takes 'unrelated'"),

@@ -120,7 +120,7 @@ def test_a_run_goes_on_where_it_stopped(run, shared, monkeypatch):
     assert whole and made == [("1.0", "lc"), ("1.0", "rag")] and len(predictions) == 6
 
 
-def test_tasks_take_fair_lock(shared, tmp_path):
+def test_tasks_take_turns(shared, tmp_path):
     file = PredictionFile(tmp_path / "p.jsonl", {})
     tasks = [PlannedTask(Words(documents), label) for documents, label in ((1, "a"), (2, "b"))]
     Runner(shared, max_questions=1).run(tasks, [parse_method("rag")], file)

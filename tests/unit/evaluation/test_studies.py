@@ -74,7 +74,7 @@ def test_what_was_only_begun_does_not_hinder_a_comparison():
     first, second = comparable(rows)
     assert (first.methods, first.tasks, len(first.items("a"))) == (["lc", "rapid"], ["a", "b"], 4)
     assert (second.methods, second.tasks) == (["lc", "rag"], ["c"])
-    with pytest.raises(ConfigurationError, match="no prediction yet"):
+    with pytest.raises(ConfigurationError, match="no predictions yet"):
         comparable([])
 
 

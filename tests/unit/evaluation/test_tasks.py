@@ -152,7 +152,7 @@ def test_infinitebench_summaries(tmp_path):
 def test_an_answer_that_is_no_option(tmp_path):
     row = {"id": 0, "context": "B", "input": "Q?", "answer": ["v"], "options": ["x", "y", "z", "w"]}
     write(tmp_path / "longbook_choice_eng.jsonl", [row])
-    with pytest.raises(PromptError, match="row 1 .* none of its options"):
+    with pytest.raises(PromptError, match="row 1 .* not one of its options"):
         load(load_task("infinitebench:mc", tmp_path))
 
 
@@ -246,7 +246,7 @@ def test_own_questions(tmp_path):
         ('{"question": "Q?", "answer": "a"}', "has no document"),
         ('{"question": "Q?", "answer": "a", "document": ""}', "has no document"),
         ('{"question": "Q?", "answer": "a", "file": "missing.txt"}', "missing.txt cannot be read"),
-        ("{", "line 1, is no JSON"),
+        ("{", "line 1, is not JSON"),
         ("3", "expected a JSON object, found int"),
     ],
 )
@@ -278,7 +278,7 @@ def test_missing_data(tmp_path):
         load(load_task("longbench-v2", tmp_path))
     with pytest.raises(PromptError, match="does not exist"):
         find_rows(tmp_path / "nowhere", "x.jsonl", hub="")
-    with pytest.raises(PromptError, match="is on no hub"):
+    with pytest.raises(PromptError, match="is not on the hub"):
         load(load_task("dialogue"))
     write(tmp_path / "tpo.jsonl", [{"input": "x"}])
     with pytest.raises(PromptError, match="a row of leval:tpo lacks instructions, outputs"):

@@ -24,6 +24,7 @@ def test_only_the_extra_is_imported(path):
     assert names - set(sys.stdlib_module_names) <= NEEDED
 
 
+@pytest.mark.process
 def test_importing_loads_no_torch_and_no_other_framework():
     unwanted = ("torch", "transformers", "llama_index", "llama_index_rapid", "langchain", "langchain_classic")
     code = f"import sys, langchain_rapid; print([m for m in {unwanted} if m in sys.modules])"

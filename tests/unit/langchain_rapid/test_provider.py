@@ -71,6 +71,7 @@ def test_a_version_that_keeps_no_table(monkeypatch):
         register_provider()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_model_by_name():
     """The whole way, with the embedded model."""

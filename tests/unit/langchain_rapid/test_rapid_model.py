@@ -70,7 +70,7 @@ class TestSettings:
             cls(engine=engine, temperature=-1)
         with pytest.raises(ConfigurationError, match="are one setting"):
             cls(engine=engine, max_tokens=5, max_new_tokens=6)
-        with pytest.raises(ConfigurationError, match="is there already"):
+        with pytest.raises(ConfigurationError, match="is loaded already"):
             cls(engine=engine, target="other")
         with pytest.raises(ConfigurationError, match="needs tokenizer"):
             cls(model=tiny_model("llama", 0))
@@ -285,7 +285,9 @@ class TestCounts:
 class TestErrors:
     @pytest.mark.parametrize("form", ["invoke", "stream"])
     def test_context_overflow_is_langchains(self, either, form):
-        with pytest.raises(langchain_errors.ContextOverflowError, match="holds 8,192 tokens") as raised:
+        with pytest.raises(
+            langchain_errors.ContextOverflowError, check=lambda error: error.context_window == 8192
+        ) as raised:
             list(getattr(either, form)("x" * 9000))
         assert isinstance(raised.value, ContextOverflowError) and isinstance(raised.value, errors.ContextOverflowError)
         assert raised.value.prompt_tokens > 9000

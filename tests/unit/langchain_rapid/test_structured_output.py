@@ -305,7 +305,7 @@ class TestToolChoice:
 
     @pytest.mark.parametrize("choice", [{"type": "function"}, {}, {"type": "tool"}])
     def test_one_that_names_no_tool(self, choice):
-        with pytest.raises(ConfigurationError, match="names no tool"):
+        with pytest.raises(ConfigurationError, match="does not name a tool"):
             ChatRapid(engine=puppet()).bind_tools([search], tool_choice=choice)
 
 

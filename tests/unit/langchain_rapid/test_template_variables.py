@@ -247,7 +247,7 @@ class TestNothingRetrieved:
             either.invoke("hello", rapid_context=context)
 
     def test_what_is_no_question_is_refused(self, either):
-        with pytest.raises(PromptError, match="rapid_query is a text"):
+        with pytest.raises(PromptError, match="rapid_query must be a text"):
             either.invoke("hello", rapid_query=["a"])
 
 

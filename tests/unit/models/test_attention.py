@@ -22,6 +22,7 @@ from rapid_integrations.models.attention import (
     register,
 )
 from rapid_integrations.models.mask import described_mask
+from tests.toys.budget import examples
 
 MODULE = torch.nn.Identity()
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}  # bfloat16 has 8 bits; scores of size 4 are off by 1/64
@@ -70,7 +71,7 @@ def check(new, before, group=2, kv_heads=2, window=None, dtype=torch.float32, sc
         assert torch.equal(before_call, after)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     new=st.integers(1, 70),
     before=st.integers(0, 130),

@@ -10,6 +10,8 @@ from rapid_integrations.models.loader import load, wrap
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, IM_START_ID, byte_tokenizer, tiny_model
 
+pytestmark = pytest.mark.usefixtures("home")
+
 PLAIN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 
@@ -18,11 +20,6 @@ def template(end, between=""):
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}" + end + "\n" + between + "{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
 
 
 def quiet(**config):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import gguf
 import pytest
@@ -11,31 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models.loader import load
+from tests.toys.model_folder import change
 from tests.toys.models import byte_tokenizer, tiny_model
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model("llama", 1).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "tiny")
-
-
-def change(folder, file="config.json", **changes):
-    content = json.loads((folder / file).read_text()) | changes
-    (folder / file).write_text(json.dumps(content))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def refused(name, *words, kind=ModelLoadError):

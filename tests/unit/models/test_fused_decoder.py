@@ -1,12 +1,16 @@
 """The fused forward pass: what it takes over, what it leaves behind, and quantised weights. For logits see test_hf."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.linear import Int4Linear
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
@@ -115,3 +119,42 @@ def test_quantisation_needs_a_known_architecture():
         HuggingFaceLM(tiny_model("gemma3", 1), take_over=True, quantization="int4")
     with pytest.raises(UnsupportedModelError, match="quantization"):
         HuggingFaceLM(tiny_model("llama", 1), quantization="int4")
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+def test_every_form_is_compared_with_the_model_when_it_is_loaded(quantization, monkeypatch):
+    """Products that are wrong are refused, whatever form the weights have."""
+    call = FusedDecoder.forward
+
+    def wrong(self, token_ids, cache, keep):
+        return call(self, token_ids, cache, keep).roll(1, dims=-1)
+
+    taken_over("qwen2", torch.bfloat16, quantization)  # right, it is taken
+    monkeypatch.setattr(FusedDecoder, "forward", wrong)
+    with pytest.raises(UnsupportedModelError, match="differs from the model's own by"):
+        taken_over("qwen2", torch.bfloat16, quantization)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_the_comparison_leaves_the_model_without_the_weights_that_were_taken(quantization, tied):
+    lm = taken_over("qwen2", torch.bfloat16, quantization, tie_word_embeddings=tied)
+    taken = [layer.mlp.down_proj.weight.numel() for layer in lm.model.base_model.layers]
+    assert set(taken) == {0}
+    assert (lm.model.lm_head.weight is lm.model.base_model.embed_tokens.weight) == tied
+    assert lm.model.base_model.embed_tokens.weight.numel() > 0
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in lm.model.modules())
+
+
+def test_a_weight_that_the_kernels_read_wrongly_is_seen(monkeypatch):
+    """The reference computes with what the integers stand for, so a layout that is read wrongly stands out."""
+    if native_library() is None:
+        pytest.skip("needs kernels")
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 64}
+    panels = Int4Linear.native
+    assert taken_over("llama", torch.bfloat16, "int4", **wide)._fused._native is not None
+    monkeypatch.setattr(
+        Int4Linear, "native", lambda self: replace(panels(self), data=panels(self).data.flip(0).contiguous())
+    )
+    with pytest.raises(UnsupportedModelError, match="differs from the model's own by"):
+        taken_over("llama", torch.bfloat16, "int4", **wide)

@@ -14,15 +14,11 @@ from rapid_integrations.models.loader import load
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import byte_tokenizer, tiny_model
 
+pytestmark = pytest.mark.usefixtures("home")
+
 IDS = torch.arange(3, 80)
 MERGES = (("t", "h"),)
 TOKENIZER = byte_tokenizer(merges=MERGES)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def tiny(seed=1, **config):

@@ -16,6 +16,7 @@ from rapid_integrations.models.attention import ATTENTION_NAME
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
+from tests.toys.budget import examples
 from tests.toys.models import KINDS, VOCAB_SIZE, byte_tokenizer, randomise, tiny_model
 
 ATOL = 1e-3  # logits are about 10, and random weights this large blow rounding up
@@ -60,7 +61,7 @@ def assert_equal_caches(cache, other):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(chunks=st.lists(st.integers(1, 70), min_size=1, max_size=6), seed=st.integers(0, 2**16))
 def test_chunks_give_the_logits_of_one_full_forward(way, chunks, seed):
     ids = random_ids(seed, sum(chunks))
@@ -74,7 +75,7 @@ def test_chunks_give_the_logits_of_one_full_forward(way, chunks, seed):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(
     steps=st.lists(st.tuples(st.integers(1, 70), st.floats(0, 1), st.booleans()), min_size=1, max_size=8),
     seed=st.integers(0, 2**16),

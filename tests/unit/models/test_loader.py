@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -13,37 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from rapid_integrations import packaged
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
-from rapid_integrations.models import loader
 from rapid_integrations.models.loader import load, wrap
+from rapid_integrations.models.placement import device_of
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
 
+pytestmark = pytest.mark.usefixtures("home")
+
 IDS = torch.arange(3, 80)
 MERGES = (("t", "h"),)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """No hub, and a RAPID_HOME of the test's own."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # the variable is read at import
-    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A model folder as `save_pretrained` writes it; tests take copies."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model("llama", 1).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "tiny")
 
 
 @pytest.fixture
@@ -379,8 +356,8 @@ def test_a_device_that_is_not_there(folder):
 def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ConfigurationError, match="device='cuda:0', but PyTorch finds no CUDA device here"):
-        loader._device("cuda:0")
+        device_of("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert loader._device("cuda") == torch.device("cuda")
+    assert device_of("cuda") == torch.device("cuda")
     with pytest.raises(ConfigurationError, match="has 1 CUDA device here"):
-        loader._device("cuda:1")
+        device_of("cuda:1")

@@ -15,6 +15,7 @@ from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedMo
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import Prompt, RenderedPrompt, render
+from tests.toys.budget import examples
 from tests.toys.models import (
     BOS,
     BOS_ID,
@@ -58,7 +59,7 @@ def chatml_ids(*contents):
 # --- text from documents is data --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(document=DOCUMENTS, system=DOCUMENTS)
 def test_control_tokens_in_messages_are_spelt_out_byte_for_byte(document, system):
     messages = [{"role": "system", "content": system}, {"role": "user", "content": document}]
@@ -66,7 +67,7 @@ def test_control_tokens_in_messages_are_spelt_out_byte_for_byte(document, system
     assert plain.encode_prompt(rendered) == chatml_ids(("system", system), ("user", document))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(document=DOCUMENTS)
 def test_control_tokens_in_documents_stay_text_under_merges_too(document):
     rendered = render([{"role": "user", "content": document}], merged.chat_template)
@@ -91,7 +92,7 @@ def test_each_control_token_at_each_place(name, control, document):
     assert vocabulary.decode(ids) == document
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(before=DOCUMENTS, document=DOCUMENTS, after=DOCUMENTS)
 def test_in_a_raw_prompt_only_the_context_is_data(before, document, after):
     text = before + document + after
@@ -213,7 +214,7 @@ def test_a_document_cannot_take_the_bos_away():
 # --- offsets ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(text=st.text(max_size=60))
 def test_offsets_lie_in_the_text_in_order_and_cover_it(text):
     offsets = merged.offsets(text)
@@ -231,7 +232,7 @@ def test_the_bytes_of_one_character_share_its_offsets():
 # --- back to text -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_any_text_survives(text):
     for vocabulary in VOCABULARIES.values():

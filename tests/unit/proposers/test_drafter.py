@@ -46,12 +46,14 @@ def ask(running, proposer, law="augmented", length=3, **sampling):
     )
 
 
+@pytest.mark.long
 def test_the_statistics_name_the_model_that_proposed(upward):
     named = {name: ask(upward, name).stats.draft_lm for name in ("none", "drafter", "draft_lm", "hybrid")}
     name = upward.draft_lm.name
     assert named == {"none": None, "drafter": None, "draft_lm": name, "hybrid": name}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("length", [1, 5, "auto"])
 def test_greedy_answers_are_the_same_whoever_proposes(upward, law, length):
@@ -74,6 +76,7 @@ def test_the_drafter_reads_a_proposal_at_once(upward, monkeypatch):
     assert len(passes) == answer.stats.rounds
 
 
+@pytest.mark.long
 def test_its_cache_is_reused_and_counted(upward):
     first, second = ask(upward, "draft_lm"), ask(upward, "draft_lm")
     assert second.text == first.text and second.stats.cached_prompt_tokens > 0

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations.sampling import Law, augmented_target
 from rapid_integrations.sampling.adaptive_eta import ETA_MOST, adaptive_eta
+from tests.toys.budget import examples
 from tests.toys.reference_law import augmented, automatic_eta
 from tests.unit.sampling.strategies import distributions, logits
 
@@ -22,7 +23,7 @@ def divergence(q, p_hat):
     return float(torch.special.xlogy(q, q / p_hat).nansum())
 
 
-@settings(deadline=None, database=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     p=distributions(zeros=False),
     q=distributions(),
@@ -36,7 +37,7 @@ def test_it_is_the_reference(p, q, relevance, trust):
     assert eta == pytest.approx(wanted, rel=1e-4, abs=1e-4) or float((q - p).abs().max()) < 1e-4
 
 
-@settings(deadline=None, database=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     z=logits(),
     drafter_logits=logits(),
@@ -55,7 +56,6 @@ def test_p_hat_is_the_reference(z, drafter_logits, rule, relevance, trust, eta):
     assert torch.allclose(p_hat, slow, rtol=0, atol=1e-6) or float(threshold) < 1e-6
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(zeros=False), q=distributions(zeros=False))
 def test_the_search_ends_where_p_hat_is_all_but_nearest_to_q(p, q):
     p, q = p.double(), q.double()
@@ -69,7 +69,6 @@ def test_the_search_ends_where_p_hat_is_all_but_nearest_to_q(p, q):
         assert found <= begin + 1e-9
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(zeros=False), q=distributions())
 def test_p_hat_lies_nearer_to_q_than_p_does(p, q):
     # A fixed eta may overshoot: on flat distributions it ends farther from q than it began.
@@ -78,7 +77,6 @@ def test_p_hat_lies_nearer_to_q_than_p_does(p, q):
     assert divergence(q, p_hat) <= divergence(q, p) + 1e-9
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(2, zeros=False), q=distributions(2))
 def test_of_two_tokens_p_hat_lies_between_p_and_q(p, q):
     p_hat = augmented_target(p.double(), q.double(), eta="auto", tail_alpha=0.0)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rapid_integrations.sampling import Law, augmented_target
+from tests.toys.budget import examples
 from tests.toys.reference_law import augmented, softmax
 from tests.unit.sampling.strategies import distributions, logits
 
@@ -38,7 +39,7 @@ def test_the_mask_is_closed_at_its_threshold():
     assert close(moved, torch.softmax(p.log() + shift, -1))
 
 
-@settings(deadline=None, database=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(z=logits(), drafter_logits=logits(), temperature=st.sampled_from([0.5, 1.0, 2.0]))
 def test_the_shift_is_a_gradient_step_on_the_divergence_from_the_drafter(z, drafter_logits, temperature):
     # The paper's derivation of Eq. 6: one step of size eta on T^2 * KL(q || softmax(z / T)).
@@ -50,7 +51,7 @@ def test_the_shift_is_a_gradient_step_on_the_divergence_from_the_drafter(z, draf
     assert close(augmented_target(log_p.exp().detach(), q, eta=3.0, tail_alpha=0.0), expected.detach(), 1e-9)
 
 
-@settings(deadline=None, database=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(z=logits(), drafter_logits=logits(), eta=etas, rule=tail_rules, alpha=alphas)
 def test_it_is_the_reference(z, drafter_logits, eta, rule, alpha):
     p, q = (torch.softmax(x.double(), -1) for x in (z, drafter_logits))  # double: float32 may tip a threshold
@@ -65,7 +66,6 @@ def test_it_is_the_reference(z, drafter_logits, eta, rule, alpha):
     assert near_a_threshold or close(p_hat, augmented(z.tolist(), drafter_logits.tolist(), law), 1e-9)
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(), q=distributions(), eta=etas, rule=tail_rules, alpha=alphas)
 def test_it_is_a_distribution_within_the_target_s_support(p, q, eta, rule, alpha):
     p_hat = augmented_target(p, q, eta=eta, tail_rule=rule, tail_alpha=alpha)
@@ -74,19 +74,16 @@ def test_it_is_a_distribution_within_the_target_s_support(p, q, eta, rule, alpha
     assert bool((p_hat[p == 0] == 0).all())
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(), q=distributions(), rule=tail_rules, alpha=alphas)
 def test_no_strength_is_the_target(p, q, rule, alpha):
     assert close(augmented_target(p, q, eta=0.0, tail_rule=rule, tail_alpha=alpha), p)
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(), eta=etas, rule=tail_rules, alpha=alphas)
 def test_a_drafter_that_agrees_changes_nothing(p, eta, rule, alpha):
     assert close(augmented_target(p, p, eta=eta, tail_rule=rule, tail_alpha=alpha), p)
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(), q=distributions(), eta=etas)
 def test_without_a_tail_rule_both_are_one(p, q, eta):
     mask, restore = (augmented_target(p, q, eta=eta, tail_rule=rule, tail_alpha=0.0) for rule in TAIL_RULES)
@@ -94,7 +91,6 @@ def test_without_a_tail_rule_both_are_one(p, q, eta):
     assert close(mask, torch.softmax(p.log() + eta * (q - p), -1))
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(zeros=False), q=distributions(), eta=etas, alpha=alphas)
 def test_mask_keeps_the_target_s_ratios_among_tokens_that_do_not_move(p, q, eta, alpha):
     p_hat = augmented_target(p, q, eta=eta, tail_rule="mask", tail_alpha=alpha)
@@ -103,7 +99,6 @@ def test_mask_keeps_the_target_s_ratios_among_tokens_that_do_not_move(p, q, eta,
     assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(zeros=False), q=distributions(), eta=etas, alpha=alphas)
 def test_restore_gives_the_tail_the_target_s_own_values(p, q, eta, alpha):
     shifted = augmented_target(p, q, eta=eta, tail_rule="restore", tail_alpha=0.0)

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rapid_integrations.sampling import Law
@@ -31,7 +31,6 @@ def test_truncation_follows_the_shift():
     assert law.form(Z, DRAFTER).tolist() == [0.0, 1.0, 0.0, 0.0, 0.0]
 
 
-@settings(deadline=None, database=None)
 @given(z=logits(), drafter_logits=logits(), kind=st.sampled_from(["target", "augmented", "paper"]))
 def test_greedy_is_a_point_mass_on_the_best_of_the_law_at_temperature_one(z, drafter_logits, kind):
     law = Law(kind, eta=10.0)

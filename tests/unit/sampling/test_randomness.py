@@ -89,7 +89,7 @@ def test_the_frequency_test_can_fail():
     assert chi_square_p_value(counts, {0: 0.5, 1: 0.5}) < ALPHA
 
 
-@settings(deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     probs=distributions(7),
     uniform=st.one_of(st.sampled_from([0.0, 5e-324, 1 - 2.0**-53, 1.0]), st.floats(0, 1, exclude_max=True)),

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
@@ -57,7 +57,6 @@ def test_a_flat_nucleus_beyond_the_first_candidates_is_whole():
     assert int((truncate(flat, top_p=0.75) > 0).sum()) == 3072
 
 
-@settings(deadline=None, database=None)
 @given(
     probs=distributions(8),
     top_k=st.integers(0, 9),

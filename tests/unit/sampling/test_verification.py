@@ -18,6 +18,7 @@ from rapid_integrations.sampling import (
     paper_residual,
     verify,
 )
+from tests.toys.budget import examples
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import EnumeratedRandomness, enumerate_outcomes
 from tests.toys.reference_law import joint_law, reference_law
@@ -190,7 +191,6 @@ def test_the_enumeration_rejects_wrong_residuals(wrong):
 # --- the parts ------------------------------------------------------------
 
 
-@settings(deadline=None, database=None)
 @given(law=distributions(), proposed=distributions())
 def test_one_token_in_formulas(law, proposed):
     """Sum over drafts x of q(x) * (accept x, or else the correction) is the law."""
@@ -206,7 +206,7 @@ def test_one_token_in_formulas(law, proposed):
     assert torch.allclose(output, law.double(), rtol=0, atol=1e-6)
 
 
-@settings(deadline=None, database=None, max_examples=50)
+@settings(max_examples=examples(50))
 @given(rows=st.lists(st.tuples(distributions(), distributions()), min_size=2, max_size=3))
 def test_a_block_accepts_no_fewer_tokens_than_one_by_one(rows):
     """On average; laws and proposals here do not depend on the text."""
@@ -232,7 +232,6 @@ def test_a_block_by_hand():
     assert sum(count * probability for count, probability in found.items()) == pytest.approx(11 / 9, abs=1e-6)
 
 
-@settings(deadline=None, database=None)
 @given(law=distributions(), token=st.integers(0, 4))
 def test_a_point_mass_is_a_row_with_a_single_one(law, token):
     row = torch.eye(5)[token]
@@ -244,7 +243,6 @@ def test_a_point_mass_is_a_row_with_a_single_one(law, token):
     assert largest_difference(*ends) < 1e-6
 
 
-@settings(deadline=None, database=None)
 @given(p=distributions(), p_hat=distributions(), proposed=distributions(), token=st.integers(0, 4))
 def test_residuals_are_distributions_and_change_nothing(p, p_hat, proposed, token):
     before = [x.clone() for x in (p, p_hat, proposed)]

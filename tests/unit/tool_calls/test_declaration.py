@@ -54,6 +54,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["qwen2.5", "llama"])
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_tool_can_be_called_and_breaks_no_other(name, family):
@@ -106,5 +107,5 @@ def test_a_description_that_is_no_text_is_harmless():
 
 
 def test_a_stop_string_that_is_no_text_is_refused():
-    with pytest.raises(ConfigurationError, match="stop string 1 is no text: its character 0"):
+    with pytest.raises(ConfigurationError, match="stop string 1 is not valid text: its character 0"):
         SamplingParams(stop=("a", "\udc00"))

@@ -109,21 +109,21 @@ BROKEN = {
     ),
     "no arguments": (
         '<tool_call>\n{"name": "search"}\n</tool_call>',
-        ("search", "", "its arguments are missing, or no JSON object"),
+        ("search", "", "its arguments are missing, or not a JSON object"),
     ),
     "no name": ('<tool_call>\n{"name": 1, "arguments": {}}\n</tool_call>', (None, "{}", "it names no tool")),
     "no JSON": (
         '<tool_call>\n{"name": "search", "arguments": {q: 1}}\n</tool_call>',
-        ("search", "{q: 1}}", "it is no JSON at character 33: Expecting property name enclosed in double quotes"),
+        ("search", "{q: 1}}", "it is not JSON at character 33: Expecting property name enclosed in double quotes"),
     ),
     "unfinished": (
         '<tool_call>\n{"name": "search", "arguments": {"q": "cut of',
-        ("search", '{"q": "cut of', "the answer ended before it: it is no JSON at character 38: Unterminated string "
+        ("search", '{"q": "cut of', "the answer ended before it: it is not JSON at character 38: Unterminated string "
                                     "starting at"),
     ),
     "unclosed": (
         '<tool_call>\n{"name": "search", "arguments": {}}',
-        ("search", "{}", "the answer ended before it: </tool_call> is missing behind it"),
+        ("search", "{}", "the answer ended before it: </tool_call> is missing after it"),
     ),
     "nested": ("<tool_call>" + '{"a": ' * 20_000, (None, "", "the answer ended before it: it is nested too deep")),
 }  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_call_behind_what_only_looks_like_one():
     for before, left, error in (
         ("<tool_call>", "<tool_call>", None),
         ('<tool_call>\n{"name": 1}\n</tool_call>', "", "it names no tool"),
-        ("<tool_call>{", "", "it is no JSON: a key is missing at its end"),
+        ("<tool_call>{", "", "it is not JSON: a key is missing at its end"),
     ):
         text, calls, invalid = parse_calls(before + call, form, NAMES)
         assert (text, plain(calls)) == (left, [("search", {})])
@@ -252,7 +252,7 @@ def test_a_bare_call_that_cannot_be_made(family):
     for written, arguments, error in (
         (f"```json\n{BARE}", '{"q": "cats"}', "its code fence does not end"),
         (BARE.replace('{"q": "cats"}', "[]"), "[]", "its arguments are a JSON list, not an object"),
-        (BARE[:-5], '{"q": "cat', "it is no JSON at character 42: Unterminated string starting at"),
+        (BARE[:-5], '{"q": "cat', "it is not JSON at character 42: Unterminated string starting at"),
     ):
         text, calls, invalid = streamed(FORMATS[family], written)
         assert (text, calls) == ("", []) and invalid[0].name == "search" and invalid[0].arguments == arguments

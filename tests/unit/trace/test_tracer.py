@@ -7,6 +7,7 @@ import pytest
 
 from rapid_integrations import Completion, Prompt, RapidEngine, SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.decoding import loop
+from rapid_integrations.proposers.drafter import DrafterProposer
 from rapid_integrations.sampling import Law, Randomness
 from rapid_integrations.trace.tracer import Tracer
 from tests.toys.embedder import HashEmbedder
@@ -120,14 +121,14 @@ def test_an_unknown_proposer_is_other():
         def __init__(self, inner):
             self._inner = inner
 
-        def propose(self, max_tokens, rng):
-            return replace(self._inner.propose(max_tokens, rng), source="made elsewhere")
+        def propose(self, limit, rng):
+            return replace(self._inner.propose(limit, rng), source="made elsewhere")
 
         def commit(self, token_ids):
             self._inner.commit(token_ids)
 
-    def make(parts):
-        return Foreign(parts.scorer)
+    def make(asked):
+        return Foreign(DrafterProposer.from_request(asked))
 
     _, trace = traced(replace(request, proposer=make, drafter=request.target, drafter_prompt=request.target_prompt), 0)
     assert {token.origin for token in trace.tokens} <= {"other", "bonus", "target"}

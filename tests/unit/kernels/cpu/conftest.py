@@ -5,17 +5,17 @@ import shutil
 import pytest
 
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.kernels.cpu import library as build
+from rapid_integrations.kernels.cpu import compiler, library
 from rapid_integrations.kernels.cpu.interface import opened
+
+STRICT = ("-Wall", "-Wextra", "-Werror")
 
 
 @pytest.fixture(scope="session")
 def portable(tmp_path_factory):
     """The kernels without any instruction that only some processors have; the compiler has nothing to say of them."""
     target = tmp_path_factory.mktemp("portable") / "portable.so"
-    build._compile(
-        shutil.which("c++") or shutil.which("g++"), target, "-DRAPID_PORTABLE", "-Wall", "-Wextra", "-Werror"
-    )
+    compiler.compile_to(compiler.find_compiler(), target, "-DRAPID_PORTABLE", *STRICT)
     return opened(target)
 
 
@@ -28,10 +28,10 @@ def fresh_process(monkeypatch, tmp_path):
     def compile_quickly(_, target):
         target.unlink(missing_ok=True)  # it may be mapped
         shutil.copy(held, target)
-        build._checksum_file(target).write_text(build._checksum(held))
-        build._about_file(target).write_text(build._about())
+        compiler._checksum_file(target).write_text(compiler._checksum(held))
+        compiler._about_file(target).write_text(compiler._about())
 
-    monkeypatch.setattr(build, "_outcome", None)
-    monkeypatch.setattr(build, "_compile", compile_quickly)
+    monkeypatch.setattr(library, "_outcome", None)
+    monkeypatch.setattr(compiler, "compile_to", compile_quickly)
     monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
     return tmp_path

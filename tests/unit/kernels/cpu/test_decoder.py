@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import torch
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.errors import CacheError, NotANumberError
 from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import compiler as builder
 from rapid_integrations.kernels.cpu import library as build
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
@@ -210,6 +210,7 @@ except MemoryError as error:
 """
 
 
+@pytest.mark.process
 def test_a_step_without_memory_is_an_error_and_the_next_one_works():
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # so that what is freed is given back
     command = [sys.executable, "-c", _LITTLE_MEMORY]
@@ -288,7 +289,7 @@ def test_a_weight_that_is_no_number(quantization, rows):
         ours.model.base_model.norm.weight[3] = float("nan")
     cache = ours.new_cache(100)
     ours.forward(ids(40), cache, 0)
-    with pytest.raises(NotANumberError, match="NaN"):
+    with pytest.raises(NotANumberError):
         ours.forward(ids(rows), cache, 1)
     assert cache.length == 40
 
@@ -331,14 +332,13 @@ def test_compiled_once_and_kept(fresh_process, monkeypatch):
     assert stages == [("compiling kernels", 0, 1), ("compiling kernels", 1, 1)]
     (kept,) = (fresh_process / "home" / "kernels").glob("*.so")
     monkeypatch.setattr(build, "_outcome", None)
-    monkeypatch.setattr(build, "_compile", None)
+    monkeypatch.setattr(builder, "compile_to", None)
     assert build.native_library(lambda *stage: stages.append(stage)) is not None
     assert len(stages) == 2 and kept.exists()
 
 
 def test_without_a_compiler(fresh_process, monkeypatch, caplog):
-    monkeypatch.setenv("PATH", str(fresh_process))
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(builder, "find_compiler", lambda: None)
     with caplog.at_level(logging.WARNING):
         assert build.native_library() is None and build.native_library() is None
     assert "no C++ compiler was found" in build.why_not_native()
@@ -392,21 +392,21 @@ def test_a_folder_from_which_nothing_may_be_run(fresh_process, monkeypatch):
             raise OSError("failed to map segment from shared object")
         return load(path)
 
-    monkeypatch.setattr(build.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
     assert build.native_library() is not None
 
 
 def test_a_damaged_library_is_compiled_anew(fresh_process):
     folder = fresh_process / "home" / "kernels"
     folder.mkdir(parents=True)
-    compiler = shutil.which("c++") or shutil.which("g++")
-    kept = folder / build._name(compiler)
-    build._checksum_file(kept).write_text(build._checksum(fresh_process / "compiled.so"))
+    kept = folder / builder._name(builder.find_compiler())
+    builder._checksum_file(kept).write_text(builder._checksum(fresh_process / "compiled.so"))
     kept.write_bytes((fresh_process / "compiled.so").read_bytes()[:1000])  # to map it would kill the process
     assert build.native_library() is not None
     assert kept.read_bytes() == (fresh_process / "compiled.so").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quantization", [None, "int4"])
 @pytest.mark.parametrize("law", ["target", "augmented"])
 def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):

@@ -7,7 +7,7 @@ import pytest
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import interface
-from rapid_integrations.kernels.cpu.interface import Step, opened
+from rapid_integrations.kernels.cpu.interface import Rows, opened
 from rapid_integrations.kernels.cpu.scratch import Scratch
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
@@ -28,17 +28,17 @@ def swapped(fields, a, b):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        (Step._fields_[:-1], "Step"),  # forgotten in Python
-        ((*Step._fields_, ("more", ctypes.c_int64)), "Step"),  # forgotten in C++
-        (swapped(Step._fields_, "cos", "ids"), "Step.cos"),
-        ([(name, ctypes.c_int32 if name == "past" else kind) for name, kind in Step._fields_], "Step.past"),
-        ([("tokens" if name == "rows" else name, kind) for name, kind in Step._fields_], "Step.rows"),
+        (Rows._fields_[:-1], "Rows"),  # forgotten in Python
+        ((*Rows._fields_, ("more", ctypes.c_int64)), "Rows"),  # forgotten in C++
+        (swapped(Rows._fields_, "cos", "ids"), "Rows.cos"),
+        ([(name, ctypes.c_int32 if name == "past" else kind) for name, kind in Rows._fields_], "Rows.past"),
+        ([("tokens" if name == "rows" else name, kind) for name, kind in Rows._fields_], "Rows.rows"),
     ],
     ids=["forgotten here", "forgotten there", "swapped", "narrower", "renamed"],
 )
 def test_a_struct_that_differs_is_an_error(monkeypatch, fields, named):
-    others = [struct for struct in interface.STRUCTS if struct is not Step]
-    monkeypatch.setattr(interface, "STRUCTS", (*others, structure("Step", fields)))
+    others = [struct for struct in interface.STRUCTS if struct is not Rows]
+    monkeypatch.setattr(interface, "STRUCTS", (*others, structure("Rows", fields)))
     with pytest.raises(OSError, match=f"has other structs than Python: see {named} in interface.h and interface.py"):
         opened(native.native_library()._name)
 

@@ -12,6 +12,7 @@ from rapid_integrations.kernels.cpu.library import SOURCES
 from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
 from rapid_integrations.kernels.cpu.ops import NativeOps
 from rapid_integrations.sampling import Law, TorchOps, adaptive_eta, augmented_target, truncate
+from tests.toys.budget import examples
 from tests.unit.kernels.cpu.rounding import rounding_decides
 
 LIBRARY = native.native_library()
@@ -47,7 +48,7 @@ def on_the_edge(y, alpha):
     return bool(((shares - alpha * shares.max()).abs() < 1e-6 * shares.max()).any()) and alpha < 1.0
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST, st.sampled_from([0.5, 1.0, 3.0]))
 @example([3.0, 1.0, 3.0, 20.0], [3.0, 0.0, -90.0, 3.0], "nearest", 1.0, 1.0, 0.0, 1.0)  # a token with nearly all moves
 @example([7.0, -30.0, -90.0], [3.0, -30.0, 3.0], "auto", 0.1, 1.0, 0.0, 0.5)
@@ -62,7 +63,7 @@ def test_p_hat(first, second, eta, alpha, relevance, trust, factor):
     assert close or on_the_edge(factor * y, alpha)
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(LOGITS, LOGITS, ETAS, ALPHAS, RELEVANCE, TRUST)
 def test_the_best_of_p_hat(first, second, eta, alpha, relevance, trust):
     size = min(len(first), len(second))
@@ -98,7 +99,7 @@ def test_the_law_is_the_same_with_and_without_them(temperature, allowed, edges):
         assert (mine is other is None) or torch.allclose(mine, other, rtol=1e-3, atol=1e-6)
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     size=st.integers(1, 700),
     flat=st.sampled_from([0.0, 0.05, 1.0, 4.0, 20.0]),
@@ -134,7 +135,7 @@ def test_truncation_by_hand():
         assert torch.equal(NATIVE.truncate(none.clone(), top_k=3, top_p=0.5, min_p=0.1), none) or none.isnan().all()
 
 
-@settings(deadline=None, database=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(size=st.integers(1, 700), factor=st.floats(0.0, 1.0), same=st.booleans())
 def test_residuals(size, factor, same):
     generator = torch.Generator().manual_seed(size)
@@ -149,7 +150,7 @@ def test_residuals(size, factor, same):
         assert float(found.sum()) == pytest.approx(1.0, abs=1e-3) or (left == 0.0 and not found.any())
 
 
-@settings(deadline=None, database=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     size=st.integers(1, 700),
     zeros=st.sampled_from([0.0, 0.5, 0.98]),

@@ -1,6 +1,5 @@
 """Every width from 1 to 130, and models of widths that no block of any kernel divides."""
 
-import subprocess
 import sys
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.models import tiny_model
-from tests.toys.repository import ROOT
 
 IDS = torch.arange(3, 83)
 
@@ -16,9 +14,8 @@ IDS = torch.arange(3, 83)
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux' call")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("quantization", ["int8", "int4", "None"])
-def test_products_of_every_width_read_nothing_behind_their_weights(quantization, dtype):
-    command = [sys.executable, "-m", "tests.unit.kernels.cpu.every_width", quantization, dtype]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def test_products_of_every_width_read_nothing_behind_their_weights(children, quantization, dtype):
+    done = children.run_module("tests.unit.kernels.cpu.every_width", quantization, dtype, seconds=300)
     assert done.returncode == 0, f"died or differs ({done.returncode}): {done.stderr[-500:]}"
 
 

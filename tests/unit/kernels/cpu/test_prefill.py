@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import rms_norm, silu
 
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.kernels.cpu import library as build
-from rapid_integrations.kernels.cpu import panels, prefill
+from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.budget import examples
 from tests.toys.models import byte_tokenizer
 from tests.unit.kernels.cpu.test_decoder import FAMILIES, error, ids, model, pair, read
 from tests.unit.models.test_attention import inputs, reference
@@ -26,7 +26,7 @@ fast_only = pytest.mark.skipif(
 @pytest.fixture(params=["fast", "portable"])
 def path(request, monkeypatch):
     if request.param == "portable":
-        monkeypatch.setattr(build, "_outcome", build._Outcome(request.getfixturevalue("portable")))
+        monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
 
 
 def check_attention(new, before, group, kv_heads, window, width, seed=0):
@@ -38,7 +38,7 @@ def check_attention(new, before, group, kv_heads, window, width, seed=0):
     torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     new=st.integers(1, 260),
     before=st.integers(0, 300),

@@ -1,0 +1,71 @@
+"""The libraries that a wheel brings, and which of them this processor can run.
+
+CMakeLists.txt builds them. The names of what a processor can do are those of Linux and of PyTorch, without underscores.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from rapid_integrations.kernels.cpu.interface import FOLDER
+
+BUILT = FOLDER / "built"
+_AVX2: Final = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2"})
+_AVX512: Final = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_SAME: Final = {"bmi": "bmi1", "fma3": "fma"}  # PyTorch's names, and Linux's
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A library for the processors that have what it `needs`."""
+
+    name: str
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def path(self) -> Path:
+        """Where the wheel has it."""
+        return BUILT / f"kernels-{self.name}{'.dll' if sys.platform == 'win32' else '.so'}"
+
+
+# The best one first.
+_VARIANTS: Final = {
+    "x86_64": (
+        Variant("avx512_bf16", _AVX512 | {"avx512bf16"}),
+        Variant("avx512", _AVX512),
+        Variant("avx2", _AVX2),
+    ),
+    "arm64": (Variant("neon"),),
+}
+_MACHINES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def variants() -> tuple[Variant, ...]:
+    """Return the variants for machines of this kind, the best one first; none if there are no kernels for it."""
+    return _VARIANTS.get(_MACHINES.get(platform.machine().lower(), ""), ())
+
+
+@lru_cache(maxsize=1)
+def processor_features() -> frozenset[str]:
+    """Return what this processor and its system can do; empty if neither Linux nor PyTorch says it."""
+    words = processor_description("flags", "Features").replace(":", " ").split()
+    if not words and hasattr(torch.cpu, "get_capabilities"):  # not in every version of PyTorch
+        words = [name for name, there in torch.cpu.get_capabilities().items() if there is True]
+    return frozenset(_SAME.get(word, word) for word in (word.replace("_", "") for word in words))
+
+
+@lru_cache(maxsize=4)
+def processor_description(*keys: str) -> str:
+    """Return the first processor's lines with these keys, as Linux describes it; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return "\n".join(next((line for line in lines if line.startswith(key)), "") for key in keys)

@@ -1,0 +1,79 @@
+"""Weights that are taken from a model's modules into products of our own, and lent back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.config import Quantization
+from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+
+Matrices: TypeAlias = Sequence[tuple[Linear, Sequence[nn.Linear]]]
+"""Products of ours, each with the modules whose weights it holds, one below the other."""
+
+
+def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
+    """Return one product for several of the same input, and take the weights from the modules."""
+    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
+    biases = [linear.bias for linear in linears]
+    bias = None
+    if any(each is not None for each in biases):
+        bias = torch.cat(
+            [
+                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
+                for linear, each in zip(linears, biases, strict=True)
+            ]
+        )
+    fused = make_linear(weight, bias, quantization, arena=arena)
+    start = 0
+    for linear in linears:
+        if isinstance(fused, PlainLinear):
+            linear.weight.data = fused.dense()[start : start + linear.out_features]
+        else:
+            empty(linear)
+        start += linear.out_features
+    return fused
+
+
+def fill(linears: Sequence[nn.Linear], fused: Linear) -> None:
+    """Give modules parameters of their own with the numbers that a product multiplies with."""
+    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
+    for linear, weight in zip(linears, parts, strict=True):
+        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
+
+
+def empty(linear: nn.Linear) -> None:
+    """Take the weight from a module; its shape stays known from its features."""
+    linear.weight.data = linear.weight.new_empty(0)
+
+
+@contextmanager
+def lent(parts: Sequence[tuple[nn.Module, Matrices]]) -> Iterator[None]:
+    """Let modules compute within the block with the numbers that our products multiply with.
+
+    Args:
+        parts: modules whose forward is called, each with the matrices that it needs. It has them only while it runs.
+    """
+    with ExitStack() as hooks:
+        for module, matrices in parts:
+            before: dict[nn.Linear, Any] = {linear: linear.weight for _, linears in matrices for linear in linears}
+            hooks.callback(module.register_forward_pre_hook(partial(_fill_all, matrices)).remove)
+            hooks.callback(module.register_forward_hook(partial(_restore, before)).remove)
+            hooks.callback(_restore, before)  # if its forward fails
+        yield
+
+
+def _fill_all(matrices: Matrices, *_: Any) -> None:
+    for fused, linears in matrices:
+        fill(linears, fused)
+
+
+def _restore(weights: dict[nn.Linear, Any], *_: Any) -> None:
+    for linear, weight in weights.items():
+        linear.weight = weight

@@ -1,0 +1,61 @@
+"""What holds for every test: how much is tried, kernels that are compiled once, and no process that is not declared."""
+
+import sys
+
+import pytest
+
+import tests.toys.budget  # noqa: F401 (loads the profile)
+from tests.toys.children import Children
+
+_allowed = True
+_OURS = ("rapid_integrations.models.isolated", "rapid_integrations.documents", "pip")  # what the product starts itself
+
+
+def _watch(event, arguments):
+    if event == "subprocess.Popen" and not _allowed:
+        executable, given = arguments[0], [str(each) for each in arguments[1]]
+        python = sys.executable in (executable, given[0]) and not any(name in " ".join(given) for name in _OURS)
+        if python:
+            raise RuntimeError(f"a test that starts a process carries the marker `process`: {given[:4]}")
+
+
+sys.addaudithook(_watch)
+_STARTING = {"children", "terminal", "portable"}  # fixtures that start a command, or a compiler
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what a fixture starts."""
+    for item in items:
+        if _STARTING.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels():
+    """Compile them, if that is to be done, before a test gives itself a cache folder of its own.
+
+    Returns:
+        Their folder, for a test to copy into such a cache folder if other processes are to find them there.
+    """
+    from rapid_integrations.config import home
+    from rapid_integrations.kernels.cpu import native_library
+
+    native_library()
+    return home() / "kernels"
+
+
+@pytest.fixture(scope="session")
+def children():
+    """Processes of their own, without the time that importing takes."""
+    running = Children()
+    yield running
+    running.end()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Let only tests that say so start an interpreter, which takes seconds: `make test-quick` leaves them out."""
+    global _allowed
+    _allowed = item.get_closest_marker("process") is not None
+    yield
+    _allowed = True

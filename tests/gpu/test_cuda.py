@@ -1,0 +1,193 @@
+"""What only a GPU can show, on small shapes: python -m pytest -m gpu tests/gpu."""
+
+import pytest
+import torch
+
+from rapid_integrations import OutOfMemoryError, Prompt, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.out_of_memory import memory_errors_taught
+from rapid_integrations.cache.saved_cache import read_cache, write_cache
+from rapid_integrations.config import CompressionConfig
+from rapid_integrations.models.attention import rapid_attention
+from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.linear import make_linear
+from rapid_integrations.sampling import Law
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import KINDS, ROPES, VOCAB_SIZE, byte_tokenizer, tiny_model, words
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+CUDA = torch.device("cuda", 0)
+SMALL = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)
+
+
+def relative(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+# --- attention ------------------------------------------------------------------------------------------------------
+
+
+def exact(query, key, value, scale, window):
+    new, total, group = query.shape[2], key.shape[2], query.shape[1] // key.shape[1]
+    key, value = (x.double().repeat_interleave(group, dim=1) for x in (key, value))
+    at, of = torch.arange(total - new, total, device=CUDA)[:, None], torch.arange(total, device=CUDA)[None]
+    seen = (of <= at) if window is None else (of <= at) & (of > at - window)
+    scores = (query.double() @ key.transpose(2, 3) * scale).masked_fill(~seen, float("-inf"))
+    return (scores.softmax(-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 512])
+@pytest.mark.parametrize("new", [1, 2, 9, 16, 17, 64, 65, 300, 1024])
+@pytest.mark.parametrize(("kv_heads", "group", "width"), [(8, 4, 128), (2, 7, 64), (3, 3, 64), (1, 4, 256)])
+def test_attention(kv_heads, group, width, new, window, dtype):
+    for before in (0, 1, 511, 4099):
+        query = torch.randn(1, new, kv_heads * group, width, device=CUDA, dtype=dtype).transpose(1, 2)
+        buffers = [
+            torch.full((1, kv_heads, before + new + 37, width), torch.nan, device=CUDA, dtype=dtype) for _ in "kv"
+        ]
+        key, value = (b[:, :, : before + new].normal_() for b in buffers)
+        found, _ = rapid_attention(torch.nn.Identity(), query, key, value, None, sliding_window=window)
+        error = relative(found, exact(query, key, value, width**-0.5, window))
+        assert error < (1e-5 if dtype == torch.float32 else 1e-2), f"{before} before: {error}"  # NaN fails, too
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 9, 16, 17, 200])
+@pytest.mark.parametrize("form", [None, "int8", "int4"])
+@pytest.mark.parametrize(
+    ("out", "columns"), [(6144, 4096), (4096, 14_336), (1152, 896), (1536, 576), (960, 960), (96, 64)]
+)
+def test_a_product(out, columns, form, rows):
+    """576 and 960 columns are SmolLM2's: torch's int4 kernel takes multiples of 128 only (linear.py:190)."""
+    weight = torch.randn(out, columns, device=CUDA, dtype=torch.bfloat16)
+    made, x = make_linear(weight, None, form), torch.randn(rows, columns, device=CUDA, dtype=torch.bfloat16)
+    assert relative(made(x), x.double() @ made.dense().double().T) < 1e-2
+    assert relative(made.dense(), weight) < {None: 1e-9, "int8": 0.02, "int4": 0.1}[form]
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("take_over", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, *ROPES])
+def test_a_model_in_any_pieces_computes_what_transformers_does(kind, take_over):
+    model = tiny_model(kind, 1).to(CUDA)
+    ids = torch.randint(0, VOCAB_SIZE, (300,), generator=torch.Generator().manual_seed(2)).to(CUDA)
+    with torch.inference_mode():
+        model.set_attn_implementation("eager")
+        expected = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    lm = HuggingFaceLM(model, take_over=take_over)
+    for pieces in ([300], [200, 64, 17, 9, 1, 1, 8], [1] * 20 + [280]):
+        cache = lm.new_cache(300)
+        found = torch.cat([lm.forward(part, cache, len(part)) for part in torch.split(ids, pieces)])
+        assert relative(found, expected) < 1e-4
+    cache.rollback(250)
+    again = torch.cat([lm.forward(part, cache, len(part)) for part in torch.split(ids[250:], [9, 41])])
+    assert relative(again, expected[250:]) < 1e-4
+    lm.close()
+
+
+@pytest.mark.parametrize("law", ["target", "augmented"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_a_greedy_answer_depends_on_neither_device_nor_proposer(kind, law):
+    answers = {}
+    for device in ("cpu", "cuda"):
+        engine = RapidEngine.from_models(
+            tiny_model(kind, 1).to(device), byte_tokenizer(), embedder=HashEmbedder(threshold=-1.0), compression=SMALL
+        )
+        for proposer in ("none", "drafter", "prompt_lookup", "hybrid"):
+            for length in (1, 4, 10, 16):
+                speculation = SpeculationConfig(law=law, proposer=proposer, draft_length=length)
+                answer = engine.generate(
+                    Prompt.from_context(words(5, 60), words(55, 3)),
+                    sampling=SamplingParams(max_new_tokens=24),
+                    speculation=speculation,
+                )
+                answers.setdefault(tuple(answer.token_ids), []).append((device, proposer, length))
+        engine.close()
+    assert len(answers) == 1, answers
+
+
+def test_a_seed_gives_the_same_sample_on_both_devices():
+    answers = set()
+    for device in ("cpu", "cuda"):
+        engine = RapidEngine.from_models(
+            tiny_model("llama", 1).to(device),
+            byte_tokenizer(),
+            embedder=HashEmbedder(threshold=-1.0),
+            compression=SMALL,
+        )
+        sampling = SamplingParams(temperature=0.8, top_p=0.9, seed=3, max_new_tokens=24)
+        answers.add(
+            tuple(engine.generate(Prompt.from_context(words(5, 60), words(55, 3)), sampling=sampling).token_ids)
+        )
+    assert len(answers) == 1, answers  # a near tie may part them: look at the first difference before worrying
+
+
+@pytest.mark.parametrize("eta", ["auto", "nearest", 10.0])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_a_law_is_the_same_on_both_devices(temperature, eta):
+    law = Law("augmented", temperature=temperature, eta=eta, relevance=0.9, trust=0.5)
+    for scale in (0.5, 3.0, 12.0):
+        z, q = (scale * torch.randn(128_256) for _ in range(2))
+        torch.testing.assert_close(law.form(z.to(CUDA), q.to(CUDA)).cpu(), law.form(z, q), rtol=1e-3, atol=1e-6)
+
+
+# --- caches and memory ----------------------------------------------------------------------------------------------
+
+
+def test_a_cache_is_copied_grown_saved_and_read_back(tmp_path):
+    lm = HuggingFaceLM(tiny_model("llama", 1).to(CUDA), take_over=True)
+    ids = torch.randint(0, VOCAB_SIZE, (700,)).to(CUDA)
+    cache = lm.new_cache(700)
+    for part in torch.split(ids, 300):
+        lm.forward(part, cache, 0)
+    snapshot = cache.snapshot()
+    write_cache(tmp_path / "saved", snapshot, ids.cpu().numpy(), "model")
+    _, loaded = read_cache(tmp_path / "saved", 900, 600, CUDA)
+    copied = cache.copy(600, 2000)
+    cache.rollback(600)
+    cache.reserve(5000)
+    adopting = lm.new_cache(900)
+    assert adopting.adopt(cache, 600)
+    logits = [lm.forward(ids[600:609], each, 9) for each in (cache, loaded, copied, adopting)]
+    for other in logits[1:]:
+        assert torch.equal(other, logits[0])
+
+
+def test_running_out_of_memory_is_told_and_the_next_step_runs():
+    lm = HuggingFaceLM(tiny_model("llama", 1).to(CUDA), take_over=True)
+    ids = torch.arange(9, device=CUDA)
+    with pytest.raises(OutOfMemoryError), memory_errors_taught("this", "Use less"):
+        lm.forward(ids, KVCache(2, 3 * 10**9), 1)
+    assert lm.forward(ids, lm.new_cache(16), 1).shape == (1, VOCAB_SIZE)
+
+
+def test_how_a_token_is_rounded_alone_and_among_drafts(record_property):
+    """No promise on GPUs so far; what is recorded says whether one padded number of rows would keep it."""
+    lm = HuggingFaceLM(
+        tiny_model(
+            "llama",
+            1,
+            hidden_size=1024,
+            intermediate_size=4096,
+            head_dim=64,
+            num_attention_heads=16,
+            num_key_value_heads=4,
+        ).to(CUDA, torch.bfloat16),
+        take_over=True,
+    )
+    ids = torch.randint(0, VOCAB_SIZE, (2000,)).to(CUDA)
+    same = {}
+    for rows in (2, 9, 16):
+        cache = lm.new_cache(2100)
+        lm.forward(ids[:1900], cache, 0)
+        together = lm.forward(ids[1900 : 1900 + rows], cache, rows)
+        cache.rollback(1900)
+        alone = torch.cat([lm.forward(ids[i : i + 1], cache, 1) for i in range(1900, 1900 + rows)])
+        same[rows] = torch.equal(together, alone), relative(together, alone)
+    record_property("same bits alone and among drafts", str(same))
+    print(same)

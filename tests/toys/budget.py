@@ -1,0 +1,34 @@
+"""How much is tried of what has no end: RAPID_TESTS=quick, usual or nightly."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+BUDGET = os.environ.get("RAPID_TESTS", "usual")
+_SHARE = {"quick": 0.1, "usual": 0.5, "nightly": 1.0}[BUDGET]
+_LEAST = 5  # examples: what hypothesis tries first is what is likeliest to be wrong
+
+
+def examples(nightly: int) -> int:
+    """Return how many examples of a property to try, of those that are tried at night."""
+    return max(_LEAST, round(nightly * _SHARE))
+
+
+# No test depends on the clock, or on what an earlier run has found; a failure prints how to repeat it.
+settings.register_profile(
+    BUDGET,
+    max_examples=examples(100),
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(BUDGET)
+
+
+def sampled(cases, one_in):
+    """Return a generated page of cases as parameters: every `one_in`-th is usual, the others are for the night."""
+    return [
+        pytest.param(case, marks=() if number % one_in == 0 else pytest.mark.slow) for number, case in enumerate(cases)
+    ]

@@ -1,0 +1,84 @@
+"""One pass for several texts: every one gets what it gets alone, whoever computes."""
+
+import pytest
+import torch
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.models import VOCAB_SIZE, tiny_model
+
+WIDE = {
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
+TEXTS = [  # tokens read before, new tokens, rows of logits that are wanted
+    (1100, 1, 1),
+    (40, 7, 7),
+    (3, 2, 0),
+    (513, 5, 2),
+    (40, 1, 1),
+]
+
+
+def ids(count, seed):
+    return torch.randint(0, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def begun(lm, seed, before):
+    cache = lm.new_cache(before + 16)
+    lm.forward(ids(before, seed), cache, 0)
+    return cache
+
+
+def alone_and_together(lm, texts=TEXTS):
+    alone, together = [], []
+    for seed, (before, new, keep) in enumerate(texts):
+        cache = begun(lm, seed, before)
+        alone.append((lm.forward(ids(new, 100 + seed), cache, keep), cache))
+    rows = [Rows(ids(new, 100 + seed), begun(lm, seed, before), keep) for seed, (before, new, keep) in enumerate(texts)]
+    for each, logits in zip(rows, lm.forward_together(rows), strict=True):
+        assert logits.shape == (each.keep, lm.vocab_size) and logits.dtype == torch.float32
+        together.append((logits, each.cache))
+    return alone, together
+
+
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])  # mistral: with a window
+def test_a_token_has_the_same_bits_alone_and_in_company(kind, quantization):
+    lm = HuggingFaceLM(tiny_model(kind, 1, **WIDE).bfloat16(), take_over=True, quantization=quantization)
+    assert lm._fused._native is not None and lm.passes_together
+    for (logits, cache), (found, other) in zip(*alone_and_together(lm), strict=True):
+        assert torch.equal(found, logits) and other.length == cache.length
+        for index in range(cache.layers):
+            assert all(map(torch.equal, other.layer(index), cache.layer(index)))
+
+
+@pytest.mark.parametrize("take_over", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_operators_and_transformers_give_the_same_alone_and_in_company(kind, take_over):
+    lm = HuggingFaceLM(tiny_model(kind, 1), take_over=take_over)
+    assert lm.passes_together == take_over
+    for (logits, cache), (found, other) in zip(*alone_and_together(lm), strict=True):
+        assert torch.allclose(found, logits, rtol=1e-4, atol=1e-4) and other.length == cache.length
+
+
+def test_texts_that_begin_share_a_pass_with_texts_that_go_on():
+    """A cache that was never written is no reason to leave anybody out."""
+    lm = HuggingFaceLM(tiny_model("llama", 1), take_over=True)
+    running, fresh = begun(lm, 0, 50), lm.new_cache(64)
+    found = lm.forward_together([Rows(ids(2, 1), running, 2), Rows(ids(30, 2), fresh, 1)])
+    expected = [lm.forward(ids(2, 1), begun(lm, 0, 50), 2), lm.forward(ids(30, 2), lm.new_cache(64), 1)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    assert (running.length, fresh.length) == (52, 30)
+
+
+def test_nobody_asks_for_logits():
+    lm = HuggingFaceLM(tiny_model("llama", 1), take_over=True)
+    rows = [Rows(ids(3, seed), begun(lm, seed, 20), 0) for seed in range(2)]
+    assert [found.shape for found in lm.forward_together(rows)] == [(0, lm.vocab_size)] * 2
+    assert [each.cache.length for each in rows] == [23, 23]

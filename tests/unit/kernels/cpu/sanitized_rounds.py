@@ -1,0 +1,95 @@
+"""Random rounds on kernels that were built with sanitizers.
+
+python -m tests.unit.kernels.cpu.sanitized_rounds LIBRARY SECONDS
+
+A sanitizer ends the process at the first wrong address or undefined operation; the last line says how many rounds there
+were. test_sanitizers.py starts this.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from rapid_integrations.kernels.cpu import library, prefill
+from rapid_integrations.kernels.cpu.interface import opened
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.unit.kernels.cpu.test_decoder import FAMILIES, model
+
+
+def read_at_random(rng):
+    """Read a text in pieces of every length, with rollbacks, on a model of a random shape."""
+    kind = rng.choice(sorted(FAMILIES))
+    kv_heads = rng.choice([1, 2, 4])
+    shape = {
+        **FAMILIES[kind],
+        "head_dim": rng.choice([32, 64, 96, 128, 256]),
+        "num_key_value_heads": kv_heads,
+        "num_attention_heads": kv_heads * rng.choice([1, 2, 3, 7]),
+        "intermediate_size": 32 * rng.randint(1, 9),
+    }
+    if kind == "mistral":
+        shape["sliding_window"] = rng.choice([1, 63, 64, 100, 600])
+    lm = HuggingFaceLM(model(kind, **shape), take_over=True, quantization=rng.choice([None, "int8", "int4"]))
+    assert lm.kernels == "sanitized", lm.kernels
+    torch.set_num_threads(rng.choice([1, 2, 3]))
+    cache = lm.new_cache(rng.choice([700, 1200]))
+    for _ in range(12):
+        new = min(rng.choice([1, 1, 2, 5, 8, 17, 31, 32, 33, 130, 400]), cache.capacity - cache.length)
+        if new == 0:
+            break
+        logits = lm.forward(torch.tensor([rng.randrange(1, 200) for _ in range(new)]), cache, rng.randint(0, new))
+        assert logits.isfinite().all()
+        if rng.random() < 0.4:
+            cache.rollback(rng.randint(1, cache.length))
+
+
+def draw_at_random(rng):
+    """Form distributions of every size, and draw from them."""
+    size = rng.choice([1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 5000, 151_936])
+    z, y = 6 * torch.randn(2, size)
+    kernels = library.loaded_library()
+    out, scratch = torch.empty(2, size)
+    factor, relevance, trust, alpha = rng.uniform(0.3, 3), rng.random(), rng.random(), rng.choice([0.05, 0.5, 1.0])
+    for eta in (-1.0, 0.0, 2.5):
+        for greedy in (0, 1):
+            addresses = z.data_ptr(), y.data_ptr()
+            found = kernels.rapid_p_hat(
+                *addresses, size, factor, eta, relevance, trust, alpha, greedy, out.data_ptr(), scratch.data_ptr()
+            )
+            assert 0 <= found < size if greedy else found == -1
+    kernels.rapid_softmax(z.data_ptr(), size, factor, out.data_ptr())
+    kernels.rapid_residual(out.data_ptr(), 1.0, scratch.data_ptr(), size, scratch.data_ptr())
+    kernels.rapid_truncate(
+        out.data_ptr(), size, rng.choice([0, 1, 40]), rng.choice([0.5, 0.9, 1.0]), rng.choice([0, 0.1])
+    )
+    assert 0 <= kernels.rapid_draw(out.data_ptr(), size, rng.random()) < size
+
+
+def prefill_at_random(rng):
+    """Call what a prefill does between its products."""
+    rows, columns = rng.randint(1, 300), 16 * rng.randint(1, 12)
+    x, more = torch.randn(2, rows, columns).bfloat16()
+    prefill.add_and_norm(x, rng.choice([None, more]), torch.rand(columns).bfloat16(), 1e-5)
+    prefill.gated(torch.randn(rows, 2 * rng.randint(1, 200)).bfloat16())
+
+
+def main(path, seconds):
+    """Run random rounds for some seconds."""
+    library._outcome = library._Outcome(opened(Path(path)), "sanitized")
+    end, rounds = time.monotonic() + seconds, 0
+    while time.monotonic() < end or rounds < 5:
+        rng = random.Random(rounds)
+        torch.manual_seed(rounds)
+        read_at_random(rng)
+        for _ in range(10):
+            draw_at_random(rng)
+            prefill_at_random(rng)
+        rounds += 1
+    print(f"{rounds} rounds", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]))

@@ -1,0 +1,109 @@
+"""Of the libraries that a wheel brings the best is loaded that the processor can run."""
+
+import logging
+import platform
+import re
+import shutil
+
+import pytest
+
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import compiler, interface, library, variants
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.unit.kernels.cpu.test_decoder import model
+
+pytestmark = pytest.mark.skipif(
+    native.native_library() is None or platform.machine() != "x86_64", reason="no compiler, or another processor"
+)
+NAMES = ["avx512_bf16", "avx512", "avx2"]
+
+
+@pytest.fixture
+def installed(fresh_process, monkeypatch):
+    """A process with the package as a wheel brings it; each variant is the library of this machine."""
+    built = fresh_process / "built"
+    built.mkdir()
+    monkeypatch.setattr(variants, "BUILT", built)
+    monkeypatch.setattr(library, "is_checkout", lambda: False)
+    monkeypatch.setattr(compiler, "find_compiler", lambda: None)
+    for variant in variants.variants():
+        shutil.copy(fresh_process / "compiled.so", variant.path)
+    return built
+
+
+def processor(monkeypatch, *, lacks=()):
+    features = frozenset().union(*(variant.needs for variant in variants.variants())) - set(lacks)
+    monkeypatch.setattr(library, "processor_features", lambda: features)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "chosen"),
+    [((), "avx512_bf16"), (("avx512bf16",), "avx512"), (("avx512vl",), "avx2"), (("avx512bf16", "avx512f"), "avx2")],
+)
+def test_the_best_that_the_processor_can_run(installed, monkeypatch, lacks, chosen):
+    processor(monkeypatch, lacks=lacks)
+    assert native.native_library()._name == str(installed / f"kernels-{chosen}.so")
+    assert native.native_variant() == chosen and native.why_not_native() == ""
+    assert HuggingFaceLM(model(), take_over=True).kernels == chosen
+
+
+def test_none_that_the_processor_cannot_run(installed, monkeypatch, caplog):
+    processor(monkeypatch, lacks=("avx2",))
+    with caplog.at_level(logging.WARNING):
+        assert native.native_library() is None and native.native_library() is None
+    assert "avx2 needs a processor with avx2" in native.why_not_native()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "2.5 times slower" in warning
+    assert "pip install ziglang && python -m rapid_integrations.kernels.cpu" in warning
+
+
+def test_a_library_of_other_sources_gives_way_to_the_next(installed, monkeypatch):
+    processor(monkeypatch)
+    shutil.copy(shutil.which("true"), installed / "kernels-avx512_bf16.so")  # what is no library
+    assert native.native_variant() == "avx512"
+
+
+def test_installed_without_kernels(installed, monkeypatch):
+    shutil.rmtree(installed)
+    lm = HuggingFaceLM(model(), take_over=True)
+    assert lm.kernels.startswith("none (the package was installed where there was no C++ compiler")
+    monkeypatch.setattr(compiler, "find_compiler", lambda: ("c++",))
+    assert compiler.how_to_compile() == "python -m rapid_integrations.kernels.cpu"
+
+
+def test_the_switch_compiles_whatever_the_wheel_brought(installed, monkeypatch, fresh_process):
+    monkeypatch.setenv("RAPID_NATIVE", "build")
+    monkeypatch.setattr(compiler, "find_compiler", lambda: (shutil.which("c++"),))
+    assert native.native_library()._name.startswith(str(fresh_process / "home"))
+    assert native.native_variant() == "compiled"
+
+
+def test_the_command_compiles_for_later_processes(installed, monkeypatch, capsys, fresh_process):
+    from rapid_integrations.kernels.cpu.__main__ import main
+
+    shutil.rmtree(installed)
+    assert main() == 1 and "pip install ziglang" in capsys.readouterr().err
+    monkeypatch.setattr(compiler, "find_compiler", lambda: (shutil.which("c++"),))
+    assert main() == 0
+    monkeypatch.setattr(compiler, "find_compiler", lambda: None)
+    assert capsys.readouterr().out.strip() == native.native_library()._name
+    assert native.native_variant() == "compiled"
+
+
+def test_cmake_builds_the_variants_that_python_knows():
+    text = (interface.FOLDER.parents[2] / "CMakeLists.txt").read_text()
+    built = {name for line in re.findall(r"set\(VARIANTS ([^)]*)\)", text) for name in line.split()}
+    assert built == {variant.name for each in variants._VARIANTS.values() for variant in each}
+    assert [variant.name for variant in variants.variants()] == NAMES
+
+
+def test_pytorch_tells_what_the_processor_can_do_where_linux_does_not(monkeypatch):
+    told = variants.processor_features()
+    variants.processor_features.cache_clear()
+    monkeypatch.setattr(variants, "processor_description", lambda *keys: "")
+    try:
+        asked = variants.processor_features()
+    finally:
+        variants.processor_features.cache_clear()
+    for variant in variants.variants():
+        assert (variant.needs <= asked) == (variant.needs <= told)
