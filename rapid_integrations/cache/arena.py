@@ -62,7 +62,7 @@ def _new_block(size: int) -> mmap.mmap | None:
         # Private: shared memory has no large pages, and a forked process would write into ours.
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        raise MemoryError(f"{size:,} bytes were asked for: {error}") from error
+        raise MemoryError(f"{size:,} bytes were requested: {error}") from error
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError as error:  # a kernel without them
