@@ -130,7 +130,16 @@ def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
     ],
     ids=lambda penalties: "-".join(str(value) for value in penalties.values()),
 )
-@pytest.mark.parametrize(("proposer", "length"), [("none", 1), ("drafter", 3), ("prompt_lookup", 3), ("hybrid", 2)])
+@pytest.mark.parametrize(
+    ("proposer", "length"),
+    [
+        ("none", 1),
+        ("drafter", 2),
+        pytest.param("drafter", 3, marks=pytest.mark.slow),
+        ("prompt_lookup", 3),
+        ("hybrid", 2),
+    ],
+)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_penalties_of_what_was_written(kind, proposer, length, penalties):
     # Four tokens of three kinds: at least one is written twice, within a draft, too.

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.kernels.cpu.library import SOURCES
+from rapid_integrations.kernels.cpu.interface import SOURCES
 from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
 from rapid_integrations.kernels.cpu.ops import NativeOps
 from rapid_integrations.sampling import Law, TorchOps, adaptive_eta, augmented_target, truncate
