@@ -11,6 +11,7 @@ import re
 from rapid_integrations.prompt.segmentation.instructions import addresses_somebody, begins_as_instruction
 from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
 from rapid_integrations.prompt.segmentation.marks import CONTROL
+from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.shape import Line, is_repeated, lines_of, sentences_of, short_among
 from rapid_integrations.prompt.segmentation.shaped import of_a_template
 from rapid_integrations.prompt.segmentation.spans import Span, trimmed
@@ -85,9 +86,13 @@ def _opened(text: str, start: int) -> bool:
 
 
 def _closed(text: str, end: int) -> bool:
-    """Whether a closing tag or a fence stands right behind a context."""
+    """Whether a closing tag, a fence or the label of a question stands right behind a context."""
     after = text[end : end + 300].strip(" \t\r\n").split("\n", 1)[0]
-    return Line(0, 0, after).drawn or after[:1] == "<"
+    below = Line(0, 0, after)
+    if below.drawn or after[:1] == "<":
+        return True
+    named = below.label is not None and role_of(below.label[1]) == "question"
+    return named and "\n" in text[end : end + len(text[end : end + 300]) - len(text[end : end + 300].lstrip())]
 
 
 def _inner_start(text: str, start: int, room: int, opened: bool) -> int:

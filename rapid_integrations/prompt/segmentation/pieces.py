@@ -64,7 +64,7 @@ def question_piece(text: str, lines: list[Line], behind: bool) -> Piece | None:
 def _request(text: str, lines: list[Line], at: int) -> Piece | None:
     """Return what stands behind or below a label that names a question, though it has no question mark."""
     line = lines[at]
-    if line.blank or line.drawn or is_repeated(text, line.body):
+    if line.blank or line.drawn:
         return None
     if line.label is not None and (rest := line.said.lstrip()[line.label.end() :].strip(EDGES)):
         name, first, last = line.label[1], line, line
