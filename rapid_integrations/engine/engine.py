@@ -392,8 +392,7 @@ class RapidEngine(SharedResource):
         return stream
 
     def _answer(self, models: EngineModels, request: Request) -> Generator[CompletionChunk, None, None]:
-        with self._prefixes.request() as readers:
-            run = Run(models, request, readers, self._fair_lock)
+        with self._prefixes.request() as readers, Run(models, request, readers, self._fair_lock) as run:
             run.prefill()  # 3) target and drafter read their prompts
             rounds = run.rounds()  # 4) { propose -> score -> verify -> commit }
             yield from run.pieces(rounds)  # 5) stream text, calls, usage and statistics

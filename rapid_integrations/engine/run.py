@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from functools import partial
+from typing import Self
 
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.fair_lock import FairLock
@@ -50,6 +51,13 @@ class Run:
         self._target: Reader | None = None
         self._drafter: Drafter | None = None
         self._draft_lm: Drafter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the caches. An error that is handled may hold this run, and the next request needs the room."""
+        self._target = self._drafter = self._draft_lm = None
 
     def prefill(self) -> None:
         """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""

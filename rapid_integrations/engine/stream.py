@@ -61,7 +61,11 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def close(self) -> None:
         """Stop decoding and give the caches back; safe to call again."""
         self._over = True
-        self._chunks.close()
+        try:
+            self._chunks.close()
+        except ValueError:  # the engine closes it in another thread just now: "generator already executing"
+            if not self._life.closed:
+                raise
 
     @computes
     def end_with_engine(self) -> None:

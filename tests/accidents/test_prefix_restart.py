@@ -105,7 +105,7 @@ def test_a_model_without_a_fingerprint_is_not_kept_on_disk(tmp_path):
     with engine(prefix_cache_dir=tmp_path) as shared:
         shared.target = shared.drafter = TableLM(1, 260)
         shared._vocab_size = 260
-        with pytest.warns(RuntimeWarning, match="prefixes of table are not saved to disk: it has no fingerprint"):
+        with pytest.warns(RuntimeWarning, match="prefixes of table are not saved to disk: a table has no weights"):
             shared.generate(Prompt.from_context(DOCUMENT, "which?"), speculation=SpeculationConfig(law="target"))
     assert not list(tmp_path.iterdir())
 

@@ -140,7 +140,12 @@ ELSEWHERE = {
     Randomness,
     Penalties,
 }
-INSIDE = ("rapid_integrations.kernels.cpu", "rapid_integrations.structured", "rapid_integrations.tool_calls", "Buffers")
+INSIDE = (
+    "rapid_integrations.kernels.cpu",
+    "rapid_integrations.structured",
+    "rapid_integrations.tool_calls",
+    *("Buffers", "PackagedModel", "Rows", "TorchOps"),  # the engine gives them to nobody
+)
 
 
 def public_classes():

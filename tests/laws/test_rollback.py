@@ -10,17 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations.cache import CAPACITY_BUCKET
+from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
-from rapid_integrations.decoding.proposal import NoProposer, Proposal
+from rapid_integrations.decoding.proposal import NoProposer, Proposal, Proposer
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.proposers.drafter import Drafter
+from rapid_integrations.proposers.drafter import DrafterProposer
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.budget import examples
 from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
+from tests.toys.requests import AsLongAs
 
 TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32
 NEW = 20
@@ -53,7 +56,7 @@ def assert_fresh(sequence):
             torch.testing.assert_close(rows, wanted, rtol=0, atol=TOLERANCE)
 
 
-class Planned:
+class Planned(Proposer):
     """Proposes right tokens and then wrong ones; `goods[round]` says how many right ones."""
 
     def __init__(self, expected, goods):
@@ -106,18 +109,20 @@ class Setting:
         for sequence in (target, drafter):
             list(sequence.prefill())
         penalty = Penalties(1.0, prompts[0], VOCAB_SIZE)
-        drafter_lm = Drafter(drafter, VOCAB_SIZE, self.law, penalty, self.eos)
+        rules = Rules(self.law, VOCAB_SIZE, penalty, self.eos)
+        scorer = Drafter(drafter, rules)
+        if proposer is None:
+            guessing = DrafterProposer(scorer, Lengths(lengths))
+        else:
+            guessing = AsLongAs(proposer, Lengths(lengths))
         rounds = []
         output = []
         for taken in decode(
             target=target,
-            proposer=drafter_lm if proposer is None else proposer,
-            scorer=drafter_lm if self.law.needs_drafter else None,
-            law=self.law,
-            vocab_size=VOCAB_SIZE,
-            penalty=penalty,
+            proposer=guessing,
+            scorer=scorer if self.law.needs_drafter else None,
+            rules=rules,
             stopping=Stopping(self.eos, self.new, TextStream(letters, self.stop)),
-            draft_length=Lengths(lengths),
             rng=Randomness(seed),
             recorder=Recorder(torch.device("cpu")),
             turns=nullcontext(),

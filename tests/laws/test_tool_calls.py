@@ -164,7 +164,7 @@ def test_auto_leaves_text_alone(family):
 
 def test_auto_allows_every_token_before_a_call():
     running = engine("qwen2.5")
-    request = running._preparing.request_tools(TOOLS, "auto", True)
+    request = running._preparing._request_tools(TOOLS, "auto", True)
     allowed = request.constraint(running.vocabulary, running.vocabulary.highest_token_id + 1).allowed()
     assert bool(allowed.all())
 

@@ -209,7 +209,7 @@ async def test_an_error_in_the_middle_of_a_stream(engine, monkeypatch):
     llm = over(engine)
     decoded = []
 
-    def fail(*_):
+    def fail(*_, **__):
         decoded.append(1)
         raise ValueError("in the middle")
 

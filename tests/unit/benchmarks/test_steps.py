@@ -93,7 +93,7 @@ def test_a_drafter_of_another_shape_and_fewer_layers(steps, tiny, tmp_path):
         (("--shape", "model/tokenizer_config.json"), "is not a model's configuration: it lacks model_type"),
         (("--shape", "qwen2.5-0.5b", "--contexts", "1k"), "--contexts='1k': give one or more numbers"),
         (("--shape", "qwen2.5-0.5b", "--dtype", "int8"), "dtype='int8'"),
-        (("--shape", "qwen2.5-0.5b", "--device", "gpu"), "device='gpu' is none"),
+        (("--shape", "qwen2.5-0.5b", "--device", "gpu"), "device='gpu' is unknown"),
     ],
 )
 def test_errors_are_taught(steps, arguments, said):

@@ -118,7 +118,7 @@ def test_documents_that_no_cache_has_room_for(chat, monkeypatch):
 def test_turns_that_leave_are_said(chat):
     result = chat("document.md", text=f"{'filling ' * 180}\n" * 4)
     assert result.exit_code == 0, result.output
-    assert "left out the oldest turn" in result.stderr
+    assert "the oldest turn left the conversation" in result.stderr
 
 
 def test_several_documents_and_traces(chat, tmp_path):

@@ -91,7 +91,7 @@ def test_several_runs_as_one_table(evaluate, folder):
     for arguments in ((runs[0], str(elsewhere)), (*runs, "--method", "lc", "--method", "rapid")):
         refused = evaluate("report", *arguments)
         said = " ".join(refused.stderr.split())
-        assert refused.exit_code == 1 and "methods that every task has" in said
+        assert refused.exit_code == 1 and "methods that a task does not have" in said
         assert "elsewhere/one: sd" in said or "own:mine, two: lc, rag, rapid:eta=2" in said
     assert "given twice" in evaluate("report", runs[0], runs[0] + "/../one").stderr
 
