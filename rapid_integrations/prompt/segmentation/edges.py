@@ -24,6 +24,10 @@ _SENTENCE = 360  # characters
 _BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,4}[.)])[ \t]+")
 _MARKDOWN_HEADING = re.compile(r"#{1,6}[ \t]")
 _FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
+_POINTS_BACK = re.compile(
+    r"(?:the )?above (?:is|are|was|were)\b|(?:das|der|die) obige\b|ce qui précède\b|lo anterior\b|以上[是为為がはの]",
+    re.IGNORECASE,
+)
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 _SENTENCE_GAP = re.compile(r"[.!?][\"”»)]*\s+|[。！？]")
 _TAG_END = re.compile(r"[>\]][ \t]*$")
@@ -127,10 +131,13 @@ def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> i
     """Return where a context ends above the first line in its last `room` characters that may be a template's."""
     floor = end - room
     lines = lines_of(text, floor, end)[1:]
-    short = 0.0 if by_mark else short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
+    after = text[end:].lstrip()[:1]
+    enclosed = by_mark and not after.isalpha()  # a question's label leaves room for a sentence of the template above it
+    short = 0.0 if enclosed else short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
     for line in lines:
         of_template = is_plainly_of_a_template(line) if by_mark else of_a_template(line)
-        if not line.blank and (of_template or len(line.body) < short):
+        points_back = len(line.body) <= _SHORT_VALUE and _POINTS_BACK.match(line.body)
+        if not line.blank and (of_template or points_back or len(line.body) < short):
             return line.start
     if by_mark:
         return end
