@@ -131,8 +131,10 @@ def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> i
     """Return where a context ends above the first line in its last `room` characters that may be a template's."""
     floor = end - room
     lines = lines_of(text, floor, end)[1:]
-    after = text[end:].lstrip()[:1]
-    enclosed = by_mark and not after.isalpha()  # a question's label leaves room for a sentence of the template above it
+    after = text[end : end + 300].strip().split("\n", 1)[0]
+    label = Line(0, len(after), after).label
+    # Above a question's label there may be one more sentence of the template.
+    enclosed = by_mark and not (label is not None and role_of(label[1]) == "question")
     short = 0.0 if enclosed else short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
     for line in lines:
         of_template = is_plainly_of_a_template(line) if by_mark else of_a_template(line)
