@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations.prompt.segmentation import segment
 from tests.hostile.texts import CHATML, ENDINGS, EXAMPLES
+from tests.toys.found_context import assert_nearly_all
 
 QUESTION = "How long is the probation period?"
 TEMPLATES = {
@@ -27,11 +28,9 @@ def test_the_whole_document_stays_context_and_the_question_the_question(template
     text = TEMPLATES[template].format(document=document, question=QUESTION)
     found = segment(text)
     assert found.method == "delimiters"
-    ((start, end),) = found.context_spans
-    at = text.index(document)
-    lost = 0.2 * len(document)  # edges that look like a template's stay with both models
-    assert start <= at + lost and end >= at + len(document) - lost
-    assert found.query == QUESTION
+    ((start, _),) = found.context_spans
+    assert start == text.index(document)
+    assert_nearly_all(text, found, document, QUESTION)  # an end that looks like a template's stays with both models
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -65,6 +65,8 @@ def judged(text: str, begin: int, stop: int, found: Segmentation | None, labelle
     sure = _by_words(text, begin, stop, found, labelled) if found is not None else None
     if sure is None or shape is None or not _same(sure.query, shape.query):
         return sure or shape
+    if sure.method == "delimiters":
+        return sure  # marks say more of the edges than the shape does
     (span,), (other,) = sure.context_spans, shape.context_spans
     common = max(span[0], other[0]), min(span[1], other[1])
     if common[1] - common[0] < _COMMON * (span[1] - span[0]):
@@ -84,7 +86,7 @@ def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: b
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
-    within = inner(text, span, query)
+    within = inner(text, span, query, found.method == "delimiters")
     if within is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
     if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):

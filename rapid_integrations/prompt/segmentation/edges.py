@@ -13,7 +13,7 @@ from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
 from rapid_integrations.prompt.segmentation.marks import CONTROL
 from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.shape import Line, is_repeated, lines_of, sentences_of, short_among
-from rapid_integrations.prompt.segmentation.shaped import of_a_template
+from rapid_integrations.prompt.segmentation.shaped import is_plainly_of_a_template, of_a_template
 from rapid_integrations.prompt.segmentation.spans import Span, trimmed
 
 _ROOM = 0.08  # share of a context that each of its edges may lose to both models
@@ -22,7 +22,12 @@ _NEAR = 0.3  # share of a span behind which a question in it is a template's, no
 _SHORT_VALUE = 60  # characters of "title: ..." and the like
 _SENTENCE = 360  # characters
 _BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,4}[.)])[ \t]+")
+_MARKDOWN_HEADING = re.compile(r"#{1,6}[ \t]")
 _FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
+_POINTS_BACK = re.compile(
+    r"(?:the )?above (?:is|are|was|were)\b|(?:das|der|die) obige\b|ce qui précède\b|lo anterior\b|以上[是为為がはの]",
+    re.IGNORECASE,
+)
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 _SENTENCE_GAP = re.compile(r"[.!?][\"”»)]*\s+|[。！？]")
 _TAG_END = re.compile(r"[>\]][ \t]*$")
@@ -37,8 +42,12 @@ _QUOTING = re.compile(r"(?:\w{1,20}[ \t]?=[ \t]?(?=[\"'{])|>[ \t]|[{\"'“„«`
 _CLOSING = re.compile(r"[\"”»]\.?\s*$|\s[^\W\d_]{2,14}[ \t]?[:：|=]\s*$|\s*[},<\"'”»`>\]|]{1,6}\s*$")
 
 
-def inner(text: str, span: Span, query: str) -> Span | None:
-    """Return the span without what may be a template's at its edges, None if the question stands deep within it."""
+def inner(text: str, span: Span, query: str, marked: bool = False) -> Span | None:
+    """Return the span without what may be a template's at its edges, None if the question stands deep within it.
+
+    If marks bound the span (`marked`), an edge with a label, a tag or a fence beside it stays where it is, unless the
+    lines there are plainly a template's.
+    """
     start, end = span
     if len(query) >= 12 and (within := text.rfind(query, start, end)) >= 0:
         if end - within > (end - start) * _NEAR:
@@ -46,11 +55,14 @@ def inner(text: str, span: Span, query: str) -> Span | None:
         end = within
     start, end = _between_tokens(text, start, end)
     opened, closed = _opened(text, start), _closed(text, end)
+    opened_by_mark, closed_by_mark = marked and opened, marked and closed
+    closed = closed or (marked and not text[end:].strip())
     end = _before_turns(text, start, end, query)
     room = int((end - start) * _ROOM)
-    end = _inner_end(text, end, room, closed)
+    end = _inner_end(text, end, room, closed, closed_by_mark)
     end = _above_rules(text, start, end)
-    head = _inner_start(text, start, room, opened)
+    bound = start if opened_by_mark else None
+    head = _inner_start(text, start, room, opened, opened_by_mark)
     if _BULLET.match(text, start, end) or not opened:
         below = _below_rules(text, start, end)
         if below is None:
@@ -61,7 +73,7 @@ def inner(text: str, span: Span, query: str) -> Span | None:
         return None
     start, end = trimmed(text, below, end)
     label = Line(start, end, text[start:end].split("\n", 1)[0]).label
-    if label is not None and not is_repeated(text, label[1], 1):
+    if label is not None and start != bound and not is_repeated(text, label[1], 1):
         start += label.end()
     if members := _MEMBERS.match(text, start, min(end, start + 300)):
         start, opened = members.end(), False
@@ -86,39 +98,51 @@ def _opened(text: str, start: int) -> bool:
 
 
 def _closed(text: str, end: int) -> bool:
-    """Whether a closing tag, a fence or the label of a question stands right behind a context."""
+    """Whether a closing tag, a fence or the label of a question or an answer stands right behind a context."""
     after = text[end : end + 300].strip(" \t\r\n").split("\n", 1)[0]
     below = Line(0, 0, after)
     if below.drawn or after[:1] == "<":
         return True
-    named = below.label is not None and role_of(below.label[1]) == "question"
+    named = below.label is not None and role_of(below.label[1]) in ("question", "answer")
     return named and "\n" in text[end : end + len(text[end : end + 300]) - len(text[end : end + 300].lstrip())]
 
 
-def _inner_start(text: str, start: int, room: int, opened: bool) -> int:
+def _inner_start(text: str, start: int, room: int, opened: bool, by_mark: bool) -> int:
     """Return where a context starts behind the last line in its first `room` characters that may be a template's."""
     lines = lines_of(text, start, start + room)[:-1]
-    short = short_among(lines_of(text, start + room, start + 10 * room)[1:-1])
+    short = 0.0 if by_mark else short_among(lines_of(text, start + room, start + 10 * room)[1:-1])
     found = start
     for line in lines:
-        if not line.blank and (of_a_template(line) or _is_a_value(text, line) or len(line.body) < short):
+        titles = by_mark and _MARKDOWN_HEADING.match(line.body)
+        of_template = not titles and (is_plainly_of_a_template(line) if by_mark else of_a_template(line))
+        if not line.blank and (of_template or _is_a_value(text, line) or len(line.body) < short):
             found = line.end + 1
     if found > start:
         return found
+    if by_mark:
+        return start
     if opened:
         titled = len(lines) > 1 and lines[1].blank and len(lines[0].body) <= _SHORT_VALUE
         return lines[1].end + 1 if titled else start
     return _next_boundary(text, start, start + room)
 
 
-def _inner_end(text: str, end: int, room: int, closed: bool) -> int:
+def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> int:
     """Return where a context ends above the first line in its last `room` characters that may be a template's."""
     floor = end - room
     lines = lines_of(text, floor, end)[1:]
-    short = short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
+    after = text[end : end + 300].strip().split("\n", 1)[0]
+    label = Line(0, len(after), after).label
+    # Above a question's label there may be one more sentence of the template.
+    enclosed = by_mark and not (label is not None and role_of(label[1]) == "question")
+    short = 0.0 if enclosed else short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
     for line in lines:
-        if not line.blank and (of_a_template(line) or len(line.body) < short):
+        of_template = is_plainly_of_a_template(line) if by_mark else of_a_template(line)
+        points_back = len(line.body) <= _SHORT_VALUE and _POINTS_BACK.match(line.body)
+        if not line.blank and (of_template or points_back or len(line.body) < short):
             return line.start
+    if by_mark:
+        return end
     while lines and lines[-1].blank:
         lines.pop()
     if closed:

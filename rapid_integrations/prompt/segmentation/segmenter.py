@@ -93,7 +93,7 @@ def segment_context(text: str) -> Segmentation:
         block = told
     if block is None or block.asked.query != _ELSEWHERE:
         return plain(text)
-    if (span := inner(text, block.span, "")) is None:
+    if (span := inner(asked, block.span, "", block.method == "delimiters")) is None:
         return plain(text)
     start, end = span
     if end > len(text) or instruction_share(text[start:end]) > _MOST_INSTRUCTION:

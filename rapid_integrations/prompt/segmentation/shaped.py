@@ -82,7 +82,12 @@ def _plainly(query: str) -> str:
 
 
 def of_a_template(line: Line) -> bool:
-    """Whether a line at an edge is a template's: ornament, label, instruction, placeholder."""
+    """Whether a line at an edge is a template's: it is drawn, labels, instructs or addresses somebody."""
+    return is_plainly_of_a_template(line) or (len(line.body) <= 300 and addresses_somebody(line.body))
+
+
+def is_plainly_of_a_template(line: Line) -> bool:
+    """Whether more than a word such as "you" shows that a line at an edge is a template's."""
     body = line.body
     return (
         line.drawn
@@ -90,7 +95,6 @@ def of_a_template(line: Line) -> bool:
         or is_a_placeholder(body)
         or reads_as_instruction(body)
         or (len(body) <= 300 and begins_as_instruction(body))
-        or (len(body) <= 300 and addresses_somebody(body))
         or (len(body) <= 300 and bool(ANNOUNCES_CONTEXT.search(body)))
     )
 

@@ -17,7 +17,7 @@ from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS, HashEmbedding, no
 from tests.toys.models import tiny_model
 
 WANTED = PARAGRAPHS[4][11:60]
-QUESTION = f"Tell me about {WANTED}?"
+QUESTION = f"What is {WANTED}?"
 TEXT = f"Context:\n{DOCUMENT}\n\nQuestion: {QUESTION}"
 
 
@@ -40,7 +40,7 @@ class Fixed(BaseRetriever):
 def test_the_embed_model_embeds_each_chunk_once(given, embedding):
     llm = make_llm(embed_model=embedding)
     llm.complete(TEXT)
-    llm.complete(TEXT.replace("Tell me", "Tell us"))
+    llm.complete(TEXT.replace("What is", "What was"))
     assert "".join(embedding.texts) == DOCUMENT and len(embedding.queries) == 2
     assert all(WANTED in request.drafter.contexts[0] and request.compression.source == "embedder" for request in given)
 

@@ -17,13 +17,6 @@ def rag(text, question=ASKED, layout="en hub rag-prompt"):
     return LAYOUTS[layout].replace("{context}", text).replace("{question}", question)
 
 
-def nearly_all(contexts, *texts):
-    """Whether each context lies in its text and holds nearly all of it: doubtful edges stay with both models."""
-    return len(contexts) == len(texts) and all(
-        context in text and len(context) > 0.8 * len(text) for context, text in zip(contexts, texts, strict=True)
-    )
-
-
 class TestWhere:
     def test_in_an_earlier_user_message_that_asks_nothing(self):
         messages = [
@@ -35,7 +28,7 @@ class TestWhere:
             {"role": "user", "content": ASKED},
         ]
         rendered = render(messages, chatml)
-        assert nearly_all(rendered.contexts, TEXT) and rendered.query == ASKED
+        assert rendered.contexts == (TEXT,) and rendered.query == ASKED
 
     def test_in_each_turn(self):
         messages = [
@@ -44,7 +37,7 @@ class TestWhere:
             {"role": "user", "content": rag(OTHER)},
         ]
         rendered = render(messages, chatml)
-        assert nearly_all(rendered.contexts, TEXT, OTHER) and rendered.query == ASKED
+        assert rendered.contexts == (TEXT, OTHER) and rendered.query == ASKED
 
     def test_a_follow_up_asks_about_an_earlier_context(self):
         messages = [
@@ -53,7 +46,7 @@ class TestWhere:
             {"role": "user", "content": "And after him?"},
         ]
         rendered = render(messages, chatml)
-        assert nearly_all(rendered.contexts, TEXT) and rendered.query == "And after him?"
+        assert rendered.contexts == (TEXT,) and rendered.query == "And after him?"
 
     def test_in_tools_results_and_not_in_what_the_model_said(self):
         messages = [
@@ -70,11 +63,11 @@ class TestWhere:
         system = f"Answer from the context.\n\nContext:\n{TEXT}"
         last = f"Question: {ASKED}\n\nAnswer in English."
         rendered = render([{"role": "system", "content": system}, {"role": "user", "content": last}], chatml)
-        assert nearly_all(rendered.contexts, TEXT) and rendered.query == ASKED
+        assert rendered.contexts == (TEXT,) and rendered.query == ASKED
 
     def test_a_system_message_alone_is_looked_at_like_any_text(self):
         rendered = render([{"role": "system", "content": rag(TEXT)}], chatml)
-        assert nearly_all(rendered.contexts, TEXT) and rendered.query == ASKED
+        assert rendered.contexts == (TEXT,) and rendered.query == ASKED
 
     def test_a_long_chat_without_a_document_is_plain(self):
         turns = [("user", f"Tell me about mill {n}. I like mills of that size a lot. " * 6) for n in range(20)]
