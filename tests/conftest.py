@@ -1,11 +1,17 @@
 """What holds for every test: how much is tried, kernels that are compiled once, and no process that is not declared."""
 
+import signal
 import sys
 
 import pytest
 
 import tests.toys.budget  # noqa: F401 (loads the profile)
 from tests.toys.children import Children
+
+# A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start, would
+# then wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _allowed = True
 _OURS = ("rapid_integrations.models.isolated", "rapid_integrations.documents", "pip")  # what the product starts itself
