@@ -8,8 +8,8 @@ import pytest
 import tests.toys.budget  # noqa: F401 (loads the profile)
 from tests.toys.children import Children
 
-# A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start, would
-# then wait for ever.
+# A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start,
+# would then wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
