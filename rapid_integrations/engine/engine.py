@@ -303,16 +303,16 @@ class RapidEngine(SharedResource):
         self.require_open()
         return self._preparing.prompts(
             Asked(
-                prompt,
-                self.sampling,
-                self.speculation,
-                compression or self.compression,
-                compressor or self.compressor,
-                tools,
-                tool_choice,
-                parallel_tool_calls,
-                apply_chat_template,
-                on_progress or ignore_progress,
+                prompt=prompt,
+                sampling=self.sampling,
+                speculation=self.speculation,
+                compression=compression or self.compression,
+                compressor=compressor or self.compressor,
+                tools=tools,
+                tool_choice=tool_choice,
+                parallel_tool_calls=parallel_tool_calls,
+                apply_chat_template=apply_chat_template,
+                report=on_progress or ignore_progress,
             )
         )
 
@@ -373,16 +373,16 @@ class RapidEngine(SharedResource):
         """
         self.require_open()
         asked = Asked(
-            prompt,
-            sampling or self.sampling,
-            speculation or self.speculation,
-            compression or self.compression,
-            compressor or self.compressor,
-            tools,
-            tool_choice,
-            parallel_tool_calls,
-            apply_chat_template,
-            on_progress or ignore_progress,
+            prompt=prompt,
+            sampling=sampling or self.sampling,
+            speculation=speculation or self.speculation,
+            compression=compression or self.compression,
+            compressor=compressor or self.compressor,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            apply_chat_template=apply_chat_template,
+            report=on_progress or ignore_progress,
         )
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()

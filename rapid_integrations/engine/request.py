@@ -20,7 +20,7 @@ from rapid_integrations.trace.tracer import Tracer
 ToolDeclarations: TypeAlias = Sequence[Mapping[str, object]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """The arguments of `RapidEngine.stream`, with the engine's defaults filled in."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
+from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.observer import Round
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.outputs import Candidate, Origin, RejectedToken, Trace, TracedRound, TracedToken
@@ -15,14 +16,6 @@ from rapid_integrations.sampling import Law, Penalties
 
 CANDIDATES = 3
 _ORIGINS: dict[str, Origin] = {"drafter": "drafter", "draft_lm": "draft_lm", "prompt_lookup": "prompt_lookup"}
-
-
-class Drafter(Protocol):
-    """The drafter's logits in a round, as far as they were computed."""
-
-    def known_logits(self, position: int) -> Tensor | None:
-        """Return its logits (V,) after `position` draft tokens, if they were computed."""
-        ...
 
 
 class Tracer:
