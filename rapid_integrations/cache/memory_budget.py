@@ -1,4 +1,4 @@
-"""The default size of the prefix cache."""
+"""The default sizes of the prefix cache and of the running requests' caches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from rapid_integrations.errors import ConfigurationError
 
+RUNNING_SHARE = 2  # "auto" for running requests is 1/2 of the available memory
 AVAILABLE_SHARE = 4  # "auto" is 1/4 of the available memory, because running requests need the rest
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -32,6 +33,25 @@ def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device])
         raise ConfigurationError(
             f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 for no prefix cache, or 'auto' for a quarter of "
             "the memory that is available"
+        )
+    return asked
+
+
+def kv_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> int:
+    """Return the bytes that the KV caches of running requests may have together.
+
+    Args:
+        asked: bytes, or "auto" for 1/2 of the memory that is available now on the device that has the least.
+        devices: the devices of the models.
+
+    Raises:
+        ConfigurationError: `asked` is neither "auto" nor a number of bytes.
+    """
+    if asked == "auto":
+        return min(available_memory(device) for device in devices) // RUNNING_SHARE
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        raise ConfigurationError(
+            f"kv_cache_bytes={asked!r}: give a number of bytes, or 'auto' for half of the memory that is available"
         )
     return asked
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.rules import Rules
@@ -30,7 +31,7 @@ class Drafter:
         self._rules = rules
         self._rows: list[Tensor] = []  # row i: logits after i draft tokens of this round
 
-    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Proposal:
+    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
         """Write at most `tokens` tokens, one by one. Their q is known without another pass.
 
         Args:
@@ -42,7 +43,8 @@ class Drafter:
         written: list[int] = []
         proposed: list[Tensor] = []
         while len(written) < tokens and not (written and written[-1] in rules.eos_token_ids):
-            logits = rules.penalty.apply(self.logits(written, len(written)), written)
+            yield from self.score(written)
+            logits = rules.penalty.apply(self.logits(len(written)), written)
             allowed = None if rules.constraint is None else rules.constraint.allowed(written)
             distribution = rules.law.propose(logits, allowed)
             if distribution is None:
@@ -52,19 +54,15 @@ class Drafter:
                 proposed.append(distribution)
         return Proposal(tuple(written), proposed or None, source)
 
-    def logits(self, draft: Sequence[int], position: int) -> Tensor:
-        """Return the logits (V,) after the first `position` tokens of `draft`.
+    def scores(self, positions: int) -> bool:
+        """Whether the logits after each of the first `positions` draft tokens are known, and those before the draft."""
+        return len(self._rows) > positions
 
-        Missing logits are computed in one forward pass. If nothing of the draft was scored yet, the whole draft is fed:
-        its last row then costs almost nothing, and a full acceptance needs it.
-        """
-        have = len(self._rows)
-        if position >= have:
-            fed = max(have - 1, 0)  # draft tokens that are already in the cache
-            upto = len(draft) if have == 0 else position
-            rows = self.reader.extend(draft[fed:upto], keep=upto + 1 - have)
-            self._rows += first_columns(rows, self._rules.vocab_size).unbind()
-        return self._rows[position]
+    def score(self, draft: Sequence[int]) -> Steps[None]:
+        """Read what is still needed to know the logits at all positions of `draft`."""
+        if (rows := self.wants(draft)) is not None:
+            (logits,) = yield Wanted(self.reader.model, (rows,))
+            self.scored(logits)
 
     def wants(self, draft: Sequence[int]) -> Rows | None:
         """Return what it still has to read to score all positions of `draft`; None if it has.
@@ -79,6 +77,10 @@ class Drafter:
     def scored(self, logits: Tensor) -> None:
         """Take the logits (keep, at least V) that `wants` asked for."""
         self._rows += first_columns(logits, self._rules.vocab_size).unbind()
+
+    def logits(self, position: int) -> Tensor:
+        """Return the logits (V,) after `position` draft tokens of this round, which `score` has made known."""
+        return self._rows[position]
 
     def known_logits(self, position: int) -> Tensor | None:
         """Return the logits (V,) after `position` draft tokens of this round, or None. No model runs."""

@@ -1,15 +1,15 @@
-"""The decoding loop: propose, verify, correct and commit until the answer ends."""
+"""The decoding loop: propose, pass, accept and commit until the answer ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.observer import Observer, Round
-from rapid_integrations.decoding.proposal import Committed, Proposer, Scorer
+from rapid_integrations.decoding.passes import Steps, Wanted
+from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, Scorer
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.rules import Rules
@@ -31,10 +31,10 @@ def decode(
     stopping: Stopping,
     rng: Randomness,
     recorder: Recorder,
-    turns: AbstractContextManager[None],
+    emit: Callable[[Taken], None],
     observer: Observer | None = None,
-) -> Iterator[Taken]:
-    """Yield the output, one round at a time.
+) -> Steps[None]:
+    """Give the output to `emit`, one round at a time, until the answer ends.
 
     For any proposer and draft length, each token follows the law given the tokens before it. The exception is the law
     "paper", which is not exact and says so.
@@ -47,54 +47,55 @@ def decode(
         stopping: cuts a round's tokens at the end of the answer.
         rng: the request's randomness.
         recorder: counts and times.
-        turns: held for one round at a time.
+        emit: takes the output of each round.
         observer: sees every round; its time is not counted.
     """
     law, constraint = rules.law, rules.constraint
     while True:
-        with turns:
-            # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted
-            before = dict(recorder.seconds)
-            with recorder.phase("propose"):
-                proposal = proposer.propose(stopping.remaining - 1, rng)
-                draft = proposal.token_ids
-                if constraint is not None and proposal.probs is None:
-                    draft = draft[: allowed_prefix(constraint, draft)]  # copied text may violate it
+        # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted
+        before = dict(recorder.seconds)
+        with recorder.phase("propose"):
+            proposal = proposer.propose(stopping.remaining - 1, rng)
+            if not isinstance(proposal, Proposal):
+                proposal = yield from proposal
+            draft = proposal.token_ids
+            if constraint is not None and proposal.probs is None:
+                draft = draft[: allowed_prefix(constraint, draft)]  # copied text may violate it
 
-            # 2) verify: the target reads the whole draft in one pass, in which a drafter with its weights scores it
-            with recorder.phase("verify"):
-                z = first_columns(_read(target, scorer, draft), rules.vocab_size)
+        # 2) pass: the target reads the whole draft, and the drafter scores what it has not written itself
+        z = yield from _read(target, scorer, draft, rules.vocab_size, recorder)
 
-            # 3) accept a prefix; correct the first wrong token, or add one after a fully accepted draft
-            position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer, recorder)
-            residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
-            tokens = list(draft[: verdict.accepted])
-            if verdict.correction is not None:
-                tokens.append(verdict.correction)
-            elif rules.eos_token_ids.isdisjoint(tokens):
-                tokens.append(rng.draw(position_laws.bonus(len(draft))))
+        # 3) accept a prefix; correct the first wrong token, or add one after a fully accepted draft
+        position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer)
+        residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
+        verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
+        tokens = list(draft[: verdict.accepted])
+        if verdict.correction is not None:
+            tokens.append(verdict.correction)
+        elif rules.eos_token_ids.isdisjoint(tokens):
+            if scorer is not None and not scorer.scores(len(draft)):
+                with recorder.phase("score"):
+                    yield from scorer.score(draft)
+            tokens.append(rng.draw(position_laws.bonus(len(draft))))
 
-            # 4) commit the output; every cache discards the rest
-            taken = stopping.take(tokens)
-            accepted = min(verdict.accepted, len(taken.token_ids))
-            times = _times(len(draft), verdict.accepted, before, recorder.seconds)
-            if observer is not None:
-                at = recorder.now()
-                corrected = verdict.correction is not None
-                elapsed_s = at - recorder.decode_started
-                observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, times, elapsed_s))
-                recorder.waited(recorder.now() - at)
-            for each in _distinct(target, *proposer.parts, scorer, constraint):
-                each.commit(taken.token_ids)
-            rules.penalty.add(taken.token_ids)
-            recorder.finish_round(len(draft), accepted, len(taken.token_ids))
-            proposer.observe(times)
-        paused = recorder.now()
-        yield taken
+        # 4) commit the output; every cache discards the rest
+        taken = stopping.take(tokens)
+        accepted = min(verdict.accepted, len(taken.token_ids))
+        times = _times(len(draft), verdict.accepted, before, recorder.seconds)
+        if observer is not None:
+            at = recorder.now()
+            corrected = verdict.correction is not None
+            elapsed_s = at - recorder.decode_started
+            observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, times, elapsed_s))
+            recorder.waited(recorder.now() - at)
+        for each in _distinct(target, *proposer.parts, scorer, constraint):
+            each.commit(taken.token_ids)
+        rules.penalty.add(taken.token_ids)
+        recorder.finish_round(len(draft), accepted, len(taken.token_ids))
+        proposer.observe(times)
+        emit(taken)
         if taken.finish_reason is not None:
             return
-        recorder.waited(recorder.now() - paused)
 
 
 class _PositionLaws:
@@ -107,14 +108,12 @@ class _PositionLaws:
         draft: tuple[int, ...],
         proposed: Sequence[Tensor] | None,
         scorer: Scorer | None,
-        recorder: Recorder,
     ) -> None:
         self._law, self._penalty, self._constraint = rules.law, rules.penalty, rules.constraint
         self._z = z  # (K + 1, V)
         self._draft = draft
         self._proposed = proposed
         self._scorer = scorer
-        self._recorder = recorder
         self._formed: dict[int, Tensor] = {}
 
     def law(self, position: int) -> Tensor:
@@ -123,9 +122,7 @@ class _PositionLaws:
             drafter_logits = None
             if self._law.needs_drafter:
                 assert self._scorer is not None
-                with self._recorder.phase("score"):
-                    drafter_logits = self._scorer.logits(self._draft, position)
-                drafter_logits = self._penalised(drafter_logits, position)
+                drafter_logits = self._penalised(self._scorer.logits(position), position)
             self._formed[position] = self._form(position, drafter_logits)
         return self._formed[position]
 
@@ -160,14 +157,25 @@ def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
     return scorer is not None and scorer.reader.model is target.model and target.model.passes_together
 
 
-def _read(target: Reader, scorer: Scorer | None, draft: tuple[int, ...]) -> Tensor:
-    """Return the target's logits (K + 1, at least V) at every position of a draft."""
-    if scorer is not None and scores_in_the_same_pass(target, scorer) and (scoring := scorer.wants(draft)) is not None:
-        rows = [target.wants(draft, len(draft) + 1), scoring]
-        z, drafter_logits = target.model.forward_together(rows)
-        scorer.scored(drafter_logits)
-        return z
-    return target.extend(draft, len(draft) + 1)
+def _read(
+    target: Reader, scorer: Scorer | None, draft: tuple[int, ...], vocab_size: int, recorder: Recorder
+) -> Steps[Tensor]:
+    """Return the target's logits (K + 1, V) at every position of a draft. Afterwards its drafter's are known, too.
+
+    Only those behind the last token of a draft that the drafter wrote itself may still be missing: they are needed if
+    the whole draft is accepted.
+    """
+    together = scores_in_the_same_pass(target, scorer)
+    scoring = scorer.wants(draft) if scorer is not None and together else None
+    with recorder.phase("verify"):
+        rows = target.wants(draft, len(draft) + 1)
+        z, *scored = yield Wanted(target.model, (rows,) if scoring is None else (rows, scoring))
+    if scorer is not None and scoring is not None:
+        scorer.scored(*scored)
+    elif scorer is not None and not scorer.scores(max(len(draft) - 1, 0)):
+        with recorder.phase("score"):
+            yield from scorer.score(draft)
+    return first_columns(z, vocab_size)
 
 
 def _distinct(*parts: Committed | None) -> list[Committed]:

@@ -79,12 +79,12 @@ class Prefixes:
         return self.memory.take(model, prompt_ids, capacity)
 
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
-        """Return the open readers of other requests than `own` with the same model in the same role."""
+        """Return the open readers of requests that began before `own`, with the same model in the same role."""
         return [
             reader
-            for request in tuple(self._running)
-            for reader, as_role in tuple(request.opened)
-            if request is not own and reader.model is model and as_role == role
+            for request in self._running[: self._running.index(own)]
+            for reader, as_role in request.opened
+            if reader.model is model and as_role == role
         ]
 
     def clear(self) -> None:

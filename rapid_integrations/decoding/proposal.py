@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.decoding.draft_length import DraftLengths, RoundTimes
+from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.sampling import Randomness
@@ -51,6 +52,14 @@ class Scorer(Committed, Protocol):
 
     reader: Reader
 
+    def scores(self, positions: int) -> bool:
+        """Whether the logits are known before the draft and after each of its first `positions` tokens."""
+        ...
+
+    def score(self, draft: Sequence[int]) -> Steps[None]:
+        """Read what is still needed to know the logits at all positions of `draft`."""
+        ...
+
     def wants(self, draft: Sequence[int]) -> Rows | None:
         """Return what the drafter has to read to score all of `draft`, for a pass that it shares; None: nothing."""
         ...
@@ -59,8 +68,8 @@ class Scorer(Committed, Protocol):
         """Take the logits that `wants` asked for."""
         ...
 
-    def logits(self, draft: Sequence[int], position: int) -> Tensor:
-        """Return the drafter's logits (V,) after the first `position` tokens of `draft`, 0 <= position <= K."""
+    def logits(self, position: int) -> Tensor:
+        """Return the drafter's logits (V,) after the first `position` draft tokens, which have been scored."""
         ...
 
 
@@ -71,8 +80,11 @@ class Proposer(Committed, Protocol):
     token is drawn, because discarding a drawn token would bias the output.
     """
 
-    def propose(self, limit: int, rng: Randomness) -> Proposal:
-        """Return at most `limit` tokens that may follow the committed text; `limit` may be 0."""
+    def propose(self, limit: int, rng: Randomness) -> Proposal | Steps[Proposal]:
+        """Return at most `limit` tokens that may follow the committed text; `limit` may be 0.
+
+        A proposer that runs a model is a generator here: it yields the rows that it wants, and returns the proposal.
+        """
         ...
 
     def observe(self, times: RoundTimes) -> None:

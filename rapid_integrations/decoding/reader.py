@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
+from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.models.causal_lm import CausalLM
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and the time that other requests wait
@@ -30,8 +31,7 @@ class Reader:
 
     Attributes:
         reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
-        others: readers of the same model in running requests. Rows that they have of the same prompt are copied instead
-            of computed.
+        others: readers of the same model in requests that began earlier and run. None of them waits for this one.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
@@ -44,44 +44,46 @@ class Reader:
         self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens that are in the cache or will be
 
-    def prefill(self) -> Iterator[tuple[int, int]]:
-        """Prefill all but the last token of the prompt, chunk by chunk; yields (tokens read, tokens to read).
+    def prefill(self, report: Callable[[int, int], None] = lambda done, total: None) -> Steps[None]:
+        """Prefill all but the last token of the prompt, chunk by chunk; reports tokens read and tokens to read.
 
-        The last token is left for the first decoding step, which needs the logits after it. None of `others` may run
-        while a chunk is prefilled.
+        The last token is left for the first decoding step, which needs the logits after it. What one of `others` has
+        read of the same prompt, or is about to read, is waited for and taken over.
         """
         total = len(self.tokens) - 1
         while (done := self.cache.length) < total:
-            if not self._adopt():
-                self.model.forward(self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)]), self.cache, 0)
-            yield self.cache.length, total
+            other, shared = self._most_shared()
+            if other is not None and other.cache.length < shared:
+                yield None
+                continue
+            if other is None or not self._adopt(other, shared):
+                ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)])
+                yield Wanted(self.model, (Rows(ids, self.cache, 0),))
+            report(self.cache.length, total)
 
-    def _adopt(self) -> bool:
-        """Copy rows of the same prompt from another reader. Return False if none has clearly more."""
-        done, most, best = self.cache.length, 0, None
+    def _most_shared(self) -> tuple[Reader | None, int]:
+        """Return who reads the same prompt furthest, and how far; None if nobody does clearly further than this."""
+        best, most = None, self.cache.length + MIN_REUSED_TOKENS - 1
         for other in self.others():
-            if (shared := min(common_prefix(self._prompt[:-1], other._prompt), other.cache.length)) > most:
-                most, best = shared, other
-        if best is None or most < done + MIN_REUSED_TOKENS or not self.cache.adopt(best.cache, most):
+            if (shared := common_prefix(self._prompt[:-1], other._prompt[:-1])) > most:
+                best, most = other, shared
+        return best, most
+
+    def _adopt(self, other: Reader, shared: int) -> bool:
+        """Take over the first `shared` rows of another reader's cache."""
+        done = self.cache.length
+        if not self.cache.adopt(other.cache, shared):
             return False
-        self.reused += most - done
+        self.reused += shared - done
         return True
 
-    def extend(self, draft: Sequence[int], keep: int) -> Tensor:
-        """Feed further draft tokens and return the logits after the last `keep` tokens of the text so far.
+    def wants(self, draft: Sequence[int], keep: int) -> Rows:
+        """Return the rows of further draft tokens; a pass over them has to follow.
 
         Args:
             draft: tokens to append to those already tried; may be empty.
-            keep: rows to return; at most one more than the tokens fed.
-
-        Returns:
-            (keep, V_model) float32.
+            keep: the number of last tokens whose logits are wanted; at most one more than there are in `draft`.
         """
-        rows = self.wants(draft, keep)
-        return self.model.forward(rows.token_ids, rows.cache, rows.keep)
-
-    def wants(self, draft: Sequence[int], keep: int) -> Rows:
-        """Return what `extend` feeds, for a pass that several readers share; the pass has to follow."""
         pending = self.tokens[self.cache.length :]
         self._tried += draft
         return Rows(self._ids([*pending, *draft]), self.cache, keep)

@@ -19,6 +19,7 @@ class Recorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.seconds: dict[str, float] = {}
+        self._elsewhere_s = 0.0
         self.rounds = self.drafted = self.accepted = self.tokens = 0
         self._started = self.now()
         self.first_token_s = 0.0
@@ -33,11 +34,16 @@ class Recorder:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time spent inside the block to `name`."""
-        start = self.now()
+        start, elsewhere = self.now(), self._elsewhere_s
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - start
+            spent = self.now() - start - (self._elsewhere_s - elsewhere)
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def elsewhere(self, seconds: float) -> None:
+        """Exclude time in which other requests were served from the phase that is being timed."""
+        self._elsewhere_s += seconds
 
     def start_decoding(self) -> None:
         """Mark the end of the prefill."""

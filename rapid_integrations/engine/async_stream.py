@@ -1,13 +1,11 @@
-"""Asynchronous streams. Worker threads advance them, so the event loop stays free."""
+"""Asynchronous streams: the event loop waits for the worker as threads do."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
@@ -22,26 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _new_workers() -> ThreadPoolExecutor:
-    # Not asyncio's own pool: it is small, and the application's other work needs it. These threads mostly wait, because
-    # forward passes take turns.
-    return ThreadPoolExecutor(max_workers=64, thread_name_prefix="rapid")
-
-
-_WORKERS = _new_workers()
-
-
-def _in_child() -> None:
-    global _WORKERS
-    _WORKERS = _new_workers()  # threads do not survive a fork, and the pool would wait for them
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
-
-
 class RequestCancelled(BaseException):
-    """Raised in a worker thread to end a cancelled request. Callers never see it."""
+    """Raised in the thread that prepares a request which nobody waits for any more. Callers never see it."""
 
 
 class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
@@ -53,20 +33,13 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
         prepared: the prompts of both models.
     """
 
-    def __init__(self, stream: CompletionStream, cancelled: threading.Event) -> None:
+    def __init__(self, stream: CompletionStream) -> None:
         self.prepared: PreparedPrompt = stream.prepared
         self._stream = stream
-        self._life = stream._life
-        self._cancelled = cancelled
-        self._step = asyncio.Lock()  # a generator runs one step at a time
-        # The worker closes a cancelled stream at the end of its step. Between two steps, the canceller closes it. This
-        # lock guards `_stepping`, which tells both who has to.
-        self._turn = threading.Lock()
-        self._stepping = False
 
     @classmethod
     async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
-        """Prepare the request in a worker thread. Errors of the request are raised here."""
+        """Prepare the request in a thread. Errors of the request are raised here."""
         engine.require_open()  # before anything waits for a thread: a forked child has none
         cancelled = threading.Event()
         report = options.pop("on_progress", None) or ignore_progress
@@ -76,10 +49,11 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
                 raise RequestCancelled
             report(stage, done, total)
 
-        def prepare() -> CompletionStream:
-            return engine.stream(prompt, on_progress=unless_cancelled, **options)
-
-        return cls(await _result(_submit(prepare), cancelled), cancelled)
+        try:
+            return cls(await in_thread(lambda: engine.stream(prompt, on_progress=unless_cancelled, **options)))
+        except asyncio.CancelledError:
+            cancelled.set()  # retrieval cannot be interrupted; it looks at this after each piece
+            raise
 
     @property
     def trace(self) -> Trace | None:
@@ -87,26 +61,18 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
         return self._stream.trace
 
     async def __anext__(self) -> CompletionChunk:
-        if self._life.inherited:
-            self._life.require()
-        async with self._step:
-            step = _submit(self._advance)
-            try:
-                chunk: CompletionChunk | None = await _result(step, self._cancelled)
-            except asyncio.CancelledError:
-                self._free_when_idle()
-                raise
-        if chunk is None:
+        try:
+            piece = await self._stream.anext()
+        except asyncio.CancelledError:
+            self._stream.cancel()
+            raise
+        if piece is None:
             raise StopAsyncIteration
-        return chunk
+        return piece
 
     async def aclose(self) -> None:
-        """Stop decoding and free the caches; safe to call again.
-
-        If a step is still running because its task was cancelled, the caches are freed after its forward pass.
-        """
-        self._cancelled.set()
-        self._free_when_idle()
+        """Stop decoding and free the caches; safe to call again. It waits for a pass that is being made."""
+        await self._stream.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,45 +80,33 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _advance(self) -> CompletionChunk | None:
-        with self._turn:
-            if self._cancelled.is_set():
-                return None
-            self._stepping = True
-        try:
-            return next(self._stream, None)
-        finally:
-            with self._turn:
-                self._stepping = False
-                if self._cancelled.is_set():
-                    self._stream.close()
 
-    def _free_when_idle(self) -> None:
-        with self._turn:
-            if not self._stepping:
-                self._stream.close()
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run `call` in a thread of its own and return its result. It keeps running if the waiting task is cancelled.
 
-
-async def in_worker(call: Callable[[], T]) -> T:
-    """Run `call` in a worker thread and return its result. It keeps running if the waiting task is cancelled."""
-    return await _result(_submit(call), threading.Event())
-
-
-def _submit(call: Callable[[], T]) -> asyncio.Future[tuple[T | None, BaseException | None]]:
+    asyncio's own pool is small, and the application's other work needs it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
     context = contextvars.copy_context()
-    return asyncio.get_running_loop().run_in_executor(_WORKERS, context.run, _outcome, call)
 
+    def run() -> None:
+        outcome = context.run(_outcome, call)
+        try:
+            loop.call_soon_threadsafe(_settle, done, outcome)
+        except RuntimeError:  # the loop has been closed, and whoever waited in it is gone
+            return
 
-async def _result(future: asyncio.Future[tuple[T | None, BaseException | None]], cancelled: threading.Event) -> T:
-    """Return the result of the worker's call, or raise its error."""
-    try:
-        result, error = await asyncio.shield(future)
-    except asyncio.CancelledError:
-        cancelled.set()  # a forward pass cannot be interrupted; the worker checks this right after it
-        raise
+    threading.Thread(target=run, name="rapid preparation", daemon=True).start()
+    result, error = await done
     if error is not None:
         raise error
     return cast(T, result)
+
+
+def _settle(done: asyncio.Future[T], outcome: T) -> None:
+    if not done.done():
+        done.set_result(outcome)
 
 
 def _outcome(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:

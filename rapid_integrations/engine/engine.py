@@ -1,6 +1,6 @@
 """`RapidEngine` turns a prompt into a stream of text.
 
-    prompt -> split -> compress -> prefill target and drafter -> { propose -> score -> verify -> commit } -> stream
+    prompt -> split -> compress -> prefill target and drafter -> { propose -> pass -> accept -> commit } -> stream
 
 The file follows that order. `RapidEngine.stream` is its table of contents.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from datetime import date, datetime, time
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 import torch
 
-from rapid_integrations.cache.memory_budget import memory_budget
+from rapid_integrations.cache.memory_budget import kv_budget, memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder
@@ -31,10 +31,12 @@ from rapid_integrations.config import (
     SpeculationConfig,
     require_known,
 )
-from rapid_integrations.decoding.fair_lock import FairLock
+from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes
-from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_worker
+from rapid_integrations.engine.admission import Admission
+from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_thread
 from rapid_integrations.engine.forked import computes
+from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.loaded_models import (
     EngineModels,
@@ -48,10 +50,11 @@ from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.engine.run import Run
 from rapid_integrations.engine.stream import CompletionStream
+from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import ConfigurationError, EngineClosedError, SharedResource, shown
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.outputs import Completion
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
 
@@ -63,8 +66,8 @@ _FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # `close` del
 class RapidEngine(SharedResource):
     """Answers prompts with a target that reads everything and a drafter that reads the retrieved chunks.
 
-    Several threads may share an engine: their requests take turns after each round. Close the engine, or leave its
-    `with` block, to free the models. A copy of an engine is the engine itself. It cannot be pickled, nor used in a
+    Several threads and tasks may share an engine: their requests run together, and share forward passes. Close the
+    engine, or leave its `with` block, to free the models. A copy of an engine is the engine itself. It cannot be pickled, nor used in a
     forked child.
 
     Args:
@@ -76,9 +79,11 @@ class RapidEngine(SharedResource):
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         sampling, speculation, compression: defaults for its requests.
+        kv_cache_bytes: memory for the KV caches of running requests. Further requests wait until there is room. "auto"
+            takes half of the memory that is free now on the models' device.
         prefix_cache_bytes: memory for the KV caches of finished requests. If a prompt starts with the same tokens as an
             earlier one, only the rest is prefilled. "auto" takes a quarter of the memory that is free now on the
-            models' device; 0 keeps nothing. Running requests are not counted.
+            models' device; 0 keeps nothing.
         prefix_cache_dir: a folder that also keeps these caches between runs, written in the background; None keeps
             none.
         prefix_cache_dir_bytes: maximum size of its files. "auto" is a quarter of the free space there plus the size of
@@ -108,6 +113,7 @@ class RapidEngine(SharedResource):
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        kv_cache_bytes: int | Literal["auto"] = "auto",
         prefix_cache_bytes: int | Literal["auto"] = "auto",
         prefix_cache_dir: str | Path | None = None,
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
@@ -132,18 +138,17 @@ class RapidEngine(SharedResource):
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
+        devices = {model.device for model in models}
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
-        self._fair_lock = FairLock()
+        self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices)))
         self._life = EngineLife()
         self._borrowed = False  # whether the models belong to another engine (see `alone`)
-        self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
-        devices = {model.device for model in models}
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
         )
         # If the engine is never closed: models that the caller passed in get their attention setting back.
-        self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._prefixes, models)
+        self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._worker, self._prefixes, models)
         self._abandoned.atexit = False
 
     @classmethod
@@ -235,6 +240,7 @@ class RapidEngine(SharedResource):
         engine._abandoned.detach()  # the models belong to this engine
         engine._prefixes = self._prefixes  # entries are keyed by the model that made them
         engine._life, engine._borrowed = self._life, True
+        engine._worker = self._worker
         engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
         return engine
 
@@ -387,15 +393,19 @@ class RapidEngine(SharedResource):
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()
         request = self._preparing.request(asked, models, trace)
-        stream = CompletionStream(request.prompts, self._answer(models, request), request.tracer, self._life)
-        self._streams.add(stream)
-        return stream
+        nbytes, tokens = request.kv_need(models)
+        self._worker.admission.require(nbytes, tokens)
 
-    def _answer(self, models: EngineModels, request: Request) -> Generator[CompletionChunk, None, None]:
-        with self._prefixes.request() as readers, Run(models, request, readers, self._fair_lock) as run:
-            run.prefill()  # 3) target and drafter read their prompts
-            rounds = run.rounds()  # 4) { propose -> score -> verify -> commit }
-            yield from run.pieces(rounds)  # 5) stream text, calls, usage and statistics
+        def answering(job: Job) -> Steps[None]:
+            return self._answer(models, request, job)
+
+        job = Job(answering, request.recorder, nbytes, self._worker.wake)
+        return CompletionStream(request.prompts, job, self._worker, self._life, asked.report, request.tracer)
+
+    def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
+        with self._prefixes.request() as readers, Run(models, request, readers, job.report) as run:
+            yield from run.prefill()  # 3) target and drafter read their prompts
+            yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Return the whole answer to `prompt` without blocking the event loop. Takes the arguments of `stream`."""
@@ -417,9 +427,7 @@ class RapidEngine(SharedResource):
         """
         if self._borrowed or not self._life.end():
             return
-        self._fair_lock.close()
-        for stream in tuple(self._streams):
-            stream.end_with_engine()
+        self._worker.close()
         self._prefixes.close()
         self._abandoned.detach()
         for model in self._models().all:
@@ -429,7 +437,7 @@ class RapidEngine(SharedResource):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
-        await in_worker(self.close)
+        await in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -454,9 +462,10 @@ class RapidEngine(SharedResource):
         return EngineModels(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size)
 
 
-def _abandon(process: int, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
+def _abandon(process: int, worker: Worker, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:
     """Release the resources of an engine that was garbage-collected but never closed. Does not wait."""
     if process == os.getpid():
+        worker.close(wait=False)
         prefixes.abandon()
         for model in models:
             model.close()

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.progress import OnProgress
@@ -59,3 +60,15 @@ class Request:
     recorder: Recorder
     kept_tokens: frozenset[int] = frozenset()
     tracer: Tracer | None = None
+
+    def kv_need(self, models: EngineModels) -> tuple[int, int]:
+        """Return the bytes and the tokens of all KV caches that the request needs if it shares none of them."""
+        new = self.asked.sampling.max_new_tokens
+        readers = [(models.target, self.prompts.target_ids)]
+        if self.plan.uses_drafter:
+            readers.append((models.drafter, self.prompts.drafter_ids))
+        if self.plan.uses_draft_lm and models.draft_lm is not None:
+            readers.append((models.draft_lm, self.prompts.drafter_ids))
+        tokens = [len(ids) + new for _, ids in readers]
+        nbytes = sum(model.kv_bytes_per_token * n for (model, _), n in zip(readers, tokens, strict=True))
+        return nbytes, sum(tokens)

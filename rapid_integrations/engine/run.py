@@ -1,14 +1,14 @@
-"""Running a request: prefill both caches, repeat { propose -> score -> verify -> commit }, and yield the text."""
+"""Running a request: prefill both caches, repeat { propose -> pass -> accept -> commit }, and hand out the text."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Self
 
 from rapid_integrations.decoding.drafter import Drafter
-from rapid_integrations.decoding.fair_lock import FairLock
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
+from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import ProposerRequest
 from rapid_integrations.decoding.reader import Reader
@@ -19,12 +19,13 @@ from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import draft_lengths
 from rapid_integrations.engine.request import Request
 from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
+from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Penalties, Randomness
 
 
 class Run:
-    """The run of one request. Call its three methods in order.
+    """The run of one request. Call its two methods in order.
 
     This object and `readers` own all resources of the request. Closing both frees them.
 
@@ -32,11 +33,13 @@ class Run:
         models: the engine's models.
         request: the request to run.
         readers: open the prompts on caches that may already hold their beginning.
-        turns: the lock that lets one request at a time run a prefill chunk or a round.
+        report: told of the prefill's progress.
     """
 
-    def __init__(self, models: EngineModels, request: Request, readers: RequestReaders, turns: FairLock) -> None:
-        self._models, self._request, self._readers, self._turns = models, request, readers, turns
+    def __init__(
+        self, models: EngineModels, request: Request, readers: RequestReaders, report: OnProgress = ignore_progress
+    ) -> None:
+        self._models, self._request, self._readers, self._report = models, request, readers, report
         sampling, prompts = request.asked.sampling, request.prompts
         penalty = Penalties(
             sampling.repetition_penalty,
@@ -59,28 +62,31 @@ class Run:
         """Let go of the caches. An error that is handled may hold this run, and the next request needs the room."""
         self._target = self._drafter = self._draft_lm = None
 
-    def prefill(self) -> None:
+    def prefill(self) -> Steps[None]:
         """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
         request, models = self._request, self._models
         new_tokens = request.asked.sampling.max_new_tokens
         with request.recorder.phase("prefill"):
             target_ids, drafter_ids = request.prompts.target_ids, request.prompts.drafter_ids
             self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)
-            self._read(self._target, "prefill target")
+            yield from self._read(self._target, "prefill target")
             capacity = len(drafter_ids) + new_tokens
             if request.plan.uses_drafter:
                 reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
-                self._read(reader, "prefill drafter")
+                yield from self._read(reader, "prefill drafter")
                 self._drafter = Drafter(reader, self._rules)
             if request.plan.uses_draft_lm:
                 assert models.draft_lm is not None, "the plan was made for these models"
                 reader = self._readers.open(models.draft_lm, "drafter", drafter_ids, capacity)
-                self._read(reader, "prefill draft model")
+                yield from self._read(reader, "prefill draft model")
                 self._draft_lm = Drafter(reader, self._rules)
         request.recorder.start_decoding()
 
-    def rounds(self) -> Iterator[Taken]:
-        """Yield the output round by round: propose, score, verify, commit."""
+    def rounds(self, emit: Callable[[CompletionChunk], None]) -> Steps[None]:
+        """Decode round by round: propose, pass, accept, commit. Gives the answer to `emit`, piece by piece.
+
+        The last piece carries the finish reason, calls, usage and statistics.
+        """
         assert self._target is not None, "prefill() comes first"
         request, rules = self._request, self._rules
         drafter, draft_lm = self._drafter, self._draft_lm
@@ -100,7 +106,8 @@ class Run:
         text = TextStream(
             partial(vocabulary.decode, keep=kept), sampling.stop, partial(vocabulary.decode_finished, keep=kept)
         )
-        return decode(
+        pieces = _Pieces(request, self._usage, self._stats)
+        yield from decode(
             target=self._target,
             proposer=proposer,
             scorer=self._scorer(),
@@ -108,38 +115,9 @@ class Run:
             stopping=Stopping(rules.eos_token_ids, sampling.max_new_tokens, text),
             rng=Randomness(sampling.seed, plan.law.ops),
             recorder=request.recorder,
-            turns=self._turns,
+            emit=lambda taken: emit(pieces.piece(taken)),
             observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),
         )
-
-    def pieces(self, rounds: Iterator[Taken]) -> Generator[CompletionChunk, None, None]:
-        """Yield the answer piece by piece. The last piece carries the finish reason, calls, usage and statistics."""
-        request, held, tools = self._request, self._request.held, self._request.tools
-        calls = None if tools is None else tools.stream(answer=request.asked.sampling.structured is not None)
-        shown = ""  # the text so far, if the complete answer is checked
-        for taken in rounds:
-            text = taken.text if calls is None else calls.push(taken.text)
-            if held.schema is not None:
-                shown += text
-            if taken.finish_reason is None:
-                yield CompletionChunk(text=text, token_ids=taken.token_ids)
-                continue
-            cut = taken.finish_reason == "length"
-            rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
-            if tools is not None and held.constraint is not None:
-                found, refused = tools.checked(found)
-                invalid = [*refused, *invalid]
-            if taken.finish_reason == "eos" and not found and not invalid:
-                held.check(shown + rest)
-            yield CompletionChunk(
-                text=text + rest,
-                token_ids=taken.token_ids,
-                finish_reason="tool_calls" if found and not (cut and invalid) else taken.finish_reason,
-                tool_calls=tuple(found),
-                invalid_tool_calls=tuple(invalid),
-                usage=self._usage(),
-                stats=self._stats(),
-            )
 
     def _scorer(self) -> Drafter | None:
         return self._drafter if self._request.plan.law.needs_drafter else None
@@ -147,17 +125,10 @@ class Run:
     def _scores_together(self) -> bool:
         return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
 
-    def _read(self, reader: Reader, stage: str) -> None:
-        report = self._request.asked.report
+    def _read(self, reader: Reader, stage: str) -> Steps[None]:
         if reader.reused:
-            report(stage, reader.reused, len(reader.tokens) - 1)
-        chunks = reader.prefill()
-        while True:
-            with self._turns:
-                step = next(chunks, None)
-            if step is None:
-                return
-            report(stage, *step)
+            self._report(stage, reader.reused, len(reader.tokens) - 1)
+        yield from reader.prefill(partial(self._report, stage))
 
     def _usage(self) -> Usage:
         prompts = self._request.prompts
@@ -200,4 +171,40 @@ class Run:
             unenforced=self._request.held.unenforced,
             scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,
+        )
+
+
+class _Pieces:
+    """Makes the pieces of an answer: text without tool calls, and what belongs to the last one."""
+
+    def __init__(self, request: Request, usage: Callable[[], Usage], stats: Callable[[], DecodeStats]) -> None:
+        self._held, self._tools = request.held, request.tools
+        structured = request.asked.sampling.structured is not None
+        self._calls = None if request.tools is None else request.tools.stream(answer=structured)
+        self._usage, self._stats = usage, stats
+        self._shown = ""  # the text so far, if the complete answer is checked
+
+    def piece(self, taken: Taken) -> CompletionChunk:
+        """Return the piece that belongs to a round's output."""
+        held, tools, calls = self._held, self._tools, self._calls
+        text = taken.text if calls is None else calls.push(taken.text)
+        if held.schema is not None:
+            self._shown += text
+        if taken.finish_reason is None:
+            return CompletionChunk(text=text, token_ids=taken.token_ids)
+        cut = taken.finish_reason == "length"
+        rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
+        if tools is not None and held.constraint is not None:
+            found, refused = tools.checked(found)
+            invalid = [*refused, *invalid]
+        if taken.finish_reason == "eos" and not found and not invalid:
+            held.check(self._shown + rest)
+        return CompletionChunk(
+            text=text + rest,
+            token_ids=taken.token_ids,
+            finish_reason="tool_calls" if found and not (cut and invalid) else taken.finish_reason,
+            tool_calls=tuple(found),
+            invalid_tool_calls=tuple(invalid),
+            usage=self._usage(),
+            stats=self._stats(),
         )

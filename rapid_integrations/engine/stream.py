@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+import weakref
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from rapid_integrations.engine.forked import computes
+from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
+from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.errors import EngineClosedError, RunningAnswer
+from rapid_integrations.engine.worker import Worker
+from rapid_integrations.errors import RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Trace
+from rapid_integrations.progress import OnProgress
 from rapid_integrations.trace.tracer import Tracer
 
 
 class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     """A running answer. Iterate over it; close it (or leave its `with` block) to stop early.
 
-    When it ends, its KV caches go to the engine's prefix cache if that has room, and are freed otherwise. If the
-    engine is closed before the answer has ended, the next piece raises `EngineClosedError`.
+    The request begins with the first piece that is asked for. It then runs some pieces ahead of its reader, together
+    with the engine's other requests. When it ends, its KV caches go to the engine's prefix cache if that has room, and
+    are freed otherwise. If the engine is closed before the answer has ended, the next piece raises `EngineClosedError`.
 
     Attributes:
         prepared: the prompts of both models.
@@ -28,50 +32,93 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def __init__(
         self,
         prepared: PreparedPrompt,
-        chunks: Generator[CompletionChunk, None, None],
+        job: Job,
+        worker: Worker,
+        life: EngineLife,
+        report: OnProgress,
         tracer: Tracer | None = None,
-        life: EngineLife | None = None,
     ) -> None:
         self.prepared = prepared
-        self._chunks = chunks
-        self._life = life or EngineLife()
+        self._job, self._worker, self._life, self._report, self._tracer = job, worker, life, report, tracer
+        self._begun = False
         self._over = False  # whether it has ended or was closed
-        self._tracer = tracer
+        # Nobody can read it any more once it is garbage.
+        self._forgotten = weakref.finalize(self, job.cancel)
+        self._forgotten.atexit = False
 
     @property
     def trace(self) -> Trace | None:
         """The record so far; None unless the request asked for it (`trace=True`)."""
         return None if self._tracer is None else self._tracer.trace()
 
-    @computes
     def __next__(self) -> CompletionChunk:
-        if not self._over:
-            self._life.require()
-        try:
-            chunk = next(self._chunks)
-        except ValueError:  # "generator already executing": another thread is closing the engine
-            if self._life.closed:
-                raise EngineClosedError from None
-            raise
-        if chunk.finish_reason is not None:
-            self._over = True
-        return chunk
+        while True:
+            self._begin()
+            if (piece := self._received(self._job.outbox.get())) is not None:
+                return piece
 
-    @computes
+    async def anext(self) -> CompletionChunk | None:
+        """Return the next piece without blocking the event loop; None after the last one."""
+        try:
+            while True:
+                self._begin()
+                if (piece := self._received(await self._job.outbox.aget())) is not None:
+                    return piece
+        except StopIteration:
+            return None
+
     def close(self) -> None:
-        """Stop decoding and give the caches back; safe to call again."""
-        self._over = True
-        try:
-            self._chunks.close()
-        except ValueError:  # the engine closes it in another thread just now: "generator already executing"
-            if not self._life.closed:
-                raise
+        """Stop decoding and give the caches back; safe to call again. It waits for a pass that is being made."""
+        if self._stop():
+            self._job.outbox.wait_until_ended()
 
-    @computes
-    def end_with_engine(self) -> None:
-        """Free the caches. If another thread is decoding, it notices that the engine is closed and frees them."""
-        with suppress(ValueError):  # "generator already executing"
-            self._chunks.close()
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop."""
+        if self._stop():
+            await self._job.outbox.await_ended()
+
+    def cancel(self) -> None:
+        """Do what `close` does without waiting."""
+        self._stop()
+
+    def _begin(self) -> None:
+        """Submit the request, unless that has been done.
+
+        Raises:
+            StopIteration: the answer is over.
+            EngineClosedError, ForkedProcessError: see `EngineLife.require`.
+        """
+        if self._over:
+            raise StopIteration
+        self._life.require()
+        if not self._begun:
+            self._begun = True
+            self._worker.submit(self._job)
+
+    def _received(self, event: Event) -> CompletionChunk | None:
+        if isinstance(event, Progress):
+            try:
+                self._report(event.stage, event.done, event.total)
+            except BaseException:
+                self._stop()
+                raise
+            return None
+        if isinstance(event, Ended):
+            if event.error is not None:  # as often as it is asked, so that no answer merely looks complete
+                raise event.error
+            self._over = True
+            raise StopIteration
+        if event.finish_reason is not None:
+            self._over = True
+        return event
+
+    def _stop(self) -> bool:
+        """End the request. Return whether the worker has it, and has yet to let go of it."""
+        self._over = True
+        if not self._begun or self._life.inherited:
+            return False
+        self._job.cancel()
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
-from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
@@ -136,6 +136,16 @@ class HuggingFaceLM(SharedResource):
     def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Read T further tokens; see `CausalLM.forward`."""
         return self.forward_together([Rows(token_ids, cache, keep)])[0]
+
+    @property
+    def rows_together(self) -> int:
+        """Rows that a pass of several readers may have; more rows of one reader take a pass of their own."""
+        return MAX_ROWS
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values take in all layers."""
+        return 1
 
     @property
     def passes_together(self) -> bool:

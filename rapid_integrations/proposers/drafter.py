@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, ProposerRequest
 from rapid_integrations.sampling import Randomness
 
@@ -31,9 +32,9 @@ class DrafterProposer(Proposer):
         assert request.drafter is not None, "the plan opens a drafter for this proposer"
         return cls(request.drafter, request.lengths.of_drafts())
 
-    def propose(self, limit: int, rng: Randomness) -> Proposal:
+    def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
         """Draft as many tokens as pay, up to `limit`."""
-        return self._model.draft(min(self._length.next(), limit), rng, self.source)
+        return (yield from self._model.draft(min(self._length.next(), limit), rng, self.source))
 
     def observe(self, times: RoundTimes) -> None:
         """Learn how many tokens pay."""

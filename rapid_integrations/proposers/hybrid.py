@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from rapid_integrations.sampling import Randomness
@@ -44,11 +45,13 @@ class Hybrid(Proposer):
         assert model is not None, "the plan opens a model for this proposer"
         return cls(lookup, model, source, request.lengths.of_drafts())
 
-    def propose(self, limit: int, rng: Randomness) -> Proposal:
+    def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
         """Copy if the text repeats and copies pay, otherwise draft."""
         copied = self._lookup.propose(limit, rng)
         self._copied = bool(copied.token_ids)
-        return copied if self._copied else self._model.draft(min(self._drafts.next(), limit), rng, self._source)
+        if self._copied:
+            return copied
+        return (yield from self._model.draft(min(self._drafts.next(), limit), rng, self._source))
 
     def observe(self, times: RoundTimes) -> None:
         """Learn from a round for the kind of proposal that it used."""

@@ -16,7 +16,7 @@ from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumeration import enumerate_outcomes
 from tests.toys.ops import name_of, processor_ops
-from tests.toys.requests import ToyRequest
+from tests.toys.requests import ToyRequest, read
 from tests.toys.scripted_lm import SharedTableLM, TableLM
 
 TOLERANCE = 1e-6
@@ -486,10 +486,10 @@ def test_a_correction_may_equal_the_rejected_token():
     # The published residual can draw it, and so can the exact one where the law and q differ by rounding only.
     done = ToyRequest(TARGET_LAW).run(Randomness(0))
     sequence, tokens = done.target, len(done.target.tokens)
-    sequence.extend([0, 1], keep=3)
+    read(sequence, [0, 1], keep=3)
     sequence.commit([0])  # rejected at position 0; the correction is token 0 again
     assert sequence.cache.length < len(sequence.tokens) == tokens + 1
-    assert sequence.extend([], keep=1)[0, :3].tolist() == pytest.approx(
+    assert read(sequence, [], keep=1)[0, :3].tolist() == pytest.approx(
         sequence.model.logits_after(sequence.tokens)[:3]
     )
 

@@ -1,7 +1,6 @@
 """Whatever was accepted and rejected, each cache is what a fresh prefill of the same tokens would make it."""
 
 import functools
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from rapid_integrations.cache import CAPACITY_BUCKET
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.proposal import NoProposer, Proposal, Proposer
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
@@ -23,7 +23,7 @@ from rapid_integrations.proposers.drafter import DrafterProposer
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.budget import examples
 from tests.toys.models import KINDS, VOCAB_SIZE, tiny_model
-from tests.toys.requests import AsLongAs
+from tests.toys.requests import AsLongAs, read
 
 TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32
 NEW = 20
@@ -106,8 +106,8 @@ class Setting:
         prompts = random_ids(self.prompt, self.prompt), random_ids(self.prompt + 1, 1 + self.prompt // 3)
         models = lm(self.kind, 1), lm(self.drafter, 2)
         target, drafter = (Reader(model, ids, len(ids) + self.new) for model, ids in zip(models, prompts, strict=True))
-        for sequence in (target, drafter):
-            list(sequence.prefill())
+        for reader in (target, drafter):
+            run_alone(reader.prefill())
         penalty = Penalties(1.0, prompts[0], VOCAB_SIZE)
         rules = Rules(self.law, VOCAB_SIZE, penalty, self.eos)
         scorer = Drafter(drafter, rules)
@@ -117,17 +117,9 @@ class Setting:
             guessing = AsLongAs(proposer, Lengths(lengths))
         rounds = []
         output = []
-        for taken in decode(
-            target=target,
-            proposer=guessing,
-            scorer=scorer if self.law.needs_drafter else None,
-            rules=rules,
-            stopping=Stopping(self.eos, self.new, TextStream(letters, self.stop)),
-            rng=Randomness(seed),
-            recorder=Recorder(torch.device("cpu")),
-            turns=nullcontext(),
-        ):
-            output += taken.token_ids
+
+        def look(taken):
+            output.extend(taken.token_ids)
             rounds.append(taken)
             assert target.tokens == prompts[0] + output
             assert target.cache.length == len(target.tokens) - 1  # the next round needs the logits behind the last
@@ -135,6 +127,19 @@ class Setting:
             assert drafter.tokens == prompts[1] + (output if used else [])
             assert_fresh(target)
             assert_fresh(drafter)
+
+        run_alone(
+            decode(
+                target=target,
+                proposer=guessing,
+                scorer=scorer if self.law.needs_drafter else None,
+                rules=rules,
+                stopping=Stopping(self.eos, self.new, TextStream(letters, self.stop)),
+                rng=Randomness(seed),
+                recorder=Recorder(torch.device("cpu")),
+                emit=look,
+            )
+        )
         return output, rounds, target, drafter
 
     @functools.cached_property
@@ -208,11 +213,11 @@ def test_any_pattern_of_accepts_and_rejects(kind, drafter, law, lengths, goods, 
 def test_a_sequence_keeps_what_was_tried_right_and_nothing_else(kind, steps, seed):
     """What is committed need not have been tried at all, and may differ from it anywhere."""
     sequence = Reader(lm(kind, 1), random_ids(seed, 20), 200)
-    list(sequence.prefill())
+    run_alone(sequence.prefill())
     text = list(sequence.tokens)
     for number, (tried, alike, more) in enumerate(steps):
         draft = random_ids(seed + number, tried)
-        sequence.extend(draft, keep=1)
+        read(sequence, draft, keep=1)
         wrong = [(token + 1) % VOCAB_SIZE for token in draft[alike : alike + 1]]
         committed = [*draft[:alike], *wrong, *draft[alike + 1 :], *random_ids(seed + 100 + number, more)]
         sequence.commit(committed)

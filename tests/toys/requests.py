@@ -1,19 +1,21 @@
 """A request over toy models, decoded by the real loop or computed by the reference."""
 
 import string
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from rapid_integrations.decoding.draft_length import DraftLength, DraftLengths, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
-from rapid_integrations.decoding.fair_lock import FairLock
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.observer import Observer
+from rapid_integrations.decoding.passes import Steps, run_alone
 from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law, Penalties, Randomness
@@ -24,13 +26,18 @@ from tests.toys.scripted_lm import TableLM
 LETTERS = string.ascii_letters
 
 
+def read(reader: Reader, draft: Sequence[int], keep: int) -> Tensor:
+    """Have a reader read further draft tokens in a pass of its own; return the last logits (keep, V)."""
+    return reader.model.forward_together([reader.wants(draft, keep)])[0]
+
+
 class AsLongAs(Proposer):
     """Has a proposer guess as many tokens as a draft length says."""
 
     def __init__(self, proposer: Proposer, length: DraftLength) -> None:
         self._proposer, self._length = proposer, length
 
-    def propose(self, limit: int, rng: Randomness) -> Proposal:
+    def propose(self, limit: int, rng: Randomness) -> Proposal | Steps[Proposal]:
         return self._proposer.propose(min(self._length.next(), limit), rng)
 
     def observe(self, times: RoundTimes) -> None:
@@ -89,9 +96,8 @@ class ToyRequest:
         )
         target = Reader(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
         drafter = Reader(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
-        for sequence in (target, drafter):
-            for _ in sequence.prefill():
-                pass
+        for reader in (target, drafter):
+            run_alone(reader.prefill())
         constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
         rules = Rules(self.law, self.vocab_size, penalty, self.eos, constraint)
         scorer = Drafter(drafter, rules)
@@ -108,7 +114,8 @@ class ToyRequest:
         else:
             proposer = AsLongAs(self.proposer(asked), lengths.of_drafts())
         recorder = Recorder(self.target.device)
-        taken = list(
+        taken: list[Taken] = []
+        run_alone(
             decode(
                 target=target,
                 proposer=proposer,
@@ -117,7 +124,7 @@ class ToyRequest:
                 stopping=Stopping(self.eos, self.max_new_tokens, TextStream(self._decode, self.stop)),
                 rng=rng,
                 recorder=recorder,
-                turns=FairLock(),
+                emit=taken.append,
                 observer=None if self.observer is None else self.observer(self.law, penalty, scorer),
             )
         )

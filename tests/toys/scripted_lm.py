@@ -29,6 +29,7 @@ class TableLM:
     context_window = 100_000
     num_parameters = ROWS
     weight_bytes = 4 * ROWS
+    kv_bytes_per_token = 2 * 8  # a key and a value
     kernels = "none (a table)"
     dtype = torch.float32
 
@@ -62,10 +63,12 @@ class TableLM:
         return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
 
     passes_together = False
+    rows_together = 32
 
     def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
         found = [self.forward(each.token_ids, each.cache, each.keep) for each in rows]
-        self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
+        if len(rows) > 1:
+            self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
         return found
 
     def logits_after(self, text: Sequence[int]) -> list[float]:

@@ -122,7 +122,8 @@ def test_an_unknown_proposer_is_other():
             self._inner = inner
 
         def propose(self, limit, rng):
-            return replace(self._inner.propose(limit, rng), source="made elsewhere")
+            proposal = yield from self._inner.propose(limit, rng)
+            return replace(proposal, source="made elsewhere")
 
         def commit(self, token_ids):
             self._inner.commit(token_ids)

@@ -1,0 +1,116 @@
+"""A request in the worker's hands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+from rapid_integrations.decoding.passes import Steps, Wanted
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine.outbox import Ended, Outbox, Progress
+from rapid_integrations.outputs import CompletionChunk
+
+Answering: TypeAlias = Callable[["Job"], Steps[None]]
+
+
+class Job:
+    """A request from its submission to its end. Only the worker calls it, but for `cancel`.
+
+    Args:
+        answering: makes the computation, which hands its pieces to `put` and its progress to `report`.
+        recorder: the request's clock.
+        nbytes: bytes of KV cache that the request may need.
+        changed: wakes the worker.
+
+    Attributes:
+        outbox: what the caller gets.
+        wanted: rows that the request waits for; None if it waits for another request.
+        cancelled: nobody waits for it any more.
+        threads: processor threads that a pass may use; those of the caller.
+    """
+
+    def __init__(self, answering: Answering, recorder: Recorder, nbytes: int, changed: Callable[[], None]) -> None:
+        self._answering, self._recorder, self._changed = answering, recorder, changed
+        self._steps: Steps[None] | None = None
+        self._resumed = 0.0
+        self._paused_at: float | None = None
+        self._queue: tuple[int, int] = (0, 0)  # places in the queue: at first, and now
+        self.nbytes = nbytes
+        self.outbox = Outbox(changed)
+        self.wanted: Wanted | None = None
+        self.cancelled = False
+        self.threads = 1
+
+    def put(self, piece: CompletionChunk) -> None:
+        """Hand a piece of the answer to the caller."""
+        self.outbox.put(piece)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Tell the caller of progress."""
+        self.outbox.put(Progress(stage, done, total))
+
+    def cancel(self) -> None:
+        """Have the worker end it before its next pass; safe in any thread, at any time."""
+        self.cancelled = True
+        self._changed()
+
+    def start(self) -> None:
+        """Begin the computation, up to its first wish."""
+        self._steps = self._answering(self)
+        self._advance(lambda steps: next(steps))
+
+    def resume(self, logits: list[Tensor], seconds: float) -> None:
+        """Go on with logits, up to the next wish.
+
+        Args:
+            logits: what was wanted.
+            seconds: this request's share of the pass. The rest of the time since it asked belongs to others.
+        """
+        self._recorder.elsewhere(time.perf_counter() - self._resumed - seconds)
+        self._advance(lambda steps: steps.send(logits))
+
+    def fail(self, error: BaseException) -> None:
+        """Let the computation see an error of its pass, which may end it."""
+        self._advance(lambda steps: steps.throw(error))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Free everything, and tell the caller."""
+        steps, self._steps, self.wanted = self._steps, None, None
+        if steps is not None:
+            try:
+                steps.close()
+            except BaseException as raised:
+                error = error or raised
+        del steps
+        self.outbox.put(Ended(error))
+
+    def pauses(self) -> bool:
+        """Whether the caller has not taken what there is for it. The request's clock stands still meanwhile."""
+        full, now = self.outbox.full, time.perf_counter()
+        if full and self._paused_at is None:
+            self._paused_at = now
+        elif not full and self._paused_at is not None:
+            self._recorder.waited(now - self._paused_at)
+            self._paused_at = None
+        return full
+
+    def tell_place(self, place: int) -> None:
+        """Tell the caller how the queue moves: `place` is 1 for the next request to begin."""
+        first, last = self._queue
+        if place != last:
+            first = first or place
+            self._queue = first, place
+            self.report("waiting", first - place, first)
+
+    def _advance(self, step: Callable[[Steps[None]], Wanted | None]) -> None:
+        assert self._steps is not None, "it has been started and has not ended"
+        try:
+            self.wanted = step(self._steps)
+            self._resumed = time.perf_counter()
+        except StopIteration:
+            self.end()
+        except BaseException as error:
+            self.end(error)

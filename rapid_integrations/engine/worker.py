@@ -1,0 +1,215 @@
+"""The one thread in which an engine computes: it reads what all running requests want in as few passes as possible.
+
+A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). In each
+turn the worker takes in new requests, lets go of cancelled ones, makes one pass over the decode rows of all that run,
+and then at most one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+
+from rapid_integrations.decoding.passes import Wanted
+from rapid_integrations.engine.admission import Admission
+from rapid_integrations.engine.job import Job
+from rapid_integrations.errors import EngineClosedError, SharedResource
+
+
+class Worker(SharedResource):
+    """Computes the requests of an engine, in the order in which they came as far as memory goes, together as they run.
+
+    Its thread starts with the first request and ends with `close`.
+
+    Args:
+        admission: says which request may begin.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self._changed = threading.Condition()
+        self._new: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._awake = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Job) -> None:
+        """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
+        job.threads = torch.get_num_threads()
+        with self._changed:
+            closed = self._closed
+            if not closed:
+                self._new.append(job)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="rapid worker", daemon=True)
+                    self._thread.start()
+                    _OPEN.add(self)
+                self.wake()
+        if closed:
+            job.end(EngineClosedError())
+
+    def wake(self) -> None:
+        """Have the worker look again at what there is to do; safe in a finaliser, as nothing waits in this lock."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify_all()
+
+    def close(self, wait: bool = True) -> None:
+        """End all requests with `EngineClosedError` after the present pass, and the thread; safe to call again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while self._take_in():
+                self._admit()
+                self._decode()
+                self._prefill()
+        finally:
+            for job in (*self._running, *self._waiting, *self._new):
+                job.end(EngineClosedError())
+            self._running, self._waiting, self._new = [], deque(), deque()
+            _OPEN.discard(self)
+
+    def _take_in(self) -> bool:
+        """Take what is new and let go of what is cancelled, once there is something to do. False: it is closed."""
+        while True:
+            with self._changed:
+                if self._closed:
+                    return False
+                self._awake = False
+                self._waiting += self._new
+                self._new.clear()
+            self._let_go()
+            if self._busy():
+                return True
+            with self._changed:
+                while not (self._awake or self._closed):
+                    self._changed.wait()
+
+    def _let_go(self) -> None:
+        for job in [job for job in (*self._running, *self._waiting) if job.cancelled]:
+            job.end()
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        if job in self._running:
+            self._running.remove(job)
+            self.admission.leave(job)
+        elif job in self._waiting:
+            self._waiting.remove(job)
+
+    def _busy(self) -> bool:
+        return any(not job.pauses() for job in self._running) or self._may_begin() is not None
+
+    def _may_begin(self) -> Job | None:
+        first = self._waiting[0] if self._waiting else None
+        return first if first is not None and self.admission.fits(first) else None
+
+    def _admit(self) -> None:
+        """Begin requests in the order in which they came, while the first of them fits."""
+        while (job := self._may_begin()) is not None:
+            self._waiting.popleft()
+            self.admission.enter(job)
+            self._running.append(job)
+            job.start()
+            self._after(job)
+        for place, job in enumerate(self._waiting, start=1):
+            job.tell_place(place)
+
+    def _decode(self) -> None:
+        """Make one pass for the decode rows of everybody, or as few as they fit in."""
+        for group in _together([job for job in self._running if _reads(job) and not _is_piece(job.wanted)]):
+            self._pass(group)
+        for job in [job for job in self._running if job.wanted is None]:
+            job.resume([], 0.0)  # it waits for another request, and looks again
+            self._after(job)
+
+    def _prefill(self) -> None:
+        """Read one piece of the prompt of the first request that has one to read."""
+        job = next((job for job in self._running if _reads(job) and _is_piece(job.wanted)), None)
+        if job is not None:
+            self._pass([job])
+
+    def _pass(self, jobs: list[Job]) -> None:
+        wanted = [job.wanted for job in jobs if job.wanted is not None]
+        _use_threads(jobs[0].threads)
+        start = time.perf_counter()
+        try:
+            logits = wanted[0].model.forward_together([rows for each in wanted for rows in each.rows])
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].fail(error)
+                self._after(jobs[0])
+            else:  # only whoever it belongs to sees the error; no cache has moved
+                for job in jobs:
+                    self._pass([job])
+            return
+        seconds = time.perf_counter() - start
+        rows = sum(each.count for each in wanted)
+        mine = iter(logits)
+        for job, each in zip(jobs, wanted, strict=True):
+            job.resume([next(mine) for _ in each.rows], seconds * each.count / rows)
+            self._after(job)
+
+    def _after(self, job: Job) -> None:
+        if job.outbox.ended:
+            self._forget(job)
+
+
+_OPEN: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _reads(job: Job) -> bool:
+    return job.wanted is not None and not job.pauses()
+
+
+def _is_piece(wanted: Wanted | None) -> bool:
+    """Whether rows are a piece of a prompt that is too long to share a pass."""
+    return (
+        wanted is not None and wanted.count > wanted.model.rows_together and not any(each.keep for each in wanted.rows)
+    )
+
+
+def _together(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Yield groups of requests that share a pass: of one model, with no more rows than it reads together."""
+    by_model: dict[int, list[Job]] = {}
+    for job in jobs:
+        assert job.wanted is not None
+        by_model.setdefault(id(job.wanted.model), []).append(job)
+    for of_model in by_model.values():
+        group: list[Job] = []
+        rows = 0
+        for job in of_model:
+            assert job.wanted is not None
+            if group and rows + job.wanted.count > job.wanted.model.rows_together:
+                yield group
+                group, rows = [], 0
+            group.append(job)
+            rows += job.wanted.count
+        yield group
+
+
+def _use_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:  # the setting belongs to a thread, and the caller has made it in its own
+        torch.set_num_threads(threads)
+
+
+@atexit.register
+def _close_all() -> None:
+    for worker in tuple(_OPEN):
+        worker.close()
