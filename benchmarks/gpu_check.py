@@ -438,11 +438,11 @@ def law(say: Say) -> None:
 def rounds(say: Say) -> None:
     """The real loop over random weights: seconds a round by phase. (Nothing is accepted; the costs are the point.)"""
     import torch
+    from rapid_integrations.decoding.fair_lock import FairLock
 
     from rapid_integrations.benchmarks.shapes import random_cache
     from rapid_integrations.decoding.draft_length import FixedDraftLength
     from rapid_integrations.decoding.drafter import Drafter
-    from rapid_integrations.decoding.fair_lock import FairLock
     from rapid_integrations.decoding.loop import decode
     from rapid_integrations.decoding.reader import Reader
     from rapid_integrations.decoding.recorder import Recorder

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.models import loader
 
 FORMS = (None, "int8", "int4")
@@ -26,7 +27,7 @@ FORMS = (None, "int8", "int4")
 def logits_of(name: str, ids: Tensor, quantization: str | None) -> tuple[Tensor, int]:
     """Return the model's logits (T, V) for a text, and the bytes of weights that a step reads."""
     lm = loader.load(name, quantization=quantization).lm
-    return lm.forward(ids, lm.new_cache(len(ids)), len(ids)), lm.weight_bytes
+    return lm.forward([Rows(ids, lm.new_cache(len(ids)), len(ids))])[0], lm.weight_bytes
 
 
 def main(

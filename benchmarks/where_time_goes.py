@@ -27,7 +27,7 @@ from transformers import DynamicCache
 from rapid_integrations.benchmarks.bandwidth import median_seconds, read_bandwidth
 from rapid_integrations.benchmarks.figures import figures_table, new_figure, print_table, save_figure
 from rapid_integrations.benchmarks.shapes import random_cache
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.evaluation.timing import describe_machine
 from rapid_integrations.kernels.cpu import without_kernels
 from rapid_integrations.models import loader
@@ -92,7 +92,7 @@ def _step(lm: HuggingFaceLM, cache: KVCache) -> Callable[[Tensor], None]:
     context = cache.length
 
     def step(ids: Tensor) -> None:
-        lm.forward(ids, cache, len(ids))
+        lm.forward([Rows(ids, cache, len(ids))])
         cache.rollback(context)
 
     return step

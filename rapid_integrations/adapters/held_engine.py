@@ -119,9 +119,9 @@ class HoldsEngine(ModelFields):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
-        from rapid_integrations.engine.async_stream import in_worker
+        from rapid_integrations.engine.async_stream import in_thread
 
-        await in_worker(self.close)
+        await in_thread(self.close)
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ import torch
 from rapid_integrations.benchmarks.bandwidth import copy_bandwidth, median_seconds
 from rapid_integrations.benchmarks.round_costs import expected_tokens
 from rapid_integrations.benchmarks.shapes import load_shape, random_cache, random_model
+from rapid_integrations.cache import Rows
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.timing import describe_machine
@@ -264,7 +265,7 @@ def _measure(lm: HuggingFaceLM, wanted: Sequence[tuple[str, int, int]], on_progr
             ids = torch.arange(new, device=lm.device) % lm.vocab_size
 
             def step(ids: torch.Tensor = ids, new: int = new, cache: Any = cache, context: int = context) -> None:
-                lm.forward(ids, cache, keep=new)
+                lm.forward([Rows(ids, cache, new)])
                 cache.rollback(context)
 
             seconds = median_seconds(step, lm.device)

@@ -43,7 +43,7 @@ def run_alone(steps: Steps[T]) -> T:
     try:
         wanted = next(steps)
         while True:
-            wanted = steps.send([] if wanted is None else wanted.model.forward_together(wanted.rows))
+            wanted = steps.send([] if wanted is None else wanted.model.forward(wanted.rows))
     except StopIteration as end:
         result: T = end.value
         return result

@@ -67,8 +67,8 @@ class RapidEngine(SharedResource):
     """Answers prompts with a target that reads everything and a drafter that reads the retrieved chunks.
 
     Several threads and tasks may share an engine: their requests run together, and share forward passes. Close the
-    engine, or leave its `with` block, to free the models. A copy of an engine is the engine itself. It cannot be pickled, nor used in a
-    forked child.
+    engine, or leave its `with` block, to free the models. A copy of an engine is the engine itself. It cannot be
+    pickled, nor used in a forked child.
 
     Args:
         target: the main model. It reads the whole prompt and verifies every token of the answer.
@@ -142,6 +142,7 @@ class RapidEngine(SharedResource):
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices)))
         self._life = EngineLife()
+        self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         self._borrowed = False  # whether the models belong to another engine (see `alone`)
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
@@ -258,6 +259,16 @@ class RapidEngine(SharedResource):
     def reuses_prefixes(self) -> bool:
         """Whether the engine skips the prefill of tokens that a prompt shares with the start of an earlier one."""
         return self._prefixes.enabled
+
+    @property
+    def running_requests(self) -> int:
+        """The number of requests that are being answered; those that wait for memory are not counted."""
+        return self._worker.running
+
+    @property
+    def waiting_requests(self) -> int:
+        """The number of requests that wait until there is memory for their KV caches."""
+        return self._worker.waiting
 
     @property
     def closed(self) -> bool:
@@ -400,7 +411,9 @@ class RapidEngine(SharedResource):
             return self._answer(models, request, job)
 
         job = Job(answering, request.recorder, nbytes, self._worker.wake)
-        return CompletionStream(request.prompts, job, self._worker, self._life, asked.report, request.tracer)
+        stream = CompletionStream(request.prompts, job, self._worker, self._life, asked.report, request.tracer)
+        self._streams.add(stream)
+        return stream
 
     def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
         with self._prefixes.request() as readers, Run(models, request, readers, job.report) as run:
@@ -428,6 +441,8 @@ class RapidEngine(SharedResource):
         if self._borrowed or not self._life.end():
             return
         self._worker.close()
+        for stream in tuple(self._streams):
+            stream.end_with_engine()
         self._prefixes.close()
         self._abandoned.detach()
         for model in self._models().all:

@@ -33,7 +33,8 @@ class Job:
     """
 
     def __init__(self, answering: Answering, recorder: Recorder, nbytes: int, changed: Callable[[], None]) -> None:
-        self._answering, self._recorder, self._changed = answering, recorder, changed
+        self._answering: Answering | None = answering
+        self._recorder, self._changed = recorder, changed
         self._steps: Steps[None] | None = None
         self._resumed = 0.0
         self._paused_at: float | None = None
@@ -59,6 +60,7 @@ class Job:
 
     def start(self) -> None:
         """Begin the computation, up to its first wish."""
+        assert self._answering is not None, "it has not ended"
         self._steps = self._answering(self)
         self._advance(lambda steps: next(steps))
 
@@ -78,7 +80,7 @@ class Job:
 
     def end(self, error: BaseException | None = None) -> None:
         """Free everything, and tell the caller."""
-        steps, self._steps, self.wanted = self._steps, None, None
+        steps, self._steps, self.wanted, self._answering = self._steps, None, None, None
         if steps is not None:
             try:
                 steps.close()

@@ -12,7 +12,7 @@ from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.worker import Worker
-from rapid_integrations.errors import RunningAnswer
+from rapid_integrations.errors import EngineClosedError, RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Trace
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.trace.tracer import Tracer
@@ -81,6 +81,11 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
         """Do what `close` does without waiting."""
         self._stop()
 
+    def end_with_engine(self) -> None:
+        """Free a request that has not begun, when the engine is closed. The worker ends those that have."""
+        if not self._begun:
+            self._job.end(EngineClosedError())
+
     def _begin(self) -> None:
         """Submit the request, unless that has been done.
 
@@ -115,6 +120,8 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def _stop(self) -> bool:
         """End the request. Return whether the worker has it, and has yet to let go of it."""
         self._over = True
+        if not self._begun:
+            self._job.end()
         if not self._begun or self._life.inherited:
             return False
         self._job.cancel()

@@ -150,8 +150,8 @@ class Worker(SharedResource):
         _use_threads(jobs[0].threads)
         start = time.perf_counter()
         try:
-            logits = wanted[0].model.forward_together([rows for each in wanted for rows in each.rows])
-        except Exception as error:
+            logits = wanted[0].model.forward([rows for each in wanted for rows in each.rows])
+        except BaseException as error:
             if len(jobs) == 1:
                 jobs[0].fail(error)
                 self._after(jobs[0])

@@ -66,7 +66,7 @@ class CausalLM(Protocol):
         """Return an empty cache with room for `capacity` tokens."""
         ...
 
-    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts in one pass, which reads every weight once for all of them.
 
         A token has the same bits alone, among others of its text and in company of other texts, if the model runs on
@@ -90,21 +90,5 @@ class CausalLM(Protocol):
 
     @property
     def passes_together(self) -> bool:
-        """Whether `forward_together` costs several texts less than one pass each: not if it reads one after another."""
-        ...
-
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens of one text and return the logits that follow the last `keep` of them.
-
-        Args:
-            token_ids: (T,) int64, on `device`; T >= 1.
-            cache: the keys and values of the tokens read so far; grows by T.
-            keep: 0 <= keep <= T; with 0 the output head is skipped.
-
-        Returns:
-            (keep, vocab_size) float32.
-
-        Raises:
-            NotANumberError: a logit is NaN.
-        """
+        """Whether `forward` costs several texts less than one pass each: not if it reads one after another."""
         ...

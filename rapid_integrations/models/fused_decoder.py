@@ -160,7 +160,7 @@ class FusedDecoder(SharedResource):
         return lent([*parts, (model.lm_head, [(self._head, [model.lm_head])])])
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
-        """Read further tokens of one or several texts; see `CausalLM.forward_together`.
+        """Read further tokens of one or several texts; see `CausalLM.forward`.
 
         The caches are written, and their lengths left for the caller to advance.
 

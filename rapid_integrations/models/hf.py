@@ -133,10 +133,6 @@ class HuggingFaceLM(SharedResource):
         """Return an empty cache with room for `capacity` tokens."""
         return KVCache(len(self._layer_types), capacity)
 
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-        """Read T further tokens; see `CausalLM.forward`."""
-        return self.forward_together([Rows(token_ids, cache, keep)])[0]
-
     @property
     def rows_together(self) -> int:
         """Rows that a pass of several readers may have; more rows of one reader take a pass of their own."""
@@ -152,8 +148,8 @@ class HuggingFaceLM(SharedResource):
         """Whether several texts share a pass; transformers' own forward reads one after another."""
         return self._fused is not None
 
-    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
-        """Read further tokens of one or several texts; see `CausalLM.forward_together`."""
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward`."""
         try:
             logits = [self._read(each) for each in rows] if self._fused is None else self._fused.forward(rows)
         except FloatingPointError:
@@ -292,7 +288,7 @@ class HuggingFaceLM(SharedResource):
                     "of its own. Take a model that follows transformers' attention interface, as nearly all do"
                 )
             cache = self.new_cache(CHECK_TOKENS)
-            logits = [self.forward(part, cache, len(part)) for part in parts]
+            logits = [self.forward([Rows(part, cache, len(part))])[0] for part in parts]
             if cache.filled_layers != cache.layers:
                 raise UnsupportedModelError(
                     f"{self.name}: {cache.layers - cache.filled_layers} of its {cache.layers} layers keep no keys and "

@@ -16,7 +16,6 @@ import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine
 from rapid_integrations.cache import KVCache
-from rapid_integrations.engine.async_stream import _WORKERS
 from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model
@@ -36,9 +35,9 @@ def engine(**options):
     )
 
 
-def other_threads():
-    """Threads but those of the pool for asynchronous requests, which is bounded and lives as long as the program."""
-    return sorted(thread.name for thread in threading.enumerate() if thread not in _WORKERS._threads)
+def threads():
+    """The names of all threads."""
+    return sorted(thread.name for thread in threading.enumerate())
 
 
 def settled(measure, expected, seconds=10.0):
@@ -52,7 +51,7 @@ def settled(measure, expected, seconds=10.0):
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
-    threads = other_threads()
+    before = threads()
     with engine(prefix_cache_dir=tmp_path / "prefixes", embedding_cache=tmp_path / "embeddings.sqlite") as running:
         for number in range(3):
             one_request(running, number, outcome)
@@ -65,9 +64,8 @@ def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
         count = process.num_fds if hasattr(process, "num_fds") else process.num_handles
         assert settled(lambda: count() <= handles, True)
         assert running._prefixes.memory.nbytes <= BUDGET
-    assert settled(other_threads, threads) == threads
+    assert settled(threads, before) == before
     assert settled(lambda: sum(cache.nbytes for cache in caches), 0) == 0
-    assert len(_WORKERS._threads) <= 64
 
 
 @pytest.mark.slow

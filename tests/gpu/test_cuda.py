@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rapid_integrations import OutOfMemoryError, Prompt, RapidEngine, SamplingParams, SpeculationConfig
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.config import CompressionConfig
@@ -82,10 +82,10 @@ def test_a_model_in_any_pieces_computes_what_transformers_does(kind, take_over):
     lm = HuggingFaceLM(model, take_over=take_over)
     for pieces in ([300], [200, 64, 17, 9, 1, 1, 8], [1] * 20 + [280]):
         cache = lm.new_cache(300)
-        found = torch.cat([lm.forward(part, cache, len(part)) for part in torch.split(ids, pieces)])
+        found = torch.cat([lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(ids, pieces)])
         assert relative(found, expected) < 1e-4
     cache.rollback(250)
-    again = torch.cat([lm.forward(part, cache, len(part)) for part in torch.split(ids[250:], [9, 41])])
+    again = torch.cat([lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(ids[250:], [9, 41])])
     assert relative(again, expected[250:]) < 1e-4
     lm.close()
 
@@ -144,7 +144,7 @@ def test_a_cache_is_copied_grown_saved_and_read_back(tmp_path):
     ids = torch.randint(0, VOCAB_SIZE, (700,)).to(CUDA)
     cache = lm.new_cache(700)
     for part in torch.split(ids, 300):
-        lm.forward(part, cache, 0)
+        lm.forward([Rows(part, cache, 0)])
     snapshot = cache.snapshot()
     write_cache(tmp_path / "saved", snapshot, ids.cpu().numpy(), "model")
     _, loaded = read_cache(tmp_path / "saved", 900, 600, CUDA)
@@ -153,7 +153,7 @@ def test_a_cache_is_copied_grown_saved_and_read_back(tmp_path):
     cache.reserve(5000)
     adopting = lm.new_cache(900)
     assert adopting.adopt(cache, 600)
-    logits = [lm.forward(ids[600:609], each, 9) for each in (cache, loaded, copied, adopting)]
+    logits = [lm.forward([Rows(ids[600:609], each, 9)])[0] for each in (cache, loaded, copied, adopting)]
     for other in logits[1:]:
         assert torch.equal(other, logits[0])
 
@@ -162,8 +162,8 @@ def test_running_out_of_memory_is_told_and_the_next_step_runs():
     lm = HuggingFaceLM(tiny_model("llama", 1).to(CUDA), take_over=True)
     ids = torch.arange(9, device=CUDA)
     with pytest.raises(OutOfMemoryError), memory_errors_taught("this", "Use less"):
-        lm.forward(ids, KVCache(2, 3 * 10**9), 1)
-    assert lm.forward(ids, lm.new_cache(16), 1).shape == (1, VOCAB_SIZE)
+        lm.forward([Rows(ids, KVCache(2, 3 * 10**9), 1)])
+    assert lm.forward([Rows(ids, lm.new_cache(16), 1)])[0].shape == (1, VOCAB_SIZE)
 
 
 def test_how_a_token_is_rounded_alone_and_among_drafts(record_property):
@@ -184,10 +184,10 @@ def test_how_a_token_is_rounded_alone_and_among_drafts(record_property):
     same = {}
     for rows in (2, 9, 16):
         cache = lm.new_cache(2100)
-        lm.forward(ids[:1900], cache, 0)
-        together = lm.forward(ids[1900 : 1900 + rows], cache, rows)
+        lm.forward([Rows(ids[:1900], cache, 0)])
+        together = lm.forward([Rows(ids[1900 : 1900 + rows], cache, rows)])[0]
         cache.rollback(1900)
-        alone = torch.cat([lm.forward(ids[i : i + 1], cache, 1) for i in range(1900, 1900 + rows)])
+        alone = torch.cat([lm.forward([Rows(ids[i : i + 1], cache, 1)])[0] for i in range(1900, 1900 + rows)])
         same[rows] = torch.equal(together, alone), relative(together, alone)
     record_property("same bits alone and among drafts", str(same))
     print(same)

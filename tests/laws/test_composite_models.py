@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.loader import load
 from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer, randomise, words
@@ -99,15 +100,15 @@ def test_the_text_part_is_transformers_own(tmp_path, name):
     lm = load(tmp_path, dtype="float32").lm
     assert lm.context_window == 1024
     cache = lm.new_cache(200)
-    lm.forward(ids[:70], cache, 0)
-    best = lm.forward(ids[70:], cache, 1)[-1].argmax()
+    lm.forward([Rows(ids[:70], cache, 0)])
+    best = lm.forward([Rows(ids[70:], cache, 1)])[0][-1].argmax()
     got = []
     for _ in range(NEW):
         got.append(int(best))
         length = cache.length
-        lm.forward(torch.tensor([int(best), 5, 6]), cache, 3)  # a draft that is rejected
+        lm.forward([Rows(torch.tensor([int(best), 5, 6]), cache, 3)])[0]  # a draft that is rejected
         cache.rollback(length)
-        best = lm.forward(best[None], cache, 1)[-1].argmax()
+        best = lm.forward([Rows(best[None], cache, 1)])[0][-1].argmax()
     assert got == expected
 
 

@@ -489,9 +489,7 @@ def test_a_correction_may_equal_the_rejected_token():
     read(sequence, [0, 1], keep=3)
     sequence.commit([0])  # rejected at position 0; the correction is token 0 again
     assert sequence.cache.length < len(sequence.tokens) == tokens + 1
-    assert read(sequence, [], keep=1)[0, :3].tolist() == pytest.approx(
-        sequence.model.logits_after(sequence.tokens)[:3]
-    )
+    assert read(sequence, [], keep=1)[0, :3].tolist() == pytest.approx(sequence.model.logits_after(sequence.tokens)[:3])
 
 
 # --- two devices ------------------------------------------------------------
@@ -513,8 +511,8 @@ class Elsewhere(torch.Tensor):
 
 
 class FarTableLM(TableLM):
-    def forward(self, token_ids, cache, keep):
-        return super().forward(token_ids, cache, keep).as_subclass(Elsewhere)
+    def read(self, token_ids, cache, keep):
+        return super().read(token_ids, cache, keep).as_subclass(Elsewhere)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import functools
 import pytest
 import torch
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.loader import wrap
 from tests.toys.every_family import families, tiny
@@ -74,15 +75,15 @@ def generated(model):
 def decoded(lm):
     """Greedy tokens, with a draft that is rejected behind each of them, and the text read in two chunks."""
     cache = lm.new_cache(2 * TEXT)
-    lm.forward(ids()[:70], cache, 0)
-    best = lm.forward(ids()[70:], cache, 1)[-1].argmax()
+    lm.forward([Rows(ids()[:70], cache, 0)])
+    best = lm.forward([Rows(ids()[70:], cache, 1)])[0][-1].argmax()
     answer = []
     for _ in range(NEW):
         answer.append(int(best))
         length = cache.length
-        lm.forward(torch.tensor([int(best), 5, 6]), cache, 3)
+        lm.forward([Rows(torch.tensor([int(best), 5, 6]), cache, 3)])
         cache.rollback(length)
-        best = lm.forward(best[None], cache, 1)[-1].argmax()
+        best = lm.forward([Rows(best[None], cache, 1)])[0][-1].argmax()
     return answer
 
 

@@ -17,6 +17,7 @@ from rapid_integrations import (
     SamplingParams,
     SpeculationConfig,
 )
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
 from rapid_integrations.decoding.passes import run_alone
@@ -55,7 +56,7 @@ def assert_entries_are_right(engine):
     for entry in memory._entries:
         assert entry.cache.length == len(entry.token_ids)
         fresh = entry.model.new_cache(len(entry.token_ids))
-        entry.model.forward(torch.from_numpy(entry.token_ids), fresh, 0)
+        entry.model.forward([Rows(torch.from_numpy(entry.token_ids), fresh, 0)])
         for layer in range(fresh.layers):
             for rows, wanted in zip(entry.cache.layer(layer), fresh.layer(layer), strict=True):
                 torch.testing.assert_close(rows, wanted, rtol=0, atol=ROWS_TOLERANCE)
@@ -163,7 +164,7 @@ def run_by_turns(computations):
     while wanted:
         for steps, rows in tuple(wanted.items()):
             try:
-                wanted[steps] = steps.send([] if rows is None else rows.model.forward_together(rows.rows))
+                wanted[steps] = steps.send([] if rows is None else rows.model.forward(rows.rows))
             except StopIteration:
                 del wanted[steps]
 
@@ -173,13 +174,13 @@ def test_prefills_at_once_share_the_work(roles, monkeypatch):
     monkeypatch.setattr(sequence, "PREFILL_CHUNK", 64)
     with engine() as shared:
         ids = shared.explain(about(DOCUMENT, "which words?")).target_ids
-        forward, fed = type(shared.target).forward_together, []
+        forward, fed = type(shared.target).forward, []
 
         def counted(lm, rows):
             fed.extend(each.count for each in rows)
             return forward(lm, rows)
 
-        monkeypatch.setattr(type(shared.target), "forward_together", counted)
+        monkeypatch.setattr(type(shared.target), "forward", counted)
         with shared._prefixes.request() as one, shared._prefixes.request() as two:
             both = [each.open(shared.target, role, ids, len(ids)) for each, role in zip((one, two), roles, strict=True)]
             run_by_turns([each.prefill() for each in both])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.cache import CAPACITY_BUCKET
+from rapid_integrations.cache import CAPACITY_BUCKET, Rows
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.passes import run_alone
@@ -50,7 +50,7 @@ def assert_fresh(sequence):
     if held == 0:  # a prompt of one token, not read yet
         return
     fresh = sequence.model.new_cache(held)
-    sequence.model.forward(torch.tensor(sequence.tokens[:held]), fresh, 0)
+    sequence.model.forward([Rows(torch.tensor(sequence.tokens[:held]), fresh, 0)])
     for layer in range(fresh.layers):
         for rows, wanted in zip(sequence.cache.layer(layer), fresh.layer(layer), strict=True):
             torch.testing.assert_close(rows, wanted, rtol=0, atol=TOLERANCE)

@@ -14,8 +14,8 @@ class OpeningLM(TableLM):
         super().__init__(seed, vocab_size)
         self._header, self._opening = list(header), list(opening)
 
-    def forward(self, token_ids, cache, keep) -> Tensor:
-        logits = super().forward(token_ids, cache, keep).clone()
+    def read(self, token_ids, cache, keep) -> Tensor:
+        logits = super().read(token_ids, cache, keep).clone()
         text = cache.layer(0)[0].flatten().tolist()
         for row in range(keep):
             read = text[: len(text) - keep + 1 + row]

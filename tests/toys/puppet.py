@@ -56,7 +56,7 @@ class PuppetLM(TableLM):
             self._scripts = [script, *self._scripts[: KEPT_SCRIPTS - 1]]
 
     @torch.inference_mode()
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+    def read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         """Return logits (keep, V): all but one token of a script are as good as excluded."""
         new = token_ids.shape[0]
         keys = token_ids.view(1, 1, new, 1)

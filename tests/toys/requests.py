@@ -28,7 +28,7 @@ LETTERS = string.ascii_letters
 
 def read(reader: Reader, draft: Sequence[int], keep: int) -> Tensor:
     """Have a reader read further draft tokens in a pass of its own; return the last logits (keep, V)."""
-    return reader.model.forward_together([reader.wants(draft, keep)])[0]
+    return reader.model.forward([reader.wants(draft, keep)])[0]
 
 
 class AsLongAs(Proposer):

@@ -51,7 +51,7 @@ class TableLM:
     def new_cache(self, capacity: int) -> KVCache:
         return KVCache(1, capacity)
 
-    def forward(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+    def read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
         new = token_ids.shape[0]
         assert token_ids.shape == (new,) and token_ids.dtype == torch.long, "token_ids: (T,) int64"
         assert new >= 1, "a forward pass over no tokens"
@@ -65,8 +65,8 @@ class TableLM:
     passes_together = False
     rows_together = 32
 
-    def forward_together(self, rows: Sequence[Rows]) -> list[Tensor]:
-        found = [self.forward(each.token_ids, each.cache, each.keep) for each in rows]
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        found = [self.read(each.token_ids, each.cache, each.keep) for each in rows]
         if len(rows) > 1:
             self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
         return found

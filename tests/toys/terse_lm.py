@@ -14,8 +14,8 @@ class TerseLM(TableLM):
         super().__init__(0, vocab_size)
         self._favourites = list(favourites)
 
-    def forward(self, token_ids, cache, keep) -> Tensor:
-        logits = super().forward(token_ids, cache, keep).clone()
+    def read(self, token_ids, cache, keep) -> Tensor:
+        logits = super().read(token_ids, cache, keep).clone()
         for rank, token in enumerate(self._favourites):
             logits[:, token] = 1000.0 - rank
         return logits

@@ -14,6 +14,7 @@ from rapid_integrations.benchmarks.shapes import (
     random_model,
 )
 from rapid_integrations.benchmarks.steps import Step, StepsResult
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ConfigurationError
 from tests.unit.benchmarks.conftest import summary
 
@@ -134,7 +135,7 @@ def test_a_random_model_is_whole(quantization):
     assert frequencies.dtype == torch.float32 and frequencies[0] == 1 and (frequencies.diff() < 0).all()
     cache = random_cache(lm, 70, 5)
     assert cache.length == 70 and cache.layers == 3
-    assert lm.forward(torch.arange(5), cache, keep=5).isfinite().all()
+    assert lm.forward([Rows(torch.arange(5), cache, 5)])[0].isfinite().all()
     lm.close()
 
 

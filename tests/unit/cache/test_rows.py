@@ -30,7 +30,7 @@ def ids(count, seed):
 
 def begun(lm, seed, before):
     cache = lm.new_cache(before + 16)
-    lm.forward(ids(before, seed), cache, 0)
+    lm.forward([Rows(ids(before, seed), cache, 0)])
     return cache
 
 
@@ -38,9 +38,9 @@ def alone_and_together(lm, texts=TEXTS):
     alone, together = [], []
     for seed, (before, new, keep) in enumerate(texts):
         cache = begun(lm, seed, before)
-        alone.append((lm.forward(ids(new, 100 + seed), cache, keep), cache))
+        alone.append((lm.forward([Rows(ids(new, 100 + seed), cache, keep)])[0], cache))
     rows = [Rows(ids(new, 100 + seed), begun(lm, seed, before), keep) for seed, (before, new, keep) in enumerate(texts)]
-    for each, logits in zip(rows, lm.forward_together(rows), strict=True):
+    for each, logits in zip(rows, lm.forward(rows), strict=True):
         assert logits.shape == (each.keep, lm.vocab_size) and logits.dtype == torch.float32
         together.append((logits, each.cache))
     return alone, together
@@ -71,8 +71,11 @@ def test_texts_that_begin_share_a_pass_with_texts_that_go_on():
     """A cache that was never written is no reason to leave anybody out."""
     lm = HuggingFaceLM(tiny_model("llama", 1), take_over=True)
     running, fresh = begun(lm, 0, 50), lm.new_cache(64)
-    found = lm.forward_together([Rows(ids(2, 1), running, 2), Rows(ids(30, 2), fresh, 1)])
-    expected = [lm.forward(ids(2, 1), begun(lm, 0, 50), 2), lm.forward(ids(30, 2), lm.new_cache(64), 1)]
+    found = lm.forward([Rows(ids(2, 1), running, 2), Rows(ids(30, 2), fresh, 1)])
+    expected = [
+        lm.forward([Rows(ids(2, 1), begun(lm, 0, 50), 2)])[0],
+        lm.forward([Rows(ids(30, 2), lm.new_cache(64), 1)])[0],
+    ]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
     assert (running.length, fresh.length) == (52, 30)
 
@@ -80,5 +83,5 @@ def test_texts_that_begin_share_a_pass_with_texts_that_go_on():
 def test_nobody_asks_for_logits():
     lm = HuggingFaceLM(tiny_model("llama", 1), take_over=True)
     rows = [Rows(ids(3, seed), begun(lm, seed, 20), 0) for seed in range(2)]
-    assert [found.shape for found in lm.forward_together(rows)] == [(0, lm.vocab_size)] * 2
+    assert [found.shape for found in lm.forward(rows)] == [(0, lm.vocab_size)] * 2
     assert [each.cache.length for each in rows] == [23, 23]

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
-from rapid_integrations.engine import async_stream
 from tests.toys.event_loop import answered_while_the_loop_turns
 from tests.toys.models import words
 from tests.unit.engine.test_engine import PROMPT, caches, engine  # noqa: F401  (a fixture)
@@ -111,36 +110,39 @@ async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["cancel", "close"])
-async def test_cancelling_just_as_the_step_ends(how, monkeypatch, caches):  # noqa: F811
-    """The worker has looked for a cancellation for the last time, and the loop does not know yet that it is done."""
+async def test_cancelling_in_the_middle_of_a_pass(how, monkeypatch, caches):  # noqa: F811
     shared = engine(prefix_cache_bytes=0)
-    stream = await shared.astream(PROMPT)
+    stream = await shared.astream(PROMPT, sampling=SamplingParams(max_new_tokens=400))
     await anext(stream)
     assert len(caches) > 0
-    ended, gate, outcome = threading.Event(), threading.Event(), async_stream._outcome
+    inside, gate, forward = threading.Event(), threading.Event(), type(shared.target).forward
 
-    def held_back(call):
-        result = outcome(call)
-        ended.set()
+    def held_back(lm, rows):
+        inside.set()
         gate.wait(10)
-        return result
+        return forward(lm, rows)
 
-    monkeypatch.setattr(async_stream, "_outcome", held_back)
-    step = asyncio.create_task(anext(stream))
-    await until(ended.is_set)
-    try:
-        if how == "cancel":
-            step.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await step
-        else:
-            await stream.aclose()
-        gc.collect()
-        assert len(caches) == 0
-    finally:
+    monkeypatch.setattr(type(shared.target), "forward", held_back)
+
+    async def read_all():
+        async for _ in stream:
+            pass
+
+    step = asyncio.create_task(read_all())
+    await until(inside.is_set)
+    if how == "cancel":
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
         gate.set()
-    if how == "close":
+    else:
+        closing = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(0.05)
+        assert not closing.done()  # it waits for the pass, and the event loop does not
+        gate.set()
+        await closing
         await step
+    await until(lambda: gc.collect() >= 0 and len(caches) == 0)
 
 
 async def test_a_failing_model_raises_where_the_answer_is_awaited(monkeypatch):

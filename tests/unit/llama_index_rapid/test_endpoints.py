@@ -289,9 +289,9 @@ async def test_a_cancelled_task_frees_the_model_for_the_next_call(slow):
             await task
     assert (await asyncio.wait_for(slow.acomplete(TEXT), 30)).text == expected
     end = time.monotonic() + 5
-    while slow.rapid_engine._fair_lock._busy and time.monotonic() < end:
+    while slow.rapid_engine.running_requests and time.monotonic() < end:
         await asyncio.sleep(0.01)
-    assert not slow.rapid_engine._fair_lock._busy
+    assert not slow.rapid_engine.running_requests
 
 
 async def test_an_exception_in_the_model_reaches_the_caller_and_the_next_call_works(llm, monkeypatch):

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models import gguf
 from rapid_integrations.models.gguf_header import read_header
@@ -37,7 +38,7 @@ def write(folder, parts=3, seed=1, name="tiny.gguf", **options):
 
 @torch.inference_mode()
 def logits(loaded):
-    return loaded.lm.forward(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))
+    return loaded.lm.forward([Rows(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))])[0]
 
 
 def require_right(loaded, seed=1, **config):

@@ -10,6 +10,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.errors import CacheError, RapidError, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.attention import ATTENTION_NAME
@@ -69,7 +70,7 @@ def test_chunks_give_the_logits_of_one_full_forward(way, chunks, seed):
     cache = lm.new_cache(len(ids))
     computed = []
     for chunk in ids.split(chunks):
-        computed.append(lm.forward(chunk, cache, len(chunk)))
+        computed.append(lm.forward([Rows(chunk, cache, len(chunk))])[0])
     assert cache.length == len(ids)
     torch.testing.assert_close(torch.cat(computed), all_logits(plain(way), ids), rtol=0, atol=ATOL)
 
@@ -86,15 +87,15 @@ def test_any_mix_of_forwards_and_rollbacks_equals_a_fresh_prefill(way, steps, se
     text = torch.empty(0, dtype=torch.long)
     for number, (new, stands, skip_head) in enumerate(steps):
         draft = random_ids(seed + number, new)
-        lm.forward(draft, cache, 0 if skip_head else 1)
+        lm.forward([Rows(draft, cache, 0 if skip_head else 1)])
         text = torch.cat([text, draft[: int(stands * new)]])
         cache.rollback(len(text))
     last = random_ids(seed + 1000, 3)
-    computed = lm.forward(last, cache, 3)
+    computed = lm.forward([Rows(last, cache, 3)])[0]
     text = torch.cat([text, last])
     torch.testing.assert_close(computed, all_logits(plain(way), text)[-3:], rtol=0, atol=ATOL)
     fresh = lm.new_cache(1024)
-    lm.forward(text, fresh, 0)
+    lm.forward([Rows(text, fresh, 0)])
     assert_equal_caches(cache, fresh)
 
 
@@ -129,7 +130,7 @@ def test_variants_of_the_families(kind, config):
     ids = random_ids(0, 150)
     lm = HuggingFaceLM(model)
     cache = lm.new_cache(150)
-    computed = torch.cat([lm.forward(chunk, cache, len(chunk)) for chunk in ids.split([90, 1, 5, 54])])
+    computed = torch.cat([lm.forward([Rows(chunk, cache, len(chunk))])[0] for chunk in ids.split([90, 1, 5, 54])])
     lm.close()
     torch.testing.assert_close(computed, all_logits(model, ids), rtol=0, atol=ATOL)
 
@@ -140,7 +141,7 @@ def test_low_precision_models_are_accepted_and_give_float32_logits(dtype):
     ids = random_ids(0, 80)
     lm = HuggingFaceLM(model)
     cache = lm.new_cache(80)
-    computed = torch.cat([lm.forward(chunk, cache, len(chunk)) for chunk in ids.split([70, 1, 9])])
+    computed = torch.cat([lm.forward([Rows(chunk, cache, len(chunk))])[0] for chunk in ids.split([70, 1, 9])])
     assert computed.dtype == torch.float32
     assert cache.layer(0)[0].dtype == dtype
     lm.close()
@@ -156,8 +157,8 @@ def test_only_the_logits_asked_for_are_computed(keep):
     model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(output.shape[-2]))
     cache = lm.new_cache(30)
     ids = random_ids(4, 30)
-    lm.forward(ids[:10], cache, 0)
-    logits = lm.forward(ids[10:], cache, keep)
+    lm.forward([Rows(ids[:10], cache, 0)])
+    logits = lm.forward([Rows(ids[10:], cache, keep)])[0]
     assert logits.shape == (keep, VOCAB_SIZE)
     assert rows == ([keep] if keep else [])  # with keep=0 the head is not run at all
     assert cache.length == 30
@@ -168,10 +169,10 @@ def test_only_the_logits_asked_for_are_computed(keep):
 def test_no_forward_copies_or_moves_the_cache():
     lm = ours("llama")
     cache = lm.new_cache(400)
-    lm.forward(random_ids(0, 100), cache, 0)
+    lm.forward([Rows(random_ids(0, 100), cache, 0)])
     where = [tensor.data_ptr() for layer in range(cache.layers) for tensor in cache.layer(layer)]
     for new in (1, 5, 100, 64, 65):
-        lm.forward(random_ids(1, new), cache, 1)
+        lm.forward([Rows(random_ids(1, new), cache, 1)])
         cache.rollback(cache.length - new // 2)
     assert [tensor.data_ptr() for layer in range(cache.layers) for tensor in cache.layer(layer)] == where
 
@@ -182,16 +183,16 @@ def test_two_texts_keep_apart():
     texts = [random_ids(seed, 60) for seed in (1, 2)]
     for begin in range(0, 60, 20):
         for cache, text in zip(caches, texts, strict=True):
-            logits = lm.forward(text[begin : begin + 20], cache, 1)
+            logits = lm.forward([Rows(text[begin : begin + 20], cache, 1)])[0]
             torch.testing.assert_close(logits, all_logits(plain("gemma3"), text[: begin + 20])[-1:], rtol=0, atol=ATOL)
 
 
 def test_a_saved_cache_goes_on_where_it_was(tmp_path):
     lm, ids = ours("llama"), random_ids(7, 90)
     cache = lm.new_cache(90)
-    lm.forward(ids[:80], cache, 0)
+    lm.forward([Rows(ids[:80], cache, 0)])
     write_cache(tmp_path / "cache", cache.snapshot(), np.arange(cache.length), "")
-    computed = lm.forward(ids[80:], read_cache(tmp_path / "cache", 90)[1], 10)
+    computed = lm.forward([Rows(ids[80:], read_cache(tmp_path / "cache", 90)[1], 10)])[0]
     torch.testing.assert_close(computed, all_logits(plain("llama"), ids)[-10:], rtol=0, atol=ATOL)
 
 
@@ -201,11 +202,11 @@ def test_a_saved_cache_goes_on_where_it_was(tmp_path):
 def test_a_forward_over_the_capacity_leaves_the_cache_as_it_was():
     lm, ids = ours("llama"), random_ids(3, 600)
     cache = lm.new_cache(512)
-    lm.forward(ids[:500], cache, 0)
+    lm.forward([Rows(ids[:500], cache, 0)])
     with pytest.raises(CacheError):
-        lm.forward(ids[500:], cache, 1)
+        lm.forward([Rows(ids[500:], cache, 1)])
     assert cache.length == 500
-    computed = lm.forward(ids[500:512], cache, 1)
+    computed = lm.forward([Rows(ids[500:512], cache, 1)])[0]
     torch.testing.assert_close(computed, all_logits(plain("llama"), ids[:512])[-1:], rtol=0, atol=ATOL)
 
 
@@ -213,17 +214,17 @@ def test_a_forward_that_fails_between_layers_leaves_the_cache_as_it_was():
     model = tiny_model("llama", 1)
     lm, ids = HuggingFaceLM(model), random_ids(3, 40)
     cache = lm.new_cache(40)
-    lm.forward(ids[:20], cache, 0)
+    lm.forward([Rows(ids[:20], cache, 0)])
 
     def fail(module, inputs):
         raise KeyboardInterrupt
 
     hook = model.model.layers[1].register_forward_pre_hook(fail)
     with pytest.raises(KeyboardInterrupt):
-        lm.forward(random_ids(4, 20), cache, 1)
+        lm.forward([Rows(random_ids(4, 20), cache, 1)])
     hook.remove()
     assert cache.length == 20
-    computed = lm.forward(ids[20:], cache, 20)
+    computed = lm.forward([Rows(ids[20:], cache, 20)])[0]
     torch.testing.assert_close(computed, all_logits(plain("llama"), ids)[-20:], rtol=0, atol=ATOL)
 
 
@@ -262,8 +263,8 @@ def test_a_model_that_calls_its_cache_by_the_former_name():
     model.__class__, model.model.__class__ = _FormerModel, _FormerBase
     lm = HuggingFaceLM(model)
     cache = lm.new_cache(64)
-    lm.forward(ids[:30], cache, 0)
-    torch.testing.assert_close(lm.forward(ids[30:], cache, 10), expected[30:], rtol=0, atol=ATOL)
+    lm.forward([Rows(ids[:30], cache, 0)])
+    torch.testing.assert_close(lm.forward([Rows(ids[30:], cache, 10)])[0], expected[30:], rtol=0, atol=ATOL)
 
 
 # --- the model is the user's ------------------------------------------------------------------------------------------
@@ -491,7 +492,7 @@ def test_frequencies_that_depend_on_the_length_are_refused_or_right(kind, rope):
     except RapidError:
         return
     cache = lm.new_cache(200)
-    computed = torch.cat([lm.forward(chunk, cache, len(chunk)) for chunk in ids.split([50, 50, 100])])
+    computed = torch.cat([lm.forward([Rows(chunk, cache, len(chunk))])[0] for chunk in ids.split([50, 50, 100])])
     lm.close()
     torch.testing.assert_close(computed, all_logits(model, ids), rtol=0, atol=ATOL)
 
@@ -507,6 +508,6 @@ def test_mixtures_of_experts_run(classes, config):
     model, ids = build(*classes, **config), random_ids(0, 120)
     lm = HuggingFaceLM(model)
     cache = lm.new_cache(120)
-    computed = torch.cat([lm.forward(chunk, cache, len(chunk)) for chunk in ids.split([70, 1, 49])])
+    computed = torch.cat([lm.forward([Rows(chunk, cache, len(chunk))])[0] for chunk in ids.split([70, 1, 49])])
     lm.close()
     torch.testing.assert_close(computed, all_logits(model, ids), rtol=0, atol=ATOL)

@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from rapid_integrations import packaged
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
 from rapid_integrations.models.loader import load, wrap
 from rapid_integrations.models.placement import device_of
@@ -34,7 +35,7 @@ def gguf_file(tmp_path):
 
 @torch.inference_mode()
 def logits(loaded):
-    return loaded.lm.forward(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))
+    return loaded.lm.forward([Rows(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))])[0]
 
 
 def expected(kind="llama", **config):

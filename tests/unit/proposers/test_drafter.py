@@ -66,10 +66,10 @@ def test_the_drafter_reads_a_proposal_at_once(upward, monkeypatch):
     passes = []
     forward = type(upward.drafter).forward
 
-    def counting(self, token_ids, cache, keep):
-        if self is upward.drafter and keep:
-            passes.append(len(token_ids))
-        return forward(self, token_ids, cache, keep)
+    def counting(self, rows):
+        if self is upward.drafter and rows[0].keep:
+            passes.append(rows[0].count)
+        return forward(self, rows)
 
     monkeypatch.setattr(type(upward.drafter), "forward", counting)
     answer = ask(upward, "draft_lm")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.kernels.cpu import library, prefill
 from rapid_integrations.kernels.cpu.interface import opened
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -40,7 +41,9 @@ def read_at_random(rng):
         new = min(rng.choice([1, 1, 2, 5, 8, 17, 31, 32, 33, 130, 400]), cache.capacity - cache.length)
         if new == 0:
             break
-        logits = lm.forward(torch.tensor([rng.randrange(1, 200) for _ in range(new)]), cache, rng.randint(0, new))
+        logits = lm.forward(
+            [Rows(torch.tensor([rng.randrange(1, 200) for _ in range(new)]), cache, rng.randint(0, new))]
+        )[0]
         assert logits.isfinite().all()
         if rng.random() < 0.4:
             cache.rollback(rng.randint(1, cache.length))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import CacheError, NotANumberError
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler as builder
@@ -55,7 +56,7 @@ def pair(kind="llama", quantization=None, **config):
 def read(lm, text, *lengths):
     """Return the logits of the whole text, read in pieces."""
     cache = lm.new_cache(len(text))
-    return torch.cat([lm.forward(piece, cache, len(piece)) for piece in text.split(list(lengths))])
+    return torch.cat([lm.forward([Rows(piece, cache, len(piece))])[0] for piece in text.split(list(lengths))])
 
 
 def error(found, expected):
@@ -77,7 +78,7 @@ def test_logits_are_those_of_the_same_weights_in_float32(kind, quantization):
     text = ids(600)
     lengths = [470, 1, 2, 3, 5, 8, 17, 32, 1, 1, 27, 32, 1]
     first = lengths[0]
-    found, expected = read(ours, text, *lengths), exact.forward(text, exact.new_cache(600), 600)
+    found, expected = read(ours, text, *lengths), exact.forward([Rows(text, exact.new_cache(600), 600)])[0]
     assert error(found[first:], expected[first:]) < 0.03
     assert error(found[first:], expected[first:]) < 1.2 * error(found[:first], expected[:first])  # PyTorch's bfloat16
 
@@ -88,7 +89,7 @@ def test_head_shapes(head_dim, heads):
     count, kv = heads
     ours, exact = pair("qwen2", head_dim=head_dim, num_attention_heads=count, num_key_value_heads=kv)
     text = ids(140)
-    found, expected = read(ours, text, 100, 7, 1, 32), exact.forward(text, exact.new_cache(140), 140)
+    found, expected = read(ours, text, 100, 7, 1, 32), exact.forward([Rows(text, exact.new_cache(140), 140)])[0]
     assert error(found[100:], expected[100:]) < 0.03
 
 
@@ -126,12 +127,12 @@ def test_threads_change_no_bit():
     assert error(outcomes[1], outcomes[0]) < 1e-2 and error(outcomes[2], outcomes[0]) < 1e-2
     text = ids(60)
     cache = ours.new_cache(60)
-    ours.forward(text[:40], cache, 0)
+    ours.forward([Rows(text[:40], cache, 0)])
     rows = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         cache.rollback(40)
-        rows.append(ours.forward(text[40:], cache, 20))
+        rows.append(ours.forward([Rows(text[40:], cache, 20)])[0])
     torch.set_num_threads(before)
     assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
 
@@ -142,14 +143,16 @@ def test_the_rows_that_are_asked_for(keep):
     text = ids(49)
     expected = read(ours, text, 40, 9)[49 - keep :]
     cache = ours.new_cache(60)
-    ours.forward(text[:40], cache, 0)
-    assert torch.equal(ours.forward(text[40:], cache, keep), expected)
+    ours.forward([Rows(text[:40], cache, 0)])
+    assert torch.equal(ours.forward([Rows(text[40:], cache, keep)])[0], expected)
     assert cache.length == 49
     further = read(ours, ids(50), 40, 9, 1)[-1:]
     cache = ours.new_cache(60)
-    ours.forward(ids(50)[:40], cache, 0)
-    ours.forward(ids(50)[40:49], cache, keep)
-    assert torch.equal(ours.forward(ids(50)[49:], cache, 1), further)  # every row was written, whatever was kept
+    ours.forward([Rows(ids(50)[:40], cache, 0)])
+    ours.forward([Rows(ids(50)[40:49], cache, keep)])
+    assert torch.equal(
+        ours.forward([Rows(ids(50)[49:], cache, 1)])[0], further
+    )  # every row was written, whatever was kept
 
 
 def test_what_lies_behind_the_text_is_never_read():
@@ -157,36 +160,38 @@ def test_what_lies_behind_the_text_is_never_read():
     text = ids(300)
     clean = read(ours, text, 250, 10, 40)
     cache = ours.new_cache(400)
-    ours.forward(text[:250], cache, 0)
+    ours.forward([Rows(text[:250], cache, 0)])
     buffers = cache.buffers(0)
     with torch.inference_mode():
         for buffer in (*buffers.keys, *buffers.values):
             buffer[:, :, 250:] = float("nan")
-    found = torch.cat([ours.forward(text[250:260], cache, 10), ours.forward(text[260:], cache, 40)])
+    found = torch.cat(
+        [ours.forward([Rows(text[250:260], cache, 10)])[0], ours.forward([Rows(text[260:], cache, 40)])[0]]
+    )
     assert torch.equal(found, clean[250:])
 
 
 def test_a_cache_that_is_full():
     ours, _ = pair()
     cache = ours.new_cache(512)
-    ours.forward(ids(500), cache, 0)
+    ours.forward([Rows(ids(500), cache, 0)])
     with pytest.raises(CacheError, match="512 tokens cannot take 513"):
-        ours.forward(ids(13), cache, 1)
+        ours.forward([Rows(ids(13), cache, 1)])
     assert cache.length == 500
-    assert ours.forward(ids(12), cache, 1).isfinite().all()
+    assert ours.forward([Rows(ids(12), cache, 1)])[0].isfinite().all()
 
 
 def test_another_models_cache():
     ours, _ = pair()
     other = HuggingFaceLM(model("llama", num_key_value_heads=3), take_over=True)
     cache = other.new_cache(20)
-    other.forward(ids(5), cache, 1)
+    other.forward([Rows(ids(5), cache, 1)])
     with pytest.raises(CacheError, match="another model's"):
-        ours.forward(ids(1), cache, 1)
+        ours.forward([Rows(ids(1), cache, 1)])
     with pytest.raises(CacheError, match="keep=2 of 1"):
         cache = ours.new_cache(20)
-        ours.forward(ids(5), cache, 1)
-        ours.forward(ids(1), cache, 2)
+        ours.forward([Rows(ids(5), cache, 1)])
+        ours.forward([Rows(ids(1), cache, 2)])
 
 
 _LITTLE_MEMORY = """
@@ -258,7 +263,7 @@ def test_the_path_for_other_processors(portable):
         ours._fused._native._library = portable
         text = ids(600)
         lengths = [470, 1, 2, 3, 5, 8, 17, 32, 1, 1, 27, 32, 1]
-        found, expected = read(ours, text, *lengths), exact.forward(text, exact.new_cache(600), 600)
+        found, expected = read(ours, text, *lengths), exact.forward([Rows(text, exact.new_cache(600), 600)])[0]
         assert error(found[470:], expected[470:]) < 0.03
         assert torch.equal(found[470:], read(ours, text, 470, *[1] * 130)[470:])
 
@@ -268,17 +273,17 @@ def test_shapes_that_are_not_served_run_on_pytorch(shape):
     lm = HuggingFaceLM(model(**shape), take_over=True)
     if shape != {"head_dim": 8} or native.native_library().rapid_fast_path():
         assert lm._fused._native is None
-    assert lm.forward(ids(5), lm.new_cache(8), 1).isfinite().all()
+    assert lm.forward([Rows(ids(5), lm.new_cache(8), 1)])[0].isfinite().all()
 
 
 @pytest.mark.parametrize("wrong", [-1, VOCAB_SIZE])
 def test_an_id_that_is_no_token(wrong):
     ours, _ = pair()
     cache = ours.new_cache(60)
-    ours.forward(ids(40), cache, 0)
+    ours.forward([Rows(ids(40), cache, 0)])
     with pytest.raises(IndexError, match=f"{VOCAB_SIZE - 1} are tokens"):
-        ours.forward(torch.tensor([1, wrong]), cache, 1)
-    assert ours.forward(ids(2), cache, 1).isfinite().all() and cache.length == 42
+        ours.forward([Rows(torch.tensor([1, wrong]), cache, 1)])
+    assert ours.forward([Rows(ids(2), cache, 1)])[0].isfinite().all() and cache.length == 42
 
 
 @pytest.mark.parametrize("rows", [1, 5, 40])
@@ -288,9 +293,9 @@ def test_a_weight_that_is_no_number(quantization, rows):
     with torch.no_grad():
         ours.model.base_model.norm.weight[3] = float("nan")
     cache = ours.new_cache(100)
-    ours.forward(ids(40), cache, 0)
+    ours.forward([Rows(ids(40), cache, 0)])
     with pytest.raises(NotANumberError):
-        ours.forward(ids(rows), cache, 1)
+        ours.forward([Rows(ids(rows), cache, 1)])
     assert cache.length == 40
 
 
@@ -344,7 +349,7 @@ def test_without_a_compiler(fresh_process, monkeypatch, caplog):
     assert "no C++ compiler was found" in build.why_not_native()
     assert len(caplog.records) == 1 and "RAPID_NATIVE=0" in caplog.text
     lm = HuggingFaceLM(model(), take_over=True, quantization="int4")
-    assert lm._fused._native is None and lm.forward(ids(5), lm.new_cache(8), 1).isfinite().all()
+    assert lm._fused._native is None and lm.forward([Rows(ids(5), lm.new_cache(8), 1)])[0].isfinite().all()
 
 
 def test_a_compiler_that_fails(monkeypatch, tmp_path):

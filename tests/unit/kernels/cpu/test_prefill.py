@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import rms_norm, silu
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.models import loader
@@ -174,7 +175,7 @@ def test_weights_of_panels(path, shape):
 def test_a_prefill_in_pieces_is_the_models_own(kind, quantization):
     ours, exact = pair(kind, quantization, **FAMILIES[kind])
     text = ids(500)
-    expected = exact.forward(text, exact.new_cache(500), 500)
+    expected = exact.forward([Rows(text, exact.new_cache(500), 500)])[0]
     assert error(read(ours, text, 500), expected) < 0.03
     assert error(read(ours, text, 300, 33, 167), expected) < 0.03
 
@@ -186,9 +187,9 @@ def test_models_that_run_their_own_forward_pass_have_the_kernels_attention(monke
     monkeypatch.setattr(prefill, "attend", lambda *given: calls.append(given) or own(*given))
     lm = HuggingFaceLM(model("qwen2"))
     text = ids(200)
-    found = lm.forward(text, lm.new_cache(200), 200)
+    found = lm.forward([Rows(text, lm.new_cache(200), 200)])[0]
     assert calls and lm._fused is None
-    expected = HuggingFaceLM(lm.transformers_copy(torch.float32)).forward(text, lm.new_cache(200), 200)
+    expected = HuggingFaceLM(lm.transformers_copy(torch.float32)).forward([Rows(text, lm.new_cache(200), 200)])[0]
     assert error(found, expected) < 0.03
 
 
