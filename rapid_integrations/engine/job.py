@@ -71,11 +71,13 @@ class Job:
             logits: what was wanted.
             seconds: this request's share of the pass. The rest of the time since it asked belongs to others.
         """
+        self.wanted = None
         self._recorder.elsewhere(time.perf_counter() - self._resumed - seconds)
         self._advance(lambda steps: steps.send(logits))
 
     def fail(self, error: BaseException) -> None:
         """Let the computation see an error of its pass, which may end it."""
+        self.wanted = None
         self._advance(lambda steps: steps.throw(error))
 
     def end(self, error: BaseException | None = None) -> None:

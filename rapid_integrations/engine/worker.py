@@ -146,12 +146,16 @@ class Worker(SharedResource):
             self._pass([job])
 
     def _pass(self, jobs: list[Job]) -> None:
+        """Read what several requests want in one pass, and let each go on."""
         wanted = [job.wanted for job in jobs if job.wanted is not None]
         _use_threads(jobs[0].threads)
         start = time.perf_counter()
         try:
             logits = wanted[0].model.forward([rows for each in wanted for rows in each.rows])
         except BaseException as error:
+            del wanted
+            if error.__traceback__ is not None:  # whoever handles the error must not hold this frame
+                error.__traceback__ = error.__traceback__.tb_next
             if len(jobs) == 1:
                 jobs[0].fail(error)
                 self._after(jobs[0])
@@ -161,9 +165,11 @@ class Worker(SharedResource):
             return
         seconds = time.perf_counter() - start
         rows = sum(each.count for each in wanted)
+        shares = [(len(each.rows), seconds * each.count / rows) for each in wanted]
+        del wanted
         mine = iter(logits)
-        for job, each in zip(jobs, wanted, strict=True):
-            job.resume([next(mine) for _ in each.rows], seconds * each.count / rows)
+        for job, (readers, share) in zip(jobs, shares, strict=True):
+            job.resume([next(mine) for _ in range(readers)], share)
             self._after(job)
 
     def _after(self, job: Job) -> None:
