@@ -30,8 +30,8 @@ class Reader:
 
     Attributes:
         reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
-        others: readers of the same model in running requests. Rows that they have of the same prompt are copied instead
-            of computed.
+        others: readers of the same model in running requests. Rows that they have of the same prompt are shared
+            instead of computed.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
@@ -41,6 +41,7 @@ class Reader:
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
+        self._capacity = capacity
         self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens that are in the cache or will be
 
@@ -57,13 +58,14 @@ class Reader:
             yield self.cache.length, total
 
     def _adopt(self) -> bool:
-        """Copy rows of the same prompt from another reader. Return False if none has clearly more."""
+        """Go on with another reader's rows of the same prompt, in place. Return False if none has clearly more."""
         done, most, best = self.cache.length, 0, None
         for other in self.others():
             if (shared := min(common_prefix(self._prompt[:-1], other._prompt), other.cache.length)) > most:
                 most, best = shared, other
-        if best is None or most < done + MIN_REUSED_TOKENS or not self.cache.adopt(best.cache, most):
+        if best is None or most < done + MIN_REUSED_TOKENS:
             return False
+        self.cache = best.cache.fork(most, self._capacity)
         self.reused += most - done
         return True
 

@@ -24,6 +24,7 @@ class CausalLM(Protocol):
         num_parameters: for telling a larger drafter from a smaller one.
         weight_bytes: bytes of weights that a step of one token reads.
         kernels: which of this package's kernels compute its steps; "none (reason)" if others do.
+        kv_bytes_per_token: bytes that one token's keys and values take in all layers.
     """
 
     name: str
@@ -41,6 +42,11 @@ class CausalLM(Protocol):
     @property
     def kernels(self) -> str:
         """Which of this package's kernels compute its steps; "none (reason)" if others do."""
+        ...
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values take in all layers."""
         ...
 
     def fingerprint(self) -> str:
