@@ -160,7 +160,6 @@ class KVCache(OneOwner):
             )
         self._length = to_length
 
-    @torch.inference_mode()  # like the forward passes, whose buffers refuse other writes
     def fork(self, length: int, capacity: int, *, tile: int = TILE) -> KVCache:
         """Return a cache of the first `length` tokens, with room for `capacity`, that refers to the rows of this one.
 
