@@ -70,10 +70,20 @@ def test_a_query_gets_the_same_bits_in_whatever_block_it_is():
 @fast_only
 def test_windows_and_chunks_do_not_change_bits_either():
     query, key, value = inputs(0, 2, 3, 500, 500, torch.bfloat16, 64, 64)
-    whole = served_attention(query, key, value, 0.125, 90)
+    whole = served_attention(query, [(key, value)], 0.125, 90)
     for start, end in ((0, 130), (130, 300), (300, 500)):
-        part = served_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], 0.125, 90)
+        part = served_attention(query[:, :, start:end], [(key[:, :, :end], value[:, :, :end])], 0.125, 90)
         assert torch.equal(part, whole[:, start:end])
+
+
+@pytest.mark.parametrize("window", [None, 90, 300])
+def test_segments_do_not_change_bits(path, window):
+    query, key, value = inputs(0, 2, 3, 200, 650, torch.bfloat16, 64, 64)
+    whole = prefill.attend(query, [(key, value)], 0.125, window)
+    for ends in ([64], [64, 128], [448], [192, 512]):
+        pieces = [slice(begin, end) for begin, end in zip([0, *ends], [*ends, 650], strict=True)]
+        apart = [(key[:, :, piece].contiguous(), value[:, :, piece].contiguous()) for piece in pieces]
+        assert torch.equal(prefill.attend(query, apart, 0.125, window), whole)
 
 
 def test_the_number_of_threads_changes_nothing():
@@ -92,7 +102,7 @@ def test_the_number_of_threads_changes_nothing():
 def test_a_gradient_is_left_to_pytorch():
     parts = [part.clone().requires_grad_() for part in inputs(0, 1, 2, 40, 40, torch.bfloat16, 64, 64)]
     assert not prefill.serves_attention(*parts)
-    served_attention(*parts, 0.125, None).sum().backward()
+    served_attention(parts[0], [parts[1:]], 0.125, None).sum().backward()
     assert all(part.grad is not None for part in parts)
     with torch.no_grad():
         assert prefill.serves_attention(*parts)
@@ -116,7 +126,7 @@ def test_what_attention_is_not_served():
     odd = [part[..., ::2] for part in (query, key, value)]
     assert not prefill.serves_attention(*odd)
     expected = reference(*odd, 0.2, None)
-    torch.testing.assert_close(served_attention(*odd, 0.2, None).double(), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(served_attention(odd[0], [odd[1:]], 0.2, None).double(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("normed", [False, True])
