@@ -1,6 +1,7 @@
-"""KV caches that are written in place and rolled back in O(1)."""
+"""KV caches that are written in place, rolled back in O(1), and share their beginnings."""
 
-from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, Buffers, KVCache
+from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, KVCache, distinct_bytes
 from rapid_integrations.cache.rows import Rows
+from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment
 
-__all__ = ["CAPACITY_BUCKET", "Buffers", "KVCache", "Rows"]
+__all__ = ["CAPACITY_BUCKET", "TILE", "Buffers", "KVCache", "LayerRows", "Rows", "Segment", "distinct_bytes"]

@@ -4,50 +4,53 @@ A decode step must not copy the cache. So the whole capacity (prompt + output + 
 writes its T new rows after `length`, and attention reads views. Lowering `length` forgets a rejected draft; the rows
 after it are dead until they are overwritten. Sliding-window layers keep all rows too, so that a rollback is exact for
 them as well.
+
+A text that begins like another one refers to that cache's rows (`fork`) and holds only what comes behind them.
 """
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from rapid_integrations.cache.arena import Arena
-from rapid_integrations.cache.snapshot import Snapshot
+from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment, shared_part
 from rapid_integrations.errors import CacheError, OneOwner
 
-CAPACITY_BUCKET = 512  # tokens; capacities are rounded up to it, so that requests of similar length use the same shapes
-
-
-@dataclass(frozen=True, eq=False)
-class Buffers:
-    """Every layer's keys and values, each (1, H_kv, capacity, head_dim). Buffers that move get a new object."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+CAPACITY_BUCKET = 512
+"""Tokens. The capacity of a cache without a shared prefix is rounded up to it, so that requests of similar length use
+the same shapes. Behind a shared prefix it is `TILE`: there may be many such caches, and each has its own tail."""
 
 
 class KVCache(OneOwner):
     """Keys and values of every layer for the first `length` tokens of one text.
 
-    Buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:
-    (1, H_kv, capacity, head_dim). A `device_map` over several devices thus needs no special case.
+    The first rows may lie in segments that other caches share. They are read-only. The others are the cache's own tail.
+    Its buffers are allocated by the first forward pass, in the shape, dtype and device that each layer really produces:
+    (1, H_kv, rows, head_dim). A `device_map` over several devices thus needs no special case.
 
     Args:
         layers: number of attention layers.
-        capacity: tokens that must fit. It is rounded up to a multiple of `CAPACITY_BUCKET`.
+        capacity: tokens that must fit, those of shared segments included. It is rounded up (see `CAPACITY_BUCKET`).
+
+    Attributes:
+        capacity: tokens that fit.
+        shared: the shared segments, in the order of their positions; empty if all rows are the cache's own.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self.capacity = _in_buckets(capacity)
-        self._keys: list[Tensor | None] = [None] * layers
-        self._values: list[Tensor | None] = [None] * layers
+        self.capacity = _in_buckets(capacity, CAPACITY_BUCKET)
+        self.layers = layers
+        self.shared: tuple[Segment, ...] = ()
+        self._tail = Buffers(layers)
+        self._begin = 0  # position of the tail's first row
+        self._lent = 0  # rows before this position belong to other caches, too
         self._length = 0
-        self._all: Buffers | None = None
         self._arena = Arena()
-        self._snapshots: list[weakref.ref[Snapshot]] = []
+        self._frozen = False
+        self._written: dict[torch.device, torch.cuda.Event] = {}
 
     @property
     def length(self) -> int:
@@ -55,22 +58,27 @@ class KVCache(OneOwner):
         return self._length
 
     @property
-    def layers(self) -> int:
-        """Number of attention layers."""
-        return len(self._keys)
+    def nbytes(self) -> int:
+        """Number of allocated bytes of the own tail, which does not depend on the length. See also `distinct_bytes`."""
+        return self._tail.nbytes
 
     @property
-    def nbytes(self) -> int:
-        """Number of allocated bytes, which does not depend on the length."""
-        return sum(buffer.nbytes for buffer in (*self._keys, *self._values) if buffer is not None)
+    def bytes_per_token(self) -> int:
+        """Bytes of one token's rows in all layers that have been written."""
+        rows = self.capacity - self._begin
+        return self._tail.nbytes // rows if rows else 0
 
     @property
     def filled_layers(self) -> int:
         """Number of layers that have been written at least once."""
-        # Every step of a model asks.
-        return self.layers if self._all is not None else sum(keys is not None for keys in self._keys)
+        return self.layers if self._tail.complete else sum(keys is not None for keys in self._tail.keys)
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All rows: the shared segments and, as the last one, the own tail."""
+        return *self.shared, Segment(self._tail, self._begin, self._length)
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> list[LayerRows]:
         """Store T new rows after `length` and return views over all rows, including the new ones.
 
         `length` itself moves only in `advance`, after every layer has been written. So a forward pass that fails
@@ -81,136 +89,152 @@ class KVCache(OneOwner):
             keys, values: (1, H_kv, T, head_dim).
 
         Returns:
-            keys and values, (1, H_kv, length + T, head_dim), views into the buffers.
+            for each shared segment and then for the tail its keys and values, each (1, H_kv, rows, head_dim). Together
+            they have length + T rows.
 
         Raises:
-            CacheError: the rows do not fit.
+            CacheError: the rows do not fit, or the cache is frozen.
         """
         self._check_room(keys.shape[2])
-        end = self._length + keys.shape[2]
-        key_buffer, value_buffer = self._keys[layer], self._values[layer]
-        if key_buffer is None or value_buffer is None:
-            key_buffer = self._keys[layer] = self._allocate(keys)
-            value_buffer = self._values[layer] = self._allocate(values)
-        key_buffer[:, :, self._length : end] = keys
-        value_buffer[:, :, self._length : end] = values
-        return key_buffer[:, :, :end], value_buffer[:, :, :end]
+        begin, end = self._length - self._begin, self._length - self._begin + keys.shape[2]
+        if self._tail.keys[layer] is None:
+            self._tail.put(layer, self._allocate(keys), self._allocate(values))
+        key_buffer, value_buffer = self._tail.layer(layer)
+        key_buffer[:, :, begin:end] = keys
+        value_buffer[:, :, begin:end] = values
+        own = key_buffer[:, :, :end], value_buffer[:, :, :end]
+        return [*(segment.rows(layer) for segment in self.shared), own] if self.shared else [own]
 
-    def buffers(self, new: int) -> Buffers:
-        """Return every layer's buffers, for a kernel that writes `new` rows itself.
+    def tail(self, new: int) -> Buffers:
+        """Return the own tail's buffers, for a kernel that writes `new` rows itself.
 
-        The rows go after `length`, which `advance` then moves.
+        Their first row has the position `tail_begin`. The new rows go after `length`, which `advance` then moves.
 
         Raises:
-            CacheError: the rows do not fit, or a layer has not been written yet.
+            CacheError: the rows do not fit, a layer has not been written yet, or the cache is frozen.
         """
         self._check_room(new)
-        if self._all is None:
-            self._all = Buffers(*zip(*(self._buffers(index) for index in range(self.layers)), strict=True))
-        return self._all
+        if not self._tail.complete:
+            self._tail.layer(self.filled_layers)  # this raises
+        return self._tail
+
+    @property
+    def tail_begin(self) -> int:
+        """Position of the own tail's first row."""
+        return self._begin
 
     def _check_room(self, new: int) -> None:
+        if self._frozen:
+            raise CacheError("the KV cache is frozen: write to a fork of it", code="frozen")
         if self._length + new > self.capacity:
             raise CacheError(
                 f"a KV cache of {self.capacity:,} tokens cannot take {self._length + new:,}: allocate it larger",
                 code="full",
             )
 
-    def _allocate(self, rows: Tensor) -> Tensor:
-        return _empty(rows, self.capacity, self._arena)
+    def _allocate(self, like: Tensor) -> Tensor:
+        """Return an uninitialised buffer (1, H_kv, rows of the tail, head_dim)."""
+        batch, heads, _, head_dim = like.shape
+        shape = batch, heads, self.capacity - self._begin, head_dim
+        return self._arena.empty(shape, like.dtype) if like.device.type == "cpu" else like.new_empty(shape)
 
     def advance(self, tokens: int) -> None:
         """Count the `tokens` rows that every layer has just written."""
         self._length += tokens
 
     def rollback(self, to_length: int) -> None:
-        """Forget every token after the first `to_length`, in O(1)."""
+        """Forget every token after the first `to_length`, in O(1).
+
+        Raises:
+            CacheError: there are fewer tokens, other caches have some of the rows, too, or the cache is frozen.
+        """
         if not 0 <= to_length <= self._length:
             raise CacheError(
                 f"cannot roll back to {to_length:,} tokens: the cache holds {self._length:,}", code="rollback"
             )
+        if to_length < self._length and (self._frozen or to_length < self._lent):
+            raise CacheError(
+                f"cannot roll back to {to_length:,} tokens: other caches may have the first "
+                f"{self._length if self._frozen else self._lent:,} rows, too; take a fork of so many tokens",
+                code="shared",
+            )
         self._length = to_length
-        for reference in self._snapshots:  # before anything can be written over the rows
-            if (snapshot := reference()) is not None:
-                snapshot.intact = min(snapshot.intact, to_length)
 
-    def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` tokens, keeping those that are held.
+    def fork(self, length: int, capacity: int, *, tile: int = TILE) -> KVCache:
+        """Return a cache of the first `length` tokens, with room for `capacity`, that refers to the rows of this one.
 
-        It copies once, layer by layer, so that little is held twice. Call it at the start of a request.
+        Only the rows behind the last tile, and those of short segments, are copied. This cache may go on writing, but
+        it cannot be rolled back to fewer tokens than are shared any more.
+
+        Args:
+            length: tokens to share.
+            capacity: tokens that must fit into the new cache.
+            tile: segments end at its multiples. Caches that the kernels read need the default.
+
+        Raises:
+            CacheError: the cache holds fewer tokens, or `capacity` is smaller than `length`.
         """
-        capacity = _in_buckets(capacity)
-        if capacity <= self.capacity:
-            return
-        # A block is freed with its last tensor, so buffers move layer by layer, and larger ones get their own blocks.
-        self._arena, self._all = Arena(), None
-        for index in range(self.layers):
-            for buffers in (self._keys, self._values):
-                if (buffer := buffers[index]) is not None:
-                    buffers[index] = _first_rows(buffer, self._length, capacity, self._arena)
-        self.capacity = capacity
-
-    def copy(self, length: int, capacity: int) -> KVCache:
-        """Return a cache of its own with the first `length` tokens and room for `capacity`."""
         if not 0 <= length <= self._length:
-            raise CacheError(f"cannot copy {length:,} tokens: the cache holds {self._length:,}", code="copy")
+            raise CacheError(f"cannot fork {length:,} tokens: the cache holds {self._length:,}", code="fork")
+        if capacity < length:
+            raise CacheError(f"a KV cache of {capacity:,} tokens cannot take {length:,}: ask for more", code="full")
         other = KVCache(self.layers, capacity)
-        for mine, theirs in ((self._keys, other._keys), (self._values, other._values)):
-            theirs[:] = [
-                None if rows is None else _first_rows(rows, length, other.capacity, other._arena) for rows in mine
-            ]
+        other.shared = shared_part(self.segments, length, tile)
+        begin = other.shared[-1].end if other.shared else 0
+        if begin:
+            other._begin = other._lent = begin
+            other.capacity = begin + _in_buckets(capacity - begin, tile)
+        for layer in range(self.layers if self._tail.complete else 0):
+            for_tail = self._tail.layer(layer)
+            other._tail.put(layer, *map(other._allocate, for_tail))
+            for segment in self.segments:
+                first, last = max(begin, segment.begin), min(length, segment.end)
+                if first < last:
+                    for held, copied in zip(segment.rows(layer), other._tail.layer(layer), strict=True):
+                        rows = held[:, :, first - segment.begin : last - segment.begin]
+                        copied[:, :, first - begin : last - begin] = rows
         other._length = length
+        self._lent = max(self._lent, begin)
         return other
 
-    @torch.inference_mode()  # like the forward passes, whose buffers refuse other writes
-    def adopt(self, other: KVCache, length: int) -> bool:
-        """Copy the rows that another cache of the same text has beyond those of this one, up to `length` tokens.
+    def freeze(self) -> None:
+        """Refuse further writes and rollbacks. Another thread may read the rows from now on; safe to call again."""
+        if self._frozen:
+            return
+        self._frozen = True
+        for device in {keys.device for keys in self._tail.keys if keys is not None and keys.device.type == "cuda"}:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            self._written[device] = event
 
-        Nobody may write to the other cache meanwhile. It may be rolled back, though. If it no longer holds that many
-        tokens, nothing is copied, and the result is False.
+    def layer(self, index: int) -> LayerRows:
+        """Return one layer's keys and values, each (1, H_kv, length, head_dim).
+
+        They are views if all rows are the cache's own, and copies otherwise.
         """
-        rows = [
-            other.layer(index) for index in range(other.layers)
-        ]  # these views stay valid, whatever happens to the cache
-        if any(keys.shape[2] < length for keys, _ in rows):
-            return False
-        for index, (keys, values) in enumerate(rows):
-            self.write(index, keys[:, :, self._length : length], values[:, :, self._length : length])
-        self.advance(length - self._length)
-        return True
+        if not self.shared:
+            return self.segments[0].rows(index)
+        keys, values = zip(*(segment.rows(index) for segment in self.segments), strict=True)
+        return torch.cat(keys, dim=2), torch.cat(values, dim=2)
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return views of one layer's keys and values, each (1, H_kv, length, head_dim)."""
-        keys, values = self._buffers(index)
-        return keys[:, :, : self._length], values[:, :, : self._length]
-
-    def _buffers(self, index: int) -> tuple[Tensor, Tensor]:
-        keys, values = self._keys[index], self._values[index]
-        if keys is None or values is None:
-            raise CacheError(f"layer {index} has not been written yet", code="unwritten")
-        return keys, values
-
-    def snapshot(self) -> Snapshot:
-        """Return the present rows, for another thread to read while this cache is used. Nothing is copied."""
-        snapshot = Snapshot([self._buffers(index) for index in range(self.layers)], self._length)
-        self._snapshots = [*(known for known in self._snapshots if known() is not None), weakref.ref(snapshot)]
-        return snapshot
+    def fetched(self, rows: Tensor) -> Tensor:
+        """Return rows of a frozen cache on the processor, without waiting for the passes of other texts."""
+        if rows.device.type == "cpu":
+            return rows
+        if rows.device not in self._written:
+            return rows.cpu()
+        # A stream of its own: the copy must not queue up with the next answer's passes.
+        stream = torch.cuda.Stream(rows.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):
+            stream.wait_event(self._written[rows.device])
+            return rows.cpu()
 
 
-def _in_buckets(tokens: int) -> int:
-    return -(-tokens // CAPACITY_BUCKET) * CAPACITY_BUCKET
+def distinct_bytes(caches: Iterable[KVCache]) -> int:
+    """Return the bytes of all buffers that these caches refer to. A shared one counts once."""
+    buffers = {id(each.buffers): each.buffers for cache in caches for each in cache.segments}
+    return sum(each.nbytes for each in buffers.values())
 
 
-def _first_rows(buffer: Tensor, length: int, capacity: int, arena: Arena) -> Tensor:
-    """Return a new buffer (1, H_kv, capacity, head_dim) with the first `length` rows of another."""
-    larger = _empty(buffer, capacity, arena)
-    larger[:, :, :length] = buffer[:, :, :length]
-    return larger
-
-
-def _empty(like: Tensor, capacity: int, arena: Arena) -> Tensor:
-    """Return a buffer (1, H_kv, capacity, head_dim)."""
-    batch, heads, _, head_dim = like.shape
-    if like.device.type != "cpu":
-        return like.new_empty(batch, heads, capacity, head_dim)
-    return arena.empty((batch, heads, capacity, head_dim), like.dtype)
+def _in_buckets(tokens: int, bucket: int) -> int:
+    return -(-tokens // bucket) * bucket

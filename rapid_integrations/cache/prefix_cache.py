@@ -12,13 +12,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.kv_cache import KVCache, distinct_bytes
 from rapid_integrations.errors import SharedResource
 
 Role = Literal["target", "drafter"]
 TokenIds = NDArray[np.int64]  # (n,)
 
 MIN_REUSED_TOKENS = 32  # fewer tokens (a template's opening words) are not worth evicting another cache
+MOST_ANSWERS = 8  # entries that continue one text differently; each holds its own rows behind the shared ones
 DRAFTER_SHARE = 4  # drafters' entries are evicted first while they hold over 1/4 of the budget
 
 
@@ -34,16 +35,17 @@ class _Entry:
 class PrefixCache(SharedResource):
     """Keeps the KV caches of finished requests within a byte budget, and evicts the least recently used first.
 
-    A request `take`s the entry that shares the longest token prefix with its prompt, and `put`s its own cache when it
-    ends, however it ends. A taken entry belongs to the request: nobody else sees it, and it is not evicted. (A second
-    request over the same document finds nothing here meanwhile, and copies the first one's rows: `Reader.prefill`.)
+    A request `take`s a fork of the entry that shares the longest token prefix with its prompt, and `put`s its own
+    cache when it ends, however it ends. The entry stays, so that several requests at the same time, and the next ones,
+    find it. A fork refers to the entry's rows. So a document is held once, however many entries begin with it, and it
+    counts once for the budget. An evicted entry frees only what no other entry and no running request refers to.
 
-    If less than half of an entry is shared (two documents after one system prompt), the shared rows are copied and the
-    entry stays. It is worth more to the next question about its own document.
+    Of the entries that share most of their tokens (answers to questions about one document), the newest `MOST_ANSWERS`
+    stay. Each of them has rows that only a continued chat needs.
 
-    Entries hold prompt and output. They are rolled back to the part that the next prompt shares with them anyway, and a
-    chat turn that repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a rollback
-    is exact for them too.
+    Entries hold prompt and output. A fork takes the part that the next prompt shares with them anyway, and a chat turn
+    that repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a fork is exact for
+    them too.
 
     The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom used again,
     so they must not evict documents (see `DRAFTER_SHARE`).
@@ -51,7 +53,7 @@ class PrefixCache(SharedResource):
     Threads may share it. A finaliser may call `put`.
 
     Args:
-        max_bytes: maximum size of all entries' buffers; 0 keeps nothing.
+        max_bytes: maximum size of all entries' buffers, shared ones counted once; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -64,9 +66,13 @@ class PrefixCache(SharedResource):
 
     @property
     def nbytes(self) -> int:
-        """Size of all entries in bytes."""
+        """Size of all entries in bytes. Buffers that they share count once."""
+        return distinct_bytes(self.caches())
+
+    def caches(self) -> list[KVCache]:
+        """Return the entries' caches, which are frozen."""
         with self._locked():
-            return sum(entry.cache.nbytes for entry in self._entries)
+            return [entry.cache for entry in self._entries]
 
     def __len__(self) -> int:
         with self._locked():
@@ -85,25 +91,18 @@ class PrefixCache(SharedResource):
         Args:
             model: the model of the cache; entries of other models are ignored.
             token_ids: the prompt.
-            capacity: tokens that must fit. A smaller entry is copied once to grow it.
+            capacity: tokens that must fit.
         """
         with self._locked():
             entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
             if entry is None:
                 return None
-            self._entries.remove(entry)  # nobody may roll it back while we copy
-        moves = 2 * shared >= len(entry.token_ids)
+            self._clock += 1
+            entry.used = self._clock
         try:
-            if not moves:
-                return entry.cache.copy(shared, capacity)
-            entry.cache.rollback(shared)
-            entry.cache.reserve(capacity)
-            return entry.cache
-        except (MemoryError, RuntimeError):  # torch has no memory for the copy; a prefill may still fit
+            return entry.cache.fork(shared, capacity)
+        except (MemoryError, RuntimeError):  # torch has no memory for the tail; a shorter one may still fit
             return None
-        finally:
-            if not moves:
-                self._give_back(entry)
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
         """Keep `cache` for later requests.
@@ -112,9 +111,10 @@ class PrefixCache(SharedResource):
             model: the model of the cache.
             role: the model's role in the request.
             token_ids: the tokens of the cache's rows, one each.
-            cache: the cache. The caller must not use it any more.
+            cache: the cache, which is frozen. The caller may only fork it from now on.
         """
         assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
+        cache.freeze()
         self._clock += 1
         self._give_back(_Entry(model, role, np.asarray(token_ids, dtype=np.int64), cache, self._clock))
 
@@ -155,23 +155,26 @@ class PrefixCache(SharedResource):
         while self._returned:
             new = self._returned.popleft()
             size = len(new.token_ids)
-            if self._closed or size < MIN_REUSED_TOKENS or new.cache.nbytes > self.max_bytes:
+            if self._closed or size < MIN_REUSED_TOKENS or distinct_bytes([new.cache]) > self.max_bytes:
                 continue
             same = [entry for entry in self._entries if entry.model is new.model]
-            longer = [entry for entry in same if common_prefix(entry.token_ids, new.token_ids) == size]
+            common = {id(entry): common_prefix(entry.token_ids, new.token_ids) for entry in same}
+            longer = [entry for entry in same if common[id(entry)] == size]
             if longer:
                 longer[0].used = max(longer[0].used, new.used)
                 continue
+            answers = [entry for entry in same if 2 * common[id(entry)] >= max(size, len(entry.token_ids))]
+            answers.sort(key=lambda entry: -entry.used)
             for entry in same:
-                if common_prefix(entry.token_ids, new.token_ids) == len(entry.token_ids):
+                if common[id(entry)] == len(entry.token_ids) or entry in answers[MOST_ANSWERS - 1 :]:
                     self._entries.remove(entry)
             self._entries.append(new)
         self._evict()
 
     def _evict(self) -> None:
-        while (total := sum(entry.cache.nbytes for entry in self._entries)) > self.max_bytes:
+        while (total := distinct_bytes(entry.cache for entry in self._entries)) > self.max_bytes:
             drafters = [entry for entry in self._entries if entry.role == "drafter"]
-            too_many = DRAFTER_SHARE * sum(entry.cache.nbytes for entry in drafters) > total
+            too_many = DRAFTER_SHARE * distinct_bytes(entry.cache for entry in drafters) > total
             self._entries.remove(min(drafters if too_many else self._entries, key=lambda entry: entry.used))
 
     def _longest(self, model: object, token_ids: TokenIds) -> tuple[_Entry | None, int]:

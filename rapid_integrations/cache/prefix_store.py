@@ -20,8 +20,14 @@ import torch
 
 from rapid_integrations.cache.kv_cache import KVCache
 from rapid_integrations.cache.prefix_cache import TokenIds, common_prefix
-from rapid_integrations.cache.saved_cache import SavedPrefix, WriteInterrupted, read_cache, read_prefix, write_cache
-from rapid_integrations.cache.snapshot import Snapshot
+from rapid_integrations.cache.saved_cache import (
+    SavedPrefix,
+    WriteInterrupted,
+    layout_of,
+    read_cache,
+    read_prefix,
+    write_cache,
+)
 from rapid_integrations.errors import CacheError, ConfigurationError, SharedResource
 
 MIN_GAIN_TOKENS = 256  # tokens that a file must add, to be read or written
@@ -109,15 +115,15 @@ class PrefixStore(SharedResource):
             os.utime(file.path)
         return cache
 
-    def save(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
+    def save(self, model: str, token_ids: TokenIds, cache: KVCache, go_on: Callable[[], bool]) -> None:
         """Write a file, unless the folder has nearly all of its tokens.
 
         Room is made first. The file that the new one continues is removed afterwards.
 
         Args:
             model: the model's fingerprint.
-            token_ids: (snapshot.length,) the tokens of the rows.
-            snapshot: the rows.
+            token_ids: (cache.length,) the tokens of the rows.
+            cache: a frozen cache.
             go_on: is asked while writing. If it says no, nothing is left behind.
         """
         if not self._writable:
@@ -129,10 +135,10 @@ class PrefixStore(SharedResource):
                 if known is not None:
                     os.utime(known.path)
                 return
-            size = sum(int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in snapshot.layout)
+            size = sum(int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in layout_of(cache))
             if not self._make_room(size):
                 return
-            self._write(model, token_ids, snapshot, go_on)
+            self._write(model, token_ids, cache, go_on)
         except FileNotFoundError:  # another process has removed the file that was touched
             return
         except OSError as error:
@@ -143,18 +149,14 @@ class PrefixStore(SharedResource):
                 "any more. Make room, or give another folder.",
             )
 
-    def _write(self, model: str, token_ids: TokenIds, snapshot: Snapshot, go_on: Callable[[], bool]) -> None:
+    def _write(self, model: str, token_ids: TokenIds, cache: KVCache, go_on: Callable[[], bool]) -> None:
         handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=self.folder)
         os.close(handle)
         partial = Path(name)
         try:
-            valid = write_cache(partial, snapshot, token_ids, model, go_on)
-            if valid < MIN_GAIN_TOKENS:
-                return
-            text = token_ids[:valid]
-            path = (
-                self.folder / f"{_prefix_of_name(model)}{hashlib.sha256(text.tobytes()).hexdigest()[:24]}.safetensors"
-            )
+            write_cache(partial, cache, token_ids, model, go_on)
+            name_of_text = hashlib.sha256(token_ids.tobytes()).hexdigest()[:24]
+            path = self.folder / f"{_prefix_of_name(model)}{name_of_text}.safetensors"
             os.replace(partial, path)
         except WriteInterrupted:
             return
@@ -163,7 +165,7 @@ class PrefixStore(SharedResource):
         for file in self._files(model):
             saved = self._prefix(file, model)
             if saved is not None and file.path != path:
-                if common_prefix(saved.token_ids, text) == len(saved.token_ids):
+                if common_prefix(saved.token_ids, token_ids) == len(saved.token_ids):
                     file.path.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> bool:

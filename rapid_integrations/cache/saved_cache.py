@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from rapid_integrations.cache.kv_cache import KVCache
-from rapid_integrations.cache.snapshot import Snapshot
 from rapid_integrations.errors import CacheError
 
 _FORMAT = "rapid-integrations KV cache 2"
@@ -45,44 +44,60 @@ class SavedPrefix:
 
 
 def write_cache(
-    path: Path, snapshot: Snapshot, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
-) -> int:
-    """Write a snapshot and return how many of its rows are valid (the others were overwritten while it was read).
+    path: Path, cache: KVCache, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
+) -> None:
+    """Write a cache, all of its segments as one.
 
     The bytes have reached the disk when this returns. The file grows under its name, so give a temporary name.
 
     Args:
         path: the file.
-        snapshot: the rows.
-        token_ids: (snapshot.length,) the tokens of the rows.
+        cache: must not be written to or rolled back meanwhile; `KVCache.freeze` sees to that.
+        token_ids: (cache.length,) the tokens of the rows.
         model: fingerprint of the model that wrote them.
         go_on: is asked between pieces whether to continue.
 
     Raises:
         WriteInterrupted: `go_on` said no.
         OSError: the file cannot be written.
-        CacheError: this format does not know the rows' dtype.
+        CacheError: this format does not know the rows' dtype, or the cache has a layer without rows.
     """
-    assert len(token_ids) == snapshot.length, f"{len(token_ids)} tokens for {snapshot.length} rows"
+    assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
-    layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *snapshot.layout]
+    layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
     digest = hashlib.sha256()
     with open(path, "wb") as file:
-        file.write(_header(layout, model, 0, _NO_DIGEST))
+        file.write(_header(layout, model, cache.length, _NO_DIGEST))
         digest.update(tokens.tobytes())
         file.write(tokens.tobytes())
-        for piece in snapshot.pieces():
+        for piece in _pieces(cache):
             if not go_on():
                 raise WriteInterrupted
             digest.update(piece)
             file.write(piece)
-        valid = snapshot.intact  # known only now; the header's length does not depend on it
-        digest.update(_header(layout, model, valid, _NO_DIGEST))
+        digest.update(_header(layout, model, cache.length, _NO_DIGEST))
         file.seek(0)
-        file.write(_header(layout, model, valid, digest.hexdigest()))
+        file.write(_header(layout, model, cache.length, digest.hexdigest()))
         file.flush()
         os.fsync(file.fileno())
-    return valid
+
+
+def layout_of(cache: KVCache) -> Layout:
+    """Return name, dtype and shape (1, H_kv, length, head_dim) of the tensors in a file, in their order."""
+    return [
+        (f"{index}.{part}", rows.dtype, (*rows.shape[:2], cache.length, rows.shape[3]))
+        for index in range(cache.layers)
+        for part, rows in zip(("key", "value"), cache.segments[-1].rows(index), strict=True)
+    ]
+
+
+def _pieces(cache: KVCache) -> Iterator[bytes]:
+    """Yield the rows' bytes, a head of a segment at a time, so that little is held twice."""
+    for index in range(cache.layers):
+        for parts in zip(*(segment.rows(index) for segment in cache.segments), strict=True):
+            held = [cache.fetched(rows).view(torch.uint8).numpy()[0] for rows in parts]  # each (H_kv, rows, bytes)
+            for head in range(len(held[0])):
+                yield from (part[head].tobytes() for part in held)
 
 
 def read_prefix(path: Path) -> SavedPrefix:

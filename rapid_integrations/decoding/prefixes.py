@@ -133,8 +133,8 @@ class Prefixes:
         if store is None or self._saver is None or name is None or len(token_ids) < MIN_GAIN_TOKENS:
             return
         ids = np.asarray(token_ids, dtype=np.int64)
-        snapshot = cache.snapshot()  # before the next request may take the cache
-        self._saver.submit(lambda go_on: store.save(name, ids, snapshot, go_on))
+        cache.freeze()  # forks of it may be written meanwhile
+        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
         name = self.fingerprint_of(model)

@@ -41,6 +41,7 @@ class Reader:
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
+        self._capacity = capacity
         self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens that are in the cache or will be
 
@@ -53,10 +54,12 @@ class Reader:
         total = len(self.tokens) - 1
         while (done := self.cache.length) < total:
             other, shared = self._most_shared()
-            if other is not None and other.cache.length < shared:
-                yield None
-                continue
-            if other is None or not self._adopt(other, shared):
+            if other is not None:
+                if other.cache.length < shared:
+                    yield None
+                    continue
+                self._share(other, shared)
+            else:
                 ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)])
                 yield Wanted(self.model, (Rows(ids, self.cache, 0),))
             report(self.cache.length, total)
@@ -69,13 +72,10 @@ class Reader:
                 best, most = other, shared
         return best, most
 
-    def _adopt(self, other: Reader, shared: int) -> bool:
-        """Take over the first `shared` rows of another reader's cache."""
-        done = self.cache.length
-        if not self.cache.adopt(other.cache, shared):
-            return False
-        self.reused += shared - done
-        return True
+    def _share(self, other: Reader, length: int) -> None:
+        """Go on behind the first `length` rows of another reader, in place of the rows that were read here."""
+        self.reused += length - self.cache.length
+        self.cache = other.cache.fork(length, self._capacity)
 
     def wants(self, draft: Sequence[int], keep: int) -> Rows:
         """Return the rows of further draft tokens; a pass over them has to follow.

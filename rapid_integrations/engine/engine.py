@@ -271,16 +271,6 @@ class RapidEngine(SharedResource):
         return self._worker.waiting
 
     @property
-    def running_requests(self) -> int:
-        """The number of requests that are being answered; those that wait for memory are not counted."""
-        return self._worker.running
-
-    @property
-    def waiting_requests(self) -> int:
-        """The number of requests that wait until there is memory for their KV caches."""
-        return self._worker.waiting
-
-    @property
     def closed(self) -> bool:
         """Whether the engine has been closed."""
         return self._life.closed

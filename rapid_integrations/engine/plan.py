@@ -137,5 +137,4 @@ def draft_lengths(
 
 def _step_bytes(reader: Reader) -> float:
     """Return roughly how many bytes a one-token step reads: the weights and the filled part of the cache."""
-    held = reader.cache.length / reader.cache.capacity
-    return reader.model.weight_bytes + reader.cache.nbytes * held
+    return float(reader.model.weight_bytes + reader.model.kv_bytes_per_token * reader.cache.length)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Self
 
+from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
@@ -163,7 +164,7 @@ class Run:
             score_s=seconds.get("score", 0.0),
             verify_s=seconds.get("verify", 0.0),
             tokens=recorder.tokens,
-            cache_bytes=sum(reader.cache.nbytes for reader in readers),
+            cache_bytes=distinct_bytes(reader.cache for reader in readers),
             cached_prompt_tokens=0 if self._target is None else self._target.reused,
             cached_drafter_tokens=0 if self._drafter is None else self._drafter.reader.reused,
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,

@@ -2,7 +2,7 @@
 
 This attention is registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and
 `AttentionMaskInterface`. It serves one text without padding, so causality follows from shapes alone: the T queries are
-the last T of the L keys. There are three paths:
+the last T of the L keys. The keys may lie in several segments (`KVCache.shared`). There are three paths:
 
 - A few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
   the rows of one matrix product per KV head, so no key is copied or repeated. The scores are formed as K q^T, the
@@ -12,12 +12,19 @@ the last T of the L keys. There are three paths:
   in the processor's cache, and keys behind a block are skipped. This is 1.7 times as fast as the fused kernel
   (docs/log/).
 - Many queries on another device or in another dtype: the library's fused attention runs.
+
+The first path and the kernel read segments where they lie. The others need one tensor, so the keys and values of
+several segments are copied into one, of one layer at a time.
+
+transformers' layers pass one tensor of keys. Behind a shared prefix it is the tail, and the segments before it go along
+as an attribute of the tensor (`with_prefix`). A layer that computes something with the keys loses it. This is noticed
+(`PrefixLostError`), and the whole keys are passed instead.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -26,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from rapid_integrations.cache import TILE, LayerRows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.models.mask import CausalMask, described_mask
@@ -40,6 +48,30 @@ _HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_at
 
 _MEANINGS = {"s_aux": "attention sinks (s_aux)", "softcap": "softcapped scores (softcap)"}
 _observed = threading.local()
+_PREFIX = "_rapid_prefix"  # attribute of a tensor of keys or values
+
+
+class PrefixLostError(Exception):
+    """A layer gave its attention other keys than the cache returned, without the segments before them."""
+
+
+def with_prefix(segments: list[LayerRows]) -> LayerRows:
+    """Return the last segment's keys and values, which know the others."""
+    keys, values = segments[-1]
+    if prefix := segments[:-1]:
+        setattr(keys, _PREFIX, prefix)
+        setattr(values, _PREFIX, prefix)
+    return keys, values
+
+
+@contextmanager
+def prefix_expected(expected: bool) -> Iterator[None]:
+    """Let this thread's passes inside the block fail if their keys lack the segments before them."""
+    before, _observed.prefix = getattr(_observed, "prefix", False), expected
+    try:
+        yield
+    finally:
+        _observed.prefix = before
 
 
 def register() -> None:
@@ -79,7 +111,7 @@ def rapid_attention(
     Args:
         module: the calling layer (unused but for messages).
         query: (1, H, T, D); T new positions.
-        key: (1, H_kv, L, D); all positions, the new ones last.
+        key: (1, H_kv, L, D); all positions, the new ones last. With a prefix (`with_prefix`), those behind it.
         value: (1, H_kv, L, D_v).
         attention_mask: what `described_mask` made, or None. Only its window is used, since there is no padding.
         scaling: factor on the scores; None is D ** -0.5.
@@ -92,6 +124,7 @@ def rapid_attention(
 
     Raises:
         UnsupportedModelError: an argument that would change the result (softcap, sinks, ...).
+        PrefixLostError: `key` has no prefix, and `prefix_expected` says that it should.
     """
     unknown = sorted(
         name for name, value in kwargs.items() if value is not None and value is not False and name not in _HARMLESS
@@ -110,32 +143,62 @@ def rapid_attention(
         sliding_window = attention_mask.window
     if (observed := getattr(_observed, "windows", None)) is not None:
         observed[getattr(module, "layer_idx", None) or 0] = sliding_window
+    prefix: list[LayerRows] | None = getattr(key, _PREFIX, None)
+    if prefix is not getattr(value, _PREFIX, None) or (prefix is None and getattr(_observed, "prefix", False)):
+        raise PrefixLostError
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(query, key, value, scale, sliding_window), None
+    return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window), None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-    """Return the attention of the last T of L positions, (1, T, H, D_v); see `rapid_attention`."""
+def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
+    """Return the attention of the last T of L positions, (1, T, H, D_v); see `rapid_attention`.
+
+    Args:
+        query: (1, H, T, D).
+        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D or D_v).
+        scale: of the scores.
+        window: keys that a query sees, its own included; None: all.
+    """
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
-    if not few and prefill.serves_attention(query, key, value):
-        return prefill.attend(query, key, value, scale, window)
+    in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
+    if not few and in_tiles and all(prefill.serves_attention(query, *rows) for rows in segments):
+        return prefill.attend(query, segments, scale, window)
     if window is not None:
-        first = max(0, key.shape[2] - query.shape[2] - window + 1)  # older keys are out of every window
-        key, value = key[:, :, first:], value[:, :, first:]
-        if window >= key.shape[2]:
+        total = sum(key.shape[2] for key, _ in segments)
+        first = max(0, total - query.shape[2] - window + 1)  # older keys are out of every window
+        segments = _behind(segments, first)
+        if window >= total - first:
             window = None
     if few:
-        return _folded(query, key, value, scale, window)
+        return _folded(query, segments, scale, window)
+    key, value = (_joined(parts) for parts in zip(*segments, strict=True))
     return (_blocked if blocked else _fused)(query, key, value, scale, window)
 
 
-def _folded(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+def _behind(segments: Sequence[LayerRows], first: int) -> list[LayerRows]:
+    """Return the rows of the positions from `first` on."""
+    left, begin = [], 0
+    for key, value in segments:
+        skipped = max(0, first - begin)
+        if skipped < key.shape[2]:
+            left.append((key[:, :, skipped:], value[:, :, skipped:]))
+        begin += key.shape[2]
+    return left
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)
+
+
+def _folded(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
     _, heads, new, _ = query.shape
-    kv_heads, total = key.shape[1], key.shape[2]
+    kv_heads, total = segments[0][0].shape[1], sum(key.shape[2] for key, _ in segments)
     group = heads // kv_heads
     rows = (query * scale).reshape(kv_heads, group * new, -1)  # (H_kv, G*T, D)
-    scores = torch.bmm(key[0], rows.transpose(1, 2)).transpose(1, 2).contiguous()  # (H_kv, G*T, L)
+    by_key = [torch.bmm(key[0], rows.transpose(1, 2)) for key, _ in segments]  # each (H_kv, l, G*T)
+    whole = by_key[0] if len(by_key) == 1 else torch.cat(by_key, dim=1)
+    scores = whole.transpose(1, 2).contiguous()  # (H_kv, G*T, L)
     if new > 1:
         # Only the last T columns (and, with a window, the first T) differ between the rows.
         by_query = scores.view(kv_heads, group, new, total)
@@ -146,7 +209,10 @@ def _folded(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
     elif window is not None and window < total:
         scores[..., : total - window] = float("-inf")
     weights = torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
-    out = torch.bmm(weights, value[0])  # (H_kv, G*T, D_v)
+    parts = torch.split(weights, [key.shape[2] for key, _ in segments], dim=2) if len(segments) > 1 else (weights,)
+    out = torch.bmm(parts[0], segments[0][1][0])  # (H_kv, G*T, D_v)
+    for part, (_, value) in zip(parts[1:], segments[1:], strict=True):
+        out = torch.baddbmm(out, part, value[0])
     # Some layers take a view of the result in another shape, which needs contiguous memory.
     return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1).contiguous()
 

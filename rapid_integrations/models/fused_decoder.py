@@ -192,10 +192,10 @@ class FusedDecoder(SharedResource):
             v = qkv[:, heads + kv_heads :]
             for each, own_qk, own_v in zip(rows, torch.split(qk, counts), torch.split(v, counts), strict=True):
                 by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-                keys, values = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 first = each.count - each.keep if last else 0  # of the last layer only what is asked for
                 if first < each.count:
-                    attended.append(attend(by_head[:, :heads, first:], keys, values, layer.scale, layer.window)[0])
+                    attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window)[0])
             if last:
                 if not attended:
                     break

@@ -29,6 +29,7 @@ from rapid_integrations.progress import OnProgress, ignore_progress
 SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 _WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids; they hold no state
 CHECK_TOKENS = 24
+CHECK_SHARED = 17  # tokens of the check that a second cache takes over from the first: a segment of 16, and one more
 CHECK_WINDOW = 7  # sliding windows are set to this during the comparison, so that CHECK_TOKENS exceed them
 
 
@@ -88,6 +89,8 @@ class HuggingFaceLM(SharedResource):
         self._cache_argument = _cache_argument(model.base_model)
         self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
+        self._kv_bytes_per_token = 0  # measured by the check
+        self._joins_segments = False  # whether the model's attention loses the keys of shared segments
         with self._refused_with_the_reason():
             self._compare()
             self._take_over(take_over, quantization)
@@ -110,6 +113,11 @@ class HuggingFaceLM(SharedResource):
         if self._fused is not None:
             return self._fused.weight_bytes
         return self.num_parameters * self.dtype.itemsize
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values take in all layers."""
+        return self._kv_bytes_per_token
 
     @property
     def kernels(self) -> str:
@@ -139,11 +147,6 @@ class HuggingFaceLM(SharedResource):
         return MAX_ROWS
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes that one token's keys and values take in all layers."""
-        return 1
-
-    @property
     def passes_together(self) -> bool:
         """Whether several texts share a pass; transformers' own forward reads one after another."""
         return self._fused is not None
@@ -167,12 +170,17 @@ class HuggingFaceLM(SharedResource):
         token_ids, cache, keep = rows.token_ids, rows.cache, rows.keep
         positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
         inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
-        host = _HostCache(cache, self._layer_types)
-        if keep:
-            inputs[self._cache_argument_of_head] = host
-            return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
-        inputs[self._cache_argument or "cache"] = host
-        self.model.base_model(**inputs)
+        inputs[(self._cache_argument_of_head if keep else self._cache_argument) or "cache"] = _HostCache(
+            cache, self._layer_types, self._joins_segments
+        )
+        try:
+            with attention.prefix_expected(bool(cache.shared) and not self._joins_segments):
+                if keep:
+                    return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
+                self.model.base_model(**inputs)
+        except attention.PrefixLostError:
+            self._joins_segments = True
+            return self._read(rows)
         return torch.empty(0, 0, dtype=torch.float32, device=self.device)
 
     def close(self) -> None:
@@ -289,11 +297,15 @@ class HuggingFaceLM(SharedResource):
                 )
             cache = self.new_cache(CHECK_TOKENS)
             logits = [self.forward([Rows(part, cache, len(part))])[0] for part in parts]
+            self._kv_bytes_per_token = cache.bytes_per_token
             if cache.filled_layers != cache.layers:
                 raise UnsupportedModelError(
                     f"{self.name}: {cache.layers - cache.filled_layers} of its {cache.layers} layers keep no keys and "
                     "values in the cache; only models whose layers are all full or sliding-window attention can be run"
                 )
+            if self._fused is None:
+                logits += self._behind_shared(cache)
+                expected = torch.cat([expected, expected[CHECK_SHARED:]])
             computed = torch.cat(logits)
         except NotANumberError as found:
             raise ModelLoadError(str(found)) from None
@@ -307,6 +319,13 @@ class HuggingFaceLM(SharedResource):
                 f"{self.name}: this engine's attention differs from the model's own by {error:.2%} (allowed "
                 f"{tolerance:.1%}); this architecture is not supported"
             )
+
+    def _behind_shared(self, cache: KVCache) -> list[Tensor]:
+        """Read the check's last tokens behind rows that another cache holds; return their logits."""
+        # So short a segment serves transformers' own forward, but no kernel.
+        forked = cache.fork(CHECK_SHARED, CHECK_TOKENS, tile=CHECK_SHARED // 4)
+        parts = torch.split(self._check_ids()[CHECK_SHARED:], [CHECK_TOKENS - CHECK_SHARED - 1, 1])
+        return [self.forward([Rows(part, forked, len(part))])[0] for part in parts]
 
 
 def _cache_argument(module: Any) -> str | None:
@@ -367,16 +386,24 @@ _SHARED: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
 
 
 class _HostLayer(CacheLayerMixin):
-    """One layer of our cache, as a transformers layer sees it during one forward pass."""
+    """One layer of our cache, as a transformers layer sees it during one forward pass.
 
-    def __init__(self, cache: KVCache, index: int, sliding: bool) -> None:
+    With `joined`, the keys and values of shared segments are copied in front of the tail's.
+    """
+
+    def __init__(self, cache: KVCache, index: int, sliding: bool, joined: bool) -> None:
         super().__init__()
+        self.joined = joined
         self.cache = cache
         self.index = index
         self.is_sliding = sliding
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return self.cache.write(self.index, key_states, value_states)
+        segments = self.cache.write(self.index, key_states, value_states)
+        if not self.joined:
+            return attention.with_prefix(segments)
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(*segments, strict=True))
+        return keys, values
 
     def get_seq_length(self) -> int:
         return self.cache.length
@@ -394,5 +421,7 @@ class _HostLayer(CacheLayerMixin):
 class _HostCache(Cache):
     """The transformers `Cache` that a forward pass receives; it holds no keys or values itself."""
 
-    def __init__(self, cache: KVCache, layer_types: list[str]) -> None:
-        super().__init__([_HostLayer(cache, i, kind == "sliding_attention") for i, kind in enumerate(layer_types)])
+    def __init__(self, cache: KVCache, layer_types: list[str], joined: bool) -> None:
+        super().__init__(
+            [_HostLayer(cache, i, kind == "sliding_attention", joined) for i, kind in enumerate(layer_types)]
+        )

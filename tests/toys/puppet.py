@@ -60,8 +60,9 @@ class PuppetLM(TableLM):
         """Return logits (keep, V): all but one token of a script are as good as excluded."""
         new = token_ids.shape[0]
         keys = token_ids.view(1, 1, new, 1)
-        text, _ = cache.write(0, keys, keys)
+        cache.write(0, keys, keys)
         cache.advance(new)
+        text, _ = cache.layer(0)
         text = text.flatten()
         logits = self._otherwise.repeat(keep, 1)
         for row, token in enumerate(self._after(text, range(len(text) - keep + 1, len(text) + 1))):

@@ -58,8 +58,9 @@ class TableLM:
         assert 0 <= keep <= new, f"{keep} rows of logits asked for, {new} tokens fed"
         self.passes.append((new, keep))
         keys = token_ids.view(1, 1, new, 1)
-        text, _ = cache.write(0, keys, keys)
+        cache.write(0, keys, keys)
         cache.advance(new)
+        text, _ = cache.layer(0)
         return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
 
     passes_together = False

@@ -12,17 +12,41 @@
 namespace {
 
 constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absolute positions
-constexpr int TILE = 64;    // keys whose scores are formed together
+constexpr int TILE = 64;    // keys whose scores are formed together; tiles begin at absolute positions, too
 constexpr int ROWS_TOGETHER = 6;  // query rows of a product: 24 sums stay in registers
 
 struct Span {  // keys that a query sees: [begin, end)
   int64_t begin, end;
 };
 
-inline Span seen_by(int64_t past, int t, int64_t window) {
-  const int64_t end = past + t + 1;
-  return {window ? std::max<int64_t>(0, end - window) : 0, end};
+inline Span seen_from(int64_t position, int64_t window) {
+  return {window ? std::max<int64_t>(0, position + 1 - window) : 0, position + 1};
 }
+
+// Keys and values of one head, (rows, D), of the positions from `begin` on, a multiple of TILE: so a tile lies in one of
+// them. It ends where the next one begins.
+struct HeadSegment {
+  int64_t begin;
+  const bf16 *keys, *values;
+};
+
+// Goes through a head's segments, tile by tile.
+class Tiles {
+ public:
+  Tiles(const HeadSegment* segment, int count) : segment_(segment), last_(segment + count - 1) {}
+
+  // The segment with a tile's rows; a tile never lies before that of the call before.
+  const HeadSegment& with(int64_t tile) {
+    while (segment_ != last_ && segment_[1].begin <= tile) segment_++;
+    return *segment_;
+  }
+  const HeadSegment& behind(int64_t tile) const {
+    return segment_ != last_ && segment_[1].begin <= tile + TILE ? segment_[1] : *segment_;
+  }
+
+ private:
+  const HeadSegment *segment_, *const last_;
+};
 
 // Floats of scratch space for one call of `attend`.
 inline size_t attention_floats(int D, int rows) { return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64; }
@@ -116,10 +140,11 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, 
   }
 }
 
+// Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,
+// the sum of its weights, and the values mixed with them. What a row gets does not depend on the other rows.
 template <int D>
-void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin, int64_t end,
-                  int64_t past, int64_t window, float scale, float* row_max, float* row_sum, float* mixed,
-                  float* scratch) {
+void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
+                  int64_t window, float scale, float* row_max, float* row_sum, float* mixed, float* scratch) {
   const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
   uint32_t* packed_keys = (uint32_t*)scratch;
   uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
@@ -134,29 +159,33 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
   const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
   for (int64_t j0 = begin; j0 < end; j0 += TILE) {
     const int present = int(std::min<int64_t>(TILE, end - j0));
+    const HeadSegment& here = tiles.with(j0);
+    const bf16 *keys = here.keys + (j0 - here.begin) * D, *values = here.values + (j0 - here.begin) * D;
     for (int i = 0; i < TILE; i += 16)
       for (int d = 0; d < D; d += 32) {
         __m512i r[16];
         for (int j = 0; j < 16; j++)
-          r[j] = i + j < present ? _mm512_loadu_si512(keys + (j0 + i + j) * D + d) : _mm512_setzero_si512();
+          r[j] = i + j < present ? _mm512_loadu_si512(keys + (i + j) * D + d) : _mm512_setzero_si512();
         transpose16(r);
         for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed_keys + (d / 2 + j) * TILE + i, r[j]);
       }
     for (int j = 0; j < TILE; j += 2)
       for (int d = 0; d < D; d += 32) {
         const __m512i zero = _mm512_setzero_si512();
-        const __m512i a = j < present ? _mm512_loadu_si512(values + (j0 + j) * D + d) : zero;
-        const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j0 + j + 1) * D + d) : zero;
+        const __m512i a = j < present ? _mm512_loadu_si512(values + j * D + d) : zero;
+        const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j + 1) * D + d) : zero;
         const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
         _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
         _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
       }
-    const bf16 *next_keys = keys + (j0 + TILE) * D, *next_values = values + (j0 + TILE) * D;
+    const HeadSegment& next = tiles.behind(j0);
+    const int64_t skipped = (j0 + TILE - next.begin) * D;
+    const bf16 *next_keys = next.keys + skipped, *next_values = next.values + skipped;
     in_groups(rows, [&](auto count, int r) {
       tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
     });
-    for (int r = 0, t = 0; r < rows; r++, t = t + 1 == T ? 0 : t + 1) {
-      const Span span = seen_by(past, t, window);
+    for (int r = 0; r < rows; r++) {
+      const Span span = seen_from(position[r], window);
       const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
       bf16* w = weights + r * TILE;
       if (to <= from) {
@@ -198,15 +227,14 @@ void attend_chunk(const bf16* q, int rows, int T, const bf16* keys, const bf16* 
 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 
-inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin,
-                   int64_t end, int64_t past, int64_t window, float scale, float* m, float* l, float* mixed,
-                   float* scratch) {
+inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
+                   int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
   switch (D) {
-    case 32: return attend_chunk<32>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
-    case 64: return attend_chunk<64>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
-    case 96: return attend_chunk<96>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
-    case 128: return attend_chunk<128>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
-    default: return attend_chunk<256>(q, rows, T, keys, values, begin, end, past, window, scale, m, l, mixed, scratch);
+    case 32: return attend_chunk<32>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
+    case 64: return attend_chunk<64>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
+    case 96: return attend_chunk<96>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
+    case 128: return attend_chunk<128>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
+    default: return attend_chunk<256>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
   }
 }
 
@@ -214,23 +242,24 @@ inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, cons
 
 inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
 
-inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, const bf16* values, int64_t begin,
-                   int64_t end, int64_t past, int64_t window, float scale, float* m, float* l, float* mixed,
-                   float* scratch) {
+inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
+                   int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
   float *weights = scratch, *query = weights + TILE;
   std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
   std::fill(l, l + rows, 0.0f);
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
   for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+    const HeadSegment& here = tiles.with(j0);
+    const bf16 *keys = here.keys + (j0 - here.begin) * D, *values = here.values + (j0 - here.begin) * D;
     for (int r = 0; r < rows; r++) {
-      const Span span = seen_by(past, r % T, window);
+      const Span span = seen_from(position[r], window);
       const int from = int(std::max<int64_t>(0, span.begin - j0)), to = int(std::min<int64_t>(TILE, span.end - j0));
       if (to <= from) continue;
       for (int d = 0; d < D; d++) query[d] = to_float(q[r * D + d]);
       float highest = m[r];
       for (int j = from; j < to; j++) {
         float lanes[16] = {};
-        const bf16* key = keys + (j0 + j) * D;
+        const bf16* key = keys + j * D;
         for (int d = 0; d + 16 <= D; d += 16)
           for (int i = 0; i < 16; i++) lanes[i] += query[d + i] * to_float(key[d + i]);
         float dot = 0;
@@ -248,7 +277,7 @@ inline void attend(int D, const bf16* q, int rows, int T, const bf16* keys, cons
         const float e = std::exp(weights[j] - highest);
         l[r] += e;
         const float rounded = to_float(to_bf16(e));
-        const bf16* value = values + (j0 + j) * D;
+        const bf16* value = values + j * D;
         for (int d = 0; d < D; d++) mix[d] += rounded * to_float(value[d]);
       }
     }

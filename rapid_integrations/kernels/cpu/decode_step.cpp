@@ -8,12 +8,14 @@
 // Every row is computed in the same order of operations whatever the number of rows, of threads or of tokens behind
 // it: sums over a weight's columns run in one fixed order, and attention is split at absolute positions. A token thus
 // gets bit for bit the same logits alone, among the drafts that are verified with it, and in company of other readers.
+// That holds for readers whose texts share a beginning, too: their queries meet its keys together, chunk by chunk.
 //
 // Plain C interface, no PyTorch headers: it compiles in seconds. `interface.h` has the structs.
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -27,10 +29,10 @@
 
 namespace {
 
-struct Partial {  // of one chunk: running maximum and sum of exp for each row, and the weighted values
-  float* max;   // (tasks, G * T)
+struct Partial {  // of a row and a chunk: the highest score, the sum of the weights, and the values mixed with them
+  float* max;
   float* sum;
-  float* mixed;  // (tasks, G * T, D)
+  float* mixed;  // of each of them (D,)
 };
 
 void norm(const float* x, const bf16* weight, float eps, int n, bf16* out) {
@@ -66,36 +68,97 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
 }
 
-// One reader's part of a step: where its rows and its attention's results begin among those of all readers.
+// One reader's part of a step.
 struct Part {
   const Rows* asked;
-  int first;            // of its rows
-  int chunks, tasks;    // of its attention, each task one chunk of one key head
-  int first_task;
-  size_t partial;       // where its maxima and sums begin
+  int first;         // of its rows, among those of all readers
+  int chunks;        // of its attention
+  size_t first_place;
+
+  const Segment& tail() const { return asked->segment[asked->segments - 1]; }
+
+  // The keys of the segment in which a whole chunk lies before the new rows, or null.
+  const void* holder(int chunk) const {
+    const int64_t begin = int64_t(chunk) * CHUNK, end = begin + CHUNK;
+    for (int64_t s = 0; s < asked->segments; s++)
+      if (end <= (s + 1 < asked->segments ? asked->segment[s + 1].begin : asked->past))
+        return begin >= asked->segment[s].begin ? asked->segment[s].keys : nullptr;
+    return nullptr;
+  }
+};
+
+// Readers for which the same chunk of the same keys is attended to at once: the keys are then read and packed once.
+struct Group {
+  int chunk, rows;           // rows: of all members, for one key head
+  std::vector<int> members;  // readers
+  size_t partial;            // where its results begin: (kv_heads, rows)
+};
+
+struct Place {  // of a reader's results for one chunk: from `offset` on, and so far from one key head to the next
+  size_t offset, stride;
+};
+
+struct Task {
+  int group, kv;
 };
 
 struct Parts {
   std::vector<Part> part;
   std::vector<int> reader;   // of each row
   std::vector<int> kept;     // rows whose logits are wanted, ascending
-  int rows = 0, tasks = 0;
+  std::vector<Group> groups;
+  std::vector<Place> places;  // of each part's chunks
+  std::vector<Task> tasks;
+  int rows = 0;
   size_t partials = 0;
-  int most_rows = 0;         // of one reader
+  int most_rows = 0;         // of one group
 
   Parts(const Model& model, const Step& step) {
     const int G = model.heads / model.kv_heads;
+    std::vector<int> group_of;            // of each part's chunks
+    std::vector<const void*> holders;
     for (int r = 0; r < step.readers; r++) {
       const Rows& asked = step.reader[r];
       const int chunks = int((asked.past + asked.rows + CHUNK - 1) / CHUNK);
-      part.push_back({&asked, rows, chunks, model.kv_heads * chunks, tasks, partials});
+      part.push_back({&asked, rows, chunks, group_of.size()});
       for (int t = 0; t < asked.rows; t++) reader.push_back(r);
       for (int t = asked.rows - asked.keep; t < asked.rows; t++) kept.push_back(rows + t);
       rows += asked.rows;
-      tasks += part[r].tasks;
-      partials += size_t(part[r].tasks) * G * asked.rows;
-      most_rows = std::max(most_rows, int(asked.rows));
+      for (int c = 0; c < chunks; c++) {
+        int group = -1;
+        holders.push_back(step.readers > 1 ? part[r].holder(c) : nullptr);
+        for (int other = 0; holders.back() && other < r && group < 0; other++) {
+          const size_t place = part[other].first_place + c;
+          if (c < part[other].chunks && holders[place] == holders.back()) group = group_of[place];
+        }
+        if (group < 0) {
+          group = int(groups.size());
+          groups.push_back({c, 0, {}, 0});
+        }
+        groups[group].members.push_back(r);
+        places.push_back({size_t(groups[group].rows), 0});
+        groups[group].rows += G * asked.rows;
+        group_of.push_back(group);
+      }
     }
+    for (Group& group : groups) {
+      group.partial = partials;
+      partials += size_t(model.kv_heads) * group.rows;
+      most_rows = std::max(most_rows, group.rows);
+    }
+    for (size_t i = 0; i < places.size(); i++) {
+      places[i].offset += groups[group_of[i]].partial;
+      places[i].stride = groups[group_of[i]].rows;
+    }
+    for (int kv = 0; kv < model.kv_heads; kv++)
+      for (size_t g = 0; g < groups.size(); g++)
+        if (groups[g].members.size() > 1) tasks.push_back({int(g), kv});  // the longest ones first
+    for (const Part& each : part)
+      for (int kv = 0; kv < model.kv_heads; kv++)
+        for (int c = 0; c < each.chunks; c++) {
+          const int group = group_of[each.first_place + c];
+          if (groups[group].members.size() == 1) tasks.push_back({group, kv});
+        }
   }
 };
 
@@ -105,11 +168,12 @@ struct Places {
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows and their group sums
+  size_t gathered;                                   // of `space`, for the positions and queries of a group
 
   Places(const Model& model, const Parts& parts) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
     const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate);
-    const size_t most = H / KV * size_t(parts.most_rows), widest = std::max({E, I, H * D});
+    const size_t most = size_t(parts.most_rows), widest = std::max({E, I, H * D});
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
     qkv = reserve(T * (H + 2 * KV) * D);
@@ -121,7 +185,8 @@ struct Places {
     heads = reserve(T * padded(int(H * D)) / 2);
     hidden = reserve(T * padded(int(I)) / 2);
     own = floats;
-    space = whole_lines(std::max(T * std::max<size_t>(E, 64), attention_floats(int(D), int(most))));
+    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE);
+    space = whole_lines(std::max(T * std::max<size_t>(E, 64), gathered + attention_floats(int(D), int(most))));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP + 1));
   }
 
@@ -210,9 +275,11 @@ int rapid_decode_step(const Model* model, const Step* step) {
         float* v = qkv + size_t(t) * wide + size_t(head) * D;
         const Part& part = parts.part[parts.reader[t]];
         const Rows& asked = *part.asked;
+        const Segment& tail = part.tail();
         const int own = t - part.first;  // among the reader's rows
+        const int64_t behind = asked.past - tail.begin + own;
         if (head >= H + KV) {
-          bf16* row = (bf16*)asked.values[index] + (size_t(head - H - KV) * asked.capacity + asked.past + own) * D;
+          bf16* row = (bf16*)tail.values[index] + (size_t(head - H - KV) * tail.capacity + behind) * D;
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
           continue;
         }
@@ -224,34 +291,57 @@ int rapid_decode_step(const Model* model, const Step* step) {
           for (int d = 0; d < D; d++) v[d] *= factor * to_float(weight[d]);
         }
         const float *cos = asked.cos + size_t(own) * D, *sin = asked.sin + size_t(own) * D;
-        bf16* row = key ? (bf16*)asked.keys[index] + (size_t(head - H) * asked.capacity + asked.past + own) * D
+        bf16* row = key ? (bf16*)tail.keys[index] + (size_t(head - H) * tail.capacity + behind) * D
                         : q + (size_t(part.first) * H + size_t(head) * asked.rows + own) * D;
         for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
       }
       if (thread == 0) next.store(0);
       team.barrier();
-      for (int task = next++; task < parts.tasks; task = next++) {
-        size_t r = 0;
-        while (r + 1 < parts.part.size() && parts.part[r + 1].first_task <= task) r++;
-        const Part& part = parts.part[r];
-        const Rows& asked = *part.asked;
-        const int own = task - part.first_task, kv = own / part.chunks, each = G * asked.rows;
-        const int64_t oldest = seen_by(asked.past, 0, layer.window).begin;
-        const int64_t begin = int64_t(own % part.chunks) * CHUNK;
-        const int64_t end = std::min<int64_t>(asked.past + asked.rows, begin + CHUNK);
-        const int64_t first = begin >= oldest ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE;
-        const size_t at = part.partial + size_t(own) * each, head = size_t(kv) * asked.capacity * D;
-        attend(D, q + (size_t(part.first) * H + size_t(kv) * each) * D, each, asked.rows,
-               (const bf16*)asked.keys[index] + head, (const bf16*)asked.values[index] + head, first, end, asked.past,
-               layer.window, layer.scale, partial.max + at, partial.sum + at, partial.mixed + at * D, space);
+      for (size_t number = size_t(next++); number < parts.tasks.size(); number = size_t(next++)) {
+        const Group& group = parts.groups[parts.tasks[number].group];
+        const int kv = parts.tasks[number].kv;
+        const int64_t begin = int64_t(group.chunk) * CHUNK;
+        int64_t first = begin + CHUNK, end = begin;
+        int64_t* const position = (int64_t*)space;
+        bf16* const together = (bf16*)(space + whole_lines(size_t(parts.most_rows) * sizeof(int64_t) / sizeof(float)));
+        const bf16* queries = together;  // (group.rows, D)
+        int row = 0;
+        for (const int r : group.members) {
+          const Part& part = parts.part[r];
+          const Rows& asked = *part.asked;
+          const int each = G * asked.rows;
+          const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * D;
+          if (group.members.size() == 1)
+            queries = own;
+          else
+            std::memcpy(together + size_t(row) * D, own, size_t(each) * D * sizeof(bf16));
+          for (int i = 0; i < each; i++) position[row++] = asked.past + i % asked.rows;
+          const int64_t oldest = seen_from(asked.past, layer.window).begin;
+          first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
+          end = std::max(end, std::min<int64_t>(asked.past + asked.rows, begin + CHUNK));
+        }
+        HeadSegment segments[CHUNK / TILE + 1];  // those that begin before the chunk ends
+        int count = 0;
+        const Rows& any = *parts.part[group.members[0]].asked;
+        for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
+          if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
+          const size_t head = size_t(kv) * s->capacity * D;
+          segments[count++] = {s->begin, (const bf16*)s->keys[index] + head, (const bf16*)s->values[index] + head};
+        }
+        const size_t at = group.partial + size_t(kv) * group.rows;
+        attend(D, queries, group.rows, position, {segments, count}, first, end, layer.window, layer.scale,
+               partial.max + at, partial.sum + at, partial.mixed + at * D, space + places.gathered);
       }
       team.barrier();
       for (int i = thread; i < H * rows; i += threads) {
         const int head = i % H, t = taken ? taken[i / H] : i / H;
         const Part& part = parts.part[parts.reader[t]];
-        const int each = G * part.asked->rows, row = (head % G) * part.asked->rows + t - part.first;
+        const int row = (head % G) * part.asked->rows + t - part.first;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
-        auto at = [&](int c) { return part.partial + (size_t(head / G) * part.chunks + c) * each + row; };
+        auto at = [&](int c) {
+          const Place& place = parts.places[part.first_place + c];
+          return place.offset + size_t(head / G) * place.stride + row;
+        };
         for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
         float out[512] = {};
         for (int c = 0; c < part.chunks; c++) {

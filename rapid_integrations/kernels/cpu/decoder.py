@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import Buffers, Rows
+from rapid_integrations.cache import Buffers, KVCache, Rows
 from rapid_integrations.errors import CacheError, SharedResource
-from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Step
+from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Segment, Step
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
 from rapid_integrations.kernels.cpu.scratch import Scratch
@@ -99,7 +99,8 @@ class NativeDecoder(SharedResource):
         self._layers = (Layer * len(layers))(*map(_layer, layers))
         self._vocab_size = head.rows
         self._scratch = Scratch()
-        self._known: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
+        self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
+        self._segments: WeakKeyDictionary[Buffers, ctypes.Array[Segment]] = WeakKeyDictionary()  # of a tail's cache
         self._model = Model(
             layers=len(layers),
             hidden=layers[0].qkv.columns,
@@ -150,7 +151,7 @@ class NativeDecoder(SharedResource):
 
     def _asked(self, rows: Rows, ids: Tensor, cos: Tensor, sin: Tensor) -> StepRows:
         cache, count = rows.cache, rows.count
-        keys, values = self._pointers(cache.buffers(count), cache.capacity)
+        segments = self._segments_of(cache, cache.tail(count))
         if not 0 <= rows.keep <= count:
             raise CacheError(f"keep={rows.keep} of {count} rows")
         skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
@@ -158,12 +159,11 @@ class NativeDecoder(SharedResource):
             rows=count,
             keep=rows.keep,
             past=cache.length,
-            capacity=cache.capacity,
             ids=ids.data_ptr(),
             cos=cos.data_ptr() + skipped,
             sin=sin.data_ptr() + skipped,
-            keys=ctypes.cast(keys, ctypes.c_void_p),
-            values=ctypes.cast(values, ctypes.c_void_p),
+            segments=len(segments),
+            segment=segments,
         )
 
     def _run(self, step: Step) -> int:
@@ -174,25 +174,38 @@ class NativeDecoder(SharedResource):
         self._scratch.give_back(space)
         return failed
 
-    def _pointers(self, buffers: Buffers, capacity: int) -> tuple[Addresses, Addresses]:
-        """Return where the layers' buffers lie; looked up once, since a step is short.
+    def _segments_of(self, cache: KVCache, tail: Buffers) -> ctypes.Array[Segment]:
+        """Return where the rows of a cache lie; looked up once, since a step is short.
 
         Raises:
             CacheError: for what bare addresses would not forgive.
         """
-        if (known := self._known.get(buffers)) is not None:
+        if (known := self._segments.get(tail)) is not None:
             return known
-        shape = (1, self._model.kv_heads, capacity, self._model.head_dim)
-        for buffer in (*buffers.keys, *buffers.values):
+        segments = (Segment * (len(cache.shared) + 1))()
+        for each, segment in zip(cache.segments, segments, strict=True):
+            keys, values = self._addresses_of(each.buffers)
+            segment.begin, segment.capacity = each.begin, each.buffers.layer(0)[0].shape[2]
+            # The arrays live as long as the buffers, which the cache holds. Equal addresses mean equal buffers.
+            segment.keys, segment.values = ctypes.addressof(keys), ctypes.addressof(values)
+        self._segments[tail] = segments
+        return segments
+
+    def _addresses_of(self, buffers: Buffers) -> tuple[Addresses, Addresses]:
+        if (known := self._addresses.get(buffers)) is not None:
+            return known
+        layers = [buffers.layer(index) for index in range(self._model.layers)]
+        shape = (1, self._model.kv_heads, layers[0][0].shape[2], self._model.head_dim)
+        for buffer in (each for layer in layers for each in layer):
             if buffer.shape != shape or buffer.dtype != torch.bfloat16 or buffer.device.type != "cpu":
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
                     "torch.bfloat16 on the processor: it is another model's"
                 )
-        keys, values = ([buffer.data_ptr() for buffer in part] for part in (buffers.keys, buffers.values))
-        array = ctypes.c_void_p * len(keys)
-        self._known[buffers] = array(*keys), array(*values)
-        return self._known[buffers]
+        array = ctypes.c_void_p * len(layers)
+        keys, values = (array(*(buffer.data_ptr() for buffer in part)) for part in zip(*layers, strict=True))
+        self._addresses[buffers] = keys, values
+        return keys, values
 
 
 def _on_processor(token_ids: Tensor) -> Tensor:

@@ -36,13 +36,19 @@ struct Model {
   const void* embedding;      // bf16 (vocabulary, hidden)
 };
 
-struct Rows {  // of one reader: a text with a cache of its own
-  int32_t rows, keep;         // of the last `keep` rows the logits are wanted
-  int64_t past, capacity;     // tokens before this step; rows of each cache buffer
-  const int64_t* ids;         // (rows,): the tokens
-  const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
+struct Segment {  // rows of a cache that lie together; it ends where the next one begins
+  int64_t begin, capacity;    // position of the first row, a multiple of 64; rows of each buffer
   void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
   void* const* values;
+};
+
+struct Rows {  // of one reader: a text with a cache of its own
+  int32_t rows, keep;         // of the last `keep` rows the logits are wanted
+  int64_t past;               // tokens before this step
+  const int64_t* ids;         // (rows,): the tokens
+  const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
+  int64_t segments;
+  const Segment* segment;     // other readers may have the same ones, but for the last: new rows are written there
 };
 
 struct Step {  // one pass for all readers
@@ -61,14 +67,20 @@ struct Rotation {  // of a prompt's queries and keys
   void* out;                    // bf16 (rows, heads + kv_heads, head_dim)
 };
 
+struct LayerSegment {  // rows of one layer that lie together
+  int64_t begin;              // as in Segment
+  int64_t key_stride, value_stride;  // from one head to the next, in elements; rows follow each other
+  const void *keys, *values;
+};
+
 struct Attention {  // of the last `rows` of past + rows positions
   int32_t rows, heads, kv_heads, head_dim, threads;
   float scale;
   int64_t past, window;         // window: as in Layer
   int64_t row_stride, head_stride;  // of the queries, in elements; a head's numbers lie together
-  int64_t key_stride, value_stride; // from one head to the next, in elements; rows follow each other
+  int64_t segments;
+  const LayerSegment* segment;
   const void* queries;
-  const void *keys, *values;
   void* out;                    // bf16 (rows, heads, head_dim)
 };
 

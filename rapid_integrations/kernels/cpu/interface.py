@@ -50,13 +50,24 @@ class Model(ctypes.Structure):
     )
 
 
+class Segment(ctypes.Structure):
+    """Rows of a cache that lie together, in all layers."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("begin", "capacity")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+    )
+
+
 class Rows(ctypes.Structure):
     """What one reader wants from a decode step."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("rows", "keep")),
-        *((name, ctypes.c_int64) for name in ("past", "capacity")),
-        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin", "keys", "values")),
+        ("past", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin")),
+        ("segments", ctypes.c_int64),
+        ("segment", ctypes.POINTER(Segment)),
     )
 
 
@@ -80,6 +91,15 @@ class Rotation(ctypes.Structure):
     )
 
 
+class LayerSegment(ctypes.Structure):
+    """Rows of one layer that lie together."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("begin", "key_stride", "value_stride")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+    )
+
+
 class Attention(ctypes.Structure):
     """The attention of a prompt's tokens."""
 
@@ -87,12 +107,13 @@ class Attention(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
         ("scale", ctypes.c_float),
         *((name, ctypes.c_int64) for name in ("past", "window", "row_stride", "head_stride")),
-        *((name, ctypes.c_int64) for name in ("key_stride", "value_stride")),
-        *((name, ctypes.c_void_p) for name in ("queries", "keys", "values", "out")),
+        ("segments", ctypes.c_int64),
+        ("segment", ctypes.POINTER(LayerSegment)),
+        *((name, ctypes.c_void_p) for name in ("queries", "out")),
     )
 
 
-STRUCTS = (Matrix, Layer, Model, Rows, Step, Rotation, Attention)
+STRUCTS = (Matrix, Layer, Model, Segment, Rows, Step, Rotation, LayerSegment, Attention)
 
 
 def opened(path: Path) -> ctypes.CDLL:

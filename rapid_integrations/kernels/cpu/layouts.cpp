@@ -33,8 +33,11 @@ std::string layouts() {
          FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, layer) + FIELD(Model, final_norm) +
          FIELD(Model, final_eps) + FIELD(Model, vocabulary) + FIELD(Model, head) + FIELD(Model, embedding) +
 
-         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, capacity) +
-         FIELD(Rows, ids) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, keys) + FIELD(Rows, values) +
+         WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
+         FIELD(Segment, values) +
+
+         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) + FIELD(Rows, cos) +
+         FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
 
          WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, reader) + FIELD(Step, logits) +
          FIELD(Step, scratch) +
@@ -44,11 +47,13 @@ std::string layouts() {
          FIELD(Rotation, q_norm) + FIELD(Rotation, k_norm) + FIELD(Rotation, cos) + FIELD(Rotation, sin) +
          FIELD(Rotation, out) +
 
+         WHOLE(LayerSegment) + FIELD(LayerSegment, begin) + FIELD(LayerSegment, key_stride) +
+         FIELD(LayerSegment, value_stride) + FIELD(LayerSegment, keys) + FIELD(LayerSegment, values) +
+
          WHOLE(Attention) + FIELD(Attention, rows) + FIELD(Attention, heads) + FIELD(Attention, kv_heads) +
          FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, scale) + FIELD(Attention, past) +
          FIELD(Attention, window) + FIELD(Attention, row_stride) + FIELD(Attention, head_stride) +
-         FIELD(Attention, key_stride) + FIELD(Attention, value_stride) + FIELD(Attention, queries) +
-         FIELD(Attention, keys) + FIELD(Attention, values) + FIELD(Attention, out);
+         FIELD(Attention, segments) + FIELD(Attention, segment) + FIELD(Attention, queries) + FIELD(Attention, out);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "attention.h"
 #include "interface.h"
@@ -57,22 +58,32 @@ int rapid_attend(const Attention* a) {
   const int D = a->head_dim, H = a->heads, G = H / a->kv_heads;
   const int block = std::max(1, BLOCK_ROWS / G), blocks = (a->rows + block - 1) / block;
   const size_t rows = size_t(block) * G, queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
-  const size_t floats = whole_lines(queries + 2 * row_sums + rows * D + attention_floats(D, int(rows)));
+  const size_t positions = whole_lines(rows * sizeof(int64_t) / sizeof(float));
+  const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + attention_floats(D, int(rows)));
   const Floats space(size_t(a->threads) * floats);
   if (!space.get()) return 1;
+  const int count = int(a->segments);
+  std::vector<HeadSegment> segments;  // (kv_heads, count)
+  for (int kv = 0; kv < a->kv_heads; kv++)
+    for (const LayerSegment* s = a->segment; s != a->segment + count; s++)
+      segments.push_back(
+          {s->begin, (const bf16*)s->keys + kv * s->key_stride, (const bf16*)s->values + kv * s->value_stride});
   auto attend_block = [&](int task, float* const base) {
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
-    const int64_t past = a->past + start, oldest = seen_by(past, 0, a->window).begin;
+    const int64_t past = a->past + start, oldest = seen_from(past, a->window).begin;
     bf16* const q = (bf16*)base;  // (G, T, D)
-    float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums;
+    float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums + positions;
+    int64_t* const position = (int64_t*)(sum + row_sums);
     for (int g = 0; g < G; g++)
-      for (int t = 0; t < T; t++)
+      for (int t = 0; t < T; t++) {
+        position[g * T + t] = past + t;
         std::memcpy(q + (size_t(g) * T + t) * D,
                     (const bf16*)a->queries + (start + t) * a->row_stride + (int64_t(kv) * G + g) * a->head_stride,
                     D * sizeof(bf16));
-    attend(D, q, G * T, T, (const bf16*)a->keys + kv * a->key_stride, (const bf16*)a->values + kv * a->value_stride,
-           oldest / TILE * TILE, past + T, past, a->window, a->scale, highest, sum, mixed, mixed + rows * D);
+      }
+    attend(D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->window,
+           a->scale, highest, sum, mixed, mixed + rows * D);
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++) {
         const float* row = mixed + (size_t(g) * T + t) * D;

@@ -6,11 +6,13 @@ Only for processors whose vectors know bfloat16: elsewhere PyTorch's operators a
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.kernels.cpu.interface import Attention, Rotation
+from rapid_integrations.cache import LayerRows
+from rapid_integrations.kernels.cpu.interface import Attention, LayerSegment, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
 
 
@@ -42,34 +44,39 @@ def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
     )
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
     """Return the causal attention of the last T of L positions, (1, T, H, D).
 
     Args:
-        query: (1, H, T, D), key and value: (1, H_kv, L, D), as `serves_attention` has them.
+        query: (1, H, T, D).
+        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D), as
+            `serves_attention` has them. Each one but the last has a multiple of `TILE` rows.
         scale: of the scores, above 0.
         window: keys that a query sees, its own included; None: all.
     """
     library = loaded_library()
     assert library is not None
     _, heads, new, head_dim = query.shape
+    asked, total = (LayerSegment * len(segments))(), 0
+    for segment, (key, value) in zip(asked, segments, strict=True):
+        segment.begin, total = total, total + key.shape[2]
+        segment.key_stride, segment.value_stride = key.stride(1), value.stride(1)
+        segment.keys, segment.values = key.data_ptr(), value.data_ptr()
     out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
     call = Attention(
         rows=new,
         heads=heads,
-        kv_heads=key.shape[1],
+        kv_heads=segments[0][0].shape[1],
         head_dim=head_dim,
         threads=torch.get_num_threads(),
         scale=scale,
-        past=key.shape[2] - new,
+        past=total - new,
         window=window or 0,
         row_stride=query.stride(2),
         head_stride=query.stride(1),
-        key_stride=key.stride(1),
-        value_stride=value.stride(1),
+        segments=len(segments),
+        segment=asked,
         queries=query.data_ptr(),
-        keys=key.data_ptr(),
-        values=value.data_ptr(),
         out=out.data_ptr(),
     )
     if library.rapid_attend(ctypes.byref(call)):

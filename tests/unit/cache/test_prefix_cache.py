@@ -10,12 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
+from rapid_integrations.cache import CAPACITY_BUCKET, KVCache, distinct_bytes
 from rapid_integrations.cache.memory_budget import available_memory, memory_budget
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, PrefixCache, common_prefix
-from rapid_integrations.errors import CacheError, ConfigurationError
+from rapid_integrations.errors import ConfigurationError
 from tests.toys.budget import examples
-from tests.toys.errors import coded
 
 MODEL, OTHER = object(), object()
 BUCKET_BYTES = CAPACITY_BUCKET * 2 * 8  # one layer, one head of width one, keys and values, int64
@@ -52,58 +51,6 @@ DOCUMENT = text(1, 400)
 SYSTEM = text(2, 60)
 
 
-# --- the cache of one text --------------------------------------------------------------------------------------
-
-
-def test_growing_keeps_what_is_held_and_copies_once():
-    cache = holding(DOCUMENT)
-    cache.rollback(300)
-    cache.reserve(CAPACITY_BUCKET)
-    assert cache.capacity == CAPACITY_BUCKET
-    cache.reserve(CAPACITY_BUCKET + 1)
-    assert cache.capacity == 2 * CAPACITY_BUCKET and cache.nbytes == 2 * BUCKET_BYTES
-    assert held(cache) == DOCUMENT[:300]
-    more = torch.arange(700).view(1, 1, -1, 1)
-    cache.write(0, more, -more)
-    cache.advance(700)
-    assert held(cache) == [*DOCUMENT[:300], *range(700)]
-
-
-def test_a_copy_shares_nothing():
-    cache = holding(DOCUMENT)
-    copy = cache.copy(100, 600)
-    assert held(copy) == DOCUMENT[:100] and copy.capacity == 2 * CAPACITY_BUCKET
-    cache.rollback(0)
-    zeros = torch.zeros(1, 1, 400, 1, dtype=torch.long)
-    cache.write(0, zeros, zeros)
-    assert held(copy) == DOCUMENT[:100]
-    with pytest.raises(CacheError, check=coded("cache.copy")):
-        copy.copy(101, 600)
-
-
-def test_rows_are_adopted_behind_those_held():
-    reading, other = KVCache(1, 600), holding(DOCUMENT)
-    assert reading.adopt(other, 100) and held(reading) == DOCUMENT[:100]
-    assert reading.adopt(other, 400) and held(reading) == DOCUMENT
-    other.rollback(0)
-    zeros = torch.zeros(1, 1, 400, 1, dtype=torch.long)
-    other.write(0, zeros, zeros)
-    assert held(reading) == DOCUMENT  # it shares nothing
-
-
-def test_rows_that_are_gone_are_not_adopted():
-    reading, other = KVCache(1, 600), holding(DOCUMENT)
-    other.rollback(50)
-    assert not reading.adopt(other, 100) and reading.length == 0
-    assert reading.adopt(other, 50) and held(reading) == DOCUMENT[:50]
-
-
-def test_an_unwritten_cache_can_grow_and_be_copied():
-    cache = KVCache(2, 10)
-    cache.reserve(600)
-    assert cache.capacity == 1024 and cache.copy(0, 10).filled_layers == 0
-
-
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
 def test_common_prefix(first, second):
     expected = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
@@ -114,11 +61,13 @@ def test_common_prefix(first, second):
 # --- what is found ----------------------------------------------------------------------------------------------
 
 
-def test_the_next_question_finds_the_document_read():
+def test_every_question_finds_the_document_while_another_one_uses_it():
     prefixes = kept([*DOCUMENT, 7, 7, 7])
-    cache = prefixes.take(MODEL, [*DOCUMENT, 8, 8], 500)
-    assert held(cache) == DOCUMENT
-    assert len(prefixes) == prefixes.nbytes == 0  # the request owns it
+    caches = [prefixes.take(MODEL, [*DOCUMENT, 8, 8], 500) for _ in range(3)]
+    assert all(held(cache) == DOCUMENT for cache in caches)
+    assert len(prefixes) == 1 and prefixes.nbytes == BUCKET_BYTES
+    assert all(cache.nbytes < BUCKET_BYTES / 3 for cache in caches)
+    assert distinct_bytes([*prefixes.caches(), *caches]) == BUCKET_BYTES + sum(cache.nbytes for cache in caches)
 
 
 def test_the_last_token_is_never_taken_as_read():
@@ -131,11 +80,10 @@ def test_a_longer_prompt_gets_the_room_that_it_needs():
     assert cache.capacity >= 2600 and held(cache) == DOCUMENT
 
 
-def test_a_short_common_beginning_is_copied_and_the_document_stays():
+def test_a_short_common_beginning_is_copied():
     prefixes = kept([*SYSTEM, *DOCUMENT])
     cache = prefixes.take(MODEL, [*SYSTEM, *text(4, 100)], 300)
-    assert held(cache) == SYSTEM
-    assert len(prefixes) == 1
+    assert held(cache) == SYSTEM and not cache.shared
     cache.rollback(0)
     cache.write(0, torch.zeros(1, 1, 60, 1, dtype=torch.long), torch.zeros(1, 1, 60, 1, dtype=torch.long))
     assert held(prefixes.take(MODEL, [*SYSTEM, *DOCUMENT, 9], 500)) == [*SYSTEM, *DOCUMENT]
@@ -162,12 +110,12 @@ def test_the_longest_wins():
     assert held(prefixes.take(MODEL, [*chat, 1, 2], 600)) == chat
 
 
-def test_no_memory_to_grow_is_no_error(monkeypatch):
-    def fail(self, capacity):
+def test_no_memory_for_a_tail_is_no_error(monkeypatch):
+    def fail(self, length, capacity):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     prefixes = kept(DOCUMENT)
-    monkeypatch.setattr(KVCache, "reserve", fail)
+    monkeypatch.setattr(KVCache, "fork", fail)
     assert prefixes.take(MODEL, [*DOCUMENT, *DOCUMENT], 5000) is None
 
 

@@ -35,7 +35,7 @@ def store(tmp_path):
 
 
 def save(store, token_ids, model=MODEL):
-    store.save(model, np.array(token_ids), holding(token_ids).snapshot(), lambda: True)
+    store.save(model, np.array(token_ids), holding(token_ids), lambda: True)
 
 
 def load(store, token_ids, model=MODEL, more_than=0):
@@ -272,47 +272,39 @@ def test_two_savers_of_one_folder(tmp_path):
 # --- while it is written ----------------------------------------------------------------------------------------
 
 
-def test_a_cache_that_is_used_again_while_it_is_written_gives_its_valid_part(tmp_path):
-    cache = holding(DOCUMENT)
-    snapshot = cache.snapshot()
-    asked = iter(range(100))
+def test_a_cache_whose_forks_are_used_while_it_is_written_gives_all_of_it(tmp_path):
+    cache, forks = holding(DOCUMENT), []
+    cache.freeze()
 
     def meanwhile():
-        if next(asked) == 3:  # the next request has taken the cache
-            cache.rollback(400)
-            append(cache, text(5, 200))
+        if not forks:
+            forks.append(cache.fork(400, 5000))
+            append(forks[0], text(5, 2000))
         return True
 
-    assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL, meanwhile) == 400
+    write_cache(tmp_path / "f", cache, np.array(DOCUMENT), MODEL, meanwhile)
     saved, loaded = read_cache(tmp_path / "f", 600)
-    assert held(loaded) == saved.token_ids.tolist() == DOCUMENT[:400]
+    assert held(loaded) == saved.token_ids.tolist() == DOCUMENT
     with pytest.raises(CacheError, check=coded("cache.short")):
-        read_cache(tmp_path / "f", 600, 401)
-    assert snapshot.intact == 400 and cache.snapshot().intact == 600
+        read_cache(tmp_path / "f", 600, 601)
 
 
-def test_a_cache_that_grows_while_it_is_written_gives_all_of_it(tmp_path):
-    cache = holding(DOCUMENT)
-    snapshot = cache.snapshot()
-    cache.reserve(5000)
-    append(cache, text(5, 2000))
-    assert write_cache(tmp_path / "f", snapshot, np.array(DOCUMENT), MODEL) == 600
-    assert held(read_cache(tmp_path / "f", 600)[1]) == DOCUMENT
-
-
-def test_what_is_left_valid_must_be_worth_a_file(store):
-    cache = holding(DOCUMENT)
-    snapshot = cache.snapshot()
-    cache.rollback(MIN_GAIN_TOKENS - 1)
-    store.save(MODEL, np.array(DOCUMENT), snapshot, lambda: True)
-    assert list(store.folder.iterdir()) == []
+def test_a_fork_is_written_like_a_cache_of_its_own(tmp_path):
+    whole = [*DOCUMENT[:500], *text(5, 100)]
+    fork = holding(DOCUMENT).fork(500, 700)
+    append(fork, whole[500:])
+    assert len(fork.shared) == 1
+    for name, cache in (("fork", fork), ("own", holding(whole))):
+        write_cache(tmp_path / name, cache, np.array(whole), MODEL)
+    assert (tmp_path / "fork").read_bytes() == (tmp_path / "own").read_bytes()
+    assert held(read_cache(tmp_path / "fork", 600)[1]) == whole
 
 
 def test_a_write_that_is_told_to_stop_leaves_nothing(store, tmp_path):
-    store.save(MODEL, np.array(DOCUMENT), holding(DOCUMENT).snapshot(), lambda: False)
+    store.save(MODEL, np.array(DOCUMENT), holding(DOCUMENT), lambda: False)
     assert list(store.folder.iterdir()) == []
     with pytest.raises(WriteInterrupted):
-        write_cache(tmp_path / "f", holding(DOCUMENT).snapshot(), np.array(DOCUMENT), MODEL, lambda: False)
+        write_cache(tmp_path / "f", holding(DOCUMENT), np.array(DOCUMENT), MODEL, lambda: False)
 
 
 KILLED = """
@@ -326,7 +318,7 @@ KILLED = """
         time.sleep(0.2)
         return True
 
-    PrefixStore(sys.argv[1]).save("a" * 64, np.array(text(1, 600)), holding(text(1, 600)).snapshot(), slowly)
+    PrefixStore(sys.argv[1]).save("a" * 64, np.array(text(1, 600)), holding(text(1, 600)), slowly)
 """
 
 
@@ -436,4 +428,4 @@ def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
     cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.int8) for _ in range(2)))
     cache.advance(5)
     with pytest.raises(CacheError, check=coded("cache.type")):
-        write_cache(tmp_path / "f", cache.snapshot(), np.arange(5), MODEL)
+        write_cache(tmp_path / "f", cache, np.arange(5), MODEL)

@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models import attention
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
@@ -85,3 +86,40 @@ def test_nobody_asks_for_logits():
     rows = [Rows(ids(3, seed), begun(lm, seed, 20), 0) for seed in range(2)]
     assert [found.shape for found in lm.forward(rows)] == [(0, lm.vocab_size)] * 2
     assert [each.cache.length for each in rows] == [23, 23]
+
+
+@pytest.mark.parametrize("take_over", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_over):
+    lm = HuggingFaceLM(tiny_model(kind, 1), take_over=take_over)
+    assert lm.kv_bytes_per_token == begun(lm, 0, 5).nbytes // 512
+    whole, document = ids(700, 0), lm.new_cache(700)
+    expected = lm.forward([Rows(whole, document, 700)])[0]
+    texts = [(500, 1), (500, 5), (300, 90), (640, 3)]  # tokens that are shared, new tokens
+    rows = [Rows(whole[shared : shared + new], document.fork(shared, 700), new) for shared, new in texts]
+    assert all(each.cache.shared for each in rows)
+    for (shared, new), found in zip(texts, lm.forward(rows), strict=True):
+        assert torch.allclose(found, expected[shared : shared + new], rtol=1e-4, atol=1e-4)
+    assert not lm._joins_segments
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_model_that_computes_with_the_keys_of_its_cache_gets_all_of_them(part, monkeypatch):
+    lm = HuggingFaceLM(tiny_model("llama", 1))
+    with_prefix = attention.with_prefix
+
+    def changed(segments):
+        rows = list(with_prefix(segments))
+        rows[part] = rows[part] + 0
+        return tuple(rows)
+
+    document = lm.new_cache(400)
+    expected = lm.forward([Rows(ids(400, 0), document, 400)])[0]
+    monkeypatch.setattr(attention, "with_prefix", changed)
+    for at, new in ((300, 1), (301, 20)):
+        fork = document.fork(at, 400)
+        assert torch.allclose(
+            lm.forward([Rows(ids(400, 0)[at : at + new], fork, new)])[0], expected[at : at + new], atol=1e-4
+        )
+        assert fork.length == at + new
+    assert lm._joins_segments

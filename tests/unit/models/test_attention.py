@@ -1,5 +1,7 @@
 """The attention against a loop over heads and queries in float64 that repeats every key and masks by hand."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -18,6 +20,7 @@ from rapid_integrations.models.attention import (
     ATTENTION_NAME,
     MAX_FOLDED_BEFORE_BLOCKS,
     MAX_FOLDED_QUERIES,
+    attend,
     rapid_attention,
     register,
 )
@@ -69,6 +72,11 @@ def check(new, before, group=2, kv_heads=2, window=None, dtype=torch.float32, sc
     torch.testing.assert_close(computed.double(), wanted, rtol=0, atol=slack * TOLERANCE[dtype])
     for before_call, after in zip(kept, (query, key, value), strict=True):
         assert torch.equal(before_call, after)
+    for ends in ((total := key.shape[2]) // 3, total // 2), (max(0, total - new), total - 1):  # three segments
+        cuts = sorted({0, *ends, total})
+        segments = [(key[:, :, a:b], value[:, :, a:b]) for a, b in itertools.pairwise(cuts)]
+        found = attend(query, segments, query.shape[-1] ** -0.5 if scaling is None else scaling, window)
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=slack * TOLERANCE[dtype])
 
 
 @settings(max_examples=examples(150))

@@ -161,7 +161,7 @@ def test_what_lies_behind_the_text_is_never_read():
     clean = read(ours, text, 250, 10, 40)
     cache = ours.new_cache(400)
     ours.forward([Rows(text[:250], cache, 0)])
-    buffers = cache.buffers(0)
+    buffers = cache.tail(0)
     with torch.inference_mode():
         for buffer in (*buffers.keys, *buffers.values):
             buffer[:, :, 250:] = float("nan")

@@ -33,7 +33,7 @@ def path(request, monkeypatch):
 def check_attention(new, before, group, kv_heads, window, width, seed=0):
     query, key, value = inputs(seed, kv_heads, group, new, before + new, torch.bfloat16, width, width, spread=2.0)
     assert query.stride(3) == 1
-    found = prefill.attend(query, key, value, width**-0.5, window)
+    found = prefill.attend(query, [(key, value)], width**-0.5, window)
     assert found.shape == (1, new, kv_heads * group, width)
     expected = reference(query, key, value, width**-0.5, window)
     torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
@@ -61,20 +61,30 @@ def test_attention_on_both_paths(path, shape):
 def test_a_query_gets_the_same_bits_in_whatever_block_it_is():
     query, key, value = inputs(0, 2, 3, 300, 450, torch.bfloat16, 64, 64)
     for window in (None, 90):
-        whole = prefill.attend(query, key, value, 0.125, window)
+        whole = prefill.attend(query, [(key, value)], 0.125, window)
         for start, end in ((0, 1), (1, 70), (70, 300)):
             seen = slice(0, 150 + end)
-            part = prefill.attend(query[:, :, start:end], key[:, :, seen], value[:, :, seen], 0.125, window)
+            part = prefill.attend(query[:, :, start:end], [(key[:, :, seen], value[:, :, seen])], 0.125, window)
             assert torch.equal(part, whole[:, start:end])
 
 
 @fast_only
 def test_windows_and_chunks_do_not_change_bits_either():
     query, key, value = inputs(0, 2, 3, 500, 500, torch.bfloat16, 64, 64)
-    whole = served_attention(query, key, value, 0.125, 90)
+    whole = served_attention(query, [(key, value)], 0.125, 90)
     for start, end in ((0, 130), (130, 300), (300, 500)):
-        part = served_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], 0.125, 90)
+        part = served_attention(query[:, :, start:end], [(key[:, :, :end], value[:, :, :end])], 0.125, 90)
         assert torch.equal(part, whole[:, start:end])
+
+
+@pytest.mark.parametrize("window", [None, 90, 300])
+def test_segments_do_not_change_bits(path, window):
+    query, key, value = inputs(0, 2, 3, 200, 650, torch.bfloat16, 64, 64)
+    whole = prefill.attend(query, [(key, value)], 0.125, window)
+    for ends in ([64], [64, 128], [448], [192, 512]):
+        pieces = [slice(begin, end) for begin, end in zip([0, *ends], [*ends, 650], strict=True)]
+        apart = [(key[:, :, piece].contiguous(), value[:, :, piece].contiguous()) for piece in pieces]
+        assert torch.equal(prefill.attend(query, apart, 0.125, window), whole)
 
 
 def test_the_number_of_threads_changes_nothing():
@@ -83,7 +93,7 @@ def test_the_number_of_threads_changes_nothing():
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            found.append(prefill.attend(query, key, value, 0.125, None))
+            found.append(prefill.attend(query, [(key, value)], 0.125, None))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
@@ -93,7 +103,7 @@ def test_the_number_of_threads_changes_nothing():
 def test_a_gradient_is_left_to_pytorch():
     parts = [part.clone().requires_grad_() for part in inputs(0, 1, 2, 40, 40, torch.bfloat16, 64, 64)]
     assert not prefill.serves_attention(*parts)
-    served_attention(*parts, 0.125, None).sum().backward()
+    served_attention(parts[0], [parts[1:]], 0.125, None).sum().backward()
     assert all(part.grad is not None for part in parts)
     with torch.no_grad():
         assert prefill.serves_attention(*parts)
@@ -101,7 +111,7 @@ def test_a_gradient_is_left_to_pytorch():
 
 def test_scores_too_large_for_their_exponentials():
     query, key, value = inputs(0, 1, 2, 80, 200, torch.bfloat16, 64, 64, spread=400.0)
-    found = prefill.attend(query, key, value, 1.0, None)
+    found = prefill.attend(query, [(key, value)], 1.0, None)
     torch.testing.assert_close(found.double(), reference(query, key, value, 1.0, None), rtol=0.02, atol=0.02)
 
 
@@ -117,7 +127,7 @@ def test_what_attention_is_not_served():
     odd = [part[..., ::2] for part in (query, key, value)]
     assert not prefill.serves_attention(*odd)
     expected = reference(*odd, 0.2, None)
-    torch.testing.assert_close(served_attention(*odd, 0.2, None).double(), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(served_attention(odd[0], [odd[1:]], 0.2, None).double(), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("normed", [False, True])
@@ -201,7 +211,7 @@ def test_without_memory_it_is_an_error(monkeypatch):
     query, key, value = inputs(0, 2, 2, 20, 30, torch.bfloat16, 64, 64)
     monkeypatch.setattr(prefill, "loaded_library", Library)
     with pytest.raises(MemoryError, match="attention"):
-        prefill.attend(query, key, value, 0.2, None)
+        prefill.attend(query, [(key, value)], 0.2, None)
 
 
 def test_loading_a_model_tells_of_compiling(fresh_process, tmp_path):

@@ -1,0 +1,128 @@
+"""Texts that share a beginning: what a reader gets does not depend on who else has the same rows, or where they lie."""
+
+import pytest
+import torch
+
+from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import library
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.unit.kernels.cpu.test_decoder import FAMILIES, error, ids, model
+
+pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+
+READERS = [  # tokens of the document that are shared, further tokens of the reader's own, rows of the pass, logits
+    (1400, 37, 1, 1),
+    (1400, 3, 5, 2),
+    (1200, 700, 1, 1),
+    (600, 20, 3, 0),
+    (300, 0, 4, 4),
+    (1399, 64, 7, 7),
+]
+
+
+@pytest.fixture(params=["fast", "portable"])
+def path(request, monkeypatch):
+    if request.param == "portable":
+        monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
+
+
+def private(cache):
+    """Return a cache of its own with copies of the same rows."""
+    own = KVCache(cache.layers, cache.capacity)
+    for layer in range(cache.layers):
+        own.write(layer, *cache.layer(layer))
+    own.advance(cache.length)
+    return own
+
+
+@torch.inference_mode()
+def check(lm, readers=READERS):
+    document = lm.new_cache(1500)
+    lm.forward([Rows(ids(1400), document, 0)])
+    rows, alone = [], []
+    for seed, (shared, more, new, keep) in enumerate([*readers, (None, 0, 2, 2)], 1):  # the last one is the owner
+        cache = document if shared is None else document.fork(shared, shared + more + new)
+        if more:
+            lm.forward([Rows(ids(more, seed), cache, 0)])
+        assert bool(cache.shared) == (shared is not None)
+        rows.append(Rows(ids(new, 50 + seed), cache, keep))
+    for each in rows:
+        own = private(each.cache)
+        alone.append((lm.forward([Rows(each.token_ids, own, each.keep)])[0], own))
+    for each, found, (expected, own) in zip(rows, lm.forward(rows), alone, strict=True):
+        assert torch.equal(found, expected)
+        for layer in range(own.layers):
+            assert all(map(torch.equal, each.cache.layer(layer), own.layer(layer)))
+    again = [document.fork(shared, 1600) for shared in (1400, 1400, 1200)]  # forks of forks, and of what has grown
+    again += [again[0].fork(1400, 1500), rows[2].cache.fork(1850, 1900)]
+    assert len(again[-1].shared) == 2
+    expected = [lm.forward([Rows(ids(2), private(cache), 2)])[0] for cache in again]
+    found = lm.forward([Rows(ids(2), cache, 2) for cache in again])
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_shared_beginning_changes_no_bit(kind, quantization):
+    check(HuggingFaceLM(model(kind, **FAMILIES[kind]), take_over=True, quantization=quantization))
+
+
+@pytest.mark.parametrize("window", [None, 1, 64, 600, 1500])
+def test_windows(path, window):
+    check(HuggingFaceLM(model("mistral", sliding_window=window), take_over=True))
+
+
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 256])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 1), (14, 2)])
+def test_head_shapes(head_dim, heads):
+    count, kv = heads
+    shape = {"head_dim": head_dim, "num_attention_heads": count, "num_key_value_heads": kv}
+    check(HuggingFaceLM(model("qwen2", **shape), take_over=True))
+
+
+def test_the_number_of_threads_changes_nothing():
+    lm = HuggingFaceLM(model(), take_over=True)
+    document, before, found = lm.new_cache(1400), torch.get_num_threads(), []
+    lm.forward([Rows(ids(1300), document, 0)])
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            caches = [document.fork(1300, 1400) for _ in range(6)]
+            found.append(lm.forward([Rows(ids(3, seed), cache, 3) for seed, cache in enumerate(caches)]))
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(map(torch.equal, found[0], others))
+
+
+def test_a_prefill_behind_a_shared_beginning_changes_no_bit():
+    lm = HuggingFaceLM(model("mistral", sliding_window=400), take_over=True)
+    document = lm.new_cache(1400)
+    lm.forward([Rows(ids(1400), document, 0)])
+    fork = document.fork(1000, 1400)
+    own = private(fork)
+    assert torch.equal(lm.forward([Rows(ids(300, 1), fork, 300)])[0], lm.forward([Rows(ids(300, 1), own, 300)])[0])
+    for layer in range(own.layers):
+        assert all(map(torch.equal, fork.layer(layer), own.layer(layer)))
+
+
+def test_another_models_rows():
+    lm, other = (HuggingFaceLM(model("llama", num_key_value_heads=heads), take_over=True) for heads in (2, 3))
+    document = other.new_cache(400)
+    other.forward([Rows(ids(400), document, 0)])
+    fork = document.fork(300, 400)
+    with pytest.raises(native.decoder.CacheError, match="another model's"):
+        lm.forward([Rows(ids(1), fork, 1)])
+
+
+def test_operators_read_segments_within_rounding(monkeypatch):
+    lm = HuggingFaceLM(model("mistral", sliding_window=400), take_over=True)
+    monkeypatch.setattr(lm._fused, "_native", None)
+    document = lm.new_cache(1400)
+    lm.forward([Rows(ids(1400), document, 0)])
+    for new in (1, 5, 200):
+        fork = document.fork(1000, 1400)
+        assert fork.shared
+        expected = lm.forward([Rows(ids(new, 1), private(fork), new)])[0]
+        assert error(lm.forward([Rows(ids(new, 1), fork, new)])[0], expected) < 0.03  # bfloat16
