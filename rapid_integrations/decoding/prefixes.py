@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.background_saver import BackgroundSaver
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
@@ -77,6 +77,25 @@ class Prefixes:
             if (cache := self.store.load(name, prompt_ids, capacity, model.device, more_than)) is not None:
                 return cache
         return self.memory.take(model, prompt_ids, capacity)
+
+    def need(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> int:
+        """Return the bytes that a reader's cache needs beyond what is held in memory of its prompt now.
+
+        Args:
+            model, role, prompt_ids: the reader's.
+            capacity: tokens that have to fit.
+        """
+        shared = self.memory.shared(model, prompt_ids)
+        ids = np.asarray(prompt_ids[:-1], dtype=np.int64)
+        for request in self._running:
+            for reader, as_role in request.opened:
+                if reader.model is model and as_role == role:
+                    shared = max(shared, reader.shared_with(ids))
+        return (capacity - shared) * model.kv_bytes_per_token
+
+    def running_bytes(self) -> int:
+        """Return the bytes of all caches of running requests; what they share counts once."""
+        return distinct_bytes(reader.cache for request in self._running for reader, _ in request.opened)
 
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
         """Return the open readers of requests that began before `own`, with the same model in the same role."""
@@ -158,3 +177,7 @@ class RequestReaders:
             reader.others = lambda: self._prefixes.others(model, role, self)
         self.opened.append((reader, role))
         return reader
+
+    def own_bytes(self) -> int:
+        """Return the bytes of the caches that nobody else had before."""
+        return sum(reader.cache.nbytes for reader, _ in self.opened)

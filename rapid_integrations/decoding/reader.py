@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
-from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, common_prefix
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, TokenIds, common_prefix
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.models.causal_lm import CausalLM
 
@@ -68,9 +68,13 @@ class Reader:
         """Return who reads the same prompt furthest, and how far; None if nobody does clearly further than this."""
         best, most = None, self.cache.length + MIN_REUSED_TOKENS - 1
         for other in self.others():
-            if (shared := common_prefix(self._prompt[:-1], other._prompt[:-1])) > most:
+            if (shared := other.shared_with(self._prompt[:-1])) > most:
                 best, most = other, shared
         return best, most
+
+    def shared_with(self, token_ids: TokenIds) -> int:
+        """Return how many tokens (n,) of another text this one's prompt begins with, as far as it is prefilled."""
+        return common_prefix(token_ids, self._prompt[:-1])
 
     def _share(self, other: Reader, length: int) -> None:
         """Go on behind the first `length` rows of another reader, in place of the rows that were read here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rapid_integrations.errors import OutOfMemoryError
@@ -11,21 +12,23 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Admits requests while their KV caches together fit a budget.
+    """Admits requests while the KV caches of all that run fit a budget. What they share counts once.
 
     Args:
         nbytes: the budget, in bytes.
+        in_use: returns the bytes of the caches that running requests have now.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, in_use: Callable[[], int]) -> None:
         self.nbytes = nbytes
-        self._promised: dict[Job, int] = {}
+        self._in_use = in_use
+        self._promised: dict[Job, int] = {}  # what each running request needs of its own
 
     def require(self, nbytes: int, tokens: int) -> None:
         """Raise an error for a request that could never run.
 
         Args:
-            nbytes: what it needs.
+            nbytes: what it needs if it shares nothing.
             tokens: that it would hold.
 
         Raises:
@@ -40,12 +43,15 @@ class Admission:
             )
 
     def fits(self, job: Job) -> bool:
-        """Whether a request may run beside those that do."""
-        return sum(self._promised.values()) + job.nbytes <= self.nbytes
+        """Whether a request may run beside those that do. One that is alone may always run."""
+        if not self._promised:
+            return True
+        to_come = sum(max(0, nbytes - running.held()) for running, nbytes in self._promised.items())
+        return self._in_use() + to_come + job.need() <= self.nbytes
 
     def enter(self, job: Job) -> None:
         """Count a request that begins."""
-        self._promised[job] = job.nbytes
+        self._promised[job] = job.need()
 
     def leave(self, job: Job) -> None:
         """Count a request no more."""

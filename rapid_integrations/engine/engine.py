@@ -140,7 +140,6 @@ class RapidEngine(SharedResource):
         self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
         devices = {model.device for model in models}
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
-        self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices)))
         self._life = EngineLife()
         self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         self._borrowed = False  # whether the models belong to another engine (see `alone`)
@@ -148,6 +147,7 @@ class RapidEngine(SharedResource):
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
         )
+        self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices), self._prefixes.running_bytes))
         # If the engine is never closed: models that the caller passed in get their attention setting back.
         self._abandoned = weakref.finalize(self, _abandon, os.getpid(), self._worker, self._prefixes, models)
         self._abandoned.atexit = False
@@ -404,19 +404,22 @@ class RapidEngine(SharedResource):
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()
         request = self._preparing.request(asked, models, trace)
-        nbytes, tokens = request.kv_need(models)
-        self._worker.admission.require(nbytes, tokens)
+        self._worker.admission.require(*request.kv_need(models))
 
         def answering(job: Job) -> Steps[None]:
             return self._answer(models, request, job)
 
-        job = Job(answering, request.recorder, nbytes, self._worker.wake)
+        def need() -> int:
+            return sum(self._prefixes.need(*reader) for reader in request.readers(models))
+
+        job = Job(answering, request.recorder, need, self._worker.wake)
         stream = CompletionStream(request.prompts, job, self._worker, self._life, asked.report, request.tracer)
         self._streams.add(stream)
         return stream
 
     def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
         with self._prefixes.request() as readers, Run(models, request, readers, job.report) as run:
+            job.held = readers.own_bytes
             yield from run.prefill()  # 3) target and drafter read their prompts
             yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics
 

@@ -22,24 +22,29 @@ class Job:
     Args:
         answering: makes the computation, which hands its pieces to `put` and its progress to `report`.
         recorder: the request's clock.
-        nbytes: bytes of KV cache that the request may need.
+        need: returns the bytes of KV cache that the request needs of its own, as far as nothing of it is held now.
         changed: wakes the worker.
 
     Attributes:
+        need: see above.
+        held: returns the bytes of the KV caches of its own that it has.
         outbox: what the caller gets.
         wanted: rows that the request waits for; None if it waits for another request.
         cancelled: nobody waits for it any more.
         threads: processor threads that a pass may use; those of the caller.
     """
 
-    def __init__(self, answering: Answering, recorder: Recorder, nbytes: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, answering: Answering, recorder: Recorder, need: Callable[[], int], changed: Callable[[], None]
+    ) -> None:
         self._answering: Answering | None = answering
         self._recorder, self._changed = recorder, changed
         self._steps: Steps[None] | None = None
         self._resumed = 0.0
         self._paused_at: float | None = None
         self._queue: tuple[int, int] = (0, 0)  # places in the queue: at first, and now
-        self.nbytes = nbytes
+        self.need = need
+        self.held: Callable[[], int] = lambda: 0
         self.outbox = Outbox(changed)
         self.wanted: Wanted | None = None
         self.cancelled = False

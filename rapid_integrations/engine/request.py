@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike
 from rapid_integrations.structured.held import Held
@@ -61,14 +63,21 @@ class Request:
     kept_tokens: frozenset[int] = frozenset()
     tracer: Tracer | None = None
 
+    def readers(self, models: EngineModels) -> list[tuple[CausalLM, Role, Sequence[int], int]]:
+        """Return each reader's model, role and prompt, and the tokens that its cache has to have room for."""
+        new = self.asked.sampling.max_new_tokens
+        target, drafter = self.prompts.target_ids, self.prompts.drafter_ids
+        readers: list[tuple[CausalLM, Role, Sequence[int], int]] = [
+            (models.target, "target", target, len(target) + new)
+        ]
+        if self.plan.uses_drafter:
+            readers.append((models.drafter, "drafter", drafter, len(drafter) + new))
+        if self.plan.uses_draft_lm and models.draft_lm is not None:
+            readers.append((models.draft_lm, "drafter", drafter, len(drafter) + new))
+        return readers
+
     def kv_need(self, models: EngineModels) -> tuple[int, int]:
         """Return the bytes and the tokens of all KV caches that the request needs if it shares none of them."""
-        new = self.asked.sampling.max_new_tokens
-        readers = [(models.target, self.prompts.target_ids)]
-        if self.plan.uses_drafter:
-            readers.append((models.drafter, self.prompts.drafter_ids))
-        if self.plan.uses_draft_lm and models.draft_lm is not None:
-            readers.append((models.draft_lm, self.prompts.drafter_ids))
-        tokens = [len(ids) + new for _, ids in readers]
-        nbytes = sum(model.kv_bytes_per_token * n for (model, _), n in zip(readers, tokens, strict=True))
-        return nbytes, sum(tokens)
+        readers = self.readers(models)
+        nbytes = sum(model.kv_bytes_per_token * capacity for model, _, _, capacity in readers)
+        return nbytes, sum(capacity for *_, capacity in readers)
