@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.outbox import Ended, Outbox, Progress
@@ -47,6 +48,7 @@ class Job:
         self.held: Callable[[], int] = lambda: 0
         self.outbox = Outbox(changed)
         self.wanted: Wanted | None = None
+        self._rest: Wanted | None = None
         self.cancelled = False
         self.threads = 1
 
@@ -76,18 +78,31 @@ class Job:
             logits: what was wanted.
             seconds: this request's share of the pass. The rest of the time since it asked belongs to others.
         """
-        self.wanted = None
-        self._recorder.elsewhere(time.perf_counter() - self._resumed - seconds)
-        self._advance(lambda steps: steps.send(logits))
+        now = time.perf_counter()
+        self._recorder.elsewhere(now - self._resumed - seconds)
+        self.wanted, self._rest = self._rest, None
+        if self.wanted is None:
+            self._advance(lambda steps: steps.send(logits))
+        else:
+            self._resumed = now
+
+    def cut(self, tokens: int) -> None:
+        """Want only the first `tokens` of a prompt's piece at first, and the rest of it after the next pass."""
+        assert self.wanted is not None
+        (rows,) = self.wanted.rows
+        if rows.count > tokens:
+            head, rest = (Rows(ids, rows.cache, 0) for ids in (rows.token_ids[:tokens], rows.token_ids[tokens:]))
+            self.wanted, self._rest = Wanted(self.wanted.model, (head,)), Wanted(self.wanted.model, (rest,))
 
     def fail(self, error: BaseException) -> None:
         """Let the computation see an error of its pass, which may end it."""
-        self.wanted = None
+        self.wanted = self._rest = None
         self._advance(lambda steps: steps.throw(error))
 
     def end(self, error: BaseException | None = None) -> None:
         """Free everything, and tell the caller."""
-        steps, self._steps, self.wanted, self._answering = self._steps, None, None, None
+        steps, self._steps, self._answering = self._steps, None, None
+        self.wanted = self._rest = None
         if steps is not None:
             try:
                 steps.close()

@@ -21,6 +21,8 @@ from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.job import Job
 from rapid_integrations.errors import EngineClosedError, SharedResource
 
+PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
+
 
 class Worker(SharedResource):
     """Computes the requests of an engine, in the order in which they came as far as memory goes, together as they run.
@@ -150,9 +152,11 @@ class Worker(SharedResource):
             self._after(job)
 
     def _prefill(self) -> None:
-        """Read one piece of the prompt of the first request that has one to read."""
+        """Read one piece of the prompt of the first request that has one to read: a short one if answers flow."""
         job = next((job for job in self._running if _reads(job) and _is_piece(job.wanted)), None)
         if job is not None:
+            if any(_reads(other) and not _is_piece(other.wanted) for other in self._running):
+                job.cut(PIECE_BESIDE_ANSWERS)
             self._pass([job])
 
     def _pass(self, jobs: list[Job]) -> None:
