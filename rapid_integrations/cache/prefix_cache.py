@@ -36,9 +36,9 @@ class PrefixCache(SharedResource):
     """Keeps the KV caches of finished requests within a byte budget, and evicts the least recently used first.
 
     A request `take`s a fork of the entry that shares the longest token prefix with its prompt, and `put`s its own cache
-    when it ends, however it ends. The entry stays, so that several requests at the same time, and the next ones, find it.
-    A fork refers to the entry's rows. So a document is held once, however many entries begin with it, and it counts once
-    for the budget. An evicted entry frees only what no other entry and no running request refers to.
+    when it ends, however it ends. The entry stays, so that other requests find it, even at the same time. A fork refers
+    to the entry's rows. So a document is held once, however many entries begin with it, and it counts once for the
+    budget. An evicted entry frees only what no other entry and no running request refers to.
 
     Of the entries that share most of their tokens (answers to questions about one document), the newest `MOST_ANSWERS`
     stay. Each of them has rows that only a continued chat needs.

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from rapid_integrations.cache import CAPACITY_BUCKET, KVCache, distinct_bytes
 from rapid_integrations.cache.memory_budget import available_memory, memory_budget
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, PrefixCache, common_prefix
-from rapid_integrations.errors import CacheError, ConfigurationError
+from rapid_integrations.errors import ConfigurationError
 from tests.toys.budget import examples
-from tests.toys.errors import coded
 
 MODEL, OTHER = object(), object()
 BUCKET_BYTES = CAPACITY_BUCKET * 2 * 8  # one layer, one head of width one, keys and values, int64
