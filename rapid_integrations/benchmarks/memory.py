@@ -4,7 +4,7 @@ Weights, embedder and KV caches are sums of tensor sizes. The rest of the proces
 
 idle          in use before the question, less weights and embedder: the interpreter, libraries, leftovers of loading
 activations   the peak during prefill (and during decoding), less all of the above and the KV caches
-shared        no part of that peak: the target's KV caches of several questions about the document at once, which share it
+shared        no part of that peak: the target's KV caches of several questions about the document at once
 """
 
 from __future__ import annotations
