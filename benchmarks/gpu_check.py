@@ -289,7 +289,7 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
                 if new in (1, 9) and length in (RETRIEVAL, CONTEXTS[-1]):
                     row["kernels"] = kernels(quiet)
                 row["graph_ms"] = _graph_ms(lm, cache, ids, new)
-                fused_decoder.attend = lambda q, k, v, scale, window: fold_flash(q, k, v, scale)
+                fused_decoder.attend = lambda q, segments, scale, window: fold_flash(q, *segments[-1], scale)
                 row["flash_graph_ms"] = _graph_ms(lm, cache, ids, new)
             except Exception as failed:
                 row["failed"] = repr(failed)[:400]

@@ -4,6 +4,7 @@ Weights, embedder and KV caches are sums of tensor sizes. The rest of the proces
 
 idle          in use before the question, less weights and embedder: the interpreter, libraries, leftovers of loading
 activations   the peak during prefill (and during decoding), less all of the above and the KV caches
+shared        no part of that peak: the target's KV caches of several questions about the document at once
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from rapid_integrations.benchmarks.peak_memory import PeakMemory
 from rapid_integrations.benchmarks.prompts import prompt_of_length
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.reader import PREFILL_CHUNK
 from rapid_integrations.engine.engine import RapidEngine
@@ -27,6 +28,7 @@ from rapid_integrations.evaluation.timing import describe_machine
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.progress import OnProgress
 
+SHARED_QUESTIONS = 8
 PARTS: Final = (
     "weights_target",
     "weights_drafter",
@@ -48,6 +50,7 @@ class Peak:
         weights_drafter: weights of all models but the target; 0 if it drafts for itself.
         activations_decode: the activations at the peak of decoding.
         peak: most bytes in use.
+        kv_shared: bytes of the target's KV caches if `SHARED_QUESTIONS` ask about the document at once.
     """
 
     prompt_tokens: int
@@ -61,6 +64,7 @@ class Peak:
     activations_prefill: int
     activations_decode: int
     peak: int
+    kv_shared: int
 
 
 @dataclass
@@ -177,6 +181,7 @@ def measure_memory(
                     pass
                 decode = memory.peak()
                 kv = [cache.nbytes for cache in caches]  # the target's cache was created first
+                kv_shared = _shared_bytes(caches[0], len(stream.prepared.target_ids), new_tokens)
                 caches.clear()
             kv_target, kv_drafter = kv[0], sum(kv[1:])
             held = idle + kv_target + kv_drafter
@@ -190,6 +195,7 @@ def measure_memory(
                     activations_prefill=prefill - held,
                     activations_decode=decode - held,
                     peak=max(prefill, decode),
+                    kv_shared=kv_shared,
                     **fixed,
                 )
             )
@@ -219,6 +225,13 @@ def _caches_of(*models: CausalLM) -> Iterator[list[KVCache]]:
     finally:
         for model in distinct:
             delattr(model, "new_cache")
+
+
+def _shared_bytes(cache: KVCache, prompt_tokens: int, new_tokens: int) -> int:
+    """Return the bytes of a question's cache and of those of further questions that share its prompt."""
+    capacity = prompt_tokens + new_tokens
+    forks = [cache.fork(prompt_tokens - 1, capacity) for _ in range(SHARED_QUESTIONS - 1)]
+    return distinct_bytes([cache, *forks])
 
 
 def _weights(lm: CausalLM) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import COLOURS, figures_table, new_figure, save_figure
-from rapid_integrations.benchmarks.memory import PARTS, MemoryResult
+from rapid_integrations.benchmarks.memory import PARTS, SHARED_QUESTIONS, MemoryResult
 
 _LABELS = {
     "weights_target": "weights, target",
@@ -19,6 +19,7 @@ _LABELS = {
     "activations_prefill": "activations, prefill",
     "activations_decode": "activations, decoding",
     "peak": "peak",
+    "kv_shared": f"shared: KV caches of {SHARED_QUESTIONS} questions, target",
 }
 _MIB = 2**20
 
@@ -31,7 +32,8 @@ def memory_table(result: MemoryResult) -> Table:
         [f"{peak.prompt_tokens:,}" for peak in result.peaks],
         [
             "Weights, embedder and KV caches: sizes of their tensors. Idle process: in use before the question, less",
-            "weights and embedder. Activations: what the peak has beyond all of these.",
+            "weights and embedder. Activations: what the peak has beyond all of these. Shared: several questions about",
+            "one document at once; no part of the peak.",
             *_growth(result),
         ],
     )

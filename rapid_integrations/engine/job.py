@@ -45,7 +45,7 @@ class Job:
         self._paused_at: float | None = None
         self._queue: tuple[int, int] = (0, 0)  # places in the queue: at first, and now
         self.need = need
-        self.held: Callable[[], int] = lambda: 0
+        self.held: Callable[[], int] = _nothing
         self.outbox = Outbox(changed)
         self.wanted: Wanted | None = None
         self._rest: Wanted | None = None
@@ -103,6 +103,7 @@ class Job:
         """Free everything, and tell the caller."""
         steps, self._steps, self._answering = self._steps, None, None
         self.wanted = self._rest = None
+        self.need = self.held = _nothing  # the caller may keep this, and with it whatever it holds
         if steps is not None:
             try:
                 steps.close()
@@ -138,3 +139,7 @@ class Job:
             self.end()
         except BaseException as error:
             self.end(error)
+
+
+def _nothing() -> int:
+    return 0

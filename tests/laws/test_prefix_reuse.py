@@ -2,7 +2,9 @@
 
 import datetime
 import functools
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from rapid_integrations import (
     SamplingParams,
     SpeculationConfig,
 )
-from rapid_integrations.cache import Rows
+from rapid_integrations.cache import KVCache, Rows, distinct_bytes
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
 from rapid_integrations.decoding.passes import run_alone
@@ -340,3 +342,38 @@ def test_any_history_of_requests_gives_the_answers_of_an_engine_without_reuse(ki
             if request["end"] == "finish":
                 assert tuple(tokens) == wanted
             assert_entries_are_right(shared)
+
+
+@pytest.mark.parametrize("kept", [0, 10**9])
+def test_questions_at_once_hold_their_document_once(kept, monkeypatch):
+    """Whether rows come from running requests or from ended ones, at no moment there is a second copy of them."""
+    caches: weakref.WeakSet[KVCache] = weakref.WeakSet()
+    original = KVCache.__init__
+
+    def remembered(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        caches.add(self)
+
+    monkeypatch.setattr(KVCache, "__init__", remembered)
+    document, speculation = words(1, 170), SpeculationConfig(law="target", proposer="none")
+    questions = [about(document, f"{word}?") for word in ("who", "what", "when", "where")]
+    with engine(prefix_cache_bytes=0) as plain:
+        expected = [plain.generate(each, speculation=speculation).text for each in questions]
+    with engine(prefix_cache_bytes=kept or 1) as fresh:
+        gc.collect()
+        caches.clear()
+        with fresh.stream(questions[0], speculation=speculation) as first:
+            next(first)
+            one = distinct_bytes(caches)
+            tokens = len(first.prepared.target_ids)
+        assert tokens > 900 and one >= tokens * fresh.target.kv_bytes_per_token
+        for _ in range(2):
+            streams = [fresh.stream(each, speculation=speculation) for each in questions]
+            texts, peak = [""] * len(streams), 0
+            for pieces in itertools.zip_longest(*streams):
+                gc.collect()
+                peak = max(peak, distinct_bytes(caches))
+                texts = [text + (piece.text if piece else "") for text, piece in zip(texts, pieces, strict=True)]
+            assert texts == expected
+            assert peak < 1.7 * one  # a tail takes three tiles at most; a second copy would make it more than 2
+            del streams

@@ -32,6 +32,7 @@ def test_the_command(bench, tmp_path):
         assert peak["weights_target"] == sizes["target"] and peak["weights_drafter"] == sizes["drafter"]
         capacity = -(-(peak["prompt_tokens"] + 8) // 512) * 512
         assert peak["kv_target"] == capacity * 2 * 2 * 8 * 2 * 4  # keys and values, heads, width, layers, float32
+        assert peak["kv_target"] < peak["kv_shared"] <= 1.5 * peak["kv_target"]  # eight questions, one document
         assert 0 < peak["kv_drafter"] < peak["kv_target"] and peak["embedder"] > 0
         whole = sum(peak[part] for part in PARTS)
         decoding = whole - peak["activations_prefill"] + peak["activations_decode"]
@@ -47,7 +48,7 @@ def test_errors_are_taught(bench):
 
 
 def _peak(prompt_tokens, activations):
-    return Peak(prompt_tokens, 0, 1, 0, 10 * prompt_tokens, 0, 1, 1, activations, 0, 0)
+    return Peak(prompt_tokens, 0, 1, 0, 10 * prompt_tokens, 0, 1, 1, activations, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("activations", "bounded"), [((500, 600), True), ((500, 500_000), False)])

@@ -47,6 +47,23 @@ def read_at_random(rng):
         assert logits.isfinite().all()
         if rng.random() < 0.4:
             cache.rollback(rng.randint(1, cache.length))
+    share_at_random(rng, lm, cache)
+
+
+def share_at_random(rng, lm, cache):
+    """Let several readers go on from rows that they share, in one pass and each for itself."""
+    caches = [cache]
+    for _ in range(rng.randint(1, 5)):
+        length = rng.randint(1, cache.length)
+        fork = rng.choice([each for each in caches if each.length >= length]).fork(length, length + 100)
+        if more := rng.choice([0, 0, 1, 40, 80]):
+            lm.forward([Rows(torch.randint(1, 200, (more,)), fork, 0)])
+        caches.append(fork)
+    rows = [
+        Rows(torch.randint(1, 200, (rng.randint(1, 5),)), each, 1) for each in caches if each.length < each.capacity - 5
+    ]
+    if rows:
+        assert all(logits.isfinite().all() for logits in lm.forward(rows))
 
 
 def draw_at_random(rng):
