@@ -3,6 +3,7 @@
 import datetime
 import functools
 import gc
+import itertools
 import threading
 import weakref
 
