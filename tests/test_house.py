@@ -112,7 +112,8 @@ def test_the_rooms_are_those_of_the_design():
 def test_no_module_imports_itself_by_way_of_others():
     # A package's own `__init__` names what lies in it, and what lies in it may name the package.
     graph = {
-        name: {other for other in imported if not name.startswith(f"{other}.")} for name, imported in whole_graph().items()
+        name: {other for other in imported if not name.startswith(f"{other}.")}
+        for name, imported in whole_graph().items()
     }
     assert circles(graph) == []
 
@@ -125,11 +126,16 @@ def test_no_room_imports_itself_by_way_of_others():
     assert circles(graph) == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if room_of(name) not in ("", "__main__")])
-def test_nothing_is_imported_from_a_higher_floor(name):
+def test_nothing_is_imported_from_a_higher_floor():
     order = (*GROUND, *FLOORS)
-    floor = order.index(room_of(name))
-    assert {other for other in imports_of(MODULES[name]) if room_of(other) and order.index(room_of(other)) > floor} == set()
+    inside = [name for name in MODULES if room_of(name) not in ("", "__main__")]
+    upward = [
+        (name, other)
+        for name in inside
+        for other in imports_of(MODULES[name])
+        if room_of(other) and order.index(room_of(other)) > order.index(room_of(name))
+    ]
+    assert len(inside) > 100 and upward == []
 
 
 @pytest.mark.parametrize("name", GROUND)

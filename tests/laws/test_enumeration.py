@@ -123,8 +123,8 @@ def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
 @pytest.mark.parametrize(
     "penalties",
     [
-        {"frequency_penalty": 1.1},
-        {"presence_penalty": 1.3},
+        pytest.param({"frequency_penalty": 1.1}, marks=pytest.mark.slow),
+        pytest.param({"presence_penalty": 1.3}, marks=pytest.mark.slow),
         {"frequency_penalty": -0.7, "presence_penalty": 2.0},
         {"frequency_penalty": 2.0, "presence_penalty": -2.0, "repetition_penalty": 1.4},
     ],

@@ -17,7 +17,6 @@ from tests.toys.models import byte_tokenizer, tiny_model
 from tests.toys.offsets import WordTokenizer
 
 
-
 @pytest.fixture(scope="module", autouse=True)
 def library():
     """Imported here, as it takes seconds, of every process that collects this module; what it warns of is its own."""

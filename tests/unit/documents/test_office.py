@@ -346,6 +346,7 @@ def test_text_files_stay_as_they_are_written(name, text):
 
 # --- bounds that all archives share ---------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     "data",
     [

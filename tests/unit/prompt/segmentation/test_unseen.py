@@ -51,6 +51,7 @@ def counted_over(layouts, each):
     return counted, wrong
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("each", [1, pytest.param(len(KINDS), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["unseen_layouts", "unseen_layouts_second", "unseen_layouts_sealed"])
 def test_unseen_layouts_are_found_or_plain(name, each):
@@ -60,6 +61,7 @@ def test_unseen_layouts_are_found_or_plain(name, each):
     assert counted["wrong"] <= 0.02 * counted.total(), (counted, wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", [range(150), pytest.param(range(3000), marks=pytest.mark.slow)], ids=["few", "all"])
 def test_composed_layouts_are_found_or_plain(numbers):
     counted, wrong = Counter(), []
