@@ -39,6 +39,8 @@ TOKENIZER = byte_tokenizer()
 MODELS = [(kind, seed) for kind in ("llama", "qwen2") for seed in range(4)] + [
     (kind, 7) for kind in KINDS if kind not in ("llama", "qwen2")
 ]
+# By day two of each architecture's models, by night all.
+EACH_MODEL = [pytest.param(*each, marks=pytest.mark.slow if each[1] in (2, 3) else ()) for each in MODELS]
 SHORT = tuple(words(seed, count) for seed, count in ((1, 1), (2, 5), (3, 12), (4, 20)))
 DOCUMENTS = tuple(Prompt.from_context(words(seed, 60), words(seed + 50, 3)) for seed in (5, 6))
 COMPRESSION = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)  # a document is about 330 tokens
@@ -124,7 +126,7 @@ def text_of(prompt):
 # --- law "target": lossless -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "seed"), MODELS)
+@pytest.mark.parametrize(("kind", "seed"), EACH_MODEL)
 def test_self_speculation_gives_what_the_model_generates(kind, seed):
     running = engine(kind, seed)
     for prompt in SHORT + DOCUMENTS:
@@ -143,7 +145,7 @@ def test_a_drafter_with_another_context_is_right_sometimes():
     assert 0 < sum(s.accepted_tokens for s in stats) < sum(s.drafted_tokens for s in stats)
 
 
-@pytest.mark.parametrize(("kind", "seed"), MODELS)
+@pytest.mark.parametrize(("kind", "seed"), EACH_MODEL)
 def test_prompt_lookup_and_plain_decoding_give_what_the_model_generates(kind, seed):
     running = engine(kind, seed)
     for prompt in SHORT + DOCUMENTS:
