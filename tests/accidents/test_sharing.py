@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from tests.toys.gguf_file import write_gguf
+from tests.toys.loaded_logits import MERGES
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.models.test_loader import MERGES, write_gguf
 
 PROGRAM = """
 import json, os, sys, warnings

@@ -15,12 +15,10 @@ from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLo
 from rapid_integrations.models.loader import load, wrap
 from rapid_integrations.models.placement import device_of
 from tests.toys.gguf_file import write_gguf
+from tests.toys.loaded_logits import MERGES, expected, logits
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.usefixtures("home")
-
-IDS = torch.arange(3, 80)
-MERGES = (("t", "h"),)
 
 
 @pytest.fixture
@@ -30,16 +28,6 @@ def gguf_file(tmp_path):
     tokenizer = byte_tokenizer(merges=MERGES)
     write_gguf(path, tiny_model("qwen2", 1, vocab_size=len(tokenizer)), tokenizer, MERGES)
     return path
-
-
-@torch.inference_mode()
-def logits(loaded):
-    return loaded.lm.forward(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))
-
-
-def expected(kind="llama", **config):
-    with torch.inference_mode():
-        return tiny_model(kind, 1, **config)(IDS[None]).logits[0]
 
 
 # --- what loads -------------------------------------------------------------------------------------------------------
