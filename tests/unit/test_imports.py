@@ -1,7 +1,6 @@
 """The import rules of the design, read from the sources."""
 
 import ast
-import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,25 +8,9 @@ from pathlib import Path
 import pytest
 
 import rapid_integrations
+from tests.toys.imports import PACKAGE, files, imported
 
-PACKAGE = Path(rapid_integrations.__file__).parent
 FRAMEWORKS = ("llama_index", "langchain", "langchain_core", "langchain_classic")
-
-
-@functools.cache
-def imported(path: Path) -> set[str]:
-    """Return every module that a file imports, wherever in it, and every name it takes from one ("module.name")."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
-def files(folder: str = "") -> list[Path]:
-    return sorted((PACKAGE / folder).rglob("*.py"))
 
 
 def offences(paths: list[Path], forbidden) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.console import INTERRUPTED
 from rapid_integrations.cli.interruption import AnswerStopped, StopWish
-from tests.unit.cli.test_app import folder  # noqa: F401  (a fixture)
 
 OPTIONS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
 ENVIRONMENT = {
@@ -28,7 +27,7 @@ pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
 
 
 @pytest.fixture
-def chat(folder, monkeypatch):  # noqa: F811
+def chat(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
     def run(*arguments, text=""):
@@ -38,7 +37,7 @@ def chat(folder, monkeypatch):  # noqa: F811
 
 
 @pytest.fixture
-def terminal(folder):  # noqa: F811
+def terminal(folder):
     from tests.toys.terminal import Terminal
 
     def start(*arguments):
@@ -210,7 +209,7 @@ def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal):
 
 
 @pytest.mark.process
-def test_ctrl_c_ends_a_pipe(folder):  # noqa: F811
+def test_ctrl_c_ends_a_pipe(folder):
     command = [sys.executable, "-m", "rapid_integrations", "chat", *OPTIONS, "document.md", "--max-new-tokens", "3000"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes) as process:
