@@ -21,7 +21,7 @@ from tests.toys.models import (
     words,
 )
 
-NEW = 24
+NEW = 16
 TIE = 1e-4  # between the reference's two best logits
 EOS_IDS = {EOS_ID, IM_END_ID}
 TOKENIZER = byte_tokenizer()
