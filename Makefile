@@ -9,6 +9,12 @@ PARALLEL := -n auto --dist worksteal
 UNUSUAL := slow or gpu or network or hostile
 HEAVY := benchmarks cli evaluation langchain_rapid llama_index_rapid  # they run whole requests, or import frameworks
 
+# A worker keeps a core busy: threads of one would wait for those of the other. Dozens of processes import the same
+# modules, which are compiled once.
+test test-quick test-nightly test-fallback test-lowest: export OMP_NUM_THREADS := 1
+test test-quick test-nightly test-fallback test-lowest: export OMP_WAIT_POLICY := passive
+test test-quick test-nightly test-fallback test-lowest: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
 
 setup: $(STAMP)

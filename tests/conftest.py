@@ -1,5 +1,6 @@
 """What holds for every test: how much is tried, kernels that are compiled once, and no process that is not declared."""
 
+import gc
 import signal
 import sys
 
@@ -27,6 +28,20 @@ def _watch(event, arguments):
 
 sys.addaudithook(_watch)
 _STARTING = {"children", "terminal", "portable"}  # fixtures that start a command, or a compiler
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Let the collector of garbage look at what tests make, and only at that.
+
+    A million objects come with the imports and stay: looking through them takes a quarter of a second each time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

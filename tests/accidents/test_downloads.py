@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from rapid_integrations import DownloadError, packaged
-from tests.unit.packaged.test_wheels import NAME, home, left_behind, model, wheel  # noqa: F401 (fixtures)
+from tests.toys.tiny_wheel import NAME, home, left_behind, model, wheel  # noqa: F401 (fixtures)
 
 
 class _Short(http.server.BaseHTTPRequestHandler):

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from rapid_integrations import Prompt, SpeculationConfig
 from rapid_integrations.cache import prefix_store
-from tests.laws.test_prefix_reuse import DOCUMENT, assert_entries_are_right, engine, expected, request_of
 from tests.toys.budget import examples
 from tests.toys.models import words
+from tests.toys.prefix_requests import DOCUMENT, assert_entries_are_right, engine, expected, request_of
 from tests.toys.scripted_lm import TableLM
 
 ASK = """
 import json, sys, warnings
 warnings.simplefilter("error", RuntimeWarning)
 from rapid_integrations import Prompt
-from tests.laws.test_prefix_reuse import DOCUMENT, engine
+from tests.toys.prefix_requests import DOCUMENT, engine
 
 shared = engine(prefix_cache_dir=sys.argv[1], drafter=sys.argv[3] or None)
 for question in sys.argv[4:]:

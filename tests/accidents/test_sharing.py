@@ -1,25 +1,34 @@
 """Two processes that use one cache folder at once: models' copies, prefixes and embeddings; each answers as alone."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from tests.toys.gguf_file import write_gguf
+from tests.toys.loaded_logits import MERGES
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.models.test_loader import MERGES, write_gguf
 
 PROGRAM = """
-import json, sys, warnings
+import json, os, sys, warnings
 warnings.simplefilter("error")
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
 from tests.toys.embedder import HashEmbedder
-gguf, folder, document = sys.argv[1:]
+gguf, folder, document, *processes = sys.argv[1:]
 answers = []
-print("ready", flush=True)
-sys.stdin.readline()
+read, write = os.pipe()
+twins = []
+for _ in processes:  # forks of this one, which has imported everything: two processes, in half of the time
+    twin = os.fork()
+    if twin == 0:
+        os.close(write)
+        os.read(read, 1)  # it ends when this one lets go: all begin at once
+        break
+    twins.append(twin)
+else:
+    os.close(write)
+    if twins:
+        sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(twin, 0)[1]) for twin in twins))
 with RapidEngine.from_pretrained(
     gguf,
     dtype="float32",
@@ -33,30 +42,15 @@ with RapidEngine.from_pretrained(
     for question in ("which words?", "and why?", "since when?"):
         prompt = Prompt.from_context(document, question)
         answers.append(engine.generate(prompt, apply_chat_template=False).token_ids)
-print(json.dumps(answers))
+print(json.dumps(answers) + "\\n", end="", flush=True)
 """
 
 
-def start(gguf, folder, document):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, gguf, folder, document],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "RAPID_HOME": str(folder / "home"),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": "1",
-        },
-    )
-
-
-def answers_of(process):
-    stdout, stderr = process.communicate("\n", timeout=300)
-    assert process.returncode == 0, stderr
-    return json.loads(stdout.splitlines()[-1])
+def answers_of(children, gguf, folder, document, *processes):
+    """Return what each of the processes answers, or what one does if none are named."""
+    done = children.run(PROGRAM, gguf, folder, document, *processes, seconds=300, RAPID_HOME=str(folder / "home"))
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
 @pytest.mark.process
@@ -69,16 +63,8 @@ def test_two_processes_share_every_cache(tmp_path, kernels, children):
     if kernels.exists():  # compiled already
         for folder in (tmp_path, tmp_path / "alone"):
             shutil.copytree(kernels, folder / "home" / "kernels")
-    together = [start(gguf, tmp_path, document) for _ in range(2)]
-    for process in together:
-        assert process.stdout.readline() == "ready\n"
-    for process in together:  # both begin only now
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = [answers_of(process) for process in together]
-    done = children.run(PROGRAM, gguf, tmp_path / "alone", document, RAPID_HOME=str(tmp_path / "alone" / "home"))
-    assert done.returncode == 0, done.stderr
-    alone = json.loads(done.stdout.splitlines()[-1])
+    found = answers_of(children, gguf, tmp_path, document, "one", "two")
+    (alone,) = answers_of(children, gguf, tmp_path / "alone", document)
     assert found == [alone, alone] and all(alone)
     assert [path.name for path in (tmp_path / "home" / "dequantised").glob(".partial*")] == []
     assert list((tmp_path / "prefixes").glob("*.safetensors"))

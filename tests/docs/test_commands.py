@@ -64,11 +64,26 @@ def test_every_module_that_is_named_is_there():
             assert any(f"/{each}".endswith(f"/{name}") for each in MODULES), f"{path.name} names {name}"
 
 
+FIGURE = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)")
+
+
+def without_a_measurement(text, entries):
+    """Return the sentences (rows, items) whose figures do not stand together in any of the entries."""
+    measured = [set(FIGURE.findall(entry)) for entry in entries]
+    sentences = re.split(r"(?<=[.:;])\s|\n\n|\n(?=[|-] )", text)
+    return [each for each in sentences if not any(set(FIGURE.findall(each)) <= figures for figures in measured)]
+
+
 @pytest.mark.parametrize("name", ["tuning.md", "limits.md"])
-def test_every_figure_stands_where_it_was_measured(name):
-    measured = "".join(path.read_text() for path in (*LOG, PAGES[0]))
-    for figure in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", (ROOT / "docs" / name).read_text()):
-        assert figure in measured, figure
+def test_the_figures_of_a_sentence_were_measured_together(name):
+    entries = [path.read_text() for path in (*LOG, PAGES[0])]
+    assert without_a_measurement((ROOT / "docs" / name).read_text(), entries) == []
+
+
+def test_figures_that_were_never_measured_together_are_found():
+    entries = ["It took 1.5 s, before 2.5 s.", "Another took 3.5 s."]
+    text = "From 2.5 to 1.5 s. Then 3.5 s.\n\n- From 2.5 to 3.5 s."
+    assert without_a_measurement(text, entries) == ["- From 2.5 to 3.5 s."]
 
 
 def test_every_entry_of_the_log_is_in_its_index():

@@ -14,7 +14,7 @@ from rapid_integrations import (
     SpeculationConfig,
     StructuredOutput,
 )
-from tests.laws.test_tool_calls import SCHEMAS, TEMPLATES, TOOLS, assert_valid, engine, opening_engine
+from tests.toys.tool_callers import SCHEMAS, TEMPLATES, TOOLS, assert_valid, engine, opening_engine
 
 ANSWER = {
     "type": "object",

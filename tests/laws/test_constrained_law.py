@@ -8,7 +8,9 @@ import torch
 
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.sampling import Law, Randomness, allowed_prefix
-from tests.laws.test_enumeration import (
+from tests.toys.constraint import ScriptedConstraint, hashed
+from tests.toys.distributions import largest_difference, total_variation
+from tests.toys.enumerated_requests import (
     AUGMENTED_LAW,
     SETTINGS,
     TARGET_LAW,
@@ -21,8 +23,6 @@ from tests.laws.test_enumeration import (
     outcomes,
     request,
 )
-from tests.toys.constraint import ScriptedConstraint, hashed
-from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.requests import ToyRequest
 from tests.toys.scripted_lm import TableLM
 

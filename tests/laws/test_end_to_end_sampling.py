@@ -5,10 +5,11 @@ from collections import Counter
 import pytest
 
 from rapid_integrations.sampling import Law, Randomness
+from tests.toys.budget import examples
 from tests.toys.distributions import chi_square_p_value
 from tests.toys.requests import ToyRequest
 
-RUNS = 4000
+RUNS = examples(2000)
 ALPHA = 1e-4
 
 LAW = Law("augmented", temperature=1.0, eta=5.0)

@@ -13,8 +13,8 @@ from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import loader
 from rapid_integrations.models.fused_decoder import FAMILIES
 from rapid_integrations.models.hf import HuggingFaceLM
-from tests.laws.test_exactness import COMPRESSION, DOCUMENTS, SHORT, ask, assert_same_answer, generated, text_of
 from tests.toys.embedder import HashEmbedder
+from tests.toys.greedy_answers import COMPRESSION, DOCUMENTS, SHORT, ask, assert_same_answer, generated, text_of
 from tests.toys.models import KINDS, ROPES, byte_tokenizer, tiny_model
 
 SEED = 3

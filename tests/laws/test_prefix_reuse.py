@@ -1,7 +1,6 @@
 """Prefix reuse through the front door: the same answers as without, and less to read."""
 
 import datetime
-import functools
 import gc
 import itertools
 import threading
@@ -13,56 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rapid_integrations import (
-    CompressionConfig,
     OutOfMemoryError,
-    Prompt,
     RapidEngine,
-    SamplingParams,
-    SpeculationConfig,
 )
-from rapid_integrations.cache import KVCache, Rows, distinct_bytes
+from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
 from rapid_integrations.decoding.passes import run_alone
 from tests.toys.budget import examples
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.prefix_requests import (
+    DOCUMENT,
+    FAMILIES,
+    SHORT,
+    about,
+    assert_entries_are_right,
+    engine,
+    expected,
+    request_of,
+)
 from tests.toys.requests import read
 
-SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
-SHORT = SamplingParams(max_new_tokens=10)
-DOCUMENT = words(1, 120)
-WINDOW = 4096
-ROWS_TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32: chunks of other sizes sum in another order
 LOGITS_TOLERANCE = 1e-3  # on logits of size 1 to 30
-
-
-def engine(kind="llama", drafter=None, **options):
-    size = {"max_position_embeddings": WINDOW}
-    settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
-    return RapidEngine.from_models(
-        tiny_model(kind, 0, **size),
-        byte_tokenizer(),
-        drafter_model=None if drafter is None else tiny_model(drafter, 5, **size),
-        **settings,
-    )
-
-
-def about(document, question):
-    return Prompt.from_context(document, question)
-
-
-def assert_entries_are_right(engine):
-    """Each kept cache holds what a fresh prefill of its tokens would."""
-    memory = engine._prefixes.memory
-    assert memory.nbytes <= memory.max_bytes
-    for entry in memory._entries:
-        assert entry.cache.length == len(entry.token_ids)
-        fresh = entry.model.new_cache(len(entry.token_ids))
-        entry.model.forward([Rows(torch.from_numpy(entry.token_ids), fresh, 0)])
-        for layer in range(fresh.layers):
-            for rows, wanted in zip(entry.cache.layer(layer), fresh.layer(layer), strict=True):
-                torch.testing.assert_close(rows, wanted, rtol=0, atol=ROWS_TOLERANCE)
 
 
 @pytest.mark.parametrize("drafter", [None, "qwen2"])
@@ -262,7 +234,6 @@ class Stop(Exception):
     """Raised from the outside, in the middle of a request."""
 
 
-PARTS = [words(seed, count) for seed, count in ((21, 20), (22, 70), (23, 150), (24, 8))]
 REQUEST = st.fixed_dictionaries(
     {
         "parts": st.lists(st.integers(0, 3), min_size=1, max_size=3),
@@ -273,23 +244,6 @@ REQUEST = st.fixed_dictionaries(
         "after": st.integers(0, 3),
     }
 )
-FAMILIES = {"llama": None, "mistral": "llama", "gemma3": None}  # full, sliding and mixed attention; with a drafter
-
-
-@functools.cache
-def without_reuse(kind):
-    return engine(kind, FAMILIES[kind], prefix_cache_bytes=0)
-
-
-@functools.cache
-def expected(kind, parts, question, law, proposer):
-    prompt, speculation = request_of(parts, question, law, proposer)
-    return without_reuse(kind).generate(prompt, speculation=speculation).token_ids
-
-
-def request_of(parts, question, law, proposer):
-    prompt = about(" ".join(PARTS[part] for part in parts), f"{'why ' * question}?")
-    return prompt, SpeculationConfig(law=law, proposer=proposer, draft_length=3)
 
 
 def perform(shared, request, monkeypatch):

@@ -1,6 +1,5 @@
 """Structured output end to end: a random model writes whatever it is allowed to, and it is always valid."""
 
-import functools
 import itertools
 import json
 import re
@@ -10,16 +9,14 @@ import jsonschema
 import pytest
 
 from rapid_integrations import (
-    CompressionConfig,
     ConfigurationError,
-    Prompt,
     RapidEngine,
     SamplingParams,
     SpeculationConfig,
     StructuredOutput,
 )
-from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.structured_requests import PROMPT, engine
 
 TEXT = {"type": "string", "maxLength": 6}
 SMALL_INT = {"type": "integer", "minimum": -20, "maximum": 300}
@@ -86,19 +83,6 @@ WAYS = {
     "paper": ({"temperature": 1.0, "seed": 4}, {"law": "paper"}),
     "penalised": ({"repetition_penalty": 1.5, "seed": 5}, {"proposer": "none"}),
 }
-
-
-@functools.cache
-def engine():
-    return RapidEngine.from_models(
-        tiny_model("llama", 0, vocab_size=263),
-        byte_tokenizer(merges=[("{", '"'), ("t", "h"), ("1", "2")]),
-        embedder=HashEmbedder(threshold=-1.0),
-        compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
-    )
-
-
-PROMPT = Prompt.from_context(words(1, 60), "which words?")
 
 
 def ask(prompt=PROMPT, speculation=None, new=150, running=None, **sampling):

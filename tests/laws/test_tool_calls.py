@@ -1,13 +1,10 @@
 """Tools through the engine: the prompt is the template's, and calls are valid whatever the model."""
 
-import functools
 import json
 
-import jsonschema
 import pytest
 
 from rapid_integrations import (
-    Completion,
     ConfigurationError,
     MissingExtraError,
     Prompt,
@@ -17,87 +14,19 @@ from rapid_integrations import (
     SpeculationConfig,
     StructuredOutput,
 )
-from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.structured import library
-from tests.toys.chat_templates import LLAMA31, MISTRAL, QWEN3, QWEN25, TAGGED
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
-from tests.toys.opening_lm import OpeningLM
-
-TEMPLATES = {"qwen2.5": QWEN25, "qwen3": QWEN3, "llama": LLAMA31, "mistral": MISTRAL, "tagged": TAGGED}
-TOKENS = {  # those that the families' own tokenizers have
-    "qwen2.5": ("<tool_call>", "</tool_call>", "<think>", "</think>"),
-    "qwen3": ("<tool_call>", "</tool_call>", "<think>", "</think>"),
-    "llama": ("<|eot_id|>", "<|python_tag|>"),
-    "mistral": ("[TOOL_CALLS]", "[INST]", "[/INST]"),
-    "tagged": (),
-}
-HEADER = {
-    "qwen2.5": "<|im_start|>assistant\n",
-    "qwen3": "<|im_start|>assistant\n",
-    "llama": "assistant<|end_header_id|>\n\n",
-    "mistral": "[/INST]",
-    "tagged": "<|im_start|>assistant\n",
-}
-
-SMALL_INT = {"type": "integer", "minimum": 0, "maximum": 50}
-
-
-def tool(name, properties, **more):
-    parameters = {"type": "object", "properties": properties, **more}
-    return {"type": "function", "function": {"name": name, "description": f"Does {name}.", "parameters": parameters}}
-
-
-UNITS = {"type": "string", "enum": ["°C", '"F"']}
-TOOLS = [
-    tool("get_weather", {"city": {"type": "string", "maxLength": 5}, "unit": UNITS}, required=["city"]),
-    tool("add", {"a": SMALL_INT, "b": {"anyOf": [SMALL_INT, {"type": "null"}]}}, required=["a", "b"]),
-    {"type": "function", "function": {"name": "now"}},
-]
-SCHEMAS = {each["function"]["name"]: each["function"].get("parameters", {"type": "object"}) for each in TOOLS}
-
-
-def tokenizer_of(family, marked):
-    tokenizer = byte_tokenizer(chat_template=TEMPLATES[family], extra_tokens=TOKENS[family] if marked else ())
-    tokenizer.bos_token, tokenizer.eos_token = "<|bos|>", "<|eos|>"
-    return tokenizer
-
-
-@functools.cache
-def engine(family, marked=True, seed=0):
-    tokenizer = tokenizer_of(family, marked)
-    return RapidEngine.from_models(
-        tiny_model("llama", seed, vocab_size=len(tokenizer), max_position_embeddings=8192), tokenizer
-    )
-
-
-def opening_engine(family, opening, marked=True, seed=0):
-    """An engine whose model begins its answer with `opening`."""
-    tokenizer = tokenizer_of(family, marked)
-    header, begins = (tokenizer(text, add_special_tokens=False).input_ids for text in (HEADER[family], opening))
-    model = OpeningLM(seed, len(tokenizer), header, begins)
-    return RapidEngine(LoadedModel(model, Vocabulary(tokenizer, {EOS_ID, IM_END_ID})))
-
-
-def ask(running, choice="auto", *, new=220, tools=TOOLS, prompt="what is it?", parallel=True, **sampling):
-    stream = running.stream(
-        prompt,
-        sampling=SamplingParams(max_new_tokens=new, **sampling),
-        tools=tools,
-        tool_choice=choice,
-        parallel_tool_calls=parallel,
-    )
-    with stream:
-        pieces = list(stream)
-    assert all(not piece.tool_calls for piece in pieces[:-1])
-    return Completion.join(pieces)
-
-
-def assert_valid(answer):
-    for call in answer.tool_calls:
-        jsonschema.validate(call.arguments, SCHEMAS[call.name])
-        assert call.id.isalnum() and len(call.id) == 9
-        assert set(call.arguments) <= set(SCHEMAS[call.name].get("properties", {}))
+from tests.toys.tool_callers import (
+    SCHEMAS,
+    TEMPLATES,
+    TOOLS,
+    ask,
+    assert_valid,
+    engine,
+    opening_engine,
+    tokenizer_of,
+    tool,
+)
 
 
 def plain(answer):

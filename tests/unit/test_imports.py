@@ -8,37 +8,30 @@ from pathlib import Path
 import pytest
 
 import rapid_integrations
+from tests.toys.imports import PACKAGE, files, imported
 
-PACKAGE = Path(rapid_integrations.__file__).parent
 FRAMEWORKS = ("llama_index", "langchain", "langchain_core", "langchain_classic")
 
 
-def imported(path: Path) -> set[str]:
-    """Return every module that a file imports, wherever in it, and every name it takes from one ("module.name")."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+def offences(paths: list[Path], forbidden) -> list[tuple[str, str]]:
+    """Return which file imports which module that it must not."""
+    assert len(paths) > 1, "no files to look at"
+    return [(str(path), module) for path in paths for module in imported(path) if forbidden(module)]
 
 
-def files(folder: str = "") -> list[Path]:
-    return sorted((PACKAGE / folder).rglob("*.py"))
+def test_compression_imports_no_models():
+    assert offences(files("compression"), lambda module: module.startswith("rapid_integrations.models")) == []
 
 
-@pytest.mark.parametrize("path", files("compression"), ids=lambda p: p.name)
-def test_compression_imports_no_models(path):
-    assert not {m for m in imported(path) if m.startswith("rapid_integrations.models")}
-
-
-@pytest.mark.parametrize("path", files("sampling"), ids=lambda p: p.name)
-def test_sampling_is_mathematics_in_torch(path):
+def test_sampling_is_mathematics_in_torch():
     known = {"torch", *sys.stdlib_module_names}
     types_only = {"rapid_integrations.config", "rapid_integrations.config.Eta"}
-    others = {m for m in imported(path) if m.split(".")[0] not in known} - types_only
-    assert not [m for m in others if not f"{m}.".startswith("rapid_integrations.sampling.")]
+
+    def forbidden(module):
+        ours = f"{module}.".startswith("rapid_integrations.sampling.") or module in types_only
+        return module.split(".")[0] not in known and not ours
+
+    assert offences(files("sampling"), forbidden) == []
 
 
 @pytest.mark.process
@@ -51,19 +44,25 @@ print(sorted(m for m in set(sys.modules) - before if m.startswith('rapid_') and 
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", files("decoding"), ids=lambda p: p.name)
-def test_decoding_sees_only_the_contracts(path):
-    for module in imported(path):
-        if module.startswith("rapid_integrations.proposers"):
-            assert (module + ".").startswith("rapid_integrations.decoding.proposal.")
-        if module.startswith("rapid_integrations.models"):
-            assert (module + ".").startswith("rapid_integrations.models.causal_lm.")
-        assert not module.startswith("transformers")
+def test_decoding_sees_only_the_contracts():
+    def forbidden(module):
+        models = module.startswith("rapid_integrations.models")
+        contract = f"{module}.".startswith("rapid_integrations.models.causal_lm.")
+        proposers = module.startswith("rapid_integrations.proposers")
+        return (models and not contract) or proposers or module.startswith("transformers")
+
+    assert offences(files("decoding"), forbidden) == []
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_engine_imports_no_framework(path):
-    assert not {m for m in imported(path) if m.split(".")[0] in FRAMEWORKS}
+def test_the_engine_imports_no_framework():
+    assert offences(files(), lambda module: module.split(".")[0] in FRAMEWORKS) == []
+
+
+def test_an_offence_is_found(tmp_path):
+    for name, line in (("a.py", "import torch"), ("b.py", "def f():\n    from langchain_core import x")):
+        (tmp_path / name).write_text(line)
+    found = offences(sorted(tmp_path.iterdir()), lambda module: module.split(".")[0] in FRAMEWORKS)
+    assert set(found) == {(str(tmp_path / "b.py"), name) for name in ("langchain_core", "langchain_core.x")}
 
 
 ADAPTERS = [

@@ -1,5 +1,7 @@
 """tests/unit mirrors the packages: a module's test is found by the module's path, and a test's module by the test's."""
 
+import re
+
 from tests.toys.repository import ROOT
 
 UNIT = ROOT / "tests" / "unit"
@@ -38,3 +40,23 @@ def test_units_mirror_the_packages():
     found = {str(test.relative_to(UNIT)) for test in tests if not is_there(test)}
     assert found - EXCEPTIONS.keys() == set(), "name these after the module that they test, or move them out of unit/"
     assert EXCEPTIONS.keys() - found == set(), "take these off the list"
+
+
+# What other tests import from. The list may only become shorter: what several tests need belongs into tests/toys.
+LENDERS = {
+    "tests.hostile.test_grammars",  # by its own children
+    "tests.real.test_model",
+    "tests.unit.documents.test_pdf_file",
+    "tests.unit.engine.test_engine",
+    "tests.unit.engine.test_forked",
+    "tests.unit.engine.test_life",
+    "tests.unit.kernels.cpu.test_decoder",
+    "tests.unit.models.test_attention",
+}
+
+
+def test_tests_import_nothing_from_each_other():
+    pattern = re.compile(r"^ *from (tests\.[\w.]*\btest_\w+) import", re.MULTILINE)
+    found = {name for path in (ROOT / "tests").rglob("*.py") for name in pattern.findall(path.read_text())}
+    assert found - LENDERS == set(), "move what others need into tests/toys"
+    assert LENDERS - found == set(), "take these off the list"

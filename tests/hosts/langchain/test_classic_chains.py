@@ -12,10 +12,10 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from langchain_rapid import ChatRapid, RapidLLM
+from tests.toys.both_texts import both
 from tests.toys.langchain_llms import DOCUMENT, QUESTION
 from tests.toys.models import words
 from tests.toys.puppet import puppet
-from tests.unit.langchain_rapid.test_template_variables import both
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -33,11 +33,11 @@ from pydantic import BaseModel, Field
 from llama_index_rapid import RapidLLM, RapidProgram
 from llama_index_rapid.asked_for_json import schema_in_text
 from rapid_integrations import ConfigurationError, IncompleteOutputError, StructuredOutput
-from tests.hosts.llama_index.test_structured_and_tools import Verdict
 from tests.toys.chat_templates import QWEN25
 from tests.toys.embedder import HashEmbedder
 from tests.toys.llama_index_llms import SMALL, make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS, nodes
+from tests.toys.verdict import Verdict
 
 QUESTION = f"What about {PARAGRAPHS[7][11:60]}?"
 CHOICES = [ToolMetadata(name=f"tool{number}", description=f"about {number}") for number in range(3)]

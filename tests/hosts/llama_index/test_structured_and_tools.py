@@ -17,17 +17,11 @@ from rapid_integrations import ConfigurationError, IncompleteOutputError, Struct
 from tests.toys.chat_templates import QWEN25
 from tests.toys.llama_index_llms import make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS
+from tests.toys.verdict import Verdict
 
 QUESTION = f"What about {PARAGRAPHS[7][11:60]}?"
 TEMPLATE = PromptTemplate("Context: {context_str}\nQuestion: {query_str}")
 ARGUMENTS = {"context_str": DOCUMENT, "query_str": QUESTION}
-
-
-class Verdict(BaseModel):
-    """What was decided."""
-
-    kind: Literal["yes", "no", "unclear"]
-    certain: bool
 
 
 class Essay(BaseModel):

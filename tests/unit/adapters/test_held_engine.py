@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-from typing import Any
 
 import cloudpickle
 import dill
@@ -17,7 +16,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from llama_index.core.extractors import SummaryExtractor
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
-from llama_index.core.schema import Document, TransformComponent
+from llama_index.core.schema import Document
 
 import langchain_rapid
 import llama_index_rapid
@@ -25,6 +24,7 @@ from rapid_integrations import ConfigurationError, NotPicklableError, RapidError
 from rapid_integrations.compression import SentenceTransformerEmbedder
 from tests.toys.host_llms import HOSTS, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.tagged import Tagged
 
 
 def asked(llm):
@@ -138,17 +138,6 @@ def test_a_model_that_is_missing_there_is_said_by_the_worker(folder, tmp_path):
     llm.__dict__["target"] = str(tmp_path / "gone.gguf")
     with multiprocessing.get_context("fork").Pool(1) as pool, pytest.raises(RapidError, match="gone.gguf does not"):
         pool.apply_async(asked, (llm,)).get(timeout=60)
-
-
-class Tagged(TransformComponent):
-    """Asks an LLM about each node."""
-
-    llm: Any
-
-    def __call__(self, nodes, **_):
-        for node in nodes:
-            node.metadata.update(answer=self.llm.complete(node.get_content()).text, process=os.getpid())
-        return nodes
 
 
 @pytest.mark.process

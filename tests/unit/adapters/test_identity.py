@@ -30,7 +30,7 @@ from tests.toys.embedder import HashEmbedder
 from tests.toys.host_llms import HOSTS, SMALL, ask, build
 from tests.toys.llama_index_parts import HashEmbedding, nodes
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.adapters.test_held_engine import Tagged
+from tests.toys.tagged import Tagged
 
 LLAMA, PLAIN, CHAT = HOSTS
 NODES = [TextNode(text="a node")]

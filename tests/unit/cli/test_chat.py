@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.console import INTERRUPTED
 from rapid_integrations.cli.interruption import AnswerStopped, StopWish
-from tests.unit.cli.test_app import folder  # noqa: F401  (a fixture)
 
 OPTIONS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
 ENVIRONMENT = {
@@ -28,7 +27,7 @@ pty = pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
 
 
 @pytest.fixture
-def chat(folder, monkeypatch):  # noqa: F811
+def chat(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
     def run(*arguments, text=""):
@@ -38,7 +37,7 @@ def chat(folder, monkeypatch):  # noqa: F811
 
 
 @pytest.fixture
-def terminal(folder):  # noqa: F811
+def terminal(folder):
     from tests.toys.terminal import Terminal
 
     def start(*arguments):
@@ -182,23 +181,17 @@ def press_until(session, text, after):
     raise AssertionError(f"no {text!r}:\n{session.shown}")
 
 
-def test_ctrl_c_twice_at_the_prompt_leaves(terminal):
-    with terminal("document.md") as session:
-        at = press_until(session, AGAIN, session.wait_for("\n> "))
-        press_until(session, "interrupted", session.wait_for("> ", after=at))
-        assert session.end() == INTERRUPTED
-        assert "Traceback" not in session.shown
-
-
-def test_ctrl_c_once_at_the_prompt_drops_the_line(terminal):
+def test_ctrl_c_at_the_prompt_drops_the_line_and_twice_it_leaves(terminal):
     with terminal("document.md") as session:
         at = session.wait_for("\n> ")
         for _ in range(2):  # what was done in between makes it the first one again
             at = session.wait_for("> ", after=press_until(session, AGAIN, at))
             session.type("/stats\n")
             at = session.wait_for("no answer has ended yet\n> ", after=at)
-        session.type("/quit\n")
-        assert session.end() == 0
+        at = press_until(session, AGAIN, at)
+        press_until(session, "interrupted", session.wait_for("> ", after=at))
+        assert session.end() == INTERRUPTED
+        assert "Traceback" not in session.shown
 
 
 def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal):
@@ -216,7 +209,7 @@ def test_ctrl_c_stops_an_answer_at_any_moment_of_it(terminal):
 
 
 @pytest.mark.process
-def test_ctrl_c_ends_a_pipe(folder):  # noqa: F811
+def test_ctrl_c_ends_a_pipe(folder):
     command = [sys.executable, "-m", "rapid_integrations", "chat", *OPTIONS, "document.md", "--max-new-tokens", "3000"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes) as process:

@@ -16,7 +16,11 @@ from tests.toys.bge_model import save_tiny_bge
 from tests.toys.models import byte_tokenizer, tiny_model
 from tests.toys.offsets import WordTokenizer
 
-pytest.importorskip("FlagEmbedding", reason="needs the extra 'bge'")
+
+@pytest.fixture(scope="module", autouse=True)
+def library():
+    """Imported here, as it takes seconds, of every process that collects this module; what it warns of is its own."""
+    return pytest.importorskip("FlagEmbedding", reason="needs the extra 'bge'")
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from tests.toys.imports import files, imported
 from tests.toys.repository import ROOT
-from tests.unit.test_imports import files, imported
 
 READERS = ("pypdfium2", "openpyxl", "striprtf", "markdownify", "bs4", "lxml", "chardet", "webencodings")
 

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
+import psutil
 import pytest
 
 from rapid_integrations.documents import ReadLimits, isolation, read_document, read_documents
@@ -54,9 +54,9 @@ def reason(path, **options):
 
 
 def test_a_file_that_takes_too_long_is_ended(hostile):
-    started = time.monotonic()
+    before = psutil.Process().children()
     assert "takes more than 0.5 s to read" in reason(hostile / "HANG.pdf", time_limit_s=0.5)
-    assert time.monotonic() - started < 30
+    assert psutil.Process().children() == before
     assert read_document(hostile / "fine.pdf").text == "words of fine"
 
 

@@ -3,52 +3,20 @@
 import numpy as np
 import pytest
 from langchain_core.documents import BaseDocumentCompressor, Document
-from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.prompts import PromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_text_splitters import CharacterTextSplitter, RecursiveCharacterTextSplitter
+from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from langchain_rapid import ChatRapid, RapidLLM, in_document_order
 from langchain_rapid.host_parts import fingerprint_of
 from rapid_integrations import ConfigurationError
 from rapid_integrations.compression import selection
-from tests.toys.embedder import HashEmbedder
-from tests.toys.models import words
+from tests.toys.langchain_parts import DOCUMENT, PARAGRAPHS, WANTED, Best, Hashed, Only, splitter
 
-PARAGRAPHS = [words(seed, 25) for seed in range(20, 26)]
-DOCUMENT = "\n\n".join(PARAGRAPHS)
 TEMPLATE = PromptTemplate.from_template("Read this.\n{context}\nAsked: {question}")
-WANTED = PARAGRAPHS[3]
 ABOUT = " ".join(WANTED.split()[:6]) + "?"
-
-
-class Hashed(Embeddings):
-    """The toy embedder as LangChain's."""
-
-    def __init__(self):
-        self.texts = []
-
-    def embed_documents(self, texts):
-        self.texts += texts
-        return HashEmbedder().embed(texts).tolist()
-
-    def embed_query(self, text):
-        return HashEmbedder().embed_query(text).tolist()
-
-
-class Best(BaseRetriever):
-    """Finds two paragraphs."""
-
-    def _get_relevant_documents(self, query, *, run_manager):
-        return [Document(page_content=PARAGRAPHS[3]), Document(page_content=PARAGRAPHS[1])]
-
-
-class Only(BaseDocumentCompressor):
-    """Lets the wanted paragraph through."""
-
-    def compress_documents(self, documents, query, callbacks=None):
-        return [document for document in documents if WANTED in document.page_content]
 
 
 class Scores(BaseDocumentCompressor):
@@ -62,10 +30,6 @@ class Scores(BaseDocumentCompressor):
             )
             for document in documents
         ]
-
-
-def splitter():
-    return CharacterTextSplitter(separator="\n\n", chunk_size=10, chunk_overlap=0)
 
 
 @pytest.fixture

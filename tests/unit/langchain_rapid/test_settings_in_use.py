@@ -6,8 +6,8 @@ from langchain_core.runnables import ConfigurableField
 from langchain_rapid import ChatRapid, RapidLLM
 from rapid_integrations import CompressionConfig, ConfigurationError
 from tests.toys.langchain_llms import QUESTION
+from tests.toys.langchain_parts import DOCUMENT, Best, Hashed, Only, splitter
 from tests.toys.puppet import puppet
-from tests.unit.langchain_rapid.test_host_parts import DOCUMENT, Best, Hashed, Only, splitter
 
 
 def tokens(model, **kwargs):

@@ -22,6 +22,7 @@ from langchain_rapid import ChatRapid, RapidLLM
 from langchain_rapid.template_capture import TEMPLATES
 from langchain_rapid.template_variables import is_context, roles_of
 from rapid_integrations import PromptError
+from tests.toys.both_texts import both
 from tests.toys.langchain_llms import DOCUMENT, QUESTION, as_user, expect
 from tests.toys.models import words
 
@@ -29,15 +30,6 @@ OTHER = words(9, 120)
 LONG = words(4, 500)  # longer than both documents
 HISTORY = [HumanMessage("What was first? " + LONG), AIMessage("That was " + LONG)]
 DOCUMENTS = [Document(page_content=DOCUMENT), Document(page_content=OTHER)]
-
-
-def both(prepared):
-    """Assert that the drafter's text is the target's with every context replaced; return contexts and question."""
-    text = prepared.target.text
-    for context, kept in zip(prepared.target.contexts, prepared.compression.texts, strict=True):
-        text = text.replace(context, kept, 1)
-    assert prepared.drafter.text == text and len(text) < len(prepared.target.text)
-    return prepared.target.contexts, prepared.target.query
 
 
 class TestHistories:

@@ -16,9 +16,9 @@ from llama_index_instrumentation import get_dispatcher
 
 from llama_index_rapid.responses import Answer
 from rapid_integrations import ConfigurationError, IncompleteOutputError, ToolCall
-from tests.hosts.llama_index.test_structured_and_tools import Verdict
 from tests.toys.chat_templates import QWEN25
 from tests.toys.llama_index_llms import make_llm
+from tests.toys.verdict import Verdict
 
 MESSAGES = [ChatMessage(role="user", content="hello")]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.fused_decoder import FusedDecoder
@@ -41,7 +42,10 @@ def test_what_is_not_known_in_every_part_runs_as_transformers_does():
     other = tiny_model("llama", 1)
     other.model.layers[0].mlp.down_proj = nn.Sequential(other.model.layers[0].mlp.down_proj)
     assert not FusedDecoder.serves(other)
-    assert HuggingFaceLM(hooked, take_over=True).forward(ids(3), HuggingFaceLM(hooked).new_cache(8), 1).shape[0] == 1
+    assert (
+        HuggingFaceLM(hooked, take_over=True).forward([Rows(ids(3), HuggingFaceLM(hooked).new_cache(8), 1)])[0].shape[0]
+        == 1
+    )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -49,9 +53,9 @@ def test_what_is_not_known_in_every_part_runs_as_transformers_does():
 def test_the_rows_that_are_asked_for(kind, keep):
     lm = taken_over(kind)
     text = ids(90)
-    whole = lm.forward(text, lm.new_cache(90), 90)
+    whole = lm.forward([Rows(text, lm.new_cache(90), 90)])[0]
     cache = lm.new_cache(90)
-    rows = lm.forward(text, cache, keep)
+    rows = lm.forward([Rows(text, cache, keep)])[0]
     torch.testing.assert_close(rows, whole[90 - keep :], rtol=0, atol=1e-4)
     assert cache.length == 90 and cache.filled_layers == cache.layers
 
@@ -60,10 +64,10 @@ def test_the_rows_that_are_asked_for(kind, keep):
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(kind):
     text = ids(60)
     exact = taken_over(kind)
-    expected = exact.forward(text, exact.new_cache(60), 60)
+    expected = exact.forward([Rows(text, exact.new_cache(60), 60)])[0]
     errors = []
     for lm in (HuggingFaceLM(tiny_model(kind, 1).bfloat16()), taken_over(kind, torch.bfloat16)):
-        errors.append(relative(lm.forward(text, lm.new_cache(60), 60), expected))
+        errors.append(relative(lm.forward([Rows(text, lm.new_cache(60), 60)])[0], expected))
     assert errors[1] < 1.3 * errors[0] + 0.01
 
 
@@ -84,8 +88,8 @@ def test_a_quantised_model_is_the_model_with_the_quantised_weights(quantization,
                     assert 0 < relative(held, linear.weight) < 0.12
                     linear.weight.copy_(held)
     text = ids(40)
-    expected = HuggingFaceLM(plain).forward(text, HuggingFaceLM(plain).new_cache(40), 40)
-    found = torch.cat([quantised.forward(chunk, cache, len(chunk)) for cache in [quantised.new_cache(40)]
+    expected = HuggingFaceLM(plain).forward([Rows(text, HuggingFaceLM(plain).new_cache(40), 40)])[0]
+    found = torch.cat([quantised.forward([Rows(chunk, cache, len(chunk))])[0] for cache in [quantised.new_cache(40)]
                        for chunk in text.split([30, 1, 1, 8])])  # fmt: skip
     assert relative(found, expected) < (0.01 if dtype == torch.float32 else 0.25)
 

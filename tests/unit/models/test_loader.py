@@ -11,17 +11,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from rapid_integrations import packaged
-from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ConfigurationError, DownloadError, ModelLoadError
 from rapid_integrations.models.loader import load, wrap
 from rapid_integrations.models.placement import device_of
 from tests.toys.gguf_file import write_gguf
+from tests.toys.loaded_logits import MERGES, expected, logits
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
 
 pytestmark = pytest.mark.usefixtures("home")
-
-IDS = torch.arange(3, 80)
-MERGES = (("t", "h"),)
 
 
 @pytest.fixture
@@ -31,16 +28,6 @@ def gguf_file(tmp_path):
     tokenizer = byte_tokenizer(merges=MERGES)
     write_gguf(path, tiny_model("qwen2", 1, vocab_size=len(tokenizer)), tokenizer, MERGES)
     return path
-
-
-@torch.inference_mode()
-def logits(loaded):
-    return loaded.lm.forward([Rows(IDS, loaded.lm.new_cache(len(IDS)), len(IDS))])[0]
-
-
-def expected(kind="llama", **config):
-    with torch.inference_mode():
-        return tiny_model(kind, 1, **config)(IDS[None]).logits[0]
 
 
 # --- what loads -------------------------------------------------------------------------------------------------------

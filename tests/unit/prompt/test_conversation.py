@@ -4,9 +4,9 @@ import pytest
 
 from rapid_integrations import ConfigurationError, Prompt, PromptError
 from rapid_integrations.prompt import join_parts, render
+from tests.toys.chatml import chatml
 from tests.unit.prompt.segmentation.documents import document
 from tests.unit.prompt.segmentation.layouts import LAYOUTS
-from tests.unit.prompt.test_prompt import chatml
 
 TEXT = document("prose", 1)
 OTHER = document("prose", 2)

@@ -5,15 +5,12 @@ from hypothesis import strategies as st
 from rapid_integrations import ConfigurationError, Prompt, PromptError
 from rapid_integrations.prompt import render
 from rapid_integrations.prompt.segmentation import segment
+from tests.toys.chatml import chatml
 from tests.toys.found_context import assert_nearly_all
 
 DOCUMENT = "\n\n".join(
     f"Paragraph {i} is about topic {i} and says a good deal about it, as one does." for i in range(60)
 )
-
-
-def chatml(messages):
-    return "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages) + "<|im_start|>assistant\n"
 
 
 def llama_like(messages):

@@ -47,9 +47,9 @@ from rapid_integrations.structured.checking import unmet
 from rapid_integrations.structured.class_schema import class_schema
 from rapid_integrations.structured.grammar import require_enforceable
 from rapid_integrations.structured.patterns import enforceable_patterns
-from tests.laws.test_structured_output import PROMPT, engine
 from tests.toys.budget import examples
 from tests.toys.grammar_walk import random_answer
+from tests.toys.structured_requests import PROMPT, engine
 
 
 class Colour(enum.Enum):

@@ -3,17 +3,9 @@
 import pytest
 
 from rapid_integrations import ConfigurationError
-from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.tool_calls import learn_call_format
+from tests.toys.call_formats import learn
 from tests.toys.chat_templates import LLAMA31, MISTRAL, PYTHONIC, QWEN3, QWEN25, TAGGED
-from tests.toys.models import CHATML, EOS_ID, IM_END_ID, byte_tokenizer
-
-
-def learn(template):
-    tokenizer = byte_tokenizer(chat_template=template)
-    tokenizer.bos_token, tokenizer.eos_token = "<|bos|>", "<|eos|>"
-    vocabulary = Vocabulary(tokenizer, {EOS_ID, IM_END_ID})
-    return learn_call_format(vocabulary.render_chat, vocabulary.eos_tokens, "the model")
+from tests.toys.models import CHATML
 
 
 @pytest.mark.parametrize("template", [QWEN25, QWEN3], ids=["qwen2.5", "qwen3"])

@@ -6,7 +6,7 @@ import pytest
 
 from rapid_integrations import ConfigurationError, SamplingParams
 from rapid_integrations.tool_calls.declaration import declaration
-from tests.laws.test_tool_calls import TOOLS, ask, engine
+from tests.toys.tool_callers import TOOLS, ask, engine
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 

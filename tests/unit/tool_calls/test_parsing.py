@@ -6,8 +6,8 @@ import pytest
 
 from rapid_integrations.tool_calls import ToolCallStream, parse_calls
 from rapid_integrations.tool_calls.parsing import Parsed
+from tests.toys.call_formats import learn
 from tests.toys.chat_templates import LLAMA31, MISTRAL, QWEN25, TAGGED
-from tests.unit.tool_calls.test_call_format import learn
 
 FORMATS = {"qwen": learn(QWEN25), "llama": learn(LLAMA31), "mistral": learn(MISTRAL), "tagged": learn(TAGGED)}
 NAMES = {"search", "get_weather"}

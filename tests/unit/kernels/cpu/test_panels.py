@@ -43,7 +43,7 @@ ODD = {
 @pytest.mark.parametrize("quantization", ["int8", "int4", None])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("shape", ODD)
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("qwen3", marks=pytest.mark.long)])
 def test_models_of_odd_widths_compute_what_their_weights_say(kind, shape, dtype, quantization):
     """Against transformers with the very weights (dequantised) in the same dtype, for a prefill, drafts and steps."""
     lm = HuggingFaceLM(tiny_model(kind, 2, **ODD[shape]).to(dtype), take_over=True, quantization=quantization)

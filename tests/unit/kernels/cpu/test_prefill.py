@@ -24,7 +24,7 @@ fast_only = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["fast", "portable"])
+@pytest.fixture(params=["fast", pytest.param("portable", marks=pytest.mark.process)])
 def path(request, monkeypatch):
     if request.param == "portable":
         monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))

@@ -4,9 +4,9 @@ import pytest
 
 from rapid_integrations.prompt import render
 from rapid_integrations.prompt.segmentation import segment, segment_context
+from tests.toys.chatml import chatml
 from tests.unit.prompt.segmentation.documents import document
 from tests.unit.prompt.segmentation.instructions import RULES, SYSTEM_PROMPTS, TOOLS, USER_PROMPTS
-from tests.unit.prompt.test_prompt import chatml
 
 ASKED = "Which mill burnt down?"
 

@@ -15,16 +15,20 @@ from tests.unit.prompt.segmentation.layouts import LAYOUTS, QUESTIONS
 ASKED = "What did Keller write about the quarry, and why does it matter for the ferry?"
 
 
-@pytest.mark.parametrize("kind", ["prose", "markdown"])
+def verdicts(name, layout, seed, *kinds):
+    return {kind: fill(name, layout, document(kind, seed), ASKED).verdict() for kind in kinds}
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_each_layout(name, kind):
-    assert fill(name, LAYOUTS[name], document(kind, 1), ASKED).verdict() == "right"
+def test_each_layout(name):
+    kinds = ("prose", "markdown")
+    assert verdicts(name, LAYOUTS[name], 1, *kinds) == dict.fromkeys(kinds, "right")
 
 
-@pytest.mark.parametrize("kind", ["prose", "numbered passages", "German"])
 @pytest.mark.parametrize("name", {**HELD_OUT, **SECOND})
-def test_each_held_out_layout(name, kind):
-    assert fill(name, {**HELD_OUT, **SECOND}[name], document(kind, 2), ASKED).verdict() == "right"
+def test_each_held_out_layout(name):
+    kinds = ("prose", "numbered passages", "German")
+    assert verdicts(name, {**HELD_OUT, **SECOND}[name], 2, *kinds) == dict.fromkeys(kinds, "right")
 
 
 def tally(cases):
@@ -46,7 +50,7 @@ def require(counted, wrong, right=0.99, worst=0.005):
 
 @pytest.mark.long
 def test_a_sample_of_generated_prompts():
-    require(*tally(case(seed) for seed in range(20_000, 20_400)))
+    require(*tally(case(seed) for seed in range(20_000, 20_200)))
 
 
 @pytest.mark.slow

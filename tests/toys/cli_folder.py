@@ -1,0 +1,24 @@
+"""A folder with a tiny model, an embedder and documents, for the `rapid` command to run in."""
+
+import pytest
+
+from tests.toys.embedding_model import save_tiny_embedder
+from tests.toys.models import byte_tokenizer, tiny_model, words
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    tiny_model("llama", 0, max_position_embeddings=8192).save_pretrained(folder / "model")
+    byte_tokenizer().save_pretrained(folder / "model")
+    save_tiny_embedder(folder / "embedder")
+    (folder / "document.md").write_text(words(1, 800))
+    (folder / "other.txt").write_text("the cat sat on a mat")
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "list.json").write_text("[1]")
+    (folder / "wrong.json").write_text('{"type": "strin"}')
+    (folder / "schema.json").write_text(
+        '{"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"]}'
+    )
+    (folder / "latin.txt").write_bytes("Größe".encode("latin-1"))
+    return folder
