@@ -280,8 +280,8 @@ class CompressionConfig(Settings):
         default=0.2,
         ge=0.0,
         le=1.0,
-        description="share of the scores of the chunks before and behind that is added to a chunk's own; 0 ranks each "
-        "chunk by itself",
+        description="how much a chunk gains from the chunks before and behind it; 0 ranks each chunk by itself, and with 1 "
+        "the neighbours of the best chunk rank as high as it does",
     )
     threshold: float | None = Field(
         default=None,

@@ -169,19 +169,19 @@ class Compressor(SharedResource):
             words = document.words().scores(index_terms(query))
         if config.search == "words":
             assert words is not None
-            ranks = with_neighbours(words, config.neighbours, document.firsts)
+            ranks = with_neighbours(fused([words]), config.neighbours, document.firsts)
             return _Found(ranks.tolist(), words.tolist(), [True] * len(ranks), 1.0, "words")
         scores = self._similarities(document, query, on_progress)
         threshold = self._embedder.threshold if config.threshold is None else config.threshold
         relevance = relevance_of(max(scores), threshold)
         if words is None:
-            ranks, source = np.array(scores), "embedder"
+            ranks = np.array(scores) if not config.neighbours else fused([np.array(scores)])
         else:
-            ranks, source = fused([words, np.array(scores)]), "hybrid"
+            ranks = fused([words, np.array(scores)])
             if config.threshold is None:
                 threshold = -math.inf  # a chunk that words find may have a low similarity
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
-        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source)
+        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, "embedder")
 
     def _similarities(self, document: IndexedDocument, query: str, on_progress: OnProgress | None) -> list[float]:
         """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""
@@ -205,7 +205,7 @@ class Compressor(SharedResource):
         everything = sum(chunk.tokens for chunk in chunks)
         budget = config.budget(everything)
         # By similarity alone, the threshold says what is worth reranking. By words too, several times the budget is.
-        candidates = everything if found.source == "embedder" else _RERANKED * budget
+        candidates = everything if config.search == "vectors" else _RERANKED * budget
         positions = select_positions(
             chunks, found.ranks, candidates, -math.inf, config.min_chunks, eligible=found.eligible
         )

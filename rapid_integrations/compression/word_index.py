@@ -28,7 +28,7 @@ class WordIndex(SharedResource):
         if any(self.terms):  # without a term there is no vocabulary
             import_progress_bars()
             self._bm25 = importlib.import_module("bm25s").BM25(method="lucene")
-            self._bm25.index([list(terms) for terms in self.terms], show_progress=False)
+            self._bm25.index([list(terms) for terms in self.terms], create_empty_token=False, show_progress=False)
 
     def scores(self, terms: Sequence[str]) -> np.ndarray:
         """Return the BM25 score (n_texts,), float64, of each text for `terms`, which come from `index_terms`.
