@@ -67,8 +67,9 @@ class DecodeStats(_Output):
 
     - `law` is the distribution that the output followed. `segmentation` says how the context was found in the prompt:
       "explicit", "delimiters", "heuristic", "plain", or the name that the prompt's maker gave.
-    - `retrieval` says whose scores chose the drafter's chunks ("embedder", "reranker", "retriever", "pipeline"). It is
-      "whole" if the drafter read everything, and None without a drafter or a context.
+    - `retrieval` says whose scores chose the drafter's chunks ("embedder", with or without
+      the words of the question, "words", "reranker", "retriever", "pipeline"). It is "whole" if the drafter read
+      everything, and None without a drafter or a context.
     - `draft_lm` is the model that only proposed, if there was one.
     - `prefill_s` covers all models. `decode_s` runs from the end of the prefill to the last token. It is the sum of
       `propose_s` (drafting), `score_s` (the drafter's other passes), `verify_s` (the target's passes) and the rest

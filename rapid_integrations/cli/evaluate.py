@@ -14,6 +14,7 @@ from rich.table import Table
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.console import errors_taught, stderr, stdout
 from rapid_integrations.cli.options import RETRIEVAL, SAMPLING, ModelOptions, with_option_groups
+from rapid_integrations.cli.retrieval import measure_retrieval
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.jsonl"
 
 eval_app = typer.Typer(help="Compare RAPID's answer quality and decode speed with other methods.", no_args_is_help=True)
+eval_app.command("retrieval")(measure_retrieval)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the run. It holds predictions, summary and plots.")]
 DEFAULT_METHODS = ("lc", "rag", "sd", "rapid")
@@ -68,7 +70,14 @@ def run(
     seed: Annotated[
         int, typer.Option(help="Random seed of sampling, generated tasks and intervals.", rich_help_panel=SAMPLING)
     ] = 0,
-    chunk_tokens: Annotated[int, typer.Option(help="Length of a chunk, in tokens.", rich_help_panel=RETRIEVAL)] = 512,
+    retrieval: Annotated[
+        Literal["default", "paper"],
+        typer.Option(help="Preset of retrieval, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL),
+    ] = "default",
+    chunk_tokens: Annotated[
+        int | None,
+        typer.Option(help="Length of a chunk, in tokens. Default: the preset's.", rich_help_panel=RETRIEVAL),
+    ] = None,
     min_tokens: Annotated[
         int,
         typer.Option(help="Retrieval budget, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL),
@@ -103,7 +112,8 @@ def run(
             plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
             for text in ([f"{task}@{length}" for task in tasks for length in plan.lengths] if plan.lengths else tasks)
         ]
-        compression = CompressionConfig(chunk_tokens=chunk_tokens, min_tokens=min_tokens)
+        size = {} if chunk_tokens is None else {"chunk_tokens": chunk_tokens}
+        compression = CompressionConfig(preset=retrieval, min_tokens=min_tokens, **size)
         file = PredictionFile(
             folder / PREDICTIONS,
             {

@@ -1,6 +1,7 @@
 """The compressor: takes contexts and a question, and returns the text that the drafter reads.
 
-Its steps are: chunk, embed, search, select within the budget, and join in document order with each passage's label.
+Its steps are: chunk, index, search by words and vectors, select within the budget, and join in document order with each
+passage's label.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_passages, chunk_text
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
-from rapid_integrations.compression.index import ChunkIndex
+from rapid_integrations.compression.indexed_document import IndexedDocument
+from rapid_integrations.compression.joining import join_chunks, label_tokens
 from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, cut_at
+from rapid_integrations.compression.ranking import fused, with_neighbours
 from rapid_integrations.compression.selection import (
     ScoredChunk,
     relevance_of,
@@ -26,11 +31,13 @@ from rapid_integrations.compression.selection import (
     select_positions,
     usable_score,
 )
+from rapid_integrations.compression.word_index import index_terms
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import ConfigurationError, PromptError, SharedResource
 from rapid_integrations.progress import OnProgress
 
 _RECENT_DOCUMENTS = 8
+_RERANKED = 3  # budgets of the best chunks that a reranker gets to read
 
 Split: TypeAlias = Callable[[str], Sequence[str]]
 Rerank: TypeAlias = Callable[[str, Sequence[Passage]], Sequence[Passage]]
@@ -69,14 +76,28 @@ class ContextCompressor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a search says of each chunk: its rank value (higher is better), its score for reports, its eligibility.
+
+    `relevance` and `source` are those of `Compression`.
+    """
+
+    ranks: list[float]
+    scores: list[float]
+    eligible: list[bool]
+    relevance: float
+    source: str
+
+
 class Compressor(SharedResource):
-    """Retrieves by embedding similarity. Threads may share it. The latest documents stay indexed.
+    """Retrieves by words and by embedding similarity. Threads may share it. The latest documents stay indexed.
 
     - `embedder`: gives chunks and questions their vectors, and the default threshold.
     - `tokenizer`: counts the chunks' tokens (the target's, so that the budget is in the target's tokens).
     - `cache`: stores embeddings; None keeps them in memory.
     - `split`: replaces the chunker; it cuts a text into consecutive pieces.
-    - `rerank`: reorders, filters or rescores the chunks that embeddings found relevant; it may rewrite their texts.
+    - `rerank`: reorders, filters or rescores the best chunks; it may rewrite their texts.
     """
 
     settings_of_answers = ("_embedder", "_split", "_rerank")
@@ -95,7 +116,7 @@ class Compressor(SharedResource):
         self._split = split
         self._rerank = rerank
         self._cache = EmbeddingCache() if cache is None else cache
-        self._documents: OrderedDict[bytes, _Document] = OrderedDict()
+        self._documents: OrderedDict[bytes, IndexedDocument] = OrderedDict()
         self._lock = threading.Lock()
 
     def compress(
@@ -122,27 +143,50 @@ class Compressor(SharedResource):
                 "Pass the document as context."
             )
         document = self._document(contexts, config.chunk_tokens)
-        chunks = [chunk for of_context in document.chunks for chunk in of_context]
+        chunks = document.all_chunks
         context_tokens = sum(chunk.tokens for chunk in chunks)
         budget = config.budget(context_tokens)
         if context_tokens <= max(budget, config.chunk_tokens * config.min_chunks):
             return _unchanged(contexts, document, context_tokens)
 
-        index = self._index(document, chunks, on_progress)
-        scores = self._scores(index, query)
-        threshold = self._embedder.threshold if config.threshold is None else config.threshold
-        if self._rerank is None:
-            sized = document.sized(chunks)
-            chosen = select_positions(sized, scores, budget, threshold, config.min_chunks)
-            found = compression_of(
-                contexts, document.chunks, chunks, scores, chosen, "embedder", document.labels, self._tokenizer
-            )
-        else:
-            found = self._reranked(contexts, query, document, chunks, scores, config)
-        return replace(found, relevance=relevance_of(max(scores), threshold)) if found.shortened else found
+        found = self._search(document, query, config, on_progress)
+        if self._rerank is not None:
+            return self._reranked(contexts, query, document, found, config)
+        chosen = select_positions(
+            document.sized(chunks), found.ranks, budget, -math.inf, config.min_chunks, eligible=found.eligible
+        )
+        compression = compression_of(
+            contexts, document.chunks, chunks, found.scores, chosen, found.source, document.labels, self._tokenizer
+        )
+        return replace(compression, relevance=found.relevance) if compression.shortened else compression
 
-    def _scores(self, index: ChunkIndex, query: str) -> list[float]:
+    def _search(
+        self, document: IndexedDocument, query: str, config: CompressionConfig, on_progress: OnProgress | None
+    ) -> _Found:
+        """Score and rank every chunk of `document` for the question."""
+        words = None
+        if config.search != "vectors":
+            words = document.words().scores(index_terms(query))
+        if config.search == "words":
+            assert words is not None
+            ranks = with_neighbours(fused([words]), config.neighbours, document.firsts)
+            return _Found(ranks.tolist(), words.tolist(), [True] * len(ranks), 1.0, "words")
+        scores = self._similarities(document, query, on_progress)
+        threshold = self._embedder.threshold if config.threshold is None else config.threshold
+        relevance = relevance_of(max(scores), threshold)
+        if words is None:
+            ranks = np.array(scores) if not config.neighbours else fused([np.array(scores)])
+        else:
+            ranks = fused([words, np.array(scores)])
+            if config.threshold is None:
+                threshold = -math.inf  # a chunk that words find may have a low similarity
+        ranks = with_neighbours(ranks, config.neighbours, document.firsts)
+        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, "embedder")
+
+    def _similarities(self, document: IndexedDocument, query: str, on_progress: OnProgress | None) -> list[float]:
         """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""
+        report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
+        index = document.vectors(self._embedder, self._cache, report)
         whose = f"the embedder {getattr(self._embedder, 'name', type(self._embedder).__name__)}"
         found = (usable_score(float(score), whose) for score in index.scores(self._embedder.embed_query(query)))
         return [-math.inf if score is None else score for score in found]
@@ -151,17 +195,21 @@ class Compressor(SharedResource):
         self,
         contexts: Sequence[str],
         query: str,
-        document: _Document,
-        chunks: Sequence[Chunk],
-        scores: Sequence[float],
+        document: IndexedDocument,
+        found: _Found,
         config: CompressionConfig,
     ) -> Compression:
         """Select by the reranker's scores. Their scale is unknown, so no threshold applies to them."""
         assert self._rerank is not None
-        threshold = self._embedder.threshold if config.threshold is None else config.threshold
+        chunks, scores = document.all_chunks, found.scores
         everything = sum(chunk.tokens for chunk in chunks)
-        found = select_positions(chunks, scores, everything, threshold, config.min_chunks)
-        best_first = sorted(found, key=lambda position: -scores[position])
+        budget = config.budget(everything)
+        # By similarity alone, the threshold says what is worth reranking. By words too, several times the budget is.
+        candidates = everything if config.search == "vectors" else _RERANKED * budget
+        positions = select_positions(
+            chunks, found.ranks, candidates, -math.inf, config.min_chunks, eligible=found.eligible
+        )
+        best_first = sorted(positions, key=lambda position: -found.ranks[position])
         passages = [Passage(chunks[position].text, scores[position], position) for position in best_first]
         # A filter that removes everything is ignored. So are passages that were not made from a chunk.
         ranked = [
@@ -178,21 +226,22 @@ class Compressor(SharedResource):
             if passage.text != chunks[passage.chunk].text:
                 tokens = len(self._tokenizer.offsets(passage.text))
                 new_chunks[passage.chunk] = replace(chunks[passage.chunk], text=passage.text, tokens=tokens)
-        candidates = [passage.chunk for passage in ranked if passage.chunk is not None]
+        returned = [passage.chunk for passage in ranked if passage.chunk is not None]
         sized = document.sized(new_chunks)
         chosen = select_positions(
-            [sized[position] for position in candidates],
-            [new_scores[position] for position in candidates],
-            config.budget(everything),
+            [sized[position] for position in returned],
+            [new_scores[position] for position in returned],
+            budget,
             -math.inf,
             config.min_chunks,
         )
-        positions = sorted(candidates[index] for index in chosen)
-        return compression_of(
+        positions = sorted(returned[index] for index in chosen)
+        compression = compression_of(
             contexts, document.chunks, new_chunks, new_scores, positions, "reranker", document.labels, self._tokenizer
         )
+        return replace(compression, relevance=found.relevance) if compression.shortened else compression
 
-    def _document(self, contexts: Sequence[str], chunk_tokens: int) -> _Document:
+    def _document(self, contexts: Sequence[str], chunk_tokens: int) -> IndexedDocument:
         """Return the chunks of `contexts`, from the recent documents if they are among them."""
         key = _content_key(contexts, chunk_tokens)
         with self._lock:
@@ -202,7 +251,7 @@ class Compressor(SharedResource):
                 return document
         labels = [LabelsOf(text) for text in contexts]
         chunks = tuple(tuple(self._chunks(text, of, chunk_tokens)) for text, of in zip(contexts, labels, strict=True))
-        document = _Document(chunks, labels, label_tokens(chunks, labels, self._tokenizer))
+        document = IndexedDocument(tuple(contexts), chunks, labels, label_tokens(chunks, labels, self._tokenizer))
         with self._lock:
             document = self._documents.setdefault(key, document)  # another thread may have been faster
             self._documents.move_to_end(key)
@@ -222,75 +271,6 @@ class Compressor(SharedResource):
                 "give one that cuts a text as it is (a sentence, token or recursive character splitter)"
             )
         return chunks
-
-    def _index(self, document: _Document, chunks: Sequence[Chunk], on_progress: OnProgress | None) -> ChunkIndex:
-        """Return the index of `document`; the first caller builds it, and other callers wait."""
-        report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
-        with document.lock:
-            if document.index is None:
-                document.index = ChunkIndex.build(chunks, self._embedder, self._cache, report)
-            return document.index
-
-
-@dataclass
-class _Document:
-    """The chunks of each context, their labels, and their index once a question needed it.
-
-    `label_tokens` has one number for each chunk of all contexts: the tokens of the part of its passage's label that the
-    chunk lacks.
-    """
-
-    chunks: tuple[tuple[Chunk, ...], ...]
-    labels: Sequence[LabelsOf]
-    label_tokens: Sequence[int]
-    index: ChunkIndex | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def sized(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Return the chunks with the sizes that the budget counts, which include the added labels."""
-        return [
-            replace(chunk, tokens=chunk.tokens + extra) if extra else chunk
-            for chunk, extra in zip(chunks, self.label_tokens, strict=True)
-        ]
-
-
-def label_tokens(
-    chunks_by_context: Iterable[Sequence[Chunk]], labels: Iterable[LabelsOf], tokenizer: Tokenizer
-) -> list[int]:
-    """Return for each chunk the tokens of the label and of the closing text that it lacks of its passage."""
-    return [
-        len(tokenizer.offsets(of.before(chunk.start) + of.behind(chunk.end))) if of.passages else 0
-        for of_context, of in zip(chunks_by_context, labels, strict=True)
-        for chunk in of_context
-    ]
-
-
-def join_chunks(chunks: Sequence[Chunk], labels: LabelsOf | None = None) -> str:
-    """Return the texts of `chunks` (of one text, in order): neighbours verbatim, a blank line across a gap.
-
-    Existing line breaks count towards the blank line. A chunk from inside a passage of `labels` is put between the
-    passage's label and its closing text.
-    """
-    parts: list[str] = []
-    before: Chunk | None = None
-    for chunk in chunks:
-        head = ""
-        if before is None or chunk.index != before.index + 1:
-            new = (
-                before is None or labels is None or labels.passage_at(before.end - 1) != labels.passage_at(chunk.start)
-            )
-            if labels is not None and before is not None and new:
-                parts.append(labels.behind(before.end))
-            head = labels.before(chunk.start) if labels is not None and new else ""
-        if before is not None and chunk.index != before.index + 1:
-            text = head + chunk.text
-            tail = before.text[len(before.text.rstrip()) :] if parts[-1:] == [before.text] or not parts[-1] else ""
-            parts.append("\n" * (2 - (tail + text[: len(text) - len(text.lstrip())]).count("\n")))
-        parts += [head, chunk.text] if head else [chunk.text]
-        before = chunk
-    if labels is not None and before is not None:
-        parts.append(labels.behind(before.end))
-    return "".join(parts)
 
 
 def compression_of(
@@ -332,7 +312,7 @@ def compression_of(
     )
 
 
-def _unchanged(contexts: Sequence[str], document: _Document, context_tokens: int) -> Compression:
+def _unchanged(contexts: Sequence[str], document: IndexedDocument, context_tokens: int) -> Compression:
     return Compression(
         texts=tuple(contexts),
         selected=tuple(tuple(ScoredChunk(chunk, None) for chunk in of_context) for of_context in document.chunks),

@@ -11,6 +11,7 @@ from rapid_integrations.compression import (
     BgeM3Embedder,
     Compression,
     Compressor,
+    CrossEncoderReranker,
     Embedder,
     EmbeddingCache,
     Rerank,
@@ -32,7 +33,8 @@ class DefaultCompressor(SharedResource):
             through FlagEmbedding, everything else through sentence-transformers).
         tokenizer: counts the chunks' tokens.
         embedding_cache: a file that stores embeddings between runs; None keeps them in memory.
-        split, rerank: see `Compressor`.
+        split: see `Compressor`.
+        rerank: see `Compressor`; a folder or a hub name is that of a cross-encoder, which is loaded on first use.
     """
 
     settings_of_answers = ("_embedder", "_split", "_rerank")
@@ -44,7 +46,7 @@ class DefaultCompressor(SharedResource):
         embedding_cache: str | Path | None = None,
         *,
         split: Split | None = None,
-        rerank: Rerank | None = None,
+        rerank: Rerank | str | Path | None = None,
     ) -> None:
         self._embedder = embedder
         self._tokenizer = tokenizer
@@ -74,7 +76,10 @@ class DefaultCompressor(SharedResource):
                     report("load embedder", 0, 1)
                     embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
                     report("load embedder", 1, 1)
+                rerank = self._rerank
+                if isinstance(rerank, (str, Path)):
+                    rerank = CrossEncoderReranker(rerank)
                 self._made = Compressor(
-                    embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=self._rerank
+                    embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=rerank
                 )
             return self._made

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TypeAlias
 
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
-)
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0dff\u1ab0-\u1aff"  # they follow their letter
-_CHARACTER = re.compile(f"[{_UNSPACED}]")
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
+from rapid_integrations.compression.words import UNSPACED_CHARACTER, words_of
+
 _GAP = re.compile(r"\n\s*\n")  # this also separates passages that were joined across a gap
 _WINDOW = 64  # words in a window for counting a term's frequency; windows start every half a window
 _STRIDE = _WINDOW // 2
@@ -66,12 +60,12 @@ def trust_of(coverage: float) -> float:
 
 def _paragraphs(text: str) -> Iterator[list[str]]:
     """Yield the words of each paragraph. Pairs do not cross paragraphs."""
-    for part in _GAP.split(unicodedata.normalize("NFKC", text).casefold()):
-        yield _WORD.findall(part)
+    for part in _GAP.split(text):
+        yield words_of(part)
 
 
 def _terms(words: Sequence[str]) -> set[Term]:
-    return {(word,) for word in words if not _CHARACTER.match(word)} | set(zip(words, words[1:], strict=False))
+    return {(word,) for word in words if not UNSPACED_CHARACTER.match(word)} | set(zip(words, words[1:], strict=False))
 
 
 def _found(text: str, wanted: Set[Term]) -> tuple[Mapping[Term, list[int]], int]:

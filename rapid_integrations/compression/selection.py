@@ -75,13 +75,14 @@ def select_positions(
     budget: int,
     threshold: float,
     min_chunks: int,
+    eligible: Sequence[bool] | None = None,
 ) -> list[int]:
     """Return the selected positions in `chunks`, ascending.
 
     Chunks are ranked by score (NaN is the lowest), and ties keep document order. A chunk that repeats a better ranked
-    one, apart from white space, is left out. The best `min_chunks` are taken whatever their score and size. Of the
-    rest, each chunk is taken that scores at least `threshold` and still fits into the remaining `budget` (tokens). So a
-    short chunk may be taken after a long one that did not fit.
+    one, apart from white space, is left out. The best `min_chunks` are taken whatever their score
+    and size. Of the rest, each chunk is taken that scores at least `threshold`, is `eligible` (None: all are) and still
+    fits into the remaining `budget` (tokens). So a short chunk may be taken after a long one that did not fit.
     """
     assert len(chunks) == len(scores), f"{len(chunks)} chunks but {len(scores)} scores"
     values = [-math.inf if math.isnan(score) else float(score) for score in scores]  # NaN cannot be ordered
@@ -90,7 +91,8 @@ def select_positions(
     spent = 0
     for rank, position in enumerate(_without_repeats(ranking, chunks)):
         tokens = chunks[position].tokens
-        if rank < min_chunks or (values[position] >= threshold and spent + tokens <= budget):
+        allowed = values[position] >= threshold and (eligible is None or eligible[position])
+        if rank < min_chunks or (allowed and spent + tokens <= budget):
             chosen.append(position)
             spent += tokens
     return sorted(chosen)

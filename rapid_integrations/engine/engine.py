@@ -20,7 +20,7 @@ import torch
 from rapid_integrations.cache.memory_budget import kv_budget, memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
-from rapid_integrations.compression import ContextCompressor, Embedder
+from rapid_integrations.compression import ContextCompressor, Embedder, Rerank
 from rapid_integrations.compression.default_compressor import DefaultCompressor
 from rapid_integrations.config import (
     DEFAULT_EMBEDDER,
@@ -75,8 +75,10 @@ class RapidEngine(SharedResource):
         drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
         draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"). It reads the
             drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
-        compressor: makes the drafter's context; None builds one from `embedder`.
+        compressor: makes the drafter's context; None builds one from `embedder` and `reranker`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
+        reranker: reorders the best chunks before the selection: a function (`compression.Rerank`), or the folder or
+            hub name of a cross-encoder. None uses no reranker.
         embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
         sampling, speculation, compression: defaults for its requests.
         kv_cache_bytes: memory for the KV caches of running requests. Further requests wait until there is room. "auto"
@@ -109,6 +111,7 @@ class RapidEngine(SharedResource):
         draft_lm: LoadedModel | None = None,
         compressor: ContextCompressor | None = None,
         embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
+        reranker: Rerank | str | Path | None = None,
         embedding_cache: str | Path | None = None,
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
@@ -137,7 +140,9 @@ class RapidEngine(SharedResource):
         self.compression = compression or CompressionConfig()
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
-        self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
+        self.compressor: ContextCompressor = compressor or DefaultCompressor(
+            embedder, self.vocabulary, embedding_cache, rerank=reranker
+        )
         devices = {model.device for model in models}
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._life = EngineLife()

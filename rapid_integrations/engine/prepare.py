@@ -179,12 +179,13 @@ class Preparing:
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
         way_out = "Shorten the document, or use a smaller embedder, or one on another device"
+        query = _searched(rendered)
         with memory_errors_taught("finding the passages that the question needs", way_out):
-            compression = asked.compressor.compress(rendered.contexts, rendered.query, asked.compression, asked.report)
+            compression = asked.compressor.compress(rendered.contexts, query, asked.compression, asked.report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
         drafter = rendered.splice(compression.texts)
-        covered = query_coverage(rendered.contexts, compression.texts, rendered.query)
+        covered = query_coverage(rendered.contexts, compression.texts, query)
         drafter_ids = self._vocabulary.encode_prompt(drafter)
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
@@ -252,3 +253,14 @@ def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> No
             new_tokens=new_tokens,
             context_window=model.context_window,
         )
+
+
+def _searched(rendered: RenderedPrompt) -> str:
+    """Return what is searched for: the question, behind the one before it if it names too little by itself.
+
+    A follow-up ("And after him?") names less than one word that occurs once in the contexts. Its own coverage by the
+    whole of them is then below 1.
+    """
+    if rendered.earlier_query.strip() and query_coverage(rendered.contexts, rendered.contexts, rendered.query) < 1.0:
+        return f"{rendered.earlier_query}\n{rendered.query}"
+    return rendered.query

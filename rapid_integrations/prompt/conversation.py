@@ -123,3 +123,23 @@ def query_of_messages(
     if humans and humans[-1] not in holders:
         return question_of(texts[humans[-1]])
     return segmentations[humans[-1] if humans else holders[-1]].query
+
+
+def earlier_query_of_messages(
+    messages: Sequence[Message],
+    contents: Sequence[str | Prompt],
+    segmentations: Sequence[Segmentation],
+    holders: Sequence[int],
+) -> str:
+    """Return the question of the human turn before the last, or "" without one.
+
+    A follow-up such as "And after him?" needs it to be understood. It is "" if the program gave the question.
+    """
+    if any(isinstance(content, Prompt) and content.query is not None for content in contents):
+        return ""
+    texts = [content if isinstance(content, str) else content.text for content in contents]
+    humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
+    if len(humans) < 2:
+        return ""
+    before = humans[-2]
+    return segmentations[before].query if before in holders else question_of(texts[before])

@@ -22,6 +22,7 @@ class RenderedPrompt:
         or
             "plain".
         templated: whether a chat template wrote the control tokens, including the first one.
+        earlier_query: the question of the human turn before the last; "" without one, or if the question was given.
     """
 
     text: str
@@ -30,6 +31,7 @@ class RenderedPrompt:
     query: str
     segmentation: str
     templated: bool
+    earlier_query: str = ""
 
     @property
     def contexts(self) -> tuple[str, ...]:

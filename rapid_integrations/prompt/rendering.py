@@ -8,6 +8,7 @@ from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.chat_template import ChatTemplate, locate
 from rapid_integrations.prompt.conversation import (
     HUMAN,
+    earlier_query_of_messages,
     messages_with_context,
     query_of_messages,
     require_query,
@@ -94,4 +95,5 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
         require_query(query)
     method = segmentations[holders[-1]].method if spans else "plain"
     data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
-    return RenderedPrompt(text, data, tuple(spans), query, method, templated=True)
+    earlier = earlier_query_of_messages(messages, contents, segmentations, holders)
+    return RenderedPrompt(text, data, tuple(spans), query, method, templated=True, earlier_query=earlier)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rapid_integrations import (
     OutOfMemoryError,
     RapidEngine,
+    SpeculationConfig,
 )
 from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS

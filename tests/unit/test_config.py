@@ -62,9 +62,19 @@ def test_settings_are_frozen_and_round_trip_through_json():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "expected"),
-    [(600, 100), (24_000, 4000), (24_576, 4096), (50_000, 4096), (98_304, 4096), (120_000, 5000)],
+    ("tokens", "quarter", "paper"),
+    [(600, 150, 100), (16_384, 4096, 2730), (24_000, 4096, 4000), (98_304, 4096, 4096), (120_000, 5000, 5000)],
 )
-def test_budget_is_the_papers(tokens, expected):
-    # max(len / 24, min(4096, len / 6))
-    assert CompressionConfig().budget(tokens) == expected
+def test_budget(tokens, quarter, paper):
+    # max(len / 24, min(4096, len / 4)), and a sixth in place of the quarter for the paper's settings
+    assert CompressionConfig().budget(tokens) == quarter
+    assert CompressionConfig(preset="paper").budget(tokens) == paper
+
+
+def test_a_preset_gives_what_is_not_given():
+    paper = CompressionConfig(preset="paper")
+    assert (paper.chunk_tokens, paper.search, paper.neighbours) == (512, "vectors", 0.0)
+    assert CompressionConfig(preset="paper", chunk_tokens=256).chunk_tokens == 256
+    assert CompressionConfig(**paper.model_dump()) == paper
+    with pytest.raises(ConfigurationError, match="preset"):
+        CompressionConfig(preset="published")

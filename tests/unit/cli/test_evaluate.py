@@ -129,6 +129,30 @@ def test_lengths(evaluate, folder):
     assert (folder / "lengths" / "lengths.png").exists()
 
 
+def test_evidence_that_retrieval_brings(evaluate, folder):
+    text = " ".join(words(seed, 60) for seed in range(8))
+    passage = " ".join(text.split()[100:130])
+    row = {"document": text, "questions": [{"question": passage, "evidence": passage}] * 2}
+    (folder / "evidence.jsonl").write_text(json.dumps(row))
+    out = folder / "evidence"
+    options = ("--settings", "chunk_tokens=64", "--settings", "paper,search=words", "--max-questions", "1")
+    model = ("--target", "./model", "--embedder", "./embedder", "--dtype", "float32")
+    result = evaluate("retrieval", str(out), "--data", "evidence.jsonl", *options, *model)
+    assert result.exit_code == 0, result.output
+    assert "Evidence recall" in result.stdout and "evidence" in result.stdout and "Over all sets" in result.stdout
+    figures = json.loads((out / "retrieval.json").read_text())
+    assert figures["run"]["settings"]["paper,search=words"]["chunk_tokens"] == 512
+    assert figures["tables"]["chunk_tokens=64"]["evidence"]["questions"] == 1
+    assert figures["tables"]["chunk_tokens=64"]["evidence"]["recall"] == 1.0
+    assert len((out / "retrieval.jsonl").read_text().strip().split("\n")) == 2
+    refused = evaluate("retrieval", str(out), "--data", "missing.jsonl", *model)
+    assert refused.exit_code == 1 and "missing.jsonl cannot be read" in " ".join(refused.stderr.split())
+    refused = evaluate("retrieval", str(out), "--data", "evidence.jsonl", "--settings", "published", *model)
+    assert refused.exit_code == 1 and "preset" in refused.stderr
+    pytest.importorskip("matplotlib")
+    assert (out / "retrieval.png").exists()
+
+
 def test_a_time_limit(evaluate, folder):
     result = evaluate("run", str(folder / "none"), "--task", "needle", "--max-documents", "1", "--minutes", "0")
     assert "the same command goes on" in result.stderr

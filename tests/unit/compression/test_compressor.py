@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from rapid_integrations.compression import Chunk, ChunkIndex, Compressor, EmbeddingCache, ScoredChunk, chunk_text
-from rapid_integrations.compression.compressor import join_chunks
+from rapid_integrations.compression.joining import join_chunks
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import PromptError
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
 from tests.toys.offsets import WordTokenizer
 
-CONFIG = CompressionConfig(chunk_tokens=16, ratio=0.25, min_chunks=1)
+VECTORS = {"search": "vectors", "neighbours": 0.0}
+CONFIG = CompressionConfig(chunk_tokens=16, ratio=0.25, min_chunks=1, **VECTORS)
 
 
 def paragraph(subject, words=16):
@@ -53,7 +54,7 @@ def test_chunks_come_in_document_order_and_only_gaps_are_marked():
 
 
 def test_the_budget_bounds_what_is_kept():
-    config = CompressionConfig(chunk_tokens=16, min_chunks=1)  # a sixth of so short a text
+    config = CompressionConfig(chunk_tokens=16, min_chunks=1, largest_share=1 / 6, **VECTORS)
     result = compressor().compress([FRUIT], "grape grape damson elder elder elder", config)
     assert result.texts == (paragraph("elder") + paragraph("grape"),)
     assert result.kept_tokens == 32 == config.budget(result.context_tokens)

@@ -137,7 +137,7 @@ def test_a_label_is_not_repeated_within_its_passage():
         "Source 1:\n" + " ".join(f"p1s{at} mill ferry kiln loom." for at in range(40)) + "\n\nSource 2:\np2s0 quarry."
     )
     chunks = chunk_passages(text, TOKENIZER, [each.start for each in labelled_passages(text)], 24)
-    from rapid_integrations.compression.compressor import join_chunks
+    from rapid_integrations.compression.joining import join_chunks
     from rapid_integrations.compression.passage_labels import LabelsOf
 
     joined = join_chunks([chunks[1], chunks[4], chunks[-1]], LabelsOf(text))

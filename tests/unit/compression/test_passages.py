@@ -121,7 +121,8 @@ def test_the_splitter_decides_the_chunks():
     assert compression.selected[0][0].chunk.text.strip() == PARTS[5]
 
 
-def test_the_reranker_decides_among_what_embeddings_found():
+@pytest.mark.parametrize(("search", "candidates"), [("vectors", 8), ("hybrid", 4)])
+def test_the_reranker_decides_among_what_was_found(search, candidates):
     seen = []
 
     def rerank(query, found):
@@ -129,9 +130,10 @@ def test_the_reranker_decides_among_what_embeddings_found():
         return [Passage(found[-1].text, None, found[-1].chunk)]
 
     compressor = Compressor(HashEmbedder(threshold=-1.0), TOKENIZER, split=lambda t: t.split("\n\n"), rerank=rerank)
-    compression = compressor.compress([CONTEXT], PARTS[5], SMALL)
+    compression = compressor.compress([CONTEXT], PARTS[5], SMALL.model_copy(update={"search": search}))
     query, found = seen[0]
-    assert query == PARTS[5] and found[0].strip() == PARTS[5] and len(found) == 8
+    assert query == PARTS[5] and found[0].strip() == PARTS[5]
+    assert len(found) == candidates  # all that the threshold allows, or three budgets of the best
     assert compression.texts == (found[-1],) and compression.source == "reranker"
 
 

@@ -105,3 +105,29 @@ def test_a_text_without_tokens_is_refused():
         with pytest.raises(PromptError, match="has no tokens"):
             running.generate("xxx")
         assert running.generate("yyy", sampling=SamplingParams(max_new_tokens=2)).token_ids
+
+
+NAMES = " ".join(f"name{number} lives in town{number} ." for number in range(200))
+
+
+def turns(*questions):
+    first = Prompt(text=f"{NAMES}\n\n{questions[0]}", context_spans=((0, len(NAMES)),))
+    messages = [{"role": "user", "content": first}]
+    for question in questions[1:]:
+        messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": question}]
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("question", "searched"),
+    [
+        ("And after that?", "Where does name7 live?\nAnd after that?"),
+        ("Where does name150 live?", "Where does name150 live?"),
+    ],
+)
+def test_a_follow_up_that_names_too_little_searches_with_the_question_before_it(question, searched):
+    embedder = HashEmbedder(threshold=-1.0)
+    model = tiny_model("llama", 1, max_position_embeddings=16_384)
+    with engine(embedder, model) as running:
+        running.explain(turns("Where does name7 live?", question))
+    assert embedder.queries == [searched]

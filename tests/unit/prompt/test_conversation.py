@@ -47,6 +47,10 @@ class TestWhere:
         ]
         rendered = render(messages, chatml)
         assert rendered.contexts == (TEXT,) and rendered.query == "And after him?"
+        assert rendered.earlier_query == ASKED
+        assert render(messages[:1], chatml).earlier_query == ""
+        given = [*messages[:2], {"role": "user", "content": Prompt(text="And after him?", query="Who followed Haas?")}]
+        assert render(given, chatml).earlier_query == ""
 
     def test_in_tools_results_and_not_in_what_the_model_said(self):
         messages = [
