@@ -21,7 +21,7 @@ from rapid_integrations.cache.memory_budget import memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder
-from rapid_integrations.compression.default_compressor import DefaultCompressor
+from rapid_integrations.compression.default_compressor import EMBEDDINGS, DefaultCompressor
 from rapid_integrations.config import (
     DEFAULT_EMBEDDER,
     DEFAULT_TARGET,
@@ -74,7 +74,8 @@ class RapidEngine(SharedResource):
             drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
         compressor: makes the drafter's context; None builds one from `embedder`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
-        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        embedding_cache: a file that keeps embeddings between runs. None takes "embeddings.sqlite" in `prefix_cache_dir`,
+            and memory without such a folder.
         sampling, speculation, compression: defaults for its requests.
         prefix_cache_bytes: memory for the KV caches of finished requests. If a prompt starts with the same tokens as an
             earlier one, only the rest is prefilled. "auto" takes a quarter of the memory that is free now on the
@@ -131,7 +132,8 @@ class RapidEngine(SharedResource):
         self.compression = compression or CompressionConfig()
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
-        self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, embedding_cache)
+        kept = embedding_cache if embedding_cache or not prefix_cache_dir else Path(prefix_cache_dir) / EMBEDDINGS
+        self.compressor: ContextCompressor = compressor or DefaultCompressor(embedder, self.vocabulary, kept)
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
         self._fair_lock = FairLock()
         self._life = EngineLife()

@@ -85,6 +85,20 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
     return model, tokenizer
 
 
+def converted_copy(path: Path, dtype: torch.dtype) -> Path | None:
+    """Return the folder with the dequantised copy of a GGUF file, or None if there is none yet.
+
+    Args:
+        path: the file, or any file of a model in several files.
+        dtype: dtype of the copy.
+
+    Raises:
+        ModelLoadError: parts are missing.
+    """
+    folder = _converted_folder(parts_of(path), dtype)
+    return folder if _is_complete(folder) else None
+
+
 def _read(
     path: Path, whole: Path, headers: Sequence[GgufHeader], dtype: torch.dtype, **options: Any
 ) -> tuple[Any, Any]:
