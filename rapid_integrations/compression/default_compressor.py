@@ -23,7 +23,6 @@ from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.progress import OnProgress, ignore_progress
 
-
 EMBEDDINGS = "embeddings.sqlite"  # name of the file of embeddings in a folder of cached documents
 
 

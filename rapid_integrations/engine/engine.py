@@ -74,8 +74,8 @@ class RapidEngine(SharedResource):
             drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
         compressor: makes the drafter's context; None builds one from `embedder`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
-        embedding_cache: a file that keeps embeddings between runs. None takes "embeddings.sqlite" in `prefix_cache_dir`,
-            and memory without such a folder.
+        embedding_cache: a file that keeps embeddings between runs. None takes "embeddings.sqlite" in
+            `prefix_cache_dir`, and memory without such a folder.
         sampling, speculation, compression: defaults for its requests.
         prefix_cache_bytes: memory for the KV caches of finished requests. If a prompt starts with the same tokens as an
             earlier one, only the rest is prefilled. "auto" takes a quarter of the memory that is free now on the

@@ -21,6 +21,7 @@ from rapid_integrations.errors import (
     SharedResource,
     UnsupportedModelError,
 )
+from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
@@ -33,7 +34,6 @@ from rapid_integrations.models.folder_kinds import (
     refuse_weights_of_another_kind,
     refuse_what_is_no_file,
 )
-from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.gguf import converted_copy, load_gguf
 from rapid_integrations.models.gguf_parts import sets_of_parts
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child

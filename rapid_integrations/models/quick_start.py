@@ -2,10 +2,9 @@
 
 The first start of a model loads it through transformers and compares it with its own eager forward pass, which takes
 seconds to import. It also builds the model from its files with `Skeleton` and `QuickTokenizer`, and compares every
-weight and setting. If nothing differs, an empty file is left in `$RAPID_HOME/checked`. Its name is a digest of all that
-the result of these checks depends on: the content of the model's files, the arguments, this package's code, the kernels
-and the versions of the libraries. Later starts compute the same digest. If its file is there, they skip transformers.
-So any change repeats the checks. The file holds nothing, and nothing is read from it.
+weight and setting. If nothing differs, that is remembered (`packaged.checked`) under a digest of all that the result
+depends on: the content of the model's files, the arguments, this package's code, the kernels and the versions of the
+libraries. Later starts compute it again, and skip transformers if it is known. So any change repeats the checks.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 import rapid_integrations
-from rapid_integrations.config import Quantization, home
+from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import native_library, native_variant, why_not_native
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.end_tokens import end_token_ids
@@ -35,9 +34,9 @@ from rapid_integrations.models.positions import positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.packaged.checked import is_checked, remember
 
 SWITCH = "RAPID_QUICK_START"
-_CHECKED = "checked"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
 _CODE = ("models", "kernels", "cache", "prompt")  # folders whose code has a part in the checks
 _LARGEST_TEXT = 1 << 26  # bytes of a file that is digested whole
@@ -74,15 +73,11 @@ class QuickModel:
     @property
     def checked(self) -> bool:
         """Whether an earlier start found that it equals what transformers loads."""
-        return (home() / _CHECKED / self.key).is_file()
+        return is_checked(self.key)
 
     def remember(self) -> None:
-        """Leave the file by which later starts know that the checks have passed. A folder that is read-only is left."""
-        try:
-            (home() / _CHECKED).mkdir(parents=True, exist_ok=True, mode=0o700)
-            (home() / _CHECKED / self.key).touch()
-        except OSError:
-            return
+        """Let later starts know that the checks have passed."""
+        remember(self.key)
 
     def loaded(self, name: str, quantization: Quantization | None) -> tuple[DecoderLM, Vocabulary]:
         """Return the model and its vocabulary. The skeleton's weights are taken over."""

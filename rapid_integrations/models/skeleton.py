@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE
 
@@ -63,7 +64,7 @@ class Skeleton(nn.Module):
         self.config = shape
         left = dict(tensors)
         self.model = _Base(shape, left)
-        self.lm_head = _linear(left, "lm_head") if not tied else _empty_linear(self.model.embed_tokens.weight)
+        self.lm_head = _Linear(self.model.embed_tokens.weight) if tied else _linear(left, "lm_head")
         if left:
             raise ValueError(f"{len(left)} weights do not belong to the model, such as {min(left)}")
         self.requires_grad_(False)
@@ -76,12 +77,14 @@ class Skeleton(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
-        return self.model.embed_tokens.weight.dtype
+        dtype: torch.dtype = self.model.embed_tokens.weight.dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.model.embed_tokens.weight.device
+        device: torch.device = self.model.embed_tokens.weight.device
+        return device
 
 
 class _Base(nn.Module):
@@ -90,7 +93,7 @@ class _Base(nn.Module):
         table = left.pop("model.embed_tokens.weight")
         if table.shape[1] != shape.hidden_size:
             raise ValueError(f"the embedding table has {table.shape[1]} columns, not {shape.hidden_size}")
-        self.embed_tokens = nn.Embedding.from_pretrained(table)
+        self.embed_tokens = _Table(table)
         self.layers = nn.ModuleList(_Layer(shape, left, f"model.layers.{n}") for n in range(shape.num_hidden_layers))
         self.norm = _Norm(left, "model.norm", shape.rms_norm_eps)
         self.rotary_emb = Rotary(shape.rope, shape.head_dim)
@@ -130,6 +133,27 @@ class _MLP(nn.Module):
         self.act_fn = nn.SiLU()
 
 
+class _Table(nn.Module):
+    """Holds an embedding table."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(table, requires_grad=False)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return embedding(token_ids, self.weight)
+
+
+class _Linear(nn.Module):
+    """Holds a matrix as `nn.Linear` does, which would draw random numbers first."""
+
+    def __init__(self, weight: nn.Parameter, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.weight = weight
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+
 class _Norm(nn.Module):
     def __init__(self, left: dict[str, Tensor], name: str, eps: float) -> None:
         super().__init__()
@@ -145,7 +169,9 @@ class Rotary:
     """
 
     def __init__(self, rope: Mapping[str, Any], head_dim: int) -> None:
-        self.inv_freq = 1.0 / (rope["rope_theta"] ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
+        self.inv_freq = 1.0 / (
+            rope["rope_theta"] ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim)
+        )
         kind = rope.get("rope_type", "default")
         if kind == "linear":
             self.inv_freq = self.inv_freq / rope["factor"]
@@ -170,21 +196,12 @@ def _llama3(inv_freq: Tensor, rope: Mapping[str, Any]) -> Tensor:
     return torch.where(between, smoothed, slow)
 
 
-def _linear(left: dict[str, Tensor], name: str, rows: int | None = None, columns: int | None = None) -> nn.Linear:
+def _linear(left: dict[str, Tensor], name: str, rows: int | None = None, columns: int | None = None) -> _Linear:
     weight = left.pop(f"{name}.weight")
     if weight.ndim != 2 or (rows is not None and tuple(weight.shape) != (rows, columns)):
         raise ValueError(f"{name}.weight has the shape {tuple(weight.shape)}")
     bias = left.pop(f"{name}.bias", None)
-    return _empty_linear(weight, None if bias is None else bias.clone())
-
-
-def _empty_linear(weight: Any, bias: Tensor | None = None) -> nn.Linear:
-    with torch.device("meta"):
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear
+    return _Linear(nn.Parameter(weight, requires_grad=False), None if bias is None else bias.clone())
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[Shape, bool] | None:
