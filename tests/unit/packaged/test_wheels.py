@@ -96,7 +96,9 @@ def put_by_hand(home):
 
 
 def left_behind(home):
-    return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    """Return what lies there but for the notes of checks that passed."""
+    files = [path.relative_to(home) for path in home.rglob("*") if path.is_file()]
+    return sorted(str(path) for path in files if path.parts[0] != "checked")
 
 
 COMPLETE = ["models/tiny/sub/config.json", "models/tiny/weights.bin"]
