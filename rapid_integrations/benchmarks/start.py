@@ -16,6 +16,8 @@ from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import figures_table
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.evaluation.timing import describe_machine
+from rapid_integrations.models.placement import device_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 PARTS = {
@@ -74,14 +76,16 @@ class Start:
 
 @dataclass(frozen=True)
 class StartResult:
-    """The runs of each case of `CASES`."""
+    """The runs of each case of `CASES`, and the machine."""
 
+    machine: dict[str, str | int]
     starts: dict[str, list[Start]]
 
     def summary(self) -> dict[str, Any]:
         """Return the medians of each case as JSON."""
         return {
             "benchmark": "start",
+            "machine": self.machine,
             "cases": {
                 case: {
                     "runs": len(runs),
@@ -125,12 +129,13 @@ def measure_starts(
         told = {**asked, "question": question, "prefix_cache_dir": str(scratch / folder)}
         return _run([*child, json.dumps(told)], os.environ | environment)
 
+    machine = describe_machine(device_of(asked["engine"].get("device", "auto")))
     ask(0, None, "unused")  # fetches the models, compiles kernels, and remembers that the models were checked
     unchecked = ask(1, questions[0], "unchecked", **{_SWITCH: "0"})
     first = ask(2, questions[0], "documents")
     again = [ask(3 + run, questions[1], "documents") for run in range(runs)]
     on_progress("measure", total, total)
-    return StartResult({"unchecked": [unchecked], "first": [first], "again": again})
+    return StartResult(machine, {"unchecked": [unchecked], "first": [first], "again": again})
 
 
 def start_table(result: StartResult) -> Table:

@@ -25,6 +25,7 @@ def test_every_part_of_a_run_is_measured(folder, tmp_path, monkeypatch):
     result = measure_starts(child, asked, ["What?", "Who?"], scratch, 2, lambda *report: seen.append(report))
     assert seen[0] == ("measure", 0, 5) and seen[-1] == ("measure", 5, 5)
     summary = json.loads(json.dumps(result.summary()))
+    assert summary["machine"]["threads"] >= 1
     assert summary["benchmark"] == "start" and list(summary["cases"]) == list(CASES)
     for case, found in summary["cases"].items():
         assert found["runs"] == (2 if case == "again" else 1)
@@ -48,7 +49,7 @@ def test_every_part_of_a_run_is_measured(folder, tmp_path, monkeypatch):
 def test_a_process_that_fails_is_an_error(tmp_path):
     child = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with pytest.raises(ConfigurationError, match="exit status 1: no such model"):
-        measure_starts(child, {}, ["What?", "Who?"], tmp_path, 1)
+        measure_starts(child, {"engine": {}}, ["What?", "Who?"], tmp_path, 1)
 
 
 def test_one_question_is_not_enough(bench):
