@@ -160,7 +160,9 @@ class ModelFields(BaseModel):
         "process, which takes some seconds. Use it for folders from people you do not trust",
     )
     embedding_cache: str | Path | None = Field(
-        default=None, description="an SQLite file that keeps embeddings between runs; None keeps them in memory"
+        default=None,
+        description="an SQLite file that keeps embeddings between runs; None takes embeddings.sqlite in "
+        "prefix_cache_dir, and memory without such a folder",
     )
     prefix_cache_bytes: int | Literal["auto"] = Field(
         default="auto",

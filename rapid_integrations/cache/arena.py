@@ -53,6 +53,14 @@ class Arena:
         """Return a contiguous copy."""
         return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
 
+    def joined(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return a copy of tensors of one dtype, one below the other; what `torch.cat` returns takes memory twice."""
+        rows = [len(tensor) for tensor in tensors]
+        whole = self.empty((sum(rows), *tensors[0].shape[1:]), tensors[0].dtype)
+        for part, tensor in zip(torch.split(whole, rows), tensors, strict=True):
+            part.copy_(tensor)
+        return whole
+
 
 def _new_block(size: int) -> mmap.mmap | None:
     """Return memory that asks for large pages, or None if the system does not know them."""

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.bench import bench_app
+from rapid_integrations.cli.bench_start import bench_start
 from rapid_integrations.cli.chat import chat
 from rapid_integrations.cli.console import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
 from rapid_integrations.cli.evaluate import eval_app
@@ -114,6 +115,7 @@ def ask(
 
 
 app.command()(with_option_groups(chat))
+bench_app.command("start")(bench_start)
 
 
 @models_app.command("list")

@@ -138,7 +138,7 @@ def bench_decode(
             result = bench.run(cases)
         if plot is not None:
             decode_plot(result, plot)
-        _show([decode_table(result)], result.summary(), as_json)
+        show_results([decode_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("question")
@@ -171,7 +171,7 @@ def bench_question(
     from rapid_integrations.benchmarks.question_report import question_plot, question_table
     from rapid_integrations.evaluation.questions import load_question_pairs
 
-    with errors_taught(), _scratch(scratch) as folder:
+    with errors_taught(), scratch_folder(scratch) as folder:
         pairs = load_question_pairs(questions, document, max_pairs)
 
         def start(kept_in: Path | None) -> RapidEngine:
@@ -194,7 +194,7 @@ def bench_question(
             result = bench.run(pairs)
         if plot is not None:
             question_plot(result, plot)
-        _show([question_table(result)], result.summary(), as_json)
+        show_results([question_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("steps")
@@ -244,7 +244,7 @@ def bench_steps(
             )
         if plot is not None:
             steps_plot(result, plot)
-        _show([steps_table(result), modelled_table(result)], result.summary(), as_json)
+        show_results([steps_table(result), modelled_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("sweep")
@@ -298,7 +298,7 @@ def bench_sweep(
             )
         if plot is not None:
             sweep_plot(result, plot)
-        _show([sweep_table(result)], result.summary(), as_json)
+        show_results([sweep_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("memory")
@@ -339,11 +339,11 @@ def bench_memory(
             )
         if plot is not None:
             memory_plot(result, plot)
-        _show([memory_table(result)], result.summary(), as_json)
+        show_results([memory_table(result)], result.summary(), as_json)
 
 
 @contextmanager
-def _scratch(parent: Path | None) -> Iterator[Path]:
+def scratch_folder(parent: Path | None) -> Iterator[Path]:
     """Create a temporary folder."""
     try:
         made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
@@ -353,7 +353,8 @@ def _scratch(parent: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _show(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
+def show_results(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
+    """Print the tables, unless only JSON is asked for, and the summary as one JSON line."""
     for table in () if as_json else tables:
         print_table(stdout, table)
     sys.stdout.write(json.dumps(summary) + "\n")

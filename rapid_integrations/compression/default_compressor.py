@@ -24,6 +24,8 @@ from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.progress import OnProgress, ignore_progress
 
+EMBEDDINGS = "embeddings.sqlite"  # name of the file of embeddings in a folder of cached documents
+
 
 class DefaultCompressor(SharedResource):
     """A `Compressor` over a given embedder, or one that is fetched and loaded on first use. Threads may share it.
@@ -50,7 +52,7 @@ class DefaultCompressor(SharedResource):
     ) -> None:
         self._embedder = embedder
         self._tokenizer = tokenizer
-        self._cache = None if embedding_cache is None else Path(embedding_cache)
+        self._cache = None if embedding_cache is None else Path(embedding_cache).expanduser()
         self._split = split
         self._rerank = rerank
         self._made: Compressor | None = None

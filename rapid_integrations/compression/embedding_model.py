@@ -1,4 +1,7 @@
-"""Loads a sentence-transformers model, and determines its maximum length and its identity."""
+"""Loads an embedding model, and determines its maximum length and its identity.
+
+A folder that holds a plain BERT runs in torch alone (`bert_encoder`); sentence-transformers loads every other model.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rapid_integrations.compression.bert_encoder import load_bert
 from rapid_integrations.compression.weights_digest import weights_digest
 from rapid_integrations.compression.windows import Windows
 from rapid_integrations.errors import ConfigurationError, ModelLoadError
@@ -40,6 +44,8 @@ def load_embedding_model(
         ModelLoadError: loading fails, or the model has no fast tokenizer.
         ConfigurationError: `max_tokens` exceeds the model's positions, or is too small for any text.
     """
+    if use_safetensors and (bert := load_bert(source, device)) is not None:
+        return _measured(bert, bert.backend, bert.settings.positions, source, max_tokens)
     try:
         with without_loading_bar():
             import_progress_bars()
@@ -58,22 +64,22 @@ def load_embedding_model(
             "model (`rapid models pull all-minilm-l6-v2` fetches one that needs no hub), or use_safetensors=False for "
             "a model that is published as .bin only."
         ) from error
-    return _measured(model, source, max_tokens)
-
-
-def _measured(model: Any, source: str, asked: int | None) -> EmbeddingModel:
-    """Set the model's maximum length and compute how much text fits into it."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelLoadError(
             f"The embedding model {source} has no fast tokenizer, so a text cannot be cut to its maximum length "
             "exactly. Use a model that comes with a tokenizer.json."
         )
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    positions = getattr(config, "max_position_embeddings", None)  # None if they are not learnt (ALiBi and the like)
+    return _measured(model, backend, positions, source, max_tokens)
+
+
+def _measured(model: Any, backend: Any, positions: int | None, source: str, asked: int | None) -> EmbeddingModel:
+    """Set the model's maximum length and compute how much text fits into it."""
     backend = type(backend).from_str(backend.to_str())  # our own copy: the model keeps switching its truncation
     backend.no_truncation()
     backend.no_padding()
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    positions = getattr(config, "max_position_embeddings", None)  # None if they are not learnt (ALiBi and the like)
     own = min((n for n in (model.max_seq_length, positions) if n), default=_SAFE_LENGTH)
     max_tokens = own if asked is None else asked
     # sentence-transformers picks the prompts of encode_document and encode_query in the same way.

@@ -21,7 +21,7 @@ from rapid_integrations.cache.memory_budget import kv_budget, memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder, Rerank
-from rapid_integrations.compression.default_compressor import DefaultCompressor
+from rapid_integrations.compression.default_compressor import EMBEDDINGS, DefaultCompressor
 from rapid_integrations.config import (
     DEFAULT_EMBEDDER,
     DEFAULT_TARGET,
@@ -79,7 +79,8 @@ class RapidEngine(SharedResource):
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
         reranker: reorders the best chunks before the selection: a function (`compression.Rerank`), or the folder or
             hub name of a cross-encoder. None uses no reranker.
-        embedding_cache: a file that keeps embeddings between runs; None keeps them in memory.
+        embedding_cache: a file that keeps embeddings between runs. None takes "embeddings.sqlite" in
+            `prefix_cache_dir`, and memory without such a folder.
         sampling, speculation, compression: defaults for its requests.
         kv_cache_bytes: memory for the KV caches of running requests. Further requests wait until there is room. "auto"
             takes half of the memory that is free now on the models' device.
@@ -140,8 +141,9 @@ class RapidEngine(SharedResource):
         self.compression = compression or CompressionConfig()
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
+        kept = embedding_cache if embedding_cache or not prefix_cache_dir else Path(prefix_cache_dir) / EMBEDDINGS
         self.compressor: ContextCompressor = compressor or DefaultCompressor(
-            embedder, self.vocabulary, embedding_cache, rerank=reranker
+            embedder, self.vocabulary, kept, rerank=reranker
         )
         devices = {model.device for model in models}
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)

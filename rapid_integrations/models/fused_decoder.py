@@ -97,6 +97,7 @@ class FusedDecoder(SharedResource):
         self._heads: int = config.num_attention_heads
         self._kv_heads: int = config.num_key_value_heads
         self._head_dim: int = head_dim
+        self._settings = settings_of(model)
         self._embed = base.embed_tokens
         self._rotary = base.rotary_emb
         library = native_library() if self._suits_kernels(model) else None
@@ -134,8 +135,19 @@ class FusedDecoder(SharedResource):
         matrices = [m for layer in self._layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         return sum(matrix.step_bytes for matrix in (*matrices, self._head))
 
+    def settings(self) -> dict[str, Any]:
+        """Return what the logits depend on beside the weights and the rotation, as JSON."""
+        return self._settings
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values take in all layers."""
+        return 2 * len(self._layers) * self._kv_heads * self._head_dim * self._embed.weight.dtype.itemsize
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield, one by one, the matrices that the model itself no longer holds."""
+        """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
+        start = torch.empty(1, dtype=torch.float32, device=self._embed.weight.device)
+        yield "fused.rotation", torch.cat([*self._rotation(start, 1, 1), *self._rotation(start, 8191, 1)])
         for index, layer in enumerate(self._layers):
             for name in ("qkv", "out", "gate_up", "down"):
                 yield f"fused.{index}.{name}", getattr(layer, name).dense()
@@ -282,6 +294,28 @@ class FusedDecoder(SharedResource):
         elif not tied:
             empty(model.lm_head)
         return head
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """Return what a model's logits depend on beside the weights and the rotation, as JSON.
+
+    Args:
+        model: a model that `FusedDecoder.serves` accepts, or a `Skeleton`.
+    """
+    config, base = model.config, model.base_model
+    norms = [base.norm]
+    layers = []
+    for layer in base.layers:
+        attention = layer.self_attn
+        layers.append([attention.head_dim, attention.scaling, _window(attention)])
+        own = [layer.input_layernorm, layer.post_attention_layernorm]
+        norms += own + [getattr(attention, name) for name in sorted(_QK_NORMS) if hasattr(attention, name)]
+    return {
+        "heads": [config.num_attention_heads, config.num_key_value_heads],
+        "activation": config.hidden_act,
+        "layers": layers,
+        "eps": [norm.variance_epsilon for norm in norms],
+    }
 
 
 def _is_known(layer: Any) -> bool:

@@ -59,7 +59,7 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
     Raises:
         ModelLoadError: parts or weights are missing, or the file is not a causal LM.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     parts = parts_of(path)
     folder = _converted_folder(parts, dtype)
@@ -69,7 +69,8 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
             require_all_weights(str(folder), report)
-            return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            # AutoTokenizer may choose a family's class, which changes the tokenizer (Qwen's adds a normaliser).
+            return model, PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers may raise anything for a damaged copy; the GGUF file is intact
             if is_out_of_memory(error):
                 raise
@@ -83,6 +84,20 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
         model, tokenizer = _read(path, whole, headers, dtype, **options)
     _keep(model, tokenizer, folder)
     return model, tokenizer
+
+
+def converted_copy(path: Path, dtype: torch.dtype) -> Path | None:
+    """Return the folder with the dequantised copy of a GGUF file, or None if there is none yet.
+
+    Args:
+        path: the file, or any file of a model in several files.
+        dtype: dtype of the copy.
+
+    Raises:
+        ModelLoadError: parts are missing.
+    """
+    folder = _converted_folder(parts_of(path), dtype)
+    return folder if _is_complete(folder) else None
 
 
 def _read(

@@ -22,7 +22,7 @@ from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FAMILIES, FusedDecoder
-from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
@@ -105,7 +105,7 @@ class HuggingFaceLM(SharedResource):
 
     def fingerprint(self) -> str:
         """Return a digest that identifies this model with its present weights. This reads all weights."""
-        return fingerprint(self.model, () if self._fused is None else self._fused.named_weights())
+        return fingerprint(self.model, self._fused)
 
     @property
     def weight_bytes(self) -> int:
@@ -153,13 +153,8 @@ class HuggingFaceLM(SharedResource):
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""
-        try:
+        with nan_taught(self.name):
             logits = [self._read(each) for each in rows] if self._fused is None else self._fused.forward(rows)
-        except FloatingPointError:
-            raise NotANumberError(
-                f"{self.name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
-                "narrow for what it computes; try dtype='bfloat16' or 'float32'"
-            ) from None
         for each in rows:
             each.cache.advance(each.count)
         return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]

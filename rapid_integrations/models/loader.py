@@ -21,6 +21,7 @@ from rapid_integrations.errors import (
     SharedResource,
     UnsupportedModelError,
 )
+from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
@@ -33,18 +34,18 @@ from rapid_integrations.models.folder_kinds import (
     refuse_weights_of_another_kind,
     refuse_what_is_no_file,
 )
-from rapid_integrations.models.gguf import load_gguf
+from rapid_integrations.models.gguf import converted_copy, load_gguf
 from rapid_integrations.models.gguf_parts import sets_of_parts
-from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.placement import device_of, dtype_of
+from rapid_integrations.models.quick_start import QuickModel, quick_model
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.models.weights import require_all_weights
-from rapid_integrations.progress import OnProgress
+from rapid_integrations.progress import OnProgress, ignore_progress
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 _NOBODY_SAID = 1 << 40
@@ -69,6 +70,7 @@ def load(
     trust_remote_code: bool = False,
     verify: Literal["isolated"] | None = None,
     on_progress: OnProgress | None = None,
+    quick: bool = True,
 ) -> LoadedModel:
     """Load a causal LM and its tokenizer.
 
@@ -86,6 +88,7 @@ def load(
             bounded memory and time. Use it for folders that you do not trust: a file that crashes its reader ends the
             child process and not this one. The environment variable RAPID_VERIFY=isolated has the same effect.
         on_progress: called with (stage, done, total).
+        quick: load a model that was checked before without transformers (see `quick_start`).
 
     Raises:
         ModelLoadError: the model cannot be used; UnsupportedModelError if it cannot be run exactly.
@@ -96,7 +99,7 @@ def load(
     with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
         if asked_for(verify):
             check_in_a_child(_local_path(name, on_progress), name)
-        return _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress)
+        return _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress, quick)
 
 
 def _load(
@@ -108,12 +111,18 @@ def _load(
     quantization: Quantization | None,
     trust_remote_code: bool,
     on_progress: OnProgress | None,
+    quick: bool,
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
+    is_gguf = path is not None and path.suffix.lower() == ".gguf"
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
     with errors_explained(name, path):
+        quick = quick and path is not None and device_map is None and revision is None and not trust_remote_code
+        mapped = _quick_model(path, dtype, device_of(device), quantization, on_progress) if quick and path else None
+        if mapped is not None and mapped.checked:
+            return LoadedModel(*mapped.loaded(str(name), quantization))
         with _quiet(on_progress is not None):
-            if path is not None and path.suffix.lower() == ".gguf":
+            if path is not None and is_gguf:
                 model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
                 if path is not None:
@@ -122,9 +131,36 @@ def _load(
                     str(path or name), path, dtype, device_of(device), revision, trust_remote_code, **placement
                 )
         check_tokenizer(str(path or name), tokenizer)
-        return wrap(
+        if quick and path and mapped is None and is_gguf:  # its copy was made just now
+            mapped = _quick_model(path, dtype, device_of(device), quantization, on_progress)
+        equal = mapped is not None and mapped.equals(model, tokenizer)
+        loaded = wrap(
             model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress
         )
+        if mapped is not None and equal:
+            mapped.remember()
+        return loaded
+
+
+def _quick_model(
+    path: Path,
+    dtype: str | torch.dtype,
+    device: torch.device,
+    quantization: Quantization | None,
+    on_progress: OnProgress | None,
+) -> QuickModel | None:
+    """Return the model of a file or folder if it can be loaded without transformers."""
+    folder = path
+    if path.suffix.lower() == ".gguf":
+        converted = converted_copy(path, dtype_of(dtype, None, device))
+        if converted is None:
+            return None
+        folder = converted
+    own = read_json(folder / "config.json").get("dtype")
+    kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device)
+    if kind == torch.bfloat16 and device.type == "cpu":
+        native_library(on_progress or ignore_progress)
+    return quick_model(folder, kind, device, quantization)
 
 
 @contextmanager
@@ -161,6 +197,8 @@ def wrap(model: Any, tokenizer: Any, name: str | None = None, **options: Any) ->
 
     `options`: see `HuggingFaceLM`.
     """
+    from rapid_integrations.models.hf import HuggingFaceLM
+
     model.eval()
     check_template(name or type(model).__name__, tokenizer.chat_template)
     ends = end_token_ids(model, tokenizer, _renderer(tokenizer))

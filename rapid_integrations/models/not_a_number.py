@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
+
+from rapid_integrations.errors import NotANumberError
 
 
 def numbers(logits: Tensor) -> Tensor:
@@ -19,3 +23,19 @@ def numbers(logits: Tensor) -> Tensor:
     if math.isnan(whole):
         raise FloatingPointError("a logit is NaN")
     return logits
+
+
+@contextmanager
+def nan_taught(name: str) -> Iterator[None]:
+    """Turn the FloatingPointError of `numbers` into an error that names the model.
+
+    Raises:
+        NotANumberError: a logit is NaN.
+    """
+    try:
+        yield
+    except FloatingPointError:
+        raise NotANumberError(
+            f"{name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
+            "narrow for what it computes; try dtype='bfloat16' or 'float32'"
+        ) from None

@@ -20,7 +20,7 @@ Matrices: TypeAlias = Sequence[tuple[Linear, Sequence[nn.Linear]]]
 
 def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules."""
-    weight = linears[0].weight.data if len(linears) == 1 else torch.cat([linear.weight.data for linear in linears])
+    weights = [linear.weight.data for linear in linears]
     biases = [linear.bias for linear in linears]
     bias = None
     if any(each is not None for each in biases):
@@ -30,7 +30,10 @@ def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena:
                 for linear, each in zip(linears, biases, strict=True)
             ]
         )
-    fused = make_linear(weight, bias, quantization, arena=arena)
+    if arena is not None and quantization is None:
+        fused: Linear = PlainLinear(arena.joined(weights), bias)
+    else:
+        fused = make_linear(weights[0] if len(weights) == 1 else torch.cat(weights), bias, quantization, arena=arena)
     start = 0
     for linear in linears:
         if isinstance(fused, PlainLinear):

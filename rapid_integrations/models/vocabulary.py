@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from rapid_integrations.errors import PromptError, SharedResource, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.chat_rendering import render_template
 from rapid_integrations.models.panics import panics_taught
+from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.unfinished import without_unfinished
 from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
 
@@ -51,10 +53,12 @@ class Vocabulary(SharedResource):
         self.tokenizer = tokenizer
         self.template_date = datetime.now()
         self.eos_token_ids = frozenset(eos_token_ids)
-        # This is a copy, because the user may set truncation or padding on the tokenizer, and nothing may be cut here.
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = tokenizer.backend_tokenizer
+        if not isinstance(tokenizer, QuickTokenizer):
+            # A copy, because the user may set truncation or padding on the tokenizer, and nothing may be cut here.
+            self._backend = copy.deepcopy(self._backend)
+            self._backend.no_truncation()
+            self._backend.no_padding()
         template = str(tokenizer.chat_template or "")
         self._spelt: dict[str, list[int]] = {}
         added = tokenizer.added_tokens_decoder
@@ -207,7 +211,8 @@ class Vocabulary(SharedResource):
     def highest_token_id(self) -> int:
         """The largest id that occurs in a text; a model needs a row of logits for it."""
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
-        return max(index for token, index in vocabulary.items() if not _PLACEHOLDER.fullmatch(token))
+        highest_first = sorted(vocabulary.items(), key=itemgetter(1), reverse=True)
+        return next(index for token, index in highest_first if not _PLACEHOLDER.fullmatch(token))
 
     def _encode(self, text: str, *, add_special_tokens: bool) -> Any:
         """Return the encoding of a text by the tokenizers library.

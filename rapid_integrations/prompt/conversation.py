@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rapid_integrations.errors import PromptError
+from rapid_integrations.prompt import segmentation
 from rapid_integrations.prompt.prompt import Message, Prompt
-from rapid_integrations.prompt.segmentation import (
-    MIN_CONTEXT_CHARACTERS,
-    Segmentation,
-    question_of,
-    segment,
-    segment_context,
-)
+from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation
 
 HUMAN = ("user", "human")
 INSTRUCTING = ("system", "developer")
@@ -22,13 +17,13 @@ INSTRUCTING = ("system", "developer")
 def segment_content(content: str | Prompt) -> Segmentation:
     """Return the context spans and the question of one content, as given or else as detected."""
     if isinstance(content, str):
-        return segment(content)
+        return segmentation.segment(content)
     if spans := content.filled_spans:
         query = content.query if content.query is not None else _last_paragraph_outside(content)
         return Segmentation(content.segmentation, spans, query)
     if content.context_spans or not content.has_context:  # nothing was retrieved, so nothing needs detection
-        return Segmentation("plain", (), content.query or question_of(content.text))
-    found = segment(content.text)
+        return Segmentation("plain", (), content.query or segmentation.question_of(content.text))
+    found = segmentation.segment(content.text)
     return found if content.query is None else replace(found, query=content.query)
 
 
@@ -48,11 +43,11 @@ def segment_message(message: Message, content: str | Prompt, asked_elsewhere: bo
     text = content if isinstance(content, str) else content.text
     role = message["role"]
     if role in INSTRUCTING and asked_elsewhere:
-        found = segment_context(text)
+        found = segmentation.segment_context(text)
     elif role in HUMAN:
         found = segment_content(content)
         if not found.context_spans and asked_elsewhere:
-            found = replace(segment_context(text), query=found.query)
+            found = replace(segmentation.segment_context(text), query=found.query)
     elif role == "assistant":
         found = Segmentation("plain", (), "")
     else:
@@ -63,7 +58,7 @@ def segment_message(message: Message, content: str | Prompt, asked_elsewhere: bo
 def _last_paragraph_outside(prompt: Prompt) -> str:
     start = prompt.context_spans[-1][1]
     outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
-    return question_of(outside)
+    return segmentation.question_of(outside)
 
 
 def require_query(query: str) -> None:
@@ -121,7 +116,7 @@ def query_of_messages(
     texts = [content if isinstance(content, str) else content.text for content in contents]
     humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
     if humans and humans[-1] not in holders:
-        return question_of(texts[humans[-1]])
+        return segmentation.question_of(texts[humans[-1]])
     return segmentations[humans[-1] if humans else holders[-1]].query
 
 
@@ -142,4 +137,4 @@ def earlier_query_of_messages(
     if len(humans) < 2:
         return ""
     before = humans[-2]
-    return segmentations[before].query if before in holders else question_of(texts[before])
+    return segmentations[before].query if before in holders else segmentation.question_of(texts[before])

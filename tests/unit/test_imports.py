@@ -103,9 +103,20 @@ def test_every_public_name_is_there():
         _ = rapid_integrations.RapidEngin
 
 
+HEAVY = ("torch", "transformers", "sentence_transformers", "faiss", "numpy", "pandas", "matplotlib", "tokenizers")
+OF_THE_ENGINE = ("transformers", "sentence_transformers", "torch._dynamo", "sympy", "scipy", "pandas", "matplotlib")
+
+
 @pytest.mark.process
-@pytest.mark.parametrize("statement", ["import rapid_integrations", "import rapid_integrations.cli.app"])
-def test_importing_loads_no_torch(statement):
-    code = f"import sys; {statement}; print([m for m in ('torch', 'transformers', 'faiss') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import rapid_integrations", (*HEAVY, "pydantic", "typer", "rich")),
+        ("import rapid_integrations.cli.app", (*HEAVY, "rapid_integrations.prompt.segmentation.segmenter")),
+        ("import rapid_integrations.engine.engine", OF_THE_ENGINE),
+    ],
+)
+def test_importing_loads_nothing_that_takes_long(statement, absent):
+    code = f"import sys; {statement}; print([m for m in {absent!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

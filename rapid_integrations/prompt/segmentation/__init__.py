@@ -20,13 +20,17 @@ segmenter     the choice among them
 
 from __future__ import annotations
 
-from rapid_integrations.prompt.segmentation.segmenter import question_of, segment, segment_context
+from typing import TYPE_CHECKING, Any
+
 from rapid_integrations.prompt.segmentation.spans import (
     MAX_QUERY_CHARACTERS,
     MIN_CONTEXT_CHARACTERS,
     Segmentation,
     Span,
 )
+
+if TYPE_CHECKING:
+    from rapid_integrations.prompt.segmentation.segmenter import question_of, segment, segment_context
 
 __all__ = [
     "MAX_QUERY_CHARACTERS",
@@ -37,3 +41,12 @@ __all__ = [
     "segment",
     "segment_context",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the segmenter when it is first needed: its regular expressions take a tenth of a second to compile."""
+    if name not in ("question_of", "segment", "segment_context"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rapid_integrations.prompt.segmentation import segmenter
+
+    return getattr(segmenter, name)

@@ -79,7 +79,13 @@ def test_a_heading_stands_for_its_section():
 
 
 def test_text_without_spaces_is_found_by_words():
-    sentences = ["东京是日本的首都。", "北京是中国的首都。", "巴黎是法国的首都。", "苹果是一种水果。", "他住在山上的小屋里。"]
+    sentences = [
+        "东京是日本的首都。",
+        "北京是中国的首都。",
+        "巴黎是法国的首都。",
+        "苹果是一种水果。",
+        "他住在山上的小屋里。",
+    ]
     text = "".join(sentence * 2 for sentence in sentences)
     config = CONFIG.model_copy(update={"neighbours": 0.0})
     found = Compressor(Deaf(), CharacterTokenizer()).compress([text], "北京在哪里？", config)

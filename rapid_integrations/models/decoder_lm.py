@@ -1,0 +1,99 @@
+"""A Llama-family model behind the `CausalLM` protocol, computed by `FusedDecoder` without transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.config import Quantization
+from rapid_integrations.errors import SharedResource
+from rapid_integrations.kernels.cpu import MAX_ROWS
+from rapid_integrations.models.fingerprint import fingerprint
+from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.not_a_number import nan_taught
+from rapid_integrations.models.skeleton import Skeleton
+
+
+class DecoderLM(SharedResource):
+    """Runs a `Skeleton`, whose matrices it takes over. `quick_start` says when that is allowed.
+
+    Args:
+        skeleton: the weights and numbers.
+        name: for messages.
+        folder: the model's files, which `transformers_copy` loads.
+        longest: context window in tokens.
+        quantization: of the weights.
+    """
+
+    def __init__(
+        self, skeleton: Skeleton, name: str, folder: Path, longest: int, quantization: Quantization | None
+    ) -> None:
+        self.name = name
+        self.context_window = longest
+        self.vocab_size: int = skeleton.lm_head.out_features
+        self.num_parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+        self.device = skeleton.device
+        self.dtype = skeleton.dtype
+        self._folder = folder
+        self._layers = skeleton.config.num_hidden_layers
+        self._skeleton = skeleton
+        self._fused = FusedDecoder(skeleton, quantization)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that one decode step reads."""
+        return self._fused.weight_bytes
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute the decode steps, "none (reason)" if PyTorch's operators do."""
+        return self._fused.kernels
+
+    @property
+    def rows_together(self) -> int:
+        """Rows that a pass of several readers may have; more rows of one reader take a pass of their own."""
+        return MAX_ROWS
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values take in all layers."""
+        return self._fused.kv_bytes_per_token
+
+    @property
+    def passes_together(self) -> bool:
+        """Whether several texts share a pass: they always do."""
+        return True
+
+    def fingerprint(self) -> str:
+        """Return a digest that identifies this model with its present weights. This reads all weights."""
+        return fingerprint(self._skeleton, self._fused)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens."""
+        return KVCache(self._layers, capacity)
+
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward`."""
+        with nan_taught(self.name):
+            logits = self._fused.forward(rows)
+        for each in rows:
+            each.cache.advance(each.count)
+        return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
+
+    def transformers_copy(self, dtype: torch.dtype) -> Any:
+        """Return the model as transformers runs it, with the weights that are used here, quantised ones dequantised."""
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(
+            self._folder, dtype=self.dtype, use_safetensors=True, local_files_only=True
+        )
+        self._fused.give_back(model)
+        return model.eval().to(dtype)
+
+    def close(self) -> None:
+        """Do nothing: no object of the caller was changed."""

@@ -1,0 +1,228 @@
+"""Loads a model without transformers, if an earlier start has shown that this gives the same model.
+
+The first start of a model loads it through transformers and compares it with its own eager forward pass, which takes
+seconds to import. It also builds the model from its files with `Skeleton` and `QuickTokenizer`, and compares every
+weight and setting. If nothing differs, that is remembered (`packaged.checked`) under a digest of all that the result
+depends on: the content of the model's files, the arguments, this package's code, the kernels and the versions of the
+libraries. Later starts compute it again, and skip transformers if it is known. So any change repeats the checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rapid_integrations
+from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu import native_library, native_variant, why_not_native
+from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.end_tokens import end_token_ids
+from rapid_integrations.models.fingerprint import digest_weights
+from rapid_integrations.models.fused_decoder import FusedDecoder, settings_of
+from rapid_integrations.models.positions import positions_of
+from rapid_integrations.models.quick_tokenizer import QuickTokenizer
+from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.packaged.checked import is_checked, remember
+
+SWITCH = "RAPID_QUICK_START"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
+_CODE = ("models", "kernels", "cache", "prompt")  # folders whose code has a part in the checks
+_LARGEST_TEXT = 1 << 26  # bytes of a file that is digested whole
+_NOBODY_SAID = 1 << 40
+_PROBES: tuple[list[dict[str, str]], ...] = (
+    [{"role": "user", "content": "  What?\n"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{ x }} <b> é"}],
+    [
+        {"role": "user", "content": "One."},
+        {"role": "assistant", "content": "Two.\n\n"},
+        {"role": "user", "content": ""},
+    ],
+)
+
+
+@dataclass(frozen=True)
+class QuickModel:
+    """A model that was built from its folder without transformers.
+
+    Attributes:
+        folder: its files.
+        key: the digest of what the checks depend on, in hexadecimal digits.
+        skeleton: its weights and numbers.
+        tokenizer: its tokenizer.
+        ends: the ids that its settings and its template name as ends of an answer.
+    """
+
+    folder: Path
+    key: str
+    skeleton: Skeleton
+    tokenizer: QuickTokenizer
+    ends: frozenset[int]
+
+    @property
+    def checked(self) -> bool:
+        """Whether an earlier start found that it equals what transformers loads."""
+        return is_checked(self.key)
+
+    def remember(self) -> None:
+        """Let later starts know that the checks have passed."""
+        remember(self.key)
+
+    def loaded(self, name: str, quantization: Quantization | None) -> tuple[DecoderLM, Vocabulary]:
+        """Return the model and its vocabulary. The skeleton's weights are taken over."""
+        vocabulary = Vocabulary(self.tokenizer, self.ends)
+        lm = DecoderLM(self.skeleton, name, self.folder, self.skeleton.config.max_position_embeddings, quantization)
+        return lm, vocabulary
+
+    def equals(self, model: Any, tokenizer: Any) -> bool:
+        """Return whether a transformers model and tokenizer of the same folder compute the same.
+
+        Call it before the weights of `model` are taken over.
+        """
+        return (
+            FusedDecoder.serves(model)
+            and settings_of(model) == settings_of(self.skeleton)
+            and positions_of(model) == self.skeleton.config.max_position_embeddings
+            and _same_weights(model, self.skeleton)
+            and _same_rotation(model.base_model.rotary_emb, self.skeleton.base_model.rotary_emb)
+            and _same_tokenizer(tokenizer, self.tokenizer)
+            and end_token_ids(model, tokenizer, _renderer(tokenizer)) == self.ends
+        )
+
+
+def quick_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, quantization: Quantization | None
+) -> QuickModel | None:
+    """Return the model of a folder, or None if only transformers can load it.
+
+    The weights are mapped from their files. RAPID_QUICK_START=0 always returns None.
+
+    Args:
+        folder: config.json, tokenizer.json and safetensors files.
+        dtype: dtype of the weights.
+        device: only a processor is served.
+        quantization: of the weights.
+    """
+    if device.type != "cpu" or os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        found = shape_of(json.loads((folder / "config.json").read_text()))
+        if found is None:
+            return None
+        weights = mapped_weights(folder)
+        key = _key(folder, weights, dtype, quantization)
+        skeleton = Skeleton(found[0], {name: weight.to(dtype) for name, weight in weights.items()}, tied=found[1])
+        tokenizer = QuickTokenizer(folder)
+        return QuickModel(folder, key, skeleton, tokenizer, _ends(folder, skeleton, tokenizer))
+    except Exception:  # a file may be damaged in any way; the usual way of loading says what is wrong
+        return None
+
+
+def _key(folder: Path, weights: dict[str, Tensor], dtype: torch.dtype, quantization: Quantization | None) -> str:
+    digest = hashlib.sha256()
+    library = native_library() if dtype == torch.bfloat16 else None
+    kernels = "" if library is None else hashlib.sha256(Path(library._name).read_bytes()).hexdigest()
+    environment = [platform.machine(), torch.backends.cpu.get_cpu_capability(), native_variant(), why_not_native()]
+    versions = [version(each) for each in _LIBRARIES]
+    digest.update(repr([dtype, quantization, kernels, environment, versions, _code()]).encode())
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        status = path.stat()
+        digest.update(f"{path.name}:{status.st_size}:".encode())
+        if path.suffix == ".safetensors" or status.st_size > _LARGEST_TEXT:
+            digest.update(str(status.st_mtime_ns).encode())  # the weights themselves follow
+        else:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest_weights(digest, sorted(weights.items()))
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Return a digest of this package's code that loads, checks and runs models."""
+    root = Path(rapid_integrations.__file__).parent
+    digest = hashlib.sha256(rapid_integrations.__version__.encode())
+    for path in sorted(path for folder in _CODE for path in (root / folder).rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}:".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _ends(folder: Path, skeleton: Skeleton, tokenizer: QuickTokenizer) -> frozenset[int]:
+    """Do what `end_token_ids` does for a transformers model."""
+    said = {}
+    for name in ("config", "generation_config"):
+        path = folder / f"{name}.json"
+        said[name] = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+    config = SimpleNamespace(eos_token_id=said["config"])
+    config.get_text_config = lambda decoder: config
+    model = SimpleNamespace(
+        config=config,
+        generation_config=SimpleNamespace(eos_token_id=said["generation_config"]),
+        get_output_embeddings=lambda: skeleton.lm_head,
+    )
+    return end_token_ids(model, tokenizer, _renderer(tokenizer))
+
+
+def _renderer(tokenizer: Any) -> Any:
+    if not tokenizer.chat_template:
+        return None
+    return lambda messages, opened: tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=opened
+    )
+
+
+def _same_weights(model: Any, skeleton: Skeleton) -> bool:
+    theirs, ours = dict(model.named_parameters()), dict(skeleton.named_parameters())
+    return theirs.keys() == ours.keys() and all(
+        own.dtype == theirs[name].dtype and torch.equal(own, theirs[name]) for name, own in ours.items()
+    )
+
+
+def _same_rotation(theirs: Any, ours: Any) -> bool:
+    positions = torch.tensor([[0, 1, 2, 1000, 8191, 100_000]])
+    x = torch.empty(1, 6, 1)
+    return all(torch.equal(own, other) for own, other in zip(ours(x, positions), theirs(x, positions), strict=True))
+
+
+def _same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
+    backend = type(theirs.backend_tokenizer).from_str(theirs.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    longest = [
+        None if length is None or not 0 < length < _NOBODY_SAID else length
+        for length in (theirs.model_max_length, ours.model_max_length)
+    ]
+    return (
+        backend.to_str() == ours.backend_tokenizer.to_str()
+        and theirs.chat_template == ours.chat_template
+        and {name: str(token) for name, token in theirs.special_tokens_map.items() if type(token) is not list}
+        == ours.special_tokens_map
+        and _added(theirs) == _added(ours)
+        and longest[0] == longest[1]
+        and (not ours.chat_template or all(_rendered(theirs, probe) == _rendered(ours, probe) for probe in _PROBES))
+    )
+
+
+def _added(tokenizer: Any) -> dict[int, tuple[str, bool]]:
+    return {index: (token.content, token.special) for index, token in tokenizer.added_tokens_decoder.items()}
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> list[str]:
+    """Return what a template writes, with and without the opening of an answer, or the name of its error."""
+    texts = []
+    for opened in (False, True):
+        try:
+            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened))
+        except Exception as error:  # a template may refuse system messages, and other things
+            texts.append(type(error).__name__)
+    return texts

@@ -1,0 +1,58 @@
+"""`rapid bench start`: the whole command, from the start of its process to its end."""
+
+import json
+import sys
+
+import pytest
+
+from rapid_integrations.benchmarks.start import CASES, PARTS, measure_starts, start_table
+from rapid_integrations.errors import ConfigurationError
+
+pytestmark = pytest.mark.process
+
+
+def test_every_part_of_a_run_is_measured(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAPID_NATIVE", "0")
+    asked = {
+        "document": str(folder / "document.md"),
+        "new_tokens": 4,
+        "engine": {"target": str(folder / "model"), "embedder": str(folder / "embedder")},
+    }
+    seen = []
+    child = [sys.executable, "-m", "rapid_integrations.cli.start_child"]
+    scratch = tmp_path / "scratch"
+    result = measure_starts(child, asked, ["What?", "Who?"], scratch, 2, lambda *report: seen.append(report))
+    assert seen[0] == ("measure", 0, 5) and seen[-1] == ("measure", 5, 5)
+    summary = json.loads(json.dumps(result.summary()))
+    assert summary["machine"]["threads"] >= 1
+    assert summary["benchmark"] == "start" and list(summary["cases"]) == list(CASES)
+    for case, found in summary["cases"].items():
+        assert found["runs"] == (2 if case == "again" else 1)
+        assert list(found["parts"]) == list(PARTS)
+        assert all(
+            found["parts"][part] > 0 for part in ("interpreter", "torch", "models", "retrieval", "answer", "exit")
+        )
+        assert all(seconds >= 0 for seconds in found["parts"].values())
+        assert 0 < found["first_token_s"] < found["wall_s"]
+        assert found["cpu_s"] > 0
+    (first,), again = result.starts["first"], result.starts["again"]
+    assert first.wall_s == pytest.approx(sum(first.parts.values()))
+    assert first.cached_tokens == 0
+    assert all(run.cached_tokens > 1000 for run in again)  # the document was on disk
+    assert (scratch / "documents" / "embeddings.sqlite").exists()  # and so were its embeddings
+    table = start_table(result)
+    assert table.row_count == len(PARTS) + 3
+    assert [column.header for column in table.columns] == ["part", *CASES.values()]
+
+
+def test_a_process_that_fails_is_an_error(tmp_path):
+    child = [sys.executable, "-c", "raise SystemExit('no such model')"]
+    with pytest.raises(ConfigurationError, match="exit status 1: no such model"):
+        measure_starts(child, {"engine": {}}, ["What?", "Who?"], tmp_path, 1)
+
+
+def test_one_question_is_not_enough(bench):
+    found = bench("start", "--document", "document.md", "-q", "What?", questions=False)
+    assert found.exit_code == 1
+    assert "1 questions were given: give two, or none" in " ".join(found.stderr.split())
