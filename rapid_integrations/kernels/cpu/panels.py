@@ -1,13 +1,13 @@
 """Weights of eight and four bits in the order in which the kernels multiply them.
 
-A weight (O, K) is cut into panels of 16 rows, and each panel into groups of 32 columns, which lie one behind the other. In
-a vector of the processor a row is then a lane, and nothing is summed across lanes. `interface.h` has the order within a
-group.
+A weight (O, K) is cut into panels of 16 rows, and each panel into groups of 32 columns, which lie one behind the
+other. In a vector of the processor a row is then a lane, and nothing is summed across lanes. `interface.h` has the
+order within a group.
 
 - Eight bits: weight = (level - 128) * scale with one scale for each row. A group has 512 bytes of levels. A last panel
   that has fewer rows is filled up.
-- Four bits: weight = (level - 8) * scale + zero with a scale and a zero for each group of each row. A group has 320 bytes:
-  the levels, 16 scales and 16 zeros.
+- Four bits: weight = (level - 8) * scale + zero with a scale and a zero for each group of each row. A group has 320
+  bytes: the levels, 16 scales and 16 zeros.
 """
 
 from __future__ import annotations
