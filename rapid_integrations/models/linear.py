@@ -23,7 +23,7 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.cpu import NativeMatrix
-from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, to_panels, weights_of
+from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -104,37 +104,48 @@ class PackedLinear:
 
 
 class Int8Linear:
-    """Weights (O, K) as int8 with one scale for each output, in half the bytes of bfloat16."""
+    """Weights (O, K) as int8 with one scale for each output, in half the bytes of bfloat16.
+
+    They lie in rows for PyTorch's kernels, and in panels for this package's.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
-        self._columns = weight.shape[1]
+        levels = (weight.float() / scale[:, None]).round().to(torch.int8)
+        self._scale, self._bias = scale.to(weight.dtype), bias
+        self._rows, self._columns = weight.shape
         # PyTorch's kernel reads whole vectors, and would read beyond rows whose width is not a multiple of theirs.
         self._beyond = -self._columns % _WHOLE_VECTORS
-        self._ints = pad((weight.float() / scale[:, None]).round().to(torch.int8), (0, self._beyond))
-        self._scale = scale.to(weight.dtype)
+        self._ints = pad(levels, (0, self._beyond)) if arena is None else None
+        self._panels: Tensor | None = None
         if arena is not None:
-            self._ints, self._scale = arena.copy(self._ints), arena.copy(self._scale)
-        self._bias = bias
+            self._panels, self._scale = arena.copy(int8_panels(levels)), arena.copy(self._scale)
         self._packed = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-        self.step_bytes = self._ints.nbytes + self._scale.nbytes
+        self.step_bytes = weight.shape[0] * (self._columns + self._beyond) + self._scale.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply; the scales apply to the product."""
-        if self._packed and x.shape[0] <= _FEW_ROWS:
+        if self._packed and self._ints is not None and x.shape[0] <= _FEW_ROWS:
             whole = pad(x, (0, self._beyond)) if self._beyond else x.contiguous()
             product: Tensor = torch.ops.aten._weight_int8pack_mm(whole, self._ints, self._scale)
         else:
-            product = linear(x, self._ints[:, : self._columns].to(x.dtype)) * self._scale
+            product = linear(x, self._levels(x.dtype)) * self._scale
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:
         """Return the dequantised weights."""
-        return self._ints[:, : self._columns].to(self._scale.dtype) * self._scale[:, None]
+        return self._levels(self._scale.dtype) * self._scale[:, None]
 
     def native(self) -> NativeMatrix | None:
-        """Return integers and scales, or None if the rows are padded."""
-        return None if self._beyond else NativeMatrix(self._ints, self._scale, bias=self._bias)
+        """Return panels and scales, or None if the weights lie in rows."""
+        return None if self._panels is None else NativeMatrix(self._panels, self._scale, bias=self._bias)
+
+    def _levels(self, dtype: torch.dtype) -> Tensor:
+        """Return (O, K), the integers as numbers of this dtype."""
+        if self._panels is not None:
+            return weights_of(self._panels)[: self._rows].to(dtype)
+        assert self._ints is not None
+        return self._ints[:, : self._columns].to(dtype)
 
 
 class Int4Linear:
@@ -154,7 +165,7 @@ class Int4Linear:
         zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
         levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
         levels = levels.to(torch.uint8)
-        self._panels, self._bias = to_panels(levels, scale, zero), bias
+        self._panels, self._bias = int4_panels(levels, scale, zero), bias
         self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), scale, zero)
         if arena is not None:
             self._panels = arena.copy(self._panels)

@@ -47,15 +47,6 @@ void norm(const float* x, const bf16* weight, float eps, int n, bf16* out) {
   for (i = 0; i < n; i++) out[i] = to_bf16(x[i] * factor * to_float(weight[i]));
 }
 
-void sum_groups(const bf16* x, int rows, int columns, float* sums) {
-  for (int t = 0; t < rows; t++, x += padded(columns))
-    for (int g = 0; g < columns / GROUP; g++) {
-      float total = 0;
-      for (int i = 0; i < GROUP; i++) total += to_float(x[g * GROUP + i]);
-      *sums++ = total;
-    }
-}
-
 // out = silu(gate) * up
 void silu_times(const float* gate, const float* up, int n, bf16* out) {
   int i = 0;
@@ -167,7 +158,7 @@ struct Places {
   size_t qkv, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
-                                                     // normalised rows and their group sums
+                                                     // normalised rows, and rows in rounded groups
   size_t gathered;                                   // of `space`, for the positions and queries of a group
 
   Places(const Model& model, const Parts& parts) {
@@ -187,7 +178,7 @@ struct Places {
     own = floats;
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE);
     space = whole_lines(std::max(T * std::max<size_t>(E, 64), gathered + attention_floats(int(D), int(most))));
-    input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP + 1));
+    input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
   }
 
   size_t all(int threads) const { return own + size_t(threads) * (space + input) + LINE; }
@@ -234,16 +225,15 @@ int rapid_decode_step(const Model* model, const Step* step) {
     const int threads = team.threads;
     float* const space = base + places.own + size_t(thread) * (places.space + places.input);
     bf16* const mine = (bf16*)(space + places.space);
-    float* const sums = space + places.space + T * padded(widest) / 2;
+    RoundedGroup* const rounded = (RoundedGroup*)(space + places.space + T * padded(widest) / 2);
 
+    auto given = [&](const bf16* first, int rows, int columns, const Matrix& m) {
+      if (m.kind != BF16) round_groups(m.kind, first, rows, columns, padded(columns), rounded);
+      return Input{first, rounded, columns, padded(columns)};
+    };
     auto normed = [&](const bf16* weight, float eps, int rows, const Matrix& m) {
       for (int t = 0; t < rows; t++) norm(x + size_t(t) * E, weight, eps, E, mine + t * padded(E));
-      if (m.kind == INT4) sum_groups(mine, rows, E, sums);
-      return Input{mine, sums, E, padded(E)};
-    };
-    auto given = [&](const bf16* first, int rows, int columns, const Matrix& m) {
-      if (m.kind == INT4) sum_groups(first, rows, columns, sums);
-      return Input{first, sums, columns, padded(columns)};
+      return given(mine, rows, E, m);
     };
 
     // x = x + product; where only some rows go on, `taken` says which, and they move up.

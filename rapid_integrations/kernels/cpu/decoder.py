@@ -15,21 +15,22 @@ from rapid_integrations.cache import Buffers, KVCache, Rows
 from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Segment, Step
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
-from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS
+from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, kind_of
 from rapid_integrations.kernels.cpu.scratch import Scratch
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
+_BF16 = 0
 
 
 @dataclass(frozen=True)
 class NativeMatrix:
     """A weight (O, K) as the kernels read it.
 
-    `data` is bfloat16 (O, K), int8 (O, K), or uint8 (O / 16, K / 32, 320): panels of four-bit levels with their scales
-    and offsets (`panels.py`). `scale` is bfloat16 (O,), for int8. `bias` is (O,) bfloat16 or None.
+    `data` is bfloat16 (O, K), or uint8 (O / 16, K / 32, bytes of a group): panels of eight or four bits (`panels.py`).
+    `scale` is bfloat16 (O,) for eight bits, and None otherwise. `bias` is (O,) bfloat16 or None.
     """
 
     data: Tensor
@@ -39,12 +40,19 @@ class NativeMatrix:
     @property
     def rows(self) -> int:
         """O."""
-        return self.data.shape[0] * (PANEL_ROWS if self.data.dtype == torch.uint8 else 1)
+        if self.scale is not None:
+            return self.scale.shape[0]  # the last panel may be filled up
+        return self.data.shape[0] * (PANEL_ROWS if self.kind else 1)
 
     @property
     def columns(self) -> int:
         """K."""
-        return self.data.shape[1] * (GROUP if self.data.dtype == torch.uint8 else 1)
+        return self.data.shape[1] * (GROUP if self.kind else 1)
+
+    @property
+    def kind(self) -> int:
+        """What it is called in interface.h."""
+        return kind_of(self.data) if self.data.dtype == torch.uint8 else _BF16
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,6 @@ class NativeLayer:
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
-_KINDS = {torch.bfloat16: 0, torch.int8: 1, torch.uint8: 2}
 
 
 class NativeDecoder(SharedResource):
@@ -223,7 +230,7 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def _matrix(matrix: NativeMatrix) -> Matrix:
     return Matrix(
-        kind=_KINDS[matrix.data.dtype],
+        kind=matrix.kind,
         rows=matrix.rows,
         columns=matrix.columns,
         **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "bias")},

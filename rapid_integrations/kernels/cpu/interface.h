@@ -9,14 +9,16 @@ extern "C" {
 
 struct Matrix {  // (rows, columns), x -> x W^T + bias
   int32_t kind, rows, columns, reserved;
-  const void* data;   // BF16: bf16; INT8: int8; INT4: panels, see below
+  const void* data;   // BF16: bf16; INT8, INT4: panels, see below
   const void* scale;  // INT8: bf16 (rows,)
   const void* bias;   // bf16 (rows,) or null
 };
 
-// INT4: weight = (level - 8) * scale + zero, in groups of 32 columns. 16 rows are a panel; it is one group after another,
-// each 256 bytes of levels, the rows' scales (bf16) and their zeros (bf16). Of the levels, the 64 bytes number c / 8 have
-// columns c = 8 q to 8 q + 7: byte 4 row + 2 (c % 2) + c % 8 / 4, its low half where c % 4 < 2.
+// INT8: weight = (level - 128) * scale. INT4: weight = (level - 8) * scale + zero, in groups of 32 columns. 16 rows are a
+// panel (of INT8 the last one is filled up), and a panel is one group of columns after another. Of a group of INT8, the 64
+// bytes number c / 4 have the levels of columns c = 4 q to 4 q + 3: byte 4 row + c % 4. Of a group of INT4, the 64 bytes
+// number c / 8 have columns c = 8 q to 8 q + 7: byte 4 row + c % 4, its low half if c % 8 < 4. Behind these 256 bytes are
+// the rows' scales (bf16) and their zeros (bf16).
 
 struct Layer {
   Matrix qkv, out, gate_up, down;

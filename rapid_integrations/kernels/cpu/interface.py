@@ -163,6 +163,6 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_residual.argtypes, library.rapid_residual.restype = (pointer, real, pointer, whole, pointer), real
     library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 5, small, pointer, pointer)
     library.rapid_p_hat.restype = whole
-    library.rapid_unpack.argtypes = (pointer, small, small, small, pointer)
+    library.rapid_unpack.argtypes = (small, pointer, small, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)

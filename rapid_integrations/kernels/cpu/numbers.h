@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
-    !defined(RAPID_PORTABLE)
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    defined(__AVX512DQ__) && !defined(RAPID_PORTABLE)
 #define RAPID_AVX512 1
 #if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header: https://gcc.gnu.org/PR105593
 #pragma GCC diagnostic push
@@ -49,6 +49,8 @@ inline bool any_nan(const float* x, int64_t n) {
 inline float sum16(__m512 v) { return _mm512_reduce_add_ps(v); }
 
 inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+
+inline __m256i load_256(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 
 inline __m512bh load_bf16(const void* p) { return (__m512bh)_mm512_loadu_si512(p); }
 

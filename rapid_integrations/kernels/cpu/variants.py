@@ -38,7 +38,7 @@ class Variant:
 # The best one first.
 _VARIANTS: Final = {
     "x86_64": (
-        Variant("avx512_bf16", _AVX512 | {"avx512bf16"}),
+        Variant("avx512_bf16", _AVX512 | {"avx512bf16", "avx512vnni"}),
         Variant("avx512", _AVX512),
         Variant("avx2", _AVX2),
     ),

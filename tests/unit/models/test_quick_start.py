@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import rapid_integrations
+from rapid_integrations.cache import Rows
 from rapid_integrations.models import loader, quick_start
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -39,7 +40,7 @@ LLAMA3 = {
 @torch.inference_mode()
 def logits(loaded):
     cache = loaded.lm.new_cache(len(IDS))
-    return torch.cat([loaded.lm.forward(part, cache, len(part)) for part in (IDS[:60], IDS[60:62], IDS[62:])])
+    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in (IDS[:60], IDS[60:62], IDS[62:])])
 
 
 def kinds(*loaded):

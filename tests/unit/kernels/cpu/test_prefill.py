@@ -167,16 +167,30 @@ def test_gate(path):
 
 
 @pytest.mark.parametrize("shape", [(16, 1), (48, 3), (160, 20)])
-def test_weights_of_panels(path, shape):
+def test_weights_of_panels_of_four_bits(path, shape):
     generator = torch.Generator().manual_seed(0)
     levels = torch.randint(0, 16, (*shape, 32), dtype=torch.uint8, generator=generator)
     scale, zero = (torch.randn(shape, generator=generator).bfloat16() for _ in range(2))
-    made = panels.to_panels(levels, scale, zero)
+    made = panels.int4_panels(levels, scale, zero)
     found = panels.weights_of(made)
+    expected = (levels.double() - 8) * scale.double()[..., None] + zero.double()[..., None]
+    assert torch.equal(found, expected.flatten(1).bfloat16())
     every_second = panels.weights_of(made[:, ::2])
     with native.without_kernels():
         assert torch.equal(found, panels.weights_of(made))
         assert torch.equal(every_second, panels.weights_of(made[:, ::2]))
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (16, 64), (83, 96)])
+def test_levels_of_panels_of_eight_bits(path, shape):
+    levels = torch.randint(-127, 128, shape, generator=torch.Generator().manual_seed(0)).to(torch.int8)
+    made = panels.int8_panels(levels)
+    for _ in range(2):
+        found = panels.weights_of(made)
+        assert torch.equal(found[: shape[0]], levels.bfloat16()) and not found[shape[0] :].any()
+        made = torch.stack([made, made], dim=1)[:, 0]  # no longer contiguous
+    with native.without_kernels():
+        assert torch.equal(found, panels.weights_of(made))
 
 
 @fast_only

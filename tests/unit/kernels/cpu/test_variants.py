@@ -38,7 +38,13 @@ def processor(monkeypatch, *, lacks=()):
 
 @pytest.mark.parametrize(
     ("lacks", "chosen"),
-    [((), "avx512_bf16"), (("avx512bf16",), "avx512"), (("avx512vl",), "avx2"), (("avx512bf16", "avx512f"), "avx2")],
+    [
+        ((), "avx512_bf16"),
+        (("avx512bf16",), "avx512"),
+        (("avx512vnni",), "avx512"),
+        (("avx512vl",), "avx2"),
+        (("avx512bf16", "avx512f"), "avx2"),
+    ],
 )
 def test_the_best_that_the_processor_can_run(installed, monkeypatch, lacks, chosen):
     processor(monkeypatch, lacks=lacks)
