@@ -41,6 +41,16 @@ class Worker(SharedResource):
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> int:
+        """The number of requests that have begun and not ended."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that have been submitted and have not begun."""
+        return len(self._new) + len(self._waiting)
+
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
         job.threads = torch.get_num_threads()
