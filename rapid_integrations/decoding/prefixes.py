@@ -78,6 +78,11 @@ class Prefixes:
                 return cache
         return self.memory.take(model, prompt_ids, capacity)
 
+    def caches(self) -> list[KVCache]:
+        """Return the caches of running requests and those that are kept for later ones. Any thread may ask."""
+        running = [reader.cache for request in tuple(self._running) for reader, _ in tuple(request.opened)]
+        return [*running, *self.memory.caches()]
+
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
         """Return the open readers of requests that began before `own`, with the same model in the same role."""
         return [
