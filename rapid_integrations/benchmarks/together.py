@@ -20,7 +20,7 @@ from rapid_integrations.benchmarks.prompts import document_start
 from rapid_integrations.benchmarks.ways_to_ask import DRAINS, WAYS, Answer, Asking, in_threads, in_turn
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.errors import MissingExtraError, PromptError
+from rapid_integrations.errors import ConfigurationError, MissingExtraError, PromptError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import describe_machine
 from rapid_integrations.progress import OnProgress
@@ -128,7 +128,12 @@ class TogetherBench:
         context_tokens: maximum length of the target's prompt, which is cut at the document's end.
         new_tokens: maximum length of an answer.
         repeats: number of runs of each way.
+        methods: "target" and "rapid", or one of them.
+        ways: names of `WAYS`; "turn" is always measured.
         on_progress: is called with ("benchmark", done, total).
+
+    Raises:
+        ConfigurationError: a method or a way is unknown.
     """
 
     def __init__(
@@ -140,7 +145,16 @@ class TogetherBench:
         new_tokens: int,
         repeats: int,
         on_progress: OnProgress,
+        methods: Sequence[str] = METHODS,
+        ways: Sequence[str] = tuple(WAYS),
     ) -> None:
+        for kind, names, known in (("method", methods, METHODS), ("way to ask", ways, WAYS)):
+            if unknown := [name for name in names if name not in known]:
+                raise ConfigurationError(
+                    f"no {kind} is called {', '.join(map(repr, unknown))}; there are: {', '.join(known)}"
+                )
+        self._methods = methods
+        self._ways = [way for way in WAYS if way == "turn" or way in ways]
         self._engine = engine
         self._speculation: Mapping[str, SpeculationConfig] = {"target": ALONE, "rapid": speculation}
         self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
@@ -169,9 +183,10 @@ class TogetherBench:
             max(engine.count_tokens(asking.prompt) for asking in askings),
         )
         self._done = 0
-        self._steps = len(METHODS) * (1 + self._repeats * (len(WAYS) + len(DRAINS)) + 2)
+        stages = sum(1 + (way in DRAINS) for way in self._ways)
+        self._steps = len(self._methods) * (1 + self._repeats * stages + 2)
         self._progress("benchmark", 0, self._steps)
-        for method in METHODS:
+        for method in self._methods:
             self._measure(result, method, [replace(each, speculation=self._speculation[method]) for each in askings])
         engine.clear_prefix_cache()
         return result
@@ -184,7 +199,7 @@ class TogetherBench:
         self._step()
         alone: list[Answer] = []
         for _ in range(self._repeats):
-            for way in WAYS:
+            for way in self._ways:
                 self._run_one_way(result, method, way, askings, alone)
         result.seeded_same[method] = self._seeded_same(askings)
         self._step()

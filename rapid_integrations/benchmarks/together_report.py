@@ -23,8 +23,8 @@ def together_table(result: TogetherResult) -> Table:
         ["seconds", "faster", "CPU s", "less", "tokens/s", "rows", "KV MiB", "same"],
         [
             "whole: nothing was cached, the document is read. decoding: all prompts were cached. asked: in turn, or at",
-            "once. faster, less: seconds in turn over seconds at once. rows: of a decoding pass. KV MiB: most bytes of all KV",
-            "caches, the kept ones included. same: answers that are those in turn.",
+            "once. faster, less: seconds in turn over seconds at once. rows: of a decoding pass. KV MiB: most bytes of",
+            "all KV caches, the kept ones included. same: answers that are those in turn.",
             *(line for method in summary["methods"] for line in _notes(result, method)),
             *(f"{_WAY_LABELS[way]}: left out, {reason.rstrip('.')}." for way, reason in result.skipped.items()),
         ],

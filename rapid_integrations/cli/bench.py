@@ -209,6 +209,12 @@ def bench_together(
     max_questions: Annotated[
         int, typer.Option(min=2, help="Maximum number of questions, all about one document.", rich_help_panel=DOCUMENTS)
     ] = 8,
+    methods: Annotated[
+        str, typer.Option(help="Methods to measure, separated by commas: target, rapid.")
+    ] = "target,rapid",
+    ways: Annotated[
+        str, typer.Option(help="Ways to ask at once, separated by commas: threads, tasks, batch.")
+    ] = "threads,tasks,batch",
     models: ModelOptions,
     transfer: SpeculationOptions,
     plot: Plot = None,
@@ -229,6 +235,8 @@ def bench_together(
                 new_tokens=new_tokens,
                 repeats=repeats,
                 on_progress=progress,
+                methods=_names(methods),
+                ways=_names(ways),
             )
             result = bench.run(cases)
         if plot is not None:

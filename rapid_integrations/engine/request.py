@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.recorder import Recorder
@@ -70,5 +71,5 @@ class Request:
         if self.plan.uses_draft_lm and models.draft_lm is not None:
             readers.append((models.draft_lm, self.prompts.drafter_ids))
         tokens = [len(ids) + new for _, ids in readers]
-        nbytes = sum(model.kv_bytes_per_token * n for (model, _), n in zip(readers, tokens, strict=True))
-        return nbytes, sum(tokens)
+        rows = [model.kv_bytes_per_token * allocated_tokens(n) for (model, _), n in zip(readers, tokens, strict=True)]
+        return sum(rows), sum(tokens)

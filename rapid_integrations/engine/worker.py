@@ -134,6 +134,7 @@ class Worker(SharedResource):
         """Begin requests in the order in which they came, while the first of them fits."""
         while (job := self._may_begin()) is not None:
             self._waiting.popleft()
+            job.tell_place(0)
             self.admission.enter(job)
             self._running.append(job)
             job.start()

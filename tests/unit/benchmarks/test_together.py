@@ -49,6 +49,24 @@ def test_questions_about_another_document_are_left_out(bench, folder, tmp_path):
     assert summary(found)["questions"] == 2
 
 
+def test_methods_and_ways_can_be_chosen(bench):
+    figures = summary(bench("together", *SHORT, "--methods", "target", "--ways", "tasks", "--repeats", "2", "--json"))
+    assert set(figures["methods"]) == {"target"}
+    assert list(figures["methods"]["target"]["whole"]) == ["turn", "tasks"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--methods", "rapid,raip"), "no method is called 'raip'; there are: target, rapid"),
+        (("--ways", "processes"), "no way to ask is called 'processes'; there are: turn, threads, tasks, batch"),
+    ],
+)
+def test_errors_are_taught(bench, arguments, said):
+    result = bench("together", *SHORT, *arguments)
+    assert result.exit_code == 1 and said in " ".join(result.stderr.split()), result.stderr
+
+
 @pytest.mark.parametrize(
     ("moments", "end", "expected"),
     [
