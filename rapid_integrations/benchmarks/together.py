@@ -74,7 +74,7 @@ class TogetherResult:
         """Return how many times as long the questions take in turn; the median of the repeats' own ratios."""
         ways = self.runs[method][stage]
         pairs = zip(ways["turn"], ways[way], strict=True)
-        return median(getattr(turn, figure) / getattr(other, figure) for turn, other in pairs)
+        return float(median(getattr(turn, figure) / getattr(other, figure) for turn, other in pairs))
 
     def summary(self) -> dict[str, Any]:
         """Return all figures, ready for JSON. Seconds are medians over the repeats."""
