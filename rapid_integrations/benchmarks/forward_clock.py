@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache
+from rapid_integrations.cache import Rows
 from rapid_integrations.models.causal_lm import CausalLM
 
 
@@ -38,12 +38,12 @@ class ForwardClock:
                 delattr(model, "forward")
 
     def _timed(self, model: CausalLM, forward: Any) -> Any:
-        def timed(token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
-            if not keep:
-                return forward(token_ids, cache, keep)  # type: ignore[no-any-return]
+        def timed(rows: Sequence[Rows]) -> list[Tensor]:
+            if not any(each.keep for each in rows):
+                return forward(rows)  # type: ignore[no-any-return]
             _catch_up(model.device)
             start = time.perf_counter()
-            logits: Tensor = forward(token_ids, cache, keep)
+            logits: list[Tensor] = forward(rows)
             _catch_up(model.device)
             self.seconds += time.perf_counter() - start
             return logits

@@ -41,7 +41,7 @@ class KVCache(OneOwner):
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self.capacity = _in_buckets(capacity, CAPACITY_BUCKET)
+        self.capacity = allocated_tokens(capacity)
         self.layers = layers
         self.shared: tuple[Segment, ...] = ()
         self._tail = Buffers(layers)
@@ -234,6 +234,11 @@ def distinct_bytes(caches: Iterable[KVCache]) -> int:
     """Return the bytes of all buffers that these caches refer to. A shared one counts once."""
     buffers = {id(each.buffers): each.buffers for cache in caches for each in cache.segments}
     return sum(each.nbytes for each in buffers.values())
+
+
+def allocated_tokens(capacity: int) -> int:
+    """Return for how many tokens a cache without a shared prefix allocates memory if `capacity` tokens must fit."""
+    return _in_buckets(capacity, CAPACITY_BUCKET)
 
 
 def _in_buckets(tokens: int, bucket: int) -> int:

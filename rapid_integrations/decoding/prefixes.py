@@ -10,6 +10,7 @@ import numpy as np
 
 from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.background_saver import BackgroundSaver
+from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
@@ -91,11 +92,16 @@ class Prefixes:
             for reader, as_role in request.opened:
                 if reader.model is model and as_role == role:
                     shared = max(shared, reader.shared_with(ids))
-        return (capacity - shared) * model.kv_bytes_per_token
+        return (allocated_tokens(capacity) - shared) * model.kv_bytes_per_token
 
     def running_bytes(self) -> int:
         """Return the bytes of all caches of running requests; what they share counts once."""
         return distinct_bytes(reader.cache for request in self._running for reader, _ in request.opened)
+
+    def caches(self) -> list[KVCache]:
+        """Return the caches of running requests and those that are kept for later ones. Any thread may ask."""
+        running = [reader.cache for request in tuple(self._running) for reader, _ in tuple(request.opened)]
+        return [*running, *self.memory.caches()]
 
     def others(self, model: CausalLM, role: Role, own: RequestReaders) -> list[Reader]:
         """Return the open readers of requests that began before `own`, with the same model in the same role."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.cache.memory_budget import kv_budget, memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
@@ -276,6 +277,11 @@ class RapidEngine(SharedResource):
     def waiting_requests(self) -> int:
         """The number of requests that wait until there is memory for their KV caches."""
         return self._worker.waiting
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of all KV caches, of running requests and of finished ones. What several of them share counts once."""
+        return distinct_bytes(self._prefixes.caches())
 
     @property
     def closed(self) -> bool:

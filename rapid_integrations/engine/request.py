@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
@@ -79,5 +80,5 @@ class Request:
     def kv_need(self, models: EngineModels) -> tuple[int, int]:
         """Return the bytes and the tokens of all KV caches that the request needs if it shares none of them."""
         readers = self.readers(models)
-        nbytes = sum(model.kv_bytes_per_token * capacity for model, _, _, capacity in readers)
+        nbytes = sum(model.kv_bytes_per_token * allocated_tokens(capacity) for model, _, _, capacity in readers)
         return nbytes, sum(capacity for *_, capacity in readers)

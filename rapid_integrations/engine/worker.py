@@ -50,8 +50,8 @@ class Worker(SharedResource):
 
     @property
     def waiting(self) -> int:
-        """The number of requests that have not begun."""
-        return len(self._waiting) + len(self._new)
+        """The number of requests that have been submitted and have not begun."""
+        return len(self._new) + len(self._waiting)
 
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
@@ -136,6 +136,7 @@ class Worker(SharedResource):
         """Begin requests in the order in which they came, while the first of them fits."""
         while (job := self._may_begin()) is not None:
             self._waiting.popleft()
+            job.tell_place(0)
             self.admission.enter(job)
             self._running.append(job)
             job.start()
