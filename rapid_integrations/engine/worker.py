@@ -41,6 +41,16 @@ class Worker(SharedResource):
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> int:
+        """The number of requests that have begun and not ended."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that have been submitted and have not begun."""
+        return len(self._new) + len(self._waiting)
+
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
         job.threads = torch.get_num_threads()
@@ -97,6 +107,7 @@ class Worker(SharedResource):
             self._let_go()
             if self._busy():
                 return True
+            self._tell_places()  # those that run may pause for long
             with self._changed:
                 while not (self._awake or self._closed):
                     self._changed.wait()
@@ -126,8 +137,12 @@ class Worker(SharedResource):
             self._waiting.popleft()
             self.admission.enter(job)
             self._running.append(job)
+            job.tell_place(0)
             job.start()
             self._after(job)
+        self._tell_places()
+
+    def _tell_places(self) -> None:
         for place, job in enumerate(self._waiting, start=1):
             job.tell_place(place)
 
