@@ -379,7 +379,7 @@ class RapidEngine(SharedResource):
                 passes it to the model unchanged.
             trace: record the source of each token (`CompletionStream.trace`, `Completion.trace`; see
                 `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
-            on_progress: called with (stage, done, total) while embedding and prefilling.
+            on_progress: called with (stage, done, total) while embedding, waiting for memory and prefilling.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
