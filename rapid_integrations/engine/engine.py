@@ -433,7 +433,7 @@ class RapidEngine(SharedResource):
     def close(self) -> None:
         """End all requests, free models and caches; safe to call again.
 
-        New requests raise `EngineClosedError`. Running requests end after their current round or prefill chunk, and
+        New requests raise `EngineClosedError`. Running requests end after the present pass, and
         their next piece raises `EngineClosedError`. `close` waits for that, and up to 30 seconds for writes to disk.
         Models that were given as objects get their own attention setting back. In a forked child, `close` does
         nothing, because the models belong to the parent.
