@@ -10,8 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableMap, RunnablePassthrough
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -175,32 +174,6 @@ class ChatRapid(RapidModel, BaseChatModel):
                     await run_manager.on_llm_new_token(chunk.text, chunk=piece)
                 yield piece
 
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer `inputs` one after another, unless `max_concurrency` says otherwise.
-
-        Requests take turns anyway. In sequence, each finds the prefix that it shares with the previous one in the
-        prefix cache.
-        """
-        return super().batch(inputs, _in_turn(config, inputs), return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer `inputs` one after another, unless `max_concurrency` says otherwise; see `batch`."""
-        return await super().abatch(inputs, _in_turn(config, inputs), return_exceptions=return_exceptions, **kwargs)
-
     # --- tools and structured output --------------------------------------------------------------------------------
 
     def bind_tools(
@@ -295,7 +268,3 @@ class ChatRapid(RapidModel, BaseChatModel):
 def _result(request: Request, completion: Completion) -> ChatResult:
     responses = Responses(completion.retrieved, request.with_texts)
     return ChatResult(generations=[responses.chat_generation(completion)], llm_output=llm_output([completion]))
-
-
-def _in_turn(config: RunnableConfig | list[RunnableConfig] | None, inputs: Sequence[Any]) -> list[RunnableConfig]:
-    return [{"max_concurrency": 1, **one} for one in get_config_list(config, len(inputs))]

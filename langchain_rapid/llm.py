@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field
 
 from langchain_rapid.annotations import Parts, annotated_text
+from langchain_rapid.at_once import aanswer_at_once, answer_at_once
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import Responses, llm_output
@@ -55,7 +56,7 @@ class RapidLLM(RapidModel, BaseLLM):
             params["call"] = dict(sorted(call.items()))
         return params
 
-    # --- prompts in sequence, so that each finds the prefix it shares with the previous one in the prefix cache ------
+    # --- answers ----------------------------------------------------------------------------------------------------
 
     def _generate(
         self,
@@ -68,8 +69,12 @@ class RapidLLM(RapidModel, BaseLLM):
         answer = self._answer
         if self.streaming and len(prompts) == 1:
             answer = partial(self._streamed, run_manager=run_manager)
-        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)  # lazily: each starts its deadline
-        return _result([(request, answer(request)) for request in requests])
+
+        def answered(prompt: str) -> tuple[Request, Completion]:
+            request = self._request(prompt, stop, kwargs, run)  # starts the deadline of this prompt
+            return request, answer(request)
+
+        return _result(answer_at_once(answered, prompts))
 
     async def _agenerate(
         self,
@@ -79,10 +84,14 @@ class RapidLLM(RapidModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         run = None if run_manager is None else run_manager.parent_run_id
-        requests = (self._request(prompt, stop, kwargs, run) for prompt in prompts)
+
+        async def answered(prompt: str) -> tuple[Request, Completion]:
+            request = self._request(prompt, stop, kwargs, run)
+            return request, await self._aanswer(request)
+
         if not self.streaming or len(prompts) != 1 or run_manager is None:
-            return _result([(request, await self._aanswer(request)) for request in requests])
-        request = next(requests)
+            return _result(await aanswer_at_once(answered, prompts))
+        request = self._request(prompts[0], stop, kwargs, run)
         async with await self._aopen(request) as stream:
             chunks = []
             async for chunk in request.awatch(stream):

@@ -367,7 +367,9 @@ _TABLE: dict[str, str] = {
     "quantization_config": 'quantization="int8" or "int4"',
     "n_gpu_layers": 'device="cuda", or device_map= for several devices',
     "tensor_parallel_size": 'device_map="auto" spreads a model over devices',
-    "gpu_memory_utilization": "prefix_cache_bytes limits the memory of caches between requests",
+    "gpu_memory_utilization": "kv_cache_bytes limits the caches of running requests, prefix_cache_bytes those between "
+    "requests",
+    "max_num_seqs": "kv_cache_bytes limits the caches of running requests; further requests wait",
     "n_threads": "torch.set_num_threads or OMP_NUM_THREADS",
     "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
     **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),

@@ -9,7 +9,11 @@ from importlib import import_module
 from typing import TypeAlias
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (stage, done, total). They count downloaded bytes, embedded windows of text, or prefilled tokens."""
+"""Called with (stage, done, total). They count downloaded bytes, embedded windows of text, or prefilled tokens.
+
+In the stage "waiting", a request waits for memory. `total` is its first place in the queue, and `done` says by how many
+places it has moved.
+"""
 
 
 def ignore_progress(stage: str, done: int, total: int) -> None:

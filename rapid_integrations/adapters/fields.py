@@ -54,6 +54,7 @@ NAMED = (
 )
 _ENGINE_OPTIONS = (
     "embedding_cache",
+    "kv_cache_bytes",
     "prefix_cache_bytes",
     "prefix_cache_dir",
     "prefix_cache_dir_bytes",
@@ -164,10 +165,16 @@ class ModelFields(BaseModel):
         description="an SQLite file that keeps embeddings between runs; None takes embeddings.sqlite in "
         "prefix_cache_dir, and memory without such a folder",
     )
+    kv_cache_bytes: int | Literal["auto"] = Field(
+        default="auto",
+        description="bytes for the KV caches of running requests. Further requests wait until there is room. "
+        '"auto" is half of the memory that is free when the engine is built',
+    )
     prefix_cache_bytes: int | Literal["auto"] = Field(
         default="auto",
         description='bytes for the KV caches of finished requests. "auto" is a quarter of the memory that is free '
-        "when the engine is built; 0 prefills every prompt from its start. Running requests need memory on top",
+        "when the engine is built; 0 prefills every prompt from its start. Running requests need memory on top, see "
+        "kv_cache_bytes",
     )
     prefix_cache_dir: str | Path | None = Field(
         default=None, description="a folder that also keeps these caches between runs; None keeps none"
@@ -274,7 +281,7 @@ class ModelFields(BaseModel):
 
     def _key_of_options(self) -> Key:
         places = (None if place is None else str(Path(place).expanduser().absolute()) for place in self._places())
-        others = (self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
+        others = (self.kv_cache_bytes, self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
         return (*places, *others, os.environ.get("RAPID_NATIVE"))
 
     def _places(self) -> tuple[str | Path | None, ...]:

@@ -38,7 +38,7 @@ class ProgressView:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._lock = threading.RLock()  # reports come from worker threads
+        self._lock = threading.RLock()  # reports come from several callers' threads
         self._line: Progress | NotebookProgress | None = None
         self._notebook: NotebookProgress | None = None
         self._tasks: dict[str, TaskID] = {}

@@ -241,7 +241,7 @@ def bench_together(
             result = bench.run(cases)
         if plot is not None:
             together_plot(result, plot)
-        _show([together_table(result)], result.summary(), as_json)
+        show_results([together_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("steps")

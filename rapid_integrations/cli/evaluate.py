@@ -63,6 +63,14 @@ def run(
     ] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Maximum number of documents per task.")] = None,
     max_questions: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions per document.")] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of a document's questions to ask at once. Speeds are measured of questions asked "
+            "alone. Default: 8, or 1 with a study that compares speeds.",
+        ),
+    ] = None,
     letters: Annotated[bool, typer.Option(help="Constrain multiple-choice answers to the options' letters.")] = False,
     temperature: Annotated[
         float, typer.Option(help="Sampling temperature. 0 decodes greedily.", rich_help_panel=SAMPLING)
@@ -96,7 +104,7 @@ def run(
     with errors_taught(), ExitStack() as at_end:
         from rapid_integrations.evaluation.methods import parse_method
         from rapid_integrations.evaluation.predictions import PredictionFile
-        from rapid_integrations.evaluation.runner import Runner
+        from rapid_integrations.evaluation.runner import AT_ONCE, Runner
         from rapid_integrations.evaluation.studies import StudyPlan, plan_study
         from rapid_integrations.evaluation.tasks import plan_task
         from rapid_integrations.sampling.adaptive_eta import ETA_RULE
@@ -147,6 +155,7 @@ def run(
                 seed=seed,
                 max_documents=max_documents,
                 max_questions=max_questions,
+                at_once=at_once or (1 if plan.timed else AT_ONCE),
                 on_progress=progress,
             )
             whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)

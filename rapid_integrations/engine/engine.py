@@ -392,7 +392,7 @@ class RapidEngine(SharedResource):
                 passes it to the model unchanged.
             trace: record the source of each token (`CompletionStream.trace`, `Completion.trace`; see
                 `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
-            on_progress: called with (stage, done, total) while embedding and prefilling.
+            on_progress: called with (stage, done, total) while embedding, waiting for memory and prefilling.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError: see `rapid_integrations.errors`.
@@ -449,7 +449,7 @@ class RapidEngine(SharedResource):
     def close(self) -> None:
         """End all requests, free models and caches; safe to call again.
 
-        New requests raise `EngineClosedError`. Running requests end after their current round or prefill chunk, and
+        New requests raise `EngineClosedError`. Running requests end after the present pass, and
         their next piece raises `EngineClosedError`. `close` waits for that, and up to 30 seconds for writes to disk.
         Models that were given as objects get their own attention setting back. In a forked child, `close` does
         nothing, because the models belong to the parent.

@@ -123,7 +123,7 @@ class Job:
         return full
 
     def tell_place(self, place: int) -> None:
-        """Tell the caller how the queue moves: `place` is 1 for the next request to begin."""
+        """Tell the caller how the queue moves: `place` is 1 for the next request to begin, 0 for one that begins."""
         first, last = self._queue
         if place != last:
             first = first or place

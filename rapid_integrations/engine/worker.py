@@ -109,6 +109,7 @@ class Worker(SharedResource):
             self._let_go()
             if self._busy():
                 return True
+            self._tell_places()  # those that run may pause for long
             with self._changed:
                 while not (self._awake or self._closed):
                     self._changed.wait()
@@ -139,8 +140,12 @@ class Worker(SharedResource):
             job.tell_place(0)
             self.admission.enter(job)
             self._running.append(job)
+            job.tell_place(0)
             job.start()
             self._after(job)
+        self._tell_places()
+
+    def _tell_places(self) -> None:
         for place, job in enumerate(self._waiting, start=1):
             job.tell_place(place)
 

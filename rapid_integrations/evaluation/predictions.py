@@ -23,7 +23,8 @@ class Prediction(BaseModel):
 
     `task` includes the documents' length if one was given ("facts@8192"), `method` its options
     ("rapid:eta=5"). `metric` names the score that tables show. `reasoning` is the first answer of an item with a
-    follow-up. Usage and statistics are then those of that answer. `seconds` is wall time.
+    follow-up. Usage and statistics are then those of that answer. `seconds` is wall time. `at_once` is the number of
+    questions that were asked together, this one included: only if it is 1 are the times those of an answer alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class Prediction(BaseModel):
     stats: DecodeStats
     seconds: float
     reasoning: str = ""
+    at_once: int = 1
 
     @property
     def key(self) -> Key:

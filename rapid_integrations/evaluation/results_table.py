@@ -54,7 +54,7 @@ def _gains(summary: Summary, title: str, methods: Sequence[str], gain: Callable[
 
 def decoding_table(summary: Summary) -> Table:
     """Return the decoding figures of each method."""
-    table = _table("Decoding")
+    table = _table("Decoding (speeds and times: questions asked alone)")
     table.add_column("method", overflow="fold")
     for name in ("tok/s", f"x {summary.baseline}", "accept", "/pass", "prefill", "answer"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -67,11 +67,12 @@ def decoding_table(summary: Summary) -> Table:
             "-" if decoding.acceptance is None else f"{decoding.acceptance:.0%}",
             f"{decoding.tokens_per_round:.2f}",
             "-" if decoding.prefill_s is None else f"{decoding.prefill_s:.1f} s",
-            f"{decoding.seconds:.1f} s",
+            "-" if decoding.seconds is None else f"{decoding.seconds:.1f} s",
         )
     table.caption = (
         "tok/s: of answers of at least 8 tokens; accept: accepted share of the draft; /pass: output tokens\n"
-        "per pass of the answering model; prefill: median if nothing was cached; answer: median wall time"
+        "per pass of the answering model; prefill: median if nothing was cached; answer: median wall time\n"
+        "-: no such answers; `--at-once 1` asks questions alone"
     )
     table.caption_justify = "left"
     return table

@@ -1,4 +1,8 @@
-"""Run tasks x methods over one engine, by document, so that its questions and methods share one prefill."""
+"""Run tasks x methods over one engine, by document, so that its questions and methods share one prefill.
+
+Several questions of a document are asked at once, so that they share forward passes, too. Their answers are those of
+questions asked alone, but their times are not: a pass for eight takes longer than a pass for one.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,13 @@ from rapid_integrations.evaluation.contexts import SinksAndRecent, UnrelatedPass
 from rapid_integrations.evaluation.methods import Method
 from rapid_integrations.evaluation.predictions import Prediction, PredictionFile
 from rapid_integrations.evaluation.tasks.base import Item, PlannedTask
+from rapid_integrations.evaluation.together import Together
 from rapid_integrations.outputs import Completion
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import Prompt
 
 ALONE = SpeculationConfig(law="target", proposer="none")
+AT_ONCE = 8
 _TEMPLATE_TOKENS = 128  # maximum that a chat template may add
 _QUESTION_TOKENS = 1024  # room in the window that generated tasks leave for the question
 
@@ -57,6 +63,8 @@ class Runner:
         compression: settings of retrieval; None takes the engine's.
         seed: see `sampling`. It matters only if the temperature is above 0.
         max_documents, max_questions: limits per task and per document; None for all.
+        at_once: maximum number of a document's questions that are asked at once. 1 measures speeds, too: `Summary` has
+            them only of questions that were asked alone.
         on_progress: is called with ("evaluate", done, total), and with the engine's own stages.
     """
 
@@ -69,14 +77,18 @@ class Runner:
         seed: int = 0,
         max_documents: int | None = None,
         max_questions: int | None = None,
+        at_once: int = AT_ONCE,
         on_progress: OnProgress | None = None,
     ) -> None:
+        if at_once < 1:
+            raise ConfigurationError(f"at_once={at_once}: at least one question has to be asked at a time")
         self._engine = engine
         self._sampling = sampling or SamplingParams()
         self._compression = compression or engine.compression
         self._seed = seed
         self._max_documents = max_documents
         self._max_questions = max_questions
+        self._at_once = at_once
         self._report = on_progress or ignore_progress
 
     def run(
@@ -90,7 +102,8 @@ class Runner:
         """Make the predictions that are missing in `file`. Return whether the file is complete.
 
         The tasks' documents come in turn (each task's first, then each task's second, ...), so that a stopped run has
-        some predictions of every task. After `max_seconds`, no further item is begun.
+        some predictions of every task. After `max_seconds`, no further question is begun. If a question fails, those
+        that were asked with it are still answered and stored before its error is raised.
 
         Raises:
             PromptError: a task's data are missing or malformed.
@@ -101,16 +114,26 @@ class Runner:
         documents = list(self._in_turn([self._documents(planned) for planned in tasks]))
         total = len(methods) * sum(len(document.items) for document in documents)
         done = 0
-        for document in documents:
-            for item in document.items:
-                for method in methods:
-                    self._report("evaluate", done, total)
-                    if (document.planned.label, item.id, method.name) not in file.predictions:
-                        if max_seconds is not None and time.monotonic() - begin > max_seconds:
-                            return False
-                        file.add(self._predict(document, item, method))
-                    done += 1
+
+        def take(prediction: Prediction) -> None:
+            nonlocal done
+            file.add(prediction)
+            done += 1
+            self._report("evaluate", done, total)
+
         self._report("evaluate", done, total)
+        for document in documents:
+            for items in self._groups(document):
+                for method in methods:
+                    label = document.planned.label
+                    missing = [item for item in items if (label, item.id, method.name) not in file.predictions]
+                    done += len(items) - len(missing)
+                    self._report("evaluate", done, total)
+                    if not missing:
+                        continue
+                    if max_seconds is not None and time.monotonic() - begin > max_seconds:
+                        return False
+                    self._predict_together(document, missing, method, take)
         return True
 
     # --- documents --------------------------------------------------------------------------------------------------
@@ -142,17 +165,29 @@ class Runner:
         for row in zip_longest(*tasks):
             yield from (document for document in row if document is not None)
 
+    def _groups(self, document: _Document) -> Iterator[Sequence[Item]]:
+        for start in range(0, len(document.items), self._at_once):
+            yield document.items[start : start + self._at_once]
+
     # --- answers ----------------------------------------------------------------------------------------------------
 
-    def _predict(self, document: _Document, item: Item, method: Method) -> Prediction:
+    def _predict_together(
+        self, document: _Document, items: Sequence[Item], method: Method, take: Callable[[Prediction], None]
+    ) -> None:
+        together = Together()
+        _ = document.text, self._reader(method)  # made here, once, and not in each question's thread
+        predict = partial(self._predict, document, method=method, together=together, at_once=len(items))
+        together.run([partial(predict, item) for item in items], take)
+
+    def _predict(self, document: _Document, item: Item, method: Method, together: Together, at_once: int) -> Prediction:
         begin = time.perf_counter()
-        completion = self._answer(document, item, method)
+        completion = self._answer(document, item, method, together)
         answer, reasoning = completion.text, ""
         if item.follow_up:
             reasoning = completion.text
             prompt = Prompt(text=item.follow_up.replace("{answer}", reasoning))
             sampling = self._sampling_of(document, item, item.follow_up_tokens, item.follow_up_form)
-            answer = self._reader(method).generate(prompt, sampling=sampling, speculation=ALONE).text
+            answer = together.generate(self._reader(method), prompt, sampling=sampling, speculation=ALONE).text
         task = document.planned.task
         return Prediction(
             task=document.planned.label,
@@ -169,9 +204,10 @@ class Runner:
             stats=completion.stats,
             seconds=time.perf_counter() - begin,
             reasoning=reasoning,
+            at_once=at_once,
         )
 
-    def _answer(self, document: _Document, item: Item, method: Method) -> Completion:
+    def _answer(self, document: _Document, item: Item, method: Method, together: Together) -> Completion:
         sampling = self._sampling_of(document, item, item.max_new_tokens, item.form)
         compressor = self._compressor(document, method)
         compression = self._compression_for(document, method)
@@ -181,7 +217,8 @@ class Runner:
             prompt = item.prompt(found.texts[0])
         else:
             prompt = item.prompt(document.text)
-        return self._reader(method).generate(
+        return together.generate(
+            self._reader(method),
             prompt,
             sampling=sampling,
             speculation=method.speculation,

@@ -34,10 +34,17 @@ _COMPARED = ("lc", "rag", "rapid")
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The methods of a study, and the documents' lengths in tokens (none if the tasks decide)."""
+    """What a study runs.
+
+    Attributes:
+        methods: the methods.
+        lengths: the documents' lengths in tokens; none if the tasks decide.
+        timed: whether it compares speeds, so that each question has to be asked alone.
+    """
 
     methods: tuple[str, ...]
     lengths: tuple[int, ...] = ()
+    timed: bool = False
 
 
 def plan_study(
@@ -55,19 +62,20 @@ def plan_study(
     """
     rag = ("rag", "rag-target") if other_drafter else ("rag",)
     if name == "main":
-        return StudyPlan((BASELINE, *rag, "sd", "magicdec", "rapid"))
+        return StudyPlan((BASELINE, *rag, "sd", "magicdec", "rapid"), timed=True)
     if name == "robustness":
         variants = (f"rapid:eta={eta}{context}" for context in ("", ",context=unrelated") for eta in ETAS)
-        return StudyPlan((BASELINE, *variants))
+        return StudyPlan((BASELINE, *variants), timed=True)
     if name == "lengths":
         if not lengths or not retrieved:
             raise ConfigurationError(
                 "the study of lengths needs both: --length 4096 --length 8192 ... (of the context) and "
                 "--retrieved 512 --retrieved 1024 ... (of what is retrieved)"
             )
-        return StudyPlan((BASELINE, *(f"rapid:retrieved={tokens}" for tokens in retrieved)), tuple(lengths))
+        methods = (BASELINE, *(f"rapid:retrieved={tokens}" for tokens in retrieved))
+        return StudyPlan(methods, tuple(lengths), timed=True)
     if name == "dialogue":
-        return StudyPlan((BASELINE, *rag, "sd", "rapid"))
+        return StudyPlan((BASELINE, *rag, "sd", "rapid"), timed=True)
     if name == "success":
         return StudyPlan(_COMPARED)
     raise ConfigurationError(f"no study is called {name!r}; there are: {', '.join(STUDIES)}")

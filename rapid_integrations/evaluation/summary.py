@@ -26,9 +26,12 @@ EITHER = ("lc", "rag")
 class Decoding:
     """The decoding figures of a method over all tasks.
 
+    Speeds and times are those of questions that were asked alone, and None if there are none. In company, an answer's
+    time depends on what the others read meanwhile, so methods cannot be compared by it.
+
     Attributes:
         tokens_per_s: output tokens over seconds of decoding, for answers of at least `MIN_SPEED_TOKENS` tokens.
-        speedup: the ratio to the baseline on the same items; None if no answer is long enough for both.
+        speedup: the ratio to the baseline on the same items; None, too, if no answer is long enough for both.
         acceptance: accepted share of the draft tokens; None if nothing is drafted.
         tokens_per_round: output tokens per pass of the answering model.
         prefill_s: median seconds of prefilling both prompts, if nothing of the target's was cached.
@@ -40,7 +43,7 @@ class Decoding:
     acceptance: float | None
     tokens_per_round: float
     prefill_s: float | None
-    seconds: float
+    seconds: float | None
 
 
 def well_covered(predictions: Sequence[Prediction]) -> list[str]:
@@ -144,16 +147,17 @@ class Summary:
         """Return a method's decoding figures over `tasks` (None for all)."""
         rows = [row for task in tasks or self.tasks for row in self._rows[task]]
         own = [row[method] for row in rows]
-        long = [p for p in own if p.stats.tokens >= MIN_SPEED_TOKENS and p.stats.decode_s > 0]
+        alone = [p for p in own if p.at_once == 1]
+        long = [p for p in alone if p.stats.tokens >= MIN_SPEED_TOKENS and p.stats.decode_s > 0]
         drafted = sum(p.stats.drafted_tokens for p in own)
-        fresh = [p.stats.prefill_s for p in own if not p.stats.cached_prompt_tokens]
+        fresh = [p.stats.prefill_s for p in alone if not p.stats.cached_prompt_tokens]
         return Decoding(
             tokens_per_s=sum(p.stats.tokens for p in long) / sum(p.stats.decode_s for p in long) if long else None,
             speedup=self._speedup(rows, method),
             acceptance=sum(p.stats.accepted_tokens for p in own) / drafted if drafted else None,
             tokens_per_round=sum(p.stats.tokens for p in own) / max(1, sum(p.stats.rounds for p in own)),
             prefill_s=median(fresh) if fresh else None,
-            seconds=median(p.seconds for p in own),
+            seconds=median(p.seconds for p in alone) if alone else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -180,7 +184,7 @@ class Summary:
         if (baseline := self.baseline) is None:
             return None
         pairs = [(row[method], row[baseline]) for row in rows]
-        pairs = [p for p in pairs if min(one.stats.tokens for one in p) >= MIN_SPEED_TOKENS]
+        pairs = [p for p in pairs if all(one.at_once == 1 and one.stats.tokens >= MIN_SPEED_TOKENS for one in p)]
         if not pairs:
             return None
         own, its = (([p[side].stats.tokens for p in pairs], [p[side].stats.decode_s for p in pairs]) for side in (0, 1))

@@ -56,12 +56,12 @@ class ToyJob(Job):
         worker: that will compute it.
         lm: its model.
         texts: (token ids, keep) of each pass.
-        nbytes: as of `Job`.
+        nbytes: what it needs.
         begun: gets `name` when the request begins.
     """
 
     def __init__(self, worker, lm, texts, nbytes=0, begun=None, name=None):
-        super().__init__(self._reading, Recorder(torch.device("cpu")), nbytes, worker.wake)
+        super().__init__(self._reading, Recorder(torch.device("cpu")), lambda: nbytes, worker.wake)
         self.recorder = self._recorder
         self.lm, self.texts, self.begun, self.name = lm, texts, begun, name
         self.closed = False

@@ -1,6 +1,7 @@
 """LlamaIndex's own pipelines, unchanged but for the LLM: the exact texts that each of the two models was given."""
 
 import asyncio
+import time
 
 import pytest
 from llama_index.core import PromptTemplate, SummaryIndex, VectorStoreIndex, get_response_synthesizer
@@ -257,3 +258,48 @@ async def test_eight_queries_at_once_are_answered_as_alone(index, llm):
     alone = [str(engine.query(question)) for question in questions]
     together = await asyncio.gather(*(engine.aquery(question) for question in questions))
     assert [str(answer) for answer in together] == alone
+
+
+@pytest.fixture
+def readers(llm, monkeypatch):
+    """The number of readers of each pass of the target. A pass takes 5 ms more, so that calls at once overlap."""
+    counts, forward = [], llm.rapid_engine.target.forward
+
+    def counted(rows):
+        counts.append(len(rows))
+        time.sleep(0.005)
+        return forward(rows)
+
+    monkeypatch.setattr(llm.rapid_engine.target, "forward", counted)
+    return counts
+
+
+ONE_REQUEST = 2  # readers in a pass: target and drafter
+
+
+@pytest.mark.parametrize("form", ["query", "aquery"])
+async def test_sub_questions_share_passes_without_a_setting(index, llm, readers, form):
+    questions = [f"What about {PARAGRAPHS[number][11:60]}?" for number in (2, 5, 9)]
+    tool = QueryEngineTool(query_engine(index, llm), ToolMetadata(name="handbook", description="the handbook"))
+    synthesizer = get_response_synthesizer(llm=llm)
+    engine = SubQuestionQueryEngine.from_defaults(
+        [tool], question_gen=TwoQuestions(questions), response_synthesizer=synthesizer
+    )
+    await engine.aquery("All?") if form == "aquery" else await asyncio.to_thread(engine.query, "All?")
+    assert max(readers) > ONE_REQUEST
+
+
+@pytest.mark.parametrize("form", ["query", "aquery"])
+async def test_the_calls_of_an_accumulated_answer_share_passes(index, llm, readers, form):
+    # The whole answer is as without company. `query` asks at once only if it is told to, as LlamaIndex has it.
+    expected = str(await asyncio.to_thread(query_engine(index, llm, ResponseMode.ACCUMULATE).query, QUESTION))
+    assert max(readers) <= ONE_REQUEST
+    engine = query_engine(index, llm, ResponseMode.ACCUMULATE, use_async=form == "query")
+    answer = await engine.aquery(QUESTION) if form == "aquery" else await asyncio.to_thread(engine.query, QUESTION)
+    assert str(answer) == expected and max(readers) > ONE_REQUEST
+
+
+async def test_queries_at_once_share_passes(index, llm, readers):
+    engine = query_engine(index, llm)
+    await asyncio.gather(*(engine.aquery(f"What about {paragraph[11:60]}?") for paragraph in PARAGRAPHS[:4]))
+    assert max(readers) > ONE_REQUEST

@@ -50,11 +50,15 @@ def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
     made = []
     predict = runner.Runner._predict
     monkeypatch.setattr(
-        runner.Runner, "_predict", lambda self, d, i, m: made.append((i.id, m.name)) or predict(self, d, i, m)
+        runner.Runner,
+        "_predict",
+        lambda self, d, i, method, **given: made.append((i.id, method.name)) or predict(self, d, i, method, **given),
     )
     result = evaluate(*common, "--method", "lc", "--method", "rapid:eta=2")
     assert result.exit_code == 0, result.output
-    assert made == [("0", "rapid:eta=2"), ("1", "lc"), ("1", "rapid:eta=2")]
+    assert made[0] == ("1", "lc") and sorted(made[1:]) == [("0", "rapid:eta=2"), ("1", "rapid:eta=2")]
+    at_once = {key[1:]: p.at_once for p in read_predictions(out / "predictions.jsonl")[1] for key in [p.key]}
+    assert at_once["0", "lc"] == at_once["1", "lc"] == 1 and at_once["0", "rapid:eta=2"] == 2
 
     result = evaluate("report", str(out), "--method", "lc", "--method", "rag")
     assert result.exit_code == 0, result.output

@@ -1,13 +1,29 @@
 """Which requests may run beside each other."""
 
+import threading
+
 import pytest
 
-from rapid_integrations import SamplingParams
+from rapid_integrations import RapidEngine, SamplingParams
+from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.errors import OutOfMemoryError
 from tests.toys.errors import coded
 from tests.toys.jobs import ToyJob, WatchedLM
+from tests.toys.models import byte_tokenizer, tiny_model
 from tests.unit.engine.test_engine import PROMPT, engine
+
+TEXT, NEW = "x" * 100, 200
+ANSWER = SamplingParams(max_new_tokens=NEW)
+
+
+def engine_for(requests):
+    """Return an engine whose budget holds as many requests for `TEXT`."""
+    with RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer()) as engine:
+        needed = allocated_tokens(engine.count_tokens(TEXT) + NEW) * engine.target.kv_bytes_per_token
+    return RapidEngine.from_models(
+        tiny_model("llama", 0), byte_tokenizer(), sampling=ANSWER, kv_cache_bytes=int(requests * needed)
+    )
 
 
 class NoWorker:
@@ -20,7 +36,7 @@ def job(nbytes):
 
 
 def test_requests_fit_together_up_to_the_budget():
-    admission = Admission(10)
+    admission = Admission(10, lambda: 0)
     first, second, third = job(6), job(4), job(1)
     for each in (first, second):
         assert admission.fits(each)
@@ -30,11 +46,11 @@ def test_requests_fit_together_up_to_the_budget():
     assert admission.fits(third)
     admission.leave(second)  # it is counted no more
     admission.leave(first)
-    assert admission.fits(job(10)) and not admission.fits(job(11))
+    assert admission.fits(job(11))  # alone, it is never left waiting
 
 
 def test_what_could_never_run_is_refused_with_both_numbers():
-    admission = Admission(1000)
+    admission = Admission(1000, lambda: 0)
     admission.require(1000, 10)
     said = r"needs 1,001 bytes of KV cache for 11 tokens.* allows 1,000 "
     with pytest.raises(OutOfMemoryError, match=said, check=coded("out_of_memory.kv_budget")):
@@ -51,3 +67,38 @@ def test_the_engine_refuses_it_before_anything_runs():
         assert narrow.running_requests == narrow.waiting_requests == 0
         short = SamplingParams(max_new_tokens=2)
         assert narrow.generate("hello", sampling=short).token_ids  # the next one fits
+
+
+def test_requests_wait_in_order_and_tell_their_callers():
+    reports, ended, lock = {1: [], 2: []}, [], threading.Lock()
+    with engine_for(1.5) as engine:
+        first = engine.stream(TEXT)
+        next(first)
+
+        def answer(number):
+            def report(stage, done, total):
+                if stage == "waiting":
+                    reports[number].append((done, total))
+
+            engine.generate(TEXT, on_progress=report)
+            with lock:
+                ended.append(number)
+
+        threads = []
+        for number in (1, 2):
+            threads.append(threading.Thread(target=answer, args=(number,)))
+            threads[-1].start()
+            until(lambda number=number: reports[number])
+        assert (engine.running_requests, engine.waiting_requests) == (1, 2)
+        first.close()
+        for thread in threads:
+            thread.join(60)
+        assert (engine.running_requests, engine.waiting_requests) == (0, 0)
+    assert ended == [1, 2]
+    assert reports == {1: [(0, 1), (1, 1)], 2: [(0, 2), (1, 2), (2, 2)]}  # the last says that the wait is over
+
+
+def until(holds):
+    """Wait until something holds."""
+    pause = threading.Event()
+    assert any(holds() or pause.wait(0.01) for _ in range(3000))

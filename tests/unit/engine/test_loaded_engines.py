@@ -48,6 +48,7 @@ def test_every_host_class_shares_one_engine(folder, loads):
     [
         {"dtype": "bfloat16"},
         {"device": "cpu"},
+        {"kv_cache_bytes": 2**24},
         {"prefix_cache_bytes": 0},
         {"template_date": date(2026, 1, 2)},
         {"draft_lm": "itself"},

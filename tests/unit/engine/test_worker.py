@@ -22,7 +22,7 @@ ONE_STEP = [(1, 1)]
 
 @pytest.fixture
 def worker():
-    made = Worker(Admission(10))
+    made = Worker(Admission(10, lambda: 0))
     yield made
     made.close()
 
@@ -233,7 +233,7 @@ def test_close_ends_who_runs_and_who_waits(worker):
 
 def test_a_closed_worker_has_no_thread():
     before = workers()
-    made = Worker(Admission(10))
+    made = Worker(Admission(10, lambda: 0))
     assert workers() == before  # it starts with the first request
     job = ToyJob(made, WatchedLM(), steps(1))
     made.submit(job)

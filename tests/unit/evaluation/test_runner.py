@@ -15,16 +15,17 @@ ALL = ("lc", "rag", "rag-target", "sd", "magicdec", "rapid")
 
 
 class Words:
-    """`documents` texts of random words with two questions each."""
+    """`documents` texts of random words with two questions each, or as many as `questions`."""
 
     name = "words"
     metric = "length"
 
-    def __init__(self, documents=2, form=None, follow_up="", characters=700):
+    def __init__(self, documents=2, form=None, follow_up="", characters=700, questions=2):
         self._documents = documents
         self._form = form
         self._follow_up = follow_up
         self._characters = characters
+        self._questions = questions
 
     def documents(self, context_tokens, count_tokens):
         for number in range(self._documents):
@@ -44,7 +45,7 @@ class Words:
                     follow_up_form=self._form,
                     follow_up_tokens=4,
                 )
-                for question in range(2)
+                for question in range(self._questions)
             ]
 
     def score(self, item, answer):
@@ -80,7 +81,8 @@ def test_every_method_answers_every_question(run, shared):
     seen = []
     whole, predictions = run(shared, Words(), ALL, on_progress=lambda *step: seen.append(step))
     assert whole and len(predictions) == 2 * 2 * len(ALL)
-    assert [key[1:] for key in predictions][: len(ALL)] == [("0.0", method) for method in ALL]
+    asked = [key[1:] for key in predictions][: 2 * len(ALL)]
+    assert asked == [(item, method) for method in ALL for item in ("0.0", "0.1")]
     evaluated = [step[1:] for step in seen if step[0] == "evaluate"]
     assert evaluated[0] == (0, 24) and evaluated[-1] == (24, 24)
     for (_, item, method), prediction in predictions.items():
@@ -102,7 +104,8 @@ def test_one_prefill_serves_a_document(run):
     with engine() as own:
         _, predictions = run(own, Words(), ("lc", "rapid", "sd"))
     for number in range(2):
-        first, *others = [p for p in predictions.values() if p.document == str(number)]
+        of_document = [p for p in predictions.values() if p.document == str(number)]
+        first, *others = sorted(of_document, key=lambda p: p.stats.cached_prompt_tokens)
         assert first.method == "lc" and first.stats.cached_prompt_tokens < 64  # the other document's opening
         assert all(p.stats.cached_prompt_tokens > 0.9 * p.usage.prompt_tokens for p in others)
 
@@ -114,7 +117,11 @@ def test_a_run_goes_on_where_it_stopped(run, shared, monkeypatch):
     made = []
     predict = Runner._predict
     monkeypatch.setattr(
-        Runner, "_predict", lambda self, d, item, m: made.append((item.id, m.name)) or predict(self, d, item, m)
+        Runner,
+        "_predict",
+        lambda self, d, item, method, **given: (
+            made.append((item.id, method.name)) or predict(self, d, item, method, **given)
+        ),
     )
     whole, predictions = run(shared, Words(), ("lc", "rag"), max_questions=1)
     assert whole and made == [("1.0", "lc"), ("1.0", "rag")] and len(predictions) == 6
@@ -148,8 +155,9 @@ def test_unrelated_passages(run, shared):
 
 
 def test_retrieved_tokens(run, shared):
-    _, predictions = run(shared, Words(1), ("rapid:retrieved=128", "rapid:retrieved=384"))
-    short, long = (p.usage.drafter_prompt_tokens for p in list(predictions.values())[:2])
+    methods = ("rapid:retrieved=128", "rapid:retrieved=384")
+    _, predictions = run(shared, Words(1), methods)
+    short, long = (predictions["words", "0.0", method].usage.drafter_prompt_tokens for method in methods)
     assert 128 <= long - short <= 256
 
 
@@ -180,3 +188,47 @@ def test_sampling_repeats_itself(shared, tmp_path):
         answers.append([p.answer for p in file.predictions.values()])
     assert answers[0] == answers[1] != answers[2]
     assert answers[0][0] != answers[0][1]
+
+
+def count_readers(engine, monkeypatch):
+    """Return a list that gets the number of readers of each pass of the target."""
+    readers, forward = [], engine.target.forward
+    monkeypatch.setattr(engine.target, "forward", lambda rows: readers.append(len(rows)) or forward(rows))
+    return readers
+
+
+def test_questions_of_a_document_share_passes(tmp_path, monkeypatch):
+    answers, passes, company = {}, {}, {}
+    for at_once in (1, 4):
+        with engine() as own, monkeypatch.context() as patched:
+            readers = count_readers(own, patched)
+            file = PredictionFile(tmp_path / f"{at_once}.jsonl", {})
+            runner = Runner(own, sampling=SamplingParams(temperature=1.0), at_once=at_once)
+            runner.run([PlannedTask(Words(1, questions=6), "words")], [parse_method("lc")], file)
+        answers[at_once] = {key: prediction.answer for key, prediction in file.predictions.items()}
+        passes[at_once] = readers
+        company[at_once] = [prediction.at_once for prediction in file.predictions.values()]
+    assert answers[1] == answers[4] and list(answers[1]) == list(answers[4])  # sampled, and in the same order
+    assert set(passes[1]) == {1} and max(passes[4]) == 4 and len(passes[4]) < len(passes[1]) / 2
+    assert company == {1: [1] * 6, 4: [4, 4, 4, 4, 2, 2]}
+
+
+def test_an_error_of_one_question_loses_no_other(run, shared, monkeypatch):
+    predict = Runner._predict
+
+    def fails_first(self, document, item, method, **given):
+        if item.id == "0.1":
+            raise ConfigurationError("this question fails")
+        return predict(self, document, item, method, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "_predict", fails_first)
+        with pytest.raises(ConfigurationError, match="this question fails"):
+            run(shared, Words(1, questions=4), ("lc",))
+    seen = []
+    whole, predictions = run(
+        shared, Words(1, questions=4), ("lc",), on_progress=lambda *step: step[0] == "evaluate" and seen.append(step)
+    )
+    assert whole and [key[1] for key in predictions] == ["0.0", "0.2", "0.3", "0.1"]
+    assert seen[0] == ("evaluate", 0, 4) and seen[1] == ("evaluate", 3, 4) and seen[-1] == ("evaluate", 4, 4)
+    assert predictions["words", "0.1", "lc"].at_once == 1  # the others had been answered

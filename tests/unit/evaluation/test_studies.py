@@ -60,6 +60,28 @@ def test_a_summary_by_hand():
     assert figures["questions"] == {"a": 2, "b": 1}
 
 
+def test_speeds_are_those_of_questions_asked_alone():
+    rows = [
+        prediction("a", str(number), method, tokens=20, decode_s=seconds, at_once=at_once)
+        for number, at_once in enumerate((1, 8))
+        for method, seconds in (("lc", 2.0 * at_once), ("rapid", 1.0 * at_once * at_once))
+    ]
+    alone = Summary(rows).decoding("rapid")
+    assert (alone.tokens_per_s, alone.speedup.value, alone.seconds) == (20.0, 2.0, 1.0)
+    summary = Summary(rows[2:])
+    company = summary.decoding("rapid")
+    assert (company.tokens_per_s, company.speedup, company.prefill_s, company.seconds) == (None,) * 4
+    assert (company.acceptance, company.tokens_per_round) == (0.75, 2.0)
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(decoding_table(summary))
+    assert "questions asked alone" in shown.getvalue() and "--at-once 1" in shown.getvalue()
+
+
+def test_studies_of_speed_ask_questions_alone():
+    timed = {name: plan_study(name, lengths=(100,), retrieved=(10,)).timed for name in STUDIES}
+    assert timed == {"main": True, "robustness": True, "lengths": True, "dialogue": True, "success": False}
+
+
 def test_without_a_baseline_or_a_common_question():
     summary = Summary([prediction(method="rag")])
     assert summary.baseline is None and summary.gain("rag") is None and summary.decoding("rag").speedup is None
