@@ -50,6 +50,7 @@ class Job:
         self.wanted: Wanted | None = None
         self._rest: Wanted | None = None
         self.cancelled = False
+        self._submitted = time.perf_counter()
         self.threads = 1
 
     def put(self, piece: CompletionChunk) -> None:
@@ -65,9 +66,14 @@ class Job:
         self.cancelled = True
         self._changed()
 
+    def submitted(self, threads: int) -> None:
+        """Note the moment at which the request was submitted, and the processor threads that its passes may use."""
+        self._submitted, self.threads = time.perf_counter(), threads
+
     def start(self) -> None:
         """Begin the computation, up to its first wish."""
         assert self._answering is not None, "it has not ended"
+        self._recorder.seconds["queued"] = time.perf_counter() - self._submitted
         self._steps = self._answering(self)
         self._advance(lambda steps: next(steps))
 

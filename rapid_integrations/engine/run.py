@@ -157,6 +157,7 @@ class Run:
             drafted_tokens=recorder.drafted,
             accepted_tokens=recorder.accepted,
             compress_s=seconds.get("compress", 0.0),
+            queued_s=seconds.get("queued", 0.0),
             prefill_s=seconds.get("prefill", 0.0),
             time_to_first_token_s=recorder.first_token_s,
             decode_s=recorder.decode_s,

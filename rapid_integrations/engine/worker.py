@@ -55,7 +55,7 @@ class Worker(SharedResource):
 
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
-        job.threads = torch.get_num_threads()
+        job.submitted(torch.get_num_threads())
         with self._changed:
             closed = self._closed
             if not closed:
