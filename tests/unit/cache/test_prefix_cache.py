@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rapid_integrations.cache import CAPACITY_BUCKET, KVCache, distinct_bytes
 from rapid_integrations.cache.memory_budget import available_memory, memory_budget
-from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, PrefixCache, common_prefix
+from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, MOST_ANSWERS, PrefixCache, common_prefix
 from rapid_integrations.errors import ConfigurationError
 from tests.toys.budget import examples
 
@@ -162,6 +162,50 @@ def test_a_text_that_another_continues_is_not_kept_twice():
     for texts in ((DOCUMENT, longer), (longer, DOCUMENT), (longer, longer)):
         prefixes = kept(*texts)
         assert len(prefixes) == 1 and prefixes.shared(MODEL, [*longer, 1]) == len(longer)
+
+
+def answered(prefixes, document, seed):
+    """Let a request about a document end, whose cache refers to an entry's rows."""
+    cache = prefixes.take(MODEL, [*document, 99], len(document) + 100)
+    more = torch.tensor(answer := text(seed, 90)).view(1, 1, -1, 1)
+    cache.write(0, more, -more)
+    cache.advance(90)
+    prefixes.put(MODEL, "target", [*document, *answer], cache)
+    return cache
+
+
+def test_a_document_counts_once_for_the_budget():
+    document = text(7, 1000)  # two buckets; an answer has 192 rows of its own, three tiles
+    prefixes = kept([*document, *text(8, 20)], text(9, 100), max_bytes=4 * BUCKET_BYTES)
+    answers = [answered(prefixes, document, 50 + seed) for seed in range(2)]
+    assert all(cache.nbytes == 192 * BUCKET_BYTES // CAPACITY_BUCKET for cache in answers)
+    assert prefixes.nbytes == 3 * BUCKET_BYTES + sum(cache.nbytes for cache in answers) and len(prefixes) == 4
+    answers.append(answered(prefixes, document, 60))  # the other document, which is the oldest one, makes room
+    assert prefixes.nbytes == 2 * BUCKET_BYTES + sum(cache.nbytes for cache in answers) and len(prefixes) == 4
+    assert prefixes.shared(MODEL, [*text(9, 100), 1]) == 0
+
+
+def test_an_evicted_entry_frees_only_what_is_its_own():
+    document = text(7, 1000)
+    prefixes = kept([*document, *text(8, 20)], max_bytes=3 * BUCKET_BYTES)
+    first = prefixes.caches()[0]
+    answers = [answered(prefixes, document, 50 + seed) for seed in range(2)]
+    large = text(11, 500)
+    prefixes.put(MODEL, "target", large, holding(large))
+    # The first entry is the oldest one, but its buffers serve the answers; their tails have to go, too.
+    assert len(prefixes) == 1 and prefixes.nbytes == BUCKET_BYTES
+    assert distinct_bytes(answers) == 2 * BUCKET_BYTES + sum(cache.nbytes for cache in answers)
+    assert held(first) == [*document, *text(8, 20)] and held(answers[0])[:1000] == document
+
+
+def test_the_newest_answers_about_a_document_stay():
+    document = text(7, 400)
+    prefixes = kept([*document, *text(8, 20)], text(9, 100))
+    for seed in range(12):
+        answered(prefixes, document, 50 + seed)
+    kept_answers = [seed for seed in range(12) if prefixes.shared(MODEL, [*document, *text(50 + seed, 90), 1]) == 490]
+    assert kept_answers == list(range(12 - MOST_ANSWERS, 12))
+    assert len(prefixes) == MOST_ANSWERS + 1 and prefixes.shared(MODEL, [*text(9, 100), 1]) == 100
 
 
 def test_zero_keeps_nothing_and_closing_frees_everything():
