@@ -72,7 +72,9 @@ def run(
     ] = 0,
     retrieval: Annotated[
         Literal["default", "paper"],
-        typer.Option(help="Preset of retrieval, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL),
+        typer.Option(
+            help="Preset of retrieval, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL
+        ),
     ] = "default",
     chunk_tokens: Annotated[
         int | None,

@@ -23,7 +23,9 @@ def measure_retrieval(
     folder: Annotated[Path, typer.Argument(help="Folder for the figures (retrieval.jsonl, .json and .png).")],
     data: Annotated[
         Path,
-        typer.Option(help="JSON lines with documents, questions and evidence: a file, or a folder with a file per set."),
+        typer.Option(
+            help="JSON lines with documents, questions and evidence: a file, or a folder with a file per set."
+        ),
     ],
     settings: Annotated[
         list[str] | None,

@@ -34,5 +34,6 @@ def headings_of(text: str, chunks: Sequence[Chunk]) -> list[str]:
     under = [bisect_left(starts, chunk.start) - 1 for chunk in chunks]
     begins = set(starts)  # a chunk that begins with a heading holds it
     return [
-        paths[index] if index >= 0 and chunk.start not in begins else "" for index, chunk in zip(under, chunks, strict=True)
+        paths[index] if index >= 0 and chunk.start not in begins else ""
+        for index, chunk in zip(under, chunks, strict=True)
     ]

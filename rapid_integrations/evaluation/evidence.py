@@ -209,5 +209,3 @@ def require_names(names: Sequence[str]) -> dict[str, CompressionConfig]:
     if len(set(names)) < len(names):
         raise ConfigurationError(f"retrieval settings are given twice: {', '.join(names)}. Each counts once")
     return {name: retrieval_settings(name) for name in names}
-
-

@@ -73,13 +73,20 @@ def test_the_same_question_gives_the_same_text():
 
 def test_a_heading_stands_for_its_section():
     filler = "It was agreed by both of them on the day that all which follows holds for the whole of the term.\n" * 4
-    text = f"# Fees\n\n{filler}\n# Notices\n\n{filler.replace('agreed', 'settled')}\n# Law\n\n{filler.replace('day', 'eve')}"
+    sections = {"Fees": filler, "Notices": filler.replace("agreed", "settled"), "Law": filler.replace("day", "eve")}
+    text = "\n".join(f"# {heading}\n\n{section}" for heading, section in sections.items())
     found = Compressor(Deaf(), WordTokenizer()).compress([text], "notices", CONFIG)
     assert "settled" in found.texts[0] and "agreed" not in found.texts[0]
 
 
 def test_text_without_spaces_is_found_by_words():
-    sentences = ["东京是日本的首都。", "北京是中国的首都。", "巴黎是法国的首都。", "苹果是一种水果。", "他住在山上的小屋里。"]
+    sentences = [
+        "东京是日本的首都。",
+        "北京是中国的首都。",
+        "巴黎是法国的首都。",
+        "苹果是一种水果。",
+        "他住在山上的小屋里。",
+    ]
     text = "".join(sentence * 2 for sentence in sentences)
     config = CONFIG.model_copy(update={"neighbours": 0.0})
     found = Compressor(Deaf(), CharacterTokenizer()).compress([text], "北京在哪里？", config)
