@@ -283,6 +283,11 @@ class CompressionConfig(Settings):
         description="how much a chunk gains from the chunks before and behind it; 0 ranks each chunk by itself. With "
         "1, the neighbours of the best chunk rank as high as it does",
     )
+    rounds: Literal[1, 2] = Field(
+        default=1,
+        description="number of searches; 2 also finds chunks that share names with the best chunk, for questions of "
+        'several hops. search="vectors" has one round',
+    )
     threshold: float | None = Field(
         default=None,
         ge=-1.0,

@@ -66,6 +66,24 @@ def test_neighbours_do_not_cross_contexts():
     assert [len(of_context) for of_context in found.selected] == [3, 1] or kept(found)[:3] == ["fig", "grape", "hazel"]
 
 
+def test_a_second_round_follows_names():
+    text = "".join(
+        f"{paragraph}\n\n"
+        for paragraph in [
+            "the journal zeta is published by the omega society " + "of a town " * 2,
+            *(f"filler number{number} about nothing of any kind " * 2 for number in range(20)),
+            "omega society was founded by hugo in the year of the flood " + "x",
+            *(f"padding number{number} with nothing in it at all " * 2 for number in range(20)),
+        ]
+    )
+    one = CompressionConfig(chunk_tokens=16, largest_share=0.06, neighbours=0.0, search="words", min_chunks=1)
+    two = one.model_copy(update={"rounds": 2})
+    tested = Compressor(HashEmbedder(), WordTokenizer())
+    question = "Who began the publisher of the journal zeta?"
+    assert "hugo" not in tested.compress([text], question, one).texts[0]
+    assert "hugo" in tested.compress([text], question, two).texts[0]
+
+
 def test_the_same_question_gives_the_same_text():
     results = {Compressor(HashEmbedder(), WordTokenizer()).compress([FRUIT], "grape nut fig", CONFIG) for _ in range(3)}
     assert len(results) == 1
