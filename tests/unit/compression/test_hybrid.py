@@ -79,7 +79,7 @@ def test_a_second_round_follows_names():
     one = CompressionConfig(chunk_tokens=16, largest_share=0.06, neighbours=0.0, search="words", min_chunks=1)
     two = one.model_copy(update={"rounds": 2})
     tested = Compressor(HashEmbedder(), WordTokenizer())
-    question = "Who began the publisher of the journal zeta?"
+    question = "zeta journal?"
     assert "hugo" not in tested.compress([text], question, one).texts[0]
     assert "hugo" in tested.compress([text], question, two).texts[0]
 
