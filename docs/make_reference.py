@@ -99,7 +99,8 @@ These settings choose the law that the output follows, and how tokens are drafte
 ## CompressionConfig
 
 The drafter reads the best chunks of the context within a budget, in document order. The budget is
-max(ratio * n, min(min_tokens, n / 6)) tokens for a context of n tokens.
+max(ratio * n, min(min_tokens, largest_share * n)) tokens for a context of n tokens. `preset="paper"` stands for
+`chunk_tokens=512, search="vectors", neighbours=0, largest_share=1/6`; settings given beside it take precedence.
 
 {compression}
 
@@ -264,8 +265,8 @@ def _default_of(field: FieldInfo) -> str:
 
 
 def _default(value: Any) -> str:
-    if value == 1 / 24:
-        return "1/24"
+    if value in (1 / 24, 1 / 4):
+        return f"1/{1 / value:g}"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

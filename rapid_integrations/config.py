@@ -277,11 +277,16 @@ class CompressionConfig(Settings):
         'embedder, and "hybrid" is both',
     )
     neighbours: float = Field(
-        default=0.2,
+        default=0.3,
         ge=0.0,
         le=1.0,
-        description="how much a chunk gains from the chunks before and behind it; 0 ranks each chunk by itself, and with 1 "
-        "the neighbours of the best chunk rank as high as it does",
+        description="how much a chunk gains from the chunks before and behind it; 0 ranks each chunk by itself. With "
+        "1, the neighbours of the best chunk rank as high as it does",
+    )
+    rounds: Literal[1, 2] = Field(
+        default=1,
+        description="number of searches; 2 also finds chunks that share names with the best chunk, for questions of "
+        'several hops. search="vectors" has one round',
     )
     threshold: float | None = Field(
         default=None,

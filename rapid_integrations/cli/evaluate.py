@@ -122,7 +122,7 @@ def run(
             plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
             for text in ([f"{task}@{length}" for task in tasks for length in plan.lengths] if plan.lengths else tasks)
         ]
-        size = {} if chunk_tokens is None else {"chunk_tokens": chunk_tokens}
+        size: dict[str, Any] = {} if chunk_tokens is None else {"chunk_tokens": chunk_tokens}
         compression = CompressionConfig(preset=retrieval, min_tokens=min_tokens, **size)
         file = PredictionFile(
             folder / PREDICTIONS,

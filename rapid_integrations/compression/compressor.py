@@ -23,7 +23,7 @@ from rapid_integrations.compression.indexed_document import IndexedDocument
 from rapid_integrations.compression.joining import join_chunks, label_tokens
 from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, cut_at
-from rapid_integrations.compression.ranking import fused, with_neighbours
+from rapid_integrations.compression.ranking import fused, with_neighbours, with_second_round
 from rapid_integrations.compression.selection import (
     ScoredChunk,
     relevance_of,
@@ -164,24 +164,23 @@ class Compressor(SharedResource):
         self, document: IndexedDocument, query: str, config: CompressionConfig, on_progress: OnProgress | None
     ) -> _Found:
         """Score and rank every chunk of `document` for the question."""
-        words = None
+        kinds: list[np.ndarray] = []
+        relevance, threshold, source = 1.0, -math.inf, "words"
         if config.search != "vectors":
-            words = document.words().scores(index_terms(query))
-        if config.search == "words":
-            assert words is not None
-            ranks = with_neighbours(fused([words]), config.neighbours, document.firsts)
-            return _Found(ranks.tolist(), words.tolist(), [True] * len(ranks), 1.0, "words")
-        scores = self._similarities(document, query, on_progress)
-        threshold = self._embedder.threshold if config.threshold is None else config.threshold
-        relevance = relevance_of(max(scores), threshold)
-        if words is None:
-            ranks = np.array(scores) if not config.neighbours else fused([np.array(scores)])
-        else:
-            ranks = fused([words, np.array(scores)])
-            if config.threshold is None:
-                threshold = -math.inf  # a chunk that words find may have a low similarity
+            kinds.append(document.words().scores(index_terms(query)))
+            scores = kinds[0].tolist()
+        if config.search != "words":
+            scores = self._similarities(document, query, on_progress)
+            kinds.append(np.array(scores))
+            least = self._embedder.threshold if config.threshold is None else config.threshold
+            relevance, source = relevance_of(max(scores), least), "embedder"
+            if config.search == "vectors" or config.threshold is not None:
+                threshold = least  # otherwise a chunk that words find may have a low similarity
+        ranks = fused(kinds)
+        if config.rounds > 1 and config.search != "vectors":
+            ranks = with_second_round(ranks, document.words(), set(index_terms(query)))
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
-        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, "embedder")
+        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source)
 
     def _similarities(self, document: IndexedDocument, query: str, on_progress: OnProgress | None) -> list[float]:
         """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from rapid_integrations.compression.words import UNSPACED_CHARACTER, words_of
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.progress import import_progress_bars
 
+_NAMES = 10  # terms that a second search looks for
+_COMMON = 0.1  # share of the texts; a term that more of them hold names nothing
 _STEM = 5  # letters that are kept of a word; prefixes stand in for stems in every language
 
 
@@ -39,6 +43,24 @@ class WordIndex(SharedResource):
         if not known:
             return np.zeros(len(self.terms))
         return np.asarray(self._bm25.get_scores_from_ids(known), dtype=np.float64)
+
+    def names_in(self, position: int, known: Collection[str]) -> list[str]:
+        """Return the ten rarest terms of the text at `position` that link it with others, the rarest first.
+
+        Such a term occurs in at least two texts, in at most a tenth of them (or two), and is not in `known`.
+        """
+        most = max(2, int(_COMMON * len(self.terms)))
+        linking = [
+            term
+            for term in dict.fromkeys(self.terms[position])
+            if term not in known and 2 <= self._frequencies[term] <= most
+        ]
+        return sorted(linking, key=lambda term: self._frequencies[term])[:_NAMES]
+
+    @cached_property
+    def _frequencies(self) -> Counter[str]:
+        """In how many texts each term occurs."""
+        return Counter(term for terms in self.terms for term in set(terms))
 
 
 def index_terms(text: str) -> list[str]:

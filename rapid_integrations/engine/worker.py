@@ -8,6 +8,7 @@ and then at most one pass over a piece of a prompt. So an answer keeps flowing w
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 import weakref
@@ -35,6 +36,7 @@ class Worker(SharedResource):
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._new: deque[Job] = deque()
         self._waiting: deque[Job] = deque()
@@ -70,12 +72,16 @@ class Worker(SharedResource):
 
     def wake(self) -> None:
         """Have the worker look again at what there is to do; safe in a finaliser, as nothing waits in this lock."""
+        if self._process != os.getpid():  # a forked child has no worker, and its lock may be taken for ever
+            return
         with self._changed:
             self._awake = True
             self._changed.notify_all()
 
     def close(self, wait: bool = True) -> None:
         """End all requests with `EngineClosedError` after the present pass, and the thread; safe to call again."""
+        if self._process != os.getpid():
+            return
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -86,16 +92,20 @@ class Worker(SharedResource):
     # --- in the thread ------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        error: BaseException = EngineClosedError()
         try:
             while self._take_in():
                 self._admit()
                 self._decode()
                 self._prefill()
-        finally:
-            for job in (*self._running, *self._waiting, *self._new):
-                job.end(EngineClosedError())
-            self._running, self._waiting, self._new = [], deque(), deque()
-            _OPEN.discard(self)
+        except BaseException as raised:  # a fault of ours: nobody may wait for ever
+            error = raised
+        with self._changed:
+            self._closed = True
+        for job in (*self._running, *self._waiting, *self._new):
+            job.end(error)
+        self._running, self._waiting, self._new = [], deque(), deque()
+        _OPEN.discard(self)
 
     def _take_in(self) -> bool:
         """Take what is new and let go of what is cancelled, once there is something to do. False: it is closed."""
@@ -130,14 +140,19 @@ class Worker(SharedResource):
         return any(not job.pauses() for job in self._running) or self._may_begin() is not None
 
     def _may_begin(self) -> Job | None:
+        """Return the first request that waits, if there is room for it.
+
+        It also begins if all that run pause: their callers may be waiting for this one, in a loop over their pieces.
+        """
         first = self._waiting[0] if self._waiting else None
-        return first if first is not None and self.admission.fits(first) else None
+        if first is None or self.admission.fits(first) or all(job.pauses() for job in self._running):
+            return first
+        return None
 
     def _admit(self) -> None:
         """Begin requests in the order in which they came, while the first of them fits."""
         while (job := self._may_begin()) is not None:
             self._waiting.popleft()
-            job.tell_place(0)
             self.admission.enter(job)
             self._running.append(job)
             job.tell_place(0)

@@ -66,6 +66,24 @@ def test_neighbours_do_not_cross_contexts():
     assert [len(of_context) for of_context in found.selected] == [3, 1] or kept(found)[:3] == ["fig", "grape", "hazel"]
 
 
+def test_a_second_round_follows_names():
+    text = "".join(
+        f"{paragraph}\n\n"
+        for paragraph in [
+            "the journal zeta is published by the omega society " + "of a town " * 2,
+            *(f"filler number{number} about nothing of any kind " * 2 for number in range(20)),
+            "omega society was founded by hugo in the year of the flood " + "x",
+            *(f"padding number{number} with nothing in it at all " * 2 for number in range(20)),
+        ]
+    )
+    one = CompressionConfig(chunk_tokens=16, largest_share=0.06, neighbours=0.0, search="words", min_chunks=1)
+    two = one.model_copy(update={"rounds": 2})
+    tested = Compressor(HashEmbedder(), WordTokenizer())
+    question = "zeta journal?"
+    assert "hugo" not in tested.compress([text], question, one).texts[0]
+    assert "hugo" in tested.compress([text], question, two).texts[0]
+
+
 def test_the_same_question_gives_the_same_text():
     results = {Compressor(HashEmbedder(), WordTokenizer()).compress([FRUIT], "grape nut fig", CONFIG) for _ in range(3)}
     assert len(results) == 1
@@ -73,7 +91,8 @@ def test_the_same_question_gives_the_same_text():
 
 def test_a_heading_stands_for_its_section():
     filler = "It was agreed by both of them on the day that all which follows holds for the whole of the term.\n" * 4
-    text = f"# Fees\n\n{filler}\n# Notices\n\n{filler.replace('agreed', 'settled')}\n# Law\n\n{filler.replace('day', 'eve')}"
+    sections = {"Fees": filler, "Notices": filler.replace("agreed", "settled"), "Law": filler.replace("day", "eve")}
+    text = "\n".join(f"# {heading}\n\n{section}" for heading, section in sections.items())
     found = Compressor(Deaf(), WordTokenizer()).compress([text], "notices", CONFIG)
     assert "settled" in found.texts[0] and "agreed" not in found.texts[0]
 

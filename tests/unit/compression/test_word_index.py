@@ -74,3 +74,11 @@ def test_an_empty_string_is_no_term():
 
 def test_a_large_text_of_one_word():
     assert WordIndex(["word " * 100_000, "other"]).scores(["word"])[0] > 0
+
+
+def test_names_link_texts():
+    texts = [f"zeta omega common other{number}" if number < 2 else f"common text{number}" for number in range(30)]
+    index = WordIndex(texts)
+    assert index.names_in(0, {"zeta"}) == ["omega"]
+    assert index.names_in(0, set()) == ["zeta", "omega"]
+    assert index.names_in(5, set()) == []
