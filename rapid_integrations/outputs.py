@@ -71,7 +71,7 @@ class DecodeStats(_Output):
       the words of the question, "words", "reranker", "retriever", "pipeline"). It is "whole" if the drafter read
       everything, and None without a drafter or a context.
     - `draft_lm` is the model that only proposed, if there was one.
-    - `queued_s` is the time until there was memory for the request's KV caches. `prefill_s` covers all models. `decode_s`
+    - `queued_s` is the time until there was memory for the KV caches. `prefill_s` covers all models. `decode_s`
       runs from the end of the prefill to the last token. It is the sum of `propose_s` (drafting), `score_s` (the
       drafter's other passes), `verify_s` (the target's passes) and the rest (sampling, text, and what passes with other
       requests took for them). Of a pass that several requests share, each counts its share of the rows.

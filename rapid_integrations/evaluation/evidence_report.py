@@ -128,14 +128,8 @@ def draw_recall(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
     for number, (settings, by_set) in enumerate(tables.items()):
         color = _COLORS[number % len(_COLORS)]
         rows = [row + step * (number - (len(tables) - 1) / 2) for row in range(len(names))]
-<<<<<<< HEAD
-        axes.plot(
-            [100 * by_set[name]["recall"] for name in names], rows, "o", color=color, markersize=5, label=settings
-        )
-=======
         recalls = [100 * by_set[name]["recall"] for name in names]
         axes.plot(recalls, rows, "o", color=color, markersize=5, label=settings)
->>>>>>> retrieval
         for row, name in zip(rows, names, strict=True):
             if "low" in by_set[name]:
                 axes.plot(
