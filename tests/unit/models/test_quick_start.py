@@ -40,7 +40,8 @@ LLAMA3 = {
 @torch.inference_mode()
 def logits(loaded):
     cache = loaded.lm.new_cache(len(IDS))
-    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in (IDS[:60], IDS[60:62], IDS[62:])])
+    parts = (IDS[:60], IDS[60:62], IDS[62:])
+    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in parts])
 
 
 def kinds(*loaded):
