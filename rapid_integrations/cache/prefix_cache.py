@@ -99,10 +99,7 @@ class PrefixCache(SharedResource):
                 return None
             self._clock += 1
             entry.used = self._clock
-        try:
-            return entry.cache.fork(shared, capacity)
-        except (MemoryError, RuntimeError):  # torch has no memory for the tail; a shorter one may still fit
-            return None
+        return entry.cache.fork(shared, capacity)  # a cache without shared rows would need more memory, not less
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
         """Keep `cache` for later requests.

@@ -144,7 +144,7 @@ INSIDE = (
     "rapid_integrations.kernels.cpu",
     "rapid_integrations.structured",
     "rapid_integrations.tool_calls",
-    *("Buffers", "PackagedModel", "Rows", "TorchOps"),  # the engine gives them to nobody
+    *("Buffers", "PackagedModel", "Rows", "Segment", "TorchOps"),  # the engine gives them to nobody
 )
 
 

@@ -110,13 +110,16 @@ def test_the_longest_wins():
     assert held(prefixes.take(MODEL, [*chat, 1, 2], 600)) == chat
 
 
-def test_no_memory_for_a_tail_is_no_error(monkeypatch):
-    def fail(self, length, capacity):
+def test_no_memory_for_a_tail_is_told_and_the_entry_stays(monkeypatch):
+    def fail(self, like):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     prefixes = kept(DOCUMENT)
-    monkeypatch.setattr(KVCache, "fork", fail)
-    assert prefixes.take(MODEL, [*DOCUMENT, *DOCUMENT], 5000) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(KVCache, "_allocate", fail)
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+            prefixes.take(MODEL, [*DOCUMENT, *DOCUMENT], 5000)
+    assert held(prefixes.take(MODEL, [*DOCUMENT, *DOCUMENT], 5000)) == DOCUMENT
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------
