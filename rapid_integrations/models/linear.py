@@ -8,7 +8,8 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
 - `Int8Linear` and `Int4Linear` quantise only the weights, with PyTorch's packed kernels. For many rows (prefill) the
   weights are dequantised on the fly.
 
-If this package's own kernels run the steps (`kernels.cpu`), they read plain rows, and nothing is packed for PyTorch.
+If this package's own kernels run the steps (`kernels.cpu`), they read plain rows of bfloat16 and panels of integers,
+and nothing is packed for PyTorch. Their products with integers round the inputs to eight bits (`kernels/cpu/panels.h`).
 """
 
 from __future__ import annotations
