@@ -21,6 +21,10 @@ from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.job import Job
 from rapid_integrations.errors import EngineClosedError, SharedResource
 
+PATIENCE_S = 1.0
+"""A request that has paused for so long may be waiting for the one that waits for its memory: a call inside a loop over
+a stream. If all that run have, the next one begins although it does not fit."""
+
 
 class Worker(SharedResource):
     """Computes the requests of an engine, in the order in which they came as far as memory goes, together as they run.
@@ -108,8 +112,8 @@ class Worker(SharedResource):
             if self._busy():
                 return True
             with self._changed:
-                while not (self._awake or self._closed):
-                    self._changed.wait()
+                if not (self._awake or self._closed):
+                    self._changed.wait(PATIENCE_S if self._waiting else None)
 
     def _let_go(self) -> None:
         for job in [job for job in (*self._running, *self._waiting) if job.cancelled]:
@@ -128,7 +132,9 @@ class Worker(SharedResource):
 
     def _may_begin(self) -> Job | None:
         first = self._waiting[0] if self._waiting else None
-        return first if first is not None and self.admission.fits(first) else None
+        if first is None or self.admission.fits(first) or all(job.paused_for(PATIENCE_S) for job in self._running):
+            return first
+        return None
 
     def _admit(self) -> None:
         """Begin requests in the order in which they came, while the first of them fits."""
