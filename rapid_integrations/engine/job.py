@@ -128,8 +128,12 @@ class Job:
             self._paused_at = None
         return full
 
+    def paused_for(self, seconds: float) -> bool:
+        """Whether it has paused for so long without a break."""
+        return self.pauses() and self._paused_at is not None and time.perf_counter() - self._paused_at >= seconds
+
     def tell_place(self, place: int) -> None:
-        """Tell the caller how the queue moves: `place` is 1 for the next request to begin, 0 for one that begins."""
+        """Tell the caller how the queue moves: `place` is 1 for the next request to begin, and 0 when it begins."""
         first, last = self._queue
         if place != last:
             first = first or place

@@ -24,6 +24,10 @@ from rapid_integrations.errors import EngineClosedError, SharedResource
 
 PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
 
+PATIENCE_S = 1.0
+"""A request that has paused for so long may be waiting for the one that waits for its memory: a call inside a loop over
+a stream. If all that run have, the next one begins although it does not fit."""
+
 
 class Worker(SharedResource):
     """Computes the requests of an engine, in the order in which they came as far as memory goes, together as they run.
@@ -121,8 +125,8 @@ class Worker(SharedResource):
                 return True
             self._tell_places()  # those that run may pause for long
             with self._changed:
-                while not (self._awake or self._closed):
-                    self._changed.wait()
+                if not (self._awake or self._closed):
+                    self._changed.wait(PATIENCE_S if self._waiting else None)
 
     def _let_go(self) -> None:
         for job in [job for job in (*self._running, *self._waiting) if job.cancelled]:
@@ -142,10 +146,10 @@ class Worker(SharedResource):
     def _may_begin(self) -> Job | None:
         """Return the first request that waits, if there is room for it.
 
-        It also begins if all that run pause: their callers may be waiting for this one, in a loop over their pieces.
+        It also begins if all that run have paused for `PATIENCE_S`.
         """
         first = self._waiting[0] if self._waiting else None
-        if first is None or self.admission.fits(first) or all(job.pauses() for job in self._running):
+        if first is None or self.admission.fits(first) or all(job.paused_for(PATIENCE_S) for job in self._running):
             return first
         return None
 

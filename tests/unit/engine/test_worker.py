@@ -14,14 +14,15 @@ from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.outbox import ROOM
 from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError
-from tests.toys.jobs import BAD, BadTokenError, ToyJob, WatchedLM, steps, until
+from tests.toys.jobs import BAD, SECONDS, BadTokenError, ToyJob, WatchedLM, steps, until
 from tests.unit.engine.test_engine import PROMPT, engine
 
 ONE_STEP = [(1, 1)]
 
 
 @pytest.fixture
-def worker():
+def worker(monkeypatch):
+    monkeypatch.setattr("rapid_integrations.engine.worker.PATIENCE_S", SECONDS)
     made = Worker(Admission(10, lambda: 0))
     yield made
     made.close()
@@ -207,6 +208,31 @@ def test_a_cancelled_request_makes_room(worker):
     first.outbox.wait_until_ended()
     assert first.closed
     assert second.drain()[0] == second.expected()
+
+
+def test_a_call_inside_a_loop_over_a_stream_is_answered_when_memory_is_full(worker, monkeypatch):
+    monkeypatch.setattr("rapid_integrations.engine.worker.PATIENCE_S", 0.05)
+    lm = WatchedLM()
+    loop, call = (ToyJob(worker, lm, steps(ROOM + 1), 10) for _ in range(2))
+    worker.submit(loop)
+    until(lambda: loop.outbox.full)
+    worker.submit(call)
+    assert call.drain()[0] == call.expected()
+    assert not loop.outbox.ended and loop.drain()[0] == loop.expected()
+
+
+def test_a_slow_reader_lets_nobody_begin_beyond_the_budget(worker):
+    lm, begun = WatchedLM(), []
+    slow, second = (ToyJob(worker, lm, steps(2 * ROOM), 10, begun, name) for name in "ab")
+    worker.submit(slow)
+    until(lambda: slow.outbox.full)
+    worker.submit(second)
+    for _ in range(ROOM - 1):
+        slow.outbox.get()
+        time.sleep(0.01)
+        assert begun == ["a"]
+    slow.drain()
+    assert second.drain()[0] == second.expected() and begun == ["a", "b"]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
