@@ -218,7 +218,7 @@ class SpeculationFields(BaseModel):
     proposer: str = Field(
         default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
-        '(one token at a time). "auto" is "hybrid", and "drafter" for the law "paper". It changes the speed, but not '
+        '(one token at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not '
         "the distribution of the output",
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
