@@ -193,7 +193,10 @@ def test_over_the_context_window_both_numbers_and_the_way_out(shared):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"speculation": SpeculationConfig(proposer="drafer")}, "there are: auto, drafter, draft_lm, hybrid, prompt_look"),
+        (
+            {"speculation": SpeculationConfig(proposer="drafer")},
+            "there are: auto, drafter, draft_lm, hybrid, prompt_look",
+        ),
         ({"speculation": SpeculationConfig(law="paper", proposer="prompt_lookup")}, "drafts of the drafter only"),
     ],
 )
