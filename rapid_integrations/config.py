@@ -216,9 +216,10 @@ class SpeculationFields(BaseModel):
         "rule off",
     )
     proposer: str = Field(
-        default="drafter",
+        default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
-        "(one token at a time). It changes the speed, but not the distribution of the output",
+        '(one token at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not '
+        "the distribution of the output",
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
@@ -241,7 +242,8 @@ class SpeculationConfig(SpeculationFields, Settings):
       the question names (`rapid_integrations.sampling.adaptive_eta`). None is "auto", except for the law "paper": there
       it is 10, or 40 with a larger drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift of tokens with q < alpha * max q; "restore" is Eq. 9.
-    - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time.
+    - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time. "auto" is
+      "hybrid", which copies if the text repeats and drafts otherwise, and "drafter" for the law "paper".
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     """
 

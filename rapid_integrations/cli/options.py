@@ -192,10 +192,11 @@ class SpeculationOptions:
     proposer: Annotated[
         str,
         typer.Option(
-            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, hybrid or none.",
+            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, hybrid, none, or auto: hybrid, and "
+            "drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
-    ] = "drafter"
+    ] = "auto"
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"

@@ -65,13 +65,16 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     Raises:
         ConfigurationError: the proposer is unknown, or the law does not allow it.
     """
-    proposer_class(speculation.proposer)  # refuses an unknown name
     larger = models.drafter.num_parameters > models.target.num_parameters
     smaller = models.drafter.num_parameters < models.target.num_parameters
     kind = ("target" if smaller else "augmented") if speculation.law == "auto" else speculation.law
-    if kind == "paper" and speculation.proposer != "drafter":
+    proposer = speculation.proposer
+    if proposer == "auto":
+        proposer = "drafter" if kind == "paper" else "hybrid"
+    proposer_class(proposer)  # refuses an unknown name
+    if kind == "paper" and proposer != "drafter":
         raise ConfigurationError(
-            f"law='paper' with proposer={speculation.proposer!r}: the published residual is defined for drafts of "
+            f"law='paper' with proposer={proposer!r}: the published residual is defined for drafts of "
             "the drafter only. Use proposer='drafter', or law='augmented', which takes any proposer"
         )
     default_eta: Eta = "auto"
@@ -88,13 +91,13 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         min_p=sampling.min_p,
         ops=ops_for(*(model.device for model in models.all)),
     )
-    if speculation.proposer == "draft_lm" and models.draft_lm is None:
+    if proposer == "draft_lm" and models.draft_lm is None:
         raise ConfigurationError(
             "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
     return Plan(
-        law, speculation.proposer, speculation.draft_length, speculation.max_draft_length, models.draft_lm is not None
+        law, proposer, speculation.draft_length, speculation.max_draft_length, draft_lm=models.draft_lm is not None
     )
 
 

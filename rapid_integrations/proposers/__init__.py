@@ -37,7 +37,8 @@ def proposer_class(name: str) -> Any:
     try:
         found = PROPOSERS[name]
     except KeyError:
-        raise ConfigurationError(f"no proposer is called {name!r}; there are: {', '.join(PROPOSERS)}") from None
+        known = ", ".join(("auto", *PROPOSERS))
+        raise ConfigurationError(f"no proposer is called {name!r}; there are: {known}") from None
     if not isinstance(found, str):
         return found
     module, _, attribute = found.partition(":")

@@ -38,7 +38,7 @@ def test_what_the_descriptions_name_is_so():
     assert len(etas) == 2
     for eta in etas:
         assert re.search(rf"\b{eta:g}\b", fields["eta"].description)
-    assert PROPOSERS.keys() == set(re.findall(r'"(\w+)"', fields["proposer"].description))
+    assert {"auto", *PROPOSERS} == set(re.findall(r'"(\w+)"', fields["proposer"].description))
 
 
 def test_every_environment_variable_is_listed():

@@ -100,7 +100,7 @@ def test_a_context_too_short_to_compress_is_read_whole(shared):
     prepared = shared.explain(short)
     assert prepared.drafter_ids == prepared.target_ids and not prepared.compression.shortened
     completion = shared.generate(short)
-    assert completion.stats.law == "target" and completion.stats.proposer == "none"
+    assert completion.stats.law == "target" and completion.stats.proposer == "prompt_lookup"
     kept = shared.generate(short, speculation=SpeculationConfig(law="target", proposer="none"))
     assert completion.token_ids == kept.token_ids
 
@@ -193,7 +193,10 @@ def test_over_the_context_window_both_numbers_and_the_way_out(shared):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"speculation": SpeculationConfig(proposer="drafer")}, "there are: drafter, draft_lm, hybrid, prompt_look"),
+        (
+            {"speculation": SpeculationConfig(proposer="drafer")},
+            "there are: auto, drafter, draft_lm, hybrid, prompt_look",
+        ),
         ({"speculation": SpeculationConfig(law="paper", proposer="prompt_lookup")}, "drafts of the drafter only"),
     ],
 )

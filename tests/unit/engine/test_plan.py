@@ -49,6 +49,28 @@ def test_a_model_that_reads_the_same_twice_follows_the_target():
     assert larger.law.kind == "augmented" and larger.law.trust == 1.0
 
 
+@pytest.mark.parametrize(
+    ("law", "proposer", "planned"),
+    [
+        ("augmented", "auto", "hybrid"),
+        ("target", "auto", "hybrid"),
+        ("paper", "auto", "drafter"),
+        ("augmented", "drafter", "drafter"),
+        ("target", "none", "none"),
+    ],
+)
+def test_auto_chooses_the_proposer_by_the_law(law, proposer, planned):
+    models = EngineModels(TableLM(1), TableLM(2), None, None, 4)
+    asked = SpeculationConfig(law=law, proposer=proposer)
+    assert plan_request(asked, SamplingParams(), models).proposer == planned
+
+
+def test_auto_uses_a_model_that_only_proposes():
+    models = EngineModels(TableLM(1), TableLM(2), TableLM(3), None, 4)
+    plan = plan_request(SpeculationConfig(law="target"), SamplingParams(), models)
+    assert plan.uses_draft_lm and not plan.uses_drafter
+
+
 def test_what_computes_the_law_is_made_for_every_device_of_the_request():
     here, elsewhere = TableLM(1), SimpleNamespace(device=torch.device("cuda"), num_parameters=1)
 
