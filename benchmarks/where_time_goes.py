@@ -77,7 +77,9 @@ def measure(way: Way, model: str, context: int) -> Measured:
 
 
 def _measured(way: Way, model: str, context: int) -> Measured:
-    lm = loader.load(model, quantization=way.quantization, dtype="float32" if way.transformers else "auto").lm
+    lm = loader.load(
+        model, quantization=way.quantization, dtype="float32" if way.transformers else "auto", quick=False
+    ).lm
     if not isinstance(lm, HuggingFaceLM):
         raise typer.BadParameter(f"{model} is no transformers model")
     cache = random_cache(lm, context, max(ROWS))

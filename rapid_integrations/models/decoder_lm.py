@@ -28,6 +28,9 @@ class DecoderLM(SharedResource):
         folder: the model's files, which `transformers_copy` loads.
         longest: context window in tokens.
         quantization: of the weights.
+
+    Attributes:
+        model: the skeleton, with its weights under transformers' names, but for those that were packed.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class DecoderLM(SharedResource):
         self.dtype = skeleton.dtype
         self._folder = folder
         self._layers = skeleton.config.num_hidden_layers
-        self._skeleton = skeleton
+        self.model = skeleton
         self._fused = FusedDecoder(skeleton, quantization)
 
     @property
@@ -71,7 +74,7 @@ class DecoderLM(SharedResource):
 
     def fingerprint(self) -> str:
         """Return a digest that identifies this model with its present weights. This reads all weights."""
-        return fingerprint(self._skeleton, self._fused)
+        return fingerprint(self.model, self._fused)
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""

@@ -114,15 +114,13 @@ def _load(
     quick: bool,
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
-    is_gguf = path is not None and path.suffix.lower() == ".gguf"
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
     with errors_explained(name, path):
         quick = quick and path is not None and device_map is None and revision is None and not trust_remote_code
-        mapped = _quick_model(path, dtype, device_of(device), quantization, on_progress) if quick and path else None
-        if mapped is not None and mapped.checked:
-            return LoadedModel(*mapped.loaded(str(name), quantization))
+        if quick and path and (known := _quick_model(path, dtype, device_of(device), quantization, on_progress)):
+            return LoadedModel(*known.loaded(str(name), quantization))
         with _quiet(on_progress is not None):
-            if path is not None and is_gguf:
+            if path is not None and path.suffix.lower() == ".gguf":
                 model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
                 if path is not None:
@@ -131,14 +129,15 @@ def _load(
                     str(path or name), path, dtype, device_of(device), revision, trust_remote_code, **placement
                 )
         check_tokenizer(str(path or name), tokenizer)
-        if quick and path and mapped is None and is_gguf:  # its copy was made just now
-            mapped = _quick_model(path, dtype, device_of(device), quantization, on_progress)
-        equal = mapped is not None and mapped.equals(model, tokenizer)
+        fresh = None
+        if quick and path:
+            fresh = _quick_model(path, dtype, device_of(device), quantization, on_progress, unchecked=True)
+        equal = fresh is not None and fresh.equals(model, tokenizer)  # before the weights are taken over
         loaded = wrap(
             model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress
         )
-        if mapped is not None and equal:
-            mapped.remember()
+        if fresh is not None and equal:
+            fresh.remember()
         return loaded
 
 
@@ -148,8 +147,9 @@ def _quick_model(
     device: torch.device,
     quantization: Quantization | None,
     on_progress: OnProgress | None,
+    unchecked: bool = False,
 ) -> QuickModel | None:
-    """Return the model of a file or folder if it can be loaded without transformers."""
+    """Do what `quick_model` does for a file or folder."""
     folder = path
     if path.suffix.lower() == ".gguf":
         converted = converted_copy(path, dtype_of(dtype, None, device))
@@ -160,7 +160,7 @@ def _quick_model(
     kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device)
     if kind == torch.bfloat16 and device.type == "cpu":
         native_library(on_progress or ignore_progress)
-    return quick_model(folder, kind, device, quantization)
+    return quick_model(folder, kind, device, quantization, unchecked=unchecked)
 
 
 @contextmanager

@@ -59,21 +59,18 @@ class QuickModel:
     Attributes:
         folder: its files.
         key: the digest of what the checks depend on, in hexadecimal digits.
-        skeleton: its weights and numbers.
+        dtype: dtype to compute in.
+        skeleton: its weights, in the dtype of the files, and its numbers.
         tokenizer: its tokenizer.
         ends: the ids that its settings and its template name as ends of an answer.
     """
 
     folder: Path
     key: str
+    dtype: torch.dtype
     skeleton: Skeleton
     tokenizer: QuickTokenizer
     ends: frozenset[int]
-
-    @property
-    def checked(self) -> bool:
-        """Whether an earlier start found that it equals what transformers loads."""
-        return is_checked(self.key)
 
     def remember(self) -> None:
         """Let later starts know that the checks have passed."""
@@ -82,6 +79,7 @@ class QuickModel:
     def loaded(self, name: str, quantization: Quantization | None) -> tuple[DecoderLM, Vocabulary]:
         """Return the model and its vocabulary. The skeleton's weights are taken over."""
         vocabulary = Vocabulary(self.tokenizer, self.ends)
+        self.skeleton.to(self.dtype)
         lm = DecoderLM(self.skeleton, name, self.folder, self.skeleton.config.max_position_embeddings, quantization)
         return lm, vocabulary
 
@@ -94,6 +92,7 @@ class QuickModel:
             FusedDecoder.serves(model)
             and settings_of(model) == settings_of(self.skeleton)
             and positions_of(model) == self.skeleton.config.max_position_embeddings
+            and model.dtype == self.dtype
             and _same_weights(model, self.skeleton)
             and _same_rotation(model.base_model.rotary_emb, self.skeleton.base_model.rotary_emb)
             and _same_tokenizer(tokenizer, self.tokenizer)
@@ -102,9 +101,14 @@ class QuickModel:
 
 
 def quick_model(
-    folder: Path, dtype: torch.dtype, device: torch.device, quantization: Quantization | None
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: Quantization | None,
+    *,
+    unchecked: bool = False,
 ) -> QuickModel | None:
-    """Return the model of a folder, or None if only transformers can load it.
+    """Return the model of a folder that an earlier start has checked, or None if there is none.
 
     The weights are mapped from their files. RAPID_QUICK_START=0 always returns None.
 
@@ -113,6 +117,8 @@ def quick_model(
         dtype: dtype of the weights.
         device: only a processor is served.
         quantization: of the weights.
+        unchecked: also return a model that was not checked yet, to check it. None is then for what only transformers
+            can load. The files should have been looked at before, because libraries parse them.
     """
     if device.type != "cpu" or os.environ.get(SWITCH) == "0":
         return None
@@ -122,9 +128,10 @@ def quick_model(
             return None
         weights = mapped_weights(folder)
         key = _key(folder, weights, dtype, quantization)
-        skeleton = Skeleton(found[0], {name: weight.to(dtype) for name, weight in weights.items()}, tied=found[1])
-        tokenizer = QuickTokenizer(folder)
-        return QuickModel(folder, key, skeleton, tokenizer, _ends(folder, skeleton, tokenizer))
+        if not unchecked and not is_checked(key):
+            return None
+        skeleton, tokenizer = Skeleton(found[0], weights, tied=found[1]), QuickTokenizer(folder)
+        return QuickModel(folder, key, dtype, skeleton, tokenizer, _ends(folder, skeleton, tokenizer))
     except Exception:  # a file may be damaged in any way; the usual way of loading says what is wrong
         return None
 
@@ -184,7 +191,7 @@ def _renderer(tokenizer: Any) -> Any:
 def _same_weights(model: Any, skeleton: Skeleton) -> bool:
     theirs, ours = dict(model.named_parameters()), dict(skeleton.named_parameters())
     return theirs.keys() == ours.keys() and all(
-        own.dtype == theirs[name].dtype and torch.equal(own, theirs[name]) for name, own in ours.items()
+        torch.equal(own.to(theirs[name].dtype), theirs[name]) for name, own in ours.items()
     )
 
 

@@ -66,7 +66,7 @@ def test_a_drafter_is_saved_once_its_prompt_has_come_back(tmp_path, monkeypatch)
         with engine(prefix_cache_dir=folder) as shared:
             for _ in range(asked):
                 shared.generate(prompt)
-        assert len(list(folder.iterdir())) == files
+        assert len(list(folder.glob("*.safetensors"))) == files
         with engine(prefix_cache_dir=folder) as fresh:
             stats = fresh.generate(prompt).stats
             assert stats.cached_prompt_tokens > len(DOCUMENT)
@@ -91,7 +91,7 @@ def test_a_damaged_file_costs_a_warning_and_no_answer(tmp_path):
     prompt = Prompt.from_context(DOCUMENT, "which?")
     with engine(prefix_cache_dir=tmp_path) as first:
         tokens = first.generate(prompt).token_ids
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
@@ -107,7 +107,7 @@ def test_a_model_without_a_fingerprint_is_not_kept_on_disk(tmp_path):
         shared._vocab_size = 260
         with pytest.warns(RuntimeWarning, match="prefixes of table are not saved to disk: a table has no weights"):
             shared.generate(Prompt.from_context(DOCUMENT, "which?"), speculation=SpeculationConfig(law="target"))
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 @settings(max_examples=examples(10), derandomize=True)

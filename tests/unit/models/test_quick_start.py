@@ -165,21 +165,21 @@ def test_a_changed_setting_is_checked_again(folder, file, changes):
 
 
 def test_other_arguments_libraries_and_code_are_checked_again(folder, monkeypatch):
-    keys = {quick_model(folder, torch.float32, CPU, None).key for _ in range(2)}
+    keys = {quick_model(folder, torch.float32, CPU, None, unchecked=True).key for _ in range(2)}
     assert len(keys) == 1
-    keys.add(quick_model(folder, torch.bfloat16, CPU, None).key)
-    keys.add(quick_model(folder, torch.bfloat16, CPU, "int8").key)
+    keys.add(quick_model(folder, torch.bfloat16, CPU, None, unchecked=True).key)
+    keys.add(quick_model(folder, torch.bfloat16, CPU, "int8", unchecked=True).key)
     with monkeypatch.context() as patch:
         patch.setattr(quick_start, "version", lambda name: "99.0")
-        keys.add(quick_model(folder, torch.float32, CPU, None).key)
+        keys.add(quick_model(folder, torch.float32, CPU, None, unchecked=True).key)
     with monkeypatch.context() as patch:
         patch.setattr(rapid_integrations, "__version__", "99.0")
         quick_start._code.cache_clear()
-        keys.add(quick_model(folder, torch.float32, CPU, None).key)
+        keys.add(quick_model(folder, torch.float32, CPU, None, unchecked=True).key)
     quick_start._code.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(quick_start, "native_variant", lambda: "another processor's")
-        keys.add(quick_model(folder, torch.float32, CPU, None).key)
+        keys.add(quick_model(folder, torch.float32, CPU, None, unchecked=True).key)
     assert len(keys) == 6
 
 
@@ -191,6 +191,17 @@ def test_what_is_remembered_says_nothing_else(folder, home):
     assert kinds(loader.load(folder)) == [DecoderLM]  # only its name counts
     mark.unlink()
     assert kinds(loader.load(folder)) == [HuggingFaceLM]
+
+
+def test_no_library_parses_a_folder_that_was_not_checked(folder, monkeypatch):
+    def refused(folder):
+        raise AssertionError("the tokenizer was parsed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quick_start, "QuickTokenizer", refused)
+        assert quick_model(folder, torch.float32, CPU, None) is None
+    loader.load(folder, dtype="float32")
+    assert quick_model(folder, torch.float32, CPU, None) is not None
 
 
 def test_a_model_that_differs_is_not_remembered(folder, home, monkeypatch):
@@ -217,7 +228,7 @@ def test_a_model_that_differs_is_not_remembered(folder, home, monkeypatch):
 def test_every_part_is_compared(folder, differs):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    quick = quick_model(folder, torch.float32, CPU, None)
+    quick = quick_model(folder, torch.float32, CPU, None, unchecked=True)
     assert quick.equals(model, tokenizer)
     with torch.inference_mode():
         differs(model, tokenizer)
@@ -247,14 +258,14 @@ def test_an_unknown_setting_is_left_to_transformers(folder, changes):
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_a_damaged_file_is_left_to_transformers(folder, file):
     (folder / file).write_bytes((folder / file).read_bytes()[:200])
-    assert quick_model(folder, torch.float32, CPU, None) is None
+    assert quick_model(folder, torch.float32, CPU, None, unchecked=True) is None
 
 
 def test_weights_that_do_not_belong_are_left_to_transformers(folder):
     path = folder / "model.safetensors"
     weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
     save_file(weights | {"model.extra.weight": torch.zeros(2)}, path, metadata={"format": "pt"})
-    assert quick_model(folder, torch.float32, CPU, None) is None
+    assert quick_model(folder, torch.float32, CPU, None, unchecked=True) is None
 
 
 def test_it_can_be_switched_off(folder, monkeypatch):
