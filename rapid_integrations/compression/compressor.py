@@ -37,7 +37,7 @@ from rapid_integrations.errors import ConfigurationError, PromptError, SharedRes
 from rapid_integrations.progress import OnProgress
 
 _RECENT_DOCUMENTS = 8
-_RERANKED = 3  # budgets of the best chunks that a reranker gets to read
+_RERANKED, _RERANKED_TOKENS = 4, 8192  # a reranker gets the best chunks of four budgets, or of so many tokens
 
 Split: TypeAlias = Callable[[str], Sequence[str]]
 Rerank: TypeAlias = Callable[[str, Sequence[Passage]], Sequence[Passage]]
@@ -210,8 +210,8 @@ class Compressor(SharedResource):
         chunks, scores = document.all_chunks, found.scores
         everything = sum(chunk.tokens for chunk in chunks)
         budget = config.budget(everything)
-        # By similarity alone, the threshold says what is worth reranking. By words too, several times the budget is.
-        candidates = everything if config.search == "vectors" else _RERANKED * budget
+        # By similarity alone, the threshold says what is worth reranking. By words too, the best chunks are.
+        candidates = everything if config.search == "vectors" else max(_RERANKED * budget, _RERANKED_TOKENS)
         positions = select_positions(
             chunks, found.ranks, candidates, -math.inf, config.min_chunks, eligible=found.eligible
         )
