@@ -285,8 +285,10 @@ class CompressionConfig(Settings):
         description="how much a chunk gains from the chunks before and behind it; 0 ranks each chunk by itself. With "
         "1, the neighbours of the best chunk rank as high as it does",
     )
-    rounds: Literal[1, 2] = Field(
+    rounds: int = Field(
         default=1,
+        ge=1,
+        le=2,
         description="number of searches; 2 also finds chunks that share names with the best chunk, for questions of "
         'several hops. search="vectors" has one round',
     )

@@ -37,7 +37,7 @@ from rapid_integrations.errors import ConfigurationError, PromptError, SharedRes
 from rapid_integrations.progress import OnProgress
 
 _RECENT_DOCUMENTS = 8
-_RERANKED = 3  # budgets of the best chunks that a reranker gets to read
+_RERANKED, _RERANKED_TOKENS = 4, 8192  # a reranker gets the best chunks of four budgets, or of so many tokens
 
 Split: TypeAlias = Callable[[str], Sequence[str]]
 Rerank: TypeAlias = Callable[[str, Sequence[Passage]], Sequence[Passage]]
@@ -93,7 +93,7 @@ class _Found:
 class Compressor(SharedResource):
     """Retrieves by words and by embedding similarity. Threads may share it. The latest documents stay indexed.
 
-    - `embedder`: gives chunks and questions their vectors, and the default threshold.
+    - `embedder`: gives chunks and questions their vectors, and the default threshold; None serves `search="words"`.
     - `tokenizer`: counts the chunks' tokens (the target's, so that the budget is in the target's tokens).
     - `cache`: stores embeddings; None keeps them in memory.
     - `split`: replaces the chunker; it cuts a text into consecutive pieces.
@@ -104,7 +104,7 @@ class Compressor(SharedResource):
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Embedder | None,
         tokenizer: Tokenizer,
         cache: EmbeddingCache | None = None,
         *,
@@ -170,7 +170,12 @@ class Compressor(SharedResource):
             kinds.append(document.words().scores(index_terms(query)))
             scores = kinds[0].tolist()
         if config.search != "words":
-            scores = self._similarities(document, query, on_progress)
+            if self._embedder is None:
+                raise ConfigurationError(
+                    f'search="{config.search}" needs an embedder, and this compressor has none: give it one, or take '
+                    'search="words"'
+                )
+            scores = self._similarities(self._embedder, document, query, on_progress)
             kinds.append(np.array(scores))
             least = self._embedder.threshold if config.threshold is None else config.threshold
             relevance, source = relevance_of(max(scores), least), "embedder"
@@ -182,12 +187,14 @@ class Compressor(SharedResource):
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
         return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source)
 
-    def _similarities(self, document: IndexedDocument, query: str, on_progress: OnProgress | None) -> list[float]:
+    def _similarities(
+        self, embedder: Embedder, document: IndexedDocument, query: str, on_progress: OnProgress | None
+    ) -> list[float]:
         """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""
         report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
-        index = document.vectors(self._embedder, self._cache, report)
-        whose = f"the embedder {getattr(self._embedder, 'name', type(self._embedder).__name__)}"
-        found = (usable_score(float(score), whose) for score in index.scores(self._embedder.embed_query(query)))
+        index = document.vectors(embedder, self._cache, report)
+        whose = f"the embedder {getattr(embedder, 'name', type(embedder).__name__)}"
+        found = (usable_score(float(score), whose) for score in index.scores(embedder.embed_query(query)))
         return [-math.inf if score is None else score for score in found]
 
     def _reranked(
@@ -203,8 +210,8 @@ class Compressor(SharedResource):
         chunks, scores = document.all_chunks, found.scores
         everything = sum(chunk.tokens for chunk in chunks)
         budget = config.budget(everything)
-        # By similarity alone, the threshold says what is worth reranking. By words too, several times the budget is.
-        candidates = everything if config.search == "vectors" else _RERANKED * budget
+        # By similarity alone, the threshold says what is worth reranking. By words too, the best chunks are.
+        candidates = everything if config.search == "vectors" else max(_RERANKED * budget, _RERANKED_TOKENS)
         positions = select_positions(
             chunks, found.ranks, candidates, -math.inf, config.min_chunks, eligible=found.eligible
         )

@@ -56,6 +56,7 @@ class DefaultCompressor(SharedResource):
         self._split = split
         self._rerank = rerank
         self._made: Compressor | None = None
+        self._without_embedder: Compressor | None = None
         self._lock = threading.Lock()
 
     def compress(
@@ -65,11 +66,16 @@ class DefaultCompressor(SharedResource):
         config: CompressionConfig,
         on_progress: OnProgress | None = None,
     ) -> Compression:
-        """See `Compressor.compress`; the first call may fetch and load the embedder."""
-        return self._compressor(on_progress or ignore_progress).compress(contexts, query, config, on_progress)
+        """See `Compressor.compress`; the first call that needs the embedder may fetch and load it."""
+        embeds = config.search != "words"
+        return self._compressor(embeds, on_progress or ignore_progress).compress(contexts, query, config, on_progress)
 
-    def _compressor(self, report: OnProgress) -> Compressor:
+    def _compressor(self, embeds: bool, report: OnProgress) -> Compressor:
         with self._lock:  # one caller loads while others wait for it
+            if not embeds:
+                if self._without_embedder is None:
+                    self._without_embedder = self._make(None)
+                return self._without_embedder
             if self._made is None:
                 embedder = self._embedder
                 if isinstance(embedder, str) and embedder in packaged.MODELS:
@@ -78,10 +84,12 @@ class DefaultCompressor(SharedResource):
                     report("load embedder", 0, 1)
                     embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
                     report("load embedder", 1, 1)
-                rerank = self._rerank
-                if isinstance(rerank, (str, Path)):
-                    rerank = CrossEncoderReranker(rerank)
-                self._made = Compressor(
-                    embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=rerank
-                )
+                self._made = self._make(embedder)
             return self._made
+
+    def _make(self, embedder: Embedder | None) -> Compressor:
+        if isinstance(self._rerank, (str, Path)):
+            self._rerank = CrossEncoderReranker(self._rerank)
+        return Compressor(
+            embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=self._rerank
+        )

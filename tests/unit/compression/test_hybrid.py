@@ -3,7 +3,9 @@
 import pytest
 
 from rapid_integrations.compression import Compressor, chunk_text
+from rapid_integrations.compression.default_compressor import DefaultCompressor
 from rapid_integrations.config import CompressionConfig
+from rapid_integrations.errors import ConfigurationError
 from tests.toys.embedder import HashEmbedder
 from tests.toys.offsets import CharacterTokenizer, WordTokenizer
 
@@ -37,15 +39,12 @@ def test_vectors_find_what_words_do_not():
     assert "grape" in kept(found)
 
 
-def test_words_alone_need_no_embedder():
-    class Refusing(HashEmbedder):
-        def embed(self, texts, *, on_progress=None):
-            raise AssertionError("nothing is to be embedded")
-
-        embed_query = embed
-
+def test_words_alone_need_no_embedder(tmp_path):
     config = CONFIG.model_copy(update={"search": "words", "neighbours": 0.0})
-    found = Compressor(Refusing(), WordTokenizer()).compress([FRUIT], "grape kiwi", config)
+    found = Compressor(None, WordTokenizer()).compress([FRUIT], "grape kiwi", config)
+    assert DefaultCompressor(tmp_path / "missing", WordTokenizer()).compress([FRUIT], "grape kiwi", config) == found
+    with pytest.raises(ConfigurationError, match='search="hybrid" needs an embedder'):
+        Compressor(None, WordTokenizer()).compress([FRUIT], "grape kiwi", CONFIG)
     assert {"grape", "kiwi"} <= set(kept(found)) and found.source == "words" and found.relevance == 1.0
     scores = {scored.chunk.text.split()[0]: scored.score for scored in found.selected[0]}
     assert scores["grape"] > 0 and scores["kiwi"] > 0

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rapid_integrations.compression.compressor as compressor_module
 from rapid_integrations import CompressionConfig, ConfigurationError
 from rapid_integrations.compression import Compressor, EmbeddingCache, Passage, PassageCompressor
 from rapid_integrations.compression.passages import chunks_of_passages, coverage, cut_at, locate
@@ -121,8 +122,8 @@ def test_the_splitter_decides_the_chunks():
     assert compression.selected[0][0].chunk.text.strip() == PARTS[5]
 
 
-@pytest.mark.parametrize(("search", "candidates"), [("vectors", 8), ("hybrid", 4)])
-def test_the_reranker_decides_among_what_was_found(search, candidates):
+@pytest.mark.parametrize("search", ["vectors", "hybrid"])
+def test_the_reranker_decides_among_what_was_found(search):
     seen = []
 
     def rerank(query, found):
@@ -132,8 +133,7 @@ def test_the_reranker_decides_among_what_was_found(search, candidates):
     compressor = Compressor(HashEmbedder(threshold=-1.0), TOKENIZER, split=lambda t: t.split("\n\n"), rerank=rerank)
     compression = compressor.compress([CONTEXT], PARTS[5], SMALL.model_copy(update={"search": search}))
     query, found = seen[0]
-    assert query == PARTS[5] and found[0].strip() == PARTS[5]
-    assert len(found) == candidates  # all that the threshold allows, or three budgets of the best
+    assert query == PARTS[5] and found[0].strip() == PARTS[5] and len(found) == 8
     assert compression.texts == (found[-1],) and compression.source == "reranker"
 
 
@@ -146,3 +146,13 @@ def test_a_reranker_may_rewrite_texts_and_may_find_nothing():
     assert compression.texts == ("short",) and compression.kept_tokens == 1
     nothing = Compressor(HashEmbedder(), TOKENIZER, split=lambda t: t.split("\n\n"), rerank=lambda q, found: [])
     assert nothing.compress([CONTEXT], PARTS[5], SMALL).texts[0].strip() == PARTS[5]
+
+
+def test_a_reranker_of_a_long_document_gets_the_best_chunks(monkeypatch):
+    monkeypatch.setattr(compressor_module, "_RERANKED_TOKENS", 100)
+    seen = []
+    compressor = Compressor(
+        HashEmbedder(), TOKENIZER, split=lambda t: t.split("\n\n"), rerank=lambda query, found: seen.extend(found)
+    )
+    compressor.compress([CONTEXT], PARTS[5], SMALL)
+    assert seen[0].text.strip() == PARTS[5] and 1 < len(seen) < 8

@@ -10,7 +10,7 @@ from tests.toys.embedder import HashEmbedder
 from tests.toys.offsets import WordTokenizer
 
 TEXT = " ".join(f"w{n}" for n in range(100))
-CONFIG = CompressionConfig(chunk_tokens=16, min_tokens=24, ratio=0.0, min_chunks=1)
+CONFIG = CompressionConfig(chunk_tokens=16, min_tokens=24, largest_share=1 / 6, ratio=0.0, min_chunks=1)
 
 
 def test_the_middle_is_cut():
