@@ -142,7 +142,8 @@ class FusedDecoder(SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
-        return 2 * len(self._layers) * self._kv_heads * self._head_dim * self._embed.weight.dtype.itemsize
+        itemsize: int = self._embed.weight.dtype.itemsize
+        return 2 * len(self._layers) * self._kv_heads * self._head_dim * itemsize
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
