@@ -160,12 +160,12 @@ class Watched:
 
 def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
     """Ask with fifty callers. `make` returns an engine with the options that it is given."""
-    before = threads()
     callers = made_callers(documents, new_tokens, seed)
     with make(prefix_cache_bytes=0) as quiet:
         needs = [quiet.stream(caller.prompt, sampling=caller.sampling)._job.nbytes for caller in callers]
     with make() as quiet:
         alone = {c.number: list(quiet.generate(c.prompt, sampling=c.sampling).token_ids) for c in callers}
+    before = threads()  # loading may have started a thread of tqdm's
     budget = AT_ONCE * max(needs)
     with make(kv_cache_bytes=budget, prefix_cache_dir=folder) as engine:
         engine.generate(callers[0].prompt, sampling=SamplingParams(max_new_tokens=1))  # the loop, the worker, the files
