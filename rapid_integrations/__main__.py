@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from rapid_integrations.cli.few_collections import few_collections
 from rapid_integrations.cli.interruption import INTERRUPTED
-
-_NEW_OBJECTS = 100_000  # objects that are made before the garbage collector looks at the new ones; Python's own is 700
-
-
-@contextmanager
-def few_collections() -> Iterator[None]:
-    """Let the garbage collector run rarely in a process that ends with the block.
-
-    Imported modules are a million objects that stay. Looking at them again and again takes a fifth of the start, and
-    looking at them once more when the process ends takes half a second.
-    """
-    gc.set_threshold(_NEW_OBJECTS)
-    try:
-        yield
-    finally:
-        gc.freeze()
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from rapid_integrations.__main__ import few_collections
+    from rapid_integrations.cli.few_collections import few_collections
 
     with few_collections():
         sys.stdout.write(json.dumps(main(json.loads(sys.argv[1]))) + "\n")
