@@ -48,10 +48,11 @@ test-nightly: $(STAMP) test-fallback
 test-fallback: $(STAMP)
 	RAPID_NATIVE=0 $(PYTEST) $(PARALLEL)
 
-# With the lowest versions that pyproject.toml allows, in an environment of its own.
+# With the lowest versions that pyproject.toml allows, in an environment of its own. Old packages call what others that
+# came later deprecate.
 test-lowest:
 	$(PYTHON) tests/lowest_versions.py $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL)
+	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL) -W default::DeprecationWarning
 
 # Megabytes of hostile text and thousands of generated examples; bounded in time.
 test-hostile: $(STAMP)
