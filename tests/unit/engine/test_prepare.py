@@ -1,5 +1,7 @@
 """Whether a prompt has room is known before anything is retrieved for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from rapid_integrations.config import CompressionConfig, SamplingParams
@@ -135,7 +137,7 @@ def test_a_follow_up_that_names_too_little_searches_with_the_question_before_it(
 
 def test_a_reranker_orders_what_the_drafter_reads():
     def last_first(query, passages):
-        return sorted(passages, key=lambda passage: -passage.chunk)
+        return sorted((replace(passage, score=None) for passage in passages), key=lambda passage: -passage.chunk)
 
     model = wrap(tiny_model("llama", 1, max_position_embeddings=16_384), byte_tokenizer())
     with RapidEngine(model, embedder=HashEmbedder(), reranker=last_first, compression=COMPRESSION) as running:
