@@ -143,4 +143,4 @@ def test_a_reranker_orders_what_the_drafter_reads():
     with RapidEngine(model, embedder=HashEmbedder(), reranker=last_first, compression=COMPRESSION) as running:
         prepared = running.explain(Prompt.from_context(NAMES, "Where does name7 live?"))
     assert prepared.compression.source == "reranker"
-    assert NAMES.endswith(prepared.drafter.contexts[0])
+    assert prepared.drafter.contexts[0].endswith(NAMES[-8:])  # the question names the beginning
