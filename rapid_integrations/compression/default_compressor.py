@@ -88,8 +88,5 @@ class DefaultCompressor(SharedResource):
             return self._made
 
     def _make(self, embedder: Embedder | None) -> Compressor:
-        if isinstance(self._rerank, (str, Path)):
-            self._rerank = CrossEncoderReranker(self._rerank)
-        return Compressor(
-            embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=self._rerank
-        )
+        rerank = CrossEncoderReranker(self._rerank) if isinstance(self._rerank, (str, Path)) else self._rerank
+        return Compressor(embedder, self._tokenizer, EmbeddingCache(self._cache), split=self._split, rerank=rerank)

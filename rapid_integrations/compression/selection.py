@@ -17,7 +17,11 @@ _said: set[str] = set()  # sources whose NaN scores were warned of
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """A chunk and its cosine similarity to the question. The score is None if it is NaN or was not needed."""
+    """A chunk and its score: the cosine similarity to the question, or the score of what else ranked it.
+
+    With `search="words"` it is BM25, and with a reranker or a retriever theirs. It is None if it is NaN or was not
+    needed.
+    """
 
     chunk: Chunk
     score: float | None

@@ -1,5 +1,7 @@
 """Whether a prompt has room is known before anything is retrieved for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from rapid_integrations.config import CompressionConfig, SamplingParams
@@ -131,3 +133,14 @@ def test_a_follow_up_that_names_too_little_searches_with_the_question_before_it(
     with engine(embedder, model) as running:
         running.explain(turns("Where does name7 live?", question))
     assert embedder.queries == [searched]
+
+
+def test_a_reranker_orders_what_the_drafter_reads():
+    def last_first(query, passages):
+        return sorted((replace(passage, score=None) for passage in passages), key=lambda passage: -passage.chunk)
+
+    model = wrap(tiny_model("llama", 1, max_position_embeddings=16_384), byte_tokenizer())
+    with RapidEngine(model, embedder=HashEmbedder(), reranker=last_first, compression=COMPRESSION) as running:
+        prepared = running.explain(Prompt.from_context(NAMES, "Where does name7 live?"))
+    assert prepared.compression.source == "reranker"
+    assert prepared.drafter.contexts[0].endswith(NAMES[-8:])  # the question names the beginning
