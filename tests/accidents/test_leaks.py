@@ -8,8 +8,6 @@ import gc
 import json
 import os
 import sys
-import threading
-import time
 
 import psutil
 import pytest
@@ -18,6 +16,7 @@ from rapid_integrations import CompressionConfig, RapidEngine
 from rapid_integrations.cache import KVCache
 from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.toys.embedder import HashEmbedder
+from tests.toys.leaks import settled, threads
 from tests.toys.models import byte_tokenizer, tiny_model
 from tests.unit.engine.test_engine import caches  # noqa: F401 (a fixture)
 
@@ -33,20 +32,6 @@ def engine(**options):
         prefix_cache_bytes=BUDGET,
         **options,
     )
-
-
-def threads():
-    """The names of all threads."""
-    return sorted(thread.name for thread in threading.enumerate())
-
-
-def settled(measure, expected, seconds=10.0):
-    """Return what `measure` gives, once it is as expected or the time is over: a cancelled step ends a little later."""
-    end = time.monotonic() + seconds
-    while (found := measure()) != expected and time.monotonic() < end:
-        gc.collect()
-        time.sleep(0.05)
-    return found
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

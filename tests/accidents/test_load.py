@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
-from tests.accidents.test_leaks import settled, threads
 from tests.toys.embedder import HashEmbedder
+from tests.toys.leaks import settled, threads
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.toys.repository import ROOT
 from tests.unit.engine.test_engine import caches  # noqa: F401 (a fixture)
@@ -162,7 +162,7 @@ def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
     """Ask with fifty callers. `make` returns an engine with the options that it is given."""
     callers = made_callers(documents, new_tokens, seed)
     with make(prefix_cache_bytes=0) as quiet:
-        needs = [quiet.stream(caller.prompt, sampling=caller.sampling)._job.nbytes for caller in callers]
+        needs = [quiet.stream(caller.prompt, sampling=caller.sampling)._job.need() for caller in callers]
     with make() as quiet:
         alone = {c.number: list(quiet.generate(c.prompt, sampling=c.sampling).token_ids) for c in callers}
     before = threads()  # loading may have started a thread of tqdm's

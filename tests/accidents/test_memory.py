@@ -133,7 +133,7 @@ from rapid_integrations import OutOfMemoryError, RapidEngine, SamplingParams
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model
 model = tiny_model("llama", 0, max_position_embeddings=10**9)
-with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder()) as engine:
+with RapidEngine.from_models(model, byte_tokenizer(), embedder=HashEmbedder(), kv_cache_bytes=10**15) as engine:
     few = SamplingParams(max_new_tokens=5)
     expected = engine.generate("where is the cat?", sampling=few).token_ids
     limit = psutil.Process().memory_info().vms + 2 * 2**30

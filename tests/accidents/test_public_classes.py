@@ -34,6 +34,7 @@ from rapid_integrations.compression import (
     ScoredChunk,
     SentenceTransformerEmbedder,
 )
+from rapid_integrations.compression.cross_encoder import CrossEncoderReranker
 from rapid_integrations.compression.default_compressor import DefaultCompressor
 from rapid_integrations.documents import ReadLimits, Skipped
 from rapid_integrations.engine.async_stream import AsyncCompletionStream
@@ -115,6 +116,7 @@ SHARED = {
     Compressor: lambda w: Compressor(HashEmbedder(), w["engine"].vocabulary),
     PassageCompressor: lambda w: PassageCompressor(list, w["engine"].vocabulary, w["engine"].compressor),
     EmbeddingCache: lambda w: EmbeddingCache(),
+    CrossEncoderReranker: lambda w: CrossEncoderReranker("a folder"),
     ChunkIndex: lambda w: ChunkIndex.build([_chunk()], HashEmbedder(), EmbeddingCache()),
 }
 # What has one user: neither.

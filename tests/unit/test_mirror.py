@@ -27,7 +27,7 @@ def is_there(test):
         parents.append(ROOT / "benchmarks")  # scripts
     return any(
         (parent / f"{name}.py").exists()
-        or (parent / f"{name}.cpp").exists()
+        or any((parent / f"{name}.{kind}").exists() for kind in ("cpp", "h"))
         or (parent / name / "__init__.py").exists()
         or (name == "imports" and (parent / "__init__.py").exists())
         for parent in parents

@@ -1,0 +1,19 @@
+"""What a test looks at to see whether something was left behind."""
+
+import gc
+import threading
+import time
+
+
+def threads():
+    """The names of all threads."""
+    return sorted(thread.name for thread in threading.enumerate())
+
+
+def settled(measure, expected, seconds=10.0):
+    """Return what `measure` gives, once it is as expected or the time is over: a cancelled step ends a little later."""
+    end = time.monotonic() + seconds
+    while (found := measure()) != expected and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.05)
+    return found
