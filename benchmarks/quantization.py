@@ -19,15 +19,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.kernels.cpu import MAX_ROWS
 from rapid_integrations.models import loader
 
 FORMS = (None, "int8", "int4")
 
 
 def logits_of(name: str, ids: Tensor, quantization: str | None) -> tuple[Tensor, int]:
-    """Return the model's logits (T, V) for a text, and the bytes of weights that a step reads."""
+    """Return the model's logits (T, V) for a text, and the bytes of weights that a step reads.
+
+    The text is read in decode steps: they round the inputs of quantised weights, and a prefill does not.
+    """
     lm = loader.load(name, quantization=quantization).lm
-    return lm.forward([Rows(ids, lm.new_cache(len(ids)), len(ids))])[0], lm.weight_bytes
+    cache = lm.new_cache(len(ids))
+    logits = [lm.forward([Rows(part, cache, len(part))])[0] for part in ids.split(MAX_ROWS)]
+    return torch.cat(logits), lm.weight_bytes
 
 
 def main(

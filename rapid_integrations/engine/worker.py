@@ -224,8 +224,10 @@ def _reads(job: Job) -> bool:
 
 
 def _is_piece(wanted: Wanted | None) -> bool:
-    """Whether rows are a piece of a prompt, which has a pass of its own: models read those in another way."""
-    return wanted is not None and not any(each.keep for each in wanted.rows)
+    """Whether rows are a piece of a prompt that is too long to share a pass."""
+    return (
+        wanted is not None and wanted.count > wanted.model.rows_together and not any(each.keep for each in wanted.rows)
+    )
 
 
 def _together(jobs: list[Job]) -> Iterator[list[Job]]:

@@ -181,9 +181,7 @@ class FusedDecoder(SharedResource):
             FloatingPointError: a logit is NaN.
         """
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
-        # Pieces of a prompt are read in one way, however short they are: their rows do not depend on what was cached.
-        decodes = any(each.keep for each in rows)
-        if self._native is not None and filled and decodes and sum(each.count for each in rows) <= MAX_ROWS:
+        if self._native is not None and filled and sum(each.count for each in rows) <= MAX_ROWS:
             longest = max(each.cache.length + each.count for each in rows)
             return self._native.forward(rows, *self._rotations(longest))
         return self._read(rows)

@@ -205,21 +205,22 @@ def test_another_models_cache():
 _LITTLE_MEMORY = """
 import resource, torch
 from tests.unit.kernels.cpu.test_decoder import ids, model
+from rapid_integrations.cache import Rows
 from rapid_integrations.models.hf import HuggingFaceLM
 lm = HuggingFaceLM(model(max_position_embeddings=70000), take_over=True)
 cache = lm.new_cache(60000)
-lm.forward(ids(40), cache, 1)
-lm.forward(ids(1), cache, 1)
+lm.forward([Rows(ids(40), cache, 1)])[0]
+lm.forward([Rows(ids(1), cache, 1)])[0]
 cache.advance(59000 - cache.length)
-lm.forward(ids(1), cache, 1)  # what is kept for every step is made before
+lm.forward([Rows(ids(1), cache, 1)])[0]  # what is kept for every step is made before
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, -1))
 try:
-    lm.forward(ids(32), cache, 32)
+    lm.forward([Rows(ids(32), cache, 32)])[0]
 except MemoryError as error:
     resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
     print("clear:", error)
-    print(lm.forward(ids(32), cache, 32).shape)
+    print(lm.forward([Rows(ids(32), cache, 32)])[0].shape)
 """
 
 
