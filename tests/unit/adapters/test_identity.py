@@ -46,7 +46,10 @@ def who(llm):
     """What a cache of the host's keeps answers under."""
     if isinstance(llm, LLAMA):
         return get_transformation_hash(NODES, SummaryExtractor(llm=llm))
-    return llm._get_llm_string() if hasattr(llm, "_get_llm_string") else str(sorted(llm.asdict().items(), key=str))
+    if hasattr(llm, "_get_llm_string"):
+        return llm._get_llm_string()
+    settings = llm.asdict() if hasattr(llm, "asdict") else llm.dict()  # what older versions call it
+    return str(sorted(settings.items(), key=str))
 
 
 @pytest.mark.parametrize("host", HOSTS)
