@@ -19,6 +19,8 @@ TILE = 64
 """Segments begin at multiples of this many tokens. The kernels' attention reads tiles of as many keys at absolute
 positions, so each tile lies in one segment, and a result does not depend on where segments end."""
 LEAST_TILES = 4  # fewer shared tiles are copied: a further segment costs each pass more than such a copy
+MOST_COPIED = (LEAST_TILES + 1) * TILE
+"""Tokens. A fork of a cache with one segment copies fewer of them than this, and refers to the others."""
 MOST_SEGMENTS = 8  # a longer chain is cut down to half of it, so that a long chat's passes do not become slower
 
 LayerRows: TypeAlias = "tuple[Tensor, Tensor]"  # keys and values, each (1, H_kv, rows, head_dim)

@@ -14,6 +14,7 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
+from rapid_integrations.cache.segments import MOST_COPIED
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models.causal_lm import CausalLM
@@ -92,7 +93,8 @@ class Prefixes:
             for reader, as_role in request.opened:
                 if reader.model is model and as_role == role:
                     shared = max(shared, reader.shared_with(ids))
-        return (allocated_tokens(capacity) - shared) * model.kv_bytes_per_token
+        referred = max(0, shared - MOST_COPIED)
+        return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
 
     def running_bytes(self) -> int:
         """Return the bytes of all caches of running requests; what they share counts once."""

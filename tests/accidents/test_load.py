@@ -201,7 +201,7 @@ def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
         assert settled(lambda: now() <= handles, True)
     assert settled(threads, before) == before
     assert settled(lambda: sum(cache.nbytes for cache in kept_caches), 0) == 0
-    assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".lock"}
+    assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".lock", ".sqlite"}
 
 
 @pytest.mark.long
