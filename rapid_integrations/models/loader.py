@@ -156,7 +156,13 @@ def _quick_model(
         if converted is None:
             return None
         folder = converted
-    own = read_json(folder / "config.json").get("dtype")
+    # The usual way of loading says what is wrong with a folder. Reading a pipe would wait for ever.
+    if not folder.is_dir() or not all(entry.is_file() or entry.is_dir() for entry in folder.iterdir()):
+        return None
+    try:
+        own = read_json(folder / "config.json").get("dtype")
+    except ModelLoadError:
+        return None
     kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device)
     if kind == torch.bfloat16 and device.type == "cpu":
         native_library(on_progress or ignore_progress)
