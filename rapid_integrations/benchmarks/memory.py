@@ -255,5 +255,6 @@ def _hidden_states_per_token(lm: CausalLM) -> int | None:
     model = getattr(lm, "model", None)
     if model is None:
         return None
-    config = model.config.get_text_config(decoder=True)
+    composite = getattr(model.config, "get_text_config", None)
+    config = model.config if composite is None else composite(decoder=True)
     return int(config.num_hidden_layers * config.hidden_size * getattr(lm, "dtype", torch.float32).itemsize)

@@ -27,7 +27,9 @@ EOS_IDS = {EOS_ID, IM_END_ID}
 TOKENIZER = byte_tokenizer()
 SHORT = tuple(words(seed, count) for seed, count in ((1, 1), (2, 5), (3, 12), (4, 20)))
 DOCUMENTS = tuple(Prompt.from_context(words(seed, 60), words(seed + 50, 3)) for seed in (5, 6))
-COMPRESSION = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)  # a document is about 330 tokens
+COMPRESSION = CompressionConfig(
+    preset="paper", chunk_tokens=16, min_tokens=64, min_chunks=1
+)  # a document is about 330 tokens
 
 
 @functools.cache

@@ -131,13 +131,14 @@ def test_generation_stops_at_the_end_of_a_turn_and_the_text_has_nothing_of_it(sp
     engine = RapidEngine.from_models(model, tokenizer)
     forward = engine.target.forward
 
-    def scripted(token_ids, cache, keep):
-        logits = forward(token_ids, cache, keep).clone()
-        for row in range(keep):
-            position = cache.length - keep + row + 1
+    def scripted(wanted):
+        (rows,) = wanted
+        logits = forward(wanted)[0].clone()
+        for row in range(rows.keep):
+            position = rows.cache.length - rows.keep + row + 1
             logits[row] = 0.0
             logits[row, end if position >= prompt + 5 else ord("a") - ord("!")] = 9.0
-        return logits
+        return [logits]
 
     engine.target.forward = scripted
     prompt = engine.count_tokens("hello")
