@@ -247,6 +247,8 @@ def _tensor_bytes(module: Any) -> int:
     """Return the bytes of a module's parameters and buffers, each counted once."""
     if module is None:
         return 0
+    if not hasattr(module, "buffers"):  # an embedder that runs without a module of torch
+        return sum({id(t): t.nbytes for t in module.state_dict().values()}.values())
     return sum({id(t): t.nbytes for t in (*module.parameters(), *module.buffers())}.values())
 
 

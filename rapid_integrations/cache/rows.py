@@ -17,11 +17,14 @@ class Rows:
         token_ids: (T,) int64, on the model's device; T >= 1.
         cache: what has been read of the text so far; the pass writes its rows behind it.
         keep: how many of the last logits are wanted, 0 <= keep <= T.
+        of_prompt: they are a piece of a prompt. Few rows are computed in another way than many, with other rounding.
+            Those of a prompt are computed as many are, so that they do not depend on how much of it was cached.
     """
 
     token_ids: Tensor
     cache: KVCache
     keep: int
+    of_prompt: bool = False
 
     @property
     def count(self) -> int:

@@ -61,7 +61,7 @@ class Reader:
                 self._share(other, shared)
             else:
                 ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)])
-                yield Wanted(self.model, (Rows(ids, self.cache, 0),))
+                yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True),))
             report(self.cache.length, total)
 
     def _most_shared(self) -> tuple[Reader | None, int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from torch import Tensor
 
-from rapid_integrations.cache import Rows
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.outbox import Ended, Outbox, Progress
@@ -97,7 +97,8 @@ class Job:
         assert self.wanted is not None
         (rows,) = self.wanted.rows
         if rows.count > tokens:
-            head, rest = (Rows(ids, rows.cache, 0) for ids in (rows.token_ids[:tokens], rows.token_ids[tokens:]))
+            parts = rows.token_ids[:tokens], rows.token_ids[tokens:]
+            head, rest = (replace(rows, token_ids=part) for part in parts)
             self.wanted, self._rest = Wanted(self.wanted.model, (head,)), Wanted(self.wanted.model, (rest,))
 
     def fail(self, error: BaseException) -> None:

@@ -224,10 +224,10 @@ def _reads(job: Job) -> bool:
 
 
 def _is_piece(wanted: Wanted | None) -> bool:
-    """Whether rows are a piece of a prompt that is too long to share a pass."""
-    return (
-        wanted is not None and wanted.count > wanted.model.rows_together and not any(each.keep for each in wanted.rows)
-    )
+    """Whether rows are a piece of a prompt, or too many to share a pass although nobody waits for their logits."""
+    if wanted is None or any(each.keep for each in wanted.rows):
+        return False
+    return wanted.count > wanted.model.rows_together or any(each.of_prompt for each in wanted.rows)
 
 
 def _together(jobs: list[Job]) -> Iterator[list[Job]]:

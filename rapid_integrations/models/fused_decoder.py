@@ -181,7 +181,8 @@ class FusedDecoder(SharedResource):
             FloatingPointError: a logit is NaN.
         """
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
-        if self._native is not None and filled and sum(each.count for each in rows) <= MAX_ROWS:
+        few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
+        if self._native is not None and filled and few:
             longest = max(each.cache.length + each.count for each in rows)
             return self._native.forward(rows, *self._rotations(longest))
         return self._read(rows)

@@ -123,3 +123,18 @@ def test_a_model_that_computes_with_the_keys_of_its_cache_gets_all_of_them(part,
         )
         assert fork.length == at + new
     assert lm._joins_segments
+
+
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+@pytest.mark.parametrize("rest", [20, 32, 100])
+def test_a_prompts_rows_do_not_depend_on_what_was_cached(quantization, rest):
+    lm = HuggingFaceLM(tiny_model("llama", 1).bfloat16(), take_over=True, quantization=quantization)
+    text = ids(300, 1)
+    whole, parts = lm.new_cache(320), lm.new_cache(320)
+    lm.forward([Rows(text, whole, 0, of_prompt=True)])
+    for part in (text[:-rest], text[-rest:]):
+        lm.forward([Rows(part, parts, 0, of_prompt=True)])
+    for layer in range(whole.layers):
+        for found, wanted in zip(parts.layer(layer), whole.layer(layer), strict=True):
+            assert torch.equal(found, wanted)
