@@ -255,6 +255,7 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
     import torch
 
     from rapid_integrations.benchmarks.shapes import random_cache
+    from rapid_integrations.cache import Rows
     from rapid_integrations.models import fused_decoder
 
     began = time.perf_counter()
@@ -276,11 +277,11 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
             row: dict[str, Any] = {"quantization": quantization, "length": length, "new": new}
 
             def today(ids: Any = ids, new: int = new) -> None:
-                lm.forward(ids, cache, new)
+                lm.forward([Rows(ids, cache, new)])
                 cache.rollback(length)
 
             def quiet(ids: Any = ids, new: int = new) -> Any:
-                return lm._fused._read(ids, cache, new)
+                return lm._fused._read([Rows(ids, cache, new)])
 
             row["today_ms"] = wall_ms(today)
             fused_decoder.numbers = lambda logits: logits.float()
@@ -307,15 +308,17 @@ def _graph_ms(lm: Any, cache: Any, ids: Any, keep: int) -> float:
     """A step replayed as a CUDA graph at this very length: what remains when nothing waits for the host."""
     import torch
 
+    from rapid_integrations.cache import Rows
+
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(2):
-            lm._fused._read(ids, cache, keep)
+            lm._fused._read([Rows(ids, cache, keep)])
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        lm._fused._read(ids, cache, keep)
+        lm._fused._read([Rows(ids, cache, keep)])
     took = ms(lambda i: graph.replay(), warm=2, repeats=8)
     del graph
     return took
@@ -438,12 +441,12 @@ def law(say: Say) -> None:
 def rounds(say: Say) -> None:
     """The real loop over random weights: seconds a round by phase. (Nothing is accepted; the costs are the point.)"""
     import torch
-    from rapid_integrations.decoding.fair_lock import FairLock
 
     from rapid_integrations.benchmarks.shapes import random_cache
     from rapid_integrations.decoding.draft_length import FixedDraftLength
     from rapid_integrations.decoding.drafter import Drafter
     from rapid_integrations.decoding.loop import decode
+    from rapid_integrations.decoding.passes import run_alone
     from rapid_integrations.decoding.reader import Reader
     from rapid_integrations.decoding.recorder import Recorder
     from rapid_integrations.decoding.rules import Rules
@@ -465,17 +468,18 @@ def rounds(say: Say) -> None:
             drafter = Drafter(reader, rules)
             recorder = Recorder(device)
             recorder.start_decoding()
-            for _ in decode(
-                target=target,
-                proposer=DrafterProposer(drafter, FixedDraftLength(8)),
-                scorer=drafter,
-                rules=rules,
-                stopping=Stopping(frozenset(), 12, TextStream(lambda tokens: "x" * len(tokens))),
-                rng=Randomness(0, made.ops),
-                recorder=recorder,
-                turns=FairLock(),
-            ):
-                pass
+            run_alone(
+                decode(
+                    target=target,
+                    proposer=DrafterProposer(drafter, FixedDraftLength(8)),
+                    scorer=drafter,
+                    rules=rules,
+                    stopping=Stopping(frozenset(), 12, TextStream(lambda tokens: "x" * len(tokens))),
+                    rng=Randomness(0, made.ops),
+                    recorder=recorder,
+                    emit=lambda taken: None,
+                )
+            )
             say(
                 length=length,
                 temperature=temperature,
