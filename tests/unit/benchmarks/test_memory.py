@@ -29,7 +29,8 @@ def test_the_command(bench, tmp_path):
         )
     }
     for peak in figures["peaks"]:
-        assert peak["weights_target"] == sizes["target"] and peak["weights_drafter"] == sizes["drafter"]
+        for role in ("target", "drafter"):  # a model that was checked before holds no buffer of rotary frequencies
+            assert 0 <= sizes[role] - peak[f"weights_{role}"] <= 64
         capacity = -(-(peak["prompt_tokens"] + 8) // 512) * 512
         assert peak["kv_target"] == capacity * 2 * 2 * 8 * 2 * 4  # keys and values, heads, width, layers, float32
         assert peak["kv_target"] < peak["kv_shared"] <= 1.5 * peak["kv_target"]  # eight questions, one document
