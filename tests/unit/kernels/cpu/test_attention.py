@@ -21,7 +21,7 @@ READERS = [  # tokens of the document that are shared, further tokens of the rea
 ]
 
 
-@pytest.fixture(params=["fast", "portable"])
+@pytest.fixture(params=["fast", pytest.param("portable", marks=pytest.mark.process)])
 def path(request, monkeypatch):
     if request.param == "portable":
         monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))

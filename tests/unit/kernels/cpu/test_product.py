@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no comp
 FORMS = ["int8", "int4"]
 
 
-@pytest.fixture(params=["fast", "portable"])
+@pytest.fixture(params=["fast", pytest.param("portable", marks=pytest.mark.process)])
 def path(request, monkeypatch):
     if request.param == "portable":
         monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
