@@ -37,6 +37,7 @@ def by_sentence_transformers(folder, monkeypatch):
 
 @pytest.mark.parametrize("pooling", ["pooling_mode_mean_tokens", "pooling_mode_cls_token"])
 @pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.long
 def test_the_vectors_are_those_of_sentence_transformers(folder, tmp_path, monkeypatch, pooling, normalized):
     modes = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False} | {pooling: True}
     copy = changed(folder, tmp_path / "copy", "1_Pooling/config.json", **modes)
@@ -55,6 +56,7 @@ def test_the_vectors_are_those_of_sentence_transformers(folder, tmp_path, monkey
     assert [ours.split(text) for text in TEXTS] == [theirs.split(text) for text in TEXTS]
 
 
+@pytest.mark.long
 def test_a_default_prompt_is_used_as_sentence_transformers_uses_it(folder, tmp_path, monkeypatch):
     named = {"prompts": {"passage": "say : ", "other": "find : "}, "default_prompt_name": "other"}
     copy = changed(folder, tmp_path / "copy", "config_sentence_transformers.json", **named)
@@ -81,12 +83,14 @@ def test_a_default_prompt_is_used_as_sentence_transformers_uses_it(folder, tmp_p
         ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}),
     ],
 )
+@pytest.mark.long
 def test_another_setting_is_left_to_sentence_transformers(folder, tmp_path, file, settings):
     assert load_bert(str(folder), "cpu") is not None
     assert load_bert(str(changed(folder, tmp_path / "copy", file, **settings)), "cpu") is None
 
 
 @pytest.mark.parametrize("file", ["modules.json", "config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.long
 def test_damaged_and_missing_files_are_left_to_sentence_transformers(folder, tmp_path, file):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -96,11 +100,13 @@ def test_damaged_and_missing_files_are_left_to_sentence_transformers(folder, tmp
     assert load_bert(str(copy), "cpu") is None
 
 
+@pytest.mark.long
 def test_a_name_on_a_hub_is_left_to_sentence_transformers():
     assert load_bert("sentence-transformers/all-MiniLM-L6-v2", None) is None
 
 
 @pytest.mark.skipif(not packaged.is_pulled("all-minilm-l6-v2"), reason="the packaged embedder is not on this machine")
+@pytest.mark.long
 def test_the_packaged_embedder_has_the_vectors_of_sentence_transformers(monkeypatch):
     folder = packaged.path_of("all-minilm-l6-v2")
     ours = SentenceTransformerEmbedder(folder, device="cpu")
