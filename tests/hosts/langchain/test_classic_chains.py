@@ -59,7 +59,8 @@ class TestQuestionAnswering:
     def test_map_reduce(self, model):
         chain = load_qa_chain(model, chain_type="map_reduce", token_max=9000)
         assert chain.invoke({"input_documents": DOCUMENTS, "question": QUESTION})["output_text"] == "Fine."
-        assert [both(prepared) for prepared in seen(model)[:2]] == [((DOCUMENT,), QUESTION), ((OTHER,), QUESTION)]
+        at_once = sorted(both(prepared) for prepared in seen(model)[:2])  # in any order
+        assert at_once == sorted([((DOCUMENT,), QUESTION), ((OTHER,), QUESTION)])
         assert seen(model)[2].target.contexts == ("Fine.\n\nFine.",)  # too short to be compressed
         assert seen(model)[2].drafter.text == seen(model)[2].target.text
 
