@@ -99,7 +99,7 @@ class TestSummaries:
     def test_answers(self, model, kind):
         chain = load_summarize_chain(model, chain_type=kind)
         assert chain.invoke({"input_documents": DOCUMENTS})["output_text"] == "Fine."
-        assert all(DOCUMENT in prepared.target.text for prepared in seen(model)[:1])
+        assert any(DOCUMENT in prepared.target.text for prepared in seen(model)[:2])  # in any order
 
 
 class TestExpressionLanguage:
