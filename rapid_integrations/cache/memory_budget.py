@@ -27,14 +27,7 @@ def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device])
     Raises:
         ConfigurationError: `asked` is neither "auto" nor a number of bytes.
     """
-    if asked == "auto":
-        return min(available_memory(device) for device in devices) // AVAILABLE_SHARE
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
-        raise ConfigurationError(
-            f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 for no prefix cache, or 'auto' for a quarter of "
-            "the memory that is available"
-        )
-    return asked
+    return _budget(asked, devices, AVAILABLE_SHARE, least=0, setting="prefix_cache_bytes")
 
 
 def kv_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> int:
@@ -47,11 +40,20 @@ def kv_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> 
     Raises:
         ConfigurationError: `asked` is neither "auto" nor a number of bytes.
     """
+    return _budget(asked, devices, RUNNING_SHARE, least=1, setting="kv_cache_bytes")
+
+
+def _budget(
+    asked: int | Literal["auto"], devices: Iterable[torch.device], share: int, *, least: int, setting: str
+) -> int:
+    """Return `asked` if it is a number of bytes from `least` on, or one part of `share` of what is available."""
     if asked == "auto":
-        return min(available_memory(device) for device in devices) // RUNNING_SHARE
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        return min(available_memory(device) for device in devices) // share
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < least:
+        rule = "a number of bytes" if least else "a number of bytes, 0 for no prefix cache"
+        part = {RUNNING_SHARE: "half", AVAILABLE_SHARE: "a quarter"}[share]
         raise ConfigurationError(
-            f"kv_cache_bytes={asked!r}: give a number of bytes, or 'auto' for half of the memory that is available"
+            f"{setting}={asked!r}: give {rule}, or 'auto' for {part} of the memory that is available"
         )
     return asked
 
