@@ -27,7 +27,11 @@ def memory_budget(asked: int | Literal["auto"], devices: Iterable[torch.device])
     Raises:
         ConfigurationError: `asked` is neither "auto" nor a number of bytes.
     """
-    return _budget(asked, devices, AVAILABLE_SHARE, least=0, setting="prefix_cache_bytes")
+    rule = (
+        f"prefix_cache_bytes={asked!r}: give a number of bytes, 0 for no prefix cache, "
+        "or 'auto' for a quarter of the memory that is available"
+    )
+    return _budget(asked, devices, AVAILABLE_SHARE, least=0, rule=rule)
 
 
 def kv_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> int:
@@ -40,21 +44,16 @@ def kv_budget(asked: int | Literal["auto"], devices: Iterable[torch.device]) -> 
     Raises:
         ConfigurationError: `asked` is neither "auto" nor a number of bytes.
     """
-    return _budget(asked, devices, RUNNING_SHARE, least=1, setting="kv_cache_bytes")
+    rule = f"kv_cache_bytes={asked!r}: give a number of bytes, or 'auto' for half of the memory that is available"
+    return _budget(asked, devices, RUNNING_SHARE, least=1, rule=rule)
 
 
-def _budget(
-    asked: int | Literal["auto"], devices: Iterable[torch.device], share: int, *, least: int, setting: str
-) -> int:
+def _budget(asked: int | Literal["auto"], devices: Iterable[torch.device], share: int, *, least: int, rule: str) -> int:
     """Return `asked` if it is a number of bytes from `least` on, or one part of `share` of what is available."""
     if asked == "auto":
         return min(available_memory(device) for device in devices) // share
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < least:
-        rule = "a number of bytes" if least else "a number of bytes, 0 for no prefix cache"
-        part = {RUNNING_SHARE: "half", AVAILABLE_SHARE: "a quarter"}[share]
-        raise ConfigurationError(
-            f"{setting}={asked!r}: give {rule}, or 'auto' for {part} of the memory that is available"
-        )
+        raise ConfigurationError(rule)
     return asked
 
 
