@@ -3,6 +3,7 @@
 import gc
 import signal
 import sys
+import weakref
 
 import pytest
 
@@ -80,3 +81,19 @@ def pytest_runtest_protocol(item):
     _allowed = item.get_closest_marker("process") is not None
     yield
     _allowed = True
+
+
+@pytest.fixture
+def caches(monkeypatch):
+    """Every KV cache made during the test, held weakly."""
+    from rapid_integrations.cache import KVCache
+
+    made = weakref.WeakSet()
+    original = KVCache.__init__
+
+    def remembered(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        made.add(self)
+
+    monkeypatch.setattr(KVCache, "__init__", remembered)
+    return made

@@ -17,11 +17,11 @@ from rapid_integrations import DownloadError, Prompt, packaged
 from rapid_integrations.cache import saved_cache
 from rapid_integrations.compression import EmbeddingCache, embedding_cache
 from rapid_integrations.models import gguf
+from tests.toys.engines import DOCUMENT, PROMPT, engine
 from tests.toys.gguf_file import write_gguf
 from tests.toys.loaded_logits import MERGES, expected, logits
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.toys.tiny_wheel import NAME, home, left_behind, model, wheel  # noqa: F401 (fixtures)
-from tests.unit.engine.test_engine import DOCUMENT, PROMPT, engine
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 LONG = Prompt.from_context(words(3, 250), "which words?")  # enough tokens for a file of their own

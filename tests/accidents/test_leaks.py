@@ -18,7 +18,6 @@ from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.toys.embedder import HashEmbedder
 from tests.toys.leaks import settled, threads
 from tests.toys.models import byte_tokenizer, tiny_model
-from tests.unit.engine.test_engine import caches  # noqa: F401 (a fixture)
 
 BUDGET = 4_000_000  # of kept prefixes
 

@@ -15,7 +15,6 @@ from tests.toys.embedder import HashEmbedder
 from tests.toys.leaks import settled, threads
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.toys.repository import ROOT
-from tests.unit.engine.test_engine import caches  # noqa: F401 (a fixture)
 
 CALLERS, DOCUMENTS, AT_ONCE = 50, 10, 3
 SECONDS = 300  # for all callers; never waited for if all is well

@@ -14,8 +14,8 @@ from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.models import loader
 from tests.toys.embedder import HashEmbedder
+from tests.toys.engines import PROMPT, engine
 from tests.toys.models import byte_tokenizer, tiny_model
-from tests.unit.engine.test_engine import PROMPT, caches, engine  # noqa: F401 (a fixture)
 
 CPU = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:131] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "

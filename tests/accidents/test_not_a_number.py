@@ -5,8 +5,8 @@ import torch
 
 from rapid_integrations import ModelLoadError, NotANumberError, RapidError, SpeculationConfig
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.engines import PROMPT, engine
 from tests.toys.models import tiny_model
-from tests.unit.engine.test_engine import PROMPT, engine
 
 
 @pytest.mark.parametrize("call", [0, 3])

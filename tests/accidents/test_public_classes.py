@@ -50,9 +50,9 @@ from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.verification import Verdict
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
+from tests.toys.forking import in_child
 from tests.toys.host_llms import HOSTS, SMALL, ask, build, folder, registry  # noqa: F401, F811 (fixtures)
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.engine.test_forked import in_child
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

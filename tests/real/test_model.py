@@ -13,6 +13,7 @@ from rapid_integrations.config import CompressionConfig, SamplingParams, Specula
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.models import loader
 from rapid_integrations.prompt import Prompt
+from tests.toys.greedy_answers import generated_with_gaps
 from tests.toys.repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -85,21 +86,6 @@ def handbook_prompts(engine):
         yield Prompt.from_context(text[offsets[first][0] : offsets[first + 1499][1]], question)
 
 
-def generated(plain, ids):
-    """Return what transformers generates, and at each token the distance between its two best logits."""
-    ids = torch.tensor([ids])
-    result = plain.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=NEW,
-        output_scores=True,
-        return_dict_in_generate=True,
-    )
-    best = torch.cat(result.scores).topk(2).values
-    return result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
-
-
 def test_greedy_output_is_what_transformers_generates(engine, plain):
     prompts = [*SHORT, *handbook_prompts(engine)]
     assert len(prompts) == 23
@@ -107,7 +93,7 @@ def test_greedy_output_is_what_transformers_generates(engine, plain):
     smallest = float("inf")
     totals = {}
     for prompt in prompts:
-        expected, gaps = generated(plain, engine.explain(prompt).target_ids)
+        expected, gaps = generated_with_gaps(plain, engine.explain(prompt).target_ids, NEW)
         smallest = min(smallest, *gaps)
         for proposer, length in (("drafter", 4), ("prompt_lookup", 10)):
             answer = engine.generate(

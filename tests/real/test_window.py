@@ -13,7 +13,7 @@ from rapid_integrations import packaged
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.prompt import Prompt
-from tests.real.test_model import generated
+from tests.toys.greedy_answers import generated_with_gaps
 from tests.toys.repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def test_greedy_output_is_what_transformers_generates(engine, plain):
         prompt = Prompt.from_context(text[: offsets[length][0]], question)
         ids = engine.explain(prompt).target_ids
         assert len(ids) > WINDOW
-        expected, gaps = generated(plain, ids)
+        expected, gaps = generated_with_gaps(plain, ids, 40)
         for proposer, draft_length in PROPOSERS:
             answer = engine.generate(
                 prompt,

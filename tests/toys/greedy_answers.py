@@ -107,3 +107,18 @@ def ask(running, prompt, proposer="drafter", length=4, law="target", new=NEW, pe
 
 def text_of(prompt):
     return prompt if isinstance(prompt, str) else prompt.text
+
+
+def generated_with_gaps(plain, ids, count):
+    """Return `count` tokens that transformers generates, and at each the distance between its two best logits."""
+    ids = torch.tensor([ids])
+    result = plain.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=count,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best = torch.cat(result.scores).topk(2).values
+    return result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()

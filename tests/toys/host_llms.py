@@ -1,5 +1,7 @@
 """A small random model in a folder, and every host class over it by name."""
 
+import asyncio
+
 import pytest
 
 import langchain_rapid
@@ -61,3 +63,40 @@ def engine():
         tiny_model("llama", 0), byte_tokenizer(), embedder=HashEmbedder(), compression=SMALL
     ) as built:
         yield built
+
+
+async def _first(pieces):
+    async for piece in await pieces if asyncio.iscoroutine(pieces) else pieces:
+        return piece
+
+
+# Every way to ask, by host.
+CALLS = {
+    "llama": {
+        "complete": lambda llm: llm.complete("hello"),
+        "stream_complete": lambda llm: next(llm.stream_complete("hello")),
+        "chat": lambda llm: llm.chat([_message("hello")]),
+        "stream_chat": lambda llm: next(llm.stream_chat([_message("hello")])),
+        "acomplete": lambda llm: asyncio.run(llm.acomplete("hello")),
+        "astream_complete": lambda llm: asyncio.run(_first(llm.astream_complete("hello"))),
+        "achat": lambda llm: asyncio.run(llm.achat([_message("hello")])),
+        "astream_chat": lambda llm: asyncio.run(_first(llm.astream_chat([_message("hello")]))),
+        "explain": lambda llm: llm.explain("hello"),
+        "rapid_engine": lambda llm: llm.rapid_engine,
+    },
+    "langchain": {
+        "invoke": lambda llm: llm.invoke("hello"),
+        "batch": lambda llm: llm.batch(["hello"]),
+        "stream": lambda llm: next(llm.stream("hello")),
+        "ainvoke": lambda llm: asyncio.run(llm.ainvoke("hello")),
+        "astream": lambda llm: asyncio.run(_first(llm.astream("hello"))),
+        "get_num_tokens": lambda llm: llm.get_num_tokens("hello"),
+        "rapid_engine": lambda llm: llm.rapid_engine,
+    },
+}
+
+
+def _message(text):
+    from llama_index.core.llms import ChatMessage
+
+    return ChatMessage(role="user", content=text)

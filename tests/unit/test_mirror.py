@@ -45,11 +45,6 @@ def test_units_mirror_the_packages():
 # What other tests import from. The list may only become shorter: what several tests need belongs into tests/toys.
 LENDERS = {
     "tests.hostile.test_grammars",  # by its own children
-    "tests.real.test_model",
-    "tests.unit.documents.test_pdf_file",
-    "tests.unit.engine.test_engine",
-    "tests.unit.engine.test_forked",
-    "tests.unit.engine.test_life",
     "tests.unit.kernels.cpu.test_decoder",
     "tests.unit.models.test_attention",
 }

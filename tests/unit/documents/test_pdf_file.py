@@ -5,36 +5,12 @@ import pytest
 from rapid_integrations.documents import ReadLimits
 from rapid_integrations.documents.pdf_file import read_pdf
 from rapid_integrations.errors import DocumentError
-from tests.toys.document_files import DRAWING, PICTURE, pdf, pdf_of, pdf_page
+from tests.toys.document_files import DRAWING, PICTURE, pdf, pdf_page
+from tests.toys.pdf_forms import form, words
 
 
 def read(data):
     return read_pdf(data, "a.pdf", ReadLimits())
-
-
-def words(text, x, y, size=12):
-    return f"BT /F1 {size} Tf {x} {y} Td ({text}) Tj ET"
-
-
-def form(*fields, drawn="", more=()):
-    """A page with a form; each field is referred to by the catalogue as an object of its own, before `more` objects."""
-    numbers = " ".join(f"{6 + at} 0 R" for at in range(len(fields)))
-    data = pdf_page(
-        drawn,
-        catalogue=f"/AcroForm << /Fields [{numbers}] /DA (/Helv 12 Tf) /DR << /Font << /Helv 3 0 R >> >> >>",
-        more=[*(f"<< /Type /Annot /Subtype /Widget {each} >>" for each in fields), *more],
-    )
-    # The page's annotations are those objects.
-    return pdf_of(_objects(data, f"/Annots [{numbers}]"))
-
-
-def _objects(data, annotations):
-    text = data.decode("latin-1")
-    bodies = []
-    for number in range(1, text.count(" 0 obj\n") + 1):
-        start = text.index(f"{number} 0 obj\n") + len(f"{number} 0 obj\n")
-        bodies.append(text[start : text.index("\nendobj", start)].replace("/Annots []", annotations))
-    return bodies
 
 
 # --- forms (B10) ----------------------------------------------------------------------------------------------------

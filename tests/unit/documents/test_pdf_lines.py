@@ -7,7 +7,7 @@ from rapid_integrations.documents import ReadLimits
 from rapid_integrations.documents.pdf_characters import PageCharacters
 from rapid_integrations.documents.pdf_file import read_pdf
 from tests.toys.document_files import pdf, pdf_page
-from tests.unit.documents.test_pdf_file import form, words
+from tests.toys.pdf_forms import form, words
 
 TAMIL = "\xb4\xbf\xa2\xb0\xa3\xa2 \xbf\xba\xb0 \xb4\xab\xa2\xac"  # by a font with letters in the places of signs
 

@@ -8,10 +8,10 @@ from rapid_integrations import RapidEngine, SamplingParams
 from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.errors import OutOfMemoryError
+from tests.toys.engines import PROMPT, engine
 from tests.toys.errors import coded
 from tests.toys.jobs import ToyJob, WatchedLM
 from tests.toys.models import byte_tokenizer, tiny_model
-from tests.unit.engine.test_engine import PROMPT, engine
 
 TEXT, NEW = "x" * 100, 200
 ANSWER = SamplingParams(max_new_tokens=NEW)

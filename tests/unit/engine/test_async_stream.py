@@ -8,9 +8,9 @@ import time
 import pytest
 
 from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
+from tests.toys.engines import PROMPT, engine
 from tests.toys.event_loop import answered_while_the_loop_turns
 from tests.toys.models import words
-from tests.unit.engine.test_engine import PROMPT, caches, engine  # noqa: F401  (a fixture)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from rapid_integrations import (
 )
 from rapid_integrations.engine.chat import Turn
 from tests.toys.embedder import HashEmbedder
+from tests.toys.engines import DOCUMENT, SMALL, engine
 from tests.toys.errors import coded
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.engine.test_engine import DOCUMENT, SMALL, engine
 
 SHORT = SamplingParams(max_new_tokens=12)
 QUESTIONS = ("which words?", "and why those?", "what else is there?")

@@ -2,12 +2,10 @@
 
 import gc
 import threading
-import weakref
 
 import pytest
 
 from rapid_integrations import (
-    CompressionConfig,
     ConfigurationError,
     ContextOverflowError,
     Prompt,
@@ -17,21 +15,11 @@ from rapid_integrations import (
     SpeculationConfig,
     VocabularyMismatchError,
 )
-from rapid_integrations.cache import KVCache
 from tests.toys.embedder import HashEmbedder
+from tests.toys.engines import DOCUMENT, PROMPT, SHORT, engine
 from tests.toys.errors import coded
 from tests.toys.leaks import settled
 from tests.toys.models import byte_tokenizer, tiny_model, words
-
-SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
-SHORT = SamplingParams(max_new_tokens=12)
-DOCUMENT = words(1, 120)
-PROMPT = Prompt.from_context(DOCUMENT, "which words?")
-
-
-def engine(**options):
-    settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
-    return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -229,20 +217,6 @@ def test_a_drafter_with_another_tokenizer_is_refused():
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def caches(monkeypatch):
-    """Every KV cache made during the test, held weakly."""
-    made = weakref.WeakSet()
-    original = KVCache.__init__
-
-    def remembered(self, *args, **kwargs):
-        original(self, *args, **kwargs)
-        made.add(self)
-
-    monkeypatch.setattr(KVCache, "__init__", remembered)
-    return made
 
 
 @pytest.mark.long

@@ -1,19 +1,16 @@
 """A forked child inherits memory but no threads: it is told so at once, and an engine of its own works."""
 
 import os
-import select
-import signal
 import subprocess
 import sys
 import textwrap
-import traceback
 
 import pytest
 
 from rapid_integrations import Prompt, RapidEngine, SamplingParams
-from tests.toys.host_llms import HOSTS, ask, build
+from tests.toys.forking import in_child
+from tests.toys.host_llms import CALLS, HOSTS, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model, words
-from tests.unit.engine.test_life import CALLS
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
@@ -21,31 +18,6 @@ pytestmark = [
 ]
 PROMPT = Prompt.from_context(words(1, 80), "which words are there?")
 SHORT = SamplingParams(max_new_tokens=3)
-
-
-def in_child(call, seconds=30):
-    """Return what `call` returns in a forked child, or the name of what it raises; AssertionError where it hangs."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            try:
-                said = f"returned {call()}"
-            except BaseException as error:
-                said = f"{type(error).__name__}: {error}" or traceback.format_exc()
-            os.write(writer, said.encode()[:4000])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    try:
-        ready, _, _ = select.select([reader], [], [], seconds)
-        assert ready, "the child hangs"
-        return os.read(reader, 4000).decode()
-    finally:
-        os.close(reader)
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 ENGINE_CALLS = {
@@ -119,7 +91,7 @@ PROGRAM = """
 import asyncio, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 import torch
-from tests.unit.engine.test_forked import in_child
+from tests.toys.forking import in_child
 from rapid_integrations import RapidEngine, SamplingParams
 
 torch.set_num_threads(2)

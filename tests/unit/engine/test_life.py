@@ -11,7 +11,7 @@ import langchain_rapid
 import llama_index_rapid
 from rapid_integrations import Chat, EngineClosedError, Prompt, RapidEngine, SamplingParams
 from tests.toys.embedder import HashEmbedder
-from tests.toys.host_llms import SMALL, ask, build
+from tests.toys.host_llms import CALLS, SMALL, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
 PROMPT = Prompt.from_context(words(1, 80), "which words are there?")
@@ -38,42 +38,6 @@ def test_every_call_of_a_closed_engine(engine, name):
     engine.close()
     with pytest.raises(EngineClosedError, match="has been closed"):
         ENGINE_CALLS[name](engine)
-
-
-async def _first(pieces):
-    async for piece in await pieces if asyncio.iscoroutine(pieces) else pieces:
-        return piece
-
-
-CALLS = {
-    "llama": {
-        "complete": lambda llm: llm.complete("hello"),
-        "stream_complete": lambda llm: next(llm.stream_complete("hello")),
-        "chat": lambda llm: llm.chat([_message("hello")]),
-        "stream_chat": lambda llm: next(llm.stream_chat([_message("hello")])),
-        "acomplete": lambda llm: asyncio.run(llm.acomplete("hello")),
-        "astream_complete": lambda llm: asyncio.run(_first(llm.astream_complete("hello"))),
-        "achat": lambda llm: asyncio.run(llm.achat([_message("hello")])),
-        "astream_chat": lambda llm: asyncio.run(_first(llm.astream_chat([_message("hello")]))),
-        "explain": lambda llm: llm.explain("hello"),
-        "rapid_engine": lambda llm: llm.rapid_engine,
-    },
-    "langchain": {
-        "invoke": lambda llm: llm.invoke("hello"),
-        "batch": lambda llm: llm.batch(["hello"]),
-        "stream": lambda llm: next(llm.stream("hello")),
-        "ainvoke": lambda llm: asyncio.run(llm.ainvoke("hello")),
-        "astream": lambda llm: asyncio.run(_first(llm.astream("hello"))),
-        "get_num_tokens": lambda llm: llm.get_num_tokens("hello"),
-        "rapid_engine": lambda llm: llm.rapid_engine,
-    },
-}
-
-
-def _message(text):
-    from llama_index.core.llms import ChatMessage
-
-    return ChatMessage(role="user", content=text)
 
 
 @pytest.mark.parametrize("number", range(10))

@@ -14,8 +14,8 @@ from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.outbox import ROOM
 from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError
+from tests.toys.engines import PROMPT, engine
 from tests.toys.jobs import BAD, SECONDS, BadTokenError, ToyJob, WatchedLM, steps, until
-from tests.unit.engine.test_engine import PROMPT, engine
 
 ONE_STEP = [(1, 1)]
 
@@ -310,7 +310,7 @@ def kept_caches():
 EXIT = """
 import contextlib, sys, threading, time
 from rapid_integrations import EngineClosedError, SamplingParams
-from tests.unit.engine.test_engine import PROMPT, engine
+from tests.toys.engines import PROMPT, engine
 answering = engine()
 stream = answering.stream(PROMPT, sampling=SamplingParams(max_new_tokens=900))
 next(stream)

@@ -27,7 +27,6 @@ from tests.toys.event_loop import answered_while_the_loop_turns
 from tests.toys.llama_index_llms import make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS
 from tests.toys.models import byte_tokenizer, tiny_model
-from tests.unit.engine.test_engine import caches  # noqa: F401  (a fixture)
 
 TEXT = f"Context:\n{DOCUMENT}\n\nQuestion: What about {PARAGRAPHS[4][11:60]}?"
 MESSAGES = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content=TEXT)]

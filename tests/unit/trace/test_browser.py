@@ -11,8 +11,8 @@ import pytest
 
 from rapid_integrations import Prompt, SamplingParams
 from rapid_integrations.trace import render_html
+from tests.toys.engines import engine
 from tests.toys.models import words
-from tests.unit.engine.test_engine import engine
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [

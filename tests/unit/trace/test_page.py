@@ -7,8 +7,8 @@ import pytest
 
 from rapid_integrations import ConfigurationError, Prompt, SamplingParams
 from rapid_integrations.trace import Candidate, TracedRound, TracedToken, plots, render_html, write_html
+from tests.toys.engines import engine
 from tests.toys.models import words
-from tests.unit.engine.test_engine import engine
 
 EVIL = "</mark></div></script><script>alert(1)</script><img src=x onerror=alert(2)><b>bold</b> {{ 7 * 7 }} {% raw %}"
 

@@ -11,10 +11,10 @@ from rapid_integrations.proposers.drafter import DrafterProposer
 from rapid_integrations.sampling import Law, Randomness
 from rapid_integrations.trace.tracer import Tracer
 from tests.toys.embedder import HashEmbedder
+from tests.toys.engines import DOCUMENT, PROMPT, SMALL, engine
 from tests.toys.models import byte_tokenizer, tiny_model
 from tests.toys.reference_law import augmented, penalised, softmax
 from tests.toys.requests import LETTERS, ToyRequest
-from tests.unit.engine.test_engine import DOCUMENT, PROMPT, SMALL, engine
 
 SEVERAL = ("drafter", "prompt_lookup", "hybrid", "draft_lm", "none")
 

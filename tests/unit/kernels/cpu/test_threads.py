@@ -9,7 +9,7 @@ import torch
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import prefill
-from tests.unit.engine.test_forked import in_child
+from tests.toys.forking import in_child
 
 pytestmark = [
     pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
