@@ -1,7 +1,6 @@
 """LlamaIndex's own pipelines, unchanged but for the LLM: the exact texts that each of the two models was given."""
 
 import asyncio
-import time
 
 import pytest
 from llama_index.core import PromptTemplate, SummaryIndex, VectorStoreIndex, get_response_synthesizer
@@ -16,6 +15,7 @@ from llama_index_rapid import DocumentOrder
 from tests.toys.embedder import HashEmbedder
 from tests.toys.llama_index_llms import make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS, HashEmbedding, nodes
+from tests.toys.readers import Readers
 
 QUESTION = f"What about {PARAGRAPHS[7][11:60]}?"
 
@@ -262,16 +262,7 @@ async def test_eight_queries_at_once_are_answered_as_alone(index, llm):
 
 @pytest.fixture
 def readers(llm, monkeypatch):
-    """The number of readers of each pass of the target. A pass takes 5 ms more, so that calls at once overlap."""
-    counts, forward = [], llm.rapid_engine.target.forward
-
-    def counted(rows):
-        counts.append(len(rows))
-        time.sleep(0.005)
-        return forward(rows)
-
-    monkeypatch.setattr(llm.rapid_engine.target, "forward", counted)
-    return counts
+    return Readers(llm.rapid_engine, monkeypatch)
 
 
 ONE_REQUEST = 2  # readers in a pass: target and drafter
@@ -285,6 +276,7 @@ async def test_sub_questions_share_passes_without_a_setting(index, llm, readers,
     engine = SubQuestionQueryEngine.from_defaults(
         [tool], question_gen=TwoQuestions(questions), response_synthesizer=synthesizer
     )
+    readers.wait_for(2)
     await engine.aquery("All?") if form == "aquery" else await asyncio.to_thread(engine.query, "All?")
     assert max(readers) > ONE_REQUEST
 
@@ -295,11 +287,13 @@ async def test_the_calls_of_an_accumulated_answer_share_passes(index, llm, reade
     expected = str(await asyncio.to_thread(query_engine(index, llm, ResponseMode.ACCUMULATE).query, QUESTION))
     assert max(readers) <= ONE_REQUEST
     engine = query_engine(index, llm, ResponseMode.ACCUMULATE, use_async=form == "query")
+    readers.wait_for(2)
     answer = await engine.aquery(QUESTION) if form == "aquery" else await asyncio.to_thread(engine.query, QUESTION)
     assert str(answer) == expected and max(readers) > ONE_REQUEST
 
 
 async def test_queries_at_once_share_passes(index, llm, readers):
     engine = query_engine(index, llm)
+    readers.wait_for(4)
     await asyncio.gather(*(engine.aquery(f"What about {paragraph[11:60]}?") for paragraph in PARAGRAPHS[:4]))
     assert max(readers) > ONE_REQUEST

@@ -9,6 +9,7 @@ from rapid_integrations.evaluation.runner import Runner
 from rapid_integrations.evaluation.tasks.base import Item, PlannedTask, one_of
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.readers import Readers
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 ALL = ("lc", "rag", "rag-target", "sd", "magicdec", "rapid")
@@ -190,18 +191,12 @@ def test_sampling_repeats_itself(shared, tmp_path):
     assert answers[0][0] != answers[0][1]
 
 
-def count_readers(engine, monkeypatch):
-    """Return a list that gets the number of readers of each pass of the target."""
-    readers, forward = [], engine.target.forward
-    monkeypatch.setattr(engine.target, "forward", lambda rows: readers.append(len(rows)) or forward(rows))
-    return readers
-
-
 def test_questions_of_a_document_share_passes(tmp_path, monkeypatch):
     answers, passes, company = {}, {}, {}
     for at_once in (1, 4):
         with engine() as own, monkeypatch.context() as patched:
-            readers = count_readers(own, patched)
+            readers = Readers(own, patched)
+            readers.wait_for(at_once)
             file = PredictionFile(tmp_path / f"{at_once}.jsonl", {})
             runner = Runner(own, sampling=SamplingParams(temperature=1.0), at_once=at_once)
             runner.run([PlannedTask(Words(1, questions=6), "words")], [parse_method("lc")], file)

@@ -16,6 +16,7 @@ from rapid_integrations import CompressionConfig, ConfigurationError, ModelLoadE
 from tests.toys.embedder import HashEmbedder
 from tests.toys.langchain_llms import DOCUMENT, QUESTION, as_user, make_engine
 from tests.toys.models import BOS, BOS_ID, CHATML, byte_tokenizer, tiny_model
+from tests.toys.readers import Readers
 
 CLASSES = (RapidLLM, ChatRapid)
 
@@ -388,7 +389,8 @@ class TestBatches:
         prompts = [f"{DOCUMENT}\nquestion {i}?" for i in range(4)]
         alone = [getattr(answer, "content", answer) for answer in map(model.invoke, prompts)]
         with monkeypatch.context() as patched:
-            readers = readers_of_passes(engine, patched)
+            readers = Readers(engine, patched)
+            readers.wait_for(4)
             if form == "abatch":
                 together = await model.abatch(prompts)
             elif form == "chain":
@@ -407,7 +409,7 @@ class TestBatches:
     @pytest.mark.parametrize("cls", CLASSES)
     def test_max_concurrency_limits_it(self, cls, monkeypatch):
         engine = make_engine(sampling=SamplingParams(max_new_tokens=8))
-        readers = readers_of_passes(engine, monkeypatch)
+        readers = Readers(engine, monkeypatch)
         cls(engine=engine).batch([f"{DOCUMENT}\nquestion {i}?" for i in range(3)], {"max_concurrency": 1})
         assert max(readers) <= 2
 
@@ -423,13 +425,6 @@ class TestBatches:
             await asyncio.sleep(0.01)
         outcomes = model.batch(["one", "", "three"], return_exceptions=True)
         assert [isinstance(each, errors.PromptError) for each in outcomes] == [False, True, False]
-
-
-def readers_of_passes(engine, monkeypatch):
-    """Return a list that gets the number of readers of each pass of the target."""
-    counts, forward = [], engine.target.forward
-    monkeypatch.setattr(engine.target, "forward", lambda rows: counts.append(len(rows)) or forward(rows))
-    return counts
 
 
 def as_template():

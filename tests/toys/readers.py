@@ -1,0 +1,25 @@
+"""How many readers share a pass."""
+
+import time
+
+
+class Readers(list):
+    """The number of readers of each pass of an engine's target, while `monkeypatch` lasts."""
+
+    def __init__(self, engine, monkeypatch):
+        super().__init__()
+        self._engine, self._awaited, self._forward = engine, 0, engine.target.forward
+        monkeypatch.setattr(engine.target, "forward", self._counted)
+
+    def wait_for(self, requests):
+        """Have the next pass wait for as many requests, so that no short answer is over before the last one begins."""
+        self._awaited = requests
+
+    def _counted(self, rows):
+        patience = time.monotonic() + 30
+        while self._engine.running_requests + self._engine.waiting_requests < self._awaited:
+            assert time.monotonic() < patience, f"{self._awaited} requests at once did not come"
+            time.sleep(0.001)
+        self._awaited = 0
+        self.append(len(rows))
+        return self._forward(rows)
