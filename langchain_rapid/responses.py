@@ -89,6 +89,7 @@ class Responses:
             "decode_tps": stats.decode_tps,
             "drafter_prompt_tokens": answer.usage.drafter_prompt_tokens,
             "retrieved": [chunk.model_dump(exclude=left_out) for chunk in self.retrieved],
+            "sources": [source.model_dump(exclude=left_out) for source in answer.sources],
         }
         if invalid := answer.invalid_tool_calls:
             rapid["invalid_tool_calls"] = [{"name": call.name, "error": call.error} for call in invalid]

@@ -96,6 +96,7 @@ class Answer:
                 "finish_reason": last.finish_reason,
             },
             "retrieved": [chunk.model_dump() for chunk in self._retrieved],
+            "sources": [source.model_dump() for source in last.sources],
         }
 
 

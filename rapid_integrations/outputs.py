@@ -62,6 +62,28 @@ class RetrievedChunk(_Output):
     score: float | None
 
 
+class Source(_Output):
+    """A passage of a context that a sentence of the answer rests on.
+
+    Attributes:
+        answer_start, answer_end: the sentence, in characters of the answer's text.
+        context: the number of the context span, from 0.
+        start, end: the passage, in characters of that context.
+        text: the passage's text.
+        label: what the prompt writes before the passage ("Source 3:", a file and a page); None without such a label.
+        score: the share of the sentence's distinctive words that this passage holds and better ones do not, in (0, 1].
+    """
+
+    answer_start: int
+    answer_end: int
+    context: int
+    start: int
+    end: int
+    text: str
+    label: str | None
+    score: float
+
+
 class DecodeStats(_Output):
     """Statistics of one answer. Times are in seconds.
 
@@ -227,7 +249,7 @@ class Trace(_Output):
 
 
 class CompletionChunk(_Output):
-    """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats` and the tool calls.
+    """A piece of a streamed answer. The last one carries `finish_reason`, `usage`, `stats`, tool calls and `sources`.
 
     `text` never contains a tool call, not even one that was cut off (`invalid_tool_calls`). `token_ids` holds all
     tokens.
@@ -240,12 +262,14 @@ class CompletionChunk(_Output):
     stats: DecodeStats | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 class Completion(_Output):
     """A whole answer. `token_ids` includes the eos token and the tool calls; `text` includes neither.
 
-    Calls that cannot be made are in `invalid_tool_calls`. If `max_new_tokens` cut the last call, `finish_reason` is
+    `retrieved` are the chunks that the drafter read, and `sources` the passages that each sentence rests on. Calls that
+    cannot be made are in `invalid_tool_calls`. If `max_new_tokens` cut the last call, `finish_reason` is
     "length" even if earlier calls are complete. `trace` is the record that the request asked for with `trace=True`;
     serialisation leaves it out.
     """
@@ -256,6 +280,7 @@ class Completion(_Output):
     usage: Usage
     stats: DecodeStats
     retrieved: tuple[RetrievedChunk, ...] = ()
+    sources: tuple[Source, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
     trace: Trace | None = Field(default=None, exclude=True, repr=False)
@@ -278,6 +303,7 @@ class Completion(_Output):
             usage=last.usage,
             stats=last.stats,
             retrieved=retrieved,
+            sources=last.sources,
             tool_calls=last.tool_calls,
             invalid_tool_calls=last.invalid_tool_calls,
             trace=trace,

@@ -29,7 +29,7 @@ from rapid_integrations.cli.options import (
     SpeculationOptions,
     with_option_groups,
 )
-from rapid_integrations.cli.tables import chunks_table, stats_table
+from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
 from rapid_integrations.config import DEFAULT_EMBEDDER, DEFAULT_TARGET, StructuredOutput
 from rapid_integrations.documents.json_file import read_json_object
 from rapid_integrations.outputs import Completion
@@ -106,6 +106,9 @@ def ask(
             sys.stdout.write("\n")
             sys.stdout.flush()
             stderr.print()
+            if completion.sources:
+                stderr.print(sources_table(completion, documents))
+                stderr.print()
             if completion.retrieved:
                 stderr.print(chunks_table(completion.retrieved, documents.names))
                 stderr.print()

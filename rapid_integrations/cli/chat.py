@@ -24,10 +24,11 @@ from rapid_integrations.cli.options import (
     ServingOptions,
     SpeculationOptions,
 )
-from rapid_integrations.cli.tables import chunks_table, stats_table
+from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
 from rapid_integrations.errors import ConfigurationError, PromptError, RapidError
 
 if TYPE_CHECKING:
+    from rapid_integrations.documents import Documents
     from rapid_integrations.engine.chat import Chat
     from rapid_integrations.outputs import Completion
 
@@ -35,7 +36,7 @@ _WORTH_TELLING = 100  # tokens of documents that are prefilled again for each qu
 
 _HELP = {
     "/forget": "begin a new conversation about the same documents",
-    "/stats": "show what the drafter read for the last answer, and the decoding statistics",
+    "/stats": "show what the last answer rests on, what the drafter read for it, and the decoding statistics",
     "/help": "show this list",
     "/quit": "leave (end of file does the same)",
 }
@@ -82,7 +83,7 @@ def chat(
         window = engine.target.context_window
         say(f"{', '.join(documents.names)}: {tokens:,} tokens read, {window:,} fit. /help lists the commands.")
         interactive = sys.stdin.isatty()
-        session = _Session(conversation, tokens, documents.names, trace, as_json, interactive)
+        session = _Session(conversation, tokens, documents, trace, as_json, interactive)
         session.run(_typed() if interactive else _piped())
         if session.failed and not interactive:
             raise typer.Exit(1)
@@ -95,14 +96,14 @@ class _Session:
         self,
         conversation: Chat,
         tokens: int,
-        names: tuple[str, ...],
+        documents: Documents,
         trace: Path | None,
         as_json: bool,
         interactive: bool,
     ) -> None:
         self.failed = False
         self._chat = conversation
-        self._names = names
+        self._documents = documents
         self._trace = trace
         self._as_json = as_json
         # With a pipe, Ctrl-C ends everything, as in other programs.
@@ -145,8 +146,11 @@ class _Session:
         elif self._last is None:
             say("no answer has ended yet")
         else:
+            if self._last.sources:
+                stderr.print(sources_table(self._last, self._documents))
+                stderr.print()
             if self._last.retrieved:
-                stderr.print(chunks_table(self._last.retrieved, self._names))
+                stderr.print(chunks_table(self._last.retrieved, self._documents.names))
                 stderr.print()
             stderr.print(stats_table(self._last))
         return True
@@ -166,7 +170,7 @@ class _Session:
         if completion.finish_reason == "length":
             say("(cut at --max-new-tokens)")
         if self._trace is not None:
-            write_trace(self._trace / f"{self._asked}.html", completion, self._names)
+            write_trace(self._trace / f"{self._asked}.html", completion, self._documents.names)
 
     def _say_if_read_again(self, completion: Completion) -> None:
         stats = completion.stats

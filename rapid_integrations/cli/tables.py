@@ -1,13 +1,17 @@
-"""Tables of the commands: the chunks that the drafter read, and statistics."""
+"""Tables of the commands: the chunks that the drafter read, an answer's sources, and statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from rapid_integrations.outputs import Completion, DecodeStats, RetrievedChunk, Usage
+
+if TYPE_CHECKING:
+    from rapid_integrations.documents import Documents
 
 _PREVIEW_CHARACTERS = 72
 _NAME_CHARACTERS = 28
@@ -34,15 +38,41 @@ def chunks_table(retrieved: Sequence[RetrievedChunk], names: Sequence[str]) -> T
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("begins with")
     for chunk in retrieved:
-        preview = " ".join(chunk.text.split())[:_PREVIEW_CHARACTERS]
         table.add_row(
             escape(printable(names[chunk.context])),
             f"{chunk.start:,}-{chunk.end:,}",
             f"{chunk.tokens:,}",
             "-" if chunk.score is None else f"{chunk.score:.2f}",
-            escape(printable(preview)),
+            _preview(chunk.text),
         )
     return table
+
+
+def sources_table(completion: Completion, documents: Documents) -> Table:
+    """Return a table of the passages that an answer rests on: sentence, document, page or characters, and text."""
+    table = Table(title="What the answer rests on", title_justify="left", show_edge=False)
+    table.add_column("answer")
+    table.add_column("document", overflow="ellipsis", no_wrap=True, max_width=_NAME_CHARACTERS)
+    table.add_column("place", justify="right", no_wrap=True)
+    table.add_column("passage")
+    before = None
+    for source in completion.sources:
+        sentence = (source.answer_start, source.answer_end)
+        page = documents.documents[source.context].page_at(source.start)
+        table.add_row(
+            "" if sentence == before else _preview(completion.text[slice(*sentence)]),
+            escape(printable(documents.names[source.context])),
+            f"{source.start:,}-{source.end:,}" if page is None else f"page {page}",
+            _preview(source.text),
+        )
+        before = sentence
+    return table
+
+
+def _preview(text: str) -> str:
+    words = " ".join(text.split())
+    cut = words if len(words) <= _PREVIEW_CHARACTERS else words[: _PREVIEW_CHARACTERS - 1] + "…"
+    return escape(printable(cut))
 
 
 def stats_table(completion: Completion) -> Table:

@@ -19,12 +19,14 @@ DEFAULT_CHUNK_TOKENS = 512  # arXiv 2502.20330, section 4.1
 
 _BLANK = r"[^\S\n\r\v\f\x85\u2028\u2029]"  # white space within a line
 _NEWLINE = r"(?:\r\n|[\n\r\v\f\x85\u2028\u2029])"
+LINE_END = re.compile(_NEWLINE)
+SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+")
 # These breaks go from the best place for a cut to the worst; the cut is at the match's end. Possessive quantifiers and
 # the lookbehind keep the cost of a megabyte of spaces or full stops linear.
 _BREAKS = (
     re.compile(rf"{_NEWLINE}(?:{_BLANK}*+{_NEWLINE})++|\u2029"),  # paragraph
-    re.compile(_NEWLINE),  # line
-    re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+"),  # sentence
+    LINE_END,
+    SENTENCE_END,
     re.compile(r"(?=\s)(?!(?<=\r)\n)"),  # word: before the space, where most tokenizers begin the next word's token
 )
 _LONGEST_BREAK = 8  # characters; most breaks are shorter: a few line ends, or a full stop and its quotation marks

@@ -68,7 +68,9 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
             raise
         if piece is None:
             raise StopAsyncIteration
-        return piece
+        if piece.finish_reason is None:
+            return piece
+        return await in_thread(lambda: self._stream.with_sources(piece))
 
     async def aclose(self) -> None:
         """Stop decoding and free the caches; safe to call again. It waits for a pass that is being made."""

@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Iterable
 from datetime import date, datetime, time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.compression import ContextCompressor, Embedder, Rerank
 from rapid_integrations.compression.default_compressor import EMBEDDINGS, DefaultCompressor
+from rapid_integrations.compression.sources import RecentSources
 from rapid_integrations.config import (
     DEFAULT_EMBEDDER,
     DEFAULT_TARGET,
@@ -148,6 +150,7 @@ class RapidEngine(SharedResource):
         )
         devices = {model.device for model in models}
         self._preparing = Preparing(self.vocabulary, self.target.name, self._vocab_size)
+        self._sources = RecentSources()
         self._life = EngineLife()
         self._streams: weakref.WeakSet[CompletionStream] = weakref.WeakSet()
         self._borrowed = False  # whether the models belong to another engine (see `alone`)
@@ -426,7 +429,9 @@ class RapidEngine(SharedResource):
             return sum(self._prefixes.need(*reader) for reader in request.readers(models))
 
         job = Job(answering, request.recorder, need, self._worker.wake)
-        stream = CompletionStream(request.prompts, job, self._worker, self._life, asked.report, request.tracer)
+        prompts = request.prompts
+        sources_of = partial(self._sources.find, prompts.target.contexts, prompts.target.query)
+        stream = CompletionStream(prompts, sources_of, job, self._worker, self._life, asked.report, request.tracer)
         self._streams.add(stream)
         return stream
 

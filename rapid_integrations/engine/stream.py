@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +13,7 @@ from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError, RunningAnswer
-from rapid_integrations.outputs import CompletionChunk, Trace
+from rapid_integrations.outputs import CompletionChunk, Source, Trace
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.trace.tracer import Tracer
 
@@ -32,6 +32,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def __init__(
         self,
         prepared: PreparedPrompt,
+        sources_of: Callable[[str], tuple[Source, ...]],
         job: Job,
         worker: Worker,
         life: EngineLife,
@@ -39,6 +40,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
         tracer: Tracer | None = None,
     ) -> None:
         self.prepared = prepared
+        self._sources_of, self._text = sources_of, ""
         self._job, self._worker, self._life, self._report, self._tracer = job, worker, life, report, tracer
         self._begun = False
         self._over = False  # whether it has ended or was closed
@@ -55,10 +57,13 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
         while True:
             self._begin()
             if (piece := self._received(self._job.outbox.get())) is not None:
-                return piece
+                return self.with_sources(piece)
 
     async def anext(self) -> CompletionChunk | None:
-        """Return the next piece without blocking the event loop; None after the last one."""
+        """Return the next piece without blocking the event loop; None after the last one.
+
+        The last one lacks its sources, which take a moment of computing: `with_sources` adds them.
+        """
         try:
             while True:
                 self._begin()
@@ -66,6 +71,12 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
                     return piece
         except StopIteration:
             return None
+
+    def with_sources(self, piece: CompletionChunk) -> CompletionChunk:
+        """Return a piece with the answer's sources if it is the last one."""
+        if piece.finish_reason is None:
+            return piece
+        return piece.model_copy(update={"sources": self._sources_of(self._text)})
 
     def close(self) -> None:
         """Stop decoding and give the caches back; safe to call again. It waits for a pass that is being made."""
@@ -113,6 +124,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
                 raise event.error
             self._over = True
             raise StopIteration
+        self._text += event.text
         if event.finish_reason is not None:
             self._over = True
         return event

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from functools import partial
 
 import pytest
 
@@ -53,6 +54,25 @@ def test_generate_joins_stream(shared, law, proposer):
     assert whole.usage.completion_tokens == len(whole.token_ids) == whole.stats.tokens
     assert whole.stats.law == law and whole.stats.proposer == proposer
     assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+
+
+def test_the_last_piece_carries_the_sources_and_the_whole_has_them(shared):
+    *others, last = shared.stream(PROMPT)
+    whole = shared.generate(PROMPT)
+    assert whole.sources == last.sources == shared._sources.find((DOCUMENT,), "which words?", whole.text)
+    assert all(piece.sources == () for piece in others)
+    assert shared.generate("hello there").sources == ()  # without a context
+
+
+async def test_an_awaited_answer_has_its_sources_too(shared):
+    # What the model says is chosen by it, so the document is made to say the same.
+    said = (await shared.agenerate(PROMPT)).text
+    stream = await shared.astream(PROMPT)
+    stream._stream._sources_of = partial(shared._sources.find, (f"Before it. {said}. After it.",), "which words?")
+    pieces = [piece async for piece in stream]
+    (source, *_) = pieces[-1].sources
+    assert said[source.answer_start : source.answer_end] and source.text in f"Before it. {said}. After it."
+    assert all(piece.sources == () for piece in pieces[:-1])
 
 
 def test_the_drafter_reads_the_same_text_with_the_spans_replaced(shared):
