@@ -14,6 +14,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from rapid_integrations.compression.sources import SourceFinder
 from rapid_integrations.evaluation.evidence import BETWEEN_PASSAGES
 
@@ -43,7 +46,7 @@ def asked(folder: Path, most: int) -> Iterator[tuple[str, str, dict[str, object]
 
 
 def main() -> None:
-    """Print a line for each set."""
+    """Print a table with a line for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--questions", type=int, default=8, help="of each document")
@@ -58,11 +61,12 @@ def main() -> None:
         sources = finder.find(question["answers"][0], question["question"])
         right = sum(is_evidence(source.text, passages) for source in sources)
         found.setdefault(name, []).append((right, len(sources)))
-    print(f"{'set':20} {'questions':>9} {'cited':>6} {'evidence':>9}")
+    table = Table("set", "questions", "with sources", "evidence among the cited")
     for name, counts in [*found.items(), ("all", [pair for pairs in found.values() for pair in pairs])]:
         right, cited = (sum(each) for each in zip(*counts, strict=True))
         share = sum(bool(count) for _, count in counts) / len(counts)
-        print(f"{name:20} {len(counts):9} {share:6.0%} {right / max(1, cited):9.0%}")
+        table.add_row(name, str(len(counts)), f"{share:.0%}", f"{right / max(1, cited):.0%}")
+    Console().print(table)
 
 
 if __name__ == "__main__":
