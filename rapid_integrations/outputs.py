@@ -31,6 +31,26 @@ class Usage(_Output):
         return self.prompt_tokens + self.completion_tokens
 
 
+class ReadAhead(_Output):
+    """The result of `RapidEngine.read`.
+
+    Attributes:
+        tokens: the tokens that the prompts of all questions about the documents begin with. They have been prefilled.
+        cached_tokens: how many of them were cached before.
+        kv_bytes: bytes of their keys and values.
+        in_memory: whether the engine's prefix cache holds them, so that the next question need not read them.
+        on_disk: whether a file in `prefix_cache_dir` holds them, or more than nine tenths of them.
+        seconds: the time that reading took, with the indexing for retrieval and the writing to disk.
+    """
+
+    tokens: int
+    cached_tokens: int
+    kv_bytes: int
+    in_memory: bool
+    on_disk: bool
+    seconds: float
+
+
 class ToolCall(_Output):
     """A call of one of the request's tools. `id` comes from the model if its format has one, else it is generated."""
 

@@ -115,6 +115,14 @@ class PrefixStore(SharedResource):
             os.utime(file.path)
         return cache
 
+    def holds(self, model: str, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens, from the first one on, `load` would find in a file.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
+
     def save(self, model: str, token_ids: TokenIds, cache: KVCache, go_on: Callable[[], bool]) -> None:
         """Write a file, unless the folder has nearly all of its tokens.
 

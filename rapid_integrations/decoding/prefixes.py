@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -113,6 +113,19 @@ class Prefixes:
             for reader, as_role in request.opened
             if reader.model is model and as_role == role
         ]
+
+    def wait_until_saved(self) -> None:
+        """Return when every cache that was to be saved is on disk, or could not be saved."""
+        if self._saver is not None:
+            self._saver.wait()
+
+    def kept(self, model: CausalLM, token_ids: Sequence[int]) -> tuple[int, int]:
+        """Return how many of these tokens, from the first one on, are cached in memory and on disk."""
+        in_memory, on_disk = self.memory.shared(model, [*token_ids, -1]), 0
+        if self.store is not None and (name := self._fingerprint(model)) is not None:
+            with suppress(OSError):  # `load` and `save` warn of it
+                on_disk = self.store.holds(name, token_ids)
+        return in_memory, on_disk
 
     def clear(self) -> None:
         """Free the caches in memory, and compute the models' fingerprints again."""

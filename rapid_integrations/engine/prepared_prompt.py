@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rapid_integrations.compression import Compression
+from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.outputs import RetrievedChunk
 from rapid_integrations.prompt import RenderedPrompt
 
@@ -45,3 +46,16 @@ class PreparedPrompt:
             for context, selected in enumerate(self.compression.selected)
             for scored in selected
         )
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the prompts of all questions about some documents begin with.
+
+    Attributes:
+        token_ids: its tokens, and one more, which is not read.
+        models: the models whose prompts begin so, the target first.
+    """
+
+    token_ids: list[int]
+    models: tuple[CausalLM, ...]
