@@ -49,10 +49,13 @@ class Prefixes:
         return self.memory.max_bytes > 0 or self.store is not None
 
     @contextmanager
-    def request(self) -> Iterator[RequestReaders]:
+    def request(self, about: str = "") -> Iterator[RequestReaders]:
         """Open one request's readers, and store what they have read when the request finishes, is closed or fails.
 
         A request that ran out of memory stores nothing, and frees the caches in memory for the next request.
+
+        Args:
+            about: what the request is about. `rapid cache list` shows it for the files that the request leaves.
 
         Raises:
             OutOfMemoryError: torch ran out of memory.
@@ -70,7 +73,7 @@ class Prefixes:
         finally:
             self._running.remove(readers)  # before the next request may take the caches
             while readers.opened:  # the target's reader was opened first and is stored last, as the most recently used
-                self._keep(*readers.opened.pop())
+                self._keep(*readers.opened.pop(), about)
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk if that holds clearly more."""
@@ -156,7 +159,7 @@ class Prefixes:
                 f"closed before all prefixes were saved: {FLUSH_S:.0f} s have passed", RuntimeWarning, stacklevel=3
             )
 
-    def _keep(self, reader: Reader, role: Role) -> None:
+    def _keep(self, reader: Reader, role: Role, about: str) -> None:
         cache = reader.cache
         # There may be draft tokens after the committed text (if closed in the middle of a round). The rows before them
         # are always those of `tokens`, in order.
@@ -165,16 +168,17 @@ class Prefixes:
         # A drafter's prompt changes with each question, so it is saved only after it was reused once.
         comes_back = role == "target" or 2 * reader.reused >= len(token_ids)
         if comes_back and cache.filled_layers == cache.layers:
-            self._save_later(reader.model, token_ids, cache)
+            self._save_later(reader.model, token_ids, cache, about)
         self.memory.put(reader.model, role, token_ids, cache)
 
-    def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache) -> None:
+    def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache, about: str) -> None:
         store, name = self.store, self._fingerprints.get(id(model))
         if store is None or self._saver is None or name is None or len(token_ids) < MIN_GAIN_TOKENS:
             return
         ids = np.asarray(token_ids, dtype=np.int64)
         cache.freeze()  # forks of it may be written meanwhile
-        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on))
+        labels = {"model": model.name, "about": about}
+        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on, labels))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
         name = self.fingerprint_of(model)

@@ -49,7 +49,7 @@ from rapid_integrations.engine.loaded_models import (
     wrapped_models,
 )
 from rapid_integrations.engine.prepare import Preparing
-from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt, about
 from rapid_integrations.engine.read_ahead import DocumentsLike, PromptOf, Reading, prompts_about
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.engine.run import Run
@@ -519,7 +519,8 @@ class RapidEngine(SharedResource):
         return stream
 
     def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
-        with self._prefixes.request() as readers, Run(models, request, readers, job.report) as run:
+        subject = about(request.prompts.target)
+        with self._prefixes.request(subject) as readers, Run(models, request, readers, job.report) as run:
             job.held = readers.own_bytes
             yield from run.prefill()  # 3) target and drafter read their prompts
             yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics

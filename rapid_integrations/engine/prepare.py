@@ -15,7 +15,7 @@ from rapid_integrations.config import SamplingParams, StructuredOutput
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
-from rapid_integrations.engine.prepared_prompt import Beginning, PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import Beginning, PreparedPrompt, about
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
@@ -114,7 +114,7 @@ class Preparing:
                 whole = not asked.compressor.index(rendered.contexts, asked.compression, asked.report)
         # A document that is not shortened is the beginning of the other models' prompts, too.
         others = [model for model in models.all if model is not models.target] if whole else []
-        return Beginning(ids[: shared + 1], (models.target, *dict.fromkeys(others)))
+        return Beginning(ids[: shared + 1], about(rendered), (models.target, *dict.fromkeys(others)))
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
         """Return the prompts that both models would read. Only the embedder runs."""

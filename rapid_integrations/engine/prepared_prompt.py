@@ -9,6 +9,8 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.outputs import RetrievedChunk
 from rapid_integrations.prompt import RenderedPrompt
 
+_ABOUT = 60  # characters
+
 
 @dataclass(frozen=True)
 class PreparedPrompt:
@@ -54,8 +56,17 @@ class Beginning:
 
     Attributes:
         token_ids: its tokens, and one more, which is not read.
+        about: see `about`.
         models: the models whose prompts begin so, the target first.
     """
 
     token_ids: list[int]
+    about: str
     models: tuple[CausalLM, ...]
+
+
+def about(prompt: RenderedPrompt) -> str:
+    """Return in a few words what a prompt is about: the beginning of its contexts, or else of the question."""
+    texts = prompt.contexts or (prompt.query or prompt.text,)
+    words = " ".join(texts[0][: 4 * _ABOUT].split())[:_ABOUT]
+    return f"{words} (and {len(texts) - 1} more)" if len(texts) > 1 else words

@@ -97,7 +97,7 @@ class Reading:
 
     def _steps(self, job: Job) -> Steps[None]:
         ids = self._beginning.token_ids
-        with self._prefixes.request() as readers:
+        with self._prefixes.request(self._beginning.about) as readers:
             job.held = readers.own_bytes
             for model in self._beginning.models:
                 reader = readers.open(model, "target", ids, len(ids))
