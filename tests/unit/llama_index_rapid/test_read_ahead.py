@@ -1,5 +1,8 @@
 """Documents that an ingestion pipeline reads before the first question."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from llama_index.core import PromptTemplate, SummaryIndex
 from llama_index.core.ingestion import IngestionPipeline
@@ -50,9 +53,10 @@ def test_all_documents_in_one_prompt(own, given):
     assert len(entry.token_ids) > sum(len(document.text) for document in DOCUMENTS)
 
 
-async def test_asynchronously(own):
+def test_asynchronously(own):
     nodes = SPLITTER.get_nodes_from_documents(DOCUMENTS)
-    assert await ReadAhead(llm=own).acall(nodes) is nodes
+    with ThreadPoolExecutor(1) as thread:  # LlamaIndex's synchronous calls need this thread's own event loop
+        assert thread.submit(asyncio.run, ReadAhead(llm=own).acall(nodes)).result() is nodes
     assert len(own.rapid_engine._prefixes.memory) == 2
 
 
