@@ -94,7 +94,7 @@ class Prefixes:
         ids = np.asarray(prompt_ids[:-1], dtype=np.int64)
         for request in self._running:
             for reader, as_role in request.opened:
-                if reader.model is model and as_role == role:
+                if reader.model is model and as_role == role and reader.exact:
                     shared = max(shared, reader.shared_with(ids))
         referred = max(0, shared - MOST_COPIED)
         return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
@@ -114,7 +114,7 @@ class Prefixes:
             reader
             for request in self._running[: self._running.index(own)]
             for reader, as_role in request.opened
-            if reader.model is model and as_role == role
+            if reader.model is model and as_role == role and reader.exact
         ]
 
     def wait_until_saved(self) -> None:
@@ -160,6 +160,8 @@ class Prefixes:
             )
 
     def _keep(self, reader: Reader, role: Role, about: str) -> None:
+        if not reader.exact:
+            return
         cache = reader.cache
         # There may be draft tokens after the committed text (if closed in the middle of a round). The rows before them
         # are always those of `tokens`, in order.
@@ -193,6 +195,13 @@ class RequestReaders:
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
         self.opened: list[tuple[Reader, Role]] = []
+
+    def open_empty(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
+        """Return a reader on an empty cache, whose rows nobody else gets; see `Reader` for the arguments."""
+        reader = Reader(model, prompt_ids, capacity)
+        reader.exact = False
+        self.opened.append((reader, role))
+        return reader
 
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
         """Return a reader on the longest cached prefix of its prompt; see `Reader` for the arguments."""

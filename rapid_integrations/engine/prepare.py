@@ -12,6 +12,7 @@ from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import common_prefix
 from rapid_integrations.compression import IndexesAhead, query_coverage
 from rapid_integrations.config import SamplingParams, StructuredOutput
+from rapid_integrations.decoding.moved_rows import common_runs
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
@@ -84,7 +85,11 @@ class Preparing:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
         tracer = self._tracer(asked, prompts, kept) if trace else None
-        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
+        runs = None
+        if plan.takes_rows and plan.uses_drafter:
+            with recorder.phase("compress"):
+                runs = tuple(common_runs(prompts.drafter_ids, target_ids))
+        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer, runs)
 
     def beginning(self, asked: Asked, other: Asked, models: EngineModels) -> Beginning:
         """Return what the prompts of all questions begin with, and index the contexts for retrieval.
