@@ -107,8 +107,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     takes_rows = speculation.chunk_cache == "target"
     if takes_rows and not (models.self_speculation and isinstance(models.target, MovesKeys)):
         raise ConfigurationError(
-            f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is another "
-            "model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
+            f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is "
+            "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
             code="other_rows",
         )
     return Plan(
