@@ -13,13 +13,16 @@ from langchain_rapid.document_order import in_document_order
 from langchain_rapid.errors import ContextOverflowError
 from langchain_rapid.llm import RapidLLM
 from langchain_rapid.provider import register_provider
+from langchain_rapid.read_ahead import aread_ahead, read_ahead
 from langchain_rapid.template_capture import capture_templates
 
 __all__ = [
     "ChatRapid",
     "ContextOverflowError",
     "RapidLLM",
+    "aread_ahead",
     "capture_templates",
     "in_document_order",
+    "read_ahead",
     "register_provider",
 ]

@@ -72,7 +72,7 @@ from rapid_integrations.progress import OnProgress
 _FREE = ("auto", "none")  # tool choices that allow an answer in text
 
 if TYPE_CHECKING:
-    from rapid_integrations import PreparedPrompt, RapidEngine
+    from rapid_integrations import PreparedPrompt, RapidEngine, ReadAhead
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.prompt import PromptLike
 
@@ -191,6 +191,42 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
             prompt: as for `complete`, `predict` (with `prompt_args`) or `chat`.
             prompt_args: the template's variables.
         """
+        request = self._request_of(prompt, prompt_args)
+        return self._engine.explain(request.prompt, **_settings_of_prompt(request))
+
+    def read_ahead(
+        self, template: BasePromptTemplate, question: str, *, on_progress: OnProgress | None = None, **prompt_args: Any
+    ) -> ReadAhead:
+        """Prefill what the prompts of all questions begin with; see `RapidEngine.read`.
+
+        Args:
+            template: the template of the later prompts. Its documents come before its question.
+            question: the name of the question's variable ("query_str").
+            on_progress: see `RapidEngine.read`.
+            prompt_args: the template's other variables, with the values of the later prompts.
+        """
+        options = self._reading(template, question, prompt_args)
+        return self._engine.read((), on_progress=on_progress, **options)
+
+    async def aread_ahead(
+        self, template: BasePromptTemplate, question: str, *, on_progress: OnProgress | None = None, **prompt_args: Any
+    ) -> ReadAhead:
+        """Do what `read_ahead` does without blocking the event loop."""
+        options = self._reading(template, question, prompt_args)
+        return await self._engine.aread((), on_progress=on_progress, **options)
+
+    def _reading(self, template: BasePromptTemplate, question: str, prompt_args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `RapidEngine.read`."""
+
+        def request(asked: str) -> Request:
+            return self._request_of(template, {**prompt_args, question: asked})
+
+        settings = _settings_of_prompt(request("?"))
+        return {"prompt": lambda _, asked: request(asked).prompt, **settings}
+
+    def _request_of(
+        self, prompt: str | BasePromptTemplate | Sequence[ChatMessage], prompt_args: Mapping[str, Any]
+    ) -> Request:
         given: str | Sequence[ChatMessage]
         if not isinstance(prompt, BasePromptTemplate):
             given = prompt
@@ -199,10 +235,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         else:
             given = self._get_prompt(prompt, **prompt_args)
         raw = isinstance(given, str) and isinstance(prompt, BasePromptTemplate)
-        request = self._request(given, {}, raw=raw)
-        wanted = ("compression", "compressor", "apply_chat_template")
-        options = {name: request.options[name] for name in wanted if name in request.options}
-        return self._engine.explain(request.prompt, **options)
+        return self._request(given, {}, raw=raw)
 
     # --- prompts of the pipeline ------------------------------------------------------------------------------------
 
@@ -418,6 +451,12 @@ def _asked_for_json(
                 messages[index] = annotated(message, parts_before_format(said, instructing=instructing))
             return messages, found[1]
     return messages, None
+
+
+def _settings_of_prompt(request: Request) -> dict[str, Any]:
+    """Return the settings of a request that the engine's prompts depend on."""
+    wanted = ("compression", "compressor", "apply_chat_template")
+    return {name: request.options[name] for name in wanted if name in request.options}
 
 
 def _written(write: Callable[[Sequence[ChatMessage]], str], messages: Sequence[ChatMessage]) -> PromptLike:

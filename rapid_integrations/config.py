@@ -229,6 +229,13 @@ class SpeculationFields(BaseModel):
     max_draft_length: int = Field(
         default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'
     )
+    chunk_cache: Literal["off", "target"] = Field(
+        default="off",
+        description='where the drafter gets the keys and values of the retrieved chunks. With "off", it reads them. '
+        'With "target", it takes the rows that the target has of the document, moved to their new positions, and reads '
+        "the first 16 tokens of each run of them. This saves nearly all of its prefill. It changes q, but no answer of "
+        'the law "target". It needs self-speculation',
+    )
 
 
 class SpeculationConfig(SpeculationFields, Settings):
@@ -245,6 +252,8 @@ class SpeculationConfig(SpeculationFields, Settings):
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time. "auto" is
       "hybrid", which copies if the text repeats and drafts otherwise, and "drafter" for the law "paper".
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
+    - `chunk_cache`: "target" spares the drafter its prefill. q is then that of a drafter whose chunks have seen what
+      stands before them in the document (`rapid_integrations.decoding.moved_rows`).
     """
 
 

@@ -31,6 +31,26 @@ class Usage(_Output):
         return self.prompt_tokens + self.completion_tokens
 
 
+class ReadAhead(_Output):
+    """The result of `RapidEngine.read`.
+
+    Attributes:
+        tokens: the tokens that the prompts of all questions about the documents begin with. They have been prefilled.
+        cached_tokens: how many of them were cached before.
+        kv_bytes: bytes of their keys and values.
+        in_memory: whether the engine's prefix cache holds them, so that the next question need not read them.
+        on_disk: whether a file in `prefix_cache_dir` holds them, or more than nine tenths of them.
+        seconds: the time that reading took, with the indexing for retrieval and the writing to disk.
+    """
+
+    tokens: int
+    cached_tokens: int
+    kv_bytes: int
+    in_memory: bool
+    on_disk: bool
+    seconds: float
+
+
 class ToolCall(_Output):
     """A call of one of the request's tools. `id` comes from the model if its format has one, else it is generated."""
 
@@ -106,6 +126,8 @@ class DecodeStats(_Output):
     - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled"
       if they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as
       long.
+    - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, which
+      `cached_drafter_tokens` counts, too.
     - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
       `verify_s` then counts both. None if the law needs no drafter.
     """
@@ -136,6 +158,7 @@ class DecodeStats(_Output):
     unenforced: tuple[str, ...] = ()
     scored_with_target: bool | None = None
     kernels: str = "none"
+    chunk_cache: str = "off"
     queued_s: float = 0.0
 
     @property

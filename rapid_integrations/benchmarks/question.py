@@ -1,8 +1,10 @@
 """Measure a document's first question, its second one, and the second one after a restart, end to end.
 
 first     nothing of the document is cached
+ahead     a first question to an engine that has read the document ahead (`RapidEngine.read`)
 second    another question about it, to the same engine
-restart   the second question to a new engine, which finds cache files of an earlier one (`prefix_cache_dir`)
+restart   the second question to a new engine, which finds the files of the one that has read ahead
+          (`prefix_cache_dir`)
 
 Every answer of this engine comes from a new engine that has answered a question about another text. So loading and
 warming up are not part of the figures. Before a restart is measured, the files are dropped from the operating system's
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
 
 OWN_METHODS: Final = ("rapid", "target")
-STAGES: Final = ("first", "second", "restart")
+STAGES: Final = ("first", "ahead", "second", "restart")
 PARTS: Final = ("retrieval_s", "target_s", "drafter_s", "first_round_s")
 _FIGURES = ("first_token_s", *PARTS, "total_s")
 _WARM_UP = Prompt.from_context("\n".join(f"Line {i} says {i * i}." for i in range(120)), "Which line says 100?")
@@ -154,7 +156,7 @@ class QuestionBench:
         for first, second in prompts:
             for method in OWN_METHODS:
                 self._ask_twice(result, method, first, second)
-        self._write({document: first for document, (first, _) in zip(documents, prompts, strict=True)})
+        self._read_ahead(result, list(zip(documents, prompts, strict=True)))
         for method in OWN_METHODS:
             kept = shutil.copytree(self._folder / "written", self._folder / method)
             for _, second in prompts:
@@ -172,11 +174,13 @@ class QuestionBench:
                 result.add(method, stage, self._ask(engine, method, prompt))
         self._step()
 
-    def _write(self, prompts: Mapping[str, Prompt]) -> None:
-        """Let an engine prefill the documents and write its cache files. Closing the engine waits for the files."""
-        with self._start(self._folder / "written") as engine:
-            for prompt in prompts.values():
-                self._ask(engine, "rapid", prompt)
+    def _read_ahead(self, result: QuestionResult, pairs: Sequence[tuple[str, tuple[Prompt, Prompt]]]) -> None:
+        """Let an engine read the documents and write its files. Then each method asks a question of its own."""
+        with self._started(self._folder / "written") as engine:
+            for document, asked in pairs:
+                engine.read(document)
+                for method, prompt in zip(OWN_METHODS, asked, strict=True):
+                    result.add(method, "ahead", self._ask(engine, method, prompt))
 
     def _ask_after_restart(self, result: QuestionResult, method: str, second: Prompt, kept: Path) -> None:
         with self._started(kept) as engine:

@@ -16,7 +16,7 @@ from rapid_integrations.benchmarks.figures import (
 )
 from rapid_integrations.benchmarks.question import PARTS, STAGES, QuestionResult
 
-_STAGE_LABELS = {"first": "first", "second": "second", "restart": "from disk"}
+_STAGE_LABELS = {"first": "first", "ahead": "read ahead", "second": "second", "restart": "from disk"}
 _PART_LABELS = {
     "retrieval_s": "retrieval",
     "target_s": "target",

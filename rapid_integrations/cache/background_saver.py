@@ -17,6 +17,7 @@ Job = Callable[[Callable[[], bool]], None]  # it gets a function that says wheth
 
 WAITING = 2  # a target's and a drafter's cache
 _NICE = 10
+_LOOK_S = 0.01
 _STOP_S = 5.0  # time for a piece of a write to end after it was told to stop
 
 
@@ -34,7 +35,7 @@ class BackgroundSaver:
         self._waiting: deque[Job] = deque(maxlen=WAITING)
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._exit_s = exit_s
-        self._closing = self._cancelled = False
+        self._closing = self._cancelled = self._busy = False
         self._thread = threading.Thread(target=self._run, name="rapid prefix saver", daemon=True)
         self._thread.start()
         atexit.register(self._at_exit)
@@ -44,6 +45,11 @@ class BackgroundSaver:
         if not self._closing:
             self._waiting.append(job)
             self._wake.put(True)
+
+    def wait(self) -> None:
+        """Return when nothing waits and nothing is being written, or the thread has ended."""
+        while (self._waiting or self._busy) and self._thread.is_alive():
+            time.sleep(_LOOK_S)
 
     def close(self, timeout: float) -> bool:
         """Finish the waiting jobs, but stop after `timeout` seconds. Return whether all were finished."""
@@ -71,7 +77,9 @@ class BackgroundSaver:
             with suppress(OSError):  # on Linux, a thread has a priority of its own
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not (self._closing and not self._waiting):
+            self._busy = False
             self._wake.get()
+            self._busy = True  # before the job leaves the queue; see `wait`
             if not self._waiting:
                 continue  # a newer job has taken this one's place
             job = self._waiting.popleft()

@@ -217,6 +217,19 @@ class KVCache(OneOwner):
         keys, values = zip(*(segment.rows(index) for segment in self.segments), strict=True)
         return torch.cat(keys, dim=2), torch.cat(values, dim=2)
 
+    def rows(self, layer: int, begin: int, end: int) -> LayerRows:
+        """Return the keys and values of the positions `begin` to `end`, each (1, H_kv, end - begin, head_dim).
+
+        They are views if they lie in one segment, and copies otherwise.
+        """
+        parts = [
+            tuple(held[:, :, max(begin - each.begin, 0) : end - each.begin] for held in each.rows(layer))
+            for each in self.segments
+            if each.begin < end and each.end > begin
+        ]
+        keys, values = zip(*parts, strict=True)
+        return (keys[0], values[0]) if len(parts) == 1 else (torch.cat(keys, dim=2), torch.cat(values, dim=2))
+
     def fetched(self, rows: Tensor) -> Tensor:
         """Return rows of a frozen cache on the processor, without waiting for the passes of other texts."""
         if rows.device.type == "cpu":

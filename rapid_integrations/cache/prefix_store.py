@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from rapid_integrations.errors import CacheError, ConfigurationError, SharedReso
 MIN_GAIN_TOKENS = 256  # tokens that a file must add, to be read or written
 DISK_SHARE = 4  # "auto" is 1/4 of what is free and what the files take
 
-_VERSION = "v1"  # files of other versions have other names and are left alone
+VERSION = "v1"  # files of other versions have other names and are left alone
 _PARTIAL = ".partial-"
 _ABANDONED_S = 3600.0  # after this time nobody is still writing a partial file
 
@@ -115,7 +115,22 @@ class PrefixStore(SharedResource):
             os.utime(file.path)
         return cache
 
-    def save(self, model: str, token_ids: TokenIds, cache: KVCache, go_on: Callable[[], bool]) -> None:
+    def holds(self, model: str, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens, from the first one on, `load` would find in a file.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return self._longest(model, np.asarray(token_ids, dtype=np.int64))[1]
+
+    def save(
+        self,
+        model: str,
+        token_ids: TokenIds,
+        cache: KVCache,
+        go_on: Callable[[], bool],
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Write a file, unless the folder has nearly all of its tokens.
 
         Room is made first. The file that the new one continues is removed afterwards.
@@ -125,6 +140,7 @@ class PrefixStore(SharedResource):
             token_ids: (cache.length,) the tokens of the rows.
             cache: a frozen cache.
             go_on: is asked while writing. If it says no, nothing is left behind.
+            labels: what people are told about the file; see `SavedPrefix`.
         """
         if not self._writable:
             return
@@ -138,7 +154,7 @@ class PrefixStore(SharedResource):
             size = sum(int(np.prod(shape)) * dtype.itemsize for _, dtype, shape in layout_of(cache))
             if not self._make_room(size):
                 return
-            self._write(model, token_ids, cache, go_on)
+            self._write(model, token_ids, cache, go_on, labels)
         except FileNotFoundError:  # another process has removed the file that was touched
             return
         except OSError as error:
@@ -149,12 +165,19 @@ class PrefixStore(SharedResource):
                 "any more. Make room, or give another folder.",
             )
 
-    def _write(self, model: str, token_ids: TokenIds, cache: KVCache, go_on: Callable[[], bool]) -> None:
+    def _write(
+        self,
+        model: str,
+        token_ids: TokenIds,
+        cache: KVCache,
+        go_on: Callable[[], bool],
+        labels: Mapping[str, str] | None,
+    ) -> None:
         handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=self.folder)
         os.close(handle)
         partial = Path(name)
         try:
-            write_cache(partial, cache, token_ids, model, go_on)
+            write_cache(partial, cache, token_ids, model, go_on, labels)
             name_of_text = hashlib.sha256(token_ids.tobytes()).hexdigest()[:24]
             path = self.folder / f"{_prefix_of_name(model)}{name_of_text}.safetensors"
             os.replace(partial, path)
@@ -236,7 +259,7 @@ class PrefixStore(SharedResource):
         self._warn(str(file.identity), f"A saved prefix is ignored: {error}. Delete the file.")
 
     def _files(self, model: str | None = None) -> Iterator[_File]:
-        begin = f"{_VERSION}-" if model is None else _prefix_of_name(model)
+        begin = f"{VERSION}-" if model is None else _prefix_of_name(model)
         try:
             entries = list(os.scandir(self.folder))
         except FileNotFoundError:
@@ -255,4 +278,4 @@ class PrefixStore(SharedResource):
 
 
 def _prefix_of_name(model: str) -> str:
-    return f"{_VERSION}-{model[:16]}-"
+    return f"{VERSION}-{model[:16]}-"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rapid_integrations.errors import CacheError
 
 _FORMAT = "rapid-integrations KV cache 2"
 _TOKENS = "token_ids"
+_LABEL = "label."
 _NO_DIGEST = "0" * 64
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
@@ -37,14 +39,21 @@ class SavedPrefix:
     Attributes:
         model: fingerprint of the model that wrote it.
         token_ids: (n,) the tokens whose rows it holds.
+        labels: what people are told about it, by name. Nothing is found by them.
     """
 
     model: str
     token_ids: NDArray[np.int64]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_cache(
-    path: Path, cache: KVCache, token_ids: NDArray[np.int64], model: str, go_on: Callable[[], bool] = lambda: True
+    path: Path,
+    cache: KVCache,
+    token_ids: NDArray[np.int64],
+    model: str,
+    go_on: Callable[[], bool] = lambda: True,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Write a cache, all of its segments as one.
 
@@ -56,6 +65,7 @@ def write_cache(
         token_ids: (cache.length,) the tokens of the rows.
         model: fingerprint of the model that wrote them.
         go_on: is asked between pieces whether to continue.
+        labels: see `SavedPrefix`.
 
     Raises:
         WriteInterrupted: `go_on` said no.
@@ -65,9 +75,10 @@ def write_cache(
     assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
     layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
+    header = partial(_header, layout, model, cache.length, labels or {})
     digest = hashlib.sha256()
     with open(path, "wb") as file:
-        file.write(_header(layout, model, cache.length, _NO_DIGEST))
+        file.write(header(_NO_DIGEST))
         digest.update(tokens.tobytes())
         file.write(tokens.tobytes())
         for piece in _pieces(cache):
@@ -75,9 +86,9 @@ def write_cache(
                 raise WriteInterrupted
             digest.update(piece)
             file.write(piece)
-        digest.update(_header(layout, model, cache.length, _NO_DIGEST))
+        digest.update(header(_NO_DIGEST))
         file.seek(0)
-        file.write(_header(layout, model, cache.length, digest.hexdigest()))
+        file.write(header(digest.hexdigest()))
         file.flush()
         os.fsync(file.fileno())
 
@@ -151,7 +162,7 @@ def read_cache(
                 layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
             cache.write(index, *(tensor[:, :, :wanted].to(device) for tensor in rows))
         metadata = file.metadata()
-        digest.update(_header(layout, saved.model, int(metadata["rows"]), _NO_DIGEST))
+        digest.update(_header(layout, saved.model, int(metadata["rows"]), saved.labels, _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
             raise CacheError(
                 f"{path} is not a valid saved KV cache: its content does not match its digest, so it is damaged",
@@ -161,11 +172,11 @@ def read_cache(
     return saved, cache
 
 
-def _header(layout: Layout, model: str, rows: int, digest: str) -> bytes:
+def _header(layout: Layout, model: str, rows: int, labels: Mapping[str, str], digest: str) -> bytes:
     """Return the length and the JSON header of a safetensors file."""
-    entries: dict[str, Any] = {
-        "__metadata__": {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
-    }
+    metadata = {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
+    named = {f"{_LABEL}{name}": labels[name] for name in sorted(labels)}
+    entries: dict[str, Any] = {"__metadata__": {**metadata, **named}}
     begin = 0
     for name, dtype, shape in layout:
         if dtype not in _DTYPES:
@@ -195,7 +206,8 @@ def _prefix(path: Path, file: Any) -> SavedPrefix:
         raise CacheError(
             f"{path} is not a saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
         )
-    return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy())
+    labels = {name.removeprefix(_LABEL): text for name, text in metadata.items() if name.startswith(_LABEL)}
+    return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy(), labels)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.table import Table
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.bench import bench_app
 from rapid_integrations.cli.bench_start import bench_start
+from rapid_integrations.cli.cached import cache_app
 from rapid_integrations.cli.chat import chat
 from rapid_integrations.cli.console import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
 from rapid_integrations.cli.evaluate import eval_app
@@ -29,6 +30,7 @@ from rapid_integrations.cli.options import (
     SpeculationOptions,
     with_option_groups,
 )
+from rapid_integrations.cli.read import read
 from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
 from rapid_integrations.config import DEFAULT_EMBEDDER, DEFAULT_TARGET, StructuredOutput
 from rapid_integrations.documents.json_file import read_json_object
@@ -44,6 +46,7 @@ models_app = typer.Typer(
     help="Manage the packaged models. They come from PyPI wheels and need no account.", no_args_is_help=True
 )
 app.add_typer(models_app, name="models")
+app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 
@@ -118,6 +121,7 @@ def ask(
 
 
 app.command()(with_option_groups(chat))
+app.command()(with_option_groups(read))
 bench_app.command("start")(bench_start)
 
 

@@ -201,12 +201,27 @@ class SpeculationOptions:
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
 
+    chunk_cache: Annotated[
+        Literal["off", "target"],
+        typer.Option(
+            "--chunk-cache",
+            help="target: the drafter takes the target's rows of the retrieved chunks. The first token comes sooner, "
+            "and q differs a little.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = "off"
+
     def config(self) -> SpeculationConfig:
         """Return the settings, checked."""
         # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
         return SpeculationConfig(
-            law=self.law, eta=self.eta, tail_rule=self.tail_rule, proposer=self.proposer, draft_length=length
+            law=self.law,
+            eta=self.eta,
+            tail_rule=self.tail_rule,
+            proposer=self.proposer,
+            draft_length=length,
+            chunk_cache=self.chunk_cache,
         )
 
 

@@ -23,7 +23,14 @@ from __future__ import annotations
 
 from rapid_integrations.compression.bge_m3 import BgeM3Embedder
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
-from rapid_integrations.compression.compressor import Compression, Compressor, ContextCompressor, Rerank, Split
+from rapid_integrations.compression.compressor import (
+    Compression,
+    Compressor,
+    ContextCompressor,
+    IndexesAhead,
+    Rerank,
+    Split,
+)
 from rapid_integrations.compression.cross_encoder import CrossEncoderReranker
 from rapid_integrations.compression.embedder import Embedder, SentenceTransformerEmbedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
@@ -45,6 +52,7 @@ __all__ = [
     "Embedder",
     "EmbeddingCache",
     "HostEmbedder",
+    "IndexesAhead",
     "Passage",
     "PassageCompressor",
     "Rerank",

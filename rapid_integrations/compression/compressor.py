@@ -12,13 +12,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_passages, chunk_text
 from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
+from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.indexed_document import IndexedDocument
 from rapid_integrations.compression.joining import join_chunks, label_tokens
 from rapid_integrations.compression.passage_labels import LabelsOf
@@ -73,6 +74,19 @@ class ContextCompressor(Protocol):
         on_progress: OnProgress | None = None,
     ) -> Compression:
         """Return a replacement for each of `contexts`; raises `PromptError` for an empty question or no context."""
+        ...
+
+
+@runtime_checkable
+class IndexesAhead(Protocol):
+    """A compressor that can prepare contexts before the first question about them."""
+
+    def index(self, contexts: Sequence[str], config: CompressionConfig, on_progress: OnProgress | None = None) -> bool:
+        """Index `contexts`, so that a question only has to be searched for.
+
+        Returns:
+            whether a question shortens them. If they fit the budget, they stay whole, and nothing is indexed.
+        """
         ...
 
 
@@ -146,7 +160,7 @@ class Compressor(SharedResource):
         chunks = document.all_chunks
         context_tokens = sum(chunk.tokens for chunk in chunks)
         budget = config.budget(context_tokens)
-        if context_tokens <= max(budget, config.chunk_tokens * config.min_chunks):
+        if _stays_whole(context_tokens, config):
             return _unchanged(contexts, document, context_tokens)
 
         found = self._search(document, query, config, on_progress)
@@ -159,6 +173,19 @@ class Compressor(SharedResource):
             contexts, document.chunks, chunks, found.scores, chosen, found.source, document.labels, self._tokenizer
         )
         return replace(compression, relevance=found.relevance) if compression.shortened else compression
+
+    def index(self, contexts: Sequence[str], config: CompressionConfig, on_progress: OnProgress | None = None) -> bool:
+        """See `IndexesAhead.index`. The embeddings go to the cache. The latest documents stay indexed, too."""
+        if all(not context.strip() for context in contexts):
+            return False
+        document = self._document(contexts, config.chunk_tokens)
+        if _stays_whole(sum(chunk.tokens for chunk in document.all_chunks), config):
+            return False
+        if config.search != "vectors":
+            document.words()
+        if config.search != "words" and self._embedder is not None:
+            self._vectors(self._embedder, document, on_progress)
+        return True
 
     def _search(
         self, document: IndexedDocument, query: str, config: CompressionConfig, on_progress: OnProgress | None
@@ -191,11 +218,14 @@ class Compressor(SharedResource):
         self, embedder: Embedder, document: IndexedDocument, query: str, on_progress: OnProgress | None
     ) -> list[float]:
         """Return each chunk's similarity to the question. NaN, from an embedder that fails on a text, ranks lowest."""
-        report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
-        index = document.vectors(embedder, self._cache, report)
+        index = self._vectors(embedder, document, on_progress)
         whose = f"the embedder {getattr(embedder, 'name', type(embedder).__name__)}"
         found = (usable_score(float(score), whose) for score in index.scores(embedder.embed_query(query)))
         return [-math.inf if score is None else score for score in found]
+
+    def _vectors(self, embedder: Embedder, document: IndexedDocument, on_progress: OnProgress | None) -> ChunkIndex:
+        report = None if on_progress is None else lambda done, total: on_progress("embed", done, total)
+        return document.vectors(embedder, self._cache, report)
 
     def _reranked(
         self,
@@ -316,6 +346,10 @@ def compression_of(
         shortened=shortened,
         source=source if shortened else "whole",
     )
+
+
+def _stays_whole(context_tokens: int, config: CompressionConfig) -> bool:
+    return context_tokens <= max(config.budget(context_tokens), config.chunk_tokens * config.min_chunks)
 
 
 def _unchanged(contexts: Sequence[str], document: IndexedDocument, context_tokens: int) -> Compression:

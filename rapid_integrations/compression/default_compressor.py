@@ -70,6 +70,11 @@ class DefaultCompressor(SharedResource):
         embeds = config.search != "words"
         return self._compressor(embeds, on_progress or ignore_progress).compress(contexts, query, config, on_progress)
 
+    def index(self, contexts: Sequence[str], config: CompressionConfig, on_progress: OnProgress | None = None) -> bool:
+        """See `Compressor.index`; the first call that needs the embedder may fetch and load it."""
+        embeds = config.search != "words"
+        return self._compressor(embeds, on_progress or ignore_progress).index(contexts, config, on_progress)
+
     def _compressor(self, embeds: bool, report: OnProgress) -> Compressor:
         with self._lock:  # one caller loads while others wait for it
             if not embeds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -49,10 +49,13 @@ class Prefixes:
         return self.memory.max_bytes > 0 or self.store is not None
 
     @contextmanager
-    def request(self) -> Iterator[RequestReaders]:
+    def request(self, about: str = "") -> Iterator[RequestReaders]:
         """Open one request's readers, and store what they have read when the request finishes, is closed or fails.
 
         A request that ran out of memory stores nothing, and frees the caches in memory for the next request.
+
+        Args:
+            about: what the request is about. `rapid cache list` shows it for the files that the request leaves.
 
         Raises:
             OutOfMemoryError: torch ran out of memory.
@@ -70,7 +73,7 @@ class Prefixes:
         finally:
             self._running.remove(readers)  # before the next request may take the caches
             while readers.opened:  # the target's reader was opened first and is stored last, as the most recently used
-                self._keep(*readers.opened.pop())
+                self._keep(*readers.opened.pop(), about)
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk if that holds clearly more."""
@@ -91,7 +94,7 @@ class Prefixes:
         ids = np.asarray(prompt_ids[:-1], dtype=np.int64)
         for request in self._running:
             for reader, as_role in request.opened:
-                if reader.model is model and as_role == role:
+                if reader.model is model and as_role == role and reader.exact:
                     shared = max(shared, reader.shared_with(ids))
         referred = max(0, shared - MOST_COPIED)
         return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
@@ -111,8 +114,21 @@ class Prefixes:
             reader
             for request in self._running[: self._running.index(own)]
             for reader, as_role in request.opened
-            if reader.model is model and as_role == role
+            if reader.model is model and as_role == role and reader.exact
         ]
+
+    def wait_until_saved(self) -> None:
+        """Return when every cache that was to be saved is on disk, or could not be saved."""
+        if self._saver is not None:
+            self._saver.wait()
+
+    def kept(self, model: CausalLM, token_ids: Sequence[int]) -> tuple[int, int]:
+        """Return how many of these tokens, from the first one on, are cached in memory and on disk."""
+        in_memory, on_disk = self.memory.shared(model, [*token_ids, -1]), 0
+        if self.store is not None and (name := self._fingerprint(model)) is not None:
+            with suppress(OSError):  # `load` and `save` warn of it
+                on_disk = self.store.holds(name, token_ids)
+        return in_memory, on_disk
 
     def clear(self) -> None:
         """Free the caches in memory, and compute the models' fingerprints again."""
@@ -143,7 +159,9 @@ class Prefixes:
                 f"closed before all prefixes were saved: {FLUSH_S:.0f} s have passed", RuntimeWarning, stacklevel=3
             )
 
-    def _keep(self, reader: Reader, role: Role) -> None:
+    def _keep(self, reader: Reader, role: Role, about: str) -> None:
+        if not reader.exact:
+            return
         cache = reader.cache
         # There may be draft tokens after the committed text (if closed in the middle of a round). The rows before them
         # are always those of `tokens`, in order.
@@ -152,16 +170,17 @@ class Prefixes:
         # A drafter's prompt changes with each question, so it is saved only after it was reused once.
         comes_back = role == "target" or 2 * reader.reused >= len(token_ids)
         if comes_back and cache.filled_layers == cache.layers:
-            self._save_later(reader.model, token_ids, cache)
+            self._save_later(reader.model, token_ids, cache, about)
         self.memory.put(reader.model, role, token_ids, cache)
 
-    def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache) -> None:
+    def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache, about: str) -> None:
         store, name = self.store, self._fingerprints.get(id(model))
         if store is None or self._saver is None or name is None or len(token_ids) < MIN_GAIN_TOKENS:
             return
         ids = np.asarray(token_ids, dtype=np.int64)
         cache.freeze()  # forks of it may be written meanwhile
-        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on))
+        labels = {"model": model.name, "about": about}
+        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on, labels))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
         name = self.fingerprint_of(model)
@@ -176,6 +195,13 @@ class RequestReaders:
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
         self.opened: list[tuple[Reader, Role]] = []
+
+    def open_empty(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
+        """Return a reader on an empty cache, whose rows nobody else gets; see `Reader` for the arguments."""
+        reader = Reader(model, prompt_ids, capacity)
+        reader.exact = False
+        self.opened.append((reader, role))
+        return reader
 
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
         """Return a reader on the longest cached prefix of its prompt; see `Reader` for the arguments."""

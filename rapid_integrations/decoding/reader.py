@@ -31,6 +31,7 @@ class Reader:
 
     Attributes:
         reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
+        exact: whether its rows are those of a prefill. Others, which were moved, are neither shared nor kept.
         others: readers of the same model in requests that began earlier and run. None of them waits for this one.
     """
 
@@ -41,18 +42,24 @@ class Reader:
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
         self.reused = self.cache.length
+        self.exact = True
         self._capacity = capacity
         self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens that are in the cache or will be
 
-    def prefill(self, report: Callable[[int, int], None] = lambda done, total: None) -> Steps[None]:
+    def prefill(
+        self, report: Callable[[int, int], None] = lambda done, total: None, end: int | None = None
+    ) -> Steps[None]:
         """Prefill all but the last token of the prompt, chunk by chunk; reports tokens read and tokens to read.
+
+        With `end`, only the first `end` tokens are prefilled.
 
         The last token is left for the first decoding step, which needs the logits after it. What one of `others` has
         read of the same prompt, or is about to read, is waited for and taken over.
         """
         total = len(self.tokens) - 1
-        while (done := self.cache.length) < total:
+        stop = total if end is None else end
+        while (done := self.cache.length) < stop:
             other, shared = self._most_shared()
             if other is not None:
                 if other.cache.length < shared:
@@ -60,7 +67,7 @@ class Reader:
                     continue
                 self._share(other, shared)
             else:
-                ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, total)])
+                ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, stop)])
                 yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True),))
             report(self.cache.length, total)
 

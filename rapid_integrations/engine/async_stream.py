@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
@@ -40,20 +41,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
     @classmethod
     async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
         """Prepare the request in a thread. Errors of the request are raised here."""
-        engine.require_open()  # before anything waits for a thread: a forked child has none
-        cancelled = threading.Event()
-        report = options.pop("on_progress", None) or ignore_progress
-
-        def unless_cancelled(stage: str, done: int, total: int) -> None:
-            if cancelled.is_set():
-                raise RequestCancelled
-            report(stage, done, total)
-
-        try:
-            return cls(await in_thread(lambda: engine.stream(prompt, on_progress=unless_cancelled, **options)))
-        except asyncio.CancelledError:
-            cancelled.set()  # retrieval cannot be interrupted; it looks at this after each piece
-            raise
+        return cls(await prepared_in_thread(engine, partial(engine.stream, prompt), options))
 
     @property
     def trace(self) -> Trace | None:
@@ -81,6 +69,24 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+async def prepared_in_thread(engine: RapidEngine, prepare: Callable[..., T], options: dict[str, Any]) -> T:
+    """Call `prepare` with `options` in a thread. A cancelled task stops it at its next report of progress."""
+    engine.require_open()  # before anything waits for a thread: a forked child has none
+    cancelled = threading.Event()
+    report = options.pop("on_progress", None) or ignore_progress
+
+    def unless_cancelled(stage: str, done: int, total: int) -> None:
+        if cancelled.is_set():
+            raise RequestCancelled
+        report(stage, done, total)
+
+    try:
+        return await in_thread(lambda: prepare(on_progress=unless_cancelled, **options))
+    except asyncio.CancelledError:
+        cancelled.set()  # retrieval cannot be interrupted; it looks at this after each piece
+        raise
 
 
 async def in_thread(call: Callable[[], T]) -> T:

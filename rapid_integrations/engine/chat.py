@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.documents import Document, Documents
+from rapid_integrations.engine.read_ahead import DocumentsLike, texts_and_names
 from rapid_integrations.errors import ContextOverflowError, PromptError, RunningAnswer, SharedResource
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
@@ -109,17 +109,14 @@ class Chat(SharedResource):
     def __init__(
         self,
         engine: RapidEngine,
-        documents: Documents | Document | str | Sequence[Document | str],
+        documents: DocumentsLike,
         *,
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
     ) -> None:
         self.engine = engine
-        given = [documents] if isinstance(documents, (str, Document)) else list(documents)
-        self._texts = [each if isinstance(each, str) else each.text for each in given]
-        read = [each for each in given if isinstance(each, Document)]
-        self._names = Documents(tuple(read)).names if len(read) == len(given) > 1 else None
+        self._texts, self._names = texts_and_names(documents)
         self._sampling = sampling or engine.sampling
         self._speculation = speculation or engine.speculation
         self._compression = compression or engine.compression
@@ -146,14 +143,16 @@ class Chat(SharedResource):
         Raises:
             ContextOverflowError: the documents do not fit.
         """
-        prompt = self._prompt((), _NO_QUESTION)
         stream = self._stream((), _NO_QUESTION, trace=False, on_progress=on_progress)  # embeds them
         tokens = len(stream.prepared.target_ids)
         stream.close()
         if self.engine.reuses_prefixes:
-            one = SamplingParams(max_new_tokens=1)
-            plain = SpeculationConfig(law="target", proposer="none")
-            self.engine.generate(prompt, sampling=one, speculation=plain, on_progress=on_progress)
+            self.engine.read(
+                self._texts,
+                prompt=lambda _, question: self._prompt((), question),
+                compression=self._compression,
+                on_progress=on_progress,
+            )
         return tokens
 
     def ask(self, question: str, *, trace: bool = False, on_progress: OnProgress | None = None) -> ChatAnswer:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import date, datetime, time
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -37,7 +38,7 @@ from rapid_integrations.config import (
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.engine.admission import Admission
-from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_thread
+from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_thread, prepared_in_thread
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
@@ -49,7 +50,8 @@ from rapid_integrations.engine.loaded_models import (
     wrapped_models,
 )
 from rapid_integrations.engine.prepare import Preparing
-from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import PreparedPrompt, about
+from rapid_integrations.engine.read_ahead import DocumentsLike, PromptOf, Reading, prompts_about
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.engine.run import Run
 from rapid_integrations.engine.stream import CompletionStream
@@ -57,7 +59,7 @@ from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import ConfigurationError, EngineClosedError, SharedResource, shown
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.outputs import Completion
+from rapid_integrations.outputs import Completion, ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
 
@@ -356,6 +358,91 @@ class RapidEngine(SharedResource):
         self.require_open()
         return self._preparing.count_tokens(prompt, tools, apply_chat_template)
 
+    def read(
+        self,
+        documents: DocumentsLike,
+        *,
+        prompt: PromptOf | None = None,
+        compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ReadAhead:
+        """Read documents before the first question about them, which then starts as soon as a second one does.
+
+        The target prefills what all questions about the documents begin with, and the compressor indexes them. The
+        keys and values go to the prefix cache and to `prefix_cache_dir`. The call returns when they are there. Prompts
+        of questions that are asked meanwhile are read first. A question about the same documents goes on behind what
+        has been read of them.
+
+        Args:
+            documents: a text, a `Document`, or several of them, in the order of the prompt.
+            prompt: makes the later prompts from the documents' texts and a question. None is the form of `rapid ask`:
+                `Prompt.from_context(texts, question)`, with `names` if several `Document`s are given.
+            compression, compressor, tools, apply_chat_template: those of the later questions; see `stream`.
+            on_progress: called with (stage, done, total) while indexing, waiting for memory and reading.
+
+        Raises:
+            PromptError: a document is empty, or the prompt has its question before the documents.
+            ConfigurationError: the engine keeps no caches.
+            ContextOverflowError: the documents do not fit into the context window.
+            OutOfMemoryError, EngineClosedError, ForkedProcessError: see `stream`.
+        """
+        return self._reading(
+            documents,
+            prompt=prompt,
+            compression=compression,
+            compressor=compressor,
+            tools=tools,
+            apply_chat_template=apply_chat_template,
+            on_progress=on_progress,
+        ).result()
+
+    async def aread(self, documents: DocumentsLike, **options: Any) -> ReadAhead:
+        """Do what `read` does without blocking the event loop. Cancelling the task stops the reading."""
+        require_known(type(self).read, options)
+        reading = await prepared_in_thread(self, partial(self._reading, documents), options)
+        return await reading.aresult()
+
+    @computes
+    def _reading(
+        self,
+        documents: DocumentsLike,
+        *,
+        prompt: PromptOf | None = None,
+        compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Reading:
+        started = perf_counter()
+        self.require_open()
+        if not self.reuses_prefixes:
+            raise ConfigurationError(
+                "this engine keeps nothing that it could read ahead: prefix_cache_bytes is 0, and there is no "
+                "prefix_cache_dir. Set one of them",
+                code="nothing_kept",
+            )
+        first, second = (
+            Asked(
+                prompt=asked,
+                sampling=self.sampling,
+                speculation=self.speculation,
+                compression=compression or self.compression,
+                compressor=compressor or self.compressor,
+                tools=tools,
+                tool_choice="auto",
+                parallel_tool_calls=True,
+                apply_chat_template=apply_chat_template,
+                report=on_progress or ignore_progress,
+            )
+            for asked in prompts_about(documents, prompt)
+        )
+        beginning = self._preparing.beginning(first, second, self._models())
+        return Reading(beginning, self._prefixes, self._worker, self._life, first.report, started)
+
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Return the whole answer to `prompt`. Takes the arguments of `stream` and joins its pieces."""
         require_known(type(self).stream, options)
@@ -436,7 +523,8 @@ class RapidEngine(SharedResource):
         return stream
 
     def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
-        with self._prefixes.request() as readers, Run(models, request, readers, job.report) as run:
+        subject = about(request.prompts.target)
+        with self._prefixes.request(subject) as readers, Run(models, request, readers, job.report) as run:
             job.held = readers.own_bytes
             yield from run.prefill()  # 3) target and drafter read their prompts
             yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics

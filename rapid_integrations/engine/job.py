@@ -25,6 +25,7 @@ class Job:
         recorder: the request's clock.
         need: returns the bytes of KV cache that the request needs of its own, as far as nothing of it is held now.
         changed: wakes the worker.
+        ahead: whether it reads a document that nobody waits for. Prompts of questions are then read first.
 
     Attributes:
         need: see above.
@@ -36,8 +37,15 @@ class Job:
     """
 
     def __init__(
-        self, answering: Answering, recorder: Recorder, need: Callable[[], int], changed: Callable[[], None]
+        self,
+        answering: Answering,
+        recorder: Recorder,
+        need: Callable[[], int],
+        changed: Callable[[], None],
+        *,
+        ahead: bool = False,
     ) -> None:
+        self.ahead = ahead
         self._answering: Answering | None = answering
         self._recorder, self._changed = recorder, changed
         self._steps: Steps[None] | None = None

@@ -13,6 +13,7 @@ from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.ops import ops_for
+from rapid_integrations.models.causal_lm import MovesKeys
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law
 
@@ -23,13 +24,20 @@ PAPER_ETA_LARGER_DRAFTER = 40.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's law, proposer and draft length, with every default decided. `draft_lm`: whether there is one."""
+    """A request's law, proposer and draft length, with every default decided.
+
+    Attributes:
+        law, proposer, draft_length, max_draft_length: see `SpeculationConfig`.
+        draft_lm: whether there is a model that only proposes.
+        takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
+    """
 
     law: Law
     proposer: str
     draft_length: int | Literal["auto"]
     max_draft_length: int
     draft_lm: bool = False
+    takes_rows: bool = False
 
     @property
     def uses_drafter(self) -> bool:
@@ -96,8 +104,20 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
+    takes_rows = speculation.chunk_cache == "target"
+    if takes_rows and not (models.self_speculation and isinstance(models.target, MovesKeys)):
+        raise ConfigurationError(
+            f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is "
+            "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
+            code="other_rows",
+        )
     return Plan(
-        law, proposer, speculation.draft_length, speculation.max_draft_length, draft_lm=models.draft_lm is not None
+        law,
+        proposer,
+        speculation.draft_length,
+        speculation.max_draft_length,
+        draft_lm=models.draft_lm is not None,
+        takes_rows=takes_rows,
     )
 
 

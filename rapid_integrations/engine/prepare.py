@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
+from os.path import commonprefix
 from typing import Any
 
+import numpy as np
+
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
-from rapid_integrations.compression import query_coverage
+from rapid_integrations.cache.prefix_cache import common_prefix
+from rapid_integrations.compression import IndexesAhead, query_coverage
 from rapid_integrations.config import SamplingParams, StructuredOutput
+from rapid_integrations.decoding.moved_rows import common_runs
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
-from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.prepared_prompt import Beginning, PreparedPrompt, about
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
@@ -22,6 +27,7 @@ from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_fo
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
 from rapid_integrations.trace.tracer import Tracer
 
+_SMALLER = "Shorten the document, or use a smaller embedder, or one on another device"
 _COUNTED_WHOLE = 200_000  # characters; tokenizing them takes some tenths of a second
 _CHARACTERS_A_TOKEN = 4
 _CERTAIN, _CUT_WORD = 1.05, 256  # factor and number of tokens: cutting a text may add so many
@@ -79,7 +85,41 @@ class Preparing:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
         tracer = self._tracer(asked, prompts, kept) if trace else None
-        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
+        runs = None
+        if plan.takes_rows and plan.uses_drafter:
+            with recorder.phase("compress"):
+                runs = tuple(common_runs(prompts.drafter_ids, target_ids))
+        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer, runs)
+
+    def beginning(self, asked: Asked, other: Asked, models: EngineModels) -> Beginning:
+        """Return what the prompts of all questions begin with, and index the contexts for retrieval.
+
+        Args:
+            asked, other: two requests that differ only in their questions.
+            models: the engine's models.
+
+        Raises:
+            PromptError: the prompts differ before their first document ends.
+            ConfigurationError, ContextOverflowError, OutOfMemoryError: see `RapidEngine.read`.
+        """
+        rendered, unlike = (self._rendered(each, self._tools_of(each)) for each in (asked, other))
+        ids = self._target_ids(rendered, models.target, 1)
+        second = self._target_ids(unlike, models.target, 1)
+        shared = common_prefix(np.asarray(ids), np.asarray(second))
+        same = len(commonprefix([rendered.text, unlike.text]))
+        if rendered.context_spans and same < rendered.context_spans[0][1]:
+            raise PromptError(
+                "nothing can be read ahead: the prompt has its question, or something else that depends on it, before "
+                "the end of the first document. Put the documents first",
+                code="question_first",
+            )
+        whole = False
+        if rendered.context_spans and isinstance(asked.compressor, IndexesAhead):
+            with memory_errors_taught("indexing the documents", _SMALLER):
+                whole = not asked.compressor.index(rendered.contexts, asked.compression, asked.report)
+        # A document that is not shortened is the beginning of the other models' prompts, too.
+        others = [model for model in models.all if model is not models.target] if whole else []
+        return Beginning(ids[: shared + 1], about(rendered), (models.target, *dict.fromkeys(others)))
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
         """Return the prompts that both models would read. Only the embedder runs."""
@@ -178,9 +218,8 @@ class Preparing:
         """Return both prompts. The drafter's is the target's with the retrieved chunks in place of the contexts."""
         if not rendered.context_spans:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
-        way_out = "Shorten the document, or use a smaller embedder, or one on another device"
         query = _searched(rendered)
-        with memory_errors_taught("finding the passages that the question needs", way_out):
+        with memory_errors_taught("finding the passages that the question needs", _SMALLER):
             compression = asked.compressor.compress(rendered.contexts, query, asked.compression, asked.report)
         if not compression.shortened:
             return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)

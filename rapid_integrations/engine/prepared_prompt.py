@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rapid_integrations.compression import Compression
+from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.outputs import RetrievedChunk
 from rapid_integrations.prompt import RenderedPrompt
+
+_ABOUT = 60  # characters
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,25 @@ class PreparedPrompt:
             for context, selected in enumerate(self.compression.selected)
             for scored in selected
         )
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the prompts of all questions about some documents begin with.
+
+    Attributes:
+        token_ids: its tokens, and one more, which is not read.
+        about: see `about`.
+        models: the models whose prompts begin so, the target first.
+    """
+
+    token_ids: list[int]
+    about: str
+    models: tuple[CausalLM, ...]
+
+
+def about(prompt: RenderedPrompt) -> str:
+    """Return in a few words what a prompt is about: the beginning of its contexts, or else of the question."""
+    texts = prompt.contexts or (prompt.query or prompt.text,)
+    words = " ".join(texts[0][: 4 * _ABOUT].split())[:_ABOUT]
+    return f"{words} (and {len(texts) - 1} more)" if len(texts) > 1 else words

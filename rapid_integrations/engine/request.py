@@ -10,6 +10,7 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.moved_rows import Run
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
@@ -53,6 +54,7 @@ class Request:
         recorder: counters and timers, already started.
         kept_tokens: control tokens that stay in the text, because the parser of tool calls needs them.
         tracer: records the source of each token; None unless the caller asked for a trace.
+        runs: what the drafter's prompt takes from the target's; None if the drafter reads its whole prompt.
     """
 
     asked: Asked
@@ -63,6 +65,7 @@ class Request:
     recorder: Recorder
     kept_tokens: frozenset[int] = frozenset()
     tracer: Tracer | None = None
+    runs: tuple[Run, ...] | None = None
 
     def readers(self, models: EngineModels) -> list[tuple[CausalLM, Role, Sequence[int], int]]:
         """Return each reader's model, role and prompt, and the tokens that its cache has to have room for."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Self
 
 from rapid_integrations.cache import distinct_bytes
+from rapid_integrations.decoding import moved_rows
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
@@ -73,8 +74,13 @@ class Run:
             yield from self._read(self._target, "prefill target")
             capacity = len(drafter_ids) + new_tokens
             if request.plan.uses_drafter:
-                reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
-                yield from self._read(reader, "prefill drafter")
+                if request.runs is None:
+                    reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
+                    yield from self._read(reader, "prefill drafter")
+                else:
+                    reader = self._readers.open_empty(models.drafter, "drafter", drafter_ids, capacity)
+                    taken = [(run, self._target.cache) for run in request.runs]
+                    yield from moved_rows.prefill(reader, taken, partial(self._report, "prefill drafter"))
                 self._drafter = Drafter(reader, self._rules)
             if request.plan.uses_draft_lm:
                 assert models.draft_lm is not None, "the plan was made for these models"
@@ -173,6 +179,7 @@ class Run:
             unenforced=self._request.held.unenforced,
             scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,
+            chunk_cache="off" if self._request.runs is None else "target",
         )
 
 

@@ -177,8 +177,12 @@ class Worker(SharedResource):
             self._after(job)
 
     def _prefill(self) -> None:
-        """Read one piece of the prompt of the first request that has one to read: a short one if answers flow."""
-        job = next((job for job in self._running if _reads(job) and _is_piece(job.wanted)), None)
+        """Read one piece of the prompt of the first request that has one to read: a short one if answers flow.
+
+        Documents that are read ahead come after the prompts of questions.
+        """
+        reading = [job for job in self._running if _reads(job) and _is_piece(job.wanted)]
+        job = min(reading, key=lambda job: job.ahead, default=None)
         if job is not None:
             if any(_reads(other) and not _is_piece(other.wanted) for other in self._running):
                 job.cut(PIECE_BESIDE_ANSWERS)

@@ -92,3 +92,12 @@ class CausalLM(Protocol):
     def passes_together(self) -> bool:
         """Whether `forward` costs several texts less than one pass each: not if it reads one after another."""
         ...
+
+
+@runtime_checkable
+class MovesKeys(Protocol):
+    """A model whose cached keys can be moved to other positions."""
+
+    def shifted(self, keys: Tensor, by: int) -> Tensor:
+        """Return a layer's cached keys (1, H_kv, T, D) as they are `by` positions further on."""
+        ...

@@ -80,6 +80,10 @@ class DecoderLM(SharedResource):
         """Return an empty cache with room for `capacity` tokens."""
         return KVCache(self._layers, capacity)
 
+    def shifted(self, keys: Tensor, by: int) -> Tensor:
+        """Return keys as they are at other positions; see `MovesKeys`."""
+        return self._fused.shifted(keys, by)
+
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""
         with nan_taught(self.name):

@@ -254,6 +254,16 @@ class FusedDecoder(SharedResource):
         sin[:, : self._head_dim // 2].neg_()
         return cos[0][:, None], sin[:, None]
 
+    def shifted(self, keys: Tensor, by: int) -> Tensor:
+        """Return rotated keys (1, H_kv, T, D) as they are `by` positions further on; see `MovesKeys`."""
+        if by == 0:
+            return keys
+        cos, sin = self._rotations(abs(by) + 1)
+        # Some models scale both tables. A difference of positions must not scale keys once more.
+        turn, lift = cos[abs(by)] / cos[0], sin[abs(by)] / cos[0] * (1 if by > 0 else -1)
+        x = keys.float()
+        return torch.addcmul(x * turn, x.roll(self._head_dim // 2, -1), lift).to(keys.dtype)
+
     def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
         """Return `_rotation` of at least the first `length` positions, (T, D) float32; cached for every step."""
         if self._turned is None or self._turned[0].shape[0] < length:

@@ -20,12 +20,14 @@ from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
 from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.models.causal_lm import MovesKeys
 from tests.toys.budget import examples
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.toys.prefix_requests import (
     DOCUMENT,
     FAMILIES,
+    PARTS,
     SHORT,
     about,
     assert_entries_are_right,
@@ -243,6 +245,8 @@ REQUEST = st.fixed_dictionaries(
         "proposer": st.sampled_from(["drafter", "prompt_lookup", "none"]),
         "end": st.sampled_from(["finish", "finish", "close", "abandon", "fail in prefill", "fail in decoding"]),
         "after": st.integers(0, 3),
+        "read ahead": st.booleans(),
+        "rows of the target": st.booleans(),
     }
 )
 
@@ -251,6 +255,11 @@ def perform(shared, request, monkeypatch):
     """Run a request to its end; return the tokens that came out, all of them where it finishes."""
     key = (tuple(request["parts"]), request["question"], request["law"], request["proposer"])
     prompt, speculation = request_of(*key)
+    if request["read ahead"]:
+        shared.read(" ".join(PARTS[part] for part in request["parts"]))
+    moves = shared.self_speculation and isinstance(shared.target, MovesKeys)
+    if request["rows of the target"] and request["law"] == "target" and moves:
+        speculation = speculation.model_copy(update={"chunk_cache": "target"})
     tokens = []
     calls = iter(range(10**6))
 

@@ -12,6 +12,7 @@ from rapid_integrations import (
     SpeculationConfig,
 )
 from rapid_integrations.cache import Rows
+from rapid_integrations.models import loader
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -19,12 +20,15 @@ SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 SHORT = SamplingParams(max_new_tokens=10)
 DOCUMENT = words(1, 120)
 WINDOW = 4096
+TAKEN_OVER = {"qwen3"}  # computed by this package's own forward pass, whose rows can be moved
 ROWS_TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32: chunks of other sizes sum in another order
 
 
 def engine(kind="llama", drafter=None, **options):
     size = {"max_position_embeddings": WINDOW}
     settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
+    if kind in TAKEN_OVER:
+        return RapidEngine(loader.wrap(tiny_model(kind, 0, **size), byte_tokenizer(), take_over=True), **settings)
     return RapidEngine.from_models(
         tiny_model(kind, 0, **size),
         byte_tokenizer(),
@@ -51,7 +55,8 @@ def assert_entries_are_right(engine):
 
 
 PARTS = [words(seed, count) for seed, count in ((21, 20), (22, 70), (23, 150), (24, 8))]
-FAMILIES = {"llama": None, "mistral": "llama", "gemma3": None}  # full, sliding and mixed attention; with a drafter
+FAMILIES = {"llama": None, "mistral": "llama", "gemma3": None, "qwen3": None}
+# full, sliding and mixed attention; with a drafter; taken over
 
 
 @functools.cache

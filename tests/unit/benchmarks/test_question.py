@@ -20,7 +20,7 @@ def test_what_is_kept_is_not_read_again(bench, tmp_path):
     for method in ("rapid", "target"):
         stages = figures["methods"][method]
         assert stages["first"]["cached_share"] == 0
-        for stage in ("second", "restart"):
+        for stage in ("ahead", "second", "restart"):
             assert stages[stage]["cached_share"] > 0.95
             assert stages[stage]["target_s"] > 0
             assert set(stages[stage]["percent_of_first"]) == {"target_s", "first_token_s", "total_s"}

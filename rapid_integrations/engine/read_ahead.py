@@ -1,0 +1,149 @@
+"""Reading ahead: documents are prefilled before the first question about them.
+
+A question about them then finds their keys and values where a second question finds those of the first one: in the
+prefix cache, in memory and on disk. What is read is exactly what all prompts of one form begin with, so it serves
+questions of that form.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from rapid_integrations.cache.kv_cache import allocated_tokens
+from rapid_integrations.decoding.passes import Steps
+from rapid_integrations.decoding.prefixes import Prefixes
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.documents import Document, Documents
+from rapid_integrations.engine.async_stream import in_thread
+from rapid_integrations.engine.job import Job
+from rapid_integrations.engine.life import EngineLife
+from rapid_integrations.engine.outbox import Ended, Event, Progress
+from rapid_integrations.engine.prepared_prompt import Beginning
+from rapid_integrations.engine.worker import Worker
+from rapid_integrations.outputs import ReadAhead
+from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import Prompt, PromptLike
+
+DocumentsLike: TypeAlias = "Documents | Document | str | Sequence[Document | str]"
+PromptOf: TypeAlias = Callable[[Sequence[str], str], PromptLike]
+"""Returns the prompt that asks a question about the texts of documents."""
+
+QUESTIONS = ("What is this about?", "7 is the number of which part?")
+"""They stand for any question. Their first characters differ, so what both prompts begin with is free of them."""
+
+
+def texts_and_names(documents: DocumentsLike) -> tuple[list[str], tuple[str, ...] | None]:
+    """Return the documents' texts, and their names if there are several and all of them have one."""
+    given = [documents] if isinstance(documents, (str, Document)) else list(documents)
+    read = [each for each in given if isinstance(each, Document)]
+    names = Documents(tuple(read)).names if len(read) == len(given) > 1 else None
+    return [each if isinstance(each, str) else each.text for each in given], names
+
+
+def prompts_about(documents: DocumentsLike, prompt: PromptOf | None) -> tuple[PromptLike, PromptLike]:
+    """Return the prompts of two questions about documents, made by `prompt` or as `rapid ask` makes them.
+
+    Raises:
+        PromptError: there is no document, or an empty one.
+    """
+    texts, names = texts_and_names(documents)
+    make = prompt or partial(Prompt.from_context, names=names)
+    first, second = (make(texts, question) for question in QUESTIONS)
+    return first, second
+
+
+class Reading:
+    """Documents that are about to be read ahead. Reading begins when somebody waits for its end.
+
+    Args:
+        beginning: what is read.
+        prefixes: the engine's caches, which keep what was read.
+        worker: the engine's worker.
+        life: says whether the engine is still open.
+        report: told of the progress, in the thread or the task that waits.
+        started: the time of `time.perf_counter` at which the call began.
+
+    Raises:
+        OutOfMemoryError: the keys and values would not fit `kv_cache_bytes`.
+    """
+
+    def __init__(
+        self,
+        beginning: Beginning,
+        prefixes: Prefixes,
+        worker: Worker,
+        life: EngineLife,
+        report: OnProgress,
+        started: float,
+    ) -> None:
+        self._beginning, self._prefixes, self._worker, self._life = beginning, prefixes, worker, life
+        self._report, self._started = report, started
+        self._cached = 0
+        ids, models = beginning.token_ids, beginning.models
+        nbytes = sum(model.kv_bytes_per_token for model in models) * allocated_tokens(len(ids))
+        worker.admission.require(nbytes, len(ids) * len(models))
+
+        def need() -> int:
+            return sum(prefixes.need(model, "target", ids, len(ids)) for model in models)
+
+        self._job = Job(self._steps, Recorder(models[0].device), need, worker.wake, ahead=True)
+
+    def _begin(self) -> None:
+        self._life.require()
+        self._worker.submit(self._job)
+
+    def _steps(self, job: Job) -> Steps[None]:
+        ids = self._beginning.token_ids
+        with self._prefixes.request(self._beginning.about) as readers:
+            job.held = readers.own_bytes
+            for model in self._beginning.models:
+                reader = readers.open(model, "target", ids, len(ids))
+                job.report("read ahead", reader.reused, len(ids) - 1)
+                yield from reader.prefill(partial(job.report, "read ahead"))
+                if model is self._beginning.models[0]:
+                    self._cached = reader.reused
+
+    def result(self) -> ReadAhead:
+        """Wait until the documents have been read and saved."""
+        self._begin()
+        try:
+            while self._goes_on(self._job.outbox.get()):
+                pass
+        except BaseException:
+            self._job.cancel()
+            raise
+        return self._saved()
+
+    async def aresult(self) -> ReadAhead:
+        """Do what `result` does without blocking the event loop. A cancelled task stops the reading."""
+        self._begin()
+        try:
+            while self._goes_on(await self._job.outbox.aget()):
+                pass
+        except BaseException:
+            self._job.cancel()
+            raise
+        return await in_thread(self._saved)
+
+    def _goes_on(self, event: Event) -> bool:
+        if isinstance(event, Progress):
+            self._report(event.stage, event.done, event.total)
+        if isinstance(event, Ended) and event.error is not None:
+            raise event.error
+        return not isinstance(event, Ended)
+
+    def _saved(self) -> ReadAhead:
+        target, read = self._beginning.models[0], self._beginning.token_ids[:-1]
+        self._prefixes.wait_until_saved()
+        in_memory, on_disk = self._prefixes.kept(target, read)
+        return ReadAhead(
+            tokens=len(read),
+            cached_tokens=self._cached,
+            kv_bytes=target.kv_bytes_per_token * len(read),
+            in_memory=in_memory == len(read),
+            on_disk=len(read) - on_disk < max(1, len(read) // 10),  # `PrefixStore.save` adds no tenth to a file
+            seconds=time.perf_counter() - self._started,
+        )
