@@ -49,8 +49,14 @@ class Preparing:
         except ConfigurationError:
             return False
 
-    def request(self, asked: Asked, models: EngineModels, trace: bool) -> Request:
+    def request(self, asked: Asked, models: EngineModels, candidates: int | None) -> Request:
         """Return a request that can run. Errors of the request are raised here.
+
+        Args:
+            asked: the caller's arguments.
+            models: the engine's.
+            candidates: number of the most probable tokens that the trace holds of each distribution; None traces
+                nothing.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError, OutOfMemoryError, MissingExtraError: see
@@ -78,7 +84,7 @@ class Preparing:
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
-        tracer = self._tracer(asked, prompts, kept) if trace else None
+        tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
         return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
@@ -189,7 +195,7 @@ class Preparing:
         drafter_ids = self._vocabulary.encode_prompt(drafter)
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
-    def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int]) -> Tracer:
+    def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int], candidates: int) -> Tracer:
         """Return the recorder of each token's source."""
         vocabulary = self._vocabulary
         settings = (asked.sampling, asked.speculation, asked.compression)
@@ -201,6 +207,7 @@ class Preparing:
             values,
             partial(vocabulary.decode, keep=kept),
             lambda token: names.get(token) or vocabulary.decode([token]),
+            candidates,
         )
 
     def _held(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:
