@@ -76,6 +76,11 @@ class Access:
             seconds = time.perf_counter() - start
             self._metrics.request(route, status, seconds)
             access_logger.info(
-                "%s %s %s %s %d %.0f ms", request_id, scope.get("rapid.key", "-"), scope["method"][:10], route, status,
+                "%s %s %s %s %d %.0f ms",
+                request_id,
+                scope.get("rapid.key", "-"),
+                scope["method"][:10],
+                route,
+                status,
                 1000 * seconds,
             )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,6 +21,8 @@ from rapid_integrations.server.access import Access
 from rapid_integrations.server.deadlines import Deadlines
 from rapid_integrations.server.failures import ApiError, api_error
 from rapid_integrations.server.file_store import FileStore
+from rapid_integrations.server.guard import Guard, KeyGuard
+from rapid_integrations.server.keys import KeyFile
 from rapid_integrations.server.limits import BodyLimits
 from rapid_integrations.server.metrics import Metrics
 from rapid_integrations.server.reading import BackgroundReading
@@ -41,6 +44,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     """
     settings = settings or ServerSettings()
     state = _state(engine, settings)
+    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
     routes: list[Route] = [
         *operation.routes(state),
         *models.routes(state),
@@ -60,6 +64,9 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
         lifespan=lifespan,
         middleware=[
             Middleware(Access, metrics=state.metrics, routes={route.endpoint: route.path for route in routes}),
+            Middleware(Guard, settings=settings),
+            *_cross_origin(settings),
+            *([] if keys is None else [Middleware(KeyGuard, keys=keys)]),
             Middleware(BodyLimits, settings=settings),
         ],
         exception_handlers={ApiError: _failed, RapidError: _failed, HTTPException: _refused},
@@ -86,6 +93,14 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
         deadlines=Deadlines(settings.request_timeout_s),
         metrics=metrics,
     )
+
+
+def _cross_origin(settings: ServerSettings) -> list[Middleware]:
+    """Return the layer that lets pages of other origins call the server; none unless origins are allowed."""
+    if not settings.allowed_origins:
+        return []
+    origins = list(settings.allowed_origins)
+    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
 
 
 async def _failed(_: Request, error: Exception) -> Response:

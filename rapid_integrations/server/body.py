@@ -43,8 +43,6 @@ def _failure(model: type[BaseModel], error: ValidationError) -> ApiError:
     if unknown is not None:
         near = difflib.get_close_matches(place, model.model_fields, n=1, cutoff=0.7)
         hint = f". Did you mean {near[0]!r}?" if near else ""
-        return ApiError(
-            400, f"Unrecognized request argument supplied: {place}{hint}", "unknown_parameter", param=place
-        )
+        return ApiError(400, f"Unrecognized request argument supplied: {place}{hint}", "unknown_parameter", param=place)
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
     return ApiError(400, f"{place or 'the body'}: {first['msg']}", code, param=place or None)

@@ -31,7 +31,9 @@ class ChatFormat(AnswerFormat):
             deltas.append({"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})
         if chunk.finish_reason is not None or not deltas:
             deltas.append({} if chunk.finish_reason is not None else {"content": ""})
-        choices = [{"index": piece.index, "delta": delta, "finish_reason": None, "logprobs": None} for delta in deltas]
+        choices: list[dict[str, Any]] = [
+            {"index": piece.index, "delta": delta, "finish_reason": None, "logprobs": None} for delta in deltas
+        ]
         choices[0]["logprobs"] = self._logprobs(piece.tokens)
         choices[-1]["finish_reason"] = _finish(chunk)
         return choices

@@ -80,8 +80,10 @@ class Choices:
             followers = [asyncio.ensure_future(choices._follow(index)) for index in range(len(tasks))]
             yield choices
         finally:
-            for task in (*tasks, *followers):
+            for task in tasks:
                 task.cancel()
+            for follower in followers:
+                follower.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
             for opened in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(opened, AsyncCompletionStream):

@@ -123,10 +123,14 @@ class FileStore:
         )
         with self._lock:
             if len(self._files) >= self._most_files:
-                raise ApiError(413, f"the server keeps {self._most_files:,} files already: delete some", "too_many_files")
+                raise ApiError(
+                    413, f"the server keeps {self._most_files:,} files already: delete some", "too_many_files"
+                )
             if sum(each.bytes for each in self._files.values()) + size > self._most_bytes:
                 raise ApiError(
-                    413, f"the files would be larger than {self._most_bytes:,} bytes together: delete some", "store_full"
+                    413,
+                    f"the files would be larger than {self._most_bytes:,} bytes together: delete some",
+                    "store_full",
                 )
             self._files[file.id] = file  # its place is taken before its bytes are written
         try:

@@ -200,5 +200,3 @@ def _ask(messages: list[dict[str, Any]], question: str) -> None:
     last = next((message for message in reversed(messages) if message["role"] == "user"), None)
     if last is not None and isinstance(last["content"], str):
         last["content"] = Prompt(text=last["content"], query=question)
-
-

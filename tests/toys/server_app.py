@@ -2,11 +2,6 @@
 
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("multipart")
-pytest.importorskip("prometheus_client")
-
-from rapid_integrations.server.app import create_app
 from rapid_integrations.server.settings import ServerSettings
 from tests.toys.served import client_of, running, tiny_engine
 
@@ -22,17 +17,20 @@ def engine():
 @pytest.fixture(scope="module")
 def app_of(engine, tmp_path_factory):
     """Return a function that makes an app over the module's engine."""
+    for needed in ("starlette", "multipart", "prometheus_client", "uvicorn"):
+        pytest.importorskip(needed)
+    from rapid_integrations.server.app import create_app
 
     def made(**settings):
         folder = settings.pop("files_dir", None) or tmp_path_factory.mktemp("files")
-        return create_app(settings.pop("engine", engine), ServerSettings(files_dir=folder, model_name="tiny", **settings))
+        given = settings.pop("engine", engine)
+        return create_app(given, ServerSettings(files_dir=folder, model_name="tiny", **settings))
 
     return made
 
 
 @pytest.fixture(scope="module")
 def address(app_of):
-    pytest.importorskip("uvicorn")
     with running(app_of()) as found:
         yield found
 

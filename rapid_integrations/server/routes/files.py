@@ -26,7 +26,9 @@ def routes(state: ServerState) -> list[Route]:
     async def upload(request: Request) -> Response:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise ApiError(
-                415, "a file is uploaded as multipart/form-data with the fields file and purpose", "unsupported_media_type"
+                415,
+                "a file is uploaded as multipart/form-data with the fields file and purpose",
+                "unsupported_media_type",
             )
         try:
             form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
@@ -35,7 +37,9 @@ def routes(state: ServerState) -> list[Route]:
         async with _closing(form):
             given, purpose = form.get("file"), form.get("purpose")
             if not isinstance(given, UploadFile):
-                raise ApiError(400, "the form has no file in its field `file`", "missing_required_parameter", param="file")
+                raise ApiError(
+                    400, "the form has no file in its field `file`", "missing_required_parameter", param="file"
+                )
             size = given.size or 0
             if size > state.settings.max_file_bytes:
                 raise ApiError(
@@ -121,5 +125,7 @@ def _limit(given: str | None) -> int:
     if given is None:
         return _MOST_LISTED
     if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= _MOST_LISTED:
-        raise ApiError(400, f"limit={given[:40]!r} is no number from 1 to {_MOST_LISTED}", "invalid_value", param="limit")
+        raise ApiError(
+            400, f"limit={given[:40]!r} is no number from 1 to {_MOST_LISTED}", "invalid_value", param="limit"
+        )
     return int(given[:9])

@@ -9,8 +9,6 @@ from starlette.routing import Route
 from rapid_integrations.server.metrics import CONTENT_TYPE
 from rapid_integrations.server.state import ServerState
 
-OPEN_PATHS = ("/health", "/ready")  # a load balancer has no key
-
 
 def routes(state: ServerState) -> list[Route]:
     """Return the routes of operation."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.toys.models import words
 from tests.toys.served import events, uploaded
-from tests.toys.server_app import HELLO, address, app_of, client, engine  # noqa: F401 (fixtures)
+from tests.toys.server_app import HELLO
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -14,7 +14,7 @@ def asked(client, path=CHAT, **fields):
     return client.post(path, json={"model": "tiny", **first, **fields})
 
 
-def test_a_chat_is_answered_as_the_engine_answers(client, engine):  # noqa: F811
+def test_a_chat_is_answered_as_the_engine_answers(client, engine):
     found = asked(client).json()
     expected = engine.generate(HELLO)
     assert found["object"] == "chat.completion" and found["model"] == "tiny"
@@ -26,7 +26,7 @@ def test_a_chat_is_answered_as_the_engine_answers(client, engine):  # noqa: F811
     assert "rapid" not in found
 
 
-def test_a_stream_holds_the_same_answer(client):  # noqa: F811
+def test_a_stream_holds_the_same_answer(client):
     whole = asked(client).json()["choices"][0]["message"]["content"]
     answer = asked(client, stream=True, stream_options={"include_usage": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -40,13 +40,11 @@ def test_a_stream_holds_the_same_answer(client):  # noqa: F811
     assert {each["id"] for each in found} == {found[0]["id"]}
 
 
-def test_documents_are_read_once_and_named_as_sources(client):  # noqa: F811
+def test_documents_are_read_once_and_named_as_sources(client):
     file = uploaded(client, words(1, 400))
     assert file["status"] == "processed" and file["rapid"]["read"]
     question = [{"role": "user", "content": "Which words are there?"}]
-    found = asked(
-        client, messages=question, rapid={"documents": [{"file_id": file["id"]}], "statistics": True}
-    ).json()
+    found = asked(client, messages=question, rapid={"documents": [{"file_id": file["id"]}], "statistics": True}).json()
     stats, sources = found["rapid"]["statistics"], found["rapid"]["sources"]
     assert stats["cached_prompt_tokens"] > 2000 and stats["segmentation"] == "explicit"
     assert sources and {each["document"] for each in sources} == {"report.txt"}
@@ -66,7 +64,7 @@ def test_documents_are_read_once_and_named_as_sources(client):  # noqa: F811
         ({"n": 9}, 400, "too_many_choices", "n"),
     ],
 )
-def test_errors_are_openais(client, fields, status, code, param):  # noqa: F811
+def test_errors_are_openais(client, fields, status, code, param):
     for stream in (False, True):
         answer = asked(client, stream=stream, **fields)
         error = answer.json()["error"]
@@ -74,7 +72,7 @@ def test_errors_are_openais(client, fields, status, code, param):  # noqa: F811
         assert error["type"] == "invalid_request_error" and error["message"]
 
 
-def test_text_completions(client, engine):  # noqa: F811
+def test_text_completions(client, engine):
     found = asked(client, TEXT, prompt=["ab", "cd"], n=2, echo=True, seed=1, temperature=1.0).json()
     texts = [choice["text"] for choice in found["choices"]]
     assert [text[:2] for text in texts] == ["ab", "ab", "cd", "cd"]
