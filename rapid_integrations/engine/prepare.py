@@ -63,6 +63,7 @@ class Preparing:
                 `RapidEngine.stream`.
         """
         plan = plan_request(asked.speculation, asked.sampling, models)
+        self._require_tokens(asked.sampling)
         tools = self._tools_of(asked)
         held = self._held(asked.sampling, tools)
         recorder = Recorder(models.target.device)
@@ -86,6 +87,15 @@ class Preparing:
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
         return Request(asked, prompts, plan, tools, held, recorder, kept, tracer)
+
+    def _require_tokens(self, sampling: SamplingParams) -> None:
+        """Refuse a bias of a token that the models do not have."""
+        if wrong := [token for token, _ in sampling.logit_bias if token >= self._vocab_size]:
+            raise ConfigurationError(
+                f"logit_bias names the token {max(wrong):,}, and {self._model_name} has {self._vocab_size:,}: give ids of "
+                "its own tokenizer",
+                code="wrong_value",
+            )
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
         """Return the prompts that both models would read. Only the embedder runs."""

@@ -31,6 +31,7 @@ def sampling_of(body: ChatRequest | CompletionRequest, engine: RapidEngine) -> S
         "repetition_penalty": body.repetition_penalty,
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
+        "logit_bias": None if body.logit_bias is None else _bias(body.logit_bias),
         "max_new_tokens": most,
         "stop": None if body.stop is None else tuple([body.stop] if isinstance(body.stop, str) else body.stop),
         "seed": None if body.seed is None else body.seed % 2**63,
@@ -62,6 +63,19 @@ def tools_of(body: ChatRequest) -> dict[str, Any]:
         "tool_choice": choice or "auto",
         "parallel_tool_calls": body.parallel_tool_calls is not False,
     }
+
+
+def _bias(given: dict[str, float]) -> dict[int, float]:
+    """Return the bias by token id. JSON has no numbers as names."""
+    for name in given:
+        if not (name.isascii() and name.isdigit() and len(name) <= 9):
+            raise ApiError(
+                400,
+                f"logit_bias names the token {name[:40]!r}: give token ids, such as \"42\"",
+                "invalid_value",
+                param="logit_bias",
+            )
+    return {int(name): value for name, value in given.items()}
 
 
 def _structured(body: ChatRequest) -> StructuredOutput | None:
