@@ -59,7 +59,8 @@ def librechat(passages, query, whole):
           {_LIBRECHAT_RULES}"""
     else:
         items = "".join(
-            f"\n            <contextItem>\n              <![CDATA[{text}]]>\n            </contextItem>" for text in passages
+            f"\n            <contextItem>\n              <![CDATA[{text}]]>\n            </contextItem>"
+            for text in passages
         )
         system = f"""The user has attached a file to the conversation:
 

@@ -17,10 +17,10 @@ SMALL = {"chunk_tokens": 64, "min_tokens": 256}
 
 
 def tiny_engine(**settings):
-    """Return an engine whose byte-level model writes nonsense, over a window of 16,384 tokens."""
+    """Return an engine whose byte-level model writes nonsense, over a window of 32,768 tokens."""
     tokenizer = settings.pop("tokenizer", None) or byte_tokenizer()
     return RapidEngine.from_models(
-        tiny_model("llama", 0, max_position_embeddings=16384),
+        tiny_model("llama", 0, vocab_size=len(tokenizer), max_position_embeddings=32768),
         tokenizer,
         **{
             "embedder": HashEmbedder(),
