@@ -18,9 +18,7 @@ llm = ChatOpenAI(
     max_tokens=64,
     extra_body={"rapid": {"statistics": True}},
 )
-prompt = ChatPromptTemplate.from_template(
-    "Answer from the context.\n\nContext:\n{context}\n\nQuestion: {question}\nAnswer:"
-)
+prompt = ChatPromptTemplate.from_template("Context:\n{context}\n\nQuestion: {question}\nAnswer:")
 handbook = (Path(__file__).parents[1] / "handbook.md").read_text(encoding="utf-8")
 
 for piece in (prompt | llm).stream({"context": handbook[:8000], "question": "Who owns the handbook?"}):

@@ -4,16 +4,14 @@ import json
 
 import pytest
 
+from rapid_integrations.config import SamplingParams
+from rapid_integrations.server.settings import ServerSettings
 from tests.toys.served import running, tiny_engine
 from tests.toys.tool_callers import SCHEMAS, TOOLS, tokenizer_of
 
+openai = pytest.importorskip("openai")
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
-openai = pytest.importorskip("openai")
-
-from rapid_integrations.config import SamplingParams
-from rapid_integrations.server.app import create_app
-from rapid_integrations.server.settings import ServerSettings
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SCHEMA = {
@@ -26,6 +24,8 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
+    from rapid_integrations.server.app import create_app
+
     settings = ServerSettings(files_dir=tmp_path_factory.mktemp("files"), model_name="tiny")
     with tiny_engine(tokenizer=tokenizer_of("qwen2.5", True), sampling=SamplingParams(max_new_tokens=60)) as engine:
         with running(create_app(engine, settings)) as found:

@@ -35,7 +35,7 @@ Follow these guidelines in your answer:
 
 
 def open_webui(passages, query, where):
-    """Open WebUI (env-configuration, RAG_TEMPLATE): the template around the query, before it, or as a system message."""
+    """Open WebUI (RAG_TEMPLATE): the template around the query, before it, or as a system message."""
     context = "\n".join(f'<source id="{n}" name="handbook.md">{text}</source>' for n, text in enumerate(passages, 1))
     filled = _OPEN_WEBUI.format(context=context)
     if where == "system":
@@ -58,10 +58,8 @@ def librechat(passages, query, whole):
           </file>
           {_LIBRECHAT_RULES}"""
     else:
-        items = "".join(
-            f"\n            <contextItem>\n              <![CDATA[{text}]]>\n            </contextItem>"
-            for text in passages
-        )
+        item = "\n            <contextItem>\n              <![CDATA[{}]]>\n            </contextItem>"
+        items = "".join(item.format(text) for text in passages)
         system = f"""The user has attached a file to the conversation:
 
               <file>

@@ -34,13 +34,13 @@ def tiny_engine(**settings):
 
 
 @contextlib.contextmanager
-def running(app, **options):
-    """Run an app with uvicorn on a free port of loopback; yield its address."""
-    import uvicorn
+def running(app):
+    """Run an app as `rapid serve` does on a free port of loopback; yield its address."""
+    from rapid_integrations.server.serving import server_of
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **options))
+        server = server_of(app, "127.0.0.1", listening.getsockname()[1])
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
