@@ -136,6 +136,11 @@ class SamplingFields(BaseModel):
         le=2.0,
         description="lowers a token's logit by this once it occurs in the output; 0 switches it off",
     )
+    logit_bias: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100.0, le=100.0)]], ...] = Field(
+        default=(),
+        description="is added to the logits of single tokens, of target and drafter alike: {token id: from -100 to "
+        "100}. -100 practically forbids a token",
+    )
     max_new_tokens: int = Field(
         default=256, ge=1, description='maximum length of the answer in tokens; if it is cut, finish_reason is "length"'
     )
@@ -154,6 +159,11 @@ class SamplingFields(BaseModel):
         description="the required form of the answer (a JSON schema, a regular expression or a grammar), enforced "
         "token by token",
     )
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _a_mapping_is_its_pairs(cls, value: object) -> object:
+        return tuple(value.items()) if isinstance(value, Mapping) else value
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -392,7 +402,7 @@ _TABLE: dict[str, str] = {
     "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
     **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),
     **dict.fromkeys(("guided_regex", "guided_choice", "grammar", "guided_grammar"), _STRUCTURED),
-    **dict.fromkeys(("logit_bias", "reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
+    **dict.fromkeys(("reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
     "context_window": _READ,
     "system_prompt": "give a system message with the prompt",
     "cache_folder": "HF_HOME sets the folder for models of a hub, RAPID_HOME the one for packaged models",
@@ -407,7 +417,6 @@ _TABLE: dict[str, str] = {
     "chunk_size": "compression=CompressionConfig(chunk_tokens=...)",
     "logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
     "top_logprobs": "an answer's tokens are explained by `rapid_integrations.trace`: engine.stream(..., trace=True)",
-    "logit_bias": "single tokens cannot be made more or less likely; structured output allows or forbids text",
     "text_splitter": "node_parser",
     "node_parser": "text_splitter",
 }

@@ -31,6 +31,7 @@ from rapid_integrations.cli.options import (
     with_option_groups,
 )
 from rapid_integrations.cli.read import read
+from rapid_integrations.cli.serve import keys_app, serve
 from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
 from rapid_integrations.config import DEFAULT_EMBEDDER, DEFAULT_TARGET, StructuredOutput
 from rapid_integrations.documents.json_file import read_json_object
@@ -49,6 +50,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()
@@ -122,6 +124,7 @@ def ask(
 
 app.command()(with_option_groups(chat))
 app.command()(with_option_groups(read))
+app.command()(with_option_groups(serve))
 bench_app.command("start")(bench_start)
 
 

@@ -62,6 +62,7 @@ from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.outputs import Completion, ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
+from rapid_integrations.trace.tracer import CANDIDATES
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
@@ -463,6 +464,7 @@ class RapidEngine(SharedResource):
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
         trace: bool = False,
+        trace_candidates: int = CANDIDATES,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
         """Answer `prompt` piece by piece.
@@ -482,6 +484,7 @@ class RapidEngine(SharedResource):
                 passes it to the model unchanged.
             trace: record the source of each token (`CompletionStream.trace`, `Completion.trace`; see
                 `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
+            trace_candidates: number of the most probable tokens of each distribution that the trace holds.
             on_progress: called with (stage, done, total) while embedding, waiting for memory and prefilling.
 
         Raises:
@@ -506,7 +509,7 @@ class RapidEngine(SharedResource):
         )
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()
-        request = self._preparing.request(asked, models, trace)
+        request = self._preparing.request(asked, models, trace_candidates if trace else None)
         self._worker.admission.require(*request.kv_need(models))
 
         def answering(job: Job) -> Steps[None]:

@@ -55,14 +55,21 @@ class Preparing:
         except ConfigurationError:
             return False
 
-    def request(self, asked: Asked, models: EngineModels, trace: bool) -> Request:
+    def request(self, asked: Asked, models: EngineModels, candidates: int | None) -> Request:
         """Return a request that can run. Errors of the request are raised here.
+
+        Args:
+            asked: the caller's arguments.
+            models: the engine's.
+            candidates: number of the most probable tokens that the trace holds of each distribution; None traces
+                nothing.
 
         Raises:
             PromptError, ConfigurationError, ContextOverflowError, OutOfMemoryError, MissingExtraError: see
                 `RapidEngine.stream`.
         """
         plan = plan_request(asked.speculation, asked.sampling, models)
+        self._require_tokens(asked.sampling)
         tools = self._tools_of(asked)
         held = self._held(asked.sampling, tools)
         recorder = Recorder(models.target.device)
@@ -84,7 +91,7 @@ class Preparing:
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
-        tracer = self._tracer(asked, prompts, kept) if trace else None
+        tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
         runs = None
         if plan.takes_rows and plan.uses_drafter:
             with recorder.phase("compress"):
@@ -120,6 +127,15 @@ class Preparing:
         # A document that is not shortened is the beginning of the other models' prompts, too.
         others = [model for model in models.all if model is not models.target] if whole else []
         return Beginning(ids[: shared + 1], about(rendered), (models.target, *dict.fromkeys(others)))
+
+    def _require_tokens(self, sampling: SamplingParams) -> None:
+        """Refuse a bias of a token that the models do not have."""
+        if wrong := [token for token, _ in sampling.logit_bias if token >= self._vocab_size]:
+            raise ConfigurationError(
+                f"logit_bias names the token {max(wrong):,}, and {self._model_name} has {self._vocab_size:,}: give ids "
+                "of its own tokenizer",
+                code="wrong_value",
+            )
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
         """Return the prompts that both models would read. Only the embedder runs."""
@@ -228,7 +244,7 @@ class Preparing:
         drafter_ids = self._vocabulary.encode_prompt(drafter)
         return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
 
-    def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int]) -> Tracer:
+    def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int], candidates: int) -> Tracer:
         """Return the recorder of each token's source."""
         vocabulary = self._vocabulary
         settings = (asked.sampling, asked.speculation, asked.compression)
@@ -240,6 +256,7 @@ class Preparing:
             values,
             partial(vocabulary.decode, keep=kept),
             lambda token: names.get(token) or vocabulary.decode([token]),
+            candidates,
         )
 
     def _held(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:

@@ -50,6 +50,7 @@ class Run:
             models.target.device,
             frequency=sampling.frequency_penalty,
             presence=sampling.presence_penalty,
+            bias=sampling.logit_bias,
         )
         eos = models.vocabulary.eos_token_ids
         self._rules = Rules(request.plan.law, models.vocab_size, penalty, eos, request.held.constraint)

@@ -1,4 +1,4 @@
-"""What is done to logits before a distribution is formed: tokens that were there already become less likely."""
+"""What is done to logits before a distribution is formed: tokens that were there become less likely, others biased."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Penalties:
 
     Target and drafter are penalised alike: over the target's prompt and the output (repetition, as transformers
     computes it; CTRL, arXiv 1909.05858), and over the output alone (frequency and presence, OpenAI's definition: a
-    token that was written c times has its logit lowered by c * frequency + (c > 0) * presence).
+    token that was written c times has its logit lowered by c * frequency + (c > 0) * presence). A bias is added to
+    single tokens last.
 
     Args:
         repetition: logits of seen tokens are divided by it where positive, multiplied where negative; 1 is off.
@@ -22,6 +23,7 @@ class Penalties:
         vocab_size: V.
         device: where the logits are.
         frequency, presence: see above; 0 is off, below 0 makes tokens that were written more likely.
+        bias: what is added to the logits of single tokens, by id.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Penalties:
         *,
         frequency: float = 0.0,
         presence: float = 0.0,
+        bias: Iterable[tuple[int, float]] = (),
     ) -> None:
         self.repetition, self.frequency, self.presence = repetition, frequency, presence
         self._seen: Tensor | None = None  # (V,) bool, for the repetition penalty
@@ -43,6 +46,10 @@ class Penalties:
         self._lowered: Tensor | None = None  # (V,) what each token of the output loses
         if frequency or presence:
             self._lowered = torch.zeros(vocab_size, dtype=torch.float32, device=device)
+        self._bias: Tensor | None = None  # (V,)
+        if pairs := dict(bias):
+            self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
+            self._bias[torch.tensor(list(pairs), device=device)] = torch.tensor(list(pairs.values()), device=device)
 
     def add(self, token_ids: Iterable[int]) -> None:
         """Make further tokens part of the output."""
@@ -68,7 +75,7 @@ class Penalties:
                 lowered = lowered.clone()
                 self._lower(lowered, {token: self._written[token] + n for token, n in Counter(draft).items()})
             logits = logits - lowered
-        return logits
+        return logits if self._bias is None else logits + self._bias.to(logits.device)
 
     def _repeated(self, logits: Tensor, seen: Tensor, draft: Sequence[int]) -> Tensor:
         seen = seen.to(logits.device)

@@ -25,6 +25,7 @@ class Tracer:
         question, contexts, settings: those of the request.
         decode: turns token ids into text, without control tokens.
         name: returns a token's own text, or the name of a control token.
+        candidates: number of the most probable tokens of each distribution that are kept.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Tracer:
         settings: dict[str, Any],
         decode: Callable[[Sequence[int]], str],
         name: Callable[[int], str],
+        candidates: int = CANDIDATES,
     ) -> None:
         self._question, self._contexts, self._settings = question, tuple(contexts), settings
-        self._decode, self._name = decode, name
+        self._decode, self._name, self._candidates = decode, name, candidates
         self._text = TextStream(decode)
         self._rounds: list[TracedRound] = []
         self._law: Law | None = None
@@ -126,7 +128,7 @@ class Tracer:
     def _top(self, probs: Tensor | None) -> tuple[Candidate, ...]:
         if probs is None:
             return ()
-        best = probs.topk(min(CANDIDATES, probs.shape[-1]))
+        best = probs.topk(min(self._candidates, probs.shape[-1]))
         return tuple(
             Candidate(token_id=index, token=self._name(index), probability=probability)
             for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -86,3 +86,11 @@ def test_what_is_impossible_stays_so():
     penalties = Penalties(1.0, [], 2, frequency=-2.0, presence=-2.0)
     penalties.add([0])
     assert penalties.apply(torch.tensor([minus, 1.0])).tolist() == [minus, 1.0]
+
+
+def test_a_bias_is_added_behind_the_penalties():
+    logits = torch.tensor([1.0, -1.0, 2.0])
+    ours = Penalties(2.0, [0], 3, frequency=0.25, bias=[(0, 3.0), (2, -100.0)])
+    ours.add([1])
+    assert ours.apply(logits, [0]).tolist() == [0.5 - 0.25 + 3.0, -2.0 - 0.25, -98.0]
+    assert logits.tolist() == [1.0, -1.0, 2.0]

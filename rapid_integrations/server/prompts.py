@@ -1,0 +1,202 @@
+"""The engine's prompt for a request: its messages, with the documents in front of the first question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rapid_integrations.adapters.verbatim import verbatim_spans
+from rapid_integrations.documents import Document
+from rapid_integrations.errors import PromptError
+from rapid_integrations.outputs import RetrievedChunk
+from rapid_integrations.prompt import Prompt, PromptLike, join_parts
+from rapid_integrations.server.failures import ApiError
+from rapid_integrations.server.reading import BackgroundReading
+from rapid_integrations.server.requests import ChatRequest, DocumentReference, RapidOptions
+from rapid_integrations.server.requests import Message as GivenMessage
+
+_WHOLE_QUESTION = 2000  # characters; in a longer turn the question is looked for
+
+
+@dataclass(frozen=True)
+class ServedDocument:
+    """A document of a request. `file_id` is None for one that came with the request."""
+
+    document: Document
+    file_id: str | None = None
+    named: bool = True
+
+
+@dataclass(frozen=True)
+class ServedPrompt:
+    """A prompt for the engine, and the documents in the order of its context spans."""
+
+    prompt: PromptLike
+    documents: tuple[ServedDocument, ...] = ()
+
+    def source(self, chunk: RetrievedChunk) -> dict[str, Any]:
+        """Return a retrieved chunk as an answer names it: its document, page, place, text and score."""
+        found: dict[str, Any] = {
+            "index": chunk.context,
+            "file_id": None,
+            "document": None,
+            "page": None,
+            "start": chunk.start,
+            "end": chunk.end,
+            "text": chunk.text,
+            "score": chunk.score,
+        }
+        if chunk.context < len(self.documents):
+            served = self.documents[chunk.context]
+            found["file_id"] = served.file_id
+            found["document"] = served.document.source if served.named else None
+            found["page"] = served.document.page_at(chunk.start)
+        return found
+
+
+async def chat_prompt(body: ChatRequest, reading: BackgroundReading) -> ServedPrompt:
+    """Return the prompt of a conversation.
+
+    Documents stand at the beginning of the first user message, so that every question about them shares a prefix. With
+    neither documents nor a context, the engine looks for the context in the messages.
+
+    Raises:
+        ApiError: a document does not exist or has no text.
+        PromptError: a document is empty, or no message asks anything.
+    """
+    references: list[DocumentReference] = []
+    messages = [_engine_message(message, references) for message in body.messages]
+    documents = [await _served(each, reading) for each in (*body.options.documents, *references)]
+    options = body.options
+    if options.context is not None and not _found_in_messages(messages, options):
+        documents.append(ServedDocument(Document(options.context, "context"), named=False))
+    if documents:
+        _put_in_front(messages, documents, options.question)
+    elif options.question is not None:
+        _ask(messages, options.question)
+    return ServedPrompt(messages, tuple(documents))
+
+
+async def text_prompt(text: str, options: RapidOptions, reading: BackgroundReading) -> ServedPrompt:
+    """Return the prompt of a completion: documents in front of the text, or a context that the text contains."""
+    documents = [await _served(each, reading) for each in options.documents]
+    if options.context is not None:
+        spans = () if documents else verbatim_spans(text, [options.context])
+        if spans:
+            return ServedPrompt(
+                Prompt.retrieved(text, spans, options.question), (_inline(options.context),) * len(spans)
+            )
+        documents.append(_inline(options.context))
+    if documents:
+        prompt = _joined(documents, text, options.question)
+        return ServedPrompt(prompt, tuple(documents))
+    return ServedPrompt(text if options.question is None else Prompt(text=text, query=options.question))
+
+
+def _engine_message(given: GivenMessage, references: list[DocumentReference]) -> dict[str, Any]:
+    """Return a message for the engine. References to files among its parts are moved to `references`."""
+    role = "system" if given.role == "developer" else given.role
+    message: dict[str, Any] = {"role": role, "content": given.content}
+    if isinstance(given.content, list):
+        parts: list[Any] = []
+        for part in given.content:
+            if part.get("type") == "file":
+                references.append(_file_part(part))
+            elif part.get("type") == "refusal" and isinstance(part.get("refusal"), str):
+                parts.append(part["refusal"])
+            else:
+                parts.append(part)
+        message["content"] = _joined_parts(parts)
+    elif given.content is None and not given.tool_calls:
+        message["content"] = ""
+    if given.tool_calls:
+        message["tool_calls"] = [call.model_dump() for call in given.tool_calls]
+    if given.tool_call_id is not None:
+        message["tool_call_id"] = given.tool_call_id
+    if given.name is not None:
+        message["name"] = given.name
+    return message
+
+
+def _joined_parts(parts: Sequence[Any]) -> str:
+    texts: list[str | Prompt] = []
+    for part in parts:
+        text = part if isinstance(part, str) else part.get("text") if part.get("type") == "text" else None
+        if not isinstance(text, str):
+            kind = str(part.get("type"))[:40]
+            raise PromptError(
+                f'a part of a message has the type {kind!r}, and the model reads text only: give {{"type": "text", '
+                '"text": ...}, or a file by its id'
+            )
+        texts.append(text)
+    joined = join_parts(texts)
+    assert isinstance(joined, str), "only strings were joined"
+    return joined
+
+
+def _file_part(part: dict[str, Any]) -> DocumentReference:
+    file = part.get("file")
+    file_id = file.get("file_id") if isinstance(file, dict) else None
+    if not isinstance(file_id, str):
+        raise ApiError(
+            400,
+            'a part of type "file" needs file.file_id: upload the file to /v1/files and give its id',
+            "invalid_value",
+            param="messages",
+        )
+    return DocumentReference(file_id=file_id[:64])
+
+
+async def _served(reference: DocumentReference, reading: BackgroundReading) -> ServedDocument:
+    if (reference.file_id is None) == (reference.text is None):
+        raise ApiError(400, "a document is given by either file_id or text", "invalid_value", param="rapid.documents")
+    if reference.file_id is not None:
+        return ServedDocument(await reading.text(reference.file_id), reference.file_id)
+    assert reference.text is not None
+    return ServedDocument(Document(reference.text, reference.name or "document"), named=reference.name is not None)
+
+
+def _inline(text: str) -> ServedDocument:
+    return ServedDocument(Document(text, "context"), named=False)
+
+
+def _found_in_messages(messages: list[dict[str, Any]], options: RapidOptions) -> bool:
+    """Mark the context in the last message that contains it. Return whether one does."""
+    assert options.context is not None
+    for message in reversed(messages):
+        text = message["content"]
+        if isinstance(text, str) and (spans := verbatim_spans(text, [options.context])):
+            message["content"] = Prompt.retrieved(text, spans, options.question)
+            return True
+    return False
+
+
+def _put_in_front(messages: list[dict[str, Any]], documents: Sequence[ServedDocument], question: str | None) -> None:
+    """Put the documents in front of the first question of the conversation."""
+    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    if not users:
+        raise PromptError("the documents need a question: add a message of the role user", code="empty_question")
+    first = messages[users[0]]["content"]
+    text = first.text if isinstance(first, Prompt) else first
+    if question is None and len(users) == 1 and len(text) <= _WHOLE_QUESTION:
+        question = text.strip() or None
+    messages[users[0]]["content"] = _joined(documents, text, question)
+
+
+def _joined(documents: Sequence[ServedDocument], text: str, question: str | None) -> Prompt:
+    """Return the documents with the text behind them. In a conversation, a later turn may be the question."""
+    named = all(each.named for each in documents)
+    joined = Prompt.from_context(
+        [each.document.text for each in documents],
+        text,
+        names=[each.document.source for each in documents] if named else None,
+    )
+    return Prompt(text=joined.text, context_spans=joined.context_spans, query=question)
+
+
+def _ask(messages: list[dict[str, Any]], question: str) -> None:
+    """Give the question to the last user message, whose context the engine finds."""
+    last = next((message for message in reversed(messages) if message["role"] == "user"), None)
+    if last is not None and isinstance(last["content"], str):
+        last["content"] = Prompt(text=last["content"], query=question)

@@ -1,0 +1,1 @@
+"""The endpoints of the server, each group in a module of its own."""

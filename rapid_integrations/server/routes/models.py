@@ -1,0 +1,50 @@
+"""/v1/models, the one model of the server, and /openapi.json, the description of its endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rapid_integrations.server.openapi import document
+from rapid_integrations.server.state import ServerState
+
+
+def routes(state: ServerState) -> list[Route]:
+    """Return the routes of the models."""
+    engine = state.engine
+
+    def model() -> dict[str, Any]:
+        return {
+            "id": state.model_name,
+            "object": "model",
+            "created": state.started_at,
+            "owned_by": "rapid-integrations",
+            "rapid": {
+                "context_window": engine.target.context_window,
+                "drafter": None if engine.self_speculation else engine.drafter.name,
+                "tools": engine.supports_tools,
+                "chat": engine.vocabulary.chat_template is not None,
+                "law": engine.speculation.law,
+            },
+        }
+
+    async def listed(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [model()]})
+
+    async def one(request: Request) -> Response:
+        state.require_model(request.path_params["model"])
+        return JSONResponse(model())
+
+    described = document()
+
+    async def description(_: Request) -> Response:
+        return JSONResponse(described)
+
+    return [
+        Route("/v1/models", listed, methods=["GET"]),
+        Route("/v1/models/{model:path}", one, methods=["GET"]),  # a name may hold slashes, as those of a hub do
+        Route("/openapi.json", description, methods=["GET"]),
+    ]

@@ -1,0 +1,45 @@
+"""The settings of a server. Imports neither torch nor a package of the extra `server`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from rapid_integrations.config import Settings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+MIB = 2**20
+
+
+class ServerSettings(Settings):
+    """Limits, places and times of a server. Times are in seconds, sizes in bytes."""
+
+    model_name: str | None = Field(
+        default=None, description="the name that clients give as `model`; None takes the target's own"
+    )
+    files_dir: Path | None = Field(
+        default=None, description="the folder of the uploaded documents; None takes `files` in $RAPID_HOME"
+    )
+    api_keys: Path | None = Field(default=None, description="the file of hashed API keys; None asks for no key")
+    max_running: int = Field(default=8, ge=1, description="number of requests that the engine gets at once")
+    max_waiting: int = Field(default=64, ge=0, description="number of requests that may wait; more are refused (429)")
+    max_choices: int = Field(default=8, ge=1, description="largest number of answers to one request (n and prompts)")
+    max_body_bytes: int = Field(default=32 * MIB, ge=1, description="maximum size of a request's body, without files")
+    max_file_bytes: int = Field(default=64 * MIB, ge=1, description="maximum size of one uploaded document")
+    max_files: int = Field(default=1000, ge=1, description="maximum number of kept documents")
+    max_files_bytes: int = Field(default=4096 * MIB, ge=1, description="maximum size of all kept documents together")
+    body_timeout_s: float = Field(default=60.0, gt=0, description="time within which a body has to arrive")
+    request_timeout_s: float = Field(default=600.0, gt=0, description="time within which an answer has to be complete")
+    read_timeout_s: float = Field(default=120.0, gt=0, description="time for the text of one uploaded document")
+    shutdown_s: float = Field(default=30.0, ge=0, description="time that running answers have when the server stops")
+    comment_s: float = Field(
+        default=15.0, gt=0, description="interval of the comments that keep a silent stream of events open"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=LOOPBACK, description='names by which clients may call the server; "*" allows every name'
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="origins of other web pages that may call the server (CORS); by default none"
+    )
