@@ -5,7 +5,7 @@ import { announce, byId } from "./dom.js";
 import { sourcesOf } from "./sources.js";
 import { tokenOf } from "./tokens.js";
 import { TurnView, newTurn } from "./turn.js";
-import { stageName } from "./words.js";
+import { progressWords } from "./words.js";
 
 const NEAR = 160; // pixels from the end of the page within which it follows the answer
 
@@ -87,7 +87,7 @@ export class Conversation {
     if (event.usage) turn.usage = event.usage;
     if (rapid.progress) {
       following(() => view.progress(rapid.progress));
-      announce(stageName(rapid.progress.stage));
+      announce(progressWords({ ...rapid.progress, total: 1 })); // the stage alone: the numbers change all the time
     }
     if (rapid.tokens?.length) {
       const tokens = rapid.tokens.map(tokenOf);

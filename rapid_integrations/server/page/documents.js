@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { announce, byId, make } from "./dom.js";
-import { bytes, count, counted, failureWords, stageName } from "./words.js";
+import { bytes, counted, failureWords, progressWords } from "./words.js";
 
 const LOOK_MS = 500; // between two looks at documents that are being read
 
@@ -163,6 +163,5 @@ function aboutFile(file) {
     tokens === null ? bytes(file.bytes) : counted(tokens, "token"),
   ].filter(Boolean).join(", ");
   if (progress === null) return file.status === "uploaded" ? `${size}, waits to be read` : size;
-  const amount = progress.total > 1 ? ` ${count(progress.done)} of ${count(progress.total)}` : "";
-  return `${stageName(progress.stage)}${amount}`;
+  return progressWords(progress);
 }

@@ -2,9 +2,11 @@
 
 import { make } from "./dom.js";
 
+const FEW = 4; // passages that are shown at once if the answer cites none
+
 /**
  * Return the sources of an answer as this page keeps them: one for each passage, with the stretches of the answer that
- * it supports. Those stretches are empty if the server does not know them.
+ * it supports. Those stretches are empty if the server does not know them; the best passages come first then.
  *
  * @param {object[]} given by the server
  * @param {object[]} documents that were sent with the question, each {id, name}
@@ -24,6 +26,7 @@ export function sourcesOf(given, documents) {
         start: source.start,
         end: source.end,
         text: source.text,
+        score: source.score ?? 0,
         stretches: [],
       });
     }
@@ -31,7 +34,11 @@ export function sourcesOf(given, documents) {
       found.get(passage).stretches.push([source.answer_start, source.answer_end]);
     }
   }
-  return [...found.values()];
+  const sources = [...found.values()];
+  if (sources.some((source) => source.stretches.length)) return sources;
+  sources.sort((one, other) => other.score - one.score);
+  sources.forEach((source, index) => { source.number = index + 1; });
+  return sources;
 }
 
 const label = (source) => `${source.name}${source.place ? `, ${source.place}` : ""}`;
@@ -44,7 +51,7 @@ const label = (source) => `${source.name}${source.place ? `, ${source.place}` : 
  */
 export function sourceList(sources, told) {
   const cited = sources.some((source) => source.stretches.length);
-  const buttons = sources.map((source) => {
+  const items = sources.map((source) => {
     const place = make("span", { className: "place" }, source.place ? ` ${source.place}` : "");
     const button = make("button", { type: "button", className: "source" },
       make("span", { className: "name" }, `${source.number}. `, make("bdi", {}, source.name), place),
@@ -54,8 +61,15 @@ export function sourceList(sources, told) {
     for (const end of ["pointerleave", "blur"]) button.addEventListener(end, () => told.pointed(null));
     return make("li", {}, button);
   });
+  const more = make("button", { type: "button", className: "small", hidden: cited || sources.length <= FEW + 1 }, `Show all ${sources.length}`);
+  if (!more.hidden) items.slice(FEW).forEach((item) => { item.hidden = true; });
+  more.addEventListener("click", () => {
+    items.forEach((item) => { item.hidden = false; });
+    more.hidden = true;
+    items[FEW].firstChild.focus();
+  });
   const title = cited ? "Sources" : "What the drafter read";
-  return make("aside", { className: "sources", aria: { label: title } }, make("h3", {}, title), make("ol", {}, ...buttons));
+  return make("aside", { className: "sources", aria: { label: title } }, make("h3", {}, title), make("ol", {}, ...items), more);
 }
 
 /** Return the marks of an answer: a button at the end of each stretch that a source supports. */

@@ -10,12 +10,14 @@ export function tokenOf({ text, proposer, decided, p, q, p_hat, changed_by_retri
   return { text, origin: Object.hasOwn(ORIGINS, origin) ? origin : "other", p, q, p_hat, changed: changed_by_retrieval };
 }
 
+const HINT = "Point at a token, or step to it with the arrow keys, to see where it came from.";
+
 export class Tokens {
   constructor() {
     this.tokens = [];
     this.element = make("div", { className: "answer", tabIndex: 0, aria: { label: "Answer. The arrow keys step through its tokens." } });
     this.element.setAttribute("role", "group");
-    this.inspector = make("p", { className: "inspector", aria: { live: "polite" } });
+    this.inspector = make("p", { className: "inspector", aria: { live: "polite" } }, HINT);
     this.legend = make("ul", { className: "legend", aria: { label: "Origins of the tokens" } });
     this.element.addEventListener("pointerover", ({ target }) => this.inspect(target.closest(".token")));
     this.element.addEventListener("click", ({ target }) => this.inspect(target.closest(".token")));
@@ -94,7 +96,7 @@ export class Tokens {
   /** Say where a token came from. */
   inspect(span) {
     this.element.querySelector(".current")?.classList.remove("current");
-    if (span === null) return this.inspector.replaceChildren();
+    if (span === null) return this.inspector.replaceChildren(HINT);
     span.classList.add("current");
     const token = this.tokens[span.dataset.index];
     const values = [["target", token.p], ["drafter", token.q], ["together", token.p_hat]]

@@ -5,7 +5,7 @@ import { openPassage } from "./passage.js";
 import { marksOf, sourceList } from "./sources.js";
 import { statisticsTable, summaryOf } from "./statistics.js";
 import { Tokens } from "./tokens.js";
-import { count, failureWords, stageName } from "./words.js";
+import { failureWords, progressWords } from "./words.js";
 
 /**
  * Return a new turn. It is plain data, which the tab keeps over a reload.
@@ -45,8 +45,9 @@ export class TurnView {
   }
 
   /** Show how far the prompt has been read. */
-  progress({ stage, done, total }) {
-    this.stage.textContent = stageName(stage) + (total > 1 ? `: ${count(done)} of ${count(total)}` : "");
+  progress(progress) {
+    const { done, total } = progress;
+    this.stage.textContent = progressWords(progress);
     this.bar.hidden = total <= 1;
     if (total > 1) Object.assign(this.bar, { max: total, value: done });
   }

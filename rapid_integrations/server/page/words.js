@@ -22,8 +22,6 @@ const STAGES = {
   "prefill draft model": "The draft model is reading",
 };
 
-export const stageName = (stage) => STAGES[stage] ?? "Working";
-
 const whole = new Intl.NumberFormat("en");
 
 export const count = (number) => whole.format(number);
@@ -34,6 +32,14 @@ export const counted = (number, noun) => `${count(number)} ${noun}${number === 1
 export function bytes(number) {
   if (number < 1024) return counted(number, "byte");
   return number < 2 ** 20 ? `${count(Math.round(number / 1024))} KB` : `${(number / 2 ** 20).toFixed(1)} MB`;
+}
+
+/** Say how far a stage of reading is. */
+export function progressWords({ stage, done, total }) {
+  const download = stage.startsWith("download ");
+  const name = download ? `Downloading ${stage.slice(9)}` : (STAGES[stage] ?? "Working");
+  const amount = download ? bytes : count;
+  return total > 1 ? `${name}: ${amount(done)} of ${amount(total)}` : name;
 }
 
 export const seconds = (value) => (value < 10 ? `${value.toFixed(1)} s` : `${count(Math.round(value))} s`);
