@@ -121,7 +121,6 @@ def test_a_conversation_outlives_a_reload_and_an_unfinished_answer_says_so(app_o
         assert after == before and page.get_by_label("a.txt", exact=True).is_checked()
         begin_long_answer(page)
         page.reload()
-        print(page.locator("#turns").inner_text())
         page.get_by_text("The page was left or loaded again").wait_for()
         assert answer(page, 1) != ""
         until(lambda: app.state.rapid.turns.running == 0)

@@ -20,6 +20,7 @@ export class Conversation {
     this.turns = turns;
     this.model = null;
     this.abort = null; // of the running answer
+    this.leaving = false; // the browser cuts the answer of a page that is left
     for (const turn of turns) {
       if (turn.state === "running") turn.state = "left";
       this.show(turn);
@@ -69,13 +70,14 @@ export class Conversation {
       for await (const event of api.answer(body, this.abort.signal)) this.take(turn, view, event, begin);
       turn.state = "done";
     } catch (error) {
-      if (error.name === "AbortError") turn.state = "stopped";
+      if (this.leaving) turn.state = "left";
+      else if (error.name === "AbortError") turn.state = "stopped";
       else if (error instanceof api.Failure) this.fail(turn, error);
       else throw error;
     } finally {
       turn.allS = turn.firstWordS === null ? null : since(begin);
       this.abort = null;
-      following(() => view.end());
+      view.end();
       this.told.running(false);
       this.told.changed();
       announce({ done: `Answer: ${turn.text}`, stopped: "The answer was stopped" }[turn.state] ?? "");

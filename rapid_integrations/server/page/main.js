@@ -88,7 +88,8 @@ byId("key-form").addEventListener("submit", (event) => {
   byId("key").close();
   load();
 });
-addEventListener("pagehide", save);
-addEventListener("visibilitychange", () => document.hidden || documents.refresh());
+addEventListener("beforeunload", () => { conversation.leaving = true; });
+addEventListener("pageshow", () => { conversation.leaving = false; });
+addEventListener("visibilitychange", () => (document.hidden ? save() : documents.refresh()));
 
 load();

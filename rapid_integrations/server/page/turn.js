@@ -40,6 +40,7 @@ export class TurnView {
     this.element = make("article", { className: "turn", aria: { label: `Question: ${turn.question.slice(0, 100)}` } },
       make("h2", {}, turn.question));
     if (turn.documents.length) this.element.append(documentLine(turn.documents));
+    this.element.classList.toggle("with-sources", turn.documents.length > 0); // room for them from the start
     this.element.append(this.answer);
     if (turn.state !== "running") this.end();
   }
@@ -64,8 +65,8 @@ export class TurnView {
     this.reading.remove();
     this.tokens.show(turn.text, turn.tokens, marksOf(turn.sources, opened));
     this.answer.append(...this.footer());
+    this.element.classList.toggle("with-sources", turn.sources.length > 0);
     if (turn.sources.length) {
-      this.element.classList.add("with-sources");
       const pointed = (source) => this.tokens.cite(turn.text, source?.stretches ?? []);
       this.element.append(sourceList(turn.sources, { opened, pointed }));
     }
