@@ -92,8 +92,8 @@ class Preparing:
         """Refuse a bias of a token that the models do not have."""
         if wrong := [token for token, _ in sampling.logit_bias if token >= self._vocab_size]:
             raise ConfigurationError(
-                f"logit_bias names the token {max(wrong):,}, and {self._model_name} has {self._vocab_size:,}: give ids of "
-                "its own tokenizer",
+                f"logit_bias names the token {max(wrong):,}, and {self._model_name} has {self._vocab_size:,}: give ids "
+                "of its own tokenizer",
                 code="wrong_value",
             )
 

@@ -71,7 +71,7 @@ def _bias(given: dict[str, float]) -> dict[int, float]:
         if not (name.isascii() and name.isdigit() and len(name) <= 9):
             raise ApiError(
                 400,
-                f"logit_bias names the token {name[:40]!r}: give token ids, such as \"42\"",
+                f'logit_bias names the token {name[:40]!r}: give token ids, such as "42"',
                 "invalid_value",
                 param="logit_bias",
             )

@@ -17,10 +17,10 @@ SMALL = {"chunk_tokens": 64, "min_tokens": 256}
 
 
 def tiny_engine(**settings):
-    """Return an engine whose byte-level model writes nonsense, over a window of 16,384 tokens."""
+    """Return an engine whose byte-level model writes nonsense, over a window of 32,768 tokens."""
     tokenizer = settings.pop("tokenizer", None) or byte_tokenizer()
     return RapidEngine.from_models(
-        tiny_model("llama", 0, max_position_embeddings=16384),
+        tiny_model("llama", 0, vocab_size=len(tokenizer), max_position_embeddings=32768),
         tokenizer,
         **{
             "embedder": HashEmbedder(),
@@ -34,13 +34,13 @@ def tiny_engine(**settings):
 
 
 @contextlib.contextmanager
-def running(app, **options):
-    """Run an app with uvicorn on a free port of loopback; yield its address."""
-    import uvicorn
+def running(app):
+    """Run an app as `rapid serve` does on a free port of loopback; yield its address."""
+    from rapid_integrations.server.serving import server_of
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **options))
+        server = server_of(app, "127.0.0.1", listening.getsockname()[1])
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -56,6 +56,8 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
             r"[ \t]*(?:tags?\b|xml\b|and\b|block|section|标签)", text[mark.end : mark.end + 12], re.I
         ):
             continue
+        if not mark.alone and _opens_again(marks, mark, first):
+            continue  # '... only when the <source> tag has an id (e.g., <source id="1">).'
         seen.add(mark.name)
         tries += 1
         if asked := around(text, marks, begin, mark.start, last.end, tail_end(text)):
@@ -69,6 +71,14 @@ def tagged(text: str, marks: Sequence[Mark], begin: int) -> Iterator[Block]:
             yield Block(span, mark.start, asked, "delimiters")
         if tries >= _TRIES:
             return
+
+
+def _opens_again(marks: Sequence[Mark], mention: Mark, first: Mark) -> bool:
+    """Whether the same tag opens a line before it is closed for the first time: the one in a sentence is a mention."""
+    return any(
+        mark.kind == "open" and mark.alone and mark.name == mention.name and mention.end <= mark.start < first.start
+        for mark in marks
+    )
 
 
 def _opens_between(marks: Sequence[Mark], opener: Mark, first: Mark, last: Mark) -> bool:

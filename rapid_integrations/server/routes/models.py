@@ -1,4 +1,4 @@
-"""/v1/models: the one model of the server."""
+"""/v1/models, the one model of the server, and /openapi.json, the description of its endpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapid_integrations.server.openapi import document
 from rapid_integrations.server.state import ServerState
 
 
@@ -37,5 +38,13 @@ def routes(state: ServerState) -> list[Route]:
         state.require_model(request.path_params["model"])
         return JSONResponse(model())
 
-    # A name may hold slashes, as those of a hub do.
-    return [Route("/v1/models", listed, methods=["GET"]), Route("/v1/models/{model:path}", one, methods=["GET"])]
+    described = document()
+
+    async def description(_: Request) -> Response:
+        return JSONResponse(described)
+
+    return [
+        Route("/v1/models", listed, methods=["GET"]),
+        Route("/v1/models/{model:path}", one, methods=["GET"]),  # a name may hold slashes, as those of a hub do
+        Route("/openapi.json", description, methods=["GET"]),
+    ]

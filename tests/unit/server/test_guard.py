@@ -16,7 +16,9 @@ def test_only_allowed_names_of_the_server_are_answered(client):
 
 
 def test_pages_of_other_origins_are_refused_and_told_nothing(client, address):
-    refused = client.post("/v1/files", files={"file": ("a.txt", b"text")}, headers={"Origin": "https://attacker.example"})
+    refused = client.post(
+        "/v1/files", files={"file": ("a.txt", b"text")}, headers={"Origin": "https://attacker.example"}
+    )
     assert refused.status_code == 403 and refused.json()["error"]["type"] == "permission_error"
     assert "access-control-allow-origin" not in refused.headers
     for origin in ("null", "http://[", "http://127.0.0.1:1"):
