@@ -29,15 +29,15 @@ def opened(chromium):
     """Return a function that opens a server's page. A test fails if the page reports an error or asks others."""
     troubles, contexts = [], []
 
-    def open_page(address, context=None, path="/", **options):
+    def open_page(server, context=None, **options):
         if context is None:
             context = chromium.new_context(**options)
             context.set_default_timeout(20_000)
             contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda sent: sent.url.startswith(address) or troubles.append(sent.url))
-        page.goto(address + path)
+        page.on("request", lambda sent: sent.url.startswith(server) or troubles.append(sent.url))
+        page.goto(server)
         return page
 
     yield open_page

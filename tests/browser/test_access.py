@@ -28,7 +28,9 @@ def test_hostile_names_and_documents_are_text(served, opened):
     assert OWNED in page.locator("#passage-text").text_content()
     page.reload()
     page.locator(".turn").wait_for()
-    assert page.locator("img").count() == 0 and page.locator("style").count() == 0 and page.locator("script").count() == 1
+    assert (
+        page.locator("img").count() == 0 and page.locator("style").count() == 0 and page.locator("script").count() == 1
+    )
     assert page.evaluate("window.owned") is None
     assert page.locator("#list li").first.is_visible()
 

@@ -35,7 +35,10 @@ def test_a_document_is_chosen_read_and_asked_about(served, opened):
 
     # Each token has its origin, and the legend counts them.
     spans = page.locator(".answer .token")
-    counted = [int(text.split()[0]) for text in page.locator(".legend li").evaluate_all("all => all.map(e => e.lastChild.data)")]
+    counted = [
+        int(text.split()[0])
+        for text in page.locator(".legend li:has(.chip)").evaluate_all("all => all.map(e => e.lastChild.data)")
+    ]
     # A token that is a part of a character has no text of its own.
     assert sum(counted) == expected["usage"]["completion_tokens"] >= spans.count() > 0
 
@@ -46,7 +49,12 @@ def test_a_document_is_chosen_read_and_asked_about(served, opened):
     mark.wait_for()
     whole = client.get(f"/v1/files/{file['id']}/text").json()["text"]
     assert mark.text_content() in [source["text"] for source in sources] and mark.text_content() in whole
-    assert page.locator("#passage-text").evaluate("box => [...box.childNodes].map(n => n.matches?.('button') ? '' : n.textContent).join('')") == whole
+    assert (
+        page.locator("#passage-text").evaluate(
+            "box => [...box.childNodes].map(n => n.matches?.('button') ? '' : n.textContent).join('')"
+        )
+        == whole
+    )
     box, place = page.locator("#passage-text").bounding_box(), mark.bounding_box()
     assert box["y"] <= place["y"] < box["y"] + box["height"]
 
@@ -137,12 +145,29 @@ def test_sentences_of_an_answer_lead_to_their_sources(served, opened):
     sources = [
         {**source, "answer_start": 0, "answer_end": len(first)},
         {**source, "answer_start": len(first), "answer_end": len(first + second)},
-        {**source, "answer_start": len(first), "answer_end": len(first + second), "start": 0, "end": 9, "text": TEXT[:9]},
+        {
+            **source,
+            "answer_start": len(first),
+            "answer_end": len(first + second),
+            "start": 0,
+            "end": 9,
+            "text": TEXT[:9],
+        },
     ]
-    token = {"proposer": "drafter", "decided": "accepted", "p": 0.9, "q": 0.8, "p_hat": None, "changed_by_retrieval": False}
+    token = {
+        "proposer": "drafter",
+        "decided": "accepted",
+        "p": 0.9,
+        "q": 0.8,
+        "p_hat": None,
+        "changed_by_retrieval": False,
+    }
     pieces = [first[:6], first[6:], second]
     sent = [
-        {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "rapid": {"tokens": [{**token, "text": text}]}}
+        {
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
+            "rapid": {"tokens": [{**token, "text": text}]},
+        }
         for text in pieces
     ]
     sent.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "rapid": {"sources": sources}})
@@ -168,12 +193,20 @@ def test_the_events_of_a_stream_are_the_ones_the_page_reads(served):
     """The page takes these fields; should the server name them otherwise, this says so without a browser."""
     address, client = served
     file = uploaded(client, TEXT, "report.txt")
-    rapid = {"documents": [{"file_id": file["id"]}], "sources": True, "statistics": True, "trace": True, "progress": True}
+    rapid = {
+        "documents": [{"file_id": file["id"]}],
+        "sources": True,
+        "statistics": True,
+        "trace": True,
+        "progress": True,
+    }
     body = {"model": "tiny", "messages": [{"role": "user", "content": QUESTION}], "rapid": rapid, "stream": True}
     found, ended = events(client.post("/v1/chat/completions", json=body).text)
     assert ended
     tokens = [token for event in found for token in event.get("rapid", {}).get("tokens", [])]
     assert {"text", "proposer", "decided", "p", "q", "p_hat", "changed_by_retrieval"} <= tokens[0].keys()
     last = next(event["rapid"] for event in found if "statistics" in event.get("rapid", {}))
-    assert {"law", "eta", "drafted_tokens", "accepted_tokens", "tokens_per_round", "decode_tps"} <= last["statistics"].keys()
+    assert {"law", "eta", "drafted_tokens", "accepted_tokens", "tokens_per_round", "decode_tps"} <= last[
+        "statistics"
+    ].keys()
     assert {"start", "end", "text"} <= last["sources"][0].keys()

@@ -32,6 +32,10 @@ def ask(page, question, wait=True):
 
 def answer(page, number=0):
     """Return the text of an answer, without the marks of its sources."""
-    return page.locator(".answer").nth(number).evaluate(
-        "box => [...box.childNodes].filter(node => !node.matches?.('button')).map(node => node.textContent).join('')"
+    return (
+        page.locator(".answer")
+        .nth(number)
+        .evaluate(
+            "box => [...box.childNodes].filter(node => !node.matches?.('button')).map(node => node.textContent).join('')"
+        )
     )

@@ -10,6 +10,7 @@ export function tokenOf({ text, proposer, decided, p, q, p_hat, changed_by_retri
   return { text, origin: Object.hasOwn(ORIGINS, origin) ? origin : "other", p, q, p_hat, changed: changed_by_retrieval };
 }
 
+const CHANGED = "Retrieval decided: the target alone would rather have written something else.";
 const HINT = "Point at a token, or step to it with the arrow keys, to see where it came from.";
 
 export class Tokens {
@@ -102,7 +103,7 @@ export class Tokens {
     const values = [["target", token.p], ["drafter", token.q], ["together", token.p_hat]]
       .filter(([, value]) => value !== null && value !== undefined)
       .map(([who, value]) => `${who} ${chance(value)}`);
-    const changed = token.changed ? " Retrieval decided: the target alone would rather have written something else." : "";
+    const changed = token.changed ? ` ${CHANGED}` : "";
     const [name, sentence] = ORIGINS[token.origin];
     this.inspector.replaceChildren(
       make("b", {}, visible(token.text)), ` ${name}. ${sentence}${changed} `,
@@ -115,10 +116,13 @@ export class Tokens {
     const numbers = Object.keys(ORIGINS)
       .map((origin) => [origin, this.tokens.filter((token) => token.origin === origin).length])
       .filter(([, number]) => number > 0);
-    this.legend.replaceChildren(
-      ...numbers.map(([origin, number]) =>
-        make("li", { title: ORIGINS[origin][1] }, make("span", { className: `chip ${origin}` }, ORIGINS[origin][0]),
-          ` ${number} (${Math.round((100 * number) / all)}%)`)),
-    );
+    const lines = numbers.map(([origin, number]) =>
+      make("li", { title: ORIGINS[origin][1] }, make("span", { className: `chip ${origin}` }, ORIGINS[origin][0]),
+        ` ${number} (${Math.round((100 * number) / all)}%)`));
+    const changed = this.tokens.filter((token) => token.changed).length;
+    if (changed) {
+      lines.push(make("li", { title: CHANGED }, make("span", { className: "token changed" }, "retrieval decided"), ` ${changed}`));
+    }
+    this.legend.replaceChildren(...lines);
   }
 }

@@ -38,7 +38,9 @@ def test_the_policy_lets_nothing_inline_run_and_the_files_hold_nothing_inline(cl
     assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|https?://", html) == []
     for name in NAMES:
         if name.endswith(".js"):
-            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", (FOLDER / name).read_text())
+            assert not re.search(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", (FOLDER / name).read_text()
+            )
 
 
 def test_a_file_that_has_not_changed_is_not_sent_again(client):
