@@ -1,4 +1,4 @@
-"""The page at `/` for everybody and against anybody: keyboard, names for screen readers, narrow windows, hostile texts."""
+"""The page at `/` for everybody and against anybody: keyboard, screen readers, narrow windows, hostile texts."""
 
 import pytest
 
@@ -55,8 +55,12 @@ def test_the_policy_forbids_what_slipped_through(served, opened):
     )
     assert attacks == ["innerHTML", "script text", "script address", "handler"]
     style = page.evaluate(
-        """() => { const s = document.createElement("style"); s.textContent = "body{opacity:0}"; document.head.append(s);
-                   return getComputedStyle(document.body).opacity; }"""
+        """() => {
+          const style = document.createElement("style");
+          style.textContent = "body { opacity: 0 }";
+          document.head.append(style);
+          return getComputedStyle(document.body).opacity;
+        }"""
     )
     assert style == "1" and page.evaluate("window.owned") is None
 
@@ -165,10 +169,12 @@ CONTRASTS = """() => {
     probe.remove();
     return found;
   };
-  const origins = ["drafter", "draft_lm", "prompt_lookup", "other", "corrected", "bonus", "target", "chunk", "card", "page"];
-  const pairs = [...origins.map(name => ["text", name]), ["faint", "page"], ["faint", "card"], ["wrong", "card"],
+  const grounds = ["drafter", "draft_lm", "prompt_lookup", "other", "corrected", "bonus", "target", "chunk", "card",
+                   "page"];
+  const pairs = [...grounds.map(name => ["text", name]), ["faint", "page"], ["faint", "card"], ["wrong", "card"],
                  ["accent-text", "accent"], ["text", "wrong-back"]];
-  return Object.fromEntries(pairs.map(([one, other]) => [`${one} on ${other}`, contrast(variable(one), variable(other))]));
+  const named = pairs.map(([one, other]) => [`${one} on ${other}`, contrast(variable(one), variable(other))]);
+  return Object.fromEntries(named);
 }"""
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.toys.asking_page import answer, ask, give
+from tests.toys.asking_page import answer, ask, give, shown_text
 from tests.toys.models import words
 from tests.toys.served import events, uploaded
 
@@ -35,10 +35,8 @@ def test_a_document_is_chosen_read_and_asked_about(served, opened):
 
     # Each token has its origin, and the legend counts them.
     spans = page.locator(".answer .token")
-    counted = [
-        int(text.split()[0])
-        for text in page.locator(".legend li:has(.chip)").evaluate_all("all => all.map(e => e.lastChild.data)")
-    ]
+    items = page.locator(".legend li:has(.chip)").evaluate_all("items => items.map(item => item.lastChild.data)")
+    counted = [int(item.split()[0]) for item in items]
     # A token that is a part of a character has no text of its own.
     assert sum(counted) == expected["usage"]["completion_tokens"] >= spans.count() > 0
 
@@ -49,12 +47,7 @@ def test_a_document_is_chosen_read_and_asked_about(served, opened):
     mark.wait_for()
     whole = client.get(f"/v1/files/{file['id']}/text").json()["text"]
     assert mark.text_content() in [source["text"] for source in sources] and mark.text_content() in whole
-    assert (
-        page.locator("#passage-text").evaluate(
-            "box => [...box.childNodes].map(n => n.matches?.('button') ? '' : n.textContent).join('')"
-        )
-        == whole
-    )
+    assert shown_text(page.locator("#passage-text")) == whole
     box, place = page.locator("#passage-text").bounding_box(), mark.bounding_box()
     assert box["y"] <= place["y"] < box["y"] + box["height"]
 

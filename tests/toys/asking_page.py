@@ -4,12 +4,11 @@ import time
 
 
 def until(condition, seconds=20):
-    """Wait until a function returns something true; return it. The page's policy lets Playwright wait for none itself."""
+    """Wait until a function returns something true. The page's policy lets Playwright itself evaluate no string."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
         time.sleep(0.05)
-    assert found, "what was waited for did not come"
-    return found
 
 
 def give(page, *files):
@@ -31,11 +30,12 @@ def ask(page, question, wait=True):
 
 
 def answer(page, number=0):
-    """Return the text of an answer, without the marks of its sources."""
-    return (
-        page.locator(".answer")
-        .nth(number)
-        .evaluate(
-            "box => [...box.childNodes].filter(node => !node.matches?.('button')).map(node => node.textContent).join('')"
-        )
+    """Return the text of an answer."""
+    return shown_text(page.locator(".answer").nth(number))
+
+
+def shown_text(box):
+    """Return the text in an element, without its buttons."""
+    return box.evaluate(
+        "box => [...box.childNodes].map(node => node.matches?.('button') ? '' : node.textContent).join('')"
     )
