@@ -25,6 +25,7 @@ from rapid_integrations.server.guard import Guard, KeyGuard
 from rapid_integrations.server.keys import KeyFile
 from rapid_integrations.server.limits import BodyLimits
 from rapid_integrations.server.metrics import Metrics
+from rapid_integrations.server.page import routes as page_routes
 from rapid_integrations.server.reading import BackgroundReading
 from rapid_integrations.server.routes import answers, files, models, operation
 from rapid_integrations.server.settings import ServerSettings
@@ -46,6 +47,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     state = _state(engine, settings)
     keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
     routes: list[Route] = [
+        *page_routes(),
         *operation.routes(state),
         *models.routes(state),
         *files.routes(state),
