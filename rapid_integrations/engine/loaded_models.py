@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from rapid_integrations.config import Quantization
+from rapid_integrations.decoding.elsewhere import DrafterService, ModelElsewhere
 from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError, shown
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
@@ -25,14 +26,14 @@ class EngineModels:
 
     Attributes:
         target: the model that reads everything.
-        drafter: the model that reads the retrieved chunks; it may be the target itself.
+        drafter: the model that reads the retrieved chunks; it may be the target itself, or on another machine.
         draft_lm: the model that only proposes; None without one.
         vocabulary: the vocabulary of all models.
         vocab_size: V, the number of logits that all models have.
     """
 
     target: CausalLM
-    drafter: CausalLM
+    drafter: CausalLM | ModelElsewhere
     draft_lm: CausalLM | None
     vocabulary: Vocabulary
     vocab_size: int
@@ -43,7 +44,7 @@ class EngineModels:
         return self.drafter is self.target
 
     @property
-    def all(self) -> tuple[CausalLM, ...]:
+    def all(self) -> tuple[CausalLM | ModelElsewhere, ...]:
         """The models by role. A model with two roles occurs twice."""
         return (self.target, self.drafter, *(() if self.draft_lm is None else (self.draft_lm,)))
 
@@ -153,6 +154,19 @@ def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, draft
             raise ConfigurationError(f"{name}=... takes a transformers tokenizer, not {shown(given)}")
     if tokenizer is None:
         raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
+
+
+def require_nothing_to_load(remote: DrafterService | None, settings: Iterable[object]) -> None:
+    """Refuse settings for loading a drafter that is not loaded here.
+
+    Raises:
+        ConfigurationError: there is one, and the drafter is on another machine.
+    """
+    if remote is not None and any(each is not None for each in settings):
+        raise ConfigurationError(
+            "drafter_quantization, drafter_dtype, drafter_device and drafter_device_map say how a drafter is loaded, "
+            "but a RemoteDrafter is loaded on its own machine: leave them out"
+        )
 
 
 def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> None:
