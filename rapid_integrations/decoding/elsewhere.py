@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +12,6 @@ from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import RemoteDrafting
-from rapid_integrations.progress import OnProgress
 
 
 class DrafterElsewhere(Drafter):
@@ -23,8 +22,11 @@ class DrafterElsewhere(Drafter):
 
     elsewhere = True
 
-    def opened(self, report: OnProgress) -> Steps[None]:
-        """Wait until the prompt has been read there. It is sent when this object is made."""
+    def opened(self, report: Callable[[int, int], None]) -> Steps[None]:
+        """Wait until the prompt has been read there; reports tokens read and tokens to read.
+
+        The prompt is sent when this object is made.
+        """
         raise NotImplementedError
 
     @property
