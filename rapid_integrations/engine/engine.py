@@ -258,6 +258,22 @@ class RapidEngine(SharedResource):
         with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
             return cls(models.target, remote or models.drafter, **options)
 
+    @staticmethod
+    def connect(url: str, **options: Any) -> RapidEngine:
+        """Return an engine whose models run on a server (`rapid serve`). It takes the same requests.
+
+        Args:
+            url: the server, as in "http://127.0.0.1:8080".
+            options: `api_key` and the further arguments of `RemoteEngine`.
+
+        Raises:
+            RemoteError: the server does not answer.
+        """
+        from rapid_integrations import RemoteEngine
+
+        require_known(RapidEngine.connect, options, RemoteEngine.__init__)
+        return RemoteEngine(url, **options)
+
     def alone(self, model: CausalLM) -> RapidEngine:
         """Return an engine in which one of this engine's models is target and drafter; both share the prefix cache.
 

@@ -5,17 +5,44 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
-from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
-from rapid_integrations.engine.outbox import Ended, Event, Progress
+from rapid_integrations.engine.outbox import Ended, Event, Outbox, Progress
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError, RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Trace
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.trace.tracer import Tracer
+
+
+class Running(Protocol):
+    """A request as its stream sees it: a `Job`, or one at a server."""
+
+    outbox: Outbox
+
+    def cancel(self) -> None:
+        """End it soon; safe in any thread."""
+        ...
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Free everything, and tell the caller."""
+        ...
+
+
+class Submits(Protocol):
+    """What takes a request: a `Worker`, or a request that has been sent to a server."""
+
+    def submit(self, job: Any) -> None:
+        """Take it."""
+        ...
+
+
+class Traces(Protocol):
+    """What records an answer: a `Tracer`, or one at a server."""
+
+    def trace(self) -> Trace:
+        """Return what was recorded so far."""
+        ...
 
 
 class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
@@ -32,11 +59,11 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def __init__(
         self,
         prepared: PreparedPrompt,
-        job: Job,
-        worker: Worker,
+        job: Running,
+        worker: Submits,
         life: EngineLife,
         report: OnProgress,
-        tracer: Tracer | None = None,
+        tracer: Traces | None = None,
     ) -> None:
         self.prepared = prepared
         self._job, self._worker, self._life, self._report, self._tracer = job, worker, life, report, tracer

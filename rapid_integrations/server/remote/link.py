@@ -68,6 +68,11 @@ class Link(SharedResource):
         self._abandoned = weakref.finalize(self, _end, os.getpid(), self._loop)
         self._abandoned.atexit = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the loop, and return its result as a future; cancelling that cancels the coroutine.
 
@@ -117,14 +122,14 @@ class Link(SharedResource):
         return answer.content
 
     @asynccontextmanager
-    async def streaming(self, path: str, json: Any) -> AsyncIterator[httpx.Response]:
+    async def streaming(self, path: str, content: bytes) -> AsyncIterator[httpx.Response]:
         """Post a request in the loop whose answer comes piece by piece.
 
         Raises:
             RapidError: as for `exchange`, also while the answer is read.
         """
         with self._taught(path):
-            async with self._client.stream("POST", self.url + path, json=json) as answer:
+            async with self._client.stream("POST", self.url + path, content=content) as answer:
                 if answer.status_code >= 400:
                     raise error_from(_json_of(await answer.aread()), answer.status_code, self.url + path)
                 yield answer
