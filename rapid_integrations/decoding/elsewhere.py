@@ -10,7 +10,6 @@ import torch
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import RemoteDrafting
 
 
@@ -71,23 +70,4 @@ class ModelElsewhere(Protocol):
 
     def close(self) -> None:
         """End the connection; safe to call again."""
-        ...
-
-
-@runtime_checkable
-class DrafterService(Protocol):
-    """A server whose model can draft for a target, as `RapidEngine(drafter=...)` takes it."""
-
-    def connect(self, target: str, vocabulary: Vocabulary, weight_bytes: int) -> ModelElsewhere:
-        """Return the server's model.
-
-        Args:
-            target: the target's name, for messages.
-            vocabulary: the target's.
-            weight_bytes: those of the target; of a model that does not say how large it is, so many are assumed.
-
-        Raises:
-            RemoteError: the server does not answer.
-            VocabularyMismatchError: its tokenizer is another one.
-        """
         ...

@@ -33,7 +33,7 @@ from rapid_integrations.config import (
     SpeculationConfig,
     require_known,
 )
-from rapid_integrations.decoding.elsewhere import DrafterService, ModelElsewhere
+from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes, RequestReaders
 from rapid_integrations.decoding.recorder import Recorder
@@ -43,6 +43,7 @@ from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.loaded_models import (
+    DrafterService,
     EngineModels,
     loaded_models,
     require_nothing_to_load,
@@ -216,9 +217,7 @@ class RapidEngine(SharedResource):
                     "transformers objects to RapidEngine.from_models(model, tokenizer)"
                 )
         require_known(RapidEngine.from_pretrained, options, RapidEngine.__init__)
-        require_nothing_to_load(
-            remote, (drafter_quantization, drafter_dtype, drafter_device, drafter_device_map)
-        )
+        require_nothing_to_load(remote, (drafter_quantization, drafter_dtype, drafter_device, drafter_device_map))
         with loaded_models(
             target,
             named,

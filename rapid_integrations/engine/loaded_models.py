@@ -6,18 +6,37 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
 from rapid_integrations.config import Quantization
-from rapid_integrations.decoding.elsewhere import DrafterService, ModelElsewhere
+from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError, shown
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
+
+
+@runtime_checkable
+class DrafterService(Protocol):
+    """A server whose model can draft for a target, as `RapidEngine(drafter=...)` takes it."""
+
+    def connect(self, target: str, vocabulary: Vocabulary, weight_bytes: int) -> ModelElsewhere:
+        """Return the server's model.
+
+        Args:
+            target: the target's name, for messages.
+            vocabulary: the target's.
+            weight_bytes: those of the target; of a model that does not say how large it is, so many are assumed.
+
+        Raises:
+            RemoteError: the server does not answer.
+            VocabularyMismatchError: its tokenizer is another one.
+        """
+        ...
 
 
 @dataclass(frozen=True)

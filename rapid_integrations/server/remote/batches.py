@@ -62,7 +62,9 @@ class Batches(Generic[K, Item, Result]):
         except RapidError as error:
             found = [error] * len(batch)
         except Exception as error:  # an answer that nobody foresaw
-            found = [RemoteError(f"an answer cannot be read: {type(error).__name__} {error}", code="answer")] * len(batch)
+            found = [RemoteError(f"an answer cannot be read: {type(error).__name__} {error}", code="answer")] * len(
+                batch
+            )
         for (_, future), result in zip(batch, found, strict=True):
             if future.done():  # nobody waits any more
                 continue

@@ -69,7 +69,9 @@ class RemoteDrafter:
     ) -> None:
         for name, given, allowed in (("kind", kind, get_args(Kind)), ("on_lost", on_lost, get_args(OnLost))):
             if given not in allowed:
-                raise ConfigurationError(f"RemoteDrafter({name}={given!r}): it is one of {', '.join(map(repr, allowed))}")
+                raise ConfigurationError(
+                    f"RemoteDrafter({name}={given!r}): it is one of {', '.join(map(repr, allowed))}"
+                )
         if type(best) is not int or best < 0 or (best == 0 and kind != "rapid"):
             raise ConfigurationError(
                 f"RemoteDrafter(best={best!r}): give the number of tokens of each distribution, at least 1. Only "

@@ -8,7 +8,12 @@ from typing import Any
 from rapid_integrations import errors
 from rapid_integrations.errors import RapidError, RemoteError
 
-_BAD_REQUEST = (errors.ConfigurationError, errors.PromptError, errors.ContextOverflowError, errors.VocabularyMismatchError)
+_BAD_REQUEST = (
+    errors.ConfigurationError,
+    errors.PromptError,
+    errors.ContextOverflowError,
+    errors.VocabularyMismatchError,
+)
 _LATER = (errors.EngineClosedError, errors.OutOfMemoryError)
 
 

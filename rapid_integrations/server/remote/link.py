@@ -53,6 +53,7 @@ class Link(SharedResource):
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float | None = None) -> None:
         import httpx
+
         require_address(url, timeout)
         self.url = url.rstrip("/")
         self.timeout = timeout
@@ -84,9 +85,7 @@ class Link(SharedResource):
             self._require_open()
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=_run, args=(self._loop,), name="rapid remote", daemon=True
-                    )
+                    self._thread = threading.Thread(target=_run, args=(self._loop,), name="rapid remote", daemon=True)
                     self._thread.start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
         except BaseException:

@@ -21,6 +21,7 @@ from rapid_integrations.server.remote.frames import Array, pack, unpack
 from rapid_integrations.server.remote.link import Link
 from rapid_integrations.server.remote.tokenizers_sent import digest_of, received
 
+
 @dataclass(frozen=True)
 class _Call:
     """What a call says, and its arrays."""

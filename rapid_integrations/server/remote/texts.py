@@ -273,7 +273,8 @@ class Texts(SharedResource):
         """
         if name not in self._open:
             raise RemoteError(
-                f"the drafter has no text {name!r:.40}: it was closed, or the server has been started anew", code="answer"
+                f"the drafter has no text {name!r:.40}: it was closed, or the server has been started anew",
+                code="answer",
             )
         text = self._open[name][0]
         self._touch(name, text)
