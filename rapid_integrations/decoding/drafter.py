@@ -56,8 +56,8 @@ class Drafter:
                 break
             logits = rules.penalty.apply(self.logits(len(written)), written)
             allowed = None if rules.constraint is None else rules.constraint.allowed(written)
-            if self.elsewhere and allowed is not None and bool(mask(logits, allowed).isneginf().all()):
-                break  # none of the few tokens that it sends is allowed
+            if allowed is not None and bool(mask(logits, allowed).isneginf().all()):
+                break  # q may be 0 for all that is allowed, if it was cut to a few tokens
             distribution = rules.law.propose(logits, allowed)
             if distribution is None:
                 written.append(rules.law.ops.best(mask(logits, allowed)))

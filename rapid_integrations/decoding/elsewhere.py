@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-import torch
-
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.outputs import RemoteDrafting
 
 
@@ -43,20 +42,8 @@ class DrafterElsewhere(Drafter):
 
 
 @runtime_checkable
-class ModelElsewhere(Protocol):
-    """A model that another process runs, as the plan of a request sees it; see `CausalLM` for the attributes."""
-
-    name: str
-    context_window: int
-    vocab_size: int
-    device: torch.device
-    num_parameters: int
-    weight_bytes: int
-    kv_bytes_per_token: int
-
-    def fingerprint(self) -> str:
-        """Return what identifies the model as far as it is known here."""
-        ...
+class ModelElsewhere(CausalLM, Protocol):
+    """A model that another process runs. It makes no pass and no cache here; `begin` takes their place."""
 
     def begin(self, prompt_ids: Sequence[int], new_tokens: int, rules: Rules) -> DrafterElsewhere:
         """Send a prompt, and return the drafter of one request, which has to be closed.
@@ -66,8 +53,4 @@ class ModelElsewhere(Protocol):
             new_tokens: the longest answer.
             rules: of the request.
         """
-        ...
-
-    def close(self) -> None:
-        """End the connection; safe to call again."""
         ...

@@ -33,7 +33,6 @@ from rapid_integrations.config import (
     SpeculationConfig,
     require_known,
 )
-from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes, RequestReaders
 from rapid_integrations.decoding.recorder import Recorder
@@ -140,7 +139,7 @@ class RapidEngine(SharedResource):
                 )
         require_one_vocabulary(target, None if isinstance(drafter, DrafterService) else drafter, draft_lm)
         self.target: CausalLM = target.lm
-        self.drafter: CausalLM | ModelElsewhere = target.lm
+        self.drafter: CausalLM = target.lm
         if isinstance(drafter, DrafterService):
             self.drafter = drafter.connect(target.lm.name, target.vocabulary, target.lm.weight_bytes)
         elif drafter is not None:

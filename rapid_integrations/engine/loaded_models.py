@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 
 from rapid_integrations.config import Quantization
-from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError, shown
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
@@ -24,7 +23,7 @@ from rapid_integrations.progress import OnProgress
 class DrafterService(Protocol):
     """A server whose model can draft for a target, as `RapidEngine(drafter=...)` takes it."""
 
-    def connect(self, target: str, vocabulary: Vocabulary, weight_bytes: int) -> ModelElsewhere:
+    def connect(self, target: str, vocabulary: Vocabulary, weight_bytes: int) -> CausalLM:
         """Return the server's model.
 
         Args:
@@ -52,7 +51,7 @@ class EngineModels:
     """
 
     target: CausalLM
-    drafter: CausalLM | ModelElsewhere
+    drafter: CausalLM
     draft_lm: CausalLM | None
     vocabulary: Vocabulary
     vocab_size: int
@@ -63,7 +62,7 @@ class EngineModels:
         return self.drafter is self.target
 
     @property
-    def all(self) -> tuple[CausalLM | ModelElsewhere, ...]:
+    def all(self) -> tuple[CausalLM, ...]:
         """The models by role. A model with two roles occurs twice."""
         return (self.target, self.drafter, *(() if self.draft_lm is None else (self.draft_lm,)))
 

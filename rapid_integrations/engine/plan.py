@@ -8,7 +8,6 @@ from typing import Literal
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import DraftLengths
-from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
@@ -141,6 +140,6 @@ def draft_lengths(
     )
 
 
-def step_bytes(model: CausalLM | ModelElsewhere, cached_tokens: int) -> float:
+def step_bytes(model: CausalLM, cached_tokens: int) -> float:
     """Return roughly how many bytes a one-token step reads: the weights and the filled part of the cache."""
     return float(model.weight_bytes + model.kv_bytes_per_token * cached_tokens)

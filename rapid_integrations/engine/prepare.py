@@ -8,7 +8,6 @@ from typing import Any
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.compression import query_coverage
 from rapid_integrations.config import SamplingParams, StructuredOutput
-from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
@@ -245,7 +244,7 @@ def _to_check(asked: StructuredOutput, unenforced: tuple[str, ...]) -> Any:
     return asked.json_schema if asked.checked and unenforced else None
 
 
-def _require_room(model: CausalLM | ModelElsewhere, prompt_ids: list[int], new_tokens: int) -> None:
+def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
     """Raise ContextOverflowError if the prompt and the longest answer exceed the model's context window."""
     if len(prompt_ids) + new_tokens > model.context_window:
         raise ContextOverflowError(

@@ -1,7 +1,8 @@
 """The routes of the remote engine: everything that `RapidEngine` does, for `RapidEngine.connect` elsewhere.
 
-- `POST /rapid/v1/complete` answers a request, as server-sent events with `"stream": true`: "progress", "prepared" (both
-  prompts), "piece" (`CompletionChunk`), "trace", "error". The last piece has a finish reason. Without, it is one object.
+- `POST /rapid/v1/complete` answers a request. With `"stream": true`, the answer is server-sent events: "progress",
+  "prepared" (both prompts), "piece" (`CompletionChunk`), "trace", "error". The last piece has a finish reason. Without
+  it, the answer is one object.
 - `POST /rapid/v1/explain` returns the prompts of both models.
 - `GET /rapid/v1/engine` describes the engine, `/state` counts its requests, `/fingerprints` identifies its models.
 """
@@ -24,7 +25,7 @@ from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, received
 
 HEARTBEAT_S = 15.0
-"""After so long without an event, a comment is sent, so that neither the client nor a proxy takes the server for dead."""
+"""After so long without an event a comment is sent, so that neither client nor proxy takes the server for dead."""
 
 Event = tuple[str, Any]
 
@@ -129,7 +130,8 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request) -> Asyn
     try:
         while True:
             waiting = waiting or asyncio.ensure_future(happened.get())
-            await asyncio.wait({waiting, leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [waiting, leaving]
+            await asyncio.wait(both, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done():
                 return
             if not waiting.done():

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.errors import CacheError, ConfigurationError
 from rapid_integrations.models.vocabulary import Vocabulary
@@ -43,8 +45,8 @@ class RemoteDrafter:
             servers of the other kinds allow at most 20.
         timeout: seconds that a round may take.
         open_timeout: seconds in which the prompt has to be read.
-        on_lost: "error" raises `RemoteError` if the server is lost. "target" finishes the answer under the law "target";
-            `stats.remote.target_from` says from which token on.
+        on_lost: "error" raises `RemoteError` if the server is lost. "target" finishes the answer under the law
+            "target"; `stats.remote.target_from` says from which token on.
         num_parameters: the size of the model, if the server does not say it. None counts as larger than the target.
         context_window: the same for its context window; None trusts that the prompt fits.
 
@@ -109,6 +111,10 @@ class RemoteModel:
     """A server's model; see `ModelElsewhere` for the attributes."""
 
     device = torch.device("cpu")  # where its rows arrive
+    dtype = torch.float32
+    kernels = "none (on another machine)"
+    rows_together = 0
+    passes_together = False
 
     def __init__(self, drafter: RemoteDrafter, back_end: BackEnd, described: Described, weight_bytes: int) -> None:
         self._back_end, self._on_lost = back_end, drafter.on_lost
@@ -140,6 +146,22 @@ class RemoteModel:
             )
         text = self._back_end.text(prompt_ids, new_tokens, rules.law, rules.vocab_size, rules.eos_token_ids)
         return RemoteScorer(self._back_end, text, rules, len(prompt_ids), self._on_lost)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """Raise an error: its caches are on its machine.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(f"{self.name} is on another machine: it can draft here, and nothing else")
+
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Raise an error: its passes are made on its machine.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(f"{self.name} is on another machine: it can draft here, and nothing else")
 
     def close(self) -> None:
         """End the connection; safe to call again."""

@@ -119,8 +119,8 @@ class RemoteEngine(RapidEngine):
         except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
             self._link.close()
             raise RemoteError(
-                f"{self._link.url} does not describe an engine as this version of rapid-integrations knows it ({error}): "
-                "install the same version on both machines",
+                f"{self._link.url} does not describe an engine as this version of rapid-integrations knows it "
+                f"({error}): install the same version on both machines",
                 code="answer",
             ) from None
         except BaseException:

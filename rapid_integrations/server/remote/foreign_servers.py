@@ -14,8 +14,10 @@ from rapid_integrations.server.remote.best_rows import row_of
 from rapid_integrations.server.remote.link import Link
 
 _PROBES = (
-    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.",
-    'def f(x): return {"a": [1, 2.5e-3]}  # https://example.org/?q=1&r=%20',
+    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.\nWhat the other thing is called in "
+    "the long run depends on how often each of these words was written together with them; nothing else matters.",
+    'def f(x): return {"a": [1, 2.5e-3], "b": None}  # 1234567890 https://example.org/?q=1&r=%20\nimport sys, os.path',
+    "Größe naïve façade où l'été; el niño también. Привет, мир! 東京は晴れ。 — “quotes” …",
 )
 
 Best = list[tuple[int, float]]
@@ -44,7 +46,7 @@ def read(body: bytes, url: str) -> Any:
 
 
 def require_vocabulary(link: Link, model: str | None, vocabulary: Vocabulary, target: str) -> None:
-    """Have the server tokenize two texts, and compare the ids. Warns if it has no path for that.
+    """Have the server tokenize some texts, and compare the ids. Warns if it has no path for that.
 
     Raises:
         VocabularyMismatchError: the ids differ.
@@ -89,8 +91,8 @@ def rows_of(positions: Sequence[Best], best: int, vocab_size: int, url: str) -> 
         kept = sorted((each for each in found if each[0] < vocab_size), key=lambda each: -each[1])[:best]
         if not kept:
             raise RemoteError(
-                f"{url} gives no log-probabilities of tokens by id. It has to offer logprobs={best} on completions, with "
-                "return_tokens_as_token_ids as vLLM has it, or ids as llama.cpp does",
+                f"{url} gives no log-probabilities of tokens by id. It has to offer logprobs={best} on completions, "
+                "with return_tokens_as_token_ids as vLLM has it, or ids as llama.cpp does",
                 code="answer",
             )
         rows.append(row_of([index for index, _ in kept], [value for _, value in kept], vocab_size))

@@ -15,7 +15,7 @@ from rapid_integrations.errors import RemoteError
 
 MEDIA_TYPE: Final = "application/x-rapid-frame"
 
-_KINDS: Final = {"i4": np.dtype("<i4"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
+_KINDS: Final[dict[str, np.dtype[Any]]] = {"i4": np.dtype("<i4"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,8 +63,8 @@ def unpack(body: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
             raise ValueError(f"{len(rest) - at} bytes follow the last array")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RemoteError(
-            f"a message of {len(body):,} bytes is not one of a RAPID drafter ({error}): the other side may have another "
-            "version of rapid-integrations, or be another program",
+            f"a message of {len(body):,} bytes is not one of a RAPID drafter ({error}): the other side may have "
+            "another version of rapid-integrations, or be another program",
             code="answer",
         ) from None
     return head, arrays

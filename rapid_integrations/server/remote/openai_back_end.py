@@ -82,7 +82,7 @@ class OpenAIBackEnd:
         )
 
     def require_vocabulary(self, vocabulary: Vocabulary, target: str) -> None:
-        """Have the server tokenize two texts."""
+        """Have the server tokenize some texts."""
         require_vocabulary(self._link, self._model, vocabulary, target)
 
     def text(
@@ -119,8 +119,8 @@ class OpenAIBackEnd:
         choices = sorted(answer["choices"], key=lambda each: int(each.get("index", 0)))
         if len(choices) != len(prompts):
             raise RemoteError(
-                f"{self.url}/v1/completions gave {len(choices)} answers to {len(prompts)} prompts: it has to take an array "
-                "of arrays of token ids",
+                f"{self.url}/v1/completions gave {len(choices)} answers to {len(prompts)} prompts: it has to take an "
+                "array of arrays of token ids",
                 code="answer",
             )
         sent = sum(len(prompt) for prompt in prompts) * 6 // len(prompts)  # what an id takes as JSON, about

@@ -107,7 +107,7 @@ class RapidBackEnd:
             raise RemoteError(f"{self.url} answered {len(said)} of {len(calls)} calls", code="answer")
         parts: list[dict[str, Array]] = [{} for _ in calls]
         for name, array in found.items():
-            place, _, own = name.partition(".")
+            place, own = name.split(".", 1)
             parts[int(place)][own] = array
         bytes_each = len(body) // len(calls), len(answer) // len(calls)
         return [
@@ -154,7 +154,7 @@ class RapidText:
     ) -> Future[Received]:
         """Ask for rows, and for a draft."""
         head = {"text": self._name, "have": have, "ahead": ahead, "best": self._owner.best}
-        arrays = {
+        arrays: dict[str, Array] = {
             "commit": np.asarray(commit, dtype=np.int32),
             "draft": np.asarray(draft, dtype=np.int32),
             "shares": np.asarray(shares, dtype=np.float64),

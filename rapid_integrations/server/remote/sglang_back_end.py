@@ -69,7 +69,7 @@ class SGLangBackEnd:
         return Described(name=self._model)
 
     def require_vocabulary(self, vocabulary: Vocabulary, target: str) -> None:
-        """Have the server tokenize two texts."""
+        """Have the server tokenize some texts."""
         require_vocabulary(self._link, self._model, vocabulary, target)
 
     def text(

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -303,7 +303,8 @@ async def _or_ended(future: Future[T], job: Job) -> T:
     """Return a future's result, unless the job ends before it: one that never began says nothing itself."""
     wanted = asyncio.wrap_future(future)
     ended = asyncio.ensure_future(job.outbox.await_ended())
-    await asyncio.wait({wanted, ended}, return_when=asyncio.FIRST_COMPLETED)
+    both: list[asyncio.Future[Any]] = [wanted, ended]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
     if not wanted.done():
         wanted.cancel()
