@@ -52,8 +52,12 @@ def error_from(body: object, status: int, url: str) -> RapidError:
     ours = said.get("rapid") if isinstance(said, Mapping) else None
     kind = getattr(errors, str(ours.get("class")), None) if isinstance(ours, Mapping) else None
     if isinstance(said, Mapping) and isinstance(ours, Mapping) and ours.get("class") in errors.__all__ and kind:
-        found: RapidError = kind.__new__(kind)
-        Exception.__init__(found, str(message))
+        found: RapidError
+        if kind.__init__ is RapidError.__init__:
+            found = kind(str(message))
+        else:  # its constructor takes what the message was made of
+            found = kind.__new__(kind)
+            Exception.__init__(found, str(message))
         fields = ours.get("fields")
         for name, value in fields.items() if isinstance(fields, Mapping) else ():
             setattr(found, str(name), value)
