@@ -11,7 +11,7 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from langchain_rapid.deadline import Deadline
 from langchain_rapid.errors import as_langchain_errors
@@ -118,7 +118,7 @@ class RapidModel(SettingsInUse):
     """The fields and the engine of a RAPID model.
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
-    `drafter_model`), or as a ready `engine`. Every sampling and speculation setting is a field. It can also be given to
+    `drafter_model`), as a ready `engine`, or as a server (`base_url`). Every sampling and speculation setting is a field. It can also be given to
     a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`. Unknown names are refused.
 
     The target's prompt is exactly what the chain built. In the drafter's prompt, retrieved chunks replace the context.
@@ -158,9 +158,6 @@ class RapidModel(SettingsInUse):
     )
     max_retries: int | None = Field(
         default=None, ge=0, description="has no effect, because retries do not help a local model; see with_retry"
-    )
-    api_key: SecretStr | None = Field(
-        default=None, exclude=True, repr=False, description="has no effect, because a local model needs no key"
     )
     streaming: bool = Field(default=False, description="reports tokens to callbacks also during invoke")
     show_schema: bool = Field(
@@ -337,7 +334,7 @@ class RapidModel(SettingsInUse):
         engine = self._engine
         own = self.given_names(_PARTS)
         compressor = engine.compressor
-        if own or self.engine is None:
+        if own or (self.engine is None and self.base_url is None):  # otherwise the engine has a compressor of its own
             embeddings = self.embeddings
             compressor = DefaultCompressor(
                 embedder_of(embeddings) if isinstance(embeddings, Embeddings) else embeddings,

@@ -80,8 +80,8 @@ if TYPE_CHECKING:
 class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
-    Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), or as a ready
-    `engine`. Every sampling and speculation setting is a field. It can also be given to a single call:
+    Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), as a ready
+    `engine`, or as a server (`base_url`). Every sampling and speculation setting is a field. It can also be given to a single call:
     `llm.complete(prompt, temperature=0.7, max_new_tokens=64)`. Unknown names are refused.
 
     The target's prompt is exactly what the pipeline built. In the drafter's prompt, retrieved chunks replace the
@@ -331,7 +331,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         """
         data: dict[str, Any] = handler(self)
         data["class_name"] = self.class_name()
-        if self.engine is not None or self.model is not None:
+        if self.engine is not None or self.model is not None or self.base_url is not None:
             names = models_of(self._engine)["models"]
             data.update({name: names.get(name) for name in ("target", "drafter", "draft_lm")})
         data["identity"] = self._identity_of_answers()
@@ -397,7 +397,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         engine = self._engine
         own = self.given_names(("embed_model", "node_parser", "node_postprocessors", "embedding_cache"))
         compressor = engine.compressor
-        if own or self.engine is None:
+        if own or (self.engine is None and self.base_url is None):  # otherwise the engine has a compressor of its own
             embedder: Any = self.embed_model
             if isinstance(embedder, BaseEmbedding):
                 embedder = embedder_of(embedder)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         PromptError,
         RapidError,
+        RemoteError,
         UnsupportedModelError,
         VocabularyMismatchError,
     )
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
         Usage,
     )
     from rapid_integrations.prompt import Prompt
+    from rapid_integrations.server.remote.drafter import RemoteDrafter
+    from rapid_integrations.server.remote.engine import RemoteEngine
 
 __version__ = "0.1.0"
 
@@ -79,6 +82,9 @@ __all__ = [
     "RapidEngine",
     "RapidError",
     "ReadAhead",
+    "RemoteDrafter",
+    "RemoteEngine",
+    "RemoteError",
     "RetrievedChunk",
     "SamplingParams",
     "SpeculationConfig",
@@ -108,6 +114,8 @@ _HOMES = {
     ),
     "engine.prepared_prompt": ("PreparedPrompt",),
     "prompt": ("Prompt",),
+    "server.remote.drafter": ("RemoteDrafter",),
+    "server.remote.engine": ("RemoteEngine",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

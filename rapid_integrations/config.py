@@ -371,7 +371,10 @@ SETTING_ALIASES = {
 
 _NO_ALIASES: Mapping[str, str] = {}
 
-_NO_SERVER = "the model runs in this process and needs no server: leave it out"
+_NO_SERVER = (
+    "the model runs in this process and needs no server: leave it out. RapidEngine.connect(url), or base_url=... of "
+    "RapidLLM and ChatRapid, asks an engine on a server"
+)
 _READ = "it is read from the model: leave it out"
 _ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
 _STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"

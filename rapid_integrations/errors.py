@@ -15,6 +15,7 @@ RapidError
 ├── NotANumberError (ArithmeticError)    a model that computed NaN
 ├── MissingExtraError (ImportError)      an optional package is missing; the message has the pip command
 ├── CacheError                           a KV cache that is full, or a saved one that does not fit the model
+├── RemoteError (ConnectionError)        a server that cannot be reached, is late, refuses, or answers something else
 ├── EngineClosedError (RuntimeError)     a request to an engine, or an LLM over one, that has been closed
 ├── ForkedProcessError (RuntimeError)    an engine that was built before the process was forked
 └── NotPicklableError (PicklingError)    something that holds models in memory and cannot go to another process
@@ -48,6 +49,7 @@ __all__ = [
     "OutOfMemoryError",
     "PromptError",
     "RapidError",
+    "RemoteError",
     "UnsupportedModelError",
     "VocabularyMismatchError",
 ]
@@ -177,6 +179,13 @@ class MissingExtraError(RapidError, ImportError):
 
 class CacheError(RapidError):
     """A KV cache is full, or a saved one does not fit the model."""
+
+
+class RemoteError(RapidError, ConnectionError):
+    """A server of a remote engine or drafter could not be reached, was late, refused, or answered something else.
+
+    Its codes are "remote.unreachable", "remote.timeout", "remote.refused", "remote.failed" and "remote.answer".
+    """
 
 
 class EngineClosedError(RapidError, RuntimeError):

@@ -104,6 +104,37 @@ class Source(_Output):
     score: float
 
 
+class RemoteDrafting(_Output):
+    """What a request exchanged with a drafter on another machine (`RemoteDrafter`).
+
+    Attributes:
+        url: the server.
+        calls: how often the request asked it for rows or for a draft.
+        round_trips: HTTP requests that carried them. One may carry the calls of several requests.
+        sent_bytes, received_bytes: bodies of the HTTP requests and their answers, of a shared one this request's part.
+        waited_s: seconds in which the request waited for it.
+        rows: distributions that it has sent.
+        best: how many of the best tokens of each were sent; 0 if all were.
+        distance: total variation distance between the q that was used and the drafter's full q at T = 1, the mean over
+            `rows`; 0 for full rows, None before the first row.
+        target_from: the first output token that follows the law "target" because the server was lost; None if it was
+            not lost.
+        lost: why it was lost.
+    """
+
+    url: str
+    calls: int = 0
+    round_trips: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    waited_s: float = 0.0
+    rows: int = 0
+    best: int = 0
+    distance: float | None = None
+    target_from: int | None = None
+    lost: str | None = None
+
+
 class DecodeStats(_Output):
     """Statistics of one answer. Times are in seconds.
 
@@ -130,6 +161,7 @@ class DecodeStats(_Output):
       `cached_drafter_tokens` counts, too.
     - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
       `verify_s` then counts both. None if the law needs no drafter.
+    - `remote` is what was exchanged with a drafter on another machine; None without one.
     """
 
     law: str
@@ -160,6 +192,7 @@ class DecodeStats(_Output):
     kernels: str = "none"
     chunk_cache: str = "off"
     queued_s: float = 0.0
+    remote: RemoteDrafting | None = None
 
     @property
     def acceptance_rate(self) -> float | None:

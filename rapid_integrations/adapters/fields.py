@@ -5,13 +5,14 @@ Both frameworks' classes are pydantic models. They inherit these typed and docum
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from rapid_integrations.adapters.argument_names import MODEL_ALIASES, TRANSPORT, own_names
 from rapid_integrations.adapters.given_engine import require_engine
@@ -191,6 +192,18 @@ class ModelFields(BaseModel):
         "it there",
     )
 
+    base_url: str | None = Field(
+        default=None,
+        description="a RAPID server (`rapid serve`) whose engine answers, as in http://127.0.0.1:8080, in place of all "
+        "fields about models and caches",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        description="the key of the server at base_url; has no effect without one",
+    )
+
     engine: Any = Field(
         default=None,
         exclude=True,
@@ -223,12 +236,25 @@ class ModelFields(BaseModel):
         """
         from rapid_integrations.engine.engine import RapidEngine
 
-        given = self.given_names(ModelFields.model_fields)
+        given = self.given_names(ModelFields.model_fields) - {"api_key"}
         if self.engine is not None:
             _refuse_beside("engine", given - {"engine"})
             require_engine(self.engine)
             engine: RapidEngine = self.engine
             return engine
+        if self.base_url is not None:
+            if others := given - {"base_url", "embedding_cache"}:
+                raise ConfigurationError(
+                    f"the server at base_url={self.base_url!r} has loaded its models, so {', '.join(sorted(others))} "
+                    "would have no effect: give one or the other"
+                )
+            url, key = self.base_url, None if self.api_key is None else self.api_key.get_secret_value()
+
+            def connect() -> RapidEngine:
+                return RapidEngine.connect(url, api_key=key)
+
+            digest = hashlib.sha256((key or "").encode()).hexdigest()
+            return LOADED_ENGINES.get(lambda: ("server", url, digest), connect, holder or Hold())
         options: dict[str, Any] = {name: getattr(self, name) for name in _ENGINE_OPTIONS}
         if self.model is not None:
             objects = {*_OBJECTS, *_ENGINE_OPTIONS} - {"engine"}

@@ -29,8 +29,10 @@ def _replaced_by(update: Mapping[str, Any]) -> set[str]:
     given = {name for name, value in update.items() if value is not None}
     if "engine" in given:
         replaced = set(ModelFields.model_fields)
+    elif "base_url" in given:
+        replaced = set(ModelFields.model_fields) - {"api_key", "embedding_cache"}
     elif "model" in given:
-        replaced = {"engine", *NAMED}
+        replaced = {"engine", "base_url", *NAMED}
     else:
         replaced = set()
     return replaced - set(update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,7 +25,14 @@ class Drafter:
         reader: the model and its own prompt, prefilled.
         rules: the request's rules. The drafter samples at the law's temperature, within its truncation and constraint,
             and stops at the end of an answer.
+
+    Attributes:
+        elsewhere: whether another process reads; there is no reader then (`decoding/elsewhere.py`).
+        lost: whether that process is lost, and the request goes on without it.
     """
+
+    elsewhere: ClassVar[bool] = False
+    lost: bool = False
 
     def __init__(self, reader: Reader, rules: Rules) -> None:
         self.reader = reader
@@ -44,8 +52,12 @@ class Drafter:
         proposed: list[Tensor] = []
         while len(written) < tokens and not (written and written[-1] in rules.eos_token_ids):
             yield from self.score(written)
+            if self.lost:
+                break
             logits = rules.penalty.apply(self.logits(len(written)), written)
             allowed = None if rules.constraint is None else rules.constraint.allowed(written)
+            if allowed is not None and bool(mask(logits, allowed).isneginf().all()):
+                break  # q may be 0 for all that is allowed, if it was cut to a few tokens
             distribution = rules.law.propose(logits, allowed)
             if distribution is None:
                 written.append(rules.law.ops.best(mask(logits, allowed)))
@@ -63,6 +75,9 @@ class Drafter:
         if (rows := self.wants(draft)) is not None:
             (logits,) = yield Wanted(self.reader.model, (rows,))
             self.scored(logits)
+
+    def begin(self, draft: Sequence[int]) -> None:
+        """Do nothing: it reads in a pass of its own, or together with the target."""
 
     def wants(self, draft: Sequence[int]) -> Rows | None:
         """Return what it still has to read to score all positions of `draft`; None if it has.
@@ -85,6 +100,11 @@ class Drafter:
     def known_logits(self, position: int) -> Tensor | None:
         """Return the logits (V,) after `position` draft tokens of this round, or None. No model runs."""
         return self._rows[position] if position < len(self._rows) else None
+
+    def keep(self, tokens: int) -> None:
+        """Forget all draft tokens of this round but the first `tokens`, and read on from there."""
+        self.reader.keep(tokens)
+        del self._rows[tokens + 1 :]
 
     def commit(self, token_ids: Sequence[int]) -> None:
         """Make `token_ids` part of the text. The cache keeps the accepted draft tokens."""

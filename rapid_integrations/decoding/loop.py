@@ -120,8 +120,8 @@ class _PositionLaws:
         """Return the law (V,) after the first `position` draft tokens."""
         if position not in self._formed:
             drafter_logits = None
-            if self._law.needs_drafter:
-                assert self._scorer is not None
+            assert self._scorer is not None or not self._law.needs_drafter
+            if self._scorer is not None and not self._scorer.lost:
                 drafter_logits = self._penalised(self._scorer.logits(position), position)
             self._formed[position] = self._form(position, drafter_logits)
         return self._formed[position]
@@ -154,7 +154,9 @@ class _PositionLaws:
 
 def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
     """Whether target and drafter read a draft together: they share their weights, which are then read once for both."""
-    return scorer is not None and scorer.reader.model is target.model and target.model.passes_together
+    if scorer is None or scorer.elsewhere:
+        return False
+    return scorer.reader.model is target.model and target.model.passes_together
 
 
 def _read(
@@ -165,6 +167,8 @@ def _read(
     Only those behind the last token of a draft that the drafter wrote itself may still be missing: they are needed if
     the whole draft is accepted.
     """
+    if scorer is not None:
+        scorer.begin(draft)
     together = scores_in_the_same_pass(target, scorer)
     scoring = scorer.wants(draft) if scorer is not None and together else None
     with recorder.phase("verify"):

@@ -7,8 +7,9 @@ drives it may thus read the rows of many requests in one pass.
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -31,10 +32,15 @@ class Wanted:
         return sum(each.count for each in self.rows)
 
 
-Steps: TypeAlias = Generator[Wanted | None, list[Tensor], T]
+Wish: TypeAlias = Wanted | Future[Any] | None
+"""What a computation waits for: logits, something that happens outside of the worker, or another computation."""
+
+Steps: TypeAlias = Generator[Wish, list[Tensor], T]
 """A computation that yields the rows it wants and is sent their logits, a tensor (keep, V) for each reader.
 
-It yields None while it can only go on after another computation has: it is then resumed with an empty list.
+It yields a future while it waits for another machine, and is resumed with an empty list when the future is done,
+whatever became of it. It yields None while it can only go on after another computation has: it is then resumed with an
+empty list, too.
 """
 
 
@@ -43,7 +49,9 @@ def run_alone(steps: Steps[T]) -> T:
     try:
         wanted = next(steps)
         while True:
-            wanted = steps.send([] if wanted is None else wanted.model.forward(wanted.rows))
+            if isinstance(wanted, Future):
+                wait([wanted])
+            wanted = steps.send(wanted.model.forward(wanted.rows) if isinstance(wanted, Wanted) else [])
     except StopIteration as end:
         result: T = end.value
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -48,9 +48,17 @@ class Scorer(Committed, Protocol):
 
     Attributes:
         reader: the model and its own prompt. If the model is the target's, both read a draft in one pass.
+        elsewhere: whether another process reads. There is no reader then.
+        lost: whether that process is lost. The law is "target" from then on.
     """
 
     reader: Reader
+    elsewhere: ClassVar[bool]
+    lost: bool
+
+    def begin(self, draft: Sequence[int]) -> None:
+        """Start to read `draft` in another process, beside the target's pass; `score` waits for it."""
+        ...
 
     def scores(self, positions: int) -> bool:
         """Whether the logits are known before the draft and after each of its first `positions` tokens."""

@@ -99,6 +99,11 @@ class Reader:
         self._tried += draft
         return Rows(self._ids([*pending, *draft]), self.cache, keep)
 
+    def keep(self, tokens: int) -> None:
+        """Forget all draft tokens but the first `tokens`."""
+        self._tried = self._tried[:tokens]
+        self.cache.rollback(min(self.cache.length, len(self.tokens) + len(self._tried)))
+
     def commit(self, token_ids: Sequence[int]) -> None:
         """Make `token_ids` part of the text, and discard every other draft token.
 

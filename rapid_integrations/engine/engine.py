@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import torch
 
 from rapid_integrations.cache import distinct_bytes
+from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.memory_budget import kv_budget, memory_budget
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.prefix_store import PrefixStore
@@ -36,15 +37,18 @@ from rapid_integrations.config import (
     require_known,
 )
 from rapid_integrations.decoding.passes import Steps
-from rapid_integrations.decoding.prefixes import Prefixes
+from rapid_integrations.decoding.prefixes import Prefixes, RequestReaders
+from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_thread, prepared_in_thread
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.loaded_models import (
+    DrafterService,
     EngineModels,
     loaded_models,
+    require_nothing_to_load,
     require_objects,
     require_one_vocabulary,
     wrapped_models,
@@ -78,7 +82,8 @@ class RapidEngine(SharedResource):
 
     Args:
         target: the main model. It reads the whole prompt and verifies every token of the answer.
-        drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation).
+        drafter: another model with the same vocabulary; None drafts with the target itself (self-speculation). A
+            `RemoteDrafter` is a model on another machine.
         draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"). It reads the
             drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
         compressor: makes the drafter's context; None builds one from `embedder` and `reranker`.
@@ -113,7 +118,7 @@ class RapidEngine(SharedResource):
     def __init__(
         self,
         target: LoadedModel,
-        drafter: LoadedModel | None = None,
+        drafter: LoadedModel | DrafterService | None = None,
         *,
         draft_lm: LoadedModel | None = None,
         compressor: ContextCompressor | None = None,
@@ -130,14 +135,20 @@ class RapidEngine(SharedResource):
         template_date: date | None = None,
     ) -> None:
         for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+            if name == "drafter" and isinstance(given, DrafterService):
+                continue
             if given is not None and not isinstance(given, LoadedModel):
                 raise ConfigurationError(
                     f"RapidEngine({name}=...) takes what `models.loader.load` returns, not {shown(given)}: "
                     "RapidEngine.from_pretrained takes names and folders, RapidEngine.from_models transformers objects"
                 )
-        require_one_vocabulary(target, drafter, draft_lm)
+        require_one_vocabulary(target, None if isinstance(drafter, DrafterService) else drafter, draft_lm)
         self.target: CausalLM = target.lm
-        self.drafter: CausalLM = target.lm if drafter is None else drafter.lm
+        self.drafter: CausalLM = target.lm
+        if isinstance(drafter, DrafterService):
+            self.drafter = drafter.connect(target.lm.name, target.vocabulary, target.lm.weight_bytes)
+        elif drafter is not None:
+            self.drafter = drafter.lm
         self.draft_lm: CausalLM | None = None if draft_lm is None else draft_lm.lm
         self.vocabulary = target.vocabulary
         if template_date is not None:
@@ -171,7 +182,7 @@ class RapidEngine(SharedResource):
     def from_pretrained(
         cls,
         target: str | Path = DEFAULT_TARGET,
-        drafter: str | Path | None = None,
+        drafter: str | Path | DrafterService | None = None,
         *,
         dtype: str | torch.dtype = "auto",
         device: str | torch.device = "auto",
@@ -202,16 +213,19 @@ class RapidEngine(SharedResource):
         Raises:
             ModelLoadError: a model cannot be loaded or run.
         """
-        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+        remote = drafter if isinstance(drafter, DrafterService) else None
+        named = None if isinstance(drafter, DrafterService) else drafter
+        for name, given in (("target", target), ("drafter", named), ("draft_lm", draft_lm)):
             if given is not None and not isinstance(given, (str, Path)):
                 raise ConfigurationError(
                     f"RapidEngine.from_pretrained({name}=...) takes a name or a folder, not {shown(given)}: give "
                     "transformers objects to RapidEngine.from_models(model, tokenizer)"
                 )
         require_known(RapidEngine.from_pretrained, options, RapidEngine.__init__)
+        require_nothing_to_load(remote, (drafter_quantization, drafter_dtype, drafter_device, drafter_device_map))
         with loaded_models(
             target,
-            drafter,
+            named,
             draft_lm,
             dtype=dtype,
             device=device,
@@ -226,7 +240,7 @@ class RapidEngine(SharedResource):
             verify=verify,
             on_progress=on_progress,
         ) as models:
-            return cls(models.target, models.drafter, draft_lm=models.draft_lm, **options)
+            return cls(models.target, remote or models.drafter, draft_lm=models.draft_lm, **options)
 
     @classmethod
     @computes
@@ -235,15 +249,34 @@ class RapidEngine(SharedResource):
     ) -> RapidEngine:
         """Build an engine from loaded transformers objects; `close` restores their attention settings.
 
-        Without `drafter_tokenizer`, the drafter uses the target's tokenizer.
+        Without `drafter_tokenizer`, the drafter uses the target's tokenizer. `drafter_model` may also be a
+        `RemoteDrafter`.
 
         Raises:
             ConfigurationError: a name was given instead of an object.
         """
+        remote = drafter_model if isinstance(drafter_model, DrafterService) else None
+        drafter_model = None if remote is not None else drafter_model
         require_objects(model, tokenizer, drafter_model, drafter_tokenizer)
         require_known(RapidEngine.from_models, options, RapidEngine.__init__)
         with wrapped_models(model, tokenizer, drafter_model, drafter_tokenizer) as models:
-            return cls(models.target, models.drafter, **options)
+            return cls(models.target, remote or models.drafter, **options)
+
+    @staticmethod
+    def connect(url: str, **options: Any) -> RapidEngine:
+        """Return an engine whose models run on a server (`rapid serve`). It takes the same requests.
+
+        Args:
+            url: the server, as in "http://127.0.0.1:8080".
+            options: `api_key` and the further arguments of `RemoteEngine`.
+
+        Raises:
+            RemoteError: the server does not answer.
+        """
+        from rapid_integrations import RemoteEngine
+
+        require_known(RapidEngine.connect, options, RemoteEngine.__init__)
+        return RemoteEngine(url, **options)
 
     def alone(self, model: CausalLM) -> RapidEngine:
         """Return an engine in which one of this engine's models is target and drafter; both share the prefix cache.
@@ -521,7 +554,7 @@ class RapidEngine(SharedResource):
         job = Job(answering, request.recorder, need, self._worker.wake)
         prompts = request.prompts
         sources_of = partial(self._sources.find, prompts.target.contexts, prompts.target.query)
-        stream = CompletionStream(prompts, sources_of, job, self._worker, self._life, asked.report, request.tracer)
+        stream = CompletionStream(prompts, job, self._worker, self._life, asked.report, request.tracer, sources_of)
         self._streams.add(stream)
         return stream
 
@@ -531,6 +564,43 @@ class RapidEngine(SharedResource):
             job.held = readers.own_bytes
             yield from run.prefill()  # 3) target and drafter read their prompts
             yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics
+
+    def compute(
+        self,
+        model: CausalLM,
+        token_ids: Sequence[int],
+        new_tokens: int,
+        answering: Callable[[RequestReaders], Steps[None]],
+    ) -> Job:
+        """Have the worker run a computation beside the requests, as soon as there is memory for its KV cache.
+
+        `server/remote` reads texts so, for which this engine's target drafts elsewhere.
+
+        Args:
+            model: one of this engine's.
+            token_ids: the text that it reads first.
+            new_tokens: how many tokens may follow.
+            answering: makes the computation. It opens its reader in the role "drafter".
+
+        Raises:
+            OutOfMemoryError: it could never run.
+            EngineClosedError, ForkedProcessError: see `stream`.
+        """
+        self.require_open()
+        capacity = len(token_ids) + new_tokens
+        self._worker.admission.require(model.kv_bytes_per_token * allocated_tokens(capacity), capacity)
+
+        def steps(job: Job) -> Steps[None]:
+            with self._prefixes.request() as readers:
+                job.held = readers.own_bytes
+                yield from answering(readers)
+
+        def need() -> int:
+            return self._prefixes.need(model, "drafter", token_ids, capacity)
+
+        job = Job(steps, Recorder(model.device), need, self._worker.wake)
+        self._worker.submit(job)
+        return job
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Return the whole answer to `prompt` without blocking the event loop. Takes the arguments of `stream`."""

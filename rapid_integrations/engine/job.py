@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from rapid_integrations.decoding.passes import Steps, Wanted
+from rapid_integrations.decoding.passes import Steps, Wanted, Wish
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.outbox import Ended, Outbox, Progress
 from rapid_integrations.outputs import CompletionChunk
@@ -31,7 +32,7 @@ class Job:
         need: see above.
         held: returns the bytes of the KV caches of its own that it has.
         outbox: what the caller gets.
-        wanted: rows that the request waits for; None if it waits for another request.
+        wanted: rows that the request waits for; None if it waits for something else.
         cancelled: nobody waits for it any more.
         threads: processor threads that a pass may use; those of the caller.
     """
@@ -57,6 +58,7 @@ class Job:
         self.outbox = Outbox(changed)
         self.wanted: Wanted | None = None
         self._rest: Wanted | None = None
+        self._awaited: Future[Any] | None = None
         self.cancelled = False
         self._submitted = time.perf_counter()
         self.threads = 1
@@ -93,6 +95,8 @@ class Job:
             seconds: this request's share of the pass. The rest of the time since it asked belongs to others.
         """
         now = time.perf_counter()
+        if self._awaited is not None:  # what another machine takes is the request's own time
+            seconds, self._awaited = now - self._resumed, None
         self._recorder.elsewhere(now - self._resumed - seconds)
         self.wanted, self._rest = self._rest, None
         if self.wanted is None:
@@ -114,10 +118,14 @@ class Job:
         self.wanted = self._rest = None
         self._advance(lambda steps: steps.throw(error))
 
+    def awaits(self) -> bool:
+        """Whether it waits for something outside of the worker that has not happened."""
+        return self._awaited is not None and not self._awaited.done()
+
     def end(self, error: BaseException | None = None) -> None:
         """Free everything, and tell the caller."""
         steps, self._steps, self._answering = self._steps, None, None
-        self.wanted = self._rest = None
+        self.wanted = self._rest = self._awaited = None
         self.need = self.held = _nothing  # the caller may keep this, and with it whatever it holds
         if steps is not None:
             try:
@@ -149,11 +157,16 @@ class Job:
             self._queue = first, place
             self.report("waiting", first - place, first)
 
-    def _advance(self, step: Callable[[Steps[None]], Wanted | None]) -> None:
+    def _advance(self, step: Callable[[Steps[None]], Wish]) -> None:
         assert self._steps is not None, "it has been started and has not ended"
         try:
-            self.wanted = step(self._steps)
+            wish = step(self._steps)
             self._resumed = time.perf_counter()
+            self.wanted = wish if isinstance(wish, Wanted) else None
+            if isinstance(wish, Future):
+                self._awaited = wish
+                changed = self._changed
+                wish.add_done_callback(lambda _: changed())
         except StopIteration:
             self.end()
         except BaseException as error:

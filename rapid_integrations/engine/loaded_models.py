@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -19,13 +19,32 @@ from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
 
 
+@runtime_checkable
+class DrafterService(Protocol):
+    """A server whose model can draft for a target, as `RapidEngine(drafter=...)` takes it."""
+
+    def connect(self, target: str, vocabulary: Vocabulary, weight_bytes: int) -> CausalLM:
+        """Return the server's model.
+
+        Args:
+            target: the target's name, for messages.
+            vocabulary: the target's.
+            weight_bytes: those of the target; of a model that does not say how large it is, so many are assumed.
+
+        Raises:
+            RemoteError: the server does not answer.
+            VocabularyMismatchError: its tokenizer is another one.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class EngineModels:
     """The models that answer a request.
 
     Attributes:
         target: the model that reads everything.
-        drafter: the model that reads the retrieved chunks; it may be the target itself.
+        drafter: the model that reads the retrieved chunks; it may be the target itself, or on another machine.
         draft_lm: the model that only proposes; None without one.
         vocabulary: the vocabulary of all models.
         vocab_size: V, the number of logits that all models have.
@@ -153,6 +172,19 @@ def require_objects(model: Any, tokenizer: Any, drafter_model: Any = None, draft
             raise ConfigurationError(f"{name}=... takes a transformers tokenizer, not {shown(given)}")
     if tokenizer is None:
         raise ConfigurationError("model=... is a model object, so it needs tokenizer=... beside it")
+
+
+def require_nothing_to_load(remote: DrafterService | None, settings: Iterable[object]) -> None:
+    """Refuse settings for loading a drafter that is not loaded here.
+
+    Raises:
+        ConfigurationError: there is one, and the drafter is on another machine.
+    """
+    if remote is not None and any(each is not None for each in settings):
+        raise ConfigurationError(
+            "drafter_quantization, drafter_dtype, drafter_device and drafter_device_map say how a drafter is loaded, "
+            "but a RemoteDrafter is loaded on its own machine: leave them out"
+        )
 
 
 def require_one_vocabulary(target: LoadedModel, *others: LoadedModel | None) -> None:

@@ -13,7 +13,7 @@ from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.ops import ops_for
-from rapid_integrations.models.causal_lm import MovesKeys
+from rapid_integrations.models.causal_lm import CausalLM, MovesKeys
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law
 
@@ -125,8 +125,8 @@ def draft_lengths(
     plan: Plan,
     sampling: SamplingParams,
     target: Reader,
-    drafter: Reader | None,
-    draft_lm: Reader | None,
+    drafter: float | None,
+    draft_lm: float | None,
     *,
     together: bool,
 ) -> DraftLengths:
@@ -134,7 +134,8 @@ def draft_lengths(
 
     Args:
         plan, sampling: of the request.
-        target, drafter, draft_lm: its readers.
+        target: its reader.
+        drafter, draft_lm: bytes that a step of one token reads of them (`step_bytes`); None without one.
         together: target and drafter read each draft in one pass.
     """
     if plan.draft_length != "auto":
@@ -142,15 +143,15 @@ def draft_lengths(
     if plan.law.kind == "paper":  # the output depends on the draft length, so that must not depend on timing
         return DraftLengths.fixed(PAPER_DRAFT_LENGTH)
     writer = draft_lm or drafter
-    scoring = _step_bytes(drafter) if drafter is not None and plan.law.needs_drafter else 0.0
-    verifying = _step_bytes(target)
+    scoring = drafter if drafter is not None and plan.law.needs_drafter else 0.0
+    verifying = step_bytes(target.model, target.cache.length)
     if together:  # the weights are read once for both
         verifying += scoring - target.model.weight_bytes
     return DraftLengths.adaptive(
         plan.max_draft_length,
         verify=verifying,
         score=scoring,
-        write=0.0 if writer is None else _step_bytes(writer),
+        write=writer or 0.0,
         scores_own_drafts=draft_lm is None,
         together=together,
         # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
@@ -158,6 +159,6 @@ def draft_lengths(
     )
 
 
-def _step_bytes(reader: Reader) -> float:
+def step_bytes(model: CausalLM, cached_tokens: int) -> float:
     """Return roughly how many bytes a one-token step reads: the weights and the filled part of the cache."""
-    return float(reader.model.weight_bytes + reader.model.kv_bytes_per_token * reader.cache.length)
+    return float(model.weight_bytes + model.kv_bytes_per_token * cached_tokens)

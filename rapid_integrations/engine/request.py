@@ -10,6 +10,7 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.moved_rows import Run
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
@@ -68,13 +69,16 @@ class Request:
     runs: tuple[Run, ...] | None = None
 
     def readers(self, models: EngineModels) -> list[tuple[CausalLM, Role, Sequence[int], int]]:
-        """Return each reader's model, role and prompt, and the tokens that its cache has to have room for."""
+        """Return each reader's model, role and prompt, and the tokens that its cache has to have room for.
+
+        A drafter on another machine keeps its cache there.
+        """
         new = self.asked.sampling.max_new_tokens
         target, drafter = self.prompts.target_ids, self.prompts.drafter_ids
         readers: list[tuple[CausalLM, Role, Sequence[int], int]] = [
             (models.target, "target", target, len(target) + new)
         ]
-        if self.plan.uses_drafter:
+        if self.plan.uses_drafter and not isinstance(models.drafter, ModelElsewhere):
             readers.append((models.drafter, "drafter", drafter, len(drafter) + new))
         if self.plan.uses_draft_lm and models.draft_lm is not None:
             readers.append((models.draft_lm, "drafter", drafter, len(drafter) + new))

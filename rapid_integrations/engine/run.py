@@ -9,6 +9,7 @@ from typing import Self
 from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.decoding import moved_rows
 from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.elsewhere import DrafterElsewhere, ModelElsewhere
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import RequestReaders
@@ -18,7 +19,7 @@ from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.engine.loaded_models import EngineModels
-from rapid_integrations.engine.plan import draft_lengths
+from rapid_integrations.engine.plan import draft_lengths, step_bytes
 from rapid_integrations.engine.request import Request
 from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
 from rapid_integrations.progress import OnProgress, ignore_progress
@@ -63,6 +64,8 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         """Let go of the caches. An error that is handled may hold this run, and the next request needs the room."""
+        if isinstance(self._drafter, DrafterElsewhere):
+            self._drafter.close()
         self._target = self._drafter = self._draft_lm = None
 
     def prefill(self) -> Steps[None]:
@@ -71,10 +74,14 @@ class Run:
         new_tokens = request.asked.sampling.max_new_tokens
         with request.recorder.phase("prefill"):
             target_ids, drafter_ids = request.prompts.target_ids, request.prompts.drafter_ids
+            if request.plan.uses_drafter and isinstance(models.drafter, ModelElsewhere):  # it reads beside the target
+                self._drafter = models.drafter.begin(drafter_ids, new_tokens, self._rules)
             self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)
             yield from self._read(self._target, "prefill target")
             capacity = len(drafter_ids) + new_tokens
-            if request.plan.uses_drafter:
+            if isinstance(self._drafter, DrafterElsewhere):
+                yield from self._drafter.opened(partial(self._report, "prefill drafter"))
+            elif request.plan.uses_drafter and not isinstance(models.drafter, ModelElsewhere):
                 if request.runs is None:
                     reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
                     yield from self._read(reader, "prefill drafter")
@@ -103,8 +110,8 @@ class Run:
             plan,
             sampling,
             self._target,
-            None if drafter is None else drafter.reader,
-            None if draft_lm is None else draft_lm.reader,
+            None if drafter is None else self._step_bytes(drafter),
+            None if draft_lm is None else self._step_bytes(draft_lm),
             together=self._scores_together(),
         )
         proposer = proposer_class(plan.proposer).from_request(
@@ -130,6 +137,11 @@ class Run:
     def _scorer(self) -> Drafter | None:
         return self._drafter if self._request.plan.law.needs_drafter else None
 
+    def _step_bytes(self, drafter: Drafter) -> float:
+        if isinstance(drafter, DrafterElsewhere):
+            return step_bytes(self._models.drafter, len(self._request.prompts.drafter_ids) - 1)
+        return step_bytes(drafter.reader.model, drafter.reader.cache.length)
+
     def _scores_together(self) -> bool:
         return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
 
@@ -149,7 +161,10 @@ class Run:
     def _stats(self) -> DecodeStats:
         models, prompts = self._models, self._request.prompts
         plan, recorder = self._request.plan, self._request.recorder
-        drafters = [each.reader for each in (self._drafter, self._draft_lm) if each is not None]
+        remote = self._drafter if isinstance(self._drafter, DrafterElsewhere) else None
+        local = None if self._drafter is None or remote is not None else self._drafter.reader
+        drafters = [each for each in (local, None if self._draft_lm is None else self._draft_lm.reader) if each]
+        reused = 0 if local is None else local.reused
         readers = [*([] if self._target is None else [self._target]), *drafters]
         seconds = recorder.seconds
         return DecodeStats(
@@ -174,13 +189,14 @@ class Run:
             tokens=recorder.tokens,
             cache_bytes=distinct_bytes(reader.cache for reader in readers),
             cached_prompt_tokens=0 if self._target is None else self._target.reused,
-            cached_drafter_tokens=0 if self._drafter is None else self._drafter.reader.reused,
+            cached_drafter_tokens=reused if remote is None else remote.reused,
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
             query_coverage=prompts.query_coverage,
             unenforced=self._request.held.unenforced,
             scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,
             chunk_cache="off" if self._request.runs is None else "target",
+            remote=None if remote is None else remote.statistics(),
         )
 
 

@@ -5,17 +5,44 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
-from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
-from rapid_integrations.engine.outbox import Ended, Event, Progress
+from rapid_integrations.engine.outbox import Ended, Event, Outbox, Progress
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError, RunningAnswer
 from rapid_integrations.outputs import CompletionChunk, Source, Trace
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.trace.tracer import Tracer
+
+
+class Running(Protocol):
+    """A request as its stream sees it: a `Job`, or one at a server."""
+
+    outbox: Outbox
+
+    def cancel(self) -> None:
+        """End it soon; safe in any thread."""
+        ...
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Free everything, and tell the caller."""
+        ...
+
+
+class Submits(Protocol):
+    """What takes a request: a `Worker`, or a request that has been sent to a server."""
+
+    def submit(self, job: Any) -> None:
+        """Take it."""
+        ...
+
+
+class Traces(Protocol):
+    """What records an answer: a `Tracer`, or one at a server."""
+
+    def trace(self) -> Trace:
+        """Return what was recorded so far."""
+        ...
 
 
 class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
@@ -32,12 +59,12 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     def __init__(
         self,
         prepared: PreparedPrompt,
-        sources_of: Callable[[str], tuple[Source, ...]],
-        job: Job,
-        worker: Worker,
+        job: Running,
+        worker: Submits,
         life: EngineLife,
         report: OnProgress,
-        tracer: Tracer | None = None,
+        tracer: Traces | None = None,
+        sources_of: Callable[[str], tuple[Source, ...]] | None = None,
     ) -> None:
         self.prepared = prepared
         self._sources_of, self._text = sources_of, ""
@@ -73,8 +100,8 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
             return None
 
     def with_sources(self, piece: CompletionChunk) -> CompletionChunk:
-        """Return a piece with the answer's sources if it is the last one."""
-        if piece.finish_reason is None:
+        """Return a piece with the answer's sources if it is the last one. A server has found them already."""
+        if piece.finish_reason is None or self._sources_of is None:
             return piece
         return piece.model_copy(update={"sources": self._sources_of(self._text)})
 

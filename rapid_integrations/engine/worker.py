@@ -1,6 +1,7 @@
 """The one thread in which an engine computes: it reads what all running requests want in as few passes as possible.
 
-A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). In each
+A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). If it
+waits for another machine, the others go on. In each
 turn the worker takes in new requests, lets go of cancelled ones, makes one pass over the decode rows of all that run,
 and then at most one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
 """
@@ -141,7 +142,7 @@ class Worker(SharedResource):
             self._waiting.remove(job)
 
     def _busy(self) -> bool:
-        return any(not job.pauses() for job in self._running) or self._may_begin() is not None
+        return any(not (job.pauses() or job.awaits()) for job in self._running) or self._may_begin() is not None
 
     def _may_begin(self) -> Job | None:
         """Return the first request that waits, if there is room for it.
@@ -172,8 +173,8 @@ class Worker(SharedResource):
         """Make one pass for the decode rows of everybody, or as few as they fit in."""
         for group in _together([job for job in self._running if _reads(job) and not _is_piece(job.wanted)]):
             self._pass(group)
-        for job in [job for job in self._running if job.wanted is None]:
-            job.resume([], 0.0)  # it waits for another request, and looks again
+        for job in [job for job in self._running if job.wanted is None and not job.awaits()]:
+            job.resume([], 0.0)  # it waits for another request, and looks again; or what it awaited has happened
             self._after(job)
 
     def _prefill(self) -> None:

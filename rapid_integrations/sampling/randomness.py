@@ -41,9 +41,18 @@ class Randomness:
         """Return an index of `probs` (V,), drawn in proportion to its entries; a zero entry is never drawn."""
         return self._ops.draw(probs, self._uniform())
 
+    def ahead(self, count: int) -> list[float]:
+        """Return the next `count` uniform numbers, and leave them to be drawn: another machine may guess the draws."""
+        while len(self._ready) < count:
+            self._ready = self._more() + self._ready
+        return self._ready[: -count - 1 : -1]
+
     def _uniform(self) -> float:
-        # Many at a time: between two steps of a model, which empty the caches, a call of torch takes some 30 us.
         if not self._ready:
-            drawn = torch.rand(_AHEAD, generator=self._generator, dtype=torch.float64, device="cpu")
-            self._ready = drawn.tolist()[::-1]
+            self._ready = self._more()
         return self._ready.pop()
+
+    def _more(self) -> list[float]:
+        # Many at a time: between two steps of a model, which empty the caches, a call of torch takes some 30 us.
+        drawn: list[float] = torch.rand(_AHEAD, generator=self._generator, dtype=torch.float64, device="cpu").tolist()
+        return drawn[::-1]

@@ -100,7 +100,7 @@ class ToyRequest:
             run_alone(reader.prefill())
         constraint = None if self.allowed_after is None else ScriptedConstraint(self.allowed_after, self.vocab_size)
         rules = Rules(self.law, self.vocab_size, penalty, self.eos, constraint)
-        scorer = Drafter(drafter, rules)
+        scorer = self.scorer(drafter, rules)
         small = self.draft_lm or (TableLM(3, self.vocab_size) if self.proposer == "draft_lm" else None)
         draft_lm = None
         if small is not None:
@@ -130,6 +130,10 @@ class ToyRequest:
         )
         tokens = tuple(token for part in taken for token in part.token_ids)
         return ToyRun(tokens, "".join(part.text for part in taken), taken[-1].finish_reason, recorder, target, drafter)
+
+    def scorer(self, reader: Reader, rules: Rules) -> Drafter:
+        """Return the drafter; a subclass may have one of another kind."""
+        return Drafter(reader, rules)
 
     def tokens(self, rng: Randomness) -> tuple[int, ...]:
         """Decode and return the output only."""

@@ -51,6 +51,7 @@ CODES = {
     "OutOfMemoryError": "out_of_memory",
     "PromptError": "prompt",
     "RapidError": "rapid",
+    "RemoteError": "remote",
     "UnsupportedModelError": "unsupported_model",
     "VocabularyMismatchError": "vocabulary_mismatch",
 }

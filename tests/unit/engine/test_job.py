@@ -1,6 +1,7 @@
 """A request in the worker's hands, one step after another in this thread."""
 
 import time
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -148,3 +149,48 @@ def test_whoever_need_not_wait_is_told_nothing():
     job.tell_place(0)
     job.end()
     assert events(job) == [Ended(None)]
+
+
+class Awaiting:
+    """Awaits a future, and notes what its own pass was told of that time."""
+
+    def __init__(self):
+        self.future, self.woken, self.got = Future(), [], []
+        self.recorder = Recorder(torch.device("cpu"))
+        self.job = Job(self._steps, self.recorder, 7, lambda: self.woken.append("woken"))
+
+    def _steps(self, job):
+        with self.recorder.phase("score"):
+            self.got.append((yield self.future))
+            self.got.append(self.future.result())
+
+
+def test_it_awaits_what_happens_elsewhere():
+    computation = Awaiting()
+    job = computation.job
+    job.start()
+    assert job.wanted is None and job.awaits() and not computation.woken
+    time.sleep(0.02)
+    computation.future.set_result("rows")
+    assert computation.woken == ["woken"] and not job.awaits()
+    job.resume([], 0.0)
+    assert computation.got == [[], "rows"] and events(job) == [Ended(None)]
+    assert computation.recorder.seconds["score"] >= 0.02  # the wait is its own time
+
+
+def test_an_error_elsewhere_is_raised_in_the_computation():
+    computation = Awaiting()
+    computation.job.start()
+    error = ConnectionError("gone")
+    computation.future.set_exception(error)
+    computation.job.resume([], 0.0)
+    assert events(computation.job) == [Ended(error)]
+
+
+def test_one_that_is_ended_while_it_awaits_lets_go():
+    computation = Awaiting()
+    computation.job.start()
+    computation.job.end()
+    assert not computation.job.awaits() and events(computation.job) == [Ended(None)]
+    computation.future.set_result("late")
+    assert computation.got == []

@@ -32,7 +32,7 @@ SHIFTS = (
     shift("auto", tail_alpha=0.0),
 )
 
-KINDS = ("random", "flat", "sharp", "ties", "minus infinity", "denormal", "strided")
+KINDS = ("random", "flat", "sharp", "ties", "minus infinity", "best only", "denormal", "strided")
 SIZES = (2, 3, 15, 17, 256, 1000, 33_000, 150_000)
 
 
@@ -48,6 +48,9 @@ def vectors(kind, size):
         x = (2 * x).round()
     elif kind == "minus infinity":  # as a mask leaves them
         x[:, 1::2] = -torch.inf
+    elif kind == "best only":  # as a drafter on another machine sends them, beside a whole target
+        best = x[1].topk(min(20, size))
+        x[1] = torch.full((size,), -torch.inf).scatter(0, best.indices, best.values)
     elif kind == "denormal":  # e^-90 is no normal number in single precision
         x[:, 1::2] -= 90 + x[:, 1::2].max()
     elif kind == "strided":

