@@ -10,6 +10,7 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.proposal import MOST_TOKENS
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
@@ -66,7 +67,7 @@ class Request:
 
     def readers(self, models: EngineModels) -> list[tuple[CausalLM, Role, Sequence[int], int]]:
         """Return each reader's model, role and prompt, and the tokens that its cache has to have room for."""
-        new = self.asked.sampling.max_new_tokens
+        new = self.asked.sampling.max_new_tokens + MOST_TOKENS
         target, drafter = self.prompts.target_ids, self.prompts.drafter_ids
         readers: list[tuple[CausalLM, Role, Sequence[int], int]] = [
             (models.target, "target", target, len(target) + new)

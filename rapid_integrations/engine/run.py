@@ -11,7 +11,7 @@ from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import RequestReaders
-from rapid_integrations.decoding.proposal import ProposerRequest
+from rapid_integrations.decoding.proposal import MOST_TOKENS, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
@@ -66,7 +66,7 @@ class Run:
     def prefill(self) -> Steps[None]:
         """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
         request, models = self._request, self._models
-        new_tokens = request.asked.sampling.max_new_tokens
+        new_tokens = request.asked.sampling.max_new_tokens + MOST_TOKENS
         with request.recorder.phase("prefill"):
             target_ids, drafter_ids = request.prompts.target_ids, request.prompts.drafter_ids
             self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)

@@ -92,3 +92,8 @@ class CausalLM(Protocol):
     def passes_together(self) -> bool:
         """Whether `forward` costs several texts less than one pass each: not if it reads one after another."""
         ...
+
+    @property
+    def reads_trees(self) -> bool:
+        """Whether `forward` takes a tree of tokens (`Rows.parents`). If not, only chains are proposed to it."""
+        ...

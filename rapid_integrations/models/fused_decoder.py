@@ -209,7 +209,8 @@ class FusedDecoder(SharedResource):
                 segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 first = each.count - each.keep if last else 0  # of the last layer only what is asked for
                 if first < each.count:
-                    attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window)[0])
+                    seen = None if each.parents is None else each.visible(layer.window)[first:]
+                    attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window, seen)[0])
             if last:
                 if not attended:
                     break
@@ -232,6 +233,9 @@ class FusedDecoder(SharedResource):
                 (tables[0][each.cache.length :][: each.count], tables[1][each.cache.length :][: each.count])
                 for each in rows
             ]
+        for at, each in enumerate(rows):
+            if each.parents is not None:
+                turned[at] = turned[at][0][each.depths], turned[at][1][each.depths]
         return _joined([cos for cos, _ in turned]), _joined([sin for _, sin in turned])
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:

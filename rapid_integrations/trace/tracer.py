@@ -70,7 +70,7 @@ class Tracer:
         self._rounds.append(
             TracedRound(
                 tokens=tuple(tokens),
-                drafted=len(round.draft),
+                drafted=times.drafted,
                 accepted=round.accepted,
                 propose_s=times.propose_s,
                 score_s=times.score_s,
@@ -117,7 +117,7 @@ class Tracer:
         law, draft = self._law, round.draft[:position]
         z = self._penalty.apply(round.z[position], draft)
         p = law.softmax(z)
-        logits = None if self._drafter is None else self._drafter.known_logits(position)
+        logits = None if self._drafter is None else self._drafter.known_logits(round.places[position])
         if logits is None:
             return p, None, None
         logits = self._penalty.apply(logits, draft)

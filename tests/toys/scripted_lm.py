@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import CacheError
+from rapid_integrations.sampling.trees import path_to
 
 ROWS = 1009  # a prime
 
@@ -63,11 +64,30 @@ class TableLM:
         text, _ = cache.layer(0)
         return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
 
+    def read_tree(self, rows: Rows) -> Tensor:
+        """Read every path of a tree by itself, and leave the tree's own rows in the cache."""
+        cache, parents = rows.cache, rows.parents
+        past, asked = cache.length, len(self.passes)
+        assert parents is not None and len(parents) == rows.count
+        logits = []
+        for row in range(rows.count):
+            logits.append(self.read(rows.token_ids[path_to(parents, row)], cache, 1))
+            cache.rollback(past)
+        self.passes[asked:] = [(rows.count, rows.keep)]
+        keys = rows.token_ids.view(1, 1, -1, 1)
+        cache.write(0, keys, keys)
+        cache.advance(rows.count)
+        return torch.cat(logits)[rows.count - rows.keep :]
+
     passes_together = False
+    reads_trees = True
     rows_together = 32
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
-        found = [self.read(each.token_ids, each.cache, each.keep) for each in rows]
+        found = [
+            self.read(each.token_ids, each.cache, each.keep) if each.parents is None else self.read_tree(each)
+            for each in rows
+        ]
         if len(rows) > 1:
             self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
         return found
