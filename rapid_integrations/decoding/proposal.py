@@ -77,12 +77,16 @@ class Proposal:
                 return self
             return self._of(range(allowed_prefix(constraint, self.token_ids)), None)
         parents, probs = self.parents, self.probs
+        never: set[int] = set()  # tokens that were drawn and are forbidden: they stay, and will be rejected
 
         def forbidden(token: int) -> bool:
-            if probs is not None and probs[token] is not None:
-                return False
-            before = [self.token_ids[each] for each in path_to(parents, parents[token])]
-            return not constraint.allowed(before)[self.token_ids[token]]
+            parent = parents[token]
+            before = [self.token_ids[each] for each in path_to(parents, parent)]
+            wrong = parent in never or not constraint.allowed(before)[self.token_ids[token]]
+            drawn = probs is not None and probs[token] is not None
+            if wrong and drawn:
+                never.add(token)
+            return wrong and not drawn
 
         left = without(parents, forbidden)
         return self._of(left, renumbered(parents, left))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rapid_integrations.decoding.proposal import Proposal, Proposer
+
 Text = tuple[int, ...]
 Draw = Callable[[Text, list[int], object], tuple[int, Tensor | None]]
 """From the text before a token, the siblings that were proposed before it, and randomness: a token and its row."""
@@ -50,3 +52,32 @@ def without_replacement(q: Tensor, siblings: list[int]) -> Tensor:
     left = q.clone()
     left[siblings] = 0.0
     return left / left.sum() if left.sum() > 0 else torch.full_like(q, 1 / len(q))
+
+
+class Branching(Proposer):
+    """Proposes a tree in each round, as far as its paths are not longer than what is wanted.
+
+    Args:
+        draw: what each place is filled with; the text is what was committed and what comes before the place.
+        shapes: the parents of the places, one tree a round.
+    """
+
+    def __init__(self, draw: Draw, *shapes: tuple[int, ...]) -> None:
+        self._draw, self._shapes = draw, itertools.cycle(shapes)
+        self._text: Text = ()
+
+    def propose(self, limit, rng) -> Proposal:
+        depth: list[int] = []
+        parents = []
+        for parent in next(self._shapes):
+            below = 1 if parent < 0 else depth[parent] + 1
+            if below > limit:
+                break  # places are given level by level
+            depth.append(below)
+            parents.append(parent)
+        text = self._text
+        tokens, rows = filled(parents, lambda before, siblings, rng: self._draw(text + before, siblings, rng), rng)
+        return Proposal(tuple(tokens), rows, "branching", tuple(parents))
+
+    def commit(self, token_ids) -> None:
+        self._text += tuple(token_ids)
