@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
-from rapid_integrations.decoding.draft_length import DraftLengths, RoundTimes
+from rapid_integrations.cache.indexed_texts import IndexedTexts
+from rapid_integrations.decoding.draft_length import RoundTimes
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
@@ -171,6 +173,7 @@ class ProposerRequest:
         lengths: makes the choosers of K.
         drafter: the drafter, if the request has one.
         draft_lm: a language model that proposes only, if the request has one.
+        texts: the suffix indexes of earlier prompts.
     """
 
     target_ids: Sequence[int]
@@ -179,6 +182,7 @@ class ProposerRequest:
     lengths: DraftLengths
     drafter: Drafter | None = None
     draft_lm: Drafter | None = None
+    texts: IndexedTexts = field(default_factory=IndexedTexts)
 
 
 class NoProposer(Proposer):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
-from rapid_integrations.decoding.draft_length import DraftLengths
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt

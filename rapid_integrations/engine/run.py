@@ -7,6 +7,7 @@ from functools import partial
 from typing import Self
 
 from rapid_integrations.cache import distinct_bytes
+from rapid_integrations.cache.indexed_texts import IndexedTexts
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
@@ -100,8 +101,10 @@ class Run:
             None if draft_lm is None else draft_lm.reader,
             together=self._scores_together(),
         )
+        # What is proposed decides which numbers are drawn: a seeded sample must not depend on earlier requests.
+        texts = self._readers.texts if sampling.greedy or sampling.seed is None else IndexedTexts()
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm)
+            ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts)
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(

@@ -12,6 +12,7 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
+    "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""

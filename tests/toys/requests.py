@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from rapid_integrations.decoding.draft_length import DraftLength, DraftLengths, RoundTimes
+from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.observer import Observer
