@@ -53,7 +53,7 @@ class SuffixIndex:
         """Return the index of a text. This sorts its places: a million tokens take about a second."""
         backwards = np.asarray(token_ids, dtype=np.int64)[::-1]
         order = _sorted_places(backwards)
-        return cls(backwards.astype(">u4").tobytes(), memoryview(order.astype(np.uint32)))
+        return cls(backwards.astype(">u4").tobytes(), order.astype(np.uint32).data)
 
     @property
     def nbytes(self) -> int:

@@ -61,8 +61,8 @@ class Proposal:
             not ROOT <= parent < index for index, parent in enumerate(self.parents)
         ):
             raise ConfigurationError(
-                f"proposer {self.source!r} gave parents={self.parents} for {len(self.token_ids)} tokens; each parent is "
-                "the index of an earlier token, or -1 for the text so far"
+                f"proposer {self.source!r} gave parents={self.parents} for {len(self.token_ids)} tokens; each parent "
+                "is the index of an earlier token, or -1 for the text so far"
             )
 
     def chain(self) -> Proposal:
@@ -146,7 +146,9 @@ class Proposer(Committed, Protocol):
     def propose(self, limit: int, rng: Randomness) -> Proposal | Steps[Proposal]:
         """Return at most `limit` tokens that may follow the committed text; `limit` may be 0.
 
-        A tree may have more tokens, up to `MOST_TOKENS`, if no path in it is longer than `limit`. A proposer that runs a model is a generator here: it yields the rows that it wants, and returns the proposal.
+        A tree may have more tokens, up to `MOST_TOKENS`, if no path in it is longer than `limit`.
+
+        A proposer that runs a model is a generator here: it yields the rows that it wants, and returns the proposal.
         """
         ...
 

@@ -19,6 +19,7 @@ from rapid_integrations.sampling import Law
 # The paper's values, for its own law. Under the other laws, eta adapts to both distributions (see docs/results).
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
+_HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree"}  # each with its part that runs no model
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Plan:
     @property
     def uses_drafter(self) -> bool:
         """Whether the request needs a drafter."""
-        return self.law.needs_drafter or self.proposer == "drafter" or (self.proposer == "hybrid" and not self.draft_lm)
+        drafts = self.proposer == "drafter" or (self.proposer in _HYBRIDS and not self.draft_lm)
+        return self.law.needs_drafter or drafts
 
     @property
     def uses_draft_lm(self) -> bool:
         """Whether the request needs the model that only proposes."""
-        return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
+        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and self.draft_lm)
 
     def for_prompts(self, prompts: PreparedPrompt, self_speculation: bool) -> Plan:
         """Add the trust in retrieval and its relevance to the law, and drop a drafter that is useless.
@@ -55,7 +57,7 @@ class Plan:
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
-            proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)
+            proposer = {"drafter": "none", **_HYBRIDS}.get(proposer, proposer)
         return replace(self, law=replace(self.law, kind="target"), proposer=proposer)
 
 

@@ -112,7 +112,9 @@ class Rates:
         """Compare what was found behind a match of `length` tokens with the text that then came."""
         parent = -1
         for depth, token in enumerate(token_ids):
-            offered = {each.token: (index, each.share) for index, each in enumerate(candidates) if each.parent == parent}
+            offered = {
+                each.token: (index, each.share) for index, each in enumerate(candidates) if each.parent == parent
+            }
             if not offered:
                 return
             at = self._bucket(length + depth)

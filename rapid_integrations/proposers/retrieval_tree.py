@@ -54,9 +54,7 @@ class GrowingSource:
 
     def find(self, tail: Sequence[int], depth: int) -> list[tuple[int, list[tuple[int, ...]]]]:
         """Return lengths of matches with the continuations behind them, the longest match first."""
-        return [
-            (length, [self._text.after(place, depth)]) for length, place in self._text.matches(tail)[:MOST_PLACES]
-        ]
+        return [(length, [self._text.after(place, depth)]) for length, place in self._text.matches(tail)[:MOST_PLACES]]
 
 
 class RetrievalTree(Proposer):
@@ -124,6 +122,11 @@ class RetrievalTree(Proposer):
         )
         self._found = length, candidates
         return depth_first(candidates[: self._shape.choose([each.chance for each in candidates])])
+
+    @property
+    def speed(self) -> float | None:
+        """Expected tokens per unit of cost of the last proposal; None if that is not known."""
+        return self._shape.speed
 
     def _continuations(self, depth: int) -> tuple[int, list[Weighted]]:
         """Return the length of the longest match, and all continuations; that of a longer match weighs more."""

@@ -82,7 +82,9 @@ def verify(
         drawn_from = None if proposed is None else proposed[position]
         if rng.accept(acceptance_probability(law, token, drawn_from)):
             continue
-        return Verdict(position, rng.draw(rest(law, token, drawn_from, ops) if residual_at is None else residual_at(position)))
+        return Verdict(
+            position, rng.draw(rest(law, token, drawn_from, ops) if residual_at is None else residual_at(position))
+        )
     return Verdict(len(token_ids), None)
 
 

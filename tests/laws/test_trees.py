@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from rapid_integrations.sampling import Law
-from tests.laws.test_rollback import LAWS, VOCAB_SIZE, Setting
+from tests.toys.checked_requests import LAWS, Setting
 from tests.toys.constraint import hashed
 from tests.toys.distributions import largest_difference
 from tests.toys.enumerated_requests import AUGMENTED_LAW, SETTINGS, TARGET_LAW, TOLERANCE, deviation, outcomes, request
+from tests.toys.models import VOCAB_SIZE
 from tests.toys.requests import ToyRequest
 from tests.toys.scripted_lm import SharedTableLM, TableLM
 from tests.toys.trees import Branching, shapes, without_replacement

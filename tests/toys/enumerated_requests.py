@@ -55,6 +55,8 @@ def request(kind: str, settings: dict, **more) -> ToyRequest:
 class ScriptedDraftLength:
     """A draft length that changes from round to round."""
 
+    speed = None
+
     def __init__(self, *lengths: int) -> None:
         self._lengths = itertools.cycle(lengths)
 

@@ -140,7 +140,7 @@ def test_a_prompts_rows_do_not_depend_on_what_was_cached(quantization, rest):
             assert torch.equal(found, wanted)
 
 
-# --- trees --------------------------------------------------------------------------------------------------------------
+# --- trees ------------------------------------------------------------
 
 TREE = (-1, 0, 1, 2, 0, 1, 5, 4, -1, 8)  # five leaves; the second one's rows do not lie together
 DEEP = [3, 6, 7, 9]  # rows at the leaves, and one within
@@ -182,13 +182,12 @@ def test_trees_of_texts_with_a_shared_beginning_have_the_same_bits_in_one_pass()
     tokens, more = ids(len(TREE), 7), ids(90, 9)
     pair = [document.fork(1500, 1600), document.fork(1400, 1600)]
     lm.forward([Rows(more, pair[1], 0)])
+    lengths = [each.length for each in pair]
     rows = [Rows(tokens, each, len(TREE), parents=TREE) for each in pair]
-    for each, found in zip(pair, lm.forward(rows), strict=True):
+    for each, length, found in zip(pair, lengths, lm.forward(rows), strict=True):
         for row in range(len(TREE)):
-            each.rollback(each.length - len(TREE) if row == 0 else each.length - depth)
-            chain = tokens_on_path(tokens, TREE, row)
-            depth = len(chain)
-            assert torch.equal(lm.forward([Rows(chain, each, 1)])[0][0], found[row])
+            each.rollback(length)
+            assert torch.equal(lm.forward([Rows(tokens_on_path(tokens, TREE, row), each, 1)])[0][0], found[row])
 
 
 @pytest.mark.parametrize("take_over", [True, False])
