@@ -217,9 +217,14 @@ class SpeculationFields(BaseModel):
     )
     proposer: str = Field(
         default="auto",
-        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
-        '(one token at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not '
-        "the distribution of the output",
+        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "retrieval_tree", '
+        '"datastore", "hybrid", "tree_hybrid" or "none" (one token at a time). "auto" is "hybrid", and "drafter" for '
+        "the published law. It changes the speed, but not the distribution of the output",
+    )
+    datastore: str | None = Field(
+        default=None,
+        description="file with an index of your own texts (rapid datastore build), from which the proposers "
+        '"datastore", "retrieval_tree" and "tree_hybrid" copy',
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",

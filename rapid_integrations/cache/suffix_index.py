@@ -41,12 +41,17 @@ class SuffixIndex:
     Args:
         reversed_tokens: the text from its last token to its first one, `_BYTES` each, big-endian.
         order: (places,) uint32, for each place how many tokens lie behind it, in the order described above.
+        first: bytes before the tokens. Nothing may lie behind them.
+
+    Attributes:
+        size: number of tokens.
     """
 
-    def __init__(self, reversed_tokens: bytes | mmap, order: memoryview) -> None:
+    def __init__(self, reversed_tokens: bytes | mmap, order: memoryview, first: int = 0) -> None:
         self._tokens = reversed_tokens
         self._order = order
-        self.size = len(reversed_tokens) // _BYTES  # tokens
+        self._first = first
+        self.size = (len(reversed_tokens) - first) // _BYTES
 
     @classmethod
     def build(cls, token_ids: Sequence[int] | NDArray[np.int64]) -> SuffixIndex:
@@ -55,14 +60,9 @@ class SuffixIndex:
         order = _sorted_places(backwards)
         return cls(backwards.astype(">u4").tobytes(), order.astype(np.uint32).data)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the index."""
-        return len(self._tokens) + self._order.nbytes
-
-    def buffers(self) -> tuple[bytes | mmap, memoryview]:
-        """Return what it was made from."""
-        return self._tokens, self._order
+    def buffers(self) -> tuple[bytes, memoryview]:
+        """Return the tokens and the order, to be stored."""
+        return self._tokens[self._first :], self._order
 
     def longest(self, tail: Sequence[int], least: int = 1) -> Match | None:
         """Return the longest end of `tail` that occurs with something behind it; None if it is shorter than `least`."""
@@ -97,12 +97,13 @@ class SuffixIndex:
             place = self._order[match.begin + number * count // min(count, most)]
             first = max(last, place - length)
             if first < place:
-                tokens = self._tokens[first * _BYTES : place * _BYTES]
+                tokens = self._tokens[self._first + first * _BYTES : self._first + place * _BYTES]
                 found.append(struct.unpack(f">{place - first}I", tokens)[::-1])
         return found
 
     def _before(self, place: int, nbytes: int) -> bytes:
-        return self._tokens[place * _BYTES : place * _BYTES + nbytes]
+        begin = self._first + place * _BYTES
+        return self._tokens[begin : begin + nbytes]
 
     def _match(self, wanted: bytes) -> Match:
         def before(place: int) -> bytes:

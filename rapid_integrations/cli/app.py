@@ -18,6 +18,7 @@ from rapid_integrations.cli.bench import bench_app
 from rapid_integrations.cli.bench_start import bench_start
 from rapid_integrations.cli.chat import chat
 from rapid_integrations.cli.console import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
+from rapid_integrations.cli.datastore import datastore_app
 from rapid_integrations.cli.evaluate import eval_app
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
@@ -46,6 +47,7 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
+app.add_typer(datastore_app, name="datastore")
 
 
 @app.command()

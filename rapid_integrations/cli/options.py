@@ -192,11 +192,19 @@ class SpeculationOptions:
     proposer: Annotated[
         str,
         typer.Option(
-            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, hybrid, none, or auto: hybrid, and "
-            "drafter for the law paper.",
+            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, retrieval_tree, datastore, hybrid, "
+            "tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
+    datastore: Annotated[
+        Path | None,
+        typer.Option(
+            help="Index of your own texts to copy from (rapid datastore build), for the proposers datastore, "
+            "retrieval_tree and tree_hybrid.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
@@ -206,7 +214,12 @@ class SpeculationOptions:
         # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
         return SpeculationConfig(
-            law=self.law, eta=self.eta, tail_rule=self.tail_rule, proposer=self.proposer, draft_length=length
+            law=self.law,
+            eta=self.eta,
+            tail_rule=self.tail_rule,
+            proposer=self.proposer,
+            datastore=None if self.datastore is None else str(self.datastore),
+            draft_length=length,
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.indexed_texts import IndexedTexts
+from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.passes import Steps
@@ -176,6 +177,7 @@ class ProposerRequest:
         drafter: the drafter, if the request has one.
         draft_lm: a language model that proposes only, if the request has one.
         texts: the suffix indexes of earlier prompts.
+        datastore: the index of the user's own texts, if the request names one.
     """
 
     target_ids: Sequence[int]
@@ -185,6 +187,7 @@ class ProposerRequest:
     drafter: Drafter | None = None
     draft_lm: Drafter | None = None
     texts: IndexedTexts = field(default_factory=IndexedTexts)
+    datastore: SuffixIndex | None = None
 
 
 class NoProposer(Proposer):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from rapid_integrations.cache.datastore import open_datastore
+from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_lengths import DraftLengths
@@ -24,13 +27,17 @@ _HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree"}  # each 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request's law, proposer and draft length, with every default decided. `draft_lm`: whether there is one."""
+    """A request's law, proposer and draft length, with every default decided.
+
+    `draft_lm` is whether there is one, and `datastore` the index of the user's own texts.
+    """
 
     law: Law
     proposer: str
     draft_length: int | Literal["auto"]
     max_draft_length: int
     draft_lm: bool = False
+    datastore: SuffixIndex | None = None
 
     @property
     def uses_drafter(self) -> bool:
@@ -65,7 +72,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     """Decide every default of a request.
 
     Raises:
-        ConfigurationError: the proposer is unknown, or the law does not allow it.
+        ConfigurationError: the proposer is unknown, the law does not allow it, or the datastore cannot be used.
     """
     larger = models.drafter.num_parameters > models.target.num_parameters
     smaller = models.drafter.num_parameters < models.target.num_parameters
@@ -98,8 +105,21 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
+    if proposer == "datastore" and speculation.datastore is None:
+        raise ConfigurationError(
+            "proposer='datastore' needs an index of your texts: make one with rapid datastore build FILES -o index, "
+            "and give datastore='index'"
+        )
+    datastore = None
+    if speculation.datastore is not None:
+        datastore = open_datastore(Path(speculation.datastore), models.vocabulary.digest, models.vocab_size)
     return Plan(
-        law, proposer, speculation.draft_length, speculation.max_draft_length, draft_lm=models.draft_lm is not None
+        law,
+        proposer,
+        speculation.draft_length,
+        speculation.max_draft_length,
+        draft_lm=models.draft_lm is not None,
+        datastore=datastore,
     )
 
 

@@ -104,7 +104,9 @@ class Run:
         # What is proposed decides which numbers are drawn: a seeded sample must not depend on earlier requests.
         texts = self._readers.texts if sampling.greedy or sampling.seed is None else IndexedTexts()
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts)
+            ProposerRequest(
+                prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts, plan.datastore
+            )
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(

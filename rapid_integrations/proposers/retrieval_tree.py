@@ -101,6 +101,8 @@ class RetrievalTree(Proposer):
         ]
         if request.drafter_ids != request.target_ids:  # the retrieved text counts twice: it is about the question
             sources.append(IndexedSource(SuffixIndex.build(request.drafter_ids)))
+        if request.datastore is not None:
+            sources.append(IndexedSource(request.datastore))
         eos = request.rules.eos_token_ids
         return cls(sources, output, request.target_ids, eos, request.lengths.of_trees())
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
 from rapid_integrations.sampling import Law
 from tests.toys.checked_requests import LAWS, Setting
 from tests.toys.constraint import hashed
@@ -10,7 +11,6 @@ from tests.toys.distributions import largest_difference
 from tests.toys.enumerated_requests import AUGMENTED_LAW, SETTINGS, TARGET_LAW, TOLERANCE, deviation, outcomes, request
 from tests.toys.models import VOCAB_SIZE
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import SharedTableLM, TableLM
 from tests.toys.trees import Branching, shapes, without_replacement
 
 PAIR, FORKED, BUSHY = (-1, -1), (-1, -1, 0), (-1, -1, 0, 1, 1, 3)

@@ -6,11 +6,11 @@ import torch
 
 from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
+from rapid_integrations.proposers.suite.every_outcome import enumerate_outcomes
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law
 from tests.toys.distributions import largest_difference
-from tests.toys.enumeration import enumerate_outcomes
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
 
 TOLERANCE = 1e-6
 TARGET_LAW = Law("target", temperature=1.0)

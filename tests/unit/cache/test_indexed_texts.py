@@ -21,7 +21,7 @@ def test_another_document_and_a_long_rest_are_indexed_anew():
         found, shared = texts.of(other)
         assert found is not first and shared == found.index.size == len(other)
     assert texts.of(DOCUMENT)[0] is first
-    assert texts.of(DOCUMENT[:100]) == (first, 100)
+    assert texts.of(DOCUMENT[:100])[1] == 100
 
 
 def test_the_least_recently_used_ones_are_forgotten(monkeypatch):

@@ -10,10 +10,10 @@ from rapid_integrations.decoding.proposal import ProposerRequest
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.tree_shape import FixedShape
 from rapid_integrations.proposers.retrieval_tree import IndexedSource, RetrievalTree
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.enumerated_requests import AUGMENTED_LAW, TARGET_LAW, TOLERANCE, deviation
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
 
 #           the same two words (1, 2) go on in three ways, one of them twice
 DOCUMENT = [1, 2, 3, 4, 0, 1, 2, 3, 5, 0, 1, 2, 6, 7, 0, 9, 1, 2, 8]

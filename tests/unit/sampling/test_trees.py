@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rapid_integrations.proposers.suite.every_outcome import EnumeratedRandomness, enumerate_outcomes
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, TreeVerdict, verify, verify_tree
 from rapid_integrations.sampling.trees import children_of, first_chain, path_to, renumbered, without
 from tests.toys.budget import examples
 from tests.toys.distributions import largest_difference, total_variation
-from tests.toys.enumeration import EnumeratedRandomness, enumerate_outcomes
 from tests.toys.reference_law import joint_law, reference_law
-from tests.toys.scripted_lm import TableLM
 from tests.toys.trees import filled, ranked, shapes, without_replacement
 from tests.unit.sampling.strategies import distributions
 

@@ -1,6 +1,7 @@
 """A language model that is a table: its every probability is known, and a wrong cache changes them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,18 +42,21 @@ class TableLM:
         self.table = torch.cat([table, torch.full((ROWS, padding), 50.0)], dim=1).to(device)  # (ROWS, V_model)
         self.vocab_size = vocab_size + padding
         self.device = torch.device(device)
-        self.passes: list[tuple] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
+        self.passes: list[tuple[Any, ...]] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
+        """Raise an error: there are no weights."""
         raise CacheError("a table has no weights")
 
-    def close(self):
-        pass
+    def close(self) -> None:
+        """Do nothing."""
 
     def new_cache(self, capacity: int) -> KVCache:
+        """Return a cache of one layer, whose keys are the tokens."""
         return KVCache(1, capacity)
 
     def read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Append tokens (T,) to the cache, and return the last logits (keep, V)."""
         new = token_ids.shape[0]
         assert token_ids.shape == (new,) and token_ids.dtype == torch.long, "token_ids: (T,) int64"
         assert new >= 1, "a forward pass over no tokens"
@@ -84,6 +88,7 @@ class TableLM:
     rows_together = 32
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read what each reader wants; see `CausalLM.forward`."""
         found = [
             self.read(each.token_ids, each.cache, each.keep) if each.parents is None else self.read_tree(each)
             for each in rows
