@@ -165,10 +165,10 @@ class SpeculationOptions:
     """Select the law of the answer and the proposer."""
 
     law: Annotated[
-        Literal["auto", "target", "augmented", "paper"],
+        Literal["auto", "target", "augmented", "paper", "lenient"],
         typer.Option(
-            help="Distribution that the answer follows: target (lossless), augmented (p_hat) or paper. "
-            "auto is augmented, and target if the drafter is smaller than the target.",
+            help="Distribution that the answer follows: target (lossless), augmented (p_hat), paper, or lenient "
+            "(lossy). auto is augmented, and target if the drafter is smaller than the target.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"

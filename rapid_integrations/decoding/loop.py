@@ -32,8 +32,8 @@ def decode(
 ) -> Steps[None]:
     """Give the output to `emit`, one round at a time, until the answer ends.
 
-    For any proposer and draft length, each token follows the law given the tokens before it. The exception is the law
-    "paper", which is not exact and says so.
+    For any proposer and draft length, each token follows the law given the tokens before it. The exceptions are the
+    laws "paper" and "lenient", which are not exact and say so.
 
     Args:
         target: the target with its prefilled prompt.
@@ -65,12 +65,13 @@ def decode(
 
         # 3) accept a path; correct where every token is wrong, or add one after a fully accepted path
         laws = _Laws(rules, z, proposal, scorer)
+        stands = laws.tolerates if law.kind == "lenient" else None
         if parents is None:
             residual_at = laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposal.probs, laws.law, rng, residual_at, law.ops)
+            verdict = verify(draft, proposal.probs, laws.law, rng, residual_at, law.ops, stands)
             path, correction = tuple(range(verdict.accepted)), verdict.correction
         else:
-            in_tree = verify_tree(draft, parents, proposal.probs, laws.law, rng, law.ops)
+            in_tree = verify_tree(draft, parents, proposal.probs, laws.law, rng, law.ops, stands)
             path, correction = in_tree.path, in_tree.correction
         tokens = [draft[each] for each in path]
         if correction is not None:
@@ -143,14 +144,26 @@ class _Laws:
         assert proposed is not None, "the drafter draws its tokens"
         return paper_residual(self.target(place), self.law(place), proposed.to(self._z.device))
 
+    def tolerates(self, token: int) -> bool:
+        """Whether the law "lenient" lets a draft token stand, given by its index."""
+        parents = self._proposal.parents
+        place = token if parents is None else parents[token] + 1
+        z, allowed = self._restricted(place)
+        return self._law.tolerates(z, self._proposal.token_ids[token], allowed)
+
     def _before(self, place: int) -> tuple[int, ...]:
         draft, parents = self._proposal.token_ids, self._proposal.parents
         return draft[:place] if parents is None else tuple(draft[each] for each in path_to(parents, place - 1))
 
     def _form(self, place: int, drafter_logits: Tensor | None) -> Tensor:
+        z, allowed = self._restricted(place)
+        return self._law.form(z, drafter_logits, allowed)
+
+    def _restricted(self, place: int) -> tuple[Tensor, Tensor | None]:
+        """Return the target's logits (V,) after penalties, and which tokens the constraint allows."""
         before = self._before(place)
         allowed = None if self._constraint is None else self._constraint.allowed(before)
-        return self._law.form(self._penalty.apply(self._z[place], before), drafter_logits, allowed)
+        return self._penalty.apply(self._z[place], before), allowed
 
 
 def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:

@@ -65,7 +65,8 @@ class Plan:
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
             proposer = {"drafter": "none", **_HYBRIDS}.get(proposer, proposer)
-        return replace(self, law=replace(self.law, kind="target"), proposer=proposer)
+        kind = "target" if self.law.needs_drafter else self.law.kind
+        return replace(self, law=replace(self.law, kind=kind), proposer=proposer)
 
 
 def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, models: EngineModels) -> Plan:
@@ -98,6 +99,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        leniency=speculation.leniency,
         ops=ops_for(*(model.device for model in models.all)),
     )
     if proposer == "draft_lm" and models.draft_lm is None:
@@ -156,7 +158,8 @@ def draft_lengths(
         scores_own_drafts=draft_lm is None,
         together=together,
         # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
-        measure=sampling.greedy or sampling.seed is None,
+        # The law "lenient" does depend on it, so it is the same each time.
+        measure=(sampling.greedy or sampling.seed is None) and plan.law.kind != "lenient",
     )
 
 

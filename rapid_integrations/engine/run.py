@@ -102,7 +102,9 @@ class Run:
             together=self._scores_together(),
         )
         # What is proposed decides which numbers are drawn: a seeded sample must not depend on earlier requests.
-        texts = self._readers.texts if sampling.greedy or sampling.seed is None else IndexedTexts()
+        # So must an answer of the law "lenient".
+        depends = plan.law.kind == "lenient" or (sampling.seed is not None and not sampling.greedy)
+        texts = IndexedTexts() if depends else self._readers.texts
         proposer = proposer_class(plan.proposer).from_request(
             ProposerRequest(
                 prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts, plan.datastore

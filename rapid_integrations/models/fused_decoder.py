@@ -196,6 +196,8 @@ class FusedDecoder(SharedResource):
         x: Tensor = self._embed(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         cos, sin = self._rotation_of(x, rows, kernels)
+        trees = [each for each in rows if each.parents is not None]
+        masks = {each: {window: each.visible(window) for window in set(self.windows)} for each in trees}
         more: Tensor | None = None  # what the layer before adds to x
         for index, layer in enumerate(self._layers):
             x, normed = _add_and_norm(x, more, layer.before_attention, kernels)
@@ -209,7 +211,7 @@ class FusedDecoder(SharedResource):
                 segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 first = each.count - each.keep if last else 0  # of the last layer only what is asked for
                 if first < each.count:
-                    seen = None if each.parents is None else each.visible(layer.window)[first:]
+                    seen = masks[each][layer.window][first:] if each.parents is not None else None
                     attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window, seen)[0])
             if last:
                 if not attended:

@@ -85,6 +85,7 @@ def verify_tree(
     law_at: LawAt,
     rng: Randomness,
     ops: Ops = REFERENCE,
+    stands: Callable[[int], bool] | None = None,
 ) -> TreeVerdict:
     """Go down the tree, and draw the correction where every continuation is rejected.
 
@@ -100,6 +101,7 @@ def verify_tree(
         law_at: the law behind each token: 0 is the text so far, and index + 1 a draft token.
         rng: the request's randomness.
         ops: what computes residuals.
+        stands: see `verify`.
     """
     path: list[int] = []
     token = ROOT
@@ -107,7 +109,8 @@ def verify_tree(
         law = law_at(token + 1)
         for child in below:
             drawn_from = None if proposed is None else proposed[child]
-            if rng.accept(acceptance_probability(law, token_ids[child], drawn_from)):
+            likely = acceptance_probability(law, token_ids[child], drawn_from)
+            if (stands is not None and stands(child)) or rng.accept(likely):
                 path.append(child)
                 token = child
                 break

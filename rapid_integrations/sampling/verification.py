@@ -64,6 +64,7 @@ def verify(
     rng: Randomness,
     residual_at: Callable[[int], Tensor] | None = None,
     ops: Ops = REFERENCE,
+    stands: Callable[[int], bool] | None = None,
 ) -> Verdict:
     """Accept a prefix of the draft, and draw the correction where a token is rejected.
 
@@ -74,13 +75,14 @@ def verify(
         rng: the request's randomness.
         residual_at: the correction's distribution at a position, in place of the exact one.
         ops: what computes the exact one.
+        stands: of each draft token whether it is accepted without a trial. The output then does not follow the law.
     """
-    if proposed is not None and residual_at is None and all(each is not None for each in proposed):
+    if proposed is not None and residual_at is None and stands is None and all(each is not None for each in proposed):
         return _verify_block(token_ids, [each for each in proposed if each is not None], law_at, rng, ops)
     for position, token in enumerate(token_ids):
         law = law_at(position)
         drawn_from = None if proposed is None else proposed[position]
-        if rng.accept(acceptance_probability(law, token, drawn_from)):
+        if (stands is not None and stands(position)) or rng.accept(acceptance_probability(law, token, drawn_from)):
             continue
         return Verdict(
             position, rng.draw(rest(law, token, drawn_from, ops) if residual_at is None else residual_at(position))
