@@ -15,7 +15,11 @@ from rapid_integrations.outputs import Candidate, Origin, RejectedToken, Trace, 
 from rapid_integrations.sampling import Law, Penalties
 
 CANDIDATES = 3
-_ORIGINS: dict[str, Origin] = {"drafter": "drafter", "draft_lm": "draft_lm", "prompt_lookup": "prompt_lookup"}
+_ORIGINS: dict[str, Origin] = {
+    "drafter": "drafter",
+    "draft_lm": "draft_lm",
+    **dict.fromkeys(("prompt_lookup", "retrieval_tree", "datastore"), "prompt_lookup"),
+}
 
 
 class Tracer:
