@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rapid_integrations.errors import ConfigurationError
 
 TailRule = Literal["mask", "restore"]
-LawName = Literal["auto", "target", "augmented", "paper"]
+LawName = Literal["auto", "target", "augmented", "paper", "lenient"]
 
 Eta: TypeAlias = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)] | Literal["auto", "nearest"]
 """Strength of the knowledge transfer from drafter to target; a name chooses it at each position."""
@@ -203,9 +203,16 @@ class SpeculationFields(BaseModel):
 
     law: LawName = Field(
         default="auto",
-        description='the distribution of the output: "target" is p (lossless), "augmented" is exactly p_hat, and '
-        '"paper" is the published rule, which follows neither. "auto" is "target" if the drafter is smaller than the '
-        'target, else "augmented"',
+        description='the distribution of the output: "target" is p (lossless), "augmented" is exactly p_hat, "paper" '
+        'is the published rule, which follows neither, and "lenient" is p with draft tokens that are nearly as likely '
+        'as the best one (lossy). "auto" is "target" if the drafter is smaller than the target, else "augmented"',
+    )
+    leniency: float = Field(
+        default=0.85,
+        gt=0.0,
+        le=1.0,
+        description='for the law "lenient": a draft token stands if its probability is at least this share of the best '
+        "token's. A smaller value is faster and further from the target",
     )
     eta: Eta | None = Field(
         default=None,
@@ -227,9 +234,14 @@ class SpeculationFields(BaseModel):
     )
     proposer: str = Field(
         default="auto",
-        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "hybrid" or "none" '
-        '(one token at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not '
-        "the distribution of the output",
+        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "retrieval_tree", '
+        '"datastore", "hybrid", "tree_hybrid" or "none" (one token at a time). "auto" is "hybrid", and "drafter" for '
+        "the published law. It changes the speed, but not the distribution of the output",
+    )
+    datastore: str | None = Field(
+        default=None,
+        description="file with an index of your own texts (rapid datastore build), from which the proposers "
+        '"datastore", "retrieval_tree" and "tree_hybrid" copy',
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
@@ -252,8 +264,10 @@ class SpeculationConfig(SpeculationFields, Settings):
     """The distribution of the output (the law), and how tokens are drafted (proposer and draft length).
 
     - `law`: "target" is lossless; "augmented" is exactly p_hat at every position; "paper" is the published residual
-      and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "auto" is "augmented" for a
-      drafter at least as large as the target and "target" for a smaller one.
+      and bonus rule (arXiv 2502.20330, Eq. 10), whose output depends on the draft length. "lenient" is lossy: it is
+      "target", but draft tokens also stand that are nearly as likely as the best one (`leniency`), so that its output
+      depends on what is proposed. "auto" is "augmented" for a drafter at least as large as the target and "target" for
+      a smaller one.
     - `eta`: strength of the knowledge transfer. "nearest" takes, at each position, the value that brings p_hat nearest
       to q, times the relevance of the retrieved text. "auto" takes less if q contradicts p, unless retrieval found what
       the question names (`rapid_integrations.sampling.adaptive_eta`). None is "auto", except for the law "paper": there

@@ -10,7 +10,7 @@ A text that begins like another one refers to that cache's rows (`fork`) and hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -159,6 +159,30 @@ class KVCache(OneOwner):
                 code="shared",
             )
         self._length = to_length
+
+    @torch.inference_mode()
+    def keep(self, length: int, rows: Sequence[int]) -> None:
+        """Keep the first `length` tokens and some of the rows behind them, which are moved together.
+
+        Args:
+            length: tokens that stay where they are.
+            rows: numbers of the rows behind them that are kept, ascending; 0 is the first one.
+
+        Raises:
+            CacheError: as `rollback` to `length` would.
+        """
+        whole = self._length
+        stay = next((at for at, row in enumerate(rows) if row != at), len(rows))
+        self.rollback(length + stay)
+        if moved := rows[stay:]:
+            if moved[-1] >= whole - length:
+                raise CacheError(f"row {moved[-1]} of {whole - length} cannot be kept", code="rollback")
+            begin = length - self._begin
+            first, last = begin + stay, begin + len(rows)
+            for layer in range(self.layers):
+                for buffer in self._tail.layer(layer):
+                    buffer[:, :, first:last] = buffer[:, :, [begin + row for row in moved]]
+            self._length = length + len(rows)
 
     def fork(self, length: int, capacity: int, *, tile: int = TILE) -> KVCache:
         """Return a cache of the first `length` tokens, with room for `capacity`, that refers to the rows of this one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rapid_integrations.cache.kv_cache import KVCache
@@ -19,14 +20,47 @@ class Rows:
         keep: how many of the last logits are wanted, 0 <= keep <= T.
         of_prompt: they are a piece of a prompt. Few rows are computed in another way than many, with other rounding.
             Those of a prompt are computed as many are, so that they do not depend on how much of it was cached.
+        parents: the tokens are a tree. For each of the T tokens it holds the index of the token that it follows, which
+            is smaller than its own, or -1 behind what has been read. None is a chain.
     """
 
     token_ids: Tensor
     cache: KVCache
     keep: int
     of_prompt: bool = False
+    parents: tuple[int, ...] | None = None
 
     @property
     def count(self) -> int:
         """T."""
         return self.token_ids.shape[0]
+
+    @property
+    def depths(self) -> list[int]:
+        """How many of the new tokens come before each of the T tokens in its own text. Its position counts from there.
+
+        Of a chain this is 0, 1, 2, and so on.
+        """
+        if self.parents is None:
+            return list(range(self.count))
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return depths
+
+    def visible(self, window: int | None) -> Tensor:
+        """Return the mask of a tree's attention, (T, L) bool: True if row i sees key j.
+
+        Args:
+            window: keys that a query sees, its own included; None: all.
+        """
+        depths, past = self.depths, self.cache.length
+        seen = torch.zeros(self.count, past + self.count, dtype=torch.bool)
+        for row, (parent, depth) in enumerate(zip(self.parents or range(-1, self.count - 1), depths, strict=True)):
+            first = 0 if window is None else max(0, past + depth + 1 - window)
+            seen[row, first:past] = True
+            seen[row, past + row] = True
+            while parent >= 0 and past + depths[parent] >= first:
+                seen[row, past + parent] = True
+                parent = parent - 1 if self.parents is None else self.parents[parent]
+        return seen.to(self.token_ids.device)

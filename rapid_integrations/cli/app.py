@@ -19,6 +19,7 @@ from rapid_integrations.cli.bench_start import bench_start
 from rapid_integrations.cli.cached import cache_app
 from rapid_integrations.cli.chat import chat
 from rapid_integrations.cli.console import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
+from rapid_integrations.cli.datastore import datastore_app
 from rapid_integrations.cli.evaluate import eval_app
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
@@ -51,6 +52,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(keys_app, name="keys")
+app.add_typer(datastore_app, name="datastore")
 
 
 @app.command()

@@ -165,10 +165,10 @@ class SpeculationOptions:
     """Select the law of the answer and the proposer."""
 
     law: Annotated[
-        Literal["auto", "target", "augmented", "paper"],
+        Literal["auto", "target", "augmented", "paper", "lenient"],
         typer.Option(
-            help="Distribution that the answer follows: target (lossless), augmented (p_hat) or paper. "
-            "auto is augmented, and target if the drafter is smaller than the target.",
+            help="Distribution that the answer follows: target (lossless), augmented (p_hat), paper, or lenient "
+            "(lossy). auto is augmented, and target if the drafter is smaller than the target.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
@@ -192,11 +192,19 @@ class SpeculationOptions:
     proposer: Annotated[
         str,
         typer.Option(
-            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, hybrid, none, or auto: hybrid, and "
-            "drafter for the law paper.",
+            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, retrieval_tree, datastore, hybrid, "
+            "tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
+    datastore: Annotated[
+        Path | None,
+        typer.Option(
+            help="Index of your own texts to copy from (rapid datastore build), for the proposers datastore, "
+            "retrieval_tree and tree_hybrid.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
@@ -220,6 +228,7 @@ class SpeculationOptions:
             eta=self.eta,
             tail_rule=self.tail_rule,
             proposer=self.proposer,
+            datastore=None if self.datastore is None else str(self.datastore),
             draft_length=length,
             chunk_cache=self.chunk_cache,
         )

@@ -89,7 +89,7 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
     rate = stats.acceptance_rate
     drafting = "nothing drafted" if rate is None else f"{rate:.0%} of {stats.drafted_tokens:,}"
     eta = stats.eta if isinstance(stats.eta, str) else f"{stats.eta:g}"
-    law = stats.law if stats.law == "target" else f"{stats.law} (eta {eta})"
+    law = {"target": "target", "lenient": "lenient (lossy)"}.get(stats.law, f"{stats.law} (eta {eta})")
     return [
         ("target", stats.target),
         ("drafter", stats.drafter or "none"),

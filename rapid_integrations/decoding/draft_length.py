@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 SHARE_PER_TOKEN = 0.05
@@ -34,6 +33,11 @@ class DraftLength(Protocol):
         """Return the draft length of the coming round."""
         ...
 
+    @property
+    def speed(self) -> float | None:
+        """Expected tokens per unit of cost with the best K; None if that is not known."""
+        ...
+
     def observe(self, times: RoundTimes) -> None:
         """Learn from a finished round."""
         ...
@@ -48,6 +52,10 @@ class FixedDraftLength:
     def next(self) -> int:
         """Return K."""
         return self._length
+
+    @property
+    def speed(self) -> None:
+        """It is not known."""
 
     def observe(self, times: RoundTimes) -> None:
         """Do nothing, because K is fixed."""
@@ -177,6 +185,13 @@ class AdaptiveDraftLength:
         self._plain_rounds += 1
         return 1 if self._plain_rounds % self.PROBE_EVERY == 0 else 0
 
+    @property
+    def speed(self) -> float | None:
+        """Expected tokens per unit of cost with the best K; None before the first measured round."""
+        if self._measure and not self._verify.measured:
+            return None
+        return max(self._speed(length) for length in range(self._min, self._max + 1))
+
     def _speed(self, length: int) -> float:
         a = self.acceptance
         tokens = (1 - a ** (length + 1)) / (1 - a)
@@ -207,56 +222,3 @@ class AdaptiveDraftLength:
             self._score.observe(times.drafted, times.score_s)
         elif times.accepted == times.drafted:
             self._score.observe(0, times.score_s)
-
-
-@dataclass(frozen=True)
-class DraftLengths:
-    """Makes the choosers of K, one for each way in which a request's proposer guesses.
-
-    Attributes:
-        of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
-        of_drafts: makes the chooser for tokens that a language model writes.
-    """
-
-    of_copies: Callable[[], DraftLength]
-    of_drafts: Callable[[], DraftLength]
-
-    @classmethod
-    def fixed(cls, length: int) -> DraftLengths:
-        """Return choosers that always choose `length`."""
-        return cls(lambda: FixedDraftLength(length), lambda: FixedDraftLength(length))
-
-    @classmethod
-    def adaptive(
-        cls,
-        most: int,
-        *,
-        verify: float,
-        score: float,
-        write: float,
-        scores_own_drafts: bool,
-        together: bool,
-        measure: bool,
-    ) -> DraftLengths:
-        """Return choosers that learn which K is fastest.
-
-        Args:
-            most: the largest K.
-            verify, score, write: bytes that a step of one token moves, which is what it costs where memory bandwidth
-                is the limit: of the target; of the drafter, 0 if it has no part in the law; of whoever writes drafts.
-            scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
-            together: verifying and scoring are one pass, of which `verify` is the whole.
-            measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
-        """
-        share = SHARE_PER_TOKEN
-        if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
-            copies = CostModel(0.0, 0.0, verify, 2 * share * verify)
-            rows = 1 if scores_own_drafts else 2
-            drafts = CostModel(write, 0.0, verify, rows * share * verify)
-        else:
-            copies = CostModel(0.0, score, verify, share * verify, share * score)
-            drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
-        return cls(
-            lambda: AdaptiveDraftLength(most, copies, measure=measure),
-            lambda: AdaptiveDraftLength(most, drafts, measure=measure),
-        )

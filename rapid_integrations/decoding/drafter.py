@@ -37,7 +37,8 @@ class Drafter:
     def __init__(self, reader: Reader, rules: Rules) -> None:
         self.reader = reader
         self._rules = rules
-        self._rows: list[Tensor] = []  # row i: logits after i draft tokens of this round
+        self._rows: list[Tensor] = []  # row i: logits behind draft token i - 1 of this round
+        self._tree: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # the tree that was read, and its parents
 
     def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
         """Write at most `tokens` tokens, one by one. Their q is known without another pass.
@@ -70,20 +71,26 @@ class Drafter:
         """Whether the logits after each of the first `positions` draft tokens are known, and those before the draft."""
         return len(self._rows) > positions
 
-    def score(self, draft: Sequence[int]) -> Steps[None]:
-        """Read what is still needed to know the logits at all positions of `draft`."""
-        if (rows := self.wants(draft)) is not None:
+    def score(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Steps[None]:
+        """Read what is still needed to know the logits behind every token of `draft`, which may be a tree."""
+        if (rows := self.wants(draft, parents)) is not None:
             (logits,) = yield Wanted(self.reader.model, (rows,))
             self.scored(logits)
 
     def begin(self, draft: Sequence[int]) -> None:
         """Do nothing: it reads in a pass of its own, or together with the target."""
 
-    def wants(self, draft: Sequence[int]) -> Rows | None:
+    def wants(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Rows | None:
         """Return what it still has to read to score all positions of `draft`; None if it has.
 
-        The pass has to follow, and `scored` has to be told of it.
+        The pass has to follow, and `scored` has to be told of it. A tree is always read as a whole, also what this
+        drafter has written of it itself.
         """
+        if parents is not None:
+            if self._tree == (tuple(draft), tuple(parents)):
+                return None
+            self._tree, self._rows = (tuple(draft), tuple(parents)), []
+            return self.reader.wants(draft, len(draft) + 1, parents)
         have = len(self._rows)
         if have > len(draft):
             return None
@@ -94,11 +101,11 @@ class Drafter:
         self._rows += first_columns(logits, self._rules.vocab_size).unbind()
 
     def logits(self, position: int) -> Tensor:
-        """Return the logits (V,) after `position` draft tokens of this round, which `score` has made known."""
+        """Return the logits (V,) behind draft token `position` - 1 of this round, which `score` has made known."""
         return self._rows[position]
 
     def known_logits(self, position: int) -> Tensor | None:
-        """Return the logits (V,) after `position` draft tokens of this round, or None. No model runs."""
+        """Return the logits (V,) behind draft token `position` - 1 of this round, or None. No model runs."""
         return self._rows[position] if position < len(self._rows) else None
 
     def keep(self, tokens: int) -> None:
@@ -109,4 +116,4 @@ class Drafter:
     def commit(self, token_ids: Sequence[int]) -> None:
         """Make `token_ids` part of the text. The cache keeps the accepted draft tokens."""
         self.reader.commit(token_ids)
-        self._rows = []
+        self._rows, self._tree = [], None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -14,12 +14,8 @@ from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
-from rapid_integrations.sampling import (
-    Randomness,
-    allowed_prefix,
-    paper_residual,
-    verify,
-)
+from rapid_integrations.sampling import ROOT, Randomness, paper_residual, verify, verify_tree
+from rapid_integrations.sampling.trees import children_of, path_to
 
 
 def decode(
@@ -36,8 +32,8 @@ def decode(
 ) -> Steps[None]:
     """Give the output to `emit`, one round at a time, until the answer ends.
 
-    For any proposer and draft length, each token follows the law given the tokens before it. The exception is the law
-    "paper", which is not exact and says so.
+    For any proposer and draft length, each token follows the law given the tokens before it. The exceptions are the
+    laws "paper" and "lenient", which are not exact and say so.
 
     Args:
         target: the target with its prefilled prompt.
@@ -58,35 +54,43 @@ def decode(
             proposal = proposer.propose(stopping.remaining - 1, rng)
             if not isinstance(proposal, Proposal):
                 proposal = yield from proposal
-            draft = proposal.token_ids
-            if constraint is not None and proposal.probs is None:
-                draft = draft[: allowed_prefix(constraint, draft)]  # copied text may violate it
+            if not _reads_trees(target, scorer):
+                proposal = proposal.chain()
+            if constraint is not None:
+                proposal = proposal.allowed_by(constraint)  # copied text may violate it
+            draft, parents = proposal.token_ids, proposal.parents
 
         # 2) pass: the target reads the whole draft, and the drafter scores what it has not written itself
-        z = yield from _read(target, scorer, draft, rules.vocab_size, recorder)
+        z = yield from _read(target, scorer, proposal, rules.vocab_size, recorder)
 
-        # 3) accept a prefix; correct the first wrong token, or add one after a fully accepted draft
-        position_laws = _PositionLaws(rules, z, draft, proposal.probs, scorer)
-        residual_at = position_laws.paper_residual if law.kind == "paper" and not law.greedy else None
-        verdict = verify(draft, proposal.probs, position_laws.law, rng, residual_at, law.ops)
-        tokens = list(draft[: verdict.accepted])
-        if verdict.correction is not None:
-            tokens.append(verdict.correction)
+        # 3) accept a path; correct where every token is wrong, or add one after a fully accepted path
+        laws = _Laws(rules, z, proposal, scorer)
+        stands = laws.tolerates if law.kind == "lenient" else None
+        if parents is None:
+            residual_at = laws.paper_residual if law.kind == "paper" and not law.greedy else None
+            verdict = verify(draft, proposal.probs, laws.law, rng, residual_at, law.ops, stands)
+            path, correction = tuple(range(verdict.accepted)), verdict.correction
+        else:
+            in_tree = verify_tree(draft, parents, proposal.probs, laws.law, rng, law.ops, stands)
+            path, correction = in_tree.path, in_tree.correction
+        tokens = [draft[each] for each in path]
+        if correction is not None:
+            tokens.append(correction)
         elif rules.eos_token_ids.isdisjoint(tokens):
             if scorer is not None and not scorer.scores(len(draft)):
                 with recorder.phase("score"):
-                    yield from scorer.score(draft)
-            tokens.append(rng.draw(position_laws.bonus(len(draft))))
+                    yield from scorer.score(draft, parents)
+            tokens.append(rng.draw(laws.bonus(path[-1] + 1 if path else 0)))
 
         # 4) commit the output; every cache discards the rest
         taken = stopping.take(tokens)
-        accepted = min(verdict.accepted, len(taken.token_ids))
-        times = _times(len(draft), verdict.accepted, before, recorder.seconds)
+        accepted = min(len(path), len(taken.token_ids))
+        times = _times(len(draft), len(path), before, recorder.seconds)
         if observer is not None:
             at = recorder.now()
-            corrected = verdict.correction is not None
+            seen = _seen_by_observers(proposal, path, z)
             elapsed_s = at - recorder.decode_started
-            observer.observe(Round(tuple(draft), proposal.source, z, accepted, corrected, taken, times, elapsed_s))
+            observer.observe(Round(*seen, accepted, correction is not None, taken, times, elapsed_s))
             recorder.waited(recorder.now() - at)
         for each in _distinct(target, *proposer.parts, scorer, constraint):
             each.commit(taken.token_ids)
@@ -98,58 +102,68 @@ def decode(
             return
 
 
-class _PositionLaws:
-    """The laws of one round, each formed on first use, because a rejection makes later ones unnecessary."""
+class _Laws:
+    """The laws of one round, each formed on first use, because a rejection makes later ones unnecessary.
 
-    def __init__(
-        self,
-        rules: Rules,
-        z: Tensor,
-        draft: tuple[int, ...],
-        proposed: Sequence[Tensor] | None,
-        scorer: Scorer | None,
-    ) -> None:
+    A place in the draft is 0 for the committed text, and i + 1 for what follows draft token i.
+    """
+
+    def __init__(self, rules: Rules, z: Tensor, proposal: Proposal, scorer: Scorer | None) -> None:
         self._law, self._penalty, self._constraint = rules.law, rules.penalty, rules.constraint
         self._z = z  # (K + 1, V)
-        self._draft = draft
-        self._proposed = proposed
+        self._proposal = proposal
         self._scorer = scorer
         self._formed: dict[int, Tensor] = {}
 
-    def law(self, position: int) -> Tensor:
-        """Return the law (V,) after the first `position` draft tokens."""
-        if position not in self._formed:
+    def law(self, place: int) -> Tensor:
+        """Return the law (V,) at a place."""
+        if place not in self._formed:
             drafter_logits = None
             assert self._scorer is not None or not self._law.needs_drafter
             if self._scorer is not None and not self._scorer.lost:
-                drafter_logits = self._penalised(self._scorer.logits(position), position)
-            self._formed[position] = self._form(position, drafter_logits)
-        return self._formed[position]
+                drafter_logits = self._penalty.apply(self._scorer.logits(place), self._before(place))
+            self._formed[place] = self._form(place, drafter_logits)
+        return self._formed[place]
 
-    def target(self, position: int) -> Tensor:
+    def target(self, place: int) -> Tensor:
         """Return p (V,), truncated and masked like the law."""
-        return self._form(position, None)
+        return self._form(place, None)
 
-    def bonus(self, position: int) -> Tensor:
-        """Return the distribution of the token after a fully accepted draft: the law, or p in the paper.
+    def bonus(self, place: int) -> Tensor:
+        """Return the distribution of the token after a fully accepted path: the law, or p in the paper.
 
         The paper has no greedy rule, and a round without a draft has no bonus token. Both follow p_hat.
         """
-        published = self._law.kind == "paper" and not self._law.greedy and position > 0
-        return self.target(position) if published else self.law(position)
+        published = self._law.kind == "paper" and not self._law.greedy and place > 0
+        return self.target(place) if published else self.law(place)
 
-    def paper_residual(self, position: int) -> Tensor:
-        """Return the distribution of Eq. 10 at a rejected position."""
-        assert self._proposed is not None
-        proposed = self._proposed[position].to(self._z.device)
-        return paper_residual(self.target(position), self.law(position), proposed)
+    def paper_residual(self, place: int) -> Tensor:
+        """Return the distribution of Eq. 10 where the next token of a chain is rejected."""
+        assert self._proposal.probs is not None
+        proposed = self._proposal.probs[place]
+        assert proposed is not None, "the drafter draws its tokens"
+        return paper_residual(self.target(place), self.law(place), proposed.to(self._z.device))
 
-    def _form(self, position: int, drafter_logits: Tensor | None) -> Tensor:
-        allowed = None if self._constraint is None else self._constraint.allowed(self._draft[:position])
-        return self._law.form(self._penalised(self._z[position], position), drafter_logits, allowed)
+    def tolerates(self, token: int) -> bool:
+        """Whether the law "lenient" lets a draft token stand, given by its index."""
+        parents = self._proposal.parents
+        place = token if parents is None else parents[token] + 1
+        z, allowed = self._restricted(place)
+        return self._law.tolerates(z, self._proposal.token_ids[token], allowed)
 
-    def _penalised(self, logits: Tensor, position: int) -> Tensor:
-        return self._penalty.apply(logits, self._draft[:position])
+    def _before(self, place: int) -> tuple[int, ...]:
+        draft, parents = self._proposal.token_ids, self._proposal.parents
+        return draft[:place] if parents is None else tuple(draft[each] for each in path_to(parents, place - 1))
+
+    def _form(self, place: int, drafter_logits: Tensor | None) -> Tensor:
+        z, allowed = self._restricted(place)
+        return self._law.form(z, drafter_logits, allowed)
+
+    def _restricted(self, place: int) -> tuple[Tensor, Tensor | None]:
+        """Return the target's logits (V,) after penalties, and which tokens the constraint allows."""
+        before = self._before(place)
+        allowed = None if self._constraint is None else self._constraint.allowed(before)
+        return self._penalty.apply(self._z[place], before), allowed
 
 
 def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
@@ -159,27 +173,50 @@ def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
     return scorer.reader.model is target.model and target.model.passes_together
 
 
-def _read(
-    target: Reader, scorer: Scorer | None, draft: tuple[int, ...], vocab_size: int, recorder: Recorder
-) -> Steps[Tensor]:
-    """Return the target's logits (K + 1, V) at every position of a draft. Afterwards its drafter's are known, too.
+def _reads_trees(target: Reader, scorer: Scorer | None) -> bool:
+    """Whether whoever reads the drafts can read a tree."""
+    if scorer is not None and scorer.elsewhere:
+        return False
+    return target.model.reads_trees and (scorer is None or scorer.reader.model.reads_trees)
 
-    Only those behind the last token of a draft that the drafter wrote itself may still be missing: they are needed if
+
+def _read(
+    target: Reader, scorer: Scorer | None, proposal: Proposal, vocab_size: int, recorder: Recorder
+) -> Steps[Tensor]:
+    """Return the target's logits (K + 1, V) at every place of a draft. Afterwards its drafter's are known, too.
+
+    Only those behind the last token of a chain that the drafter wrote itself may still be missing: they are needed if
     the whole draft is accepted.
     """
+    draft, parents = proposal.token_ids, proposal.parents
     if scorer is not None:
         scorer.begin(draft)
     together = scores_in_the_same_pass(target, scorer)
-    scoring = scorer.wants(draft) if scorer is not None and together else None
+    scoring = scorer.wants(draft, parents) if scorer is not None and together else None
     with recorder.phase("verify"):
-        rows = target.wants(draft, len(draft) + 1)
+        rows = target.wants(draft, len(draft) + 1, parents)
         z, *scored = yield Wanted(target.model, (rows,) if scoring is None else (rows, scoring))
     if scorer is not None and scoring is not None:
         scorer.scored(*scored)
-    elif scorer is not None and not scorer.scores(max(len(draft) - 1, 0)):
+    elif scorer is not None and (parents is not None or not scorer.scores(max(len(draft) - 1, 0))):
         with recorder.phase("score"):
-            yield from scorer.score(draft)
+            yield from scorer.score(draft, parents)
     return first_columns(z, vocab_size)
+
+
+def _seen_by_observers(
+    proposal: Proposal, path: tuple[int, ...], z: Tensor
+) -> tuple[tuple[int, ...], tuple[int, ...], str, Tensor]:
+    """Return a draft, its places, its source and the logits. Of a tree this is the path, and what was tried first next.
+
+    Observers show what became of a chain.
+    """
+    draft, parents = proposal.token_ids, proposal.parents
+    if parents is None:
+        return tuple(draft), tuple(range(len(draft) + 1)), proposal.source, z
+    shown = [*path, *children_of(parents, path[-1] if path else ROOT)[:1]]
+    places = (0, *(each + 1 for each in shown))
+    return tuple(draft[each] for each in shown), places, proposal.source, z[list(places)]
 
 
 def _distinct(*parts: Committed | None) -> list[Committed]:

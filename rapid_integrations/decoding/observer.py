@@ -16,9 +16,11 @@ class Round:
     """The result of a round, before any of it is committed.
 
     Attributes:
-        draft: K draft tokens that the target read.
+        draft: K draft tokens that the target read; of a tree the accepted path, and the token that was tried first
+            behind it.
+        places: what `Scorer.logits` calls each of the K + 1 places before, between and behind them.
         source: the registered name of the proposer, or "".
-        z: (K + 1, V) target logits, before penalties.
+        z: (K + 1, V) target logits at those places, before penalties.
         accepted: number of draft tokens that are output.
         corrected: whether a draft token was rejected. The output token after the accepted ones then replaces it.
         taken: the output of the round.
@@ -27,6 +29,7 @@ class Round:
     """
 
     draft: tuple[int, ...]
+    places: tuple[int, ...]
     source: str
     z: Tensor
     accepted: int

@@ -10,6 +10,7 @@ import numpy as np
 
 from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.background_saver import BackgroundSaver
+from rapid_integrations.cache.indexed_texts import IndexedTexts
 from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
@@ -38,6 +39,7 @@ class Prefixes:
     def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
         self.memory = memory
         self.store = store
+        self.texts = IndexedTexts()
         self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
         self._fingerprints: dict[int, str | None] = {}  # by identity, as the engine holds its models
@@ -131,8 +133,9 @@ class Prefixes:
         return in_memory, on_disk
 
     def clear(self) -> None:
-        """Free the caches in memory, and compute the models' fingerprints again."""
+        """Free the caches in memory and the indexes, and compute the models' fingerprints again."""
         self.memory.clear()
+        self.texts.clear()
         self._fingerprints.clear()
 
     def abandon(self) -> None:
@@ -211,6 +214,11 @@ class RequestReaders:
             reader.others = lambda: self._prefixes.others(model, role, self)
         self.opened.append((reader, role))
         return reader
+
+    @property
+    def texts(self) -> IndexedTexts:
+        """The suffix indexes of earlier prompts, which are kept with their caches."""
+        return self._prefixes.texts if self._prefixes.enabled else IndexedTexts()
 
     def own_bytes(self) -> int:
         """Return the bytes of the caches that nobody else had before."""

@@ -3,36 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
-from rapid_integrations.decoding.draft_length import DraftLengths, RoundTimes
+from rapid_integrations.cache.indexed_texts import IndexedTexts
+from rapid_integrations.cache.suffix_index import SuffixIndex
+from rapid_integrations.decoding.draft_length import RoundTimes
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.sampling import Randomness
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.sampling import ROOT, Constraint, Randomness, allowed_prefix
+from rapid_integrations.sampling.trees import first_chain, path_to, renumbered, without
 
 if TYPE_CHECKING:
     from rapid_integrations.decoding.drafter import Drafter
 
 
+MOST_TOKENS = 32
+"""Tokens of a tree at most. A reader's cache has room for so many behind the longest answer."""
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """A chain of guessed tokens.
+    """Guessed tokens: a chain, or a tree of several continuations.
 
     Attributes:
         token_ids: K tokens; K may be 0.
-        probs: K times (V,), the distribution that each token was really drawn from. None means point masses: the
-            proposer was certain to propose these tokens.
+        probs: K times (V,), the distribution that each token was really drawn from, given its siblings before it. None
+            is a point mass: the proposer was certain to propose this token. None in place of all is the same for all.
         source: the registered name of the proposer. Only observers read it.
+        parents: K times the index of the token that a token follows, smaller than its own, or -1 for the text so far.
+            Siblings are tried in their order. None is a chain.
     """
 
     token_ids: tuple[int, ...]
-    probs: Sequence[Tensor] | None = None
+    probs: Sequence[Tensor | None] | None = None
     source: str = ""
+    parents: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the parents, as a model would read a wrong text without any error.
+
+        Raises:
+            ConfigurationError: a parent does not come before its child, or there are too many tokens.
+        """
+        if self.parents is None:
+            return
+        if len(self.token_ids) > MOST_TOKENS:
+            raise ConfigurationError(
+                f"proposer {self.source!r} gave a tree of {len(self.token_ids)} tokens; {MOST_TOKENS} are allowed"
+            )
+        if len(self.parents) != len(self.token_ids) or any(
+            not ROOT <= parent < index for index, parent in enumerate(self.parents)
+        ):
+            raise ConfigurationError(
+                f"proposer {self.source!r} gave parents={self.parents} for {len(self.token_ids)} tokens; each parent "
+                "is the index of an earlier token, or -1 for the text so far"
+            )
+
+    def chain(self) -> Proposal:
+        """Return the first continuation of a tree: each time the first child."""
+        return self if self.parents is None else self._of(first_chain(self.parents), None)
+
+    def allowed_by(self, constraint: Constraint) -> Proposal:
+        """Return it without the tokens that a constraint forbids, and what follows them.
+
+        Only tokens that were not drawn (point masses) may be left out: to discard a drawn token biases the output.
+        """
+        if self.parents is None:
+            if self.probs is not None:
+                return self
+            return self._of(range(allowed_prefix(constraint, self.token_ids)), None)
+        parents, probs = self.parents, self.probs
+        never: set[int] = set()  # tokens that were drawn and are forbidden: they stay, and will be rejected
+
+        def forbidden(token: int) -> bool:
+            parent = parents[token]
+            before = [self.token_ids[each] for each in path_to(parents, parent)]
+            wrong = parent in never or not constraint.allowed(before)[self.token_ids[token]]
+            drawn = probs is not None and probs[token] is not None
+            if wrong and drawn:
+                never.add(token)
+            return wrong and not drawn
+
+        left = without(parents, forbidden)
+        return self._of(left, renumbered(parents, left))
+
+    def _of(self, left: Sequence[int], parents: tuple[int, ...] | None) -> Proposal:
+        probs = None if self.probs is None else [self.probs[token] for token in left]
+        return Proposal(tuple(self.token_ids[token] for token in left), probs, self.source, parents)
 
 
 class Committed(Protocol):
@@ -64,11 +128,11 @@ class Scorer(Committed, Protocol):
         """Whether the logits are known before the draft and after each of its first `positions` tokens."""
         ...
 
-    def score(self, draft: Sequence[int]) -> Steps[None]:
-        """Read what is still needed to know the logits at all positions of `draft`."""
+    def score(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Steps[None]:
+        """Read what is still needed to know the logits behind every token of `draft`, which may be a tree."""
         ...
 
-    def wants(self, draft: Sequence[int]) -> Rows | None:
+    def wants(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Rows | None:
         """Return what the drafter has to read to score all of `draft`, for a pass that it shares; None: nothing."""
         ...
 
@@ -90,6 +154,8 @@ class Proposer(Committed, Protocol):
 
     def propose(self, limit: int, rng: Randomness) -> Proposal | Steps[Proposal]:
         """Return at most `limit` tokens that may follow the committed text; `limit` may be 0.
+
+        A tree may have more tokens, up to `MOST_TOKENS`, if no path in it is longer than `limit`.
 
         A proposer that runs a model is a generator here: it yields the rows that it wants, and returns the proposal.
         """
@@ -118,6 +184,8 @@ class ProposerRequest:
         lengths: makes the choosers of K.
         drafter: the drafter, if the request has one.
         draft_lm: a language model that proposes only, if the request has one.
+        texts: the suffix indexes of earlier prompts.
+        datastore: the index of the user's own texts, if the request names one.
     """
 
     target_ids: Sequence[int]
@@ -126,6 +194,8 @@ class ProposerRequest:
     lengths: DraftLengths
     drafter: Drafter | None = None
     draft_lm: Drafter | None = None
+    texts: IndexedTexts = field(default_factory=IndexedTexts)
+    datastore: SuffixIndex | None = None
 
 
 class NoProposer(Proposer):

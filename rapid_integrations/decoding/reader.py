@@ -46,6 +46,7 @@ class Reader:
         self._capacity = capacity
         self._on_processor = model.device.type == "cpu"
         self._tried: list[int] = []  # draft tokens that are in the cache or will be
+        self._parents: list[int] = []  # of each the index of the one that it follows, or -1
 
     def prefill(
         self, report: Callable[[int, int], None] = lambda done, total: None, end: int | None = None
@@ -88,16 +89,33 @@ class Reader:
         self.reused += length - self.cache.length
         self.cache = other.cache.fork(length, self._capacity)
 
-    def wants(self, draft: Sequence[int], keep: int) -> Rows:
+    def wants(self, draft: Sequence[int], keep: int, parents: Sequence[int] | None = None) -> Rows:
         """Return the rows of further draft tokens; a pass over them has to follow.
 
         Args:
             draft: tokens to append to those already tried; may be empty.
             keep: the number of last tokens whose logits are wanted; at most one more than there are in `draft`.
+            parents: `draft` is a tree; see `Proposal.parents`. It takes the place of what was already tried.
         """
+        if parents is not None:
+            self.forget_draft()
         pending = self.tokens[self.cache.length :]
+        first = len(self._tried)
+        self._parents += range(first - 1, first - 1 + len(draft)) if parents is None else parents
         self._tried += draft
-        return Rows(self._ids([*pending, *draft]), self.cache, keep)
+        rows = None
+        if parents is not None:
+            before = len(pending)
+            rows = (*range(-1, before - 1), *(parent + before for parent in parents))
+        return Rows(self._ids([*pending, *draft]), self.cache, keep, parents=rows)
+
+    def forget_draft(self) -> None:
+        """Discard every draft token that was tried since the last commit.
+
+        At least one committed token is left to be read.
+        """
+        self.cache.rollback(min(self.cache.length, len(self.tokens) - 1))
+        self._tried, self._parents = [], []
 
     def keep(self, tokens: int) -> None:
         """Forget all draft tokens but the first `tokens`."""
@@ -110,14 +128,18 @@ class Reader:
         The last of them never stays in the cache, even if it was tried. The next step needs the logits after it, and a
         correction may happen to be the very token that was rejected.
         """
-        stand = 0
-        for tried, token in zip(self._tried, token_ids[:-1], strict=False):
-            if tried != token:
+        held = self.cache.length - len(self.tokens)  # of the tried tokens; below 0, committed ones are unread, too
+        path: list[int] = []
+        for token in token_ids[:-1]:
+            at = path[-1] if path else -1
+            follows = (k for k in range(at + 1, held) if self._parents[k] == at and self._tried[k] == token)
+            if (found := next(follows, None)) is None:
                 break
-            stand += 1
-        self.cache.rollback(min(self.cache.length, len(self.tokens) + stand))
+            path.append(found)
+        if held >= 0:
+            self.cache.keep(len(self.tokens), path)
         self.tokens += token_ids
-        self._tried = []
+        self._tried, self._parents = [], []
 
     def _ids(self, token_ids: list[int]) -> Tensor:
         # A step has just emptied the processor's caches: each call of torch takes 10 us there.

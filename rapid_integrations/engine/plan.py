@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from rapid_integrations.cache.datastore import open_datastore
+from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
-from rapid_integrations.decoding.draft_length import DraftLengths
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
@@ -20,6 +23,7 @@ from rapid_integrations.sampling import Law
 # The paper's values, for its own law. Under the other laws, eta adapts to both distributions (see docs/results).
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
+_HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree"}  # each with its part that runs no model
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Plan:
         law, proposer, draft_length, max_draft_length: see `SpeculationConfig`.
         draft_lm: whether there is a model that only proposes.
         takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
+        datastore: the index of the user's own texts, or None.
     """
 
     law: Law
@@ -38,16 +43,18 @@ class Plan:
     max_draft_length: int
     draft_lm: bool = False
     takes_rows: bool = False
+    datastore: SuffixIndex | None = None
 
     @property
     def uses_drafter(self) -> bool:
         """Whether the request needs a drafter."""
-        return self.law.needs_drafter or self.proposer == "drafter" or (self.proposer == "hybrid" and not self.draft_lm)
+        drafts = self.proposer == "drafter" or (self.proposer in _HYBRIDS and not self.draft_lm)
+        return self.law.needs_drafter or drafts
 
     @property
     def uses_draft_lm(self) -> bool:
         """Whether the request needs the model that only proposes."""
-        return self.proposer == "draft_lm" or (self.proposer == "hybrid" and self.draft_lm)
+        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and self.draft_lm)
 
     def for_prompts(self, prompts: PreparedPrompt, self_speculation: bool) -> Plan:
         """Add the trust in retrieval and its relevance to the law, and drop a drafter that is useless.
@@ -63,15 +70,16 @@ class Plan:
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
         if self.draft_length == "auto" and not self.uses_draft_lm:
-            proposer = {"drafter": "none", "hybrid": "prompt_lookup"}.get(proposer, proposer)
-        return replace(self, law=replace(self.law, kind="target"), proposer=proposer)
+            proposer = {"drafter": "none", **_HYBRIDS}.get(proposer, proposer)
+        kind = "target" if self.law.needs_drafter else self.law.kind
+        return replace(self, law=replace(self.law, kind=kind), proposer=proposer)
 
 
 def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, models: EngineModels) -> Plan:
     """Decide every default of a request.
 
     Raises:
-        ConfigurationError: the proposer is unknown, or the law does not allow it.
+        ConfigurationError: the proposer is unknown, the law does not allow it, or the datastore cannot be used.
     """
     larger = models.drafter.num_parameters > models.target.num_parameters
     smaller = models.drafter.num_parameters < models.target.num_parameters
@@ -97,6 +105,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        leniency=speculation.leniency,
         ops=ops_for(*(model.device for model in models.all)),
     )
     if proposer == "draft_lm" and models.draft_lm is None:
@@ -111,6 +120,14 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
             code="other_rows",
         )
+    if proposer == "datastore" and speculation.datastore is None:
+        raise ConfigurationError(
+            "proposer='datastore' needs an index of your texts: make one with rapid datastore build FILES -o index, "
+            "and give datastore='index'"
+        )
+    datastore = None
+    if speculation.datastore is not None:
+        datastore = open_datastore(Path(speculation.datastore), models.vocabulary.digest, models.vocab_size)
     return Plan(
         law,
         proposer,
@@ -118,6 +135,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         speculation.max_draft_length,
         draft_lm=models.draft_lm is not None,
         takes_rows=takes_rows,
+        datastore=datastore,
     )
 
 
@@ -155,7 +173,8 @@ def draft_lengths(
         scores_own_drafts=draft_lm is None,
         together=together,
         # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
-        measure=sampling.greedy or sampling.seed is None,
+        # The law "lenient" does depend on it, so it is the same each time.
+        measure=(sampling.greedy or sampling.seed is None) and plan.law.kind != "lenient",
     )
 
 

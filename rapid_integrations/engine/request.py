@@ -12,6 +12,7 @@ from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.moved_rows import Run
+from rapid_integrations.decoding.proposal import MOST_TOKENS
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
@@ -73,7 +74,7 @@ class Request:
 
         A drafter on another machine keeps its cache there.
         """
-        new = self.asked.sampling.max_new_tokens
+        new = self.asked.sampling.max_new_tokens + MOST_TOKENS
         target, drafter = self.prompts.target_ids, self.prompts.drafter_ids
         readers: list[tuple[CausalLM, Role, Sequence[int], int]] = [
             (models.target, "target", target, len(target) + new)

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Self
 
 from rapid_integrations.cache import distinct_bytes
+from rapid_integrations.cache.indexed_texts import IndexedTexts
 from rapid_integrations.decoding import moved_rows
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.elsewhere import DrafterElsewhere, ModelElsewhere
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import RequestReaders
-from rapid_integrations.decoding.proposal import ProposerRequest
+from rapid_integrations.decoding.proposal import MOST_TOKENS, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
@@ -71,7 +72,7 @@ class Run:
     def prefill(self) -> Steps[None]:
         """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
         request, models = self._request, self._models
-        new_tokens = request.asked.sampling.max_new_tokens
+        new_tokens = request.asked.sampling.max_new_tokens + MOST_TOKENS
         with request.recorder.phase("prefill"):
             target_ids, drafter_ids = request.prompts.target_ids, request.prompts.drafter_ids
             if request.plan.uses_drafter and isinstance(models.drafter, ModelElsewhere):  # it reads beside the target
@@ -114,8 +115,14 @@ class Run:
             None if draft_lm is None else self._step_bytes(draft_lm),
             together=self._scores_together(),
         )
+        # What is proposed decides which numbers are drawn: a seeded sample must not depend on earlier requests.
+        # So must an answer of the law "lenient".
+        depends = plan.law.kind == "lenient" or (sampling.seed is not None and not sampling.greedy)
+        texts = IndexedTexts() if depends else self._readers.texts
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm)
+            ProposerRequest(
+                prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts, plan.datastore
+            )
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rapid_integrations.cache import TILE, LayerRows
+from rapid_integrations.cache import TILE, LayerRows, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.models.mask import CausalMask, described_mask
@@ -72,6 +72,16 @@ def prefix_expected(expected: bool) -> Iterator[None]:
         yield
     finally:
         _observed.prefix = before
+
+
+@contextmanager
+def tree_read(rows: Rows) -> Iterator[None]:
+    """Let each query of this thread's passes inside the block see its ancestors alone, if the rows are a tree."""
+    before, _observed.tree = getattr(_observed, "tree", None), rows if rows.parents is not None else None
+    try:
+        yield
+    finally:
+        _observed.tree = before
 
 
 def register() -> None:
@@ -147,10 +157,14 @@ def rapid_attention(
     if prefix is not getattr(value, _PREFIX, None) or (prefix is None and getattr(_observed, "prefix", False)):
         raise PrefixLostError
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window), None
+    tree: Rows | None = getattr(_observed, "tree", None)
+    seen = None if tree is None else tree.visible(sliding_window)
+    return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window, seen), None
 
 
-def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
+def attend(
+    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, seen: Tensor | None = None
+) -> Tensor:
     """Return the attention of the last T of L positions, (1, T, H, D_v); see `rapid_attention`.
 
     Args:
@@ -158,7 +172,10 @@ def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: i
         segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D or D_v).
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
+        seen: (T, L) bool, True where a query sees a key, in place of causality and window (`Rows.visible`).
     """
+    if seen is not None:
+        return _folded(query, segments, scale, None, seen)
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
@@ -191,7 +208,9 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)
 
 
-def _folded(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
+def _folded(
+    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, seen: Tensor | None = None
+) -> Tensor:
     _, heads, new, _ = query.shape
     kv_heads, total = segments[0][0].shape[1], sum(key.shape[2] for key, _ in segments)
     group = heads // kv_heads
@@ -199,7 +218,9 @@ def _folded(query: Tensor, segments: Sequence[LayerRows], scale: float, window: 
     by_key = [torch.bmm(key[0], rows.transpose(1, 2)) for key, _ in segments]  # each (H_kv, l, G*T)
     whole = by_key[0] if len(by_key) == 1 else torch.cat(by_key, dim=1)
     scores = whole.transpose(1, 2).contiguous()  # (H_kv, G*T, L)
-    if new > 1:
+    if seen is not None:
+        scores.view(kv_heads, group, new, total).masked_fill_(~seen, float("-inf"))
+    elif new > 1:
         # Only the last T columns (and, with a window, the first T) differ between the rows.
         by_query = scores.view(kv_heads, group, new, total)
         ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)

@@ -93,6 +93,11 @@ class CausalLM(Protocol):
         """Whether `forward` costs several texts less than one pass each: not if it reads one after another."""
         ...
 
+    @property
+    def reads_trees(self) -> bool:
+        """Whether `forward` takes a tree of tokens (`Rows.parents`). If not, only chains are proposed to it."""
+        ...
+
 
 @runtime_checkable
 class MovesKeys(Protocol):

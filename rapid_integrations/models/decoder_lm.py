@@ -72,6 +72,11 @@ class DecoderLM(SharedResource):
         """Whether several texts share a pass: they always do."""
         return True
 
+    @property
+    def reads_trees(self) -> bool:
+        """Whether several continuations may be read at once: they may."""
+        return True
+
     def fingerprint(self) -> str:
         """Return a digest that identifies this model with its present weights. This reads all weights."""
         return fingerprint(self.model, self._fused)

@@ -196,6 +196,8 @@ class FusedDecoder(SharedResource):
         x: Tensor = self._embed(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         cos, sin = self._rotation_of(x, rows, kernels)
+        trees = [each for each in rows if each.parents is not None]
+        masks = {each: {window: each.visible(window) for window in set(self.windows)} for each in trees}
         more: Tensor | None = None  # what the layer before adds to x
         for index, layer in enumerate(self._layers):
             x, normed = _add_and_norm(x, more, layer.before_attention, kernels)
@@ -209,7 +211,8 @@ class FusedDecoder(SharedResource):
                 segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 first = each.count - each.keep if last else 0  # of the last layer only what is asked for
                 if first < each.count:
-                    attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window)[0])
+                    seen = masks[each][layer.window][first:] if each.parents is not None else None
+                    attended.append(attend(by_head[:, :heads, first:], segments, layer.scale, layer.window, seen)[0])
             if last:
                 if not attended:
                     break
@@ -232,6 +235,9 @@ class FusedDecoder(SharedResource):
                 (tables[0][each.cache.length :][: each.count], tables[1][each.cache.length :][: each.count])
                 for each in rows
             ]
+        for at, each in enumerate(rows):
+            if each.parents is not None:
+                turned[at] = turned[at][0][each.depths], turned[at][1][each.depths]
         return _joined([cos for cos, _ in turned]), _joined([sin for _, sin in turned])
 
     def _rotated(self, qkv: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, kernels: bool) -> Tensor:

@@ -30,6 +30,9 @@ SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 _WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids; they hold no state
 CHECK_TOKENS = 24
 CHECK_SHARED = 17  # tokens of the check that a second cache takes over from the first: a segment of 16, and one more
+_CHECK_PARENTS = (-1, -1, 0, 0, 3, 2)  # a tree; a chain in it is the check's last tokens
+_CHECK_CHAIN = (0, 3, 4)
+_CHECK_DEPTHS = (0, 2, 0, 1, 2, 1)  # of the tokens that lie there, in the check's last ones; others are out of place
 CHECK_WINDOW = 7  # sliding windows are set to this during the comparison, so that CHECK_TOKENS exceed them
 
 
@@ -90,6 +93,7 @@ class HuggingFaceLM(SharedResource):
         self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
         self._kv_bytes_per_token = 0  # measured by the check
+        self._reads_trees = False
         self._joins_segments = False  # whether the model's attention loses the keys of shared segments
         with self._refused_with_the_reason():
             self._compare()
@@ -151,6 +155,11 @@ class HuggingFaceLM(SharedResource):
         """Whether several texts share a pass; transformers' own forward reads one after another."""
         return self._fused is not None
 
+    @property
+    def reads_trees(self) -> bool:
+        """Whether several continuations may be read at once, which the check has found out."""
+        return self._reads_trees
+
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""
         with nan_taught(self.name):
@@ -163,13 +172,14 @@ class HuggingFaceLM(SharedResource):
     def _read(self, rows: Rows) -> Tensor:
         """Do what `FusedDecoder.forward` does for one text, by the model's own forward pass."""
         token_ids, cache, keep = rows.token_ids, rows.cache, rows.keep
-        positions = torch.arange(cache.length, cache.length + len(token_ids), device=self.device)
+        positions = cache.length + torch.tensor(rows.depths, device=self.device)
         inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
         inputs[(self._cache_argument_of_head if keep else self._cache_argument) or "cache"] = _HostCache(
             cache, self._layer_types, self._joins_segments
         )
         try:
-            with attention.prefix_expected(bool(cache.shared) and not self._joins_segments):
+            expected = bool(cache.shared) and not self._joins_segments
+            with attention.prefix_expected(expected), attention.tree_read(rows):
                 if keep:
                     return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
                 self.model.base_model(**inputs)
@@ -303,6 +313,7 @@ class HuggingFaceLM(SharedResource):
                 logits += self._behind_shared(cache)
                 expected = torch.cat([expected, expected[CHECK_SHARED:]])
             computed = torch.cat(logits)
+            in_tree, expected_in_tree = self._in_tree(cache), expected[CHECK_TOKENS - len(_CHECK_CHAIN) : CHECK_TOKENS]
         except NotANumberError as found:
             raise ModelLoadError(str(found)) from None
         finally:
@@ -310,11 +321,19 @@ class HuggingFaceLM(SharedResource):
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()
+        self._reads_trees = bool((in_tree - expected_in_tree).norm() / expected_in_tree.norm() <= tolerance)
         if not error <= tolerance:
             raise UnsupportedModelError(
                 f"{self.name}: this engine's attention differs from the model's own by {error:.2%} (allowed "
                 f"{tolerance:.1%}); this architecture is not supported"
             )
+
+    def _in_tree(self, cache: KVCache) -> Tensor:
+        """Read the check's last tokens again, with other tokens between them that they do not follow."""
+        cache.rollback(CHECK_TOKENS - len(_CHECK_CHAIN))
+        tokens = self._check_ids()[[cache.length + depth for depth in _CHECK_DEPTHS]]
+        (logits,) = self.forward([Rows(tokens, cache, len(tokens), parents=_CHECK_PARENTS)])
+        return logits[list(_CHECK_CHAIN)]
 
     def _behind_shared(self, cache: KVCache) -> list[Tensor]:
         """Read the check's last tokens behind rows that another cache holds; return their logits."""

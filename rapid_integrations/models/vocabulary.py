@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -176,6 +178,11 @@ class Vocabulary(SharedResource):
     def serialized(self) -> str:
         """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""
         return str(self._backend.to_str())
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of which string is which token."""
+        return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
 
     def require_same(self, other: Vocabulary, name: str, other_name: str) -> None:
         """Raise VocabularyMismatchError unless both vocabularies map the same strings to the same ids.

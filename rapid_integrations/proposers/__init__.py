@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 from rapid_integrations.errors import ConfigurationError
@@ -11,10 +12,17 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
     "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
+    "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
+    "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
+    "datastore": "rapid_integrations.proposers.datastore:DatastoreTree",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""
+
+
+ENTRY_POINTS: Final = "rapid_integrations.proposers"
+"""The group of entry points in which a package names its proposers. A name that is registered here comes first."""
 
 
 def register_proposer(name: str, proposer: type | str) -> None:
@@ -32,13 +40,21 @@ def proposer_class(name: str) -> Any:
     """Return the class registered under `name`.
 
     Raises:
-        ConfigurationError: no proposer has this name.
+        ConfigurationError: no proposer has this name, or the package that provides it cannot be imported.
     """
-    try:
-        found = PROPOSERS[name]
-    except KeyError:
-        known = ", ".join(("auto", *PROPOSERS))
-        raise ConfigurationError(f"no proposer is called {name!r}; there are: {known}") from None
+    found = PROPOSERS.get(name)
+    if found is None:
+        installed = entry_points(group=ENTRY_POINTS)
+        if name not in installed.names:
+            known = ", ".join(("auto", *PROPOSERS, *sorted(installed.names - PROPOSERS.keys())))
+            raise ConfigurationError(f"no proposer is called {name!r}; there are: {known}")
+        try:
+            return installed[name].load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"proposer {name!r} is registered as {installed[name].value!r}, which cannot be imported ({error}): "
+                "install the package that provides it again"
+            ) from error
     if not isinstance(found, str):
         return found
     module, _, attribute = found.partition(":")

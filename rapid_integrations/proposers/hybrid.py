@@ -7,51 +7,61 @@ text and on the costs of earlier rounds, never on a token that was drawn. So the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
+from rapid_integrations.proposers.retrieval_tree import RetrievalTree
 from rapid_integrations.sampling import Randomness
 
 MIN_COPIED_NGRAM = 3  # two tokens are often followed by something else, and a language model knows better
 
 
 class Hybrid(Proposer):
-    """Proposes what prompt lookup finds after a long enough n-gram, or else what the language model drafts.
+    """Proposes what a search of the texts finds, or else what the language model drafts.
 
     Copies and drafts each have their own draft length, because they differ in cost and in acceptance. A round teaches
     the one that it used.
 
     Args:
-        lookup: finds copies and chooses their length.
+        lookup: finds copies and chooses how many; it runs no model.
         model: writes drafts.
         source: the registered name of the draft writer.
         drafts: chooses the length of drafts.
     """
 
-    def __init__(self, lookup: PromptLookup, model: Drafter, source: str, drafts: DraftLength) -> None:
+    def __init__(self, lookup: PromptLookup | RetrievalTree, model: Drafter, source: str, drafts: DraftLength) -> None:
         self._lookup = lookup
         self._model, self._source = model, source
         self._drafts = drafts
         self._copied = False  # whether the current round copies
 
     @classmethod
-    def from_request(cls, request: ProposerRequest) -> Hybrid:
-        """Return a proposer over prompt lookup and the request's draft model, or else its drafter."""
-        lookup = PromptLookup.from_request(request, MIN_COPIED_NGRAM)
+    def from_request(cls, request: ProposerRequest) -> Self:
+        """Return a proposer over a search of the texts and the request's draft model, or else its drafter."""
+        lookup = cls.search(request)
         model, source = (request.draft_lm, "draft_lm") if request.draft_lm else (request.drafter, "drafter")
         assert model is not None, "the plan opens a model for this proposer"
         return cls(lookup, model, source, request.lengths.of_drafts())
 
+    @classmethod
+    def search(cls, request: ProposerRequest) -> PromptLookup | RetrievalTree:
+        """Return what looks for copies."""
+        return PromptLookup.from_request(request, MIN_COPIED_NGRAM)
+
     def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
         """Copy if the text repeats and copies pay, otherwise draft."""
         copied = self._lookup.propose(limit, rng)
-        self._copied = bool(copied.token_ids)
+        self._copied = bool(copied.token_ids) and not self._drafts_are_faster()
         if self._copied:
             return copied
         return (yield from self._model.draft(min(self._drafts.next(), limit), rng, self._source))
+
+    def _drafts_are_faster(self) -> bool:
+        return False
 
     def observe(self, times: RoundTimes) -> None:
         """Learn from a round for the kind of proposal that it used."""
@@ -69,3 +79,17 @@ class Hybrid(Proposer):
         """Report the tokens to both."""
         self._lookup.commit(token_ids)
         self._model.commit(token_ids)
+
+
+class TreeHybrid(Hybrid):
+    """Proposes a tree of what followed the same words before, or what the language model drafts if that is faster."""
+
+    def _drafts_are_faster(self) -> bool:
+        assert isinstance(self._lookup, RetrievalTree)
+        tree, drafts = self._lookup.speed, self._drafts.speed
+        return tree is not None and drafts is not None and drafts > tree
+
+    @classmethod
+    def search(cls, request: ProposerRequest) -> RetrievalTree:
+        """Return what looks for trees."""
+        return RetrievalTree.from_request(request)

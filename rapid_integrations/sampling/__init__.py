@@ -24,6 +24,7 @@ from rapid_integrations.sampling.ops import Ops
 from rapid_integrations.sampling.penalties import Penalties
 from rapid_integrations.sampling.randomness import Randomness
 from rapid_integrations.sampling.torch_ops import TorchOps
+from rapid_integrations.sampling.trees import ROOT, TreeVerdict, verify_tree
 from rapid_integrations.sampling.truncation import truncate
 from rapid_integrations.sampling.verification import (
     Verdict,
@@ -33,12 +34,14 @@ from rapid_integrations.sampling.verification import (
 )
 
 __all__ = [
+    "ROOT",
     "Constraint",
     "Law",
     "Ops",
     "Penalties",
     "Randomness",
     "TorchOps",
+    "TreeVerdict",
     "Verdict",
     "acceptance_probability",
     "allowed_prefix",
@@ -47,4 +50,5 @@ __all__ = [
     "paper_residual",
     "truncate",
     "verify",
+    "verify_tree",
 ]

@@ -27,15 +27,17 @@ class Law:
     underflows, the law is softmax(z / T) over the allowed tokens.
 
     Attributes:
-        kind: "target" is p; "augmented" is p_hat; "paper" accepts against p_hat with the published residual and bonus.
+        kind: "target" is p; "augmented" is p_hat; "paper" accepts against p_hat with the published residual and bonus;
+            "lenient" is p, but a draft token also stands if it is nearly as likely as the best one (`tolerates`).
         temperature: 0 is greedy: a point mass on the argmax of the law formed at T = 1. (At T -> 0 the shift
             eta * T * (q - p) would vanish from the logits, and with it everything that the retrieval added.)
+        leniency: for the kind "lenient": how likely a draft token has to be, as a share of the best one's probability.
         eta, relevance, trust, tail_rule, tail_alpha: see `augmented_target`.
         top_k, top_p, min_p: see `truncate`.
         ops: what computes it; no part of what the law is.
     """
 
-    kind: Literal["target", "augmented", "paper"]
+    kind: Literal["target", "augmented", "paper", "lenient"]
     temperature: float = 0.0
     eta: Eta = "auto"
     relevance: float = 1.0
@@ -45,6 +47,7 @@ class Law:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    leniency: float = 1.0
     ops: Ops = field(default=REFERENCE, compare=False, repr=False)
 
     @property
@@ -55,7 +58,7 @@ class Law:
     @property
     def needs_drafter(self) -> bool:
         """Whether q is part of the law."""
-        return self.kind != "target"
+        return self.kind in ("augmented", "paper")
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Return softmax(logits / T), untruncated; T = 1 when greedy."""
@@ -79,6 +82,17 @@ class Law:
         p_hat = self.ops.p_hat(z, drafter_logits, self._temperature, **self._shift)
         law = self._restrict(p_hat, z, allowed)
         return self._point(law) if self.greedy else law
+
+    def tolerates(self, z: Tensor, token: int, allowed: Tensor | None = None) -> bool:
+        """Whether the kind "lenient" lets a draft token stand without a trial. The output then does not follow p.
+
+        Args:
+            z: (V,) target logits after penalties, float32.
+            token: the draft token.
+            allowed: (V,) bool, the mask; None allows everything.
+        """
+        p = self._restrict(self.softmax(z), z, allowed)
+        return float(p[token]) >= self.leniency * float(p.max())
 
     def propose(self, drafter_logits: Tensor, allowed: Tensor | None = None) -> Tensor | None:
         """Return what the drafter draws a token from: q, truncated and masked as the law is.

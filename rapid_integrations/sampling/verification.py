@@ -59,31 +59,50 @@ def paper_residual(p: Tensor, p_hat: Tensor, proposed: Tensor) -> Tensor:
 
 def verify(
     token_ids: Sequence[int],
-    proposed: Sequence[Tensor] | None,
+    proposed: Sequence[Tensor | None] | None,
     law_at: LawAt,
     rng: Randomness,
     residual_at: Callable[[int], Tensor] | None = None,
     ops: Ops = REFERENCE,
+    stands: Callable[[int], bool] | None = None,
 ) -> Verdict:
     """Accept a prefix of the draft, and draw the correction where a token is rejected.
 
     Args:
         token_ids: K draft tokens.
-        proposed: K times (V,), what they were drawn from, or None for point masses.
+        proposed: K times (V,), what each was drawn from, or None for a point mass; None for point masses alone.
         law_at: the law at each position.
         rng: the request's randomness.
         residual_at: the correction's distribution at a position, in place of the exact one.
         ops: what computes the exact one.
+        stands: of each draft token whether it is accepted without a trial. The output then does not follow the law.
     """
-    if proposed is not None and residual_at is None:
-        return _verify_block(token_ids, proposed, law_at, rng, ops)
+    if proposed is not None and residual_at is None and stands is None and all(each is not None for each in proposed):
+        return _verify_block(token_ids, [each for each in proposed if each is not None], law_at, rng, ops)
     for position, token in enumerate(token_ids):
         law = law_at(position)
         drawn_from = None if proposed is None else proposed[position]
-        if rng.accept(acceptance_probability(law, token, drawn_from)):
+        if (stands is not None and stands(position)) or rng.accept(acceptance_probability(law, token, drawn_from)):
             continue
-        return Verdict(position, rng.draw(ops.without(law, token) if residual_at is None else residual_at(position)))
+        return Verdict(
+            position, rng.draw(rest(law, token, drawn_from, ops) if residual_at is None else residual_at(position))
+        )
     return Verdict(len(token_ids), None)
+
+
+def rest(law: Tensor, token: int, proposed: Tensor | None, ops: Ops) -> Tensor:
+    """Return what is left of a law (V,) behind a rejected token; the law itself if rounding has left nothing.
+
+    Args:
+        law: (V,).
+        token: the rejected token.
+        proposed: (V,) the distribution that it was drawn from, or None.
+        ops: what computes the residual.
+    """
+    if proposed is None:
+        return ops.without(law, token)
+    left, residual = ops.residual(law, 1.0, proposed)
+    return residual if left > 0.0 else law
 
 
 def _verify_block(

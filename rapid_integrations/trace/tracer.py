@@ -15,7 +15,11 @@ from rapid_integrations.outputs import Candidate, Origin, RejectedToken, Trace, 
 from rapid_integrations.sampling import Law, Penalties
 
 CANDIDATES = 3
-_ORIGINS: dict[str, Origin] = {"drafter": "drafter", "draft_lm": "draft_lm", "prompt_lookup": "prompt_lookup"}
+_ORIGINS: dict[str, Origin] = {
+    "drafter": "drafter",
+    "draft_lm": "draft_lm",
+    **dict.fromkeys(("prompt_lookup", "retrieval_tree", "datastore"), "prompt_lookup"),
+}
 
 
 class Tracer:
@@ -72,7 +76,7 @@ class Tracer:
         self._rounds.append(
             TracedRound(
                 tokens=tuple(tokens),
-                drafted=len(round.draft),
+                drafted=times.drafted,
                 accepted=round.accepted,
                 propose_s=times.propose_s,
                 score_s=times.score_s,
@@ -119,7 +123,7 @@ class Tracer:
         law, draft = self._law, round.draft[:position]
         z = self._penalty.apply(round.z[position], draft)
         p = law.softmax(z)
-        logits = None if self._drafter is None else self._drafter.known_logits(position)
+        logits = None if self._drafter is None else self._drafter.known_logits(round.places[position])
         if logits is None:
             return p, None, None
         logits = self._penalty.apply(logits, draft)

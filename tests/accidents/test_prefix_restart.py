@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from rapid_integrations import Prompt, SpeculationConfig
 from rapid_integrations.cache import prefix_store
+from rapid_integrations.proposers.suite.table_model import TableLM
 from tests.toys.budget import examples
 from tests.toys.models import words
 from tests.toys.prefix_requests import DOCUMENT, PARTS, assert_entries_are_right, engine, expected, request_of
-from tests.toys.scripted_lm import TableLM
 
 ASK = """
 import json, sys, warnings

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Randomness, allowed_prefix
 from tests.toys.constraint import ScriptedConstraint, hashed
 from tests.toys.distributions import largest_difference, total_variation
@@ -24,7 +25,6 @@ from tests.toys.enumerated_requests import (
     request,
 )
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
 
 GUESSES = [("none", 1), ("drafter", 1), ("drafter", 2), ("drafter", 3), ("prompt_lookup", 2), (Oracle, 2)]
 

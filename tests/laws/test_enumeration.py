@@ -12,6 +12,8 @@ import torch
 
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, FixedDraftLength, RoundTimes
 from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.proposers.suite.every_outcome import enumerate_outcomes
+from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
 from rapid_integrations.sampling import Law, Randomness
 from tests.toys.distributions import largest_difference, total_variation
 from tests.toys.enumerated_requests import (
@@ -27,10 +29,8 @@ from tests.toys.enumerated_requests import (
     outcomes,
     request,
 )
-from tests.toys.enumeration import enumerate_outcomes
 from tests.toys.ops import name_of, processor_ops
 from tests.toys.requests import ToyRequest, read
-from tests.toys.scripted_lm import SharedTableLM, TableLM
 
 GUESSES = [
     ("none", 1),

@@ -136,7 +136,7 @@ def test_padding_rows_of_the_target_are_never_generated():
     for prompt in SHORT:
         expected = generated(kind, seed, prompt, vocab_size=wide, shared=VOCAB_SIZE)
         padding += max(generated(kind, seed, prompt, vocab_size=wide)[0]) >= VOCAB_SIZE
-        for proposer in ("drafter", "prompt_lookup", "hybrid", "none"):
+        for proposer in ("drafter", "prompt_lookup", "hybrid", "tree_hybrid", "none"):
             assert_same_answer(ask(running, prompt, proposer, 4), *expected)
     assert padding  # without the cut it would be
 
@@ -270,7 +270,7 @@ def test_frequency_and_presence_penalties(frequency, presence):
             gaps.append(float(best.values[0] - best.values[1]))
             written.append(int(best.indices[0]))
         differs += written != generated("llama", 0, text_of(prompt))[0]
-        for proposer, length in itertools.product(("drafter", "prompt_lookup", "hybrid", "none"), (1, 6)):
+        for proposer, length in itertools.product(("drafter", "prompt_lookup", "retrieval_tree", "none"), (1, 6)):
             answer = running.generate(
                 prompt,
                 sampling=SamplingParams(

@@ -6,11 +6,11 @@ import torch
 
 from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
+from rapid_integrations.proposers.suite.every_outcome import enumerate_outcomes
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law
 from tests.toys.distributions import largest_difference
-from tests.toys.enumeration import enumerate_outcomes
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
 
 TOLERANCE = 1e-6
 TARGET_LAW = Law("target", temperature=1.0)
@@ -54,6 +54,8 @@ def request(kind: str, settings: dict, **more) -> ToyRequest:
 
 class ScriptedDraftLength:
     """A draft length that changes from round to round."""
+
+    speed = None
 
     def __init__(self, *lengths: int) -> None:
         self._lengths = itertools.cycle(lengths)

@@ -11,7 +11,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.outbox import Ended, Progress
 from rapid_integrations.outputs import CompletionChunk
-from tests.toys.scripted_lm import SharedTableLM
+from rapid_integrations.proposers.suite.table_model import SharedTableLM
 
 BAD = 3  # a token that no pass survives
 SECONDS = 30  # after which a worker that does nothing is said to hang; never waited for if all is well

@@ -20,10 +20,10 @@ from rapid_integrations.engine.engine import CompletionStream
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import RenderedPrompt
+from rapid_integrations.proposers.suite.table_model import TableLM
 from tests.toys.chat_templates import QWEN25
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
-from tests.toys.scripted_lm import TableLM
 
 KEPT_SCRIPTS = 200  # requests that may be under way, or be read again, at the same time
 VOCAB_SIZE = 262

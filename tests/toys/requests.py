@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from rapid_integrations.decoding.draft_length import DraftLength, DraftLengths, RoundTimes
+from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.observer import Observer
@@ -18,10 +19,10 @@ from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.constraint import ScriptedConstraint
 from tests.toys.reference_law import joint_law, lowered, penalised, reference_law
-from tests.toys.scripted_lm import TableLM
 
 LETTERS = string.ascii_letters
 

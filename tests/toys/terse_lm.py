@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from tests.toys.scripted_lm import TableLM
+from rapid_integrations.proposers.suite.table_model import TableLM
 
 
 class TerseLM(TableLM):

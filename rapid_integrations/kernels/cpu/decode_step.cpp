@@ -8,7 +8,8 @@
 // Every row is computed in the same order of operations whatever the number of rows, of threads or of tokens behind
 // it: sums over a weight's columns run in one fixed order, and attention is split at absolute positions. A token thus
 // gets bit for bit the same logits alone, among the drafts that are verified with it, and in company of other readers.
-// That holds for readers whose texts share a beginning, too: their queries meet its keys together, chunk by chunk.
+// That holds for readers whose texts share a beginning, too: their queries meet its keys together, chunk by chunk. The
+// chains of a tree of drafts are like such readers.
 //
 // Plain C interface, no PyTorch headers: it compiles in seconds. `interface.h` has the structs.
 
@@ -59,12 +60,17 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
 }
 
-// One reader's part of a step.
+// A chain of one reader's rows. A tree is several chains: each has rows of its own behind those of its ancestors.
 struct Part {
   const Rows* asked;
-  int first;         // of its rows, among those of all readers
+  int first, rows;   // of its rows, among those of all readers
+  int own;           // the first of them, among the reader's
+  int depth;         // how many of the reader's rows come before it in its text
+  std::vector<int> path;  // of a tree: the reader's rows that make the text, its own included
   int chunks;        // of its attention
   size_t first_place;
+
+  int64_t position() const { return asked->past + depth; }
 
   const Segment& tail() const { return asked->segment[asked->segments - 1]; }
 
@@ -78,10 +84,10 @@ struct Part {
   }
 };
 
-// Readers for which the same chunk of the same keys is attended to at once: the keys are then read and packed once.
+// Parts for which the same chunk of the same keys is attended to at once: the keys are then read and packed once.
 struct Group {
   int chunk, rows;           // rows: of all members, for one key head
-  std::vector<int> members;  // readers
+  std::vector<int> members;  // parts
   size_t partial;            // where its results begin: (kv_heads, rows)
 };
 
@@ -95,7 +101,7 @@ struct Task {
 
 struct Parts {
   std::vector<Part> part;
-  std::vector<int> reader;   // of each row
+  std::vector<int> part_of;  // of each row
   std::vector<int> kept;     // rows whose logits are wanted, ascending
   std::vector<Group> groups;
   std::vector<Place> places;  // of each part's chunks
@@ -110,14 +116,15 @@ struct Parts {
     std::vector<const void*> holders;
     for (int r = 0; r < step.readers; r++) {
       const Rows& asked = step.reader[r];
-      const int chunks = int((asked.past + asked.rows + CHUNK - 1) / CHUNK);
-      part.push_back({&asked, rows, chunks, group_of.size()});
-      for (int t = 0; t < asked.rows; t++) reader.push_back(r);
       for (int t = asked.rows - asked.keep; t < asked.rows; t++) kept.push_back(rows + t);
-      rows += asked.rows;
+      divide(asked);
+    }
+    for (int r = 0; r < int(part.size()); r++) {
+      const int chunks = part[r].chunks;
+      part[r].first_place = group_of.size();
       for (int c = 0; c < chunks; c++) {
         int group = -1;
-        holders.push_back(step.readers > 1 ? part[r].holder(c) : nullptr);
+        holders.push_back(part.size() > 1 ? part[r].holder(c) : nullptr);
         for (int other = 0; holders.back() && other < r && group < 0; other++) {
           const size_t place = part[other].first_place + c;
           if (c < part[other].chunks && holders[place] == holders.back()) group = group_of[place];
@@ -128,7 +135,7 @@ struct Parts {
         }
         groups[group].members.push_back(r);
         places.push_back({size_t(groups[group].rows), 0});
-        groups[group].rows += G * asked.rows;
+        groups[group].rows += G * part[r].rows;
         group_of.push_back(group);
       }
     }
@@ -151,6 +158,28 @@ struct Parts {
           if (groups[group].members.size() == 1) tasks.push_back({group, kv});
         }
   }
+
+ private:
+  // Adds a reader's chains: one, or of a tree one for each token that does not follow the token in the row before it.
+  void divide(const Rows& asked) {
+    for (int t = 0; t < asked.rows;) {
+      Part chain{&asked, rows, 0, t, 0, {}, 0, 0};
+      if (asked.parents) {
+        for (int row = asked.parents[t]; row >= 0; row = asked.parents[row]) chain.path.push_back(row);
+        std::reverse(chain.path.begin(), chain.path.end());
+        chain.depth = int(chain.path.size());
+      }
+      do {
+        if (asked.parents) chain.path.push_back(t);
+        part_of.push_back(int(part.size()));
+        chain.rows++;
+        t++;
+      } while (t < asked.rows && (!asked.parents || asked.parents[t] == t - 1));
+      chain.chunks = int((chain.position() + chain.rows + CHUNK - 1) / CHUNK);
+      rows += chain.rows;
+      part.push_back(std::move(chain));
+    }
+  }
 };
 
 // Where in the scratch space of a step everything lies, in floats.
@@ -159,7 +188,9 @@ struct Places {
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
-  size_t gathered;                                   // of `space`, for the positions and queries of a group
+  size_t gathered;                                   // of `space`, for the positions and queries of a group, and for
+                                                     // the keys and values of a tree's chain
+  size_t gathered_rows;                              // how many of those
 
   Places(const Model& model, const Parts& parts) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
@@ -176,7 +207,9 @@ struct Places {
     heads = reserve(T * padded(int(H * D)) / 2);
     hidden = reserve(T * padded(int(I)) / 2);
     own = floats;
-    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE);
+    gathered_rows = std::min<size_t>(CHUNK, T + TILE);
+    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE) +
+               whole_lines(gathered_rows * D);
     space = whole_lines(std::max(T * std::max<size_t>(E, 64), gathered + attention_floats(int(D), int(most))));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
   }
@@ -199,7 +232,7 @@ int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 :
 int rapid_decode_step(const Model* model, const Step* step) {
   const Parts parts(*model, *step);
   for (const Part& part : parts.part)
-    for (int t = 0; t < part.asked->rows; t++)
+    for (int t = part.own; t < part.own + part.rows; t++)
       if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
   const int T = parts.rows, kept = int(parts.kept.size());
   const int E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
@@ -207,14 +240,14 @@ int rapid_decode_step(const Model* model, const Step* step) {
   const Places places(*model, parts);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
-  bf16* q = (bf16*)(base + places.q);  // of each reader (KV, G * its rows, D)
+  bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, D)
   const Partial partial{base + places.max, base + places.sum, base + places.mixed};
   bf16* by_head = (bf16*)(base + places.heads);  // (T, H * D), padded
   bf16* hidden = (bf16*)(base + places.hidden);  // (T, I), padded
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
-    const Part& part = parts.part[parts.reader[t]];
-    const bf16* token = (const bf16*)model->embedding + part.asked->ids[t - part.first] * E;
+    const Part& part = parts.part[parts.part_of[t]];
+    const bf16* token = (const bf16*)model->embedding + part.asked->ids[part.own + t - part.first] * E;
     for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
   }
   std::atomic<int> next{0};
@@ -263,11 +296,11 @@ int rapid_decode_step(const Model* model, const Step* step) {
       for (int i = thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
         float* v = qkv + size_t(t) * wide + size_t(head) * D;
-        const Part& part = parts.part[parts.reader[t]];
+        const Part& part = parts.part[parts.part_of[t]];
         const Rows& asked = *part.asked;
         const Segment& tail = part.tail();
-        const int own = t - part.first;  // among the reader's rows
-        const int64_t behind = asked.past - tail.begin + own;
+        const int own = t - part.first;  // among the chain's rows
+        const int64_t behind = asked.past - tail.begin + part.own + own;
         if (head >= H + KV) {
           bf16* row = (bf16*)tail.values[index] + (size_t(head - H - KV) * tail.capacity + behind) * D;
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
@@ -280,9 +313,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const float factor = 1.0f / std::sqrt(squares / D + layer.qk_eps);
           for (int d = 0; d < D; d++) v[d] *= factor * to_float(weight[d]);
         }
-        const float *cos = asked.cos + size_t(own) * D, *sin = asked.sin + size_t(own) * D;
+        const size_t turned = size_t(part.depth + own) * D;
+        const float *cos = asked.cos + turned, *sin = asked.sin + turned;
         bf16* row = key ? (bf16*)tail.keys[index] + (size_t(head - H) * tail.capacity + behind) * D
-                        : q + (size_t(part.first) * H + size_t(head) * asked.rows + own) * D;
+                        : q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D;
         for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
       }
       if (thread == 0) next.store(0);
@@ -298,25 +332,42 @@ int rapid_decode_step(const Model* model, const Step* step) {
         int row = 0;
         for (const int r : group.members) {
           const Part& part = parts.part[r];
-          const Rows& asked = *part.asked;
-          const int each = G * asked.rows;
+          const int each = G * part.rows;
           const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * D;
           if (group.members.size() == 1)
             queries = own;
           else
             std::memcpy(together + size_t(row) * D, own, size_t(each) * D * sizeof(bf16));
-          for (int i = 0; i < each; i++) position[row++] = asked.past + i % asked.rows;
-          const int64_t oldest = seen_from(asked.past, layer.window).begin;
+          for (int i = 0; i < each; i++) position[row++] = part.position() + i % part.rows;
+          const int64_t oldest = seen_from(part.position(), layer.window).begin;
           first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
-          end = std::max(end, std::min<int64_t>(asked.past + asked.rows, begin + CHUNK));
+          end = std::max(end, std::min<int64_t>(part.position() + part.rows, begin + CHUNK));
         }
-        HeadSegment segments[CHUNK / TILE + 1];  // those that begin before the chunk ends
+        HeadSegment segments[CHUNK / TILE + 2];  // those that begin before the chunk ends
         int count = 0;
-        const Rows& any = *parts.part[group.members[0]].asked;
+        const Part& member = parts.part[group.members[0]];
+        const Rows& any = *member.asked;
         for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
           if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
           const size_t head = size_t(kv) * s->capacity * D;
           segments[count++] = {s->begin, (const bf16*)s->keys[index] + head, (const bf16*)s->values[index] + head};
+        }
+        if (!member.path.empty() && any.past < end) {
+          // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
+          // rows of the tile in which they begin: so sums run in the same order.
+          const int64_t from = std::max(begin, any.past / TILE * TILE);
+          const Segment& tail = member.tail();
+          const size_t head = size_t(kv) * tail.capacity * D;
+          bf16* const keys = (bf16*)(space + places.gathered - whole_lines(places.gathered_rows * D));
+          bf16* const values = keys + places.gathered_rows * D;
+          for (int64_t at = from; at < end; at++) {
+            const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
+            const size_t row = head + size_t(held - tail.begin) * D;
+            std::memcpy(keys + (at - from) * D, (const bf16*)tail.keys[index] + row, size_t(D) * sizeof(bf16));
+            std::memcpy(values + (at - from) * D, (const bf16*)tail.values[index] + row, size_t(D) * sizeof(bf16));
+          }
+          while (count && segments[count - 1].begin >= from) count--;
+          segments[count++] = {from, keys, values};
         }
         const size_t at = group.partial + size_t(kv) * group.rows;
         attend(D, queries, group.rows, position, {segments, count}, first, end, layer.window, layer.scale,
@@ -325,8 +376,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
       for (int i = thread; i < H * rows; i += threads) {
         const int head = i % H, t = taken ? taken[i / H] : i / H;
-        const Part& part = parts.part[parts.reader[t]];
-        const int row = (head % G) * part.asked->rows + t - part.first;
+        const Part& part = parts.part[parts.part_of[t]];
+        const int row = (head % G) * part.rows + t - part.first;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
         auto at = [&](int c) {
           const Place& place = parts.places[part.first_place + c];

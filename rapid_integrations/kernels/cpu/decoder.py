@@ -19,6 +19,7 @@ from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, kind_of
 from rapid_integrations.kernels.cpu.scratch import Scratch
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
+Parents: TypeAlias = "ctypes.Array[ctypes.c_int32]"
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
@@ -145,7 +146,8 @@ class NativeDecoder(SharedResource):
         """
         kept = [each.keep for each in rows]
         ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
-        asked = (StepRows * len(rows))(*(self._asked(each, own, cos, sin) for each, own in zip(rows, ids, strict=True)))
+        trees = [None if each.parents is None else (ctypes.c_int32 * each.count)(*each.parents) for each in rows]
+        asked = (StepRows * len(rows))(*(self._asked(*each, cos, sin) for each in zip(rows, ids, trees, strict=True)))
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
         step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
         if failed := self._run(step):
@@ -156,17 +158,20 @@ class NativeDecoder(SharedResource):
             raise FloatingPointError("NaN among the logits")
         return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
 
-    def _asked(self, rows: Rows, ids: Tensor, cos: Tensor, sin: Tensor) -> StepRows:
+    def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, cos: Tensor, sin: Tensor) -> StepRows:
         cache, count = rows.cache, rows.count
         segments = self._segments_of(cache, cache.tail(count))
         if not 0 <= rows.keep <= count:
             raise CacheError(f"keep={rows.keep} of {count} rows")
+        if rows.parents is not None and any(not -1 <= parent < row for row, parent in enumerate(rows.parents)):
+            raise CacheError(f"parents={rows.parents}: each has to come before its child")
         skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
         return StepRows(
             rows=count,
             keep=rows.keep,
             past=cache.length,
             ids=ids.data_ptr(),
+            parents=None if parents is None else ctypes.addressof(parents),
             cos=cos.data_ptr() + skipped,
             sin=sin.data_ptr() + skipped,
             segments=len(segments),

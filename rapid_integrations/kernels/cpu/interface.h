@@ -48,7 +48,8 @@ struct Rows {  // of one reader: a text with a cache of its own
   int32_t rows, keep;         // of the last `keep` rows the logits are wanted
   int64_t past;               // tokens before this step
   const int64_t* ids;         // (rows,): the tokens
-  const float *cos, *sin;     // (rows, head_dim); sin with its first half negated
+  const int32_t* parents;     // (rows,): the row that a token follows, before its own, -1: the text; null: a chain
+  const float *cos, *sin;     // (rows, head_dim), of the positions from `past` on; sin with its first half negated
   int64_t segments;
   const Segment* segment;     // other readers may have the same ones, but for the last: new rows are written there
 };

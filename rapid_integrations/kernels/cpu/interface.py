@@ -65,7 +65,7 @@ class Rows(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("rows", "keep")),
         ("past", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("ids", "cos", "sin")),
+        *((name, ctypes.c_void_p) for name in ("ids", "parents", "cos", "sin")),
         ("segments", ctypes.c_int64),
         ("segment", ctypes.POINTER(Segment)),
     )

@@ -36,8 +36,8 @@ std::string layouts() {
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +
 
-         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) + FIELD(Rows, cos) +
-         FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
+         WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) +
+         FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
 
          WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, reader) + FIELD(Step, logits) +
          FIELD(Step, scratch) +

@@ -29,6 +29,7 @@ from rapid_integrations.server.remote.requests_sent import (
     prompt_sent,
 )
 from rapid_integrations.server.remote.tokenizers_sent import received
+from rapid_integrations.trace.tracer import CANDIDATES
 
 SILENCE_S = 60.0  # the server sends a sign of life every 15 s
 
@@ -222,6 +223,7 @@ class RemoteEngine(RapidEngine):
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
         trace: bool = False,
+        trace_candidates: int = CANDIDATES,
         on_progress: OnProgress | None = None,
     ) -> CompletionStream:
         """Answer `prompt` piece by piece; see `RapidEngine.stream`.
@@ -241,6 +243,7 @@ class RemoteEngine(RapidEngine):
             "parallel_tool_calls": parallel_tool_calls,
             "apply_chat_template": apply_chat_template,
             "trace": trace,
+            "trace_candidates": trace_candidates,
         }
         body = self._body(prompt, options, compressor, report, stream=True, progress=on_progress is not None)
         answer = RemoteAnswer(self._link, body)

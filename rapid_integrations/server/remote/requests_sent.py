@@ -18,7 +18,7 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt, PromptLike, RenderedPrompt
 
 _SETTINGS = {"sampling": SamplingParams, "speculation": SpeculationConfig, "compression": CompressionConfig}
-_PLAIN = ("tools", "tool_choice", "parallel_tool_calls", "apply_chat_template", "trace")
+_PLAIN = ("tools", "tool_choice", "parallel_tool_calls", "apply_chat_template", "trace", "trace_candidates")
 _OWN = ("prompt", "compressed", "stream", "progress")
 _PROMPT = "rapid_prompt"  # the key under which a `Prompt` stands
 
@@ -105,7 +105,8 @@ def received(body: bytes) -> Asking:
         raise ConfigurationError('the body of the request is an object with a "prompt"')
     refuse_unknown("a request", said, [*_OWN, *_SETTINGS, *_PLAIN])
     options: dict[str, Any] = {name: said[name] for name in _PLAIN if said.get(name) is not None}
-    for name, kind in (("tools", list), ("tool_choice", str), ("parallel_tool_calls", bool), ("trace", bool)):
+    kinds = {"tools": list, "tool_choice": str, "parallel_tool_calls": bool, "trace": bool, "trace_candidates": int}
+    for name, kind in kinds.items():
         if not isinstance(options.get(name, kind()), kind):
             raise ConfigurationError(f"{name} has to be a {kind.__name__} as JSON has it, not {options[name]!r:.80}")
     if not all(isinstance(each, dict) for each in options.get("tools", ())):

@@ -94,8 +94,8 @@ class RemoteScorer(DrafterElsewhere):
         if not self.lost and not self.scores(max(len(draft) - 1, 0)) and not self._knows(draft):
             self._asked = list(draft), self._call(draft, 0)
 
-    def score(self, draft: Sequence[int]) -> Steps[None]:
-        """Make the rows at all positions of `draft` known, unless the server is lost."""
+    def score(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Steps[None]:
+        """Make the rows at all positions of `draft`, a chain, known, unless the server is lost."""
         if not self.lost and not self._knows(draft):
             # If all of a draft has been verified with the rows before, only the token behind it is still to be drawn.
             self._settled = len(draft) if self._next is None and draft and self.scores(len(draft) - 1) else 0

@@ -138,3 +138,83 @@ def test_a_prompts_rows_do_not_depend_on_what_was_cached(quantization, rest):
     for layer in range(whole.layers):
         for found, wanted in zip(parts.layer(layer), whole.layer(layer), strict=True):
             assert torch.equal(found, wanted)
+
+
+# --- trees ------------------------------------------------------------
+
+TREE = (-1, 0, 1, 2, 0, 1, 5, 4, -1, 8)  # five leaves; the second one's rows do not lie together
+DEEP = [3, 6, 7, 9]  # rows at the leaves, and one within
+
+
+def tokens_on_path(tokens, parents, row):
+    path = []
+    while row >= 0:
+        path.append(row)
+        row = parents[row]
+    return tokens[path[::-1]]
+
+
+def tree_and_chains(lm, before, company=()):
+    """Return for each row of a tree its logits there and at the end of the chain that leads to it, and both caches."""
+    tokens, cache = ids(len(TREE), 7), begun(lm, 0, before)
+    others = [Rows(ids(new, 100 + seed), begun(lm, seed, past), new) for seed, (past, new) in enumerate(company, 1)]
+    found = lm.forward([*others, Rows(tokens, cache, len(TREE), parents=TREE)])[-1]
+    for row in range(len(TREE)):
+        chain, alone = tokens_on_path(tokens, TREE, row), begun(lm, 0, before)
+        yield row, found[row], lm.forward([Rows(chain, alone, 1)])[0][0], cache, alone
+
+
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+@pytest.mark.parametrize("before", [3, 62, 509, 1100])  # the tree's rows cross a tile, or a chunk
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
+def test_a_token_has_the_same_bits_in_a_tree(kind, before):
+    lm = HuggingFaceLM(tiny_model(kind, 1, **WIDE).bfloat16(), take_over=True, quantization="int8")
+    assert lm._fused._native is not None and lm.reads_trees
+    for company in ((), [(40, 3), (700, 2)]):
+        for row, in_tree, alone, _, _ in tree_and_chains(lm, before, company):
+            assert torch.equal(in_tree, alone), row
+
+
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+def test_trees_of_texts_with_a_shared_beginning_have_the_same_bits_in_one_pass():
+    lm = HuggingFaceLM(tiny_model("llama", 1, **WIDE).bfloat16(), take_over=True)
+    document = begun(lm, 0, 1500)
+    tokens, more = ids(len(TREE), 7), ids(90, 9)
+    pair = [document.fork(1500, 1600), document.fork(1400, 1600)]
+    lm.forward([Rows(more, pair[1], 0)])
+    lengths = [each.length for each in pair]
+    rows = [Rows(tokens, each, len(TREE), parents=TREE) for each in pair]
+    for each, length, found in zip(pair, lengths, lm.forward(rows), strict=True):
+        for row in range(len(TREE)):
+            each.rollback(length)
+            assert torch.equal(lm.forward([Rows(tokens_on_path(tokens, TREE, row), each, 1)])[0][0], found[row])
+
+
+@pytest.mark.parametrize("take_over", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_operators_and_transformers_read_trees(kind, take_over, dtype, monkeypatch):
+    monkeypatch.setenv("RAPID_NATIVE", "0")
+    lm = HuggingFaceLM(tiny_model(kind, 1).to(dtype), take_over=take_over)
+    assert lm.reads_trees
+    for before in (20, 200):
+        for row, in_tree, alone, _, _ in tree_and_chains(lm, before):
+            assert torch.allclose(in_tree, alone, atol=1e-4 if dtype == torch.float32 else 0.05), row
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("path", [(0, 1, 5, 6), (8, 9), (0, 1, 2), (0, 4, 7), ()])
+def test_the_rows_of_a_chosen_path_are_moved_together(path, native):
+    if native and native_library() is None:
+        pytest.skip("no compiler, or RAPID_NATIVE=0")
+    model = tiny_model("llama", 1, **WIDE)
+    lm = HuggingFaceLM(model.bfloat16() if native else model, take_over=True)
+    tokens, cache, alone = ids(len(TREE), 7), begun(lm, 0, 100), begun(lm, 0, 100)
+    lm.forward([Rows(tokens, cache, 0, parents=TREE)])
+    cache.keep(100, path)
+    if path:
+        lm.forward([Rows(tokens[list(path)], alone, 0)])
+    assert cache.length == alone.length == 100 + len(path)
+    for layer in range(cache.layers):
+        for kept, wanted in zip(cache.layer(layer), alone.layer(layer), strict=True):
+            assert torch.equal(kept, wanted) if native else torch.allclose(kept, wanted, atol=1e-5)

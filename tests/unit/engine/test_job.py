@@ -12,7 +12,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.outbox import ROOM, Ended, Progress
 from rapid_integrations.outputs import CompletionChunk
-from tests.toys.scripted_lm import TableLM
+from rapid_integrations.proposers.suite.table_model import TableLM
 
 PIECE = CompletionChunk(text="x", token_ids=(1,))
 

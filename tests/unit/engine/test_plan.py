@@ -11,8 +11,8 @@ from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan, plan_request
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, TorchOps
-from tests.toys.scripted_lm import TableLM
 
 PLAN = Plan(Law("augmented"), "drafter", "auto", 16)
 

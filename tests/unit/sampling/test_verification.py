@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rapid_integrations.proposers.suite.every_outcome import EnumeratedRandomness, enumerate_outcomes
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import (
     Law,
     TorchOps,
@@ -20,9 +22,7 @@ from rapid_integrations.sampling import (
 )
 from tests.toys.budget import examples
 from tests.toys.distributions import largest_difference, total_variation
-from tests.toys.enumeration import EnumeratedRandomness, enumerate_outcomes
 from tests.toys.reference_law import joint_law, reference_law
-from tests.toys.scripted_lm import TableLM
 from tests.unit.sampling.strategies import distributions
 
 V = 3

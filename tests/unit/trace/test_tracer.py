@@ -139,7 +139,7 @@ def test_an_unknown_proposer_is_other():
 # --- through the engine ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none"])
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "tree_hybrid", "none"])
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3, "top_p": 0.9, "repetition_penalty": 1.2}])
 def test_the_answer_is_the_same_with_and_without(shared, proposer, law, sampling):

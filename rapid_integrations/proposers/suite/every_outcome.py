@@ -1,4 +1,4 @@
-"""Walking every outcome of a run that draws random numbers, each with its exact probability."""
+"""Walks every outcome of a run that draws random numbers, each with its exact probability."""
 
 import math
 from collections import defaultdict
@@ -27,11 +27,13 @@ class EnumeratedRandomness:
         self.probability = 1.0
 
     def accept(self, probability: float) -> bool:
+        """Walk both outcomes, True with this probability."""
         assert -TOLERANCE <= probability <= 1 + TOLERANCE, f"{probability} is no probability"
         probability = min(1.0, max(0.0, probability))
         return bool(self._decide((1, probability), (0, 1.0 - probability)))
 
     def draw(self, probs: Tensor) -> int:
+        """Walk every index of `probs` (V,) that is not 0."""
         values = probs.tolist()
         total = math.fsum(values)
         assert probs.dim() == 1 and min(values) >= 0.0 and abs(total - 1) < TOLERANCE, f"{values} is no distribution"

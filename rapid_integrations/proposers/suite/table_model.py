@@ -1,12 +1,14 @@
 """A language model that is a table: its every probability is known, and a wrong cache changes them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import CacheError
+from rapid_integrations.sampling.trees import path_to
 
 ROWS = 1009  # a prime
 
@@ -40,18 +42,21 @@ class TableLM:
         self.table = torch.cat([table, torch.full((ROWS, padding), 50.0)], dim=1).to(device)  # (ROWS, V_model)
         self.vocab_size = vocab_size + padding
         self.device = torch.device(device)
-        self.passes: list[tuple] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
+        self.passes: list[tuple[Any, ...]] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
+        """Raise an error: there are no weights."""
         raise CacheError("a table has no weights")
 
-    def close(self):
-        pass
+    def close(self) -> None:
+        """Do nothing."""
 
     def new_cache(self, capacity: int) -> KVCache:
+        """Return a cache of one layer, whose keys are the tokens."""
         return KVCache(1, capacity)
 
     def read(self, token_ids: Tensor, cache: KVCache, keep: int) -> Tensor:
+        """Append tokens (T,) to the cache, and return the last logits (keep, V)."""
         new = token_ids.shape[0]
         assert token_ids.shape == (new,) and token_ids.dtype == torch.long, "token_ids: (T,) int64"
         assert new >= 1, "a forward pass over no tokens"
@@ -63,11 +68,31 @@ class TableLM:
         text, _ = cache.layer(0)
         return self.table[_rows(text.flatten().tolist())[len(text.flatten()) - keep :]]  # (keep, V_model)
 
+    def read_tree(self, rows: Rows) -> Tensor:
+        """Read every path of a tree by itself, and leave the tree's own rows in the cache."""
+        cache, parents = rows.cache, rows.parents
+        past, asked = cache.length, len(self.passes)
+        assert parents is not None and len(parents) == rows.count
+        logits = []
+        for row in range(rows.count):
+            logits.append(self.read(rows.token_ids[path_to(parents, row)], cache, 1))
+            cache.rollback(past)
+        self.passes[asked:] = [(rows.count, rows.keep)]
+        keys = rows.token_ids.view(1, 1, -1, 1)
+        cache.write(0, keys, keys)
+        cache.advance(rows.count)
+        return torch.cat(logits)[rows.count - rows.keep :]
+
     passes_together = False
+    reads_trees = True
     rows_together = 32
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
-        found = [self.read(each.token_ids, each.cache, each.keep) for each in rows]
+        """Read what each reader wants; see `CausalLM.forward`."""
+        found = [
+            self.read(each.token_ids, each.cache, each.keep) if each.parents is None else self.read_tree(each)
+            for each in rows
+        ]
         if len(rows) > 1:
             self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
         return found

@@ -1,0 +1,73 @@
+"""What a request's proposers learn draft lengths and the shapes of trees with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rapid_integrations.decoding.draft_length import (
+    SHARE_PER_TOKEN,
+    AdaptiveDraftLength,
+    CostModel,
+    DraftLength,
+    FixedDraftLength,
+)
+from rapid_integrations.decoding.tree_shape import AdaptiveShape, FixedShape, TreeShape
+
+_ROWS_OF_A_TREE = 15  # target and drafter read it in one pass of 32 rows
+
+
+@dataclass(frozen=True)
+class DraftLengths:
+    """Makes the choosers of K, one for each way in which a request's proposer guesses.
+
+    Attributes:
+        of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
+        of_drafts: makes the chooser for tokens that a language model writes.
+        of_trees: makes the chooser for trees of copied tokens.
+    """
+
+    of_copies: Callable[[], DraftLength]
+    of_drafts: Callable[[], DraftLength]
+    of_trees: Callable[[], TreeShape] = lambda: FixedShape(4)
+
+    @classmethod
+    def fixed(cls, length: int) -> DraftLengths:
+        """Return choosers that always choose `length`."""
+        return cls(lambda: FixedDraftLength(length), lambda: FixedDraftLength(length), lambda: FixedShape(length))
+
+    @classmethod
+    def adaptive(
+        cls,
+        most: int,
+        *,
+        verify: float,
+        score: float,
+        write: float,
+        scores_own_drafts: bool,
+        together: bool,
+        measure: bool,
+    ) -> DraftLengths:
+        """Return choosers that learn which K is fastest.
+
+        Args:
+            most: the largest K.
+            verify, score, write: bytes that a step of one token moves, which is what it costs where memory bandwidth
+                is the limit: of the target; of the drafter, 0 if it has no part in the law; of whoever writes drafts.
+            scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
+            together: verifying and scoring are one pass, of which `verify` is the whole.
+            measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
+        """
+        share = SHARE_PER_TOKEN
+        if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
+            copies = CostModel(0.0, 0.0, verify, 2 * share * verify)
+            rows = 1 if scores_own_drafts else 2
+            drafts = CostModel(write, 0.0, verify, rows * share * verify)
+        else:
+            copies = CostModel(0.0, score, verify, share * verify, share * score)
+            drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
+        return cls(
+            lambda: AdaptiveDraftLength(most, copies, measure=measure),
+            lambda: AdaptiveDraftLength(most, drafts, measure=measure),
+            lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure),
+        )

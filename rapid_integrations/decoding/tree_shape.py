@@ -1,0 +1,106 @@
+"""How many tokens of a tree to propose: a fixed number, or as many as pay by measured acceptance and measured costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rapid_integrations.decoding.draft_length import CostModel, LinearCost, RoundTimes
+
+
+class TreeShape(Protocol):
+    """Chooses how much of a tree is proposed.
+
+    Attributes:
+        depth: the longest path.
+        most: tokens.
+    """
+
+    depth: int
+    most: int
+
+    def choose(self, chances: Sequence[float]) -> int:
+        """Return how many of a tree's tokens to propose, the likeliest first.
+
+        Args:
+            chances: of each token the probability that it is accepted, in descending order.
+        """
+        ...
+
+    @property
+    def speed(self) -> float | None:
+        """Expected output per unit of cost of what was chosen last; None if that is not known."""
+        ...
+
+    def observe(self, times: RoundTimes) -> None:
+        """Learn from a finished round what rows cost."""
+        ...
+
+
+class FixedShape:
+    """Proposes paths of at most K tokens, and twice as many tokens.
+
+    Args:
+        length: K.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.depth, self.most = length, 2 * length
+
+    def choose(self, chances: Sequence[float]) -> int:
+        """Return how many tokens to propose."""
+        return min(len(chances), self.most)
+
+    @property
+    def speed(self) -> None:
+        """It is not known."""
+
+    def observe(self, times: RoundTimes) -> None:
+        """Do nothing, because the shape is fixed."""
+
+
+class AdaptiveShape:
+    """Proposes the number of tokens with the most expected output per unit of cost.
+
+    A round yields one token, and each proposed token adds its chance. A row's cost is learnt from the times of rounds.
+    With `measure=False` the given costs are kept, so that a seed reproduces a sample.
+
+    Args:
+        most: tokens of a tree at most, and of a path.
+        costs: a first guess, in any unit.
+        measure: learn costs from time.
+    """
+
+    def __init__(self, most: int, costs: CostModel, *, measure: bool = True) -> None:
+        self.depth = self.most = most
+        self._verify = LinearCost(costs.verify, costs.verify_per_token)
+        self._score = LinearCost(costs.score, costs.score_per_token)
+        self._measure = measure
+        self._best = 0.0
+
+    def choose(self, chances: Sequence[float]) -> int:
+        """Return how many tokens to propose."""
+        best, tokens, most_speed = 0, 1.0, 1.0 / self._cost(0)
+        for count, chance in enumerate(chances[: self.most], start=1):
+            tokens += chance
+            if (speed := tokens / self._cost(count)) > most_speed:
+                best, most_speed = count, speed
+        self._best = most_speed
+        return best
+
+    @property
+    def speed(self) -> float | None:
+        """Expected output per unit of cost of what was chosen last; None before the first measured round."""
+        return None if self._measure and not self._verify.measured else self._best
+
+    def observe(self, times: RoundTimes) -> None:
+        """Learn what a round of so many rows costs."""
+        if not self._measure or times.verify_s <= 0:
+            return
+        if not self._verify.measured:  # convert the whole guess to seconds, so no two units are compared
+            self._score.scale(times.verify_s / self._verify(times.drafted))
+        self._verify.observe(times.drafted, times.verify_s)
+        self._score.observe(times.drafted, times.score_s)
+
+    def _cost(self, tokens: int) -> float:
+        return self._verify(tokens) + self._score(tokens)
