@@ -39,7 +39,7 @@ class DecoderLM(SharedResource):
         self.name = name
         self.context_window = longest
         self.vocab_size: int = skeleton.lm_head.out_features
-        self.num_parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+        self.num_parameters = skeleton.num_parameters
         self.device = skeleton.device
         self.dtype = skeleton.dtype
         self._folder = folder
@@ -95,8 +95,12 @@ class DecoderLM(SharedResource):
         model = AutoModelForCausalLM.from_pretrained(
             self._folder, dtype=self.dtype, use_safetensors=True, local_files_only=True
         )
-        self._fused.give_back(model)
+        self.give_back(model)
         return model.eval().to(dtype)
+
+    def give_back(self, model: Any) -> None:
+        """Fill a model of transformers with the matrices that are used here, quantised ones dequantised."""
+        self._fused.give_back(model)
 
     def close(self) -> None:
         """Do nothing: no object of the caller was changed."""

@@ -107,7 +107,16 @@ void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {
 #endif
 
 template <class B>
-void unpack_all(const uint8_t* data, int panels, int columns, int threads, bf16* out) {
+void unpack(const uint8_t* block, int g, float* out, size_t stride) {
+  for (int row = 0; row < PANEL; row++) {
+    const float scale[2] = {B::scale(block, g, row, 0), B::scale(block, g, row, 16)}, minimum = B::minimum(block, g, row);
+    for (int c = 0; c < GROUP; c++)
+      out[row * stride + c] = float(B::level(block, g, row, c) - B::OFFSET) * scale[c / 16] + minimum;
+  }
+}
+
+template <class B, class N>
+void unpack_all(const uint8_t* data, int panels, int columns, int threads, N* out) {
   const int blocks = columns / (GROUP * B::GROUPS);
   for_each(threads, panels, [&](int64_t panel) {
     for (int block = 0; block < blocks; block++)
@@ -136,10 +145,15 @@ void rapid_pack_blocks(int32_t kind, const void* raw, const int64_t* order, int3
   });
 }
 
-// out (16 panels, columns) bf16, rows in order, of that many panels.
-void rapid_unpack_blocks(int32_t kind, const void* data, int32_t panels, int32_t columns, int32_t threads, void* out) {
+// out (16 panels, columns), rows in order, of that many panels; bf16, or float32 if it is `exact`.
+void rapid_unpack_blocks(int32_t kind, const void* data, int32_t panels, int32_t columns, int32_t threads,
+                         int32_t exact, void* out) {
   with_format(kind, [&](auto format) {
-    unpack_all<decltype(format)>((const uint8_t*)data, panels, columns, threads, (bf16*)out);
+    using B = decltype(format);
+    if (exact)
+      unpack_all<B>((const uint8_t*)data, panels, columns, threads, (float*)out);
+    else
+      unpack_all<B>((const uint8_t*)data, panels, columns, threads, (bf16*)out);
     return 0;
   });
 }

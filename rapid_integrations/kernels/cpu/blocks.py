@@ -1,13 +1,12 @@
 """Weights in the blocks of GGUF files: as they lie in a file, in panels for the kernels, and as numbers.
 
-A block has 32 or 256 columns of a row. Its levels, integers and float16s only change places on their way into panels, so
-nothing is rounded a second time; `blocks.h` has the order. In float32 the weights are those of the gguf package. In
+A block has 32 or 256 columns of a row. Its levels, integers and float16s only change places on their way into panels.
+So nothing is rounded a second time; `blocks.h` has the order. In float32 the weights are those of the gguf package. In
 bfloat16 they are these, rounded.
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
@@ -120,13 +119,15 @@ def weights_of(form: BlockFormat, panels: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the weights that panels stand for, (16 panels, K)."""
     count, blocks, _ = panels.shape
     library = loaded_library()
-    if library is None or dtype != torch.bfloat16 or panels.device.type != "cpu":
+    if library is None or panels.device.type != "cpu":
         return _weights(form, panels).to(dtype)
-    out = torch.empty(count * PANEL_ROWS, blocks * form.columns, dtype=torch.bfloat16, device="cpu")
+    exact = dtype != torch.bfloat16
+    kind = torch.float32 if exact else torch.bfloat16
+    out = torch.empty(count * PANEL_ROWS, blocks * form.columns, dtype=kind, device="cpu")
     if count:
         threads = torch.get_num_threads()
-        library.rapid_unpack_blocks(form.kind, panels.data_ptr(), count, out.shape[1], threads, out.data_ptr())
-    return out
+        library.rapid_unpack_blocks(form.kind, panels.data_ptr(), count, out.shape[1], threads, exact, out.data_ptr())
+    return out.to(dtype)
 
 
 def rows_of(form: BlockFormat, raw: Tensor, ids: Tensor) -> Tensor:
@@ -147,9 +148,7 @@ def rows_of(form: BlockFormat, raw: Tensor, ids: Tensor) -> Tensor:
     out = torch.empty(len(ids), columns, dtype=torch.bfloat16, device="cpu")
     if len(ids):
         threads = torch.get_num_threads()
-        library.rapid_block_rows(
-            form.kind, raw.data_ptr(), ids.data_ptr(), len(ids), columns, threads, out.data_ptr()
-        )
+        library.rapid_block_rows(form.kind, raw.data_ptr(), ids.data_ptr(), len(ids), columns, threads, out.data_ptr())
     return out
 
 
@@ -166,7 +165,7 @@ def _weights(form: BlockFormat, panels: Tensor) -> Tensor:
     count, blocks, _ = panels.shape
     groups = form.groups
     sizes = [groups * form.low_bytes, groups * form.high_bytes, groups * 2 * PANEL_ROWS if groups > 1 else 0]
-    low, high, integers, figures = panels.split([*sizes, form.panel_bytes - sum(sizes)], dim=2)
+    low, high, integers, figures = torch.split(panels, [*sizes, form.panel_bytes - sum(sizes)], dim=2)
     levels = low.reshape(count, blocks, groups, -1, PANEL_ROWS, 4)  # (..., four columns, row, column)
     if form.bits != 8:
         levels = torch.stack([levels & 15, levels >> 4], dim=4).flatten(3, 4)
@@ -175,7 +174,7 @@ def _weights(form: BlockFormat, panels: Tensor) -> Tensor:
         parts = high.reshape(count, blocks, groups, form.high_bits, 1, PANEL_ROWS, 4) >> shifts
         levels = levels | (parts & 2**form.high_bits - 1).flatten(3, 4) << 4
     ordered = levels.permute(0, 4, 1, 2, 3, 5).reshape(count, PANEL_ROWS, blocks, groups, GROUP)
-    numbers = ordered.float() - form.offset  # (panel, row, block, group, column)
+    numbers: Tensor = ordered.float() - form.offset  # (panel, row, block, group, column)
 
     def of_rows(halves: Tensor) -> Tensor:
         return halves.contiguous().view(torch.float16).float().transpose(1, 2)[..., None]  # (panel, row, block, 1)
@@ -196,22 +195,3 @@ def _weights(form: BlockFormat, panels: Tensor) -> Tensor:
     if minimum is not None:
         numbers = numbers + minimum[..., None]
     return numbers.reshape(count * PANEL_ROWS, -1)
-
-
-def product(matrix: ctypes.Structure, x: Tensor, rows: int) -> Tensor:
-    """Return x W^T + b, (T, O) float32, as a decode step computes it.
-
-    Args:
-        matrix: W in the form of `interface.py`; what it points to is held by the caller.
-        x: (T, K) bfloat16.
-        rows: O.
-    """
-    library = loaded_library()
-    assert library is not None and x.dtype == torch.bfloat16
-    x = x.contiguous()
-    out = torch.empty(len(x), rows, dtype=torch.float32, device="cpu")
-    if len(x) and library.rapid_product(
-        ctypes.byref(matrix), x.data_ptr(), len(x), torch.get_num_threads(), out.data_ptr()
-    ):
-        raise MemoryError("a product found no memory for its rounded inputs")
-    return out
