@@ -120,11 +120,9 @@ class JoinedLinear:
         """Multiply."""
         return torch.cat([part(x) for part in self._parts], dim=1)
 
-    def dense(self, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    def dense(self) -> Tensor:
         """Return the weights as numbers, one below the other."""
-        return torch.cat(
-            [part.dense(dtype) if isinstance(part, BlockLinear) else part.dense().to(dtype) for part in self._parts]
-        )
+        return torch.cat([part.dense() for part in self._parts])
 
     def bits(self) -> Tensor:
         """Return what identifies the weights, as bytes."""

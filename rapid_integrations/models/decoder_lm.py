@@ -95,12 +95,8 @@ class DecoderLM(SharedResource):
         model = AutoModelForCausalLM.from_pretrained(
             self._folder, dtype=self.dtype, use_safetensors=True, local_files_only=True
         )
-        self.give_back(model)
-        return model.eval().to(dtype)
-
-    def give_back(self, model: Any) -> None:
-        """Fill a model of transformers with the matrices that are used here, quantised ones dequantised."""
         self._fused.give_back(model)
+        return model.eval().to(dtype)
 
     def close(self) -> None:
         """Do nothing: no object of the caller was changed."""

@@ -124,7 +124,7 @@ def _load(
                 return LoadedModel(*stored)
         if quick and path and (known := _quick_model(path, dtype, device_of(device), quantization, on_progress)):
             return LoadedModel(*known.loaded(str(name), quantization))
-        with _quiet(on_progress is not None):
+        with _quiet():
             if path is not None and path.suffix.lower() == ".gguf":
                 model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
@@ -228,11 +228,11 @@ def _renderer(tokenizer: Any) -> Any:
 
 
 @contextmanager
-def _quiet(quiet: bool) -> Iterator[None]:
-    """Hide transformers' own progress bars if the caller shows progress itself."""
+def _quiet() -> Iterator[None]:
+    """Hide transformers' own progress bars: `on_progress` tells of what takes long."""
     from transformers.utils import logging
 
-    if not quiet or not logging.is_progress_bar_enabled():
+    if not logging.is_progress_bar_enabled():
         yield
         return
     logging.disable_progress_bar()

@@ -58,17 +58,16 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
             parts.append(BlockLinear(linear.stored, bias, arena))
             continue
         weight = linear.weight.data if linear.stored is None else linear.stored.dense().bfloat16()
-        parts.append(PlainLinear(weight if arena is None else arena.copy(weight), bias))
-        empty(linear)
+        weight = weight if arena is None else arena.copy(weight)
+        parts.append(PlainLinear(weight, bias))
+        if linear.stored is None:
+            linear.weight.data = weight
     return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 
 def fill(linears: Sequence[nn.Linear], fused: Linear) -> None:
     """Give modules parameters of their own with the numbers that a product multiplies with."""
-    # Blocks are more precise in float32 than in bfloat16.
-    dtype = linears[0].weight.dtype
-    weights = fused.dense(dtype) if isinstance(fused, BlockLinear | JoinedLinear) else fused.dense()
-    parts = torch.split(weights, [linear.out_features for linear in linears])
+    parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
     for linear, weight in zip(linears, parts, strict=True):
         linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
 

@@ -12,6 +12,22 @@
 
 namespace {
 
+// Levels in rows become levels of four columns, a row a lane.
+template <int PAIR>
+void turn(const uint8_t (&levels)[PANEL][PAIR * GROUP], uint8_t (&fours)[PAIR][GROUP / 4][4 * PANEL]) {
+#if RAPID_AVX512
+  if constexpr (PAIR == 2) {
+    __m512i r[16];
+    for (int row = 0; row < PANEL; row++) r[row] = _mm512_load_si512(levels[row]);
+    transpose16(r);
+    for (int i = 0; i < 16; i++) _mm512_store_si512(fours[i / 8][i % 8], r[i]);
+    return;
+  }
+#endif
+  for (int row = 0; row < PANEL; row++)
+    for (int i = 0; i < PAIR * GROUP / 4; i++) std::memcpy(fours[i / 8][i % 8] + 4 * row, levels[row] + 4 * i, 4);
+}
+
 // One block of a panel, from the blocks of its rows; null for a row that is not there.
 template <class B>
 void pack(const uint8_t* const* raw, uint8_t* out) {
@@ -23,6 +39,8 @@ void pack(const uint8_t* const* raw, uint8_t* out) {
     std::memcpy(scales + 2 * row, &figures[row].scale, 2);
     if (B::MINIMA) std::memcpy(scales + 2 * PANEL + 2 * row, &figures[row].minimum, 2);
   }
+  constexpr int PAIR = B::GROUPS > 1 ? 2 : 1;  // groups whose levels change places together
+  alignas(64) uint8_t fours[PAIR][GROUP / 4][4 * PANEL];  // of four columns of all rows
   for (int g = 0; g < B::GROUPS; g++) {
     if constexpr (B::GROUPS > 1) {
       uint8_t* integers = (uint8_t*)B::integers(out, g);
@@ -31,25 +49,29 @@ void pack(const uint8_t* const* raw, uint8_t* out) {
         integers[PANEL + row] = figures[row].second[g];
       }
     }
-    alignas(64) uint8_t fours[GROUP / 4][4 * PANEL] = {};  // of four columns of all rows
-    for (int row = 0; row < PANEL; row++) {
-      if (!raw[row]) continue;
-      uint8_t levels[GROUP];
-      B::levels(raw[row], g, levels);
-      for (int i = 0; i < GROUP / 4; i++) std::memcpy(fours[i] + 4 * row, levels + 4 * i, 4);
+    if (g % PAIR == 0) {
+      alignas(64) uint8_t levels[PANEL][PAIR * GROUP];
+      for (int row = 0; row < PANEL; row++) {
+        if (raw[row])
+          for (int i = 0; i < PAIR; i++) B::levels(raw[row], g + i, levels[row] + i * GROUP);
+        else
+          std::memset(levels[row], 0, sizeof levels[row]);
+      }
+      turn<PAIR>(levels, fours);
     }
+    const auto& four = fours[g % PAIR];
     uint8_t *low = (uint8_t*)B::low(out, g), *high = (uint8_t*)B::high(out, g);
     if constexpr (B::LOW == PANEL * GROUP) {
-      std::memcpy(low, fours, sizeof fours);
+      std::memcpy(low, four, sizeof four);
     } else {
       for (int i = 0; i < GROUP / 8; i++)
-        for (int j = 0; j < 64; j++) low[64 * i + j] = uint8_t((fours[2 * i][j] & 15) | fours[2 * i + 1][j] << 4);
+        for (int j = 0; j < 64; j++) low[64 * i + j] = uint8_t((four[2 * i][j] & 15) | four[2 * i + 1][j] << 4);
     }
     constexpr int EACH = B::HIGH_BITS, MASK = (1 << EACH) - 1;
     for (int part = 0; part < EACH; part++)
       for (int j = 0; j < 64; j++) {
         uint8_t bits = 0;
-        for (int i = 0; i < 8 / EACH; i++) bits |= uint8_t((fours[8 / EACH * part + i][j] >> 4 & MASK) << EACH * i);
+        for (int i = 0; i < 8 / EACH; i++) bits |= uint8_t((four[8 / EACH * part + i][j] >> 4 & MASK) << EACH * i);
         high[64 * part + j] = bits;
       }
   }
@@ -72,19 +94,23 @@ void pack_all(const uint8_t* raw, const int64_t* order, int rows, int columns, i
 
 #if RAPID_AVX512
 
+// One column, a row a lane: byte number `byte` of each lane is its level, and it is one of columns 4 I to 4 I + 3.
+template <class B, int I>
+inline __m512 weight_of(__m512i four, int byte, const typename B::Figures& figures) {
+  const __m512i level = _mm512_and_si512(_mm512_srl_epi32(four, _mm_cvtsi32_si128(8 * byte)), _mm512_set1_epi32(255));
+  const __m512 whole = _mm512_sub_ps(_mm512_cvtepi32_ps(level), _mm512_set1_ps(B::OFFSET));
+  return _mm512_fmadd_ps(whole, I < 4 ? figures.first : figures.second, figures.minimum);
+}
+
 template <class B>
 void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns
   const auto figures = B::figures(block, g);
-  const __m512 offset = _mm512_set1_ps(B::OFFSET);
   __m512i r[16];  // pairs of columns
   unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
     constexpr int I = decltype(i)::value;
     const __m512i four = B::template four<I>(block, g);
-    auto rounded = [&](int byte) {  // one column as bfloat16, a row a lane
-      const __m512i level = _mm512_and_si512(_mm512_srl_epi32(four, _mm_cvtsi32_si128(8 * byte)), _mm512_set1_epi32(255));
-      const __m512 whole = _mm512_sub_ps(_mm512_cvtepi32_ps(level), offset);
-      const __m512 weight = _mm512_fmadd_ps(whole, I < 4 ? figures.first : figures.second, figures.minimum);
-      return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(weight));
+    auto rounded = [&](int byte) {
+      return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(weight_of<B, I>(four, byte, figures)));
     };
     r[2 * I] = _mm512_or_si512(rounded(0), _mm512_slli_epi32(rounded(1), 16));
     r[2 * I + 1] = _mm512_or_si512(rounded(2), _mm512_slli_epi32(rounded(3), 16));
@@ -107,16 +133,7 @@ void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {
 #endif
 
 template <class B>
-void unpack(const uint8_t* block, int g, float* out, size_t stride) {
-  for (int row = 0; row < PANEL; row++) {
-    const float scale[2] = {B::scale(block, g, row, 0), B::scale(block, g, row, 16)}, minimum = B::minimum(block, g, row);
-    for (int c = 0; c < GROUP; c++)
-      out[row * stride + c] = float(B::level(block, g, row, c) - B::OFFSET) * scale[c / 16] + minimum;
-  }
-}
-
-template <class B, class N>
-void unpack_all(const uint8_t* data, int panels, int columns, int threads, N* out) {
+void unpack_all(const uint8_t* data, int panels, int columns, int threads, bf16* out) {
   const int blocks = columns / (GROUP * B::GROUPS);
   for_each(threads, panels, [&](int64_t panel) {
     for (int block = 0; block < blocks; block++)
@@ -145,15 +162,10 @@ void rapid_pack_blocks(int32_t kind, const void* raw, const int64_t* order, int3
   });
 }
 
-// out (16 panels, columns), rows in order, of that many panels; bf16, or float32 if it is `exact`.
-void rapid_unpack_blocks(int32_t kind, const void* data, int32_t panels, int32_t columns, int32_t threads,
-                         int32_t exact, void* out) {
+// out (16 panels, columns) bf16, rows in order, of that many panels.
+void rapid_unpack_blocks(int32_t kind, const void* data, int32_t panels, int32_t columns, int32_t threads, void* out) {
   with_format(kind, [&](auto format) {
-    using B = decltype(format);
-    if (exact)
-      unpack_all<B>((const uint8_t*)data, panels, columns, threads, (float*)out);
-    else
-      unpack_all<B>((const uint8_t*)data, panels, columns, threads, (bf16*)out);
+    unpack_all<decltype(format)>((const uint8_t*)data, panels, columns, threads, (bf16*)out);
     return 0;
   });
 }

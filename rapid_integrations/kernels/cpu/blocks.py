@@ -119,15 +119,13 @@ def weights_of(form: BlockFormat, panels: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the weights that panels stand for, (16 panels, K)."""
     count, blocks, _ = panels.shape
     library = loaded_library()
-    if library is None or panels.device.type != "cpu":
+    if library is None or dtype != torch.bfloat16 or panels.device.type != "cpu":
         return _weights(form, panels).to(dtype)
-    exact = dtype != torch.bfloat16
-    kind = torch.float32 if exact else torch.bfloat16
-    out = torch.empty(count * PANEL_ROWS, blocks * form.columns, dtype=kind, device="cpu")
+    out = torch.empty(count * PANEL_ROWS, blocks * form.columns, dtype=torch.bfloat16, device="cpu")
     if count:
         threads = torch.get_num_threads()
-        library.rapid_unpack_blocks(form.kind, panels.data_ptr(), count, out.shape[1], threads, exact, out.data_ptr())
-    return out.to(dtype)
+        library.rapid_unpack_blocks(form.kind, panels.data_ptr(), count, out.shape[1], threads, out.data_ptr())
+    return out
 
 
 def rows_of(form: BlockFormat, raw: Tensor, ids: Tensor) -> Tensor:

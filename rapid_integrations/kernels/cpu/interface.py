@@ -167,7 +167,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_unpack.argtypes = (small, pointer, small, small, small, pointer)
     library.rapid_block_bytes.argtypes = (small,)
     library.rapid_pack_blocks.argtypes = (small, pointer, pointer, small, small, small, pointer)
-    library.rapid_unpack_blocks.argtypes = (small, pointer, small, small, small, small, pointer)
+    library.rapid_unpack_blocks.argtypes = (small, pointer, small, small, small, pointer)
     library.rapid_block_rows.argtypes = (small, pointer, pointer, whole, small, small, pointer)
     library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)

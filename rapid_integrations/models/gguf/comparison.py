@@ -7,7 +7,7 @@ families compute the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, NotANumberError, UnsupportedModelError
-from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
+from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 
@@ -27,15 +27,12 @@ _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, si
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
 
-def transformers_model(
-    config: Mapping[str, Any], skeleton: Skeleton, give_back: Callable[[Any], None], dtype: torch.dtype
-) -> Any:
-    """Return a model of transformers with the weights of ours, dequantised.
+def transformers_model(config: Mapping[str, Any], skeleton: Skeleton, dtype: torch.dtype) -> Any:
+    """Return a model of transformers with the weights of ours, blocks dequantised by the gguf package.
 
     Args:
         config: of the model, under transformers' names.
-        skeleton: holds norms, biases and the embedding table.
-        give_back: fills the matrices of transformers' model.
+        skeleton: holds its weights.
         dtype: of the model.
     """
     import transformers
@@ -44,19 +41,14 @@ def transformers_model(
     own = transformers.AutoConfig.for_model(**config)
     with torch.device("meta"):
         model = model_class._from_config(own, dtype=dtype)
-    model = model.to_empty(device="cpu")
     base = model.base_model
-    base.rotary_emb = type(base.rotary_emb)(config=own)  # it had computed nothing
-    table = skeleton.base_model.embed_tokens
-    weights = table.stored.dense() if isinstance(table, BlockTable) else table.weight
-    base.embed_tokens.weight = torch.nn.Parameter(weights.to(dtype), requires_grad=False)
-    held = {name: parameter for name, parameter in skeleton.named_parameters() if parameter.numel()}
-    give_back(model)
-    if config["tie_word_embeddings"]:
-        model.lm_head.weight = base.embed_tokens.weight
-    for name, parameter in model.named_parameters():
-        if name in held:
-            parameter.data.copy_(held[name])
+    base.rotary_emb = type(base.rotary_emb)(config=own)  # on no device it has computed nothing
+    for name, module in skeleton.named_modules():
+        stored = getattr(module, "stored", None)
+        for kind, parameter in module.named_parameters(recurse=False):
+            held = stored.dense() if kind == "weight" and stored is not None else parameter.data
+            setattr(model.get_submodule(name), kind, torch.nn.Parameter(held.to(dtype, copy=True), requires_grad=False))
+    model.tie_weights()
     return model.eval()
 
 
@@ -70,25 +62,19 @@ def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) ->
 
     Raises:
         UnsupportedModelError: they differ.
-        ModelLoadError: the model computes NaN, or weights are missing.
+        ModelLoadError: the model computes NaN.
     """
     small = _small(config, weights)
     shape = shape_of(small[0])
     assert shape is not None
-    try:
-        skeleton = Skeleton(shape[0], small[1], tied=shape[1]).to(torch.bfloat16)
-    except (KeyError, ValueError) as wrong:
-        raise ModelLoadError(
-            f"{name} could not be loaded: its weights are not those that its metadata describes ({wrong}). Fetch the "
-            "file again, or convert the model again with llama.cpp"
-        ) from wrong
+    skeleton = Skeleton(shape[0], small[1], tied=shape[1]).to(torch.bfloat16)
     lm = DecoderLM(skeleton, name, Path(), shape[0].max_position_embeddings, None)
     ids = 7919 * torch.arange(1, sum(_PARTS) + 1) % lm.vocab_size
     try:
         computed = _passes(lm, ids)
     except NotANumberError as found:
         raise ModelLoadError(f"{name} could not be loaded: {found}") from None
-    model = transformers_model(small[0], skeleton, lm.give_back, torch.float32)
+    model = transformers_model(small[0], skeleton, torch.float32)
     expected = _eager(model, ids)
     error = _distance(computed, expected)
     # A model's first tokens may blow up what is rounded: transformers' own error in bfloat16 was 17% for one.

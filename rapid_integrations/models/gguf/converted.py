@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +118,17 @@ def _read(
     elements = sum(_elements(tensor.shape) for tensor in tensors)
     check_size(str(path), config, model_class, elements, len(tensors))
     # By default transformers leaves the weights packed, which makes matrix products slow on a CPU.
-    model, report = AutoModelForCausalLM.from_pretrained(
-        whole.parent,
-        config=config,
-        dtype=dtype,
-        quantization_config=GgufConfig(dequantize=True),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
-        **file,
-        **options,
-    )
+    with _without_bar():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            whole.parent,
+            config=config,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
+            **file,
+            **options,
+        )
     require_all_weights(str(path), report)
     model.config._name_or_path = str(path)
     if unread := elements - sum({id(weight): weight.numel() for weight in model.parameters()}.values()):
@@ -134,6 +136,19 @@ def _read(
     if ends := ends_of_answers(headers[0], model.config.eos_token_id, model.config.vocab_size):
         model.generation_config.eos_token_id = ends
     return model, AutoTokenizer.from_pretrained(whole.parent, **file)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Hide the progress bar of dequantising, which transformers draws even if its bars are switched off."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    before = reader.tqdm
+    reader.tqdm = partial(before, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = before
 
 
 def check_tokens(path: Path, header: GgufHeader) -> None:

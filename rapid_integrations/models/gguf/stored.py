@@ -39,7 +39,7 @@ from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
-from rapid_integrations.models.skeleton import Shape, Skeleton, shape_of
+from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.packaged.checked import is_checked, key_of, remember
@@ -65,7 +65,7 @@ class StoredLM(DecoderLM):
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
-        return transformers_model(self._config, self.model, self.give_back, dtype)
+        return transformers_model(self._config, self.model, dtype)
 
 
 def load_stored(
@@ -103,34 +103,22 @@ def load_stored(
     weights = weights_of(MappedTensors(headers), config, _DTYPE)
     if shape is None or weights is None:
         return None
-    key, folder = _key(headers), _kept(headers)
-    quick = _tokenizer_of(folder) if is_checked(key) else None
-    tokenizer = None
-    if quick is None:
-        tokenizer, folder = _converted(path, headers[0], config, folder)
-        quick = QuickTokenizer(folder)
-        compare(name, config, weights)
-    skeleton = _skeleton(path, shape, weights).to(_DTYPE)
-    lm = StoredLM(skeleton, name, folder, config)
-    ends = ends_of(folder, skeleton, quick)
-    if tokenizer is None:
-        return lm, Vocabulary(quick, ends)
-    _require_numbers(path, lm)
-    if not same_tokenizer(tokenizer, quick):
-        return lm, Vocabulary(tokenizer, ends)
-    if folder == _kept(headers):
-        remember(key)
-    return lm, Vocabulary(quick, ends)
-
-
-def _skeleton(path: Path, shape: tuple[Shape, bool], weights: dict[str, Any]) -> Skeleton:
     try:
-        return Skeleton(shape[0], weights, tied=shape[1])
-    except (KeyError, ValueError) as error:
-        raise ModelLoadError(
-            f"{path} could not be loaded: its weights are not those that its metadata describes ({error}). Fetch the "
-            "file again, or convert the model again with llama.cpp"
-        ) from error
+        skeleton = Skeleton(shape[0], weights, tied=shape[1]).to(_DTYPE)
+    except (KeyError, ValueError):  # a weight is missing or left over; transformers' way of loading says so
+        return None
+    key, folder = _key(headers), _kept(headers)
+    known = _tokenizer_of(folder) if is_checked(key) else None
+    tokenizer: Any = known
+    if known is None:  # what only the first start needs is let go of before the weights are read
+        tokenizer, folder = _converted(path, headers[0], config, folder)
+        compare(name, config, weights)
+    lm = StoredLM(skeleton, name, folder, config)
+    if known is None:
+        _require_numbers(path, lm)
+        if isinstance(tokenizer, QuickTokenizer) and folder == _kept(headers):
+            remember(key)
+    return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
 
 def _tokenizer_of(folder: Path) -> QuickTokenizer | None:
@@ -145,7 +133,8 @@ def _tokenizer_of(folder: Path) -> QuickTokenizer | None:
 def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: Path) -> tuple[Any, Path]:
     """Convert the tokenizer with transformers' code; return it, and the folder in which it is kept.
 
-    The folder is a temporary one of this process if `folder` cannot be written.
+    It is a `QuickTokenizer` if that does the same. The folder is a temporary one of this process if `folder` cannot be
+    written.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -171,7 +160,8 @@ def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: P
             folder = Path(tempfile.mkdtemp(prefix="rapid-gguf-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             _write(header, config, tokenizer, folder)
-    return tokenizer, folder
+    quick = QuickTokenizer(folder)
+    return quick if same_tokenizer(tokenizer, quick) else tokenizer, folder
 
 
 def _write(header: GgufHeader, config: dict[str, Any], tokenizer: Any, folder: Path) -> None:
