@@ -51,8 +51,12 @@ class StoredBlocks:
         assert self.order is None
         return StoredBlocks(self.form, self.raw[:rows], None, self.release)
 
+    def rounded(self) -> Tensor:
+        """Return the weights, (O, K) bfloat16, computed by the kernels."""
+        return rows_of(self.form, self.raw, torch.arange(len(self.raw)) if self.order is None else self.order)
+
     def dense(self) -> Tensor:
-        """Return the weights, (O, K) float32."""
+        """Return the weights, (O, K) float32, computed by the gguf package."""
         weights = file_weights(self.form, self.raw)
         return weights if self.order is None else weights[self.order]
 
