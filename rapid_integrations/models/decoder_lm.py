@@ -39,7 +39,7 @@ class DecoderLM(SharedResource):
         self.name = name
         self.context_window = longest
         self.vocab_size: int = skeleton.lm_head.out_features
-        self.num_parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+        self.num_parameters = skeleton.num_parameters
         self.device = skeleton.device
         self.dtype = skeleton.dtype
         self._folder = folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.gguf_parts import cut_files
+from rapid_integrations.models.gguf.parts import cut_files
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, is_lfs_pointer, named, pointer_words
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

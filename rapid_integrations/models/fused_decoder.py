@@ -29,13 +29,14 @@ from rapid_integrations.kernels.cpu import (
     MAX_ROWS,
     NativeDecoder,
     NativeLayer,
-    NativeMatrix,
     native_library,
     native_variant,
     prefill,
     why_not_native,
 )
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.models.attention import attend
+from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.taken_weights import empty, fill, fuse, lent
@@ -151,8 +152,11 @@ class FusedDecoder(SharedResource):
         yield "fused.rotation", torch.cat([*self._rotation(start, 1, 1), *self._rotation(start, 8191, 1)])
         for index, layer in enumerate(self._layers):
             for name in ("qkv", "out", "gate_up", "down"):
-                yield f"fused.{index}.{name}", getattr(layer, name).dense()
-        yield "fused.head", self._head.dense()
+                yield f"fused.{index}.{name}", bits_of(getattr(layer, name))
+        yield "fused.head", bits_of(self._head)
+        if isinstance(self._embed, BlockTable):
+            yield "fused.embedding", self._embed.stored.raw
+            self._embed.stored.release()
 
     def give_back(self, model: Any) -> None:
         """Fill a copy of the model with the weights that were taken over, with the values used in products here."""
@@ -295,7 +299,7 @@ class FusedDecoder(SharedResource):
         return NativeDecoder(
             library,
             [_native_layer(layer) for layer in self._layers],
-            self._embed.weight.data,
+            self._embed.native() if isinstance(self._embed, BlockTable) else self._embed.weight.data,
             self._norm.weight.data,
             self._norm.eps,
             _native_matrix(self._head),
@@ -305,6 +309,8 @@ class FusedDecoder(SharedResource):
         )
 
     def _take_head(self, model: Any, quantization: Quantization | None, arena: Arena | None) -> Linear:
+        if (stored := getattr(model.lm_head, "stored", None)) is not None:
+            return BlockLinear(stored, None, arena)
         tied = model.lm_head.weight is model.base_model.embed_tokens.weight
         head = make_linear(model.lm_head.weight.data, None, quantization and HEAD_QUANTIZATION, arena=arena)
         if isinstance(head, PlainLinear):
@@ -399,7 +405,7 @@ def _native_layer(layer: _Layer) -> NativeLayer:
     )
 
 
-def _native_matrix(weight: Linear) -> NativeMatrix:
+def _native_matrix(weight: Linear) -> AnyMatrix:
     matrix = weight.native()
     assert matrix is not None  # every weight was made for the kernels
     return matrix

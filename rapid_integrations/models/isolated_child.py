@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoTokenizer
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models.chat_rendering import check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers
-from rapid_integrations.models.gguf_kinds import refuse_gguf
-from rapid_integrations.models.gguf_parts import parts_of, read_parts
+from rapid_integrations.models.gguf.kinds import refuse_gguf
+from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.isolated import RESULT
 from rapid_integrations.models.loader import check_folder, errors_explained
 from rapid_integrations.models.safetensors_files import read_weights

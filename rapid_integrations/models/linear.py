@@ -23,7 +23,7 @@ from torch.nn.functional import linear, pad
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.kernels.cpu import NativeMatrix
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
@@ -46,7 +46,7 @@ class Linear(Protocol):
         """Return W, (O, K), with the values that the product uses."""
         ...
 
-    def native(self) -> NativeMatrix | None:
+    def native(self) -> AnyMatrix | None:
         """Return the weight for this package's kernels, or None if it is stored in another form."""
         ...
 

@@ -34,8 +34,9 @@ from rapid_integrations.models.folder_kinds import (
     refuse_weights_of_another_kind,
     refuse_what_is_no_file,
 )
-from rapid_integrations.models.gguf import converted_copy, load_gguf
-from rapid_integrations.models.gguf_parts import sets_of_parts
+from rapid_integrations.models.gguf.converted import converted_copy, load_gguf
+from rapid_integrations.models.gguf.parts import sets_of_parts
+from rapid_integrations.models.gguf.stored import load_stored
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
@@ -117,9 +118,13 @@ def _load(
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
     with errors_explained(name, path):
         quick = quick and path is not None and device_map is None and revision is None and not trust_remote_code
+        if quick and path and path.suffix.lower() == ".gguf" and quantization is None:
+            kind = dtype_of(dtype, None, device_of(device))
+            if stored := load_stored(path, str(name), kind, device_of(device), on_progress):
+                return LoadedModel(*stored)
         if quick and path and (known := _quick_model(path, dtype, device_of(device), quantization, on_progress)):
             return LoadedModel(*known.loaded(str(name), quantization))
-        with _quiet(on_progress is not None):
+        with _quiet():
             if path is not None and path.suffix.lower() == ".gguf":
                 model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
@@ -223,11 +228,11 @@ def _renderer(tokenizer: Any) -> Any:
 
 
 @contextmanager
-def _quiet(quiet: bool) -> Iterator[None]:
-    """Hide transformers' own progress bars if the caller shows progress itself."""
+def _quiet() -> Iterator[None]:
+    """Hide transformers' own progress bars: `on_progress` tells of what takes long."""
     from transformers.utils import logging
 
-    if not quiet or not logging.is_progress_bar_enabled():
+    if not logging.is_progress_bar_enabled():
         yield
         return
     logging.disable_progress_bar()

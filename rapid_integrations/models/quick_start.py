@@ -95,7 +95,7 @@ class QuickModel:
             and model.dtype == self.dtype
             and _same_weights(model, self.skeleton)
             and _same_rotation(model.base_model.rotary_emb, self.skeleton.base_model.rotary_emb)
-            and _same_tokenizer(tokenizer, self.tokenizer)
+            and same_tokenizer(tokenizer, self.tokenizer)
             and end_token_ids(model, tokenizer, _renderer(tokenizer)) == self.ends
         )
 
@@ -131,18 +131,14 @@ def quick_model(
         if not unchecked and not is_checked(key):
             return None
         skeleton, tokenizer = Skeleton(found[0], weights, tied=found[1]), QuickTokenizer(folder)
-        return QuickModel(folder, key, dtype, skeleton, tokenizer, _ends(folder, skeleton, tokenizer))
+        return QuickModel(folder, key, dtype, skeleton, tokenizer, ends_of(folder, skeleton, tokenizer))
     except Exception:  # a file may be damaged in any way; the usual way of loading says what is wrong
         return None
 
 
 def _key(folder: Path, weights: dict[str, Tensor], dtype: torch.dtype, quantization: Quantization | None) -> str:
     digest = hashlib.sha256()
-    library = native_library() if dtype == torch.bfloat16 else None
-    kernels = "" if library is None else hashlib.sha256(Path(library._name).read_bytes()).hexdigest()
-    environment = [platform.machine(), torch.backends.cpu.get_cpu_capability(), native_variant(), why_not_native()]
-    versions = [version(each) for each in _LIBRARIES]
-    digest.update(repr([dtype, quantization, kernels, environment, versions, _code()]).encode())
+    digest.update(repr(environment(dtype, quantization)).encode())
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         status = path.stat()
         digest.update(f"{path.name}:{status.st_size}:".encode())
@@ -152,6 +148,15 @@ def _key(folder: Path, weights: dict[str, Tensor], dtype: torch.dtype, quantizat
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     digest_weights(digest, sorted(weights.items()))
     return digest.hexdigest()
+
+
+def environment(dtype: torch.dtype, quantization: Quantization | None) -> list[Any]:
+    """Return what the checks of a model depend on beside its files: arguments, kernels, machine, versions, code."""
+    library = native_library() if dtype == torch.bfloat16 else None
+    kernels = "" if library is None else hashlib.sha256(Path(library._name).read_bytes()).hexdigest()
+    machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), native_variant(), why_not_native()]
+    versions = [version(each) for each in _LIBRARIES]
+    return [dtype, quantization, kernels, machine, versions, _code()]
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +169,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _ends(folder: Path, skeleton: Skeleton, tokenizer: QuickTokenizer) -> frozenset[int]:
+def ends_of(folder: Path, skeleton: Skeleton, tokenizer: QuickTokenizer) -> frozenset[int]:
     """Do what `end_token_ids` does for a transformers model."""
     said = {}
     for name in ("config", "generation_config"):
@@ -175,7 +180,8 @@ def _ends(folder: Path, skeleton: Skeleton, tokenizer: QuickTokenizer) -> frozen
     model = SimpleNamespace(
         config=config,
         generation_config=SimpleNamespace(eos_token_id=said["generation_config"]),
-        get_output_embeddings=lambda: skeleton.lm_head,
+        # A head that is kept in blocks has no numbers.
+        get_output_embeddings=lambda: SimpleNamespace(weight=SimpleNamespace(shape=(skeleton.lm_head.out_features,))),
     )
     return end_token_ids(model, tokenizer, _renderer(tokenizer))
 
@@ -201,7 +207,8 @@ def _same_rotation(theirs: Any, ours: Any) -> bool:
     return all(torch.equal(own, other) for own, other in zip(ours(x, positions), theirs(x, positions), strict=True))
 
 
-def _same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
+def same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
+    """Return whether transformers' tokenizer gives the same tokens and renders the same messages as ours."""
     backend = type(theirs.backend_tokenizer).from_str(theirs.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()

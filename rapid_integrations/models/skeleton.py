@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
@@ -51,7 +52,7 @@ class Skeleton(nn.Module):
 
     Args:
         shape: its numbers.
-        tensors: all weights by their names in the files. They are used as they are, mapped ones too.
+        tensors: all weights by their names in the files. They are used as they are, mapped ones and blocks too.
         tied: whether the head shares the embedding table.
 
     Raises:
@@ -59,12 +60,14 @@ class Skeleton(nn.Module):
         ValueError: a weight is left over, or has another shape than `shape` says.
     """
 
-    def __init__(self, shape: Shape, tensors: Mapping[str, Tensor], tied: bool) -> None:
+    def __init__(self, shape: Shape, tensors: Mapping[str, Any], tied: bool) -> None:
         super().__init__()
         self.config = shape
         left = dict(tensors)
         self.model = _Base(shape, left)
-        self.lm_head = _Linear(self.model.embed_tokens.weight) if tied else _linear(left, "lm_head")
+        table = self.model.embed_tokens
+        own = table.stored if isinstance(table, BlockTable) else table.weight
+        self.lm_head = _Linear(own) if tied else _linear(left, "lm_head")
         if left:
             raise ValueError(f"{len(left)} weights do not belong to the model, such as {min(left)}")
         self.requires_grad_(False)
@@ -73,6 +76,13 @@ class Skeleton(nn.Module):
     def base_model(self) -> _Base:
         """The part below the head."""
         return self.model
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of weights, each once."""
+        blocks = {id(each): each for module in self.modules() if (each := getattr(module, "stored", None)) is not None}
+        sizes = [parameter.shape for parameter in self.parameters()] + [each.shape for each in blocks.values()]
+        return sum(map(math.prod, sizes))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,19 +98,19 @@ class Skeleton(nn.Module):
 
 
 class _Base(nn.Module):
-    def __init__(self, shape: Shape, left: dict[str, Tensor]) -> None:
+    def __init__(self, shape: Shape, left: dict[str, Any]) -> None:
         super().__init__()
-        table = left.pop("model.embed_tokens.weight")
+        table: Tensor | StoredBlocks = left.pop("model.embed_tokens.weight")
         if table.shape[1] != shape.hidden_size:
             raise ValueError(f"the embedding table has {table.shape[1]} columns, not {shape.hidden_size}")
-        self.embed_tokens = _Table(table)
+        self.embed_tokens = BlockTable(table) if isinstance(table, StoredBlocks) else _Table(table)
         self.layers = nn.ModuleList(_Layer(shape, left, f"model.layers.{n}") for n in range(shape.num_hidden_layers))
         self.norm = _Norm(left, "model.norm", shape.rms_norm_eps)
         self.rotary_emb = Rotary(shape.rope, shape.head_dim)
 
 
 class _Layer(nn.Module):
-    def __init__(self, shape: Shape, left: dict[str, Tensor], name: str) -> None:
+    def __init__(self, shape: Shape, left: dict[str, Any], name: str) -> None:
         super().__init__()
         self.input_layernorm = _Norm(left, f"{name}.input_layernorm", shape.rms_norm_eps)
         self.self_attn = _Attention(shape, left, f"{name}.self_attn")
@@ -109,7 +119,7 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, shape: Shape, left: dict[str, Tensor], name: str) -> None:
+    def __init__(self, shape: Shape, left: dict[str, Any], name: str) -> None:
         super().__init__()
         self.head_dim = shape.head_dim
         self.scaling = shape.head_dim**-0.5
@@ -125,7 +135,7 @@ class _Attention(nn.Module):
 
 
 class _MLP(nn.Module):
-    def __init__(self, shape: Shape, left: dict[str, Tensor], name: str) -> None:
+    def __init__(self, shape: Shape, left: dict[str, Any], name: str) -> None:
         super().__init__()
         self.gate_proj = _linear(left, f"{name}.gate_proj", shape.intermediate_size, shape.hidden_size)
         self.up_proj = _linear(left, f"{name}.up_proj", shape.intermediate_size, shape.hidden_size)
@@ -147,15 +157,17 @@ class _Table(nn.Module):
 class _Linear(nn.Module):
     """Holds a matrix as `nn.Linear` does, which would draw random numbers first."""
 
-    def __init__(self, weight: nn.Parameter, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: nn.Parameter | StoredBlocks, bias: Tensor | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.weight = weight
+        self.stored = weight if isinstance(weight, StoredBlocks) else None
+        nothing = torch.empty(0, dtype=torch.bfloat16)
+        self.weight = nn.Parameter(nothing, requires_grad=False) if isinstance(weight, StoredBlocks) else weight
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
 
 class _Norm(nn.Module):
-    def __init__(self, left: dict[str, Tensor], name: str, eps: float) -> None:
+    def __init__(self, left: dict[str, Any], name: str, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(left.pop(f"{name}.weight").clone(), requires_grad=False)
         self.variance_epsilon = eps
@@ -196,12 +208,14 @@ def _llama3(inv_freq: Tensor, rope: Mapping[str, Any]) -> Tensor:
     return torch.where(between, smoothed, slow)
 
 
-def _linear(left: dict[str, Tensor], name: str, rows: int | None = None, columns: int | None = None) -> _Linear:
+def _linear(left: dict[str, Any], name: str, rows: int | None = None, columns: int | None = None) -> _Linear:
     weight = left.pop(f"{name}.weight")
-    if weight.ndim != 2 or (rows is not None and tuple(weight.shape) != (rows, columns)):
+    if len(weight.shape) != 2 or (rows is not None and tuple(weight.shape) != (rows, columns)):
         raise ValueError(f"{name}.weight has the shape {tuple(weight.shape)}")
     bias = left.pop(f"{name}.bias", None)
-    return _Linear(nn.Parameter(weight, requires_grad=False), None if bias is None else bias.clone())
+    if not isinstance(weight, StoredBlocks):
+        weight = nn.Parameter(weight, requires_grad=False)
+    return _Linear(weight, None if bias is None else bias.clone())
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[Shape, bool] | None:

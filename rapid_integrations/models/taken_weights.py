@@ -12,6 +12,8 @@ from torch import nn
 
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
+from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
 Matrices: TypeAlias = Sequence[tuple[Linear, Sequence[nn.Linear]]]
@@ -20,6 +22,8 @@ Matrices: TypeAlias = Sequence[tuple[Linear, Sequence[nn.Linear]]]
 
 def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules."""
+    if any(getattr(linear, "stored", None) is not None for linear in linears):
+        return _joined(linears, arena)
     weights = [linear.weight.data for linear in linears]
     biases = [linear.bias for linear in linears]
     bias = None
@@ -42,6 +46,23 @@ def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena:
             empty(linear)
         start += linear.out_features
     return fused
+
+
+def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
+    """Return one product for modules of which some have their weights in the blocks of a file."""
+    parts: list[Linear] = []
+    for linear in linears:
+        bias = None if linear.bias is None else linear.bias.data
+        # Only a last panel may have fewer rows than a whole one.
+        if linear.stored is not None and (linear is linears[-1] or linear.out_features % PANEL_ROWS == 0):
+            parts.append(BlockLinear(linear.stored, bias, arena))
+            continue
+        weight = linear.weight.data if linear.stored is None else linear.stored.dense().bfloat16()
+        weight = weight if arena is None else arena.copy(weight)
+        parts.append(PlainLinear(weight, bias))
+        if linear.stored is None:
+            linear.weight.data = weight
+    return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 
 def fill(linears: Sequence[nn.Linear], fused: Linear) -> None:

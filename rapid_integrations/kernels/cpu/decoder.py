@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rapid_integrations.cache import Buffers, KVCache, Rows
 from rapid_integrations.errors import CacheError, SharedResource
-from rapid_integrations.kernels.cpu.interface import Layer, Matrix, Model, Segment, Step
+from rapid_integrations.kernels.cpu.interface import Layer, Model, Segment, Step
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
-from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, kind_of
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeTable, address_of, matrix_of
 from rapid_integrations.kernels.cpu.scratch import Scratch
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
@@ -23,47 +23,16 @@ Parents: TypeAlias = "ctypes.Array[ctypes.c_int32]"
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
-_BF16 = 0
-
-
-@dataclass(frozen=True)
-class NativeMatrix:
-    """A weight (O, K) as the kernels read it.
-
-    `data` is bfloat16 (O, K), or uint8 (O / 16, K / 32, bytes of a group): panels of eight or four bits (`panels.py`).
-    `scale` is bfloat16 (O,) for eight bits, and None otherwise. `bias` is (O,) bfloat16 or None.
-    """
-
-    data: Tensor
-    scale: Tensor | None = None
-    bias: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """O."""
-        if self.scale is not None:
-            return self.scale.shape[0]  # the last panel may be filled up
-        return self.data.shape[0] * (PANEL_ROWS if self.kind else 1)
-
-    @property
-    def columns(self) -> int:
-        """K."""
-        return self.data.shape[1] * (GROUP if self.kind else 1)
-
-    @property
-    def kind(self) -> int:
-        """What it is called in interface.h."""
-        return kind_of(self.data) if self.data.dtype == torch.uint8 else _BF16
 
 
 @dataclass(frozen=True)
 class NativeLayer:
     """One decoder layer. Norm weights are bfloat16; `window` is None where a query sees everything."""
 
-    qkv: NativeMatrix
-    out: NativeMatrix
-    gate_up: NativeMatrix
-    down: NativeMatrix
+    qkv: AnyMatrix
+    out: AnyMatrix
+    gate_up: AnyMatrix
+    down: AnyMatrix
     attention_norm: Tensor
     attention_eps: float
     mlp_norm: Tensor
@@ -84,7 +53,7 @@ class NativeDecoder(SharedResource):
     Args:
         library: from `native_library`.
         layers: of the model.
-        embedding: (V, E) bfloat16.
+        embedding: (V, E) bfloat16, or a table in the blocks of a GGUF file.
         final_norm, final_eps, head: behind the last layer.
         heads, kv_heads, head_dim: of attention.
     """
@@ -93,15 +62,16 @@ class NativeDecoder(SharedResource):
         self,
         library: ctypes.CDLL,
         layers: Sequence[NativeLayer],
-        embedding: Tensor,
+        embedding: Tensor | NativeTable,
         final_norm: Tensor,
         final_eps: float,
-        head: NativeMatrix,
+        head: AnyMatrix,
         *,
         heads: int,
         kv_heads: int,
         head_dim: int,
     ) -> None:
+        table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
         self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
         self._layers = (Layer * len(layers))(*map(_layer, layers))
@@ -117,11 +87,12 @@ class NativeDecoder(SharedResource):
             head_dim=head_dim,
             intermediate=layers[0].down.columns,
             layer=self._layers,
-            final_norm=_address(final_norm),
+            final_norm=address_of(final_norm),
             final_eps=final_eps,
-            vocabulary=embedding.shape[0],
-            head=_matrix(head),
-            embedding=_address(embedding),
+            vocabulary=len(table.data),
+            head=matrix_of(head),
+            embedding=address_of(table.data),
+            embedding_kind=table.kind,
         )
 
     @staticmethod
@@ -226,26 +197,10 @@ def _on_processor(token_ids: Tensor) -> Tensor:
     return token_ids.to("cpu", torch.int64).contiguous()
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()
-
-
-def _matrix(matrix: NativeMatrix) -> Matrix:
-    return Matrix(
-        kind=matrix.kind,
-        rows=matrix.rows,
-        columns=matrix.columns,
-        **{name: _address(getattr(matrix, name)) for name in ("data", "scale", "bias")},
-    )
-
-
 def _layer(layer: NativeLayer) -> Layer:
     return Layer(
-        **{name: _matrix(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
-        **{name: _address(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
+        **{name: matrix_of(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
+        **{name: address_of(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
         **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},
         window=layer.window or 0,
     )

@@ -8,17 +8,18 @@
 extern "C" {
 
 struct Matrix {  // (rows, columns), x -> x W^T + bias
-  int32_t kind, rows, columns, reserved;
-  const void* data;   // BF16: bf16; INT8, INT4: panels, see below
+  int32_t kind, rows, columns, parts;
+  const void* data;   // BF16: bf16; PARTS: so many `parts` (Matrix), one below the other; else panels, see below
   const void* scale;  // INT8: bf16 (rows,)
-  const void* bias;   // bf16 (rows,) or null
+  const void* bias;   // bf16 (rows,) or null; of PARTS each has its own
 };
 
 // INT8: weight = (level - 128) * scale. INT4: weight = (level - 8) * scale + zero, in groups of 32 columns. 16 rows are a
 // panel (of INT8 the last one is filled up), and a panel is one group of columns after another. Of a group of INT8, the 64
 // bytes number c / 4 have the levels of columns c = 4 q to 4 q + 3: byte 4 row + c % 4. Of a group of INT4, the 64 bytes
 // number c / 8 have columns c = 8 q to 8 q + 7: byte 4 row + c % 4, its low half if c % 8 < 4. Behind these 256 bytes are
-// the rows' scales (bf16) and their zeros (bf16).
+// the rows' scales (bf16) and their zeros (bf16). The formats of GGUF files are in `blocks.h`; like INT8's, their last panel is
+// filled up. The first row of a part is a multiple of 16.
 
 struct Layer {
   Matrix qkv, out, gate_up, down;
@@ -35,7 +36,8 @@ struct Model {
   float final_eps;
   int32_t vocabulary;
   Matrix head;
-  const void* embedding;      // bf16 (vocabulary, hidden)
+  const void* embedding;      // (vocabulary, hidden): bf16, or blocks as they lie in a file
+  int32_t embedding_kind, reserved;
 };
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
@@ -89,4 +91,8 @@ struct Attention {  // of the last `rows` of past + rows positions
 
 }  // extern "C"
 
-enum Kind : int32_t { BF16 = 0, INT8 = 1, INT4 = 2 };
+enum Kind : int32_t {
+  BF16 = 0, INT8 = 1, INT4 = 2, PARTS = 3,
+  // Formats of GGUF files: 16 more than their numbers there.
+  Q4_0 = 18, Q4_1 = 19, Q5_0 = 22, Q5_1 = 23, Q8_0 = 24, Q4_K = 28, Q5_K = 29, Q6_K = 30
+};

@@ -20,7 +20,7 @@ class Matrix(ctypes.Structure):
     """A weight (rows, columns)."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "reserved")),
+        *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "parts")),
         *((name, ctypes.c_void_p) for name in ("data", "scale", "bias")),
     )
 
@@ -47,6 +47,7 @@ class Model(ctypes.Structure):
         ("vocabulary", ctypes.c_int32),
         ("head", Matrix),
         ("embedding", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("embedding_kind", "reserved")),
     )
 
 
@@ -164,5 +165,10 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_p_hat.argtypes = (pointer, pointer, whole, *(real,) * 5, small, pointer, pointer)
     library.rapid_p_hat.restype = whole
     library.rapid_unpack.argtypes = (small, pointer, small, small, small, pointer)
+    library.rapid_block_bytes.argtypes = (small,)
+    library.rapid_pack_blocks.argtypes = (small, pointer, pointer, small, small, small, pointer)
+    library.rapid_unpack_blocks.argtypes = (small, pointer, small, small, small, pointer)
+    library.rapid_block_rows.argtypes = (small, pointer, pointer, whole, small, small, pointer)
+    library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)

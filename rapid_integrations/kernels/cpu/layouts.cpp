@@ -21,7 +21,7 @@ std::string line(const char* name, size_t offset, size_t size) {
 }
 
 std::string layouts() {
-  return WHOLE(Matrix) + FIELD(Matrix, kind) + FIELD(Matrix, rows) + FIELD(Matrix, columns) + FIELD(Matrix, reserved) +
+  return WHOLE(Matrix) + FIELD(Matrix, kind) + FIELD(Matrix, rows) + FIELD(Matrix, columns) + FIELD(Matrix, parts) +
          FIELD(Matrix, data) + FIELD(Matrix, scale) + FIELD(Matrix, bias) +
 
          WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
@@ -32,6 +32,7 @@ std::string layouts() {
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model, kv_heads) +
          FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, layer) + FIELD(Model, final_norm) +
          FIELD(Model, final_eps) + FIELD(Model, vocabulary) + FIELD(Model, head) + FIELD(Model, embedding) +
+         FIELD(Model, embedding_kind) + FIELD(Model, reserved) +
 
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +

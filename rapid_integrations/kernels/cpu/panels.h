@@ -14,8 +14,6 @@
 #include "interface.h"
 #include "numbers.h"
 
-namespace {
-
 constexpr int GROUP = 32;   // columns that share a scale
 constexpr int PANEL = 16;   // rows of a weight that lie together
 constexpr int AHEAD = 4096; // bytes of a weight that are asked for before they are needed
@@ -24,11 +22,14 @@ struct RoundedGroup {  // 32 columns of one row of input: level * scale
   int8_t level[GROUP];
   float scale;
   float sum;      // of the rounded numbers
-  int32_t start;  // of a sum over a weight's levels: it takes away what they are stored above their true values
+  int32_t first, second;  // sums of the levels of its halves
 };
+
+namespace {
 
 struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whole row
   static constexpr int OFFSET = 128;
+  static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP;  // of a group
   static constexpr bool SCALED = false;        // each group has scales and zeros of its own
   static inline int level(const uint8_t* group, int row, int c) { return group[c / 4 * 64 + row * 4 + c % 4]; }
@@ -41,6 +42,7 @@ struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whol
 
 struct Int4Panel {  // weight = (level - 8) * scale + zero
   static constexpr int OFFSET = 8;
+  static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP / 2 + 2 * PANEL * 2;  // levels, scales, zeros
   static constexpr bool SCALED = true;
   static inline int level(const uint8_t* group, int row, int c) {
@@ -58,37 +60,37 @@ struct Int4Panel {  // weight = (level - 8) * scale + zero
 };
 
 // The largest of 32 numbers gets the level 127 or -127; the others are rounded to the nearest level, ties to even.
-inline void round_group(const bf16* x, int offset, RoundedGroup& out) {
+inline void round_group(const bf16* x, RoundedGroup& out) {
   uint16_t bits = 0;  // without a sign, these are ordered as the numbers are
   for (int i = 0; i < GROUP; i++) bits = std::max<uint16_t>(bits, x[i] & 0x7fff);
   const float largest = to_float(bits);
   if (!(largest > 1e-30f && largest <= std::numeric_limits<float>::max())) {
     // Smaller ones are zero. Infinity and NaN have no levels: their scale makes each product with them NaN.
     const float scale = largest <= 1e-30f ? 0.0f : std::numeric_limits<float>::quiet_NaN();
-    out = RoundedGroup{{}, scale, scale, 0};
+    out = RoundedGroup{{}, scale, scale, 0, 0};
     return;
   }
   const float factor = 127.0f / largest;
   constexpr float whole = 12582912.0f;  // 1.5 * 2^23, whose neighbours are 1 apart: what is added to it is rounded
-  int32_t sum = 0;
+  int32_t sums[2] = {};
   for (int i = 0; i < GROUP; i++) {
     const float rounded = to_float(x[i]) * factor + whole;
     int32_t level;
     std::memcpy(&level, &rounded, 4);
     level -= 0x4b400000;  // the bits of `whole`
     out.level[i] = int8_t(level);
-    sum += level;
+    sums[i / (GROUP / 2)] += level;
   }
   out.scale = largest / 127.0f;
-  out.sum = float(sum) * out.scale;
-  out.start = -offset * sum;
+  out.sum = float(sums[0] + sums[1]) * out.scale;
+  out.first = sums[0];
+  out.second = sums[1];
 }
 
 // out[g * rows + t] of rows that lie `stride` apart: a group of all rows lies together, as the products read them.
-inline void round_groups(int32_t kind, const bf16* x, int rows, int columns, size_t stride, RoundedGroup* out) {
-  const int offset = kind == INT4 ? Int4Panel::OFFSET : Int8Panel::OFFSET;
+inline void round_groups(const bf16* x, int rows, int columns, size_t stride, RoundedGroup* out) {
   for (int g = 0; g < columns / GROUP; g++)
-    for (int t = 0; t < rows; t++) round_group(x + t * stride + g * GROUP, offset, *out++);
+    for (int t = 0; t < rows; t++) round_group(x + t * stride + g * GROUP, *out++);
 }
 
 template <class F, int... I>  // f(0), f(1), ... without a loop, which GCC keeps where its body is long
@@ -106,7 +108,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
   for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) {
     for (int line = 0; line < Panel::BYTES; line += 64) _mm_prefetch((const char*)p + AHEAD + line, _MM_HINT_T0);
     __m512i sum[T];
-    for (int t = 0; t < T; t++) sum[t] = _mm512_set1_epi32(x[t].start);
+    for (int t = 0; t < T; t++) sum[t] = _mm512_set1_epi32(-Panel::OFFSET * (x[t].first + x[t].second));
     unrolled(std::make_integer_sequence<int, GROUP / 4>{}, [&](int i) __attribute__((always_inline)) {
       const __m512i levels = Panel::four(p, 4 * i);
       for (int t = 0; t < T; t++) {
@@ -135,7 +137,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
       uint8_t levels[GROUP];
       for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(Panel::level(p, row, c));
       for (int t = 0; t < T; t++) {
-        int32_t sum = x[t].start;
+        int32_t sum = -Panel::OFFSET * (x[t].first + x[t].second);  // levels are stored above their true values
         for (int c = 0; c < GROUP; c++) sum += levels[c] * x[t].level[c];
         float scale = x[t].scale, more = 0.0f;
         if constexpr (Panel::SCALED) {

@@ -8,9 +8,9 @@ import torch
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models import gguf
-from rapid_integrations.models.gguf_header import read_header
-from rapid_integrations.models.gguf_parts import join
+from rapid_integrations.models.gguf import converted
+from rapid_integrations.models.gguf.header import read_header
+from rapid_integrations.models.gguf.parts import join
 from rapid_integrations.models.loader import load
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import byte_tokenizer, tiny_model
@@ -131,7 +131,7 @@ def test_a_copy_of_an_earlier_version_is_made_again(folder, home):
     tiny(5).save_pretrained(kept)
     (kept / "complete").write_bytes(b"")  # as release 0.1 left it
     require_right(load(path, dtype="float32"))
-    assert (kept / "complete").read_text() == gguf._VERSION
+    assert (kept / "complete").read_text() == converted._VERSION
 
 
 def test_a_kept_copy_that_lost_weights_is_made_again(folder, home):

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from rapid_integrations.errors import UnsupportedModelError
-from rapid_integrations.models.gguf_header import GgufHeader
+from rapid_integrations.models.gguf.header import GgufHeader
 
-_FACTORS = "rope_freqs.weight"  # divisors of the frequencies (Llama 3.1 and later)
+FACTORS = "rope_freqs.weight"  # divisors of the frequencies (Llama 3.1 and later)
+_FLOATS = {0: "<f4", 1: "<f2"}  # by their numbers in GGUF
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
-def rope_of(headers: Sequence[GgufHeader], whole: Path, config: Any) -> dict[str, Any] | None:
+def rope_of(headers: Sequence[GgufHeader], config: Any) -> dict[str, Any] | None:
     """Return the `rope_parameters` that the file states and transformers does not read from it; None if there are none.
 
     Raises:
@@ -28,8 +29,8 @@ def rope_of(headers: Sequence[GgufHeader], whole: Path, config: Any) -> dict[str
     own = getattr(config, "rope_parameters", None)
     if not isinstance(own, dict) or "rope_theta" not in own:
         return None
-    if any(tensor.name == _FACTORS for each in headers for tensor in each.tensors):
-        return _llama3(whole, own, config)
+    if (factors := _factors_of(headers)) is not None:
+        return _llama3(header.path, factors, own)
     if kind in (None, "none") or own.get("rope_type", "default") != "default":
         return None
     factor = header.metadata.get(f"{prefix}.factor", 1.0)
@@ -47,12 +48,20 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
 
 
-def _llama3(whole: Path, own: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Return the Llama 3 parameters that give exactly the factors in the file."""
-    from gguf import GGUFReader
+def _factors_of(headers: Sequence[GgufHeader]) -> np.ndarray | None:
+    for header in headers:
+        for tensor in header.tensors:
+            if tensor.name != FACTORS:
+                continue
+            if tensor.kind not in _FLOATS:
+                raise UnsupportedModelError(f"{header.path} holds {FACTORS} in a format that is not known here")
+            start, count = header.data_start + tensor.offset, math.prod(tensor.shape)
+            return np.fromfile(header.path, _FLOATS[tensor.kind], count, offset=start).astype(np.float64)
+    return None
 
-    found = next(tensor for tensor in GGUFReader(str(whole)).tensors if tensor.name == _FACTORS)
-    factors = np.asarray(found.data, dtype=np.float64).reshape(-1)
+
+def _llama3(path: Path, factors: np.ndarray, own: dict[str, Any]) -> dict[str, Any]:
+    """Return the Llama 3 parameters that give exactly the factors in the file."""
     highest = float(np.max(factors)) if factors.size else 1.0
     if factors.size and np.allclose(factors, 1.0):
         return own
@@ -61,7 +70,7 @@ def _llama3(whole: Path, own: dict[str, Any], config: Any) -> dict[str, Any]:
         if np.allclose(_llama3_factors(rope, 2 * factors.size), factors, rtol=1e-3):
             return rope
     raise UnsupportedModelError(
-        f"{whole.name} divides its rotary frequencies by numbers of its own (rope_freqs.weight, up to {highest:g}), "
+        f"{path.name} divides its rotary frequencies by numbers of its own (rope_freqs.weight, up to {highest:g}), "
         "which are not those of Llama 3; they would be left out. Take the model's safetensors"
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rapid_integrations.errors import ModelLoadError
-from rapid_integrations.models.gguf_header import GgufHeader, read_header
+from rapid_integrations.models.gguf.header import GgufHeader, read_header
 
 _PART = re.compile(r"(?P<stem>.*?)[-_.](?P<number>\d{1,6})-of-(?P<count>\d{1,6})(?P<rest>.*)\.gguf", re.IGNORECASE)
 _CUT = re.compile(r".*\.gguf[-.](?:split-[a-z]+|part-?[0-9a-z]+(?:of\d+)?)", re.IGNORECASE)

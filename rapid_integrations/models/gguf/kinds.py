@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.gguf_header import GgufHeader
+from rapid_integrations.models.gguf.header import GgufHeader
 
 _VECTORS = ("bert", "jina-", "t5encoder", "gemma-embedding", "eurobert")
 _PICTURES = frozenset(

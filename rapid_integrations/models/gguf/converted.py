@@ -4,7 +4,7 @@ Reading a GGUF file through Python takes seconds per hundred megabytes. Its toke
 for the configuration, the tokenizer and the weights. So the first load saves its result as an ordinary model folder,
 and later loads take a fraction of a second.
 
-A model in several files is joined first (`gguf_parts`). Every weight has to come from the files: an error is raised
+A model in several files is joined first (`parts`). Every weight has to come from the files: an error is raised
 instead of letting transformers fill missing weights with random numbers.
 """
 
@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ import torch
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.config_bounds import check_numbers, check_size
-from rapid_integrations.models.gguf_header import GgufHeader
-from rapid_integrations.models.gguf_kinds import refuse_gguf
-from rapid_integrations.models.gguf_parts import join, parts_of, read_parts
-from rapid_integrations.models.gguf_rope import rope_of
+from rapid_integrations.models.gguf.header import GgufHeader
+from rapid_integrations.models.gguf.kinds import refuse_gguf
+from rapid_integrations.models.gguf.parts import join, parts_of, read_parts
+from rapid_integrations.models.gguf.rope import rope_of
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
 
@@ -110,33 +111,47 @@ def _read(
     config = AutoConfig.from_pretrained(whole.parent, **file)
     tensors = [tensor for header in headers for tensor in header.tensors]
     check_numbers(str(path), config.to_dict(), "its metadata")
-    _check_tokens(path, headers[0])
-    if (rope := rope_of(headers, whole, config)) is not None:
+    check_tokens(path, headers[0])
+    if (rope := rope_of(headers, config)) is not None:
         config.rope_parameters = rope
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
     elements = sum(_elements(tensor.shape) for tensor in tensors)
     check_size(str(path), config, model_class, elements, len(tensors))
     # By default transformers leaves the weights packed, which makes matrix products slow on a CPU.
-    model, report = AutoModelForCausalLM.from_pretrained(
-        whole.parent,
-        config=config,
-        dtype=dtype,
-        quantization_config=GgufConfig(dequantize=True),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
-        **file,
-        **options,
-    )
+    with _without_bar():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            whole.parent,
+            config=config,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
+            **file,
+            **options,
+        )
     require_all_weights(str(path), report)
     model.config._name_or_path = str(path)
     if unread := elements - sum({id(weight): weight.numel() for weight in model.parameters()}.values()):
         _say_what_is_left(path, unread, elements, tensors)
-    if ends := _ends_of_answers(headers[0], model):
+    if ends := ends_of_answers(headers[0], model.config.eos_token_id, model.config.vocab_size):
         model.generation_config.eos_token_id = ends
     return model, AutoTokenizer.from_pretrained(whole.parent, **file)
 
 
-def _check_tokens(path: Path, header: GgufHeader) -> None:
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Hide the progress bar of dequantising, which transformers draws even if its bars are switched off."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    before = reader.tqdm
+    reader.tqdm = partial(before, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = before
+
+
+def check_tokens(path: Path, header: GgufHeader) -> None:
     """Refuse a tokenizer that lacks a part, or whose control tokens are not among its tokens."""
     metadata = header.metadata
     kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
@@ -164,12 +179,16 @@ def _as_configuration(header: GgufHeader) -> dict[str, Any]:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def _ends_of_answers(header: GgufHeader, model: Any) -> list[int]:
-    """Return the ids that end an answer or a turn according to the file, without ids outside the vocabulary."""
+def ends_of_answers(header: GgufHeader, own: Any, most: int) -> list[int]:
+    """Return the ids that end an answer or a turn according to the file, without ids outside the vocabulary.
+
+    Args:
+        header: of the file.
+        own: the end or ends that the model's configuration states.
+        most: size of the vocabulary.
+    """
     found = [header.metadata.get(f"tokenizer.ggml.{name}") for name in _ENDS]
-    own = model.config.eos_token_id
     found += own if isinstance(own, list) else [own]
-    most = model.config.vocab_size
     return sorted({each for each in found if type(each) is int and 0 <= each < most})
 
 

@@ -1,0 +1,202 @@
+"""Loads a model of the Llama family from a GGUF file whose blocks the kernels compute with as they are.
+
+Nothing is dequantised and nothing is written but the tokenizer, a few megabytes. The file is mapped into memory. Its
+matrices are put into panels one by one, and what was read of the file is let go of. The embedding table stays in the
+file, of which a step reads the rows of its tokens.
+
+The first start of a file converts its tokenizer with transformers' code, and compares the model with transformers' own
+(`comparison`). If nothing differs, that is remembered under a digest of the file's header and of all else that the
+result depends on, and later starts need no transformers (see `quick_start`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.config import home
+from rapid_integrations.errors import ModelLoadError, NotANumberError
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models.chat_rendering import check_template
+from rapid_integrations.models.config_bounds import check_numbers
+from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.gguf.comparison import compare, transformers_model
+from rapid_integrations.models.gguf.converted import check_tokens, ends_of_answers
+from rapid_integrations.models.gguf.description import configuration_of, weights_of
+from rapid_integrations.models.gguf.header import GgufHeader
+from rapid_integrations.models.gguf.parts import parts_of, read_parts
+from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
+from rapid_integrations.models.quick_tokenizer import QuickTokenizer
+from rapid_integrations.models.skeleton import Skeleton, shape_of
+from rapid_integrations.models.tokenizer_bounds import check_tokenizer
+from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.packaged.checked import is_checked, key_of, remember
+from rapid_integrations.progress import OnProgress, ignore_progress
+
+_DTYPE = torch.bfloat16  # the kernels'
+_PROBE_TOKENS = 24
+
+
+class StoredLM(DecoderLM):
+    """A `DecoderLM` whose weights lie in the blocks of a GGUF file.
+
+    Args:
+        skeleton: its weights and numbers.
+        name: for messages.
+        folder: its configuration and tokenizer.
+        config: its configuration, under transformers' names.
+    """
+
+    def __init__(self, skeleton: Skeleton, name: str, folder: Path, config: dict[str, Any]) -> None:
+        self._config = config
+        super().__init__(skeleton, name, folder, skeleton.config.max_position_embeddings, None)
+
+    def transformers_copy(self, dtype: torch.dtype) -> Any:
+        """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
+        return transformers_model(self._config, self.model, dtype)
+
+
+def load_stored(
+    path: Path,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_progress: OnProgress | None = None,
+) -> tuple[StoredLM, Vocabulary] | None:
+    """Return a model with its vocabulary, or None if it is not one that the kernels compute from its blocks.
+
+    They need bfloat16 on a processor. RAPID_QUICK_START=0 and a missing library always return None.
+
+    Args:
+        path: a GGUF file, or any file of a model in several.
+        name: for messages.
+        dtype: to compute in.
+        device: to compute on.
+        on_progress: is told of the compilation of kernels.
+
+    Raises:
+        ModelLoadError: the file or one of its parts is damaged or missing.
+        UnsupportedModelError: the model computes something else than transformers' own.
+    """
+    if dtype != _DTYPE or device.type != "cpu" or os.environ.get(SWITCH) == "0":
+        return None
+    if native_library(on_progress or ignore_progress) is None:
+        return None
+    headers = read_parts(parts_of(path))
+    config = configuration_of(headers)
+    if config is None:
+        return None
+    check_numbers(str(path), config, "its metadata")
+    shape = shape_of(config)
+    weights = weights_of(MappedTensors(headers), config, _DTYPE)
+    if shape is None or weights is None:
+        return None
+    try:
+        skeleton = Skeleton(shape[0], weights, tied=shape[1]).to(_DTYPE)
+    except (KeyError, ValueError):  # a weight is missing or left over; transformers' way of loading says so
+        return None
+    key, folder = _key(headers), _kept(headers)
+    known = _tokenizer_of(folder) if is_checked(key) else None
+    tokenizer: Any = known
+    if known is None:  # what only the first start needs is let go of before the weights are read
+        tokenizer, folder = _converted(path, headers[0], config, folder)
+        compare(name, config, weights)
+    lm = StoredLM(skeleton, name, folder, config)
+    if known is None:
+        _require_numbers(path, lm)
+        if isinstance(tokenizer, QuickTokenizer) and folder == _kept(headers):
+            remember(key)
+    return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
+
+
+def _tokenizer_of(folder: Path) -> QuickTokenizer | None:
+    """Return the tokenizer that an earlier start has kept, or None if it is not there or damaged."""
+    try:
+        json.loads((folder / "config.json").read_text())
+        return QuickTokenizer(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: Path) -> tuple[Any, Path]:
+    """Convert the tokenizer with transformers' code; return it, and the folder in which it is kept.
+
+    It is a `QuickTokenizer` if that does the same. The folder is a temporary one of this process if `folder` cannot be
+    written.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    check_tokens(path, header)
+    # AutoTokenizer would read the whole file with the gguf package first, which takes seconds.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        header.path.parent, gguf_file=header.path.name, local_files_only=True
+    )
+    check_tokenizer(str(path), tokenizer)
+    check_template(str(path), tokenizer.chat_template)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        try:
+            _write(header, config, tokenizer, partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except Exception as error:  # the disk is full (tokenizers raises its own error), or the folder is read-only
+        if _tokenizer_of(folder) is None:  # no other process has kept the same at the same time
+            warnings.warn(f"the tokenizer could not be saved, so loading stays slow: {error}", stacklevel=4)
+            folder = Path(tempfile.mkdtemp(prefix="rapid-gguf-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            _write(header, config, tokenizer, folder)
+    quick = QuickTokenizer(folder)
+    return quick if same_tokenizer(tokenizer, quick) else tokenizer, folder
+
+
+def _write(header: GgufHeader, config: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
+    ends = ends_of_answers(header, config["eos_token_id"], config["vocab_size"])
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _require_numbers(path: Path, lm: StoredLM) -> None:
+    """Refuse weights of which a short text makes NaN."""
+    cache = lm.new_cache(_PROBE_TOKENS)
+    ids = 7919 * torch.arange(1, _PROBE_TOKENS + 1) % lm.vocab_size
+    try:
+        lm.forward([Rows(ids, cache, 1)])
+    except NotANumberError as error:
+        raise ModelLoadError(f"{path} could not be loaded: {error}") from None
+
+
+def _key(headers: Sequence[GgufHeader]) -> str:
+    """Return a digest of what the first start's checks depend on, but for the weights' own numbers."""
+    return key_of(_digest(headers), environment(_DTYPE, None))
+
+
+def _kept(headers: Sequence[GgufHeader]) -> Path:
+    first = headers[0].path
+    return home() / "gguf" / f"{first.parent.name}-{first.stem}-{_digest(headers)[:16]}"
+
+
+def _digest(headers: Sequence[GgufHeader]) -> str:
+    """Return a digest of the files' headers and places. A changed file has another one."""
+    digest = hashlib.sha256()
+    for header in headers:
+        status = header.path.stat()
+        digest.update(f"{header.path.resolve()}:{status.st_size}:{status.st_mtime_ns}:".encode())
+        with header.path.open("rb") as file:
+            digest.update(file.read(header.data_start))
+    return digest.hexdigest()
