@@ -64,7 +64,7 @@ class Skeleton(nn.Module):
         self.config = shape
         left = dict(tensors)
         self.model = _Base(shape, left)
-        self.lm_head = _Linear(self.model.embed_tokens.weight) if tied else _linear(left, "lm_head")
+        self.lm_head = SkeletonLinear(self.model.embed_tokens.weight) if tied else _linear(left, "lm_head")
         if left:
             raise ValueError(f"{len(left)} weights do not belong to the model, such as {min(left)}")
         self.requires_grad_(False)
@@ -144,7 +144,7 @@ class _Table(nn.Module):
         return embedding(token_ids, self.weight)
 
 
-class _Linear(nn.Module):
+class SkeletonLinear(nn.Module):
     """Holds a matrix as `nn.Linear` does, which would draw random numbers first."""
 
     def __init__(self, weight: nn.Parameter, bias: Tensor | None = None) -> None:
@@ -196,12 +196,12 @@ def _llama3(inv_freq: Tensor, rope: Mapping[str, Any]) -> Tensor:
     return torch.where(between, smoothed, slow)
 
 
-def _linear(left: dict[str, Tensor], name: str, rows: int | None = None, columns: int | None = None) -> _Linear:
+def _linear(left: dict[str, Tensor], name: str, rows: int | None = None, columns: int | None = None) -> SkeletonLinear:
     weight = left.pop(f"{name}.weight")
     if weight.ndim != 2 or (rows is not None and tuple(weight.shape) != (rows, columns)):
         raise ValueError(f"{name}.weight has the shape {tuple(weight.shape)}")
     bias = left.pop(f"{name}.bias", None)
-    return _Linear(nn.Parameter(weight, requires_grad=False), None if bias is None else bias.clone())
+    return SkeletonLinear(nn.Parameter(weight, requires_grad=False), None if bias is None else bias.clone())
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[Shape, bool] | None:
