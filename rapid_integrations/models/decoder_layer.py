@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import gelu, relu, rms_norm, silu
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
-from rapid_integrations.kernels.layers import Activation, Norm, Rope
+from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.description import Experts, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.linear import Linear
@@ -48,6 +49,12 @@ class TakenLayer:
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
             return cls(layer, rope, qkv, out, pair)
         return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena))
+
+    @cached_property
+    def kind(self) -> AttentionKind:
+        """What the attention does, with sinks in float32."""
+        kind = self.described.attention.kind
+        return kind if kind.sinks is None else replace(kind, sinks=kind.sinks.detach().float())
 
     @property
     def activation(self) -> Activation:
@@ -138,7 +145,7 @@ class TakenLayer:
             query=attention.query,
             key=attention.key,
             window=attention.window,
-            kind=attention.kind,
+            kind=self.kind,
             activation=self.activation,
             gated=self.gated,
             parallel=layer.parallel,

@@ -213,7 +213,7 @@ class FusedDecoder(SharedResource):
                 if first < each.count:
                     attention = own.attention
                     query = by_head[:, :heads, first:]
-                    attended.append(attend(query, segments, attention.scale, attention.window, attention.kind)[0])
+                    attended.append(attend(query, segments, attention.scale, attention.window, layer.kind)[0])
             if last:
                 if not attended:
                     break

@@ -20,6 +20,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
+from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.not_a_number import nan_taught, numbers
@@ -309,6 +310,9 @@ class HuggingFaceLM(SharedResource):
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()
+        if self.dtype != torch.float32 and has_experts(self.model.config):
+            # Rounding may send a token to another expert. So single tokens may differ, but not half of them.
+            error = ((computed - expected).norm(dim=1) / expected.norm(dim=1)).median()
         if not error <= tolerance:
             raise UnsupportedModelError(
                 f"{self.name}: this engine's attention differs from the model's own by {error:.2%} (allowed "

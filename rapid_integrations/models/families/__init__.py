@@ -15,16 +15,22 @@ from rapid_integrations.models.families import (
     cohere,
     gemma,
     glm,
+    glm_moe,
+    gpt_oss,
     granite,
     hunyuan,
     llama,
+    mixtral,
     olmo,
     phi,
     starcoder,
 )
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
-_MODULES = (cohere, gemma, glm, granite, hunyuan, llama, olmo, phi, starcoder)
+_MODULES = (
+    *(cohere, gemma, glm, glm_moe, gpt_oss, granite, hunyuan),
+    *(llama, mixtral, olmo, phi, starcoder),
+)
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
 }
