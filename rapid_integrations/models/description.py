@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Routing
@@ -212,8 +211,3 @@ def settings_of(described: Any) -> Any:
     if isinstance(described, (list, tuple)):
         return [settings_of(each) for each in described]
     return described
-
-
-def float_of(number: Any) -> float:
-    """Return a number that a model holds as a number or as a tensor."""
-    return float(number.float().item() if isinstance(number, torch.Tensor) else number)

@@ -67,7 +67,7 @@ class FusedDecoder(SharedResource):
         self._rotations = Rotations(described.rotations, model.device)
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu"
         library = native_library() if suits else None
-        native = library is not None and NativeDecoder.serves(library, _columns(described), described.head_dim)
+        native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
         arena = Arena() if native else None
         self._layers = [
@@ -267,7 +267,7 @@ class FusedDecoder(SharedResource):
         return head
 
 
-def _columns(described: Decoder) -> Iterator[int]:
+def columns_of(described: Decoder) -> Iterator[int]:
     """Yield the width of every row of numbers that a step computes with."""
     yield described.embedding.weight.shape[1]
     yield described.heads * described.head_dim

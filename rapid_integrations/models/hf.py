@@ -350,6 +350,11 @@ def refuse_unsupported(model: Any, longest: int | None = None) -> None:
             f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
             "undone. Models whose layers all attend (full_attention, sliding_attention, chunked_attention) can be run"
         )
+    if shared := getattr(config, "num_kv_shared_layers", None):
+        raise UnsupportedModelError(
+            f"{name}: {shared} of its {config.num_hidden_layers} layers keep no keys and values of their own but use "
+            "those of another layer, which this engine's cache does not know"
+        )
     inner = getattr(config, "attn_config", None)
     if getattr(config, "alibi", False) or getattr(inner, "alibi", False) or config.model_type in ("bloom", "mpt"):
         raise UnsupportedModelError(

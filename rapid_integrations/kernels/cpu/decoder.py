@@ -36,6 +36,7 @@ MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
 MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
+HEAD_DIMS = (32, 64, 96, 128, 256)  # that the code for AVX-512 serves; other processors serve every even number to 512
 _BF16 = 0
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from rapid_integrations.kernels.layers import AttentionKind
-from rapid_integrations.models.description import Decoder, Layer, NotDescribedError, float_of
+from rapid_integrations.models.description import Decoder, Layer, NotDescribedError
 from rapid_integrations.models.families.parts import (
     attention,
     decoder,
@@ -62,8 +64,8 @@ def describe(model: Any) -> Decoder:
 
 
 def _scale(base: Any) -> float:
-    scale = base.embed_tokens.embed_scale  # rounded to the dtype of the table, as it is there
-    return float_of(scale.to(base.embed_tokens.weight.dtype))
+    table = base.embed_tokens  # its factor is rounded to the dtype of its rows
+    return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
 
 
 CLASSES = {"GemmaForCausalLM": describe_first, "Gemma2ForCausalLM": describe, "Gemma3ForCausalLM": describe}
