@@ -1,4 +1,4 @@
-"""Write docs/configuration.md and docs/command_line.md from the models, signatures and commands themselves.
+"""Write docs/configuration.md, docs/command_line.md and docs/models.md from the code itself.
 
 `make docs-reference` runs it. A test fails if the files differ from what it would write.
 """
@@ -157,6 +157,79 @@ COMMAND_LINE = """# Command line
 --help` says the same, in panels. [Configuration](configuration.md) says what the settings do. An error ends a command
 with one sentence and exit status 1 ([troubleshooting](troubleshooting.md)), a wrong option with 2, and Ctrl-C with 130.
 """
+
+MODELS = """# Model families
+
+`make docs-reference` generates this page from the descriptions in `rapid_integrations/models/families`, and a test keeps
+it up to date. `rapid models check NAME_OR_FOLDER` says the same of one model, from its configuration alone.
+
+- **kernels**: this package's kernels compute it, in bfloat16 on a processor. Its weights may be int8 or int4, and several
+  texts share a pass. PyTorch's operators compute it from the same description in other dtypes and on other devices. That
+  is also so if its heads or matrices have widths that the kernels do not serve.
+- **transformers**: its own forward pass runs on this package's cache and attention, without int8 or int4, one text after
+  another. A family that is not in this table runs so, if the comparison below finds no difference.
+- **refused**: it cannot be run exactly yet. The reason is an excerpt of the error.
+
+When a model is loaded, a short pass is compared with the model's own eager one, so none of these ways gives other answers.
+Greedy output of every family that runs equals transformers' `generate` (`tests/laws/test_described_families.py`,
+`tests/laws/test_every_family.py`). [Add a model family](add-a-model-family.md) says how one is described.
+
+{families}
+"""
+
+# Sizes of published models, if the defaults of a configuration are those of none.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
+    "stablelm": {"hidden_size": 2048},
+    "gemma3n_text": {"num_kv_shared_layers": 10},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+    "phi3": {
+        "max_position_embeddings": 131072,
+        "original_max_position_embeddings": 4096,
+        "rope_parameters": {
+            **{"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 4096},
+            **{"short_factor": [1.0] * 48, "long_factor": [2.0] * 48, "factor": 32.0},
+        },
+    },
+}
+# Families of the table beside those that are described.
+FURTHER = (
+    *("deepseek_v2", "deepseek_v3", "ernie4_5_moe", "exaone_moe", "gemma4_text", "glm4_moe_lite", "gpt2", "gpt_neox"),
+    *("granitemoeshared", "helium", "llama4_text", "minimax_m2", "nanochat", "opt", "phi", "phimoe", "vaultgemma"),
+    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "gemma3n_text", "glm_moe_dsa", "granitemoehybrid", "jamba"),
+    *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),
+)
+
+
+def models() -> str:
+    """Return the text of docs/models.md."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING as CLASSES
+
+    from rapid_integrations.models.families import FAMILIES
+    from rapid_integrations.models.kinds_of_run import kind_of
+
+    names = dict(transformers_names())
+    described = sorted(names[each] for each in FAMILIES if each in names)
+    found: dict[str, list[Row]] = {"kernels": [], "operators": [], "transformers": [], "refused": []}
+    for name in (*described, *sorted(FURTHER)):
+        config = CONFIG_MAPPING[name](**PUBLISHED.get(name, {}))
+        kind = kind_of(config, CLASSES[type(config)])
+        reason = kind.reason if kind.how == "refused" else ""
+        short = reason.removeprefix(f"{kind.architecture} ").removeprefix(f"{kind.architecture}: ").partition("; ")[0]
+        found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
+    rows = [row for kind in found.values() for row in kind]
+    return MODELS.format(families=_table(("family", "class", "how", "reason"), rows))
+
+
+def transformers_names() -> Iterator[tuple[str, str]]:
+    """Yield the class of each family's causal LM with the family's name, a family's own classes last."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    for family, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        own = name if isinstance(name, str) else name[0]
+        if own.lower().startswith(family.replace("_text", "").replace("_", "").replace("v1dense", "densev1")):
+            yield own, family
 
 
 def configuration() -> str:
@@ -330,3 +403,4 @@ def _option(parameter: Any, hint: Any) -> Row:
 if __name__ == "__main__":
     (DOCS / "configuration.md").write_text(configuration())
     (DOCS / "command_line.md").write_text(command_line())
+    (DOCS / "models.md").write_text(models())

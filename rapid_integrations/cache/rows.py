@@ -48,16 +48,18 @@ class Rows:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return depths
 
-    def visible(self, window: int | None) -> Tensor:
+    def visible(self, window: int | None, chunk: int | None = None) -> Tensor:
         """Return the mask of a tree's attention, (T, L) bool: True if row i sees key j.
 
         Args:
             window: keys that a query sees, its own included; None: all.
+            chunk: the chunk of so many positions whose keys a query sees; None: all.
         """
         depths, past = self.depths, self.cache.length
         seen = torch.zeros(self.count, past + self.count, dtype=torch.bool)
         for row, (parent, depth) in enumerate(zip(self.parents or range(-1, self.count - 1), depths, strict=True)):
             first = 0 if window is None else max(0, past + depth + 1 - window)
+            first = first if chunk is None else max(first, (past + depth) // chunk * chunk)
             seen[row, first:past] = True
             seen[row, past + row] = True
             while parent >= 0 and past + depths[parent] >= first:

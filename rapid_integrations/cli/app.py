@@ -159,6 +159,26 @@ def list_models(as_json: AsJson = False) -> None:
         stdout.print(table)
 
 
+@models_app.command("check")
+def check_model(
+    name: Annotated[str, typer.Argument(help="Model folder, or name on the Hugging Face hub.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say from its configuration alone whether and how a model would run. No weights are read."""
+    with errors_taught():
+        from rapid_integrations.models.kinds_of_run import check
+
+        kind = check(name)
+        if as_json:
+            sys.stdout.write(json.dumps(vars(kind)) + "\n")
+        else:
+            sys.stdout.write(f"{kind.how}: {kind.architecture or name}\n")
+            if kind.reason:
+                sys.stdout.write(kind.reason + "\n")
+    if kind.how == "refused":
+        raise typer.Exit(1)
+
+
 @models_app.command("pull")
 def pull_models(
     names: Annotated[

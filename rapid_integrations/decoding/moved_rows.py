@@ -98,6 +98,6 @@ def _take(reader: Reader, source: KVCache, distance: int, end: int) -> None:
     assert isinstance(model, MovesKeys), "the plan asks for this only if the model can"
     for layer in range(cache.layers):
         keys, values = source.rows(layer, begin + distance, end + distance)
-        cache.write(layer, model.shifted(keys, -distance), values)
+        cache.write(layer, model.shifted(layer, keys, -distance), values)
     cache.advance(end - begin)
     reader.reused += end - begin

@@ -114,7 +114,9 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
     takes_rows = speculation.chunk_cache == "target"
-    if takes_rows and not (models.self_speculation and isinstance(models.target, MovesKeys)):
+    if takes_rows and not (
+        models.self_speculation and isinstance(models.target, MovesKeys) and models.target.moves_keys
+    ):
         raise ConfigurationError(
             f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is "
             "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",

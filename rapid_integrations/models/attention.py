@@ -36,7 +36,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from rapid_integrations.cache import TILE, LayerRows, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
-from rapid_integrations.models.mask import CausalMask, described_mask
+from rapid_integrations.kernels.layers import PLAIN, AttentionKind
+from rapid_integrations.models.mask import CausalMask, Sight, described_mask
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64
@@ -46,7 +47,6 @@ _BLOCK_ROWS = 256  # rows of a matrix product in a prefill: their scores stay in
 # transformers' layers pass these keyword arguments. They do not change the result for one unpadded text.
 _HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states"})
 
-_MEANINGS = {"s_aux": "attention sinks (s_aux)", "softcap": "softcapped scores (softcap)"}
 _observed = threading.local()
 _PREFIX = "_rapid_prefix"  # attribute of a tensor of keys or values
 
@@ -114,6 +114,8 @@ def rapid_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of the last T positions over all L, for one text.
@@ -128,12 +130,14 @@ def rapid_attention(
         dropout: must be 0.
         sliding_window: each query sees this many keys, its own included; None sees all. A mask's window overrides it.
         is_causal: must not be False.
+        softcap: scores become softcap * tanh(score / softcap).
+        s_aux: (H,), attention sinks: for each head the score of a key without a value.
 
     Returns:
         (1, T, H, D_v), as transformers' layers expect it, and no weights.
 
     Raises:
-        UnsupportedModelError: an argument that would change the result (softcap, sinks, ...).
+        UnsupportedModelError: an argument that would change the result.
         PrefixLostError: `key` has no prefix, and `prefix_expected` says that it should.
     """
     unknown = sorted(
@@ -142,28 +146,34 @@ def rapid_attention(
     described = isinstance(attention_mask, CausalMask) and hasattr(attention_mask, "window")
     foreign = attention_mask is not None and not described
     if unknown or dropout or is_causal is False or foreign or query.shape[0] != 1:
-        given = [_MEANINGS.get(name, name) for name in unknown]
-        given = given or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
+        given = unknown or ["dropout" if dropout else "a mask, a batch or bidirectional attention"]
         raise UnsupportedModelError(
             f"{type(module).__name__} asks its attention for {', '.join(given)}, which this engine does not compute; "
-            "it runs causal models with full or sliding-window attention"
+            "it runs causal models with full, sliding-window or chunked attention"
         )
+    chunk = None
     if described:
         assert isinstance(attention_mask, CausalMask)
-        sliding_window = attention_mask.window
+        sliding_window, chunk = attention_mask.window, attention_mask.chunk
     if (observed := getattr(_observed, "windows", None)) is not None:
-        observed[getattr(module, "layer_idx", None) or 0] = sliding_window
+        observed[getattr(module, "layer_idx", None) or 0] = sliding_window or chunk
     prefix: list[LayerRows] | None = getattr(key, _PREFIX, None)
     if prefix is not getattr(value, _PREFIX, None) or (prefix is None and getattr(_observed, "prefix", False)):
         raise PrefixLostError
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kind = AttentionKind(chunk, softcap, None if s_aux is None else s_aux.float())
     tree: Rows | None = getattr(_observed, "tree", None)
-    seen = None if tree is None else tree.visible(sliding_window)
-    return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window, seen), None
+    seen = None if tree is None else tree.visible(sliding_window, chunk)
+    return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window, kind, seen), None
 
 
 def attend(
-    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, seen: Tensor | None = None
+    query: Tensor,
+    segments: Sequence[LayerRows],
+    scale: float,
+    window: int | None,
+    kind: AttentionKind = PLAIN,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Return the attention of the last T of L positions, (1, T, H, D_v); see `rapid_attention`.
 
@@ -172,25 +182,26 @@ def attend(
         segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D or D_v).
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
+        kind: what else the attention does.
         seen: (T, L) bool, True where a query sees a key, in place of causality and window (`Rows.visible`).
     """
     if seen is not None:
-        return _folded(query, segments, scale, None, seen)
+        return _folded(query, segments, scale, Sight(window, kind.chunk), kind, seen)
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
     if not few and in_tiles and all(prefill.serves_attention(query, *rows) for rows in segments):
-        return prefill.attend(query, segments, scale, window)
-    if window is not None:
-        total = sum(key.shape[2] for key, _ in segments)
-        first = max(0, total - query.shape[2] - window + 1)  # older keys are out of every window
-        segments = _behind(segments, first)
-        if window >= total - first:
-            window = None
+        return prefill.attend(query, segments, scale, window, kind)
+    total, new = sum(key.shape[2] for key, _ in segments), query.shape[2]
+    sight = Sight(window, kind.chunk, 0)
+    first = sight.begin(total - new)  # older keys are out of every query's sight
+    segments, sight = _behind(segments, first), Sight(window, kind.chunk, first)
     if few:
-        return _folded(query, segments, scale, window)
+        return _folded(query, segments, scale, sight, kind)
     key, value = (_joined(parts) for parts in zip(*segments, strict=True))
-    return (_blocked if blocked else _fused)(query, key, value, scale, window)
+    if blocked or kind.softcap is not None or kind.sinks is not None:
+        return _blocked(query, key, value, scale, sight, kind)
+    return _fused(query, key, value, scale, sight)
 
 
 def _behind(segments: Sequence[LayerRows], first: int) -> list[LayerRows]:
@@ -209,7 +220,12 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _folded(
-    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, seen: Tensor | None = None
+    query: Tensor,
+    segments: Sequence[LayerRows],
+    scale: float,
+    sight: Sight,
+    kind: AttentionKind,
+    seen: Tensor | None = None,
 ) -> Tensor:
     _, heads, new, _ = query.shape
     kv_heads, total = segments[0][0].shape[1], sum(key.shape[2] for key, _ in segments)
@@ -217,19 +233,20 @@ def _folded(
     rows = (query * scale).reshape(kv_heads, group * new, -1)  # (H_kv, G*T, D)
     by_key = [torch.bmm(key[0], rows.transpose(1, 2)) for key, _ in segments]  # each (H_kv, l, G*T)
     whole = by_key[0] if len(by_key) == 1 else torch.cat(by_key, dim=1)
-    scores = whole.transpose(1, 2).contiguous()  # (H_kv, G*T, L)
+    scores = _capped(whole.transpose(1, 2).contiguous(), kind)  # (H_kv, G*T, L)
     if seen is not None:
         scores.view(kv_heads, group, new, total).masked_fill_(~seen, float("-inf"))
     elif new > 1:
-        # Only the last T columns (and, with a window, the first T) differ between the rows.
         by_query = scores.view(kv_heads, group, new, total)
-        ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
-        by_query[..., total - new :].masked_fill_(ahead, float("-inf"))
-        if window is not None:
-            by_query.masked_fill_(~_visible(new, total, window, scores.device), float("-inf"))
-    elif window is not None and window < total:
-        scores[..., : total - window] = float("-inf")
-    weights = torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
+        if sight.cuts(total):
+            by_query.masked_fill_(~sight.visible(new, total, scores.device), float("-inf"))
+        else:  # only the last T columns differ between the rows
+            ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
+            by_query[..., total - new :].masked_fill_(ahead, float("-inf"))
+    sinks = (
+        None if kind.sinks is None else kind.sinks.view(kv_heads, group, 1).expand(-1, -1, new).reshape(kv_heads, -1)
+    )
+    weights = _softmax(scores, sinks)
     parts = torch.split(weights, [key.shape[2] for key, _ in segments], dim=2) if len(segments) > 1 else (weights,)
     out = torch.bmm(parts[0], segments[0][1][0])  # (H_kv, G*T, D_v)
     for part, (_, value) in zip(parts[1:], segments[1:], strict=True):
@@ -238,50 +255,60 @@ def _folded(
     return out.view(kv_heads, group, new, -1).permute(2, 0, 1, 3).reshape(1, new, heads, -1).contiguous()
 
 
-def _blocked(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+def _blocked(query: Tensor, key: Tensor, value: Tensor, scale: float, sight: Sight, kind: AttentionKind) -> Tensor:
     _, heads, new, _ = query.shape
     kv_heads, total = key.shape[1], key.shape[2]
     group = heads // kv_heads
     past = total - new
     scaled = (query * scale).view(kv_heads, group, new, -1)
     out = query.new_empty(new, kv_heads, group, value.shape[-1])
+    sinks = None if kind.sinks is None else kind.sinks.view(kv_heads, group)
     rows = max(1, _BLOCK_ROWS // group)
     for start in range(0, new, rows):
         end = min(new, start + rows)
-        count, first = end - start, 0 if window is None else max(0, past + start - window + 1)
-        # Keys behind the block are skipped. Without a window, only the block's own keys differ between its queries.
-        own = _visible(count, count if window is None else past + end - first, window, query.device)
+        count = end - start
+        first = max(0, sight.begin(past + start + sight.first) - sight.first)
+        # Keys behind the block are skipped. If it sees all others, only its own keys differ between its queries.
+        own = Sight(sight.window, sight.chunk, sight.first + first)
+        seen = past + end - first
+        visible = own.visible(count, seen, query.device) if own.cuts(seen) else None
+        if visible is None:
+            visible = Sight(None, None, 0).visible(count, count, query.device)
         for head in range(kv_heads):
             block = scaled[head, :, start:end].reshape(group * count, -1)
-            scores = block @ key[0, head, first : past + end].t()  # (G * t, l)
-            scores.view(group, count, -1)[..., -own.shape[1] :].masked_fill_(~own, float("-inf"))
-            weights = torch.softmax(scores, dim=-1)  # computed in float32 inside
-            mixed = weights @ value[0, head, first : past + end]
+            scores = _capped(block @ key[0, head, first : past + end].t(), kind)  # (G * t, l)
+            scores.view(group, count, -1)[..., -visible.shape[1] :].masked_fill_(~visible, float("-inf"))
+            of_rows = None if sinks is None else sinks[head, :, None].expand(-1, count).reshape(-1)
+            mixed = _softmax(scores, of_rows) @ value[0, head, first : past + end]
             out[start:end, head] = mixed.view(group, count, -1).transpose(0, 1)
     return out.view(1, new, heads, -1)
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+def _capped(scores: Tensor, kind: AttentionKind) -> Tensor:
+    return scores if kind.softcap is None else kind.softcap * torch.tanh(scores / kind.softcap)
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Return the weights of (..., rows, L) scores; `sinks`, (..., rows), are scores of keys without values."""
+    if sinks is None:
+        return torch.softmax(scores, dim=-1)  # computed in float32 inside, whatever the dtype
+    whole = torch.cat([scores.float(), sinks[..., None].float()], dim=-1)
+    return torch.softmax(whole, dim=-1)[..., :-1].to(scores.dtype)
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float, sight: Sight) -> Tensor:
     new, total = query.shape[2], key.shape[2]
     grouped = query.shape[1] != key.shape[1]
-    if new == total and window is None:
+    if new == total and not sight.cuts(total):
         out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=grouped)
     else:
         # `is_causal` aligns the triangle upper-left, which is wrong for a chunk behind a filled cache.
-        mask = _additive_mask(new, total, window, query.dtype, query.device)
+        mask = _additive_mask(new, total, sight, query.dtype, query.device)
         out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
     return out.transpose(1, 2).contiguous()
 
 
-def _visible(new: int, total: int, window: int | None, device: torch.device) -> Tensor:
-    """Return (T, L), True where query i (position L - T + i) sees key j."""
-    queries = torch.arange(total - new, total, device=device)[:, None]
-    keys = torch.arange(total, device=device)[None, :]
-    visible = keys <= queries
-    return visible if window is None else visible & (keys > queries - window)
-
-
 @lru_cache(maxsize=4)  # every layer of a prefill chunk asks for the same one or two
-def _additive_mask(new: int, total: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _additive_mask(new: int, total: int, sight: Sight, dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = torch.zeros(new, total, dtype=dtype, device=device)
-    return mask.masked_fill_(~_visible(new, total, window, device), float("-inf"))
+    return mask.masked_fill_(~sight.visible(new, total, device), float("-inf"))

@@ -101,8 +101,13 @@ class CausalLM(Protocol):
 
 @runtime_checkable
 class MovesKeys(Protocol):
-    """A model whose cached keys can be moved to other positions."""
+    """A model whose cached keys may be moved to other positions."""
 
-    def shifted(self, keys: Tensor, by: int) -> Tensor:
+    @property
+    def moves_keys(self) -> bool:
+        """Whether that is so for this model."""
+        ...
+
+    def shifted(self, layer: int, keys: Tensor, by: int) -> Tensor:
         """Return a layer's cached keys (1, H_kv, T, D) as they are `by` positions further on."""
         ...

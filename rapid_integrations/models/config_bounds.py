@@ -157,6 +157,13 @@ def context_window(config: Any) -> int | None:
     return None
 
 
+def has_experts(config: Any) -> bool:
+    """Return whether a configuration says that layers have several experts."""
+    text = config.get_text_config(decoder=True)
+    counts = [getattr(text, name, None) for name in _EXPERTS]
+    return any(count > 1 for each in counts for count in (each if isinstance(each, list) else [each or 0]))
+
+
 def _first(config: Mapping[str, Any], fields: tuple[str, ...]) -> Any:
     return next((config[field] for field in fields if config.get(field) is not None), None)
 

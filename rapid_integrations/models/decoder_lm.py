@@ -85,9 +85,14 @@ class DecoderLM(SharedResource):
         """Return an empty cache with room for `capacity` tokens."""
         return KVCache(self._layers, capacity)
 
-    def shifted(self, keys: Tensor, by: int) -> Tensor:
+    @property
+    def moves_keys(self) -> bool:
+        """Whether cached keys can be moved to other positions."""
+        return self._fused.moves_keys
+
+    def shifted(self, layer: int, keys: Tensor, by: int) -> Tensor:
         """Return keys as they are at other positions; see `MovesKeys`."""
-        return self._fused.shifted(keys, by)
+        return self._fused.shifted(layer, keys, by)
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""

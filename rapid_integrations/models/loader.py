@@ -294,13 +294,13 @@ def _load_folder_or_hub(
     from transformers import AutoConfig, AutoTokenizer
 
     if folder is not None:
-        _refuse_unknown_family(name, read_json(folder / "config.json"))
+        refuse_unknown_family(name, read_json(folder / "config.json"))
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(name, **origin)
     described = config.to_dict()
     refuse_quantized(name, described)
     refuse_another_task(name, described)
-    auto_class, model_class = _class_for(name, config)
+    auto_class, model_class = class_for(name, config)
     if folder is not None:
         weights = read_weights(folder)
         if model_class is not None:
@@ -326,7 +326,8 @@ def _load_folder_or_hub(
     return model, tokenizer
 
 
-def _refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
+def refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
+    """Raise UnsupportedModelError for a configuration whose family the installed transformers does not know."""
     import transformers
 
     kind = config.get("model_type")
@@ -337,7 +338,7 @@ def _refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _class_for(name: str, config: Any) -> tuple[Any, Any]:
+def class_for(name: str, config: Any) -> tuple[Any, Any]:
     """Return transformers' automatic class for a configuration, and the model's own class or None.
 
     The own class is None if only code that comes with the model defines it.

@@ -7,6 +7,7 @@ it does in transformers' eager attention.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,16 +16,52 @@ from torch import Tensor
 from rapid_integrations.errors import UnsupportedModelError
 
 
-class CausalMask(Tensor):
-    """Stands for a mask and holds no numbers. A query sees `window` keys, its own included; None means all."""
+@dataclass(frozen=True)
+class Sight:
+    """Which keys a query sees, beside those before it.
+
+    Attributes:
+        window: so many keys, its own included; None: all.
+        chunk: the keys of the chunk of so many positions that it lies in; None: all.
+        first: position of the first key that there is.
+    """
 
     window: int | None
+    chunk: int | None
+    first: int = 0
+
+    def begin(self, position: int) -> int:
+        """Return the position of the first key that a query sees."""
+        begin = 0 if self.window is None else max(0, position + 1 - self.window)
+        return begin if self.chunk is None else max(begin, position // self.chunk * self.chunk)
+
+    def visible(self, new: int, total: int, device: torch.device) -> Tensor:
+        """Return (T, L), True if query i, at the position first + L - T + i, sees key j."""
+        queries = torch.arange(self.first + total - new, self.first + total, device=device)[:, None]
+        keys = torch.arange(self.first, self.first + total, device=device)[None, :]
+        visible = keys <= queries
+        if self.window is not None:
+            visible &= keys > queries - self.window
+        if self.chunk is not None:
+            visible &= keys >= queries // self.chunk * self.chunk
+        return visible
+
+    def cuts(self, total: int) -> bool:
+        """Return whether the last of `total` queries does not see all keys before it."""
+        return self.begin(self.first + total - 1) > self.first
+
+
+class CausalMask(Tensor):
+    """Stands for a mask and holds no numbers. `window` and `chunk` are those of `Sight`."""
+
+    window: int | None
+    chunk: int | None
 
     @staticmethod
-    def of(window: int | None) -> CausalMask:
+    def of(window: int | None, chunk: int | None = None) -> CausalMask:
         """Return the mask for a window."""
         mask: CausalMask = torch.Tensor._make_subclass(CausalMask, torch.empty(1, 1, 1, 0))
-        mask.window = window
+        mask.window, mask.chunk = window, chunk
         return mask
 
     def __getitem__(self, index: Any) -> CausalMask:
@@ -54,17 +91,17 @@ def described_mask(
         raise UnsupportedModelError("a model masks tokens (padding), which this engine does not support")
     if mask_function is causal_mask_function:
         return CausalMask.of(None)
-    # A mask function does not describe itself, so it is evaluated for the first and the last query.
+    # A mask function does not describe itself, so it is evaluated for the first query and the last two. Of two queries
+    # behind each other, one at least tells chunks and windows apart.
+    last = int(q_offset) + q_length - 1
+    queries = {int(q_offset), max(int(q_offset), last - 1), last}
     keys = torch.arange(kv_offset, kv_offset + kv_length)
-    for window in (local_size, None):
-        if all(
-            torch.equal(_seen(mask_function, query, keys), _expected(query, keys, window))
-            for query in {int(q_offset), int(q_offset) + q_length - 1}
-        ):
-            return CausalMask.of(window)
+    for sight in (Sight(local_size, None), Sight(None, local_size), Sight(None, None)):
+        if all(torch.equal(_seen(mask_function, query, keys), _expected(query, keys, sight)) for query in queries):
+            return CausalMask.of(sight.window, sight.chunk)
     raise UnsupportedModelError(
-        "a model's attention has a mask that is neither causal nor a sliding window (chunks, or both directions), "
-        "which this engine does not compute"
+        "a model's attention has a mask that is neither causal nor a sliding window nor chunks (it looks in both "
+        "directions, say), which this engine does not compute"
     )
 
 
@@ -77,6 +114,5 @@ def _seen(mask_function: Any, query: int, keys: Tensor) -> Tensor:
     return torch.as_tensor(seen, device="cpu").to(torch.bool).expand(len(keys))
 
 
-def _expected(query: int, keys: Tensor, window: int | None) -> Tensor:
-    seen = keys <= query
-    return seen if window is None else seen & (keys > query - window)
+def _expected(query: int, keys: Tensor, sight: Sight) -> Tensor:
+    return (keys <= query) & (keys >= sight.begin(query))

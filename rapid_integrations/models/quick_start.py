@@ -27,9 +27,11 @@ import rapid_integrations
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import native_library, native_variant, why_not_native
 from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.description import settings_of
 from rapid_integrations.models.end_tokens import end_token_ids
+from rapid_integrations.models.families import describe
 from rapid_integrations.models.fingerprint import digest_weights
-from rapid_integrations.models.fused_decoder import FusedDecoder, settings_of
+from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
@@ -90,7 +92,7 @@ class QuickModel:
         """
         return (
             FusedDecoder.serves(model)
-            and settings_of(model) == settings_of(self.skeleton)
+            and settings_of(describe(model)) == settings_of(describe(self.skeleton))
             and positions_of(model) == self.skeleton.config.max_position_embeddings
             and model.dtype == self.dtype
             and _same_weights(model, self.skeleton)

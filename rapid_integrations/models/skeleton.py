@@ -67,7 +67,7 @@ class Skeleton(nn.Module):
         self.model = _Base(shape, left)
         table = self.model.embed_tokens
         own = table.stored if isinstance(table, BlockTable) else table.weight
-        self.lm_head = _Linear(own) if tied else _linear(left, "lm_head")
+        self.lm_head = SkeletonLinear(own) if tied else _linear(left, "lm_head")
         if left:
             raise ValueError(f"{len(left)} weights do not belong to the model, such as {min(left)}")
         self.requires_grad_(False)
@@ -154,7 +154,7 @@ class _Table(nn.Module):
         return embedding(token_ids, self.weight)
 
 
-class _Linear(nn.Module):
+class SkeletonLinear(nn.Module):
     """Holds a matrix as `nn.Linear` does, which would draw random numbers first."""
 
     def __init__(self, weight: nn.Parameter | StoredBlocks, bias: Tensor | None = None) -> None:
@@ -208,14 +208,14 @@ def _llama3(inv_freq: Tensor, rope: Mapping[str, Any]) -> Tensor:
     return torch.where(between, smoothed, slow)
 
 
-def _linear(left: dict[str, Any], name: str, rows: int | None = None, columns: int | None = None) -> _Linear:
+def _linear(left: dict[str, Any], name: str, rows: int | None = None, columns: int | None = None) -> SkeletonLinear:
     weight = left.pop(f"{name}.weight")
     if len(weight.shape) != 2 or (rows is not None and tuple(weight.shape) != (rows, columns)):
         raise ValueError(f"{name}.weight has the shape {tuple(weight.shape)}")
     bias = left.pop(f"{name}.bias", None)
     if not isinstance(weight, StoredBlocks):
         weight = nn.Parameter(weight, requires_grad=False)
-    return _Linear(weight, None if bias is None else bias.clone())
+    return SkeletonLinear(weight, None if bias is None else bias.clone())
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[Shape, bool] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import nn
@@ -14,10 +14,75 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
+from rapid_integrations.models.description import Stack
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
-Matrices: TypeAlias = Sequence[tuple[Linear, Sequence[nn.Linear]]]
-"""Products of ours, each with the modules whose weights it holds, one below the other."""
+
+class Holder(Protocol):
+    """Modules of a model from which weights were taken."""
+
+    def fill(self, fused: Any) -> None:
+        """Give the modules parameters of their own with the numbers that a product multiplies with."""
+        ...
+
+    def weights(self) -> dict[tuple[nn.Module, str], Any]:
+        """Return the parameters that the modules hold now, by module and name."""
+        ...
+
+
+class Linears:
+    """Modules whose weights lie in one product, one below the other."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        self.linears = linears
+
+    def fill(self, fused: Linear) -> None:
+        """See `Holder`."""
+        fill(self.linears, fused)
+
+    def weights(self) -> dict[tuple[nn.Module, str], Any]:
+        """See `Holder`."""
+        return {(linear, "weight"): linear.weight for linear in self.linears}
+
+
+class StackHolder:
+    """A parameter that has one matrix for each expert, each in a product of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    def fill(self, fused: Sequence[Linear]) -> None:
+        """See `Holder`."""
+        held = getattr(self.stack.module, self.stack.name)
+        whole = torch.stack([each.dense() for each in fused]).to(held.dtype)
+        whole = whole if self.stack.given is None else self.stack.given(whole)
+        setattr(self.stack.module, self.stack.name, nn.Parameter(whole.contiguous(), requires_grad=False))
+
+    def weights(self) -> dict[tuple[nn.Module, str], Any]:
+        """See `Holder`."""
+        return {(self.stack.module, self.stack.name): getattr(self.stack.module, self.stack.name)}
+
+
+Matrices: TypeAlias = Sequence[tuple[Any, Holder]]
+"""Products of ours (of experts: lists of them), each with the modules whose weights it holds."""
+
+
+def take_stack(stack: Stack, quantization: Quantization | None, arena: Arena | None) -> list[Linear]:
+    """Return a product for each expert, and take the weights from the module if they are not used as they lie."""
+    held = getattr(stack.module, stack.name)
+    whole = held.data if stack.taken is None else stack.taken(held.data)
+    biases: Any = [None] * len(whole)
+    if stack.bias is not None:
+        own = getattr(stack.module, stack.bias).data
+        biases = (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
+    if quantization is None and stack.taken is None:
+        return [PlainLinear(weight, bias) for weight, bias in zip(whole, biases, strict=True)]
+    taken = [
+        make_linear(weight.contiguous(), bias, quantization, arena=arena)
+        for weight, bias in zip(whole, biases, strict=True)
+    ]
+    held.data = held.data.new_empty(0)
+    return taken
 
 
 def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
@@ -86,7 +151,7 @@ def lent(parts: Sequence[tuple[nn.Module, Matrices]]) -> Iterator[None]:
     """
     with ExitStack() as hooks:
         for module, matrices in parts:
-            before: dict[nn.Linear, Any] = {linear: linear.weight for _, linears in matrices for linear in linears}
+            before = {place: weight for _, holder in matrices for place, weight in holder.weights().items()}
             hooks.callback(module.register_forward_pre_hook(partial(_fill_all, matrices)).remove)
             hooks.callback(module.register_forward_hook(partial(_restore, before)).remove)
             hooks.callback(_restore, before)  # if its forward fails
@@ -94,10 +159,10 @@ def lent(parts: Sequence[tuple[nn.Module, Matrices]]) -> Iterator[None]:
 
 
 def _fill_all(matrices: Matrices, *_: Any) -> None:
-    for fused, linears in matrices:
-        fill(linears, fused)
+    for fused, holder in matrices:
+        holder.fill(fused)
 
 
-def _restore(weights: dict[nn.Linear, Any], *_: Any) -> None:
-    for linear, weight in weights.items():
-        linear.weight = weight
+def _restore(weights: dict[tuple[nn.Module, str], Any], *_: Any) -> None:
+    for (module, name), weight in weights.items():
+        setattr(module, name, weight)

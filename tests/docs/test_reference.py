@@ -1,4 +1,4 @@
-"""docs/configuration.md and docs/command_line.md are what the models, signatures and commands say."""
+"""docs/configuration.md, docs/command_line.md and docs/models.md are what the models, signatures and commands say."""
 
 import importlib.util
 import re
@@ -19,7 +19,11 @@ SPEC.loader.exec_module(reference)
 
 @pytest.mark.parametrize(
     ("file", "written"),
-    [("configuration.md", reference.configuration), ("command_line.md", reference.command_line)],
+    [
+        ("configuration.md", reference.configuration),
+        ("command_line.md", reference.command_line),
+        ("models.md", reference.models),
+    ],
 )
 def test_the_reference_is_up_to_date(file, written):
     assert (DOCS / file).read_text() == written(), "run `make docs-reference`"

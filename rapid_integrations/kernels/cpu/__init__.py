@@ -4,13 +4,27 @@ Where it was built without a compiler, on a GPU, for float32 models or with RAPI
 same work.
 """
 
-from rapid_integrations.kernels.cpu.decoder import MAX_ROWS, NativeDecoder, NativeLayer
+from rapid_integrations.kernels.cpu.decoder import (
+    COLUMNS,
+    HEAD_DIMS,
+    MAX_COLUMNS,
+    MAX_EXPERTS,
+    MAX_ROWS,
+    NativeDecoder,
+    NativeExperts,
+    NativeLayer,
+)
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
 from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 
 __all__ = [
+    "COLUMNS",
+    "HEAD_DIMS",
+    "MAX_COLUMNS",
+    "MAX_EXPERTS",
     "MAX_ROWS",
     "NativeDecoder",
+    "NativeExperts",
     "NativeLayer",
     "NativeMatrix",
     "native_library",

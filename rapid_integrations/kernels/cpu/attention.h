@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "interface.h"
 #include "numbers.h"
 
 namespace {
@@ -19,8 +20,10 @@ struct Span {  // keys that a query sees: [begin, end)
   int64_t begin, end;
 };
 
-inline Span seen_from(int64_t position, int64_t window) {
-  return {window ? std::max<int64_t>(0, position + 1 - window) : 0, position + 1};
+inline Span seen_from(int64_t position, const Sight& sight) {
+  int64_t begin = sight.window ? std::max<int64_t>(0, position + 1 - sight.window) : 0;
+  if (sight.chunk) begin = std::max(begin, position / sight.chunk * sight.chunk);
+  return {begin, position + 1};
 }
 
 // Keys and values of one head, (rows, D), of the positions from `begin` on, a multiple of TILE: so a tile lies in one of
@@ -140,17 +143,28 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, 
   }
 }
 
+inline void cap_scores(float* scores, const Sight& sight) {  // of a tile
+  const __m512 cap = _mm512_set1_ps(sight.softcap), twice = _mm512_set1_ps(-2 * sight.scale / sight.softcap);
+  const __m512 one = _mm512_set1_ps(1.0f), sign = _mm512_set1_ps(-0.0f);
+  for (int i = 0; i < TILE; i += 16) {
+    const __m512 x = _mm512_loadu_ps(scores + i), e = exp512(_mm512_mul_ps(twice, _mm512_abs_ps(x)));
+    const __m512 y = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e));  // |tanh|
+    _mm512_storeu_ps(scores + i, _mm512_mul_ps(cap, _mm512_or_ps(y, _mm512_and_ps(x, sign))));
+  }
+}
+
 // Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,
 // the sum of its weights, and the values mixed with them. What a row gets does not depend on the other rows.
 template <int D>
 void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                  int64_t window, float scale, float* row_max, float* row_sum, float* mixed, float* scratch) {
+                  const Sight& sight, float* row_max, float* row_sum, float* mixed, float* scratch) {
   const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
   uint32_t* packed_keys = (uint32_t*)scratch;
   uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
   float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
   bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
   float* lane_sums = (float*)(weights + size_t(rows) * TILE);
+  const float scale = sight.softcap != 0 ? 1.0f : sight.scale;  // capped scores are scaled already
   const float log2 = scale * 1.44269504f;  // weights are powers of 2
   std::fill(row_max, row_max + rows, -std::numeric_limits<float>::infinity());
   std::fill(lane_sums, lane_sums + rows * 16, 0.0f);
@@ -185,7 +199,7 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
       tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
     });
     for (int r = 0; r < rows; r++) {
-      const Span span = seen_from(position[r], window);
+      const Span span = seen_from(position[r], sight);
       const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
       bf16* w = weights + r * TILE;
       if (to <= from) {
@@ -193,7 +207,8 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
         continue;
       }
       const uint64_t visible = (to == 64 ? ~0ull : (1ull << to) - 1) & ~((1ull << from) - 1);
-      const float* s = scores + r * TILE;
+      float* s = scores + r * TILE;
+      if (sight.softcap != 0) cap_scores(s, sight);
       __m512 v[4];
       for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), s + 16 * i);
       const __m512 top = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
@@ -228,13 +243,13 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 
 inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                   int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
+                   const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
   switch (D) {
-    case 32: return attend_chunk<32>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
-    case 64: return attend_chunk<64>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
-    case 96: return attend_chunk<96>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
-    case 128: return attend_chunk<128>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
-    default: return attend_chunk<256>(q, rows, position, tiles, begin, end, window, scale, m, l, mixed, scratch);
+    case 32: return attend_chunk<32>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 64: return attend_chunk<64>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 96: return attend_chunk<96>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 128: return attend_chunk<128>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    default: return attend_chunk<256>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
   }
 }
 
@@ -243,7 +258,7 @@ inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tile
 inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
 
 inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                   int64_t window, float scale, float* m, float* l, float* mixed, float* scratch) {
+                   const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
   float *weights = scratch, *query = weights + TILE;
   std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
   std::fill(l, l + rows, 0.0f);
@@ -252,7 +267,7 @@ inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tile
     const HeadSegment& here = tiles.with(j0);
     const bf16 *keys = here.keys + (j0 - here.begin) * D, *values = here.values + (j0 - here.begin) * D;
     for (int r = 0; r < rows; r++) {
-      const Span span = seen_from(position[r], window);
+      const Span span = seen_from(position[r], sight);
       const int from = int(std::max<int64_t>(0, span.begin - j0)), to = int(std::min<int64_t>(TILE, span.end - j0));
       if (to <= from) continue;
       for (int d = 0; d < D; d++) query[d] = to_float(q[r * D + d]);
@@ -265,7 +280,8 @@ inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tile
         float dot = 0;
         for (int d = D / 16 * 16; d < D; d++) dot += query[d] * to_float(key[d]);
         for (int i = 0; i < 16; i++) dot += lanes[i];
-        weights[j] = dot * scale;
+        weights[j] = dot * sight.scale;
+        if (sight.softcap != 0) weights[j] = sight.softcap * std::tanh(weights[j] / sight.softcap);
         highest = std::max(highest, weights[j]);
       }
       float* mix = mixed + size_t(r) * D;
@@ -285,5 +301,21 @@ inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tile
 }
 
 #endif
+
+// A key without a value takes part in a row's softmax: the row's sum with it, and what its mixed values are to be
+// multiplied with. `highest` and `sum` are of all other keys; a row without a sink has -infinity.
+struct Shares {
+  float sum, factor;
+};
+
+inline Shares with_sink(float highest, float sum, float sink) {
+  if (sink == -std::numeric_limits<float>::infinity()) return {sum, 1.0f};
+  const float top = std::max(highest, sink), factor = std::exp(highest - top);
+  return {sum * factor + std::exp(sink - top), factor};
+}
+
+inline float sink_of(const void* sinks, int head) {
+  return sinks ? ((const float*)sinks)[head] : -std::numeric_limits<float>::infinity();
+}
 
 }  // namespace

@@ -23,7 +23,9 @@
 
 #include "attention.h"
 #include "blocks.h"
+#include "experts.h"
 #include "interface.h"
+#include "norms.h"
 #include "numbers.h"
 #include "product.h"
 #include "scratch.h"
@@ -37,36 +39,12 @@ struct Partial {  // of a row and a chunk: the highest score, the sum of the wei
   float* mixed;  // of each of them (D,)
 };
 
-void norm(const float* x, const bf16* weight, float eps, int n, bf16* out) {
-  float squares[16] = {};
-  int i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int j = 0; j < 16; j++) squares[j] += x[i + j] * x[i + j];
-  float total = 0;
-  for (; i < n; i++) total += x[i] * x[i];
-  for (int j = 0; j < 16; j++) total += squares[j];
-  const float factor = 1.0f / std::sqrt(total / n + eps);
-  for (i = 0; i < n; i++) out[i] = to_bf16(x[i] * factor * to_float(weight[i]));
-}
-
-// out = silu(gate) * up
-void silu_times(const float* gate, const float* up, int n, bf16* out) {
-  int i = 0;
-#if RAPID_AVX512
-  for (; i + 16 <= n; i += 16) {
-    const __m512 product = _mm512_mul_ps(silu512(_mm512_loadu_ps(gate + i)), _mm512_loadu_ps(up + i));
-    _mm256_storeu_si256((__m256i*)(out + i), (__m256i)_mm512_cvtneps_pbh(product));
-  }
-#endif
-  for (; i < n; i++) out[i] = to_bf16(gate[i] / (1.0f + std::exp(-gate[i])) * up[i]);
-}
-
 // out (hidden,): a token's row of the embedding table.
 void embed(const Model& model, int64_t id, float* out) {
   const int E = model.hidden;
   if (model.embedding_kind == BF16) {
     const bf16* row = (const bf16*)model.embedding + size_t(id) * E;
-    for (int e = 0; e < E; e++) out[e] = to_float(row[e]);
+    for (int e = 0; e < E; e++) out[e] = to_float(row[e]) * model.embedding_scale;
     return;
   }
   with_format(model.embedding_kind, [&](auto format) {
@@ -74,6 +52,8 @@ void embed(const Model& model, int64_t id, float* out) {
     raw_row<B>((const uint8_t*)model.embedding + size_t(id) * (E / (GROUP * B::GROUPS)) * B::RAW, E, out);
     return 0;
   });
+  if (model.embedding_scale != 1)
+    for (int e = 0; e < E; e++) out[e] *= model.embedding_scale;
 }
 
 // A chain of one reader's rows. A tree is several chains: each has rows of its own behind those of its ancestors.
@@ -198,12 +178,42 @@ struct Parts {
   }
 };
 
+void finish_logits(const Model& model, float* logits, int count) {
+  if (model.logit_scale != 1)
+    for (int i = 0; i < count; i++) logits[i] *= model.logit_scale;
+  if (model.logit_softcap != 0)
+    for (int i = 0; i < count; i++) logits[i] = model.logit_softcap * std::tanh(logits[i] / model.logit_softcap);
+}
+
+struct Needs {  // of the layers that have more than others
+  bool before = false, added = false;  // rows as they were before attention; what a norm stands behind
+  size_t widest = 0, hidden = 0;       // of experts: the widest one, and what all that a row takes write
+  size_t routed = 0, pairs = 0, experts = 0;
+
+  explicit Needs(const Model& model) {
+    for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
+      before |= layer->parallel != 0;
+      added |= layer->after_attention.kind != NO_NORM || layer->after_mlp.kind != NO_NORM;
+      if (const Experts* e = layer->experts) {
+        const size_t each = size_t(e->taken + (e->shared ? 1 : 0));
+        widest = std::max(widest, size_t(e->widest));
+        hidden = std::max(hidden, each * padded(e->widest));
+        pairs = std::max(pairs, each);
+        experts = std::max(experts, size_t(e->count) + 2);
+        routed = std::max(routed, routed_floats(*e));
+      }
+    }
+  }
+};
+
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
   size_t qkv, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
+  size_t before, added, routed;                      // shared, too, and only there if a layer needs them
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
+  size_t extra;                                      // of each thread, for layers with experts
   size_t gathered;                                   // of `space`, for the positions and queries of a group, and for
                                                      // the keys and values of a tree's chain
   size_t gathered_rows;                              // how many of those
@@ -211,7 +221,8 @@ struct Places {
   Places(const Model& model, const Parts& parts) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
     const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate);
-    const size_t most = size_t(parts.most_rows), widest = std::max({E, I, H * D});
+    const Needs needs(model);
+    const size_t most = size_t(parts.most_rows), widest = std::max({E, I, H * D, needs.widest});
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
     qkv = reserve(T * (H + 2 * KV) * D);
@@ -221,13 +232,19 @@ struct Places {
     mixed = reserve(parts.partials * D);
     x = reserve(T * E);
     heads = reserve(T * padded(int(H * D)) / 2);
-    hidden = reserve(T * padded(int(I)) / 2);
+    hidden = reserve(T * std::max(padded(int(I)), needs.hidden) / 2);
+    before = reserve(needs.before ? T * E : 0);
+    added = reserve(needs.added ? T * E : 0);
+    routed = reserve(T * needs.routed);
     own = floats;
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE) +
                whole_lines(gathered_rows * D);
-    space = whole_lines(std::max(T * std::max<size_t>(E, 64), gathered + attention_floats(int(D), int(most))));
+    const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, 64);
+    space = whole_lines(std::max(products, gathered + attention_floats(int(D), int(most))));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
+    extra = space + input;
+    if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);
   }
 
   size_t all(int threads) const { return own + size_t(threads) * (space + input) + LINE; }
@@ -252,7 +269,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
   const int T = parts.rows, kept = int(parts.kept.size());
   const int E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
-  const int I = model->intermediate, G = H / KV, wide = (H + 2 * KV) * D;
+  const int G = H / KV, wide = (H + 2 * KV) * D;
   const Places places(*model, parts);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
@@ -267,33 +284,115 @@ int rapid_decode_step(const Model* model, const Step* step) {
   }
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
-  const int widest = std::max({E, I, H * D});
+  float *const before = base + places.before, *const added = base + places.added;  // (T, E)
+  const size_t widest = std::max({size_t(E), size_t(model->intermediate), size_t(H) * D, Needs(*model).widest});
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
     const int threads = team.threads;
     float* const space = base + places.own + size_t(thread) * (places.space + places.input);
     bf16* const mine = (bf16*)(space + places.space);
-    RoundedGroup* const rounded = (RoundedGroup*)(space + places.space + T * padded(widest) / 2);
+    RoundedGroup* const rounded = (RoundedGroup*)(space + places.space + T * padded(int(widest)) / 2);
 
-    auto given = [&](const bf16* first, int rows, int columns, const Matrix& m) {
-      if (m.kind != BF16) round_groups(first, rows, columns, padded(columns), rounded);
-      return Input{first, rounded, columns, padded(columns)};
+    auto given = [&](const bf16* first, int rows, int columns, const Matrix& m, size_t stride = 0) {
+      if (!stride) stride = padded(columns);
+      if (m.kind != BF16) round_groups(first, rows, columns, stride, rounded);
+      return Input{first, rounded, columns, stride};
     };
-    auto normed = [&](const bf16* weight, float eps, int rows, const Matrix& m) {
-      for (int t = 0; t < rows; t++) norm(x + size_t(t) * E, weight, eps, E, mine + t * padded(E));
+    auto normed = [&](const float* from, const Norm& norm, int rows, const Matrix& m) {
+      for (int t = 0; t < rows; t++) normalise(norm, from + size_t(t) * E, E, mine + t * padded(E));
       return given(mine, rows, E, m);
     };
 
-    // x = x + product; where only some rows go on, `taken` says which, and they move up.
-    auto add_product = [&](const Matrix& m, Share<int> s, const Input& in, int rows, const int* taken) {
-      const int count = s.last - s.first;
-      product(m, s.first, s.last, in, rows, {space, size_t(count), s.first});
+    // x = x + factor * y for this thread's columns s, where row t of y begins at y + t * stride. If only some rows go on,
+    // `taken` says which, and they move up. Rows as they were are kept in `before` if it is not null.
+    auto add = [&](Share<int> s, const float* y, size_t stride, float factor, int rows, const int* taken, float* kept) {
       for (int t = 0; t < rows; t++) {
         // Columns of this thread alone, and never a row above t.
-        const float* before = x + size_t(taken ? taken[t] : t) * E + s.first;
-        float* after = x + size_t(t) * E + s.first;
-        for (int o = 0; o < count; o++) after[o] = before[o] + space[size_t(t) * count + o];
+        const float* old = x + size_t(taken ? taken[t] : t) * E;
+        if (kept) std::copy(old + s.first, old + s.last, kept + size_t(t) * E + s.first);
+        for (int e = s.first; e < s.last; e++) x[size_t(t) * E + e] = old[e] + factor * y[t * stride + e - s.first];
       }
+    };
+
+    // The same for what a norm stands behind: y (rows, E), of which this thread has written its columns.
+    auto add_behind = [&](const Norm& norm, Share<int> s, float factor, int rows, const int* taken, float* kept) {
+      team.barrier();
+      const size_t count = size_t(s.last - s.first);
+      for (int t = 0; t < rows; t++) {
+        const float* y = added + size_t(t) * E;
+        const Spread of = spread(norm, y, E);
+        for (int e = s.first; e < s.last; e++)
+          space[t * count + e - s.first] = (y[e] - of.mean) * of.factor * weight_of(norm, e) + bias_of(norm, e);
+      }
+      add(s, space, count, factor, rows, taken, kept);
+    };
+
+    auto add_product = [&](const Matrix& m, const Norm& norm, const Input& in, const Layer& layer, int rows,
+                           const int* taken, float* kept) {
+      const Share<int> s = share(E, PANEL, thread, threads);
+      const size_t count = size_t(s.last - s.first);
+      if (norm.kind == NO_NORM) {
+        product(m, s.first, s.last, in, rows, {space, count, s.first});
+        return add(s, space, count, layer.residual, rows, taken, kept);
+      }
+      product(m, s.first, s.last, in, rows, {added, size_t(E), 0});
+      add_behind(norm, s, layer.residual, rows, taken, kept);
+    };
+
+    auto add_experts = [&](const Layer& layer, const float* read, int rows) {
+      const Experts& e = *layer.experts;
+      const Routed routed{e, base + places.routed};
+      {
+        const Input in = normed(read, layer.before_mlp, rows, e.router);
+        const Share<int> s = share(e.router.rows, 1, thread, threads);
+        product(e.router, s.first, s.last, in, rows, {routed.base, routed_floats(e), 0});
+      }
+      team.barrier();
+      for (int t = thread; t < rows; t += threads) route(e, routed.scores(t), routed.weights(t), routed.taken(t));
+      team.barrier();
+      bf16* const gathered = (bf16*)(base + places.own + size_t(thread) * (places.space + places.input) + places.extra);
+      const Order order(routed, rows, (int32_t*)(gathered + size_t(T) * padded(E)));
+      const size_t stride = padded(e.widest);  // of `hidden`, which has a row for each pair
+      for (int i = 0; i < experts_of(e); i++) {
+        const int first = order.begin[i], count = order.begin[i + 1] - first, inner = e.down[i].columns;
+        if (count == 0) continue;
+        for (int n = 0; n < count; n++)
+          std::copy_n(mine + size_t(order.row[first + n]) * padded(E), E, gathered + size_t(n) * padded(E));
+        const Input in = given(gathered, count, E, e.gate_up[i]);
+        constexpr int BLOCK = 32;
+        float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
+        const Share<int> s = share(inner, BLOCK, thread, threads);
+        for (int start = s.first; start < s.last; start += BLOCK) {
+          const int end = std::min(s.last, start + BLOCK);
+          product(e.gate_up[i], start, end, in, count, {gate, BLOCK, start});
+          if (up) product(e.gate_up[i], inner + start, inner + end, in, count, {up, BLOCK, inner + start});
+          for (int n = 0; n < count; n++)
+            activate(layer.activation, gate + size_t(n) * BLOCK, up ? up + size_t(n) * BLOCK : nullptr, end - start,
+                     hidden + size_t(first + n) * stride + start);
+        }
+      }
+      team.barrier();
+      const Share<int> s = share(E, PANEL, thread, threads);
+      const size_t columns = size_t(s.last - s.first);
+      const bool behind = layer.after_mlp.kind != NO_NORM;
+      float *const y = behind ? added + s.first : space, *const part = space + size_t(rows) * columns;
+      const size_t apart = behind ? size_t(E) : columns;
+      for (int t = 0; t < rows; t++) std::fill_n(y + t * apart, columns, 0.0f);
+      for (int i = 0; i < experts_of(e); i++) {
+        const int first = order.begin[i], count = order.begin[i + 1] - first;
+        if (count == 0) continue;
+        const Input in = given(hidden + size_t(first) * stride, count, e.down[i].columns, e.down[i], stride);
+        product(e.down[i], s.first, s.last, in, count, {part, columns, s.first});
+        for (int n = 0; n < count; n++) {
+          const int t = order.row[first + n];
+          const float weight = routed.weights(t)[order.slot[first + n]];
+          for (size_t c = 0; c < columns; c++) y[t * apart + c] += weight * part[n * columns + c];
+        }
+      }
+      if (behind)
+        add_behind(layer.after_mlp, s, layer.residual, rows, nullptr, nullptr);
+      else
+        add(s, y, apart, layer.residual, rows, nullptr, nullptr);
     };
 
     for (int index = 0; index < model->layers; index++) {
@@ -303,36 +402,33 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const int rows = index == model->layers - 1 ? kept : T;
 
       {
-        const Input in = normed((const bf16*)layer.attention_norm, layer.attention_eps, T, layer.qkv);
+        const Input in = normed(x, layer.before_attention, T, layer.qkv);
         const Share<int> s = share(wide, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
       team.barrier();
       for (int i = thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
-        float* v = qkv + size_t(t) * wide + size_t(head) * D;
+        const float* projected = qkv + size_t(t) * wide;
         const Part& part = parts.part[parts.part_of[t]];
         const Rows& asked = *part.asked;
         const Segment& tail = part.tail();
         const int own = t - part.first;  // among the chain's rows
         const int64_t behind = asked.past - tail.begin + part.own + own;
         if (head >= H + KV) {
+          const float* v = projected + size_t(head) * D;
           bf16* row = (bf16*)tail.values[index] + (size_t(head - H - KV) * tail.capacity + behind) * D;
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
           continue;
         }
-        const bool key = head >= H;
-        if (const bf16* weight = (const bf16*)(key ? layer.k_norm : layer.q_norm)) {
-          float squares = 0;
-          for (int d = 0; d < D; d++) squares += v[d] * v[d];
-          const float factor = 1.0f / std::sqrt(squares / D + layer.qk_eps);
-          for (int d = 0; d < D; d++) v[d] *= factor * to_float(weight[d]);
-        }
-        const size_t turned = size_t(part.depth + own) * D;
+        const size_t turned = size_t(part.depth + own) * model->turned;
         const float *cos = asked.cos + turned, *sin = asked.sin + turned;
-        bf16* row = key ? (bf16*)tail.keys[index] + (size_t(head - H) * tail.capacity + behind) * D
-                        : q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D;
-        for (int d = 0; d < D; d++) row[d] = to_bf16(v[d] * cos[d] + v[(d + D / 2) % D] * sin[d]);
+        if (head >= H)
+          turn(layer.key, layer.rope, projected + size_t(H) * D, KV, head - H, cos, sin, D,
+               (bf16*)tail.keys[index] + (size_t(head - H) * tail.capacity + behind) * D);
+        else
+          turn(layer.query, layer.rope, projected, H, head, cos, sin, D,
+               q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D);
       }
       if (thread == 0) next.store(0);
       team.barrier();
@@ -354,7 +450,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
           else
             std::memcpy(together + size_t(row) * D, own, size_t(each) * D * sizeof(bf16));
           for (int i = 0; i < each; i++) position[row++] = part.position() + i % part.rows;
-          const int64_t oldest = seen_from(part.position(), layer.window).begin;
+          const int64_t oldest = seen_from(part.position(), layer.sight).begin;
           first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
           end = std::max(end, std::min<int64_t>(part.position() + part.rows, begin + CHUNK));
         }
@@ -385,8 +481,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
           segments[count++] = {from, keys, values};
         }
         const size_t at = group.partial + size_t(kv) * group.rows;
-        attend(D, queries, group.rows, position, {segments, count}, first, end, layer.window, layer.scale,
-               partial.max + at, partial.sum + at, partial.mixed + at * D, space + places.gathered);
+        attend(D, queries, group.rows, position, {segments, count}, first, end, layer.sight, partial.max + at,
+               partial.sum + at, partial.mixed + at * D, space + places.gathered);
       }
       team.barrier();
       for (int i = thread; i < H * rows; i += threads) {
@@ -407,43 +503,56 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const float* mixed = partial.mixed + at(c) * D;
           for (int d = 0; d < D; d++) out[d] += weight * mixed[d];
         }
+        if (layer.sinks) {
+          const Shares with = with_sink(highest, sum, sink_of(layer.sinks, head));
+          sum = with.sum;
+          for (int d = 0; d < D; d++) out[d] *= with.factor;
+        }
         for (int d = 0; d < D; d++) by_head[i / H * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
       }
       team.barrier();
       if (rows > 0) {
         const Input in = given(by_head, rows, H * D, layer.out);
-        const Share<int> s = share(E, PANEL, thread, threads);
-        add_product(layer.out, s, in, rows, taken);
+        add_product(layer.out, layer.after_attention, in, layer, rows, taken, layer.parallel ? before : nullptr);
       }
       team.barrier();
+      const float* const read = layer.parallel ? before : x;  // by the MLP
+      if (layer.experts) {
+        if (rows > 0) add_experts(layer, read, rows);
+        team.barrier();
+        continue;
+      }
+      const int I = layer.down.columns;
       if (rows > 0) {
-        const Input in = normed((const bf16*)layer.mlp_norm, layer.mlp_eps, rows, layer.gate_up);
+        const Input in = normed(read, layer.before_mlp, rows, layer.gate_up);
         const Share<int> s = share(I, 32, thread, threads);
         constexpr int BLOCK = 32;
-        float *gate = space, *up = gate + size_t(T) * BLOCK;
+        float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
         for (int start = s.first; start < s.last; start += BLOCK) {
           const int end = std::min(s.last, start + BLOCK);
           product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
-          product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
+          if (up) product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
           for (int t = 0; t < rows; t++)
-            silu_times(gate + size_t(t) * BLOCK, up + size_t(t) * BLOCK, end - start, hidden + t * padded(I) + start);
+            activate(layer.activation, gate + size_t(t) * BLOCK, up ? up + size_t(t) * BLOCK : nullptr, end - start,
+                     hidden + t * padded(I) + start);
         }
       }
       team.barrier();
       if (rows > 0) {
         const Input in = given(hidden, rows, I, layer.down);
-        const Share<int> s = share(E, PANEL, thread, threads);
-        add_product(layer.down, s, in, rows, nullptr);
+        add_product(layer.down, layer.after_mlp, in, layer, rows, nullptr, nullptr);
       }
       team.barrier();
     }
     if (kept > 0) {
       const int V = model->head.rows;
-      const Input in = normed((const bf16*)model->final_norm, model->final_eps, kept, model->head);
+      const Input in = normed(x, model->final_norm, kept, model->head);
       const Share<int> s = share(V, 32, thread, threads);
       product(model->head, s.first, s.last, in, kept, {step->logits, size_t(V), 0});
-      for (int t = 0; t < kept; t++)
+      for (int t = 0; t < kept; t++) {
+        finish_logits(*model, step->logits + size_t(t) * V + s.first, s.last - s.first);
         if (any_nan(step->logits + size_t(t) * V + s.first, s.last - s.first)) not_a_number.store(true);
+      }
     }
   });
 

@@ -13,35 +13,69 @@ from torch import Tensor
 
 from rapid_integrations.cache import Buffers, KVCache, Rows
 from rapid_integrations.errors import CacheError, SharedResource
-from rapid_integrations.kernels.cpu.interface import Layer, Model, Segment, Step
+from rapid_integrations.kernels.cpu.interface import Experts, Layer, Matrix, Model, Segment, Sight, Step
+from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
+from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeTable, address_of, matrix_of
 from rapid_integrations.kernels.cpu.scratch import Scratch
+from rapid_integrations.kernels.layers import (
+    ACTIVATIONS,
+    NORM_SCOPES,
+    PLAIN,
+    Activation,
+    AttentionKind,
+    Norm,
+    Rope,
+    Routing,
+)
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 Parents: TypeAlias = "ctypes.Array[ctypes.c_int32]"
 
 MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
+MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
+MAX_EXPERTS = 1024
+HEAD_DIMS = (32, 64, 96, 128, 256)  # that the code for AVX-512 serves; other processors serve every even number to 512
+
+
+@dataclass(frozen=True)
+class NativeExperts:
+    """The experts of a layer, the shared one last. `router` is (N, E), with the shared expert's gate as its last row."""
+
+    routing: Routing
+    router: AnyMatrix
+    gate_up: Sequence[AnyMatrix]
+    down: Sequence[AnyMatrix]
 
 
 @dataclass(frozen=True)
 class NativeLayer:
-    """One decoder layer. Norm weights are bfloat16; `window` is None where a query sees everything."""
+    """One decoder layer. Weights and biases of norms are bfloat16.
+
+    `gate_up` and `down` are None if the layer has `experts`. `window` is None if a query sees everything.
+    """
 
     qkv: AnyMatrix
     out: AnyMatrix
-    gate_up: AnyMatrix
-    down: AnyMatrix
-    attention_norm: Tensor
-    attention_eps: float
-    mlp_norm: Tensor
-    mlp_eps: float
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    qk_eps: float
+    before_attention: Norm | None
+    before_mlp: Norm | None
+    rope: Rope
     scale: float
-    window: int | None
+    gate_up: AnyMatrix | None = None
+    down: AnyMatrix | None = None
+    experts: NativeExperts | None = None
+    after_attention: Norm | None = None
+    after_mlp: Norm | None = None
+    query: Norm | None = None
+    key: Norm | None = None
+    window: int | None = None
+    kind: AttentionKind = PLAIN
+    activation: Activation = "silu"
+    gated: bool = True
+    parallel: bool = False
+    residual: float = 1.0
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -54,8 +88,11 @@ class NativeDecoder(SharedResource):
         library: from `native_library`.
         layers: of the model.
         embedding: (V, E) bfloat16, or a table in the blocks of a GGUF file.
-        final_norm, final_eps, head: behind the last layer.
+        final_norm, head: behind the last layer.
         heads, kv_heads, head_dim: of attention.
+        turned: columns of the tables of cosines and sines.
+        embedding_scale, logit_scale: factors on what comes from the embedding and the head.
+        logit_softcap: logits become softcap * tanh(logit / softcap), if this is given.
     """
 
     def __init__(
@@ -63,18 +100,21 @@ class NativeDecoder(SharedResource):
         library: ctypes.CDLL,
         layers: Sequence[NativeLayer],
         embedding: Tensor | NativeTable,
-        final_norm: Tensor,
-        final_eps: float,
+        final_norm: Norm,
         head: AnyMatrix,
         *,
         heads: int,
         kv_heads: int,
         head_dim: int,
+        turned: int,
+        embedding_scale: float = 1.0,
+        logit_scale: float = 1.0,
+        logit_softcap: float | None = None,
     ) -> None:
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
-        self._kept = (layers, embedding, final_norm, head)  # the structs hold bare addresses
-        self._layers = (Layer * len(layers))(*map(_layer, layers))
+        self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
+        self._layers = (Layer * len(layers))(*(_layer(layer, self._kept) for layer in layers))
         self._vocab_size = head.rows
         self._scratch = Scratch()
         self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
@@ -85,27 +125,31 @@ class NativeDecoder(SharedResource):
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            intermediate=layers[0].down.columns,
-            layer=self._layers,
-            final_norm=address_of(final_norm),
-            final_eps=final_eps,
+            intermediate=max((layer.down.columns for layer in layers if layer.down is not None), default=COLUMNS),
             vocabulary=len(table.data),
+            turned=turned,
+            layer=self._layers,
+            final_norm=norm_struct(final_norm),
             head=matrix_of(head),
             embedding=address_of(table.data),
             embedding_kind=table.kind,
+            embedding_scale=embedding_scale,
+            logit_scale=logit_scale,
+            logit_softcap=logit_softcap or 0.0,
         )
 
     @staticmethod
     def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int) -> bool:
         """Whether the kernels take matrices of these widths, and heads of this one."""
-        return bool(library.rapid_serves_head_dim(head_dim)) and all(width % COLUMNS == 0 for width in columns)
+        fit = all(width % COLUMNS == 0 and width <= MAX_COLUMNS for width in columns)
+        return bool(library.rapid_serves_head_dim(head_dim)) and fit
 
-    def forward(self, rows: Sequence[Rows], cos: Tensor, sin: Tensor) -> list[Tensor]:
+    def forward(self, rows: Sequence[Rows], tables: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Write each reader's rows to its cache, whose length is left for the caller to advance.
 
         Args:
             rows: of one or several readers; every cache has been filled by an earlier forward pass.
-            cos, sin: (at least every length + T, D) float32, of positions from 0 on; the first half of sin negated.
+            tables: cosines and sines, for each reader (at least its length + T, pairs) float32, of positions from 0 on.
 
         Returns:
             for each reader (keep, V) float32.
@@ -118,7 +162,7 @@ class NativeDecoder(SharedResource):
         kept = [each.keep for each in rows]
         ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
         trees = [None if each.parents is None else (ctypes.c_int32 * each.count)(*each.parents) for each in rows]
-        asked = (StepRows * len(rows))(*(self._asked(*each, cos, sin) for each in zip(rows, ids, trees, strict=True)))
+        asked = (StepRows * len(rows))(*map(self._asked, rows, ids, trees, tables))
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
         step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
         if failed := self._run(step):
@@ -129,14 +173,15 @@ class NativeDecoder(SharedResource):
             raise FloatingPointError("NaN among the logits")
         return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
 
-    def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, cos: Tensor, sin: Tensor) -> StepRows:
+    def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, tables: tuple[Tensor, Tensor]) -> StepRows:
         cache, count = rows.cache, rows.count
         segments = self._segments_of(cache, cache.tail(count))
         if not 0 <= rows.keep <= count:
             raise CacheError(f"keep={rows.keep} of {count} rows")
         if rows.parents is not None and any(not -1 <= parent < row for row, parent in enumerate(rows.parents)):
             raise CacheError(f"parents={rows.parents}: each has to come before its child")
-        skipped = cache.length * self._model.head_dim * cos.element_size()  # bytes
+        cos, sin = tables
+        skipped = cache.length * self._model.turned * cos.element_size()  # bytes
         return StepRows(
             rows=count,
             keep=rows.keep,
@@ -197,10 +242,72 @@ def _on_processor(token_ids: Tensor) -> Tensor:
     return token_ids.to("cpu", torch.int64).contiguous()
 
 
-def _layer(layer: NativeLayer) -> Layer:
-    return Layer(
-        **{name: matrix_of(getattr(layer, name)) for name in ("qkv", "out", "gate_up", "down")},
-        **{name: address_of(getattr(layer, name)) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")},
-        **{name: getattr(layer, name) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")},
-        window=layer.window or 0,
+def norm_struct(norm: Norm | None) -> NormStruct:
+    """Return a norm as the kernels read it. It holds the addresses of the weights."""
+    if norm is None:
+        return NormStruct()
+    return NormStruct(
+        kind=2 if norm.centred else 1,
+        scope=NORM_SCOPES.index(norm.scope),
+        eps=norm.eps,
+        offset=norm.offset,
+        weight=address_of(norm.weight),
+        bias=address_of(norm.bias),
+    )
+
+
+def rope_struct(rope: Rope) -> RopeStruct:
+    """Return a rotation as the kernels read it."""
+    return RopeStruct(**vars(rope))
+
+
+def sight_struct(scale: float, window: int | None, kind: AttentionKind) -> Sight:
+    """Return what a query sees, as the kernels read it."""
+    return Sight(window=window or 0, chunk=kind.chunk or 0, scale=scale, softcap=kind.softcap or 0.0)
+
+
+_NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")
+
+
+def _layer(layer: NativeLayer, kept: list[object]) -> Layer:
+    """Return the struct of a layer. What it points to is put into `kept`."""
+    filled = Layer(
+        qkv=matrix_of(layer.qkv),
+        out=matrix_of(layer.out),
+        **{name: norm_struct(getattr(layer, name)) for name in _NORMS},
+        rope=rope_struct(layer.rope),
+        sight=sight_struct(layer.scale, layer.window, layer.kind),
+        sinks=address_of(layer.kind.sinks),
+        activation=ACTIVATIONS.index(layer.activation),
+        gated=layer.gated,
+        parallel=layer.parallel,
+        residual=layer.residual,
+    )
+    if layer.gate_up is not None and layer.down is not None:
+        filled.gate_up, filled.down = matrix_of(layer.gate_up), matrix_of(layer.down)
+    if layer.experts is not None:
+        experts = _experts(layer.experts, kept)
+        kept.append(experts)
+        filled.experts = ctypes.pointer(experts)
+    return filled
+
+
+def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
+    routing, count = experts.routing, len(experts.gate_up)
+    gate_up, down = ((Matrix * count)(*map(matrix_of, part)) for part in (experts.gate_up, experts.down))
+    kept += [gate_up, down]
+    return Experts(
+        count=count - routing.shared,
+        taken=routing.taken,
+        routing=routing.sigmoid,
+        normalised=routing.normalised,
+        groups=routing.groups,
+        groups_taken=routing.groups_taken,
+        widest=max(matrix.columns for matrix in experts.down),
+        shared=(2 if routing.shared_gate else 1) if routing.shared else 0,
+        scale=routing.scale,
+        router=matrix_of(experts.router),
+        correction=address_of(routing.correction),
+        gate_up=gate_up,
+        down=down,
     )

@@ -21,23 +21,61 @@ struct Matrix {  // (rows, columns), x -> x W^T + bias
 // the rows' scales (bf16) and their zeros (bf16). The formats of GGUF files are in `blocks.h`; like INT8's, their last panel is
 // filled up. The first row of a part is a multiple of 16.
 
+struct Norm {  // of some numbers: (x - mean) / sqrt(mean square + eps) * (weight + offset) + bias
+  int32_t kind;               // see NormKind; only LAYER_NORM takes the mean away
+  int32_t scope;              // of queries and keys: see NormScope
+  float eps, offset;
+  const void *weight, *bias;  // bf16; null stands for ones and for zeros
+};
+
+struct Rope {  // how the heads of a layer are rotated
+  int32_t first, pairs;       // columns of the tables; no pairs: not at all
+  int32_t interleaved;        // a pair lies together, and not half of the rotated numbers apart
+  int32_t norm_behind;        // queries and keys are normalised behind the rotation, and not before it
+};
+
+struct Sight {  // which keys a query sees, and what becomes of its scores
+  int64_t window;             // keys, its own included; 0: all
+  int64_t chunk;              // keys of the chunk of so many positions that it lies in; 0: all
+  float scale;                // score = scale * q k
+  float softcap;              // and then softcap * tanh(score / softcap); 0: not so
+};
+
+struct Experts {  // matrices of which each row takes a few
+  int32_t count, taken;       // how many there are, and how many a row takes
+  int32_t routing;            // see Routing
+  int32_t normalised;         // the weights of those taken are divided by their sum
+  int32_t groups, groups_taken;  // only experts of the best groups are taken
+  int32_t widest;             // intermediate numbers of one expert, at most
+  int32_t shared;             // 1: one more expert, the last one, is taken by every row, 2: with a gate of its own
+  float scale, reserved;      // of the weights
+  Matrix router;              // BF16 (count, hidden); the last row is the shared expert's gate if it has one
+  const void* correction;     // float (count,), added to scores for the choice alone, or null
+  const Matrix *gate_up, *down;  // one after another
+};
+
 struct Layer {
   Matrix qkv, out, gate_up, down;
-  const void *attention_norm, *mlp_norm;  // bf16
-  const void *q_norm, *k_norm;            // bf16 (head_dim,) or null
-  float attention_eps, mlp_eps, qk_eps, scale;
-  int64_t window;  // keys that a query sees, its own included; 0: all
+  Norm before_attention, after_attention, before_mlp, after_mlp, query, key;
+  Rope rope;
+  Sight sight;
+  const void* sinks;          // float (heads,), scores of a key without a value, or null
+  const Experts* experts;     // in place of gate_up and down, or null
+  int32_t activation;         // see Activation
+  int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
+  int32_t parallel;           // attention and MLP read the same rows
+  float residual;             // factor on what attention and MLP add
 };
 
 struct Model {
   int32_t layers, hidden, heads, kv_heads, head_dim, intermediate;
+  int32_t vocabulary, turned; // turned: columns of the tables of cosines and sines
   const Layer* layer;
-  const void* final_norm;
-  float final_eps;
-  int32_t vocabulary;
+  Norm final_norm;
   Matrix head;
   const void* embedding;      // (vocabulary, hidden): bf16, or blocks as they lie in a file
-  int32_t embedding_kind, reserved;
+  float embedding_scale, logit_scale, logit_softcap;  // softcap 0: none
+  int32_t embedding_kind;
 };
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
@@ -51,7 +89,7 @@ struct Rows {  // of one reader: a text with a cache of its own
   int64_t past;               // tokens before this step
   const int64_t* ids;         // (rows,): the tokens
   const int32_t* parents;     // (rows,): the row that a token follows, before its own, -1: the text; null: a chain
-  const float *cos, *sin;     // (rows, head_dim), of the positions from `past` on; sin with its first half negated
+  const float *cos, *sin;     // (rows, turned): of one pair of numbers a column
   int64_t segments;
   const Segment* segment;     // other readers may have the same ones, but for the last: new rows are written there
 };
@@ -64,11 +102,11 @@ struct Step {  // one pass for all readers
 };
 
 struct Rotation {  // of a prompt's queries and keys
-  int32_t rows, heads, kv_heads, head_dim, threads;
-  float qk_eps;
+  int32_t rows, heads, kv_heads, head_dim, threads, turned;
+  Norm query, key;
+  Rope rope;
   const void* qkv;              // bf16 (rows, heads + 2 kv_heads, head_dim)
-  const void *q_norm, *k_norm;  // bf16 (head_dim,) or null
-  const float *cos, *sin;       // as in Step
+  const float *cos, *sin;       // as in Rows
   void* out;                    // bf16 (rows, heads + kv_heads, head_dim)
 };
 
@@ -79,9 +117,10 @@ struct LayerSegment {  // rows of one layer that lie together
 };
 
 struct Attention {  // of the last `rows` of past + rows positions
-  int32_t rows, heads, kv_heads, head_dim, threads;
-  float scale;
-  int64_t past, window;         // window: as in Layer
+  int32_t rows, heads, kv_heads, head_dim, threads, reserved;
+  Sight sight;
+  const void* sinks;            // as in Layer
+  int64_t past;
   int64_t row_stride, head_stride;  // of the queries, in elements; a head's numbers lie together
   int64_t segments;
   const LayerSegment* segment;
@@ -96,3 +135,9 @@ enum Kind : int32_t {
   // Formats of GGUF files: 16 more than their numbers there.
   Q4_0 = 18, Q4_1 = 19, Q5_0 = 22, Q5_1 = 23, Q8_0 = 24, Q4_K = 28, Q5_K = 29, Q6_K = 30
 };
+enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
+// Of queries and keys: each head with the same weights, each with its own, or all heads as one row.
+enum NormScope : int32_t { EVERY_HEAD = 0, OWN_HEAD = 1, ALL_HEADS = 2 };
+// CLIPPED_SWIGLU is GPT-OSS's: both are clipped at 7, and one is added to what the gate is multiplied with.
+enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4 };
+enum Routing : int32_t { SOFTMAX = 0, SIGMOID = 1 };

@@ -25,14 +25,56 @@ class Matrix(ctypes.Structure):
     )
 
 
+class Norm(ctypes.Structure):
+    """A normalisation; all zeros stand for none."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("kind", "scope")),
+        *((name, ctypes.c_float) for name in ("eps", "offset")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+    )
+
+
+class Rope(ctypes.Structure):
+    """How the heads of a layer are rotated."""
+
+    _fields_ = tuple((name, ctypes.c_int32) for name in ("first", "pairs", "interleaved", "norm_behind"))
+
+
+class Sight(ctypes.Structure):
+    """Which keys a query sees, and what becomes of its scores."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("window", "chunk")),
+        *((name, ctypes.c_float) for name in ("scale", "softcap")),
+    )
+
+
+class Experts(ctypes.Structure):
+    """The experts of a layer."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("count", "taken", "routing", "normalised")),
+        *((name, ctypes.c_int32) for name in ("groups", "groups_taken", "widest", "shared")),
+        *((name, ctypes.c_float) for name in ("scale", "reserved")),
+        ("router", Matrix),
+        ("correction", ctypes.c_void_p),
+        *((name, ctypes.POINTER(Matrix)) for name in ("gate_up", "down")),
+    )
+
+
 class Layer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_ = (
         *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
-        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
-        *((name, ctypes.c_float) for name in ("attention_eps", "mlp_eps", "qk_eps", "scale")),
-        ("window", ctypes.c_int64),
+        *((name, Norm) for name in ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")),
+        ("rope", Rope),
+        ("sight", Sight),
+        ("sinks", ctypes.c_void_p),
+        ("experts", ctypes.POINTER(Experts)),
+        *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel")),
+        ("residual", ctypes.c_float),
     )
 
 
@@ -41,13 +83,13 @@ class Model(ctypes.Structure):
 
     _fields_ = (
         *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
+        *((name, ctypes.c_int32) for name in ("vocabulary", "turned")),
         ("layer", ctypes.POINTER(Layer)),
-        ("final_norm", ctypes.c_void_p),
-        ("final_eps", ctypes.c_float),
-        ("vocabulary", ctypes.c_int32),
+        ("final_norm", Norm),
         ("head", Matrix),
         ("embedding", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("embedding_kind", "reserved")),
+        *((name, ctypes.c_float) for name in ("embedding_scale", "logit_scale", "logit_softcap")),
+        ("embedding_kind", ctypes.c_int32),
     )
 
 
@@ -86,9 +128,10 @@ class Rotation(ctypes.Structure):
     """The rotation of a prompt's queries and keys."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
-        ("qk_eps", ctypes.c_float),
-        *((name, ctypes.c_void_p) for name in ("qkv", "q_norm", "k_norm", "cos", "sin", "out")),
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads", "turned")),
+        *((name, Norm) for name in ("query", "key")),
+        ("rope", Rope),
+        *((name, ctypes.c_void_p) for name in ("qkv", "cos", "sin", "out")),
     )
 
 
@@ -105,16 +148,20 @@ class Attention(ctypes.Structure):
     """The attention of a prompt's tokens."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads")),
-        ("scale", ctypes.c_float),
-        *((name, ctypes.c_int64) for name in ("past", "window", "row_stride", "head_stride")),
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads", "reserved")),
+        ("sight", Sight),
+        ("sinks", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("past", "row_stride", "head_stride")),
         ("segments", ctypes.c_int64),
         ("segment", ctypes.POINTER(LayerSegment)),
         *((name, ctypes.c_void_p) for name in ("queries", "out")),
     )
 
 
-STRUCTS = (Matrix, Layer, Model, Segment, Rows, Step, Rotation, LayerSegment, Attention)
+STRUCTS = (
+    *(Matrix, Norm, Rope, Sight, Experts, Layer, Model),
+    *(Segment, Rows, Step, Rotation, LayerSegment, Attention),
+)
 
 
 def opened(path: Path) -> ctypes.CDLL:
@@ -170,5 +217,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_unpack_blocks.argtypes = (small, pointer, small, small, small, pointer)
     library.rapid_block_rows.argtypes = (small, pointer, pointer, whole, small, small, pointer)
     library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
-    library.rapid_gate.argtypes = (pointer, whole, whole, small, pointer)
-    library.rapid_add_norm.argtypes = (*(pointer,) * 3, ctypes.c_float, whole, small, small, pointer)
+    library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, pointer)
+    library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

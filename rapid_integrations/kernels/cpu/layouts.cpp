@@ -24,15 +24,31 @@ std::string layouts() {
   return WHOLE(Matrix) + FIELD(Matrix, kind) + FIELD(Matrix, rows) + FIELD(Matrix, columns) + FIELD(Matrix, parts) +
          FIELD(Matrix, data) + FIELD(Matrix, scale) + FIELD(Matrix, bias) +
 
-         WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
-         FIELD(Layer, attention_norm) + FIELD(Layer, mlp_norm) + FIELD(Layer, q_norm) + FIELD(Layer, k_norm) +
-         FIELD(Layer, attention_eps) + FIELD(Layer, mlp_eps) + FIELD(Layer, qk_eps) + FIELD(Layer, scale) +
-         FIELD(Layer, window) +
+         WHOLE(Norm) + FIELD(Norm, kind) + FIELD(Norm, scope) + FIELD(Norm, eps) + FIELD(Norm, offset) +
+         FIELD(Norm, weight) + FIELD(Norm, bias) +
 
-         WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model, kv_heads) +
-         FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, layer) + FIELD(Model, final_norm) +
-         FIELD(Model, final_eps) + FIELD(Model, vocabulary) + FIELD(Model, head) + FIELD(Model, embedding) +
-         FIELD(Model, embedding_kind) + FIELD(Model, reserved) +
+         WHOLE(Rope) + FIELD(Rope, first) + FIELD(Rope, pairs) + FIELD(Rope, interleaved) + FIELD(Rope,
+         norm_behind) +
+
+         WHOLE(Sight) + FIELD(Sight, window) + FIELD(Sight, chunk) + FIELD(Sight, scale) + FIELD(Sight,
+         softcap) +
+
+         WHOLE(Experts) + FIELD(Experts, count) + FIELD(Experts, taken) + FIELD(Experts, routing) +
+         FIELD(Experts, normalised) + FIELD(Experts, groups) + FIELD(Experts, groups_taken) + FIELD(Experts,
+         widest) + FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, reserved) + FIELD(Experts,
+         router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
+
+         WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
+         FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
+         FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, rope) + FIELD(Layer,
+         sight) + FIELD(Layer, sinks) + FIELD(Layer, experts) + FIELD(Layer, activation) + FIELD(Layer, gated)
+         + FIELD(Layer, parallel) + FIELD(Layer, residual) +
+
+         WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model,
+         kv_heads) + FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, vocabulary) +
+         FIELD(Model, turned) + FIELD(Model, layer) + FIELD(Model, final_norm) + FIELD(Model, head) +
+         FIELD(Model, embedding) + FIELD(Model, embedding_scale) + FIELD(Model, logit_scale) + FIELD(Model,
+         logit_softcap) + FIELD(Model, embedding_kind) +
 
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +
@@ -44,17 +60,18 @@ std::string layouts() {
          FIELD(Step, scratch) +
 
          WHOLE(Rotation) + FIELD(Rotation, rows) + FIELD(Rotation, heads) + FIELD(Rotation, kv_heads) +
-         FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, qk_eps) + FIELD(Rotation, qkv) +
-         FIELD(Rotation, q_norm) + FIELD(Rotation, k_norm) + FIELD(Rotation, cos) + FIELD(Rotation, sin) +
-         FIELD(Rotation, out) +
+         FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, turned) + FIELD(Rotation,
+         query) + FIELD(Rotation, key) + FIELD(Rotation, rope) + FIELD(Rotation, qkv) + FIELD(Rotation, cos) +
+         FIELD(Rotation, sin) + FIELD(Rotation, out) +
 
          WHOLE(LayerSegment) + FIELD(LayerSegment, begin) + FIELD(LayerSegment, key_stride) +
          FIELD(LayerSegment, value_stride) + FIELD(LayerSegment, keys) + FIELD(LayerSegment, values) +
 
          WHOLE(Attention) + FIELD(Attention, rows) + FIELD(Attention, heads) + FIELD(Attention, kv_heads) +
-         FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, scale) + FIELD(Attention, past) +
-         FIELD(Attention, window) + FIELD(Attention, row_stride) + FIELD(Attention, head_stride) +
-         FIELD(Attention, segments) + FIELD(Attention, segment) + FIELD(Attention, queries) + FIELD(Attention, out);
+         FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, reserved) +
+         FIELD(Attention, sight) + FIELD(Attention, sinks) + FIELD(Attention, past) + FIELD(Attention,
+         row_stride) + FIELD(Attention, head_stride) + FIELD(Attention, segments) + FIELD(Attention, segment)
+         + FIELD(Attention, queries) + FIELD(Attention, out);
 }
 
 }  // namespace

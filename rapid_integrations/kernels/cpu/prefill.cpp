@@ -13,6 +13,7 @@
 
 #include "attention.h"
 #include "interface.h"
+#include "norms.h"
 #include "numbers.h"
 #include "scratch.h"
 #include "threads.h"
@@ -20,22 +21,6 @@
 namespace {
 
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
-
-void rotate(const bf16* row, const bf16* weight, float eps, const float* cos, const float* sin, int D, bf16* out) {
-  float v[512];
-  for (int d = 0; d < D; d++) v[d] = to_float(row[d]);
-  if (weight) {
-    float squares = 0;
-    for (int d = 0; d < D; d++) squares += v[d] * v[d];
-    const float factor = 1.0f / std::sqrt(squares / D + eps);
-    for (int d = 0; d < D; d++) v[d] *= factor * to_float(weight[d]);
-  }
-  const int half = D / 2;
-  for (int d = 0; d < half; d++) {
-    out[d] = to_bf16(v[d] * cos[d] + v[d + half] * sin[d]);
-    out[d + half] = to_bf16(v[d + half] * cos[d + half] + v[d] * sin[d + half]);
-  }
-}
 
 }  // namespace
 
@@ -47,9 +32,12 @@ void rapid_rotate(const Rotation* r) {
   for_each(r->threads, r->rows, [&](int64_t t) {
     const bf16* row = (const bf16*)r->qkv + size_t(t) * (rotated + r->kv_heads) * D;
     bf16* out = (bf16*)r->out + size_t(t) * rotated * D;
-    for (int h = 0; h < rotated; h++)
-      rotate(row + h * D, (const bf16*)(h < H ? r->q_norm : r->k_norm), r->qk_eps, r->cos + size_t(t) * D,
-             r->sin + size_t(t) * D, D, out + h * D);
+    float x[WIDEST];
+    for (int i = 0; i < rotated * D; i++) x[i] = to_float(row[i]);
+    const float *cos = r->cos + size_t(t) * r->turned, *sin = r->sin + size_t(t) * r->turned;
+    for (int h = 0; h < H; h++) turn(r->query, r->rope, x, H, h, cos, sin, D, out + h * D);
+    for (int h = 0; h < r->kv_heads; h++)
+      turn(r->key, r->rope, x + size_t(H) * D, r->kv_heads, h, cos, sin, D, out + (H + h) * D);
   });
 }
 
@@ -71,7 +59,7 @@ int rapid_attend(const Attention* a) {
   auto attend_block = [&](int task, float* const base) {
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
-    const int64_t past = a->past + start, oldest = seen_from(past, a->window).begin;
+    const int64_t past = a->past + start, oldest = seen_from(past, a->sight).begin;
     bf16* const q = (bf16*)base;  // (G, T, D)
     float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums + positions;
     int64_t* const position = (int64_t*)(sum + row_sums);
@@ -82,12 +70,13 @@ int rapid_attend(const Attention* a) {
                     (const bf16*)a->queries + (start + t) * a->row_stride + (int64_t(kv) * G + g) * a->head_stride,
                     D * sizeof(bf16));
       }
-    attend(D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->window,
-           a->scale, highest, sum, mixed, mixed + rows * D);
+    attend(D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->sight,
+           highest, sum, mixed, mixed + rows * D);
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++) {
         const float* row = mixed + (size_t(g) * T + t) * D;
-        const float factor = 1.0f / sum[g * T + t];
+        const Shares with = with_sink(highest[g * T + t], sum[g * T + t], sink_of(a->sinks, kv * G + g));
+        const float factor = with.factor / with.sum;
         bf16* out = (bf16*)a->out + (size_t(start + t) * H + size_t(kv) * G + g) * D;
         for (int d = 0; d < D; d++) out[d] = to_bf16(row[d] * factor);
       }
@@ -100,42 +89,36 @@ int rapid_attend(const Attention* a) {
   return 0;
 }
 
-// x (rows, columns) += added, where there is anything to add; out = x normalised. All bf16.
-void rapid_add_norm(void* x, const void* added, const void* weight, float eps, int64_t rows, int32_t columns,
+// x (rows, columns) += factor * added, if there is anything to add; out = x normalised. All bf16.
+void rapid_add_norm(void* x, const void* added, float factor, const Norm* norm, int64_t rows, int32_t columns,
                     int32_t threads, void* out) {
   for_each(threads, rows, [&](int64_t t) {
     bf16 *row = (bf16*)x + t * columns, *to = (bf16*)out + t * columns;
     if (added) {
       const bf16* more = (const bf16*)added + t * columns;
-      for (int i = 0; i < columns; i++) row[i] = to_bf16(to_float(row[i]) + to_float(more[i]));
+      for (int i = 0; i < columns; i++)
+        row[i] = to_bf16(to_float(row[i]) + to_float(to_bf16(to_float(more[i]) * factor)));
     }
-    float squares[16] = {}, total = 0;
-    int i = 0;
-    for (; i + 16 <= columns; i += 16)
-      for (int j = 0; j < 16; j++) squares[j] += to_float(row[i + j]) * to_float(row[i + j]);
-    for (; i < columns; i++) total += to_float(row[i]) * to_float(row[i]);
-    for (float lane : squares) total += lane;
-    const float factor = 1.0f / std::sqrt(total / columns + eps);
-    for (i = 0; i < columns; i++) to[i] = to_bf16(to_float(row[i]) * factor * to_float(((const bf16*)weight)[i]));
+    float wide[WIDEST];
+    for (int i = 0; i < columns; i++) wide[i] = to_float(row[i]);
+    normalise(*norm, wide, columns, to);
   });
 }
 
-// out (rows, columns) = silu(gate) * up of gate_up (rows, 2 columns); all bf16.
-void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t threads, void* out) {
+// out (rows, columns) = activation(gate) * up of gate_up (rows, 2 columns), or activation(x) of (rows, columns) if it is
+// not `gated`; all bf16.
+void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t activation, int32_t gated, int32_t threads,
+                void* out) {
   for_each(threads, rows, [&](int64_t t) {
-    const bf16 *gate = (const bf16*)gate_up + t * 2 * columns, *up = gate + columns;
+    const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
-    int64_t i = 0;
-#if RAPID_AVX512
-    for (; i + 16 <= columns; i += 16) {
-      const __m512 g = widen(_mm256_loadu_si256((const __m256i*)(gate + i)));
-      const __m512 u = widen(_mm256_loadu_si256((const __m256i*)(up + i)));
-      _mm256_storeu_si256((__m256i*)(to + i), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(silu512(g), u)));
-    }
-#endif
-    for (; i < columns; i++) {
-      const float g = to_float(gate[i]);
-      to[i] = to_bf16(g / (1.0f + std::exp(-g)) * to_float(up[i]));
+    constexpr int64_t BLOCK = 256;
+    float x[BLOCK], y[BLOCK];
+    for (int64_t start = 0; start < columns; start += BLOCK) {
+      const int count = int(std::min(BLOCK, columns - start));
+      for (int i = 0; i < count; i++) x[i] = to_float(gate[start + i]);
+      for (int i = 0; gated && i < count; i++) y[i] = to_float(up[start + i]);
+      activate(activation, x, gated ? y : nullptr, count, to + start);
     }
   });
 }

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import LayerRows
+from rapid_integrations.kernels.cpu.decoder import norm_struct, rope_struct, sight_struct
 from rapid_integrations.kernels.cpu.interface import Attention, LayerSegment, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
+from rapid_integrations.kernels.layers import ACTIVATIONS, PLAIN, Activation, AttentionKind, Norm, Rope
 
 
 def serves_prefill(*tensors: Tensor) -> bool:
@@ -44,7 +46,9 @@ def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
     )
 
 
-def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None) -> Tensor:
+def attend(
+    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, kind: AttentionKind = PLAIN
+) -> Tensor:
     """Return the causal attention of the last T of L positions, (1, T, H, D).
 
     Args:
@@ -53,6 +57,7 @@ def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: i
             `serves_attention` has them. Each one but the last has a multiple of `TILE` rows.
         scale: of the scores, above 0.
         window: keys that a query sees, its own included; None: all.
+        kind: what else the attention does.
     """
     library = loaded_library()
     assert library is not None
@@ -69,9 +74,9 @@ def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: i
         kv_heads=segments[0][0].shape[1],
         head_dim=head_dim,
         threads=torch.get_num_threads(),
-        scale=scale,
+        sight=sight_struct(scale, window, kind),
+        sinks=None if kind.sinks is None else kind.sinks.data_ptr(),
         past=total - new,
-        window=window or 0,
         row_stride=query.stride(2),
         head_stride=query.stride(1),
         segments=len(segments),
@@ -85,19 +90,26 @@ def attend(query: Tensor, segments: Sequence[LayerRows], scale: float, window: i
 
 
 def rotate(
-    qkv: Tensor, heads: int, kv_heads: int, norms: tuple[Tensor, Tensor, float] | None, cos: Tensor, sin: Tensor
+    qkv: Tensor,
+    heads: int,
+    kv_heads: int,
+    norms: tuple[Norm | None, Norm | None],
+    rope: Rope,
+    cos: Tensor,
+    sin: Tensor,
 ) -> Tensor:
     """Return queries and keys, normalised where the model does that, and rotated: (T, H + H_kv, D).
 
     Args:
-        qkv: (T, (H + 2 H_kv) D), bfloat16.
+        qkv: (T, H + 2 H_kv, D), bfloat16.
         heads, kv_heads: H and H_kv.
-        norms: the weights (D,) that queries and keys are normalised with, and what is added to their mean square.
-        cos, sin: (T, D) float32; the first half of sin negated.
+        norms: of queries and keys.
+        rope: the layer's.
+        cos, sin: (T, pairs of all rotations of the model) float32.
     """
     library = loaded_library()
     assert library is not None
-    qkv, new, head_dim = qkv.contiguous(), qkv.shape[0], cos.shape[1]
+    qkv, (new, _, head_dim) = qkv.contiguous(), qkv.shape
     out = torch.empty(new, heads + kv_heads, head_dim, dtype=torch.bfloat16, device="cpu")
     call = Rotation(
         rows=new,
@@ -105,10 +117,11 @@ def rotate(
         kv_heads=kv_heads,
         head_dim=head_dim,
         threads=torch.get_num_threads(),
-        qk_eps=norms[2] if norms else 0.0,
+        turned=cos.shape[1],
+        query=norm_struct(norms[0]),
+        key=norm_struct(norms[1]),
+        rope=rope_struct(rope),
         qkv=qkv.data_ptr(),
-        q_norm=norms[0].data_ptr() if norms else None,
-        k_norm=norms[1].data_ptr() if norms else None,
         cos=cos.data_ptr(),
         sin=sin.data_ptr(),
         out=out.data_ptr(),
@@ -117,22 +130,23 @@ def rotate(
     return out
 
 
-def add_and_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) -> Tensor:
-    """Add to x, (T, E) bfloat16, in place, and return it normalised by its root mean square, (T, E)."""
+def add_and_norm(x: Tensor, added: Tensor | None, norm: Norm | None, factor: float = 1.0) -> Tensor:
+    """Add factor * added to x, (T, E) bfloat16, in place, and return it normalised, (T, E)."""
     library = loaded_library()
     assert library is not None and x.is_contiguous() and (added is None or added.is_contiguous())
     out = torch.empty_like(x)
     more = None if added is None else added.data_ptr()
     shape = (*x.shape, torch.get_num_threads())
-    library.rapid_add_norm(x.data_ptr(), more, weight.data_ptr(), eps, *shape, out.data_ptr())
+    library.rapid_add_norm(x.data_ptr(), more, factor, ctypes.byref(norm_struct(norm)), *shape, out.data_ptr())
     return out
 
 
-def gated(gate_up: Tensor) -> Tensor:
-    """Return silu(gate) * up, (T, I), of (T, 2 I) bfloat16."""
+def activated(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
+    """Return activation(gate) * up, (T, I), of (T, 2 I) bfloat16, or activation(x) of (T, I) if it is not `gated`."""
     library, gate_up = loaded_library(), gate_up.contiguous()
     assert library is not None
-    rows, both = gate_up.shape
-    out = torch.empty(rows, both // 2, dtype=torch.bfloat16, device="cpu")
-    library.rapid_gate(gate_up.data_ptr(), rows, both // 2, torch.get_num_threads(), out.data_ptr())
+    rows, columns = gate_up.shape[0], gate_up.shape[1] // (2 if gated else 1)
+    out = torch.empty(rows, columns, dtype=torch.bfloat16, device="cpu")
+    kind = ACTIVATIONS.index(activation)
+    library.rapid_gate(gate_up.data_ptr(), rows, columns, kind, gated, torch.get_num_threads(), out.data_ptr())
     return out

@@ -75,7 +75,7 @@ def test_moved_keys_are_those_of_the_new_position(kind, config, before):
         keys, values = elsewhere.rows(0, 77, elsewhere.length)
         wanted, same = cache.rows(0, before, cache.length)
         assert isinstance(model, MovesKeys)
-        torch.testing.assert_close(model.shifted(keys, before - 77), wanted, rtol=0, atol=ROWS_TOLERANCE)
+        torch.testing.assert_close(model.shifted(0, keys, before - 77), wanted, rtol=0, atol=ROWS_TOLERANCE)
         torch.testing.assert_close(values, same, rtol=0, atol=ROWS_TOLERANCE)
 
 

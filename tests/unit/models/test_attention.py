@@ -24,7 +24,7 @@ from rapid_integrations.models.attention import (
     rapid_attention,
     register,
 )
-from rapid_integrations.models.mask import described_mask
+from rapid_integrations.models.mask import Sight, described_mask
 from tests.toys.budget import examples
 
 MODULE = torch.nn.Identity()
@@ -140,13 +140,8 @@ def call(**changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        (
-            {"softcap": 50.0},
-            r"Identity asks its attention for softcapped scores \(softcap\), which this engine does not compute",
-        ),
-        ({"s_aux": torch.zeros(4)}, "s_aux"),
-        ({"position_bias": torch.zeros(1, 4, 3, 9), "softcap": 30.0}, "position_bias, softcapped"),
-        ({"something_new": 1}, "something_new"),
+        ({"something_new": 1}, "Identity asks its attention for something_new, which this engine does not compute"),
+        ({"position_bias": torch.zeros(1, 4, 3, 9), "other": 30.0}, "other, position_bias"),
         ({"dropout": 0.1}, "dropout"),
         ({"attention_mask": torch.zeros(1, 1, 3, 9)}, "mask"),
         ({"is_causal": False}, "bidirectional"),
@@ -212,7 +207,6 @@ def test_a_mask_with_a_local_size_that_sees_everything_is_full():
     "mask_function",
     [
         bidirectional_mask_function,
-        chunked_causal_mask_function(4, torch.zeros(1, dtype=torch.long)),
         or_masks(causal_mask_function, lambda batch, head, query, key: key > 7),
         and_masks(causal_mask_function, lambda batch, head, query, key: key != 2),
     ],
@@ -220,6 +214,24 @@ def test_a_mask_with_a_local_size_that_sees_everything_is_full():
 def test_a_mask_that_is_neither_causal_nor_a_window_is_refused(mask_function):
     with pytest.raises(UnsupportedModelError, match="neither causal nor a sliding window"):
         described(mask_function, 4)
+
+
+@pytest.mark.parametrize("offset", range(9))
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_chunks_are_told_from_windows(offset, length):
+    """Near the beginning of a chunk both hide the same keys."""
+    chunked = chunked_causal_mask_function(4, torch.zeros(1, dtype=torch.long))
+    for mask_function, kind in ((chunked, {"chunk": 4}), (sliding_window_causal_mask_function(4), {"window": 4})):
+        mask = described_mask(
+            mask_function=mask_function,
+            q_length=length,
+            kv_length=offset + length,
+            q_offset=offset,
+            local_size=4,
+        )
+        found = Sight(mask.window, mask.chunk).visible(length, offset + length, torch.device("cpu"))
+        expected = Sight(kind.get("window"), kind.get("chunk")).visible(length, offset + length, torch.device("cpu"))
+        assert torch.equal(found, expected)
 
 
 def test_a_mask_of_padding_is_refused():

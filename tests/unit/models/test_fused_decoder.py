@@ -12,6 +12,7 @@ from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import Int4Linear
+from tests.toys.every_family import tiny
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
@@ -35,7 +36,10 @@ def test_the_families_are_served(kind):
 
 
 def test_what_is_not_known_in_every_part_runs_as_transformers_does():
-    assert not FusedDecoder.serves(tiny_model("gemma3", 1))
+    assert not FusedDecoder.serves(tiny("helium"))
+    more = tiny_model("llama", 1)
+    more.model.layers[1].mlp.register_parameter("more", nn.Parameter(torch.ones(3)))
+    assert not FusedDecoder.serves(more)
     hooked = tiny_model("llama", 1)
     hooked.model.layers[0].register_forward_hook(lambda *_: None)
     assert not FusedDecoder.serves(hooked)
@@ -119,8 +123,8 @@ def test_fingerprints_tell_weights_and_their_form_apart():
 
 
 def test_quantisation_needs_a_known_architecture():
-    with pytest.raises(UnsupportedModelError, match="quantization='int4' needs one of the architectures Llama"):
-        HuggingFaceLM(tiny_model("gemma3", 1), take_over=True, quantization="int4")
+    with pytest.raises(UnsupportedModelError, match="quantization='int4' needs a family that is described.*Helium"):
+        HuggingFaceLM(tiny("helium"), take_over=True, quantization="int4")
     with pytest.raises(UnsupportedModelError, match="quantization"):
         HuggingFaceLM(tiny_model("llama", 1), quantization="int4")
 

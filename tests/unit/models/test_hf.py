@@ -398,28 +398,6 @@ REFUSED = {
         {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_heads": 4},
         "encoder-decoder",
     ),
-    "sinks": (
-        ("GptOssForCausalLM", "GptOssConfig"),
-        {
-            "head_dim": 8,
-            "num_local_experts": 4,
-            "sliding_window": 16,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        },
-        "s_aux",
-    ),
-    "chunks": (
-        ("Llama4ForCausalLM", "Llama4TextConfig"),
-        {
-            "head_dim": 8,
-            "num_local_experts": 2,
-            "intermediate_size_mlp": 48,
-            "num_experts_per_tok": 1,
-            "attention_chunk_size": 16,
-        },
-        "attention_chunk_size",
-    ),
-    "softcap": (("Gemma2ForCausalLM", "Gemma2Config"), {"head_dim": 8, "sliding_window": 16}, "softcap"),
     "layers without a cache of their own": (
         ("Gemma3nForCausalLM", "Gemma3nTextConfig"),
         {

@@ -16,6 +16,7 @@ import torch
 from rapid_integrations.cache import Rows
 from rapid_integrations.kernels.cpu import library, prefill
 from rapid_integrations.kernels.cpu.interface import opened
+from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.unit.kernels.cpu.test_decoder import FAMILIES, model
 
@@ -92,8 +93,11 @@ def prefill_at_random(rng):
     """Call what a prefill does between its products."""
     rows, columns = rng.randint(1, 300), 16 * rng.randint(1, 12)
     x, more = torch.randn(2, rows, columns).bfloat16()
-    prefill.add_and_norm(x, rng.choice([None, more]), torch.rand(columns).bfloat16(), 1e-5)
-    prefill.gated(torch.randn(rows, 2 * rng.randint(1, 200)).bfloat16())
+    weight, bias = torch.rand(2, columns).bfloat16()
+    norm = Norm(weight, 1e-5, rng.choice([None, bias]), rng.random() < 0.5, rng.choice([0.0, 1.0]))
+    prefill.add_and_norm(x, rng.choice([None, more]), rng.choice([None, norm]), rng.choice([1.0, 0.2]))
+    gate_up = torch.randn(rows, 2 * rng.randint(1, 400)).bfloat16()
+    prefill.activated(gate_up, rng.choice(ACTIVATIONS), rng.random() < 0.7)
 
 
 def main(path, seconds):

@@ -277,11 +277,11 @@ def test_the_path_for_other_processors(portable):
         assert torch.equal(found[470:], read(ours, text, 470, *[1] * 130)[470:])
 
 
-@pytest.mark.parametrize("shape", [{"hidden_act": "gelu"}, {"intermediate_size": 48}, {"head_dim": 8}])
+@pytest.mark.parametrize("shape", [{"hidden_act": "relu"}, {"intermediate_size": 48}, {"head_dim": 8}])
 def test_shapes_that_are_not_served_run_on_pytorch(shape):
     lm = HuggingFaceLM(model(**shape), take_over=True)
     if shape != {"head_dim": 8} or native.native_library().rapid_fast_path():
-        assert lm._fused._native is None
+        assert lm._fused is None or lm._fused._native is None
     assert lm.forward([Rows(ids(5), lm.new_cache(8), 1)])[0].isfinite().all()
 
 
@@ -314,7 +314,7 @@ def test_what_else_happens_in_the_process_changes_nothing(change):
     ours, _ = pair()
     text = ids(200)
     expected = read(ours, text, 150, 1, 9, 40)
-    ours._fused._turned = None  # rotations are computed again
+    ours._fused._rotations._tables.clear()  # rotations are computed again
     try:
         change(torch.bfloat16 if change is torch.set_default_dtype else "meta")
         found = read(ours, text, 150, 1, 9, 40)

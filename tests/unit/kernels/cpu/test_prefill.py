@@ -4,13 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import rms_norm, silu
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library, panels, prefill
+from rapid_integrations.kernels.layers import ACTIVATIONS, AttentionKind, Norm, Rope
 from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
+from rapid_integrations.models.decoder_layer import activate
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.budget import examples
 from tests.toys.models import byte_tokenizer
@@ -130,40 +131,128 @@ def test_what_attention_is_not_served():
     torch.testing.assert_close(served_attention(odd[0], [odd[1:]], 0.2, None).double(), expected, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("normed", [False, True])
-def test_rotation(path, normed):
+ROPES = [
+    Rope(3, 32),
+    Rope(0, 12),
+    Rope(5, 32, interleaved=True),
+    Rope(0, 20, interleaved=True, norm_behind=True),
+    Rope(),
+]
+
+
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("normed", ["no", "every head", "own head", "all heads", "centred"])
+def test_rotation(path, normed, rope):
     generator = torch.Generator().manual_seed(0)
     new, heads, kv_heads, width = 37, 6, 2, 64
     qkv = torch.randn(new, heads + 2 * kv_heads, width, generator=generator).bfloat16()
-    cos, sin = (torch.randn(new, width, generator=generator) for _ in range(2))
-    norms = tuple(torch.rand(width, generator=generator).bfloat16() for _ in range(2))
-    found = prefill.rotate(qkv, heads, kv_heads, (*norms, 1e-5) if normed else None, cos, sin)
-    x = qkv[:, : heads + kv_heads].double()
-    if normed:
-        parts = zip(x.split([heads, kv_heads], dim=1), norms, strict=True)
-        x = torch.cat([rms_norm(part, (width,), weight.double(), 1e-5) for part, weight in parts], dim=1)
-    expected = x * cos[:, None] + x.roll(width // 2, -1) * sin[:, None]
+    cos, sin = (torch.randn(new, 40, generator=generator) for _ in range(2))
+    if normed == "all heads" and rope.norm_behind:
+        pytest.skip("no family normalises all heads behind their rotation")
+    norms = [None, None]
+    if normed != "no":
+        scope = "own head" if normed == "centred" else normed
+        shapes = {"every head": (width,), "all heads": None}
+        for index, count in enumerate((heads, kv_heads)):
+            shape = shapes.get(scope, (count, width)) or (count * width,)
+            weight = torch.rand(shape, generator=generator).bfloat16()
+            bias = torch.rand(shape, generator=generator).bfloat16() if normed == "centred" else None
+            norms[index] = Norm(weight, 1e-5, bias, centred=normed == "centred", offset=0.5, scope=scope)
+    found = prefill.rotate(qkv, heads, kv_heads, tuple(norms), rope, cos, sin)
+
+    def normalise(x, norm):
+        if norm is None:
+            return x
+        flat = x.flatten(1) if norm.scope == "all heads" else x
+        if norm.centred:
+            flat = flat - flat.mean(-1, keepdim=True)
+        flat = flat / (flat.square().mean(-1, keepdim=True) + norm.eps).sqrt() * (norm.weight.double() + norm.offset)
+        return (flat if norm.bias is None else flat + norm.bias.double()).view(x.shape)
+
+    def rotate(x):
+        x, pairs = x.clone(), rope.pairs
+        c, s = (table[:, None, rope.first : rope.first + pairs].double() for table in (cos, sin))
+        step = 2 if rope.interleaved else 1
+        first = slice(0, step * pairs, step)
+        second = slice(1, 2 * pairs, 2) if rope.interleaved else slice(pairs, 2 * pairs)
+        a, b = x[..., first].clone(), x[..., second].clone()
+        x[..., first], x[..., second] = a * c - b * s, b * c + a * s
+        return x
+
+    parts = qkv[:, : heads + kv_heads].double().split([heads, kv_heads], dim=1)
+    order = (lambda x, norm: normalise(rotate(x), norm)) if rope.norm_behind else lambda x, n: rotate(normalise(x, n))
+    expected = torch.cat([order(part, norm) for part, norm in zip(parts, norms, strict=True)], dim=1)
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_adding_and_normalising(path):
+@pytest.mark.parametrize("norm", ["none", "rms", "plus one", "layer", "bare"])
+def test_adding_and_normalising(path, norm):
     generator = torch.Generator().manual_seed(0)
-    x, more = (torch.randn(19, 80, generator=generator).bfloat16() for _ in range(2))
-    weight = torch.rand(80, generator=generator).bfloat16()
-    for added in (None, more):
-        summed = x if added is None else x + added
+    x, more = (torch.randn(19, 83, generator=generator).bfloat16() for _ in range(2))
+    weight, bias = (torch.rand(83, generator=generator).bfloat16() for _ in range(2))
+    described = {
+        "none": None,
+        "rms": Norm(weight, 1e-5),
+        "plus one": Norm(weight, 1e-5, offset=1.0),
+        "layer": Norm(weight, 1e-5, bias, centred=True),
+        "bare": Norm(None, 1e-5, centred=True),
+    }[norm]
+    for added, factor in ((None, 1.0), (more, 1.0), (more, 0.22)):
+        summed = x if added is None else x + (added * factor).bfloat16()
         changed = x.clone()
-        found = prefill.add_and_norm(changed, added, weight, 1e-5)
+        found = prefill.add_and_norm(changed, added, described, factor)
         assert torch.equal(changed, summed)
-        expected = rms_norm(summed.double(), (80,), weight.double(), 1e-5)
+        expected = summed.double()
+        if described is not None:
+            if described.centred:
+                expected = expected - expected.mean(-1, keepdim=True)
+            expected = expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        if described is not None and described.weight is not None:
+            expected = expected * (weight.double() + described.offset)
+        if norm == "layer":
+            expected = expected + bias.double()
         torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-3)
 
 
-def test_gate(path):
-    gate_up = 8 * torch.randn(23, 2 * 40, generator=torch.Generator().manual_seed(0)).bfloat16()
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("gated", [False, True])
+def test_activations(path, activation, gated):
+    gate_up = 8 * torch.randn(23, 2 * 300, generator=torch.Generator().manual_seed(0)).bfloat16()
     gate_up[0, :4] = torch.tensor([-3e4, -100.0, 100.0, 3e4])
-    gate, up = gate_up.double().chunk(2, -1)
-    torch.testing.assert_close(prefill.gated(gate_up).double(), silu(gate) * up, rtol=1e-2, atol=1e-6)
+    if activation == "clipped_swiglu" and not gated:
+        pytest.skip("it always has a gate")
+    expected = activate(gate_up.double(), activation, gated)
+    torch.testing.assert_close(prefill.activated(gate_up, activation, gated).double(), expected, rtol=1e-2, atol=2e-5)
+
+
+def test_scores_that_are_capped_chunks_and_sinks(path):
+    query, key, value = inputs(0, 2, 3, 90, 250, torch.bfloat16, 64, 64, spread=3.0)
+    sinks = torch.randn(6, generator=torch.Generator().manual_seed(1)) * 4
+    for kind in (
+        AttentionKind(softcap=5.0),
+        AttentionKind(chunk=100),
+        AttentionKind(sinks=sinks),
+        AttentionKind(40, 7.0, sinks),
+    ):
+        scores = (query.double() @ key.repeat_interleave(3, 1).double().transpose(2, 3)) * 0.3
+        if kind.softcap is not None:
+            scores = kind.softcap * (scores / kind.softcap).tanh()
+        positions, keys = torch.arange(160, 250)[:, None], torch.arange(250)
+        seen = keys <= positions
+        if kind.chunk is not None:
+            seen &= keys >= positions // kind.chunk * kind.chunk
+        scores = scores.masked_fill(~seen, float("-inf"))
+        if kind.sinks is not None:
+            scores = torch.cat([scores, sinks.double()[None, :, None, None].expand(1, 6, 90, 1)], -1)
+        expected = (scores.softmax(-1)[..., :250] @ value.repeat_interleave(3, 1).double()).transpose(1, 2)
+        found = prefill.attend(query, [(key, value)], 0.3, None, kind)
+        torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.04)):
+            parts = [each.to(dtype) for each in (query, key, value)]
+            with native.without_kernels():
+                for new in (90, 5, 1):
+                    found = served_attention(parts[0][:, :, -new:], [tuple(parts[1:])], 0.3, None, kind)
+                    torch.testing.assert_close(found.double(), expected[:, -new:], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", [(16, 1), (48, 3), (160, 20)])

@@ -9,6 +9,7 @@ import torch
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import prefill
+from rapid_integrations.kernels.layers import Rope
 from tests.toys.forking import in_child
 
 pytestmark = [
@@ -30,8 +31,8 @@ def rotated():
     """What calls a kernel and nothing else: PyTorch's own threads do not survive a fork."""
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(301, 10, 64, generator=generator).bfloat16()
-    cos, sin = torch.randn(2, 301, 64, generator=generator)
-    return lambda: bytes(prefill.rotate(qkv, 6, 2, None, cos, sin).view(torch.uint8).numpy())
+    cos, sin = torch.randn(2, 301, 32, generator=generator)
+    return lambda: bytes(prefill.rotate(qkv, 6, 2, (None, None), Rope(0, 32), cos, sin).view(torch.uint8).numpy())
 
 
 def worker_threads():

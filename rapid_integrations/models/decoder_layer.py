@@ -1,0 +1,233 @@
+"""One layer of a described decoder: its weights as products, and what PyTorch's operators compute with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, relu, rms_norm, silu
+
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix
+from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
+from rapid_integrations.models.description import Experts, Layer, Mlp
+from rapid_integrations.models.experts import TakenExperts
+from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.rotation import Tables, turned
+from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
+
+_CLIP, _STEEPNESS = 7.0, 1.702  # of GPT-OSS
+
+
+@dataclass(frozen=True)
+class TakenLayer:
+    """A layer whose weights were taken over.
+
+    Attributes:
+        described: the layer.
+        rope: how its heads are rotated.
+        qkv, out: products of the attention.
+        mlp: the products of an MLP, gate and up first, or its experts.
+    """
+
+    described: Layer
+    rope: Rope
+    qkv: Linear
+    out: Linear
+    mlp: tuple[Linear, Linear] | TakenExperts
+
+    @classmethod
+    def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
+        """Take the weights of a layer from its modules."""
+        attention, mlp = layer.attention, layer.mlp
+        qkv, out = fuse(attention.qkv, quantization, arena), fuse([attention.out], quantization, arena)
+        if isinstance(mlp, Mlp):
+            pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
+            return cls(layer, rope, qkv, out, pair)
+        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena))
+
+    @cached_property
+    def kind(self) -> AttentionKind:
+        """What the attention does, with sinks in float32."""
+        kind = self.described.attention.kind
+        return kind if kind.sinks is None else replace(kind, sinks=kind.sinks.detach().float())
+
+    @property
+    def activation(self) -> Activation:
+        """What the MLP or the experts do to their gate."""
+        return self.described.mlp.activation
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP has a gate; experts have one."""
+        return not isinstance(self.described.mlp, Mlp) or self.described.mlp.gated
+
+    @property
+    def products(self) -> dict[str, Linear]:
+        """All products by name."""
+        named = {"qkv": self.qkv, "out": self.out}
+        if isinstance(self.mlp, TakenExperts):
+            for name in ("gate_up", "down"):
+                named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.mlp, name))}
+            return named
+        return named | {"gate_up": self.mlp[0], "down": self.mlp[1]}
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes that a step of one row reads."""
+        own = self.qkv.step_bytes + self.out.step_bytes
+        if isinstance(self.mlp, TakenExperts):
+            return own + self.mlp.step_bytes
+        return own + sum(product.step_bytes for product in self.mlp)
+
+    def matrices(self, described: Layer) -> Matrices:
+        """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
+        attention, mlp = described.attention, described.mlp
+        held: list[tuple[Any, Any]] = [(self.qkv, Linears(attention.qkv)), (self.out, Linears([attention.out]))]
+        if isinstance(mlp, Mlp):
+            assert not isinstance(self.mlp, TakenExperts)
+            return [*held, (self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
+        assert isinstance(self.mlp, TakenExperts)
+        gate_up, down = list(self.mlp.gate_up), list(self.mlp.down)
+        if mlp.shared is not None:
+            held += [(gate_up.pop(), Linears(mlp.shared.gate_up)), (down.pop(), Linears([mlp.shared.down]))]
+        return [*held, (gate_up, StackHolder(mlp.gate_up)), (down, StackHolder(mlp.down))]
+
+    def mixed(self, normed: Tensor, kernels: bool) -> Tensor:
+        """Return what the MLP or the experts give for rows that are normalised, (T, E)."""
+
+        def activated(x: Tensor) -> Tensor:
+            if kernels:
+                return prefill.activated(x, self.activation, self.gated)
+            return activate(x, self.activation, self.gated)
+
+        if isinstance(self.mlp, TakenExperts):
+            return self.mlp(normed, activated)
+        return self.mlp[1](activated(self.mlp[0](normed)))
+
+    def queries_and_keys(
+        self, qkv: Tensor, heads: int, kv_heads: int, tables: Tables, spread: Tables, kernels: bool
+    ) -> Tensor:
+        """Return normalised and rotated queries and keys, (T, H + H_kv, D), of `qkv`, (T, H + 2 H_kv, D).
+
+        `tables` and `spread` have the rows' cosines and sines, for the kernels and for `turned`.
+        """
+        norms = self.described.attention.query, self.described.attention.key
+        if kernels:
+            return prefill.rotate(qkv, heads, kv_heads, norms, self.rope, *tables)
+        qk = qkv[:, : heads + kv_heads]
+        if not self.rope.norm_behind:
+            qk = _normalised_heads(qk, heads, norms)
+        if self.rope.pairs:
+            qk = turned(qk, self.rope, *spread)
+        return _normalised_heads(qk, heads, norms) if self.rope.norm_behind else qk
+
+    def native(self) -> NativeLayer:
+        """Return the layer for the kernels; every product was made for them."""
+        layer, attention = self.described, self.described.attention
+        pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
+        return NativeLayer(
+            qkv=_native(self.qkv),
+            out=_native(self.out),
+            before_attention=layer.before_attention,
+            before_mlp=layer.before_mlp,
+            rope=self.rope,
+            scale=attention.scale,
+            gate_up=None if pair is None else _native(pair[0]),
+            down=None if pair is None else _native(pair[1]),
+            experts=_native_experts(self.mlp) if isinstance(self.mlp, TakenExperts) else None,
+            after_attention=layer.after_attention,
+            after_mlp=layer.after_mlp,
+            query=attention.query,
+            key=attention.key,
+            window=attention.window,
+            kind=self.kind,
+            activation=self.activation,
+            gated=self.gated,
+            parallel=layer.parallel,
+            residual=layer.residual,
+        )
+
+
+def normalised(norm: Norm | None, x: Tensor) -> Tensor:
+    """Return x, (..., E), as a norm leaves it."""
+    if norm is None:
+        return x
+    if norm.weight is not None and norm.bias is None and not norm.centred and not norm.offset and norm.weight.ndim == 1:
+        return rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
+    wide = x.float()
+    if norm.centred:
+        wide = wide - wide.mean(dim=-1, keepdim=True)
+    wide = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + norm.eps)
+    if norm.weight is not None:
+        wide = wide * (norm.weight.float() + norm.offset)
+    return (wide if norm.bias is None else wide + norm.bias.float()).to(x.dtype)
+
+
+def add_and_norm(
+    x: Tensor, more: Tensor | None, factor: float, norm: Norm | None, kernels: bool
+) -> tuple[Tensor, Tensor]:
+    """Return x with factor * `more` added (x itself may be changed), and the normalised sum."""
+    if kernels:
+        return x, prefill.add_and_norm(x, more, norm, factor)
+    if more is not None:
+        x = x + (more if factor == 1 else more * factor)
+    return x, normalised(norm, x)
+
+
+def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
+    """Return activation(gate) * up, (T, I), of (T, 2 I), or activation(x) of (T, I) if it is not `gated`."""
+    gate, up = gate_up.chunk(2, dim=-1) if gated else (gate_up, None)
+    if activation == "clipped_swiglu":
+        assert up is not None
+        gate, up = gate.clamp(max=_CLIP), up.clamp(-_CLIP, _CLIP) + 1
+        return gate * torch.sigmoid(_STEEPNESS * gate) * up
+    if activation == "silu":
+        out = silu(gate)
+    elif activation == "relu_squared":
+        out = relu(gate).square()
+    else:
+        out = gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
+    return out if up is None else out * up
+
+
+def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:
+    if norms[0] is None or norms[1] is None:
+        return qk
+    parts = [qk[:, :heads], qk[:, heads:]]
+    for index, norm in enumerate(norms):
+        assert norm is not None
+        part = parts[index]
+        whole = norm.scope == "all heads"
+        parts[index] = normalised(norm, part.flatten(1)).view(part.shape) if whole else normalised(norm, part)
+    return torch.cat(parts, dim=1)
+
+
+def _take_experts(experts: Experts, quantization: Quantization | None, arena: Arena | None) -> TakenExperts:
+    router, bias = experts.router
+    gate_up = take_stack(experts.gate_up, quantization, arena)
+    down = take_stack(experts.down, quantization, arena)
+    if experts.shared is not None:
+        gate_up.append(fuse(experts.shared.gate_up, quantization, arena))
+        down.append(fuse([experts.shared.down], quantization, arena))
+    if experts.shared_gate is not None:
+        router = torch.cat([router, experts.shared_gate.weight])
+    # Routes are chosen in the dtype of the model's weights, or in float32 if the model does so.
+    return TakenExperts(experts.routing, router.data, None if bias is None else bias.data, gate_up, down)
+
+
+def _native_experts(experts: TakenExperts) -> NativeExperts:
+    router = NativeMatrix(experts.router.bfloat16().contiguous(), bias=experts.router_bias)
+    gate_up, down = ([_native(each) for each in part] for part in (experts.gate_up, experts.down))
+    return NativeExperts(experts.routing, router, gate_up, down)
+
+
+def _native(weight: Linear) -> AnyMatrix:
+    matrix = weight.native()
+    assert matrix is not None
+    return matrix

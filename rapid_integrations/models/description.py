@@ -1,0 +1,213 @@
+"""A decoder described by data: which modules hold its weights, and what each layer computes with them.
+
+`families` describes the models that are known. The C++ kernels and PyTorch's operators compute from the same
+description (`fused_decoder.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Routing
+
+Inputs: TypeAlias = tuple[nn.Linear, ...]
+"""Matrices with the same input. Their outputs lie one behind the other."""
+
+
+class NotDescribedError(Exception):
+    """A model of a known family has a part that the description cannot express."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The angles of rotary embeddings.
+
+    Attributes:
+        inverse_frequencies: (pairs,) float32, the angle of each pair of numbers at position 1.
+        scaling: factor on cosines and sines.
+        long: the same as `inverse_frequencies`, for texts whose capacity exceeds `switch` tokens; None: there is none.
+    """
+
+    inverse_frequencies: Tensor
+    scaling: float = 1.0
+    long: Tensor | None = None
+    switch: int = 0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention.
+
+    Attributes:
+        qkv: matrices of queries, keys and values, or one that holds all of them.
+        out: the matrix behind it.
+        scale: of the scores.
+        window: keys that a query sees, its own included; None: all.
+        kind: what else it does.
+        query, key: norms of queries and keys.
+        rotation: index of the rotation; None: there is none.
+        interleaved, norm_behind: see `Rope`.
+    """
+
+    qkv: Inputs
+    out: nn.Linear
+    scale: float
+    window: int | None = None
+    kind: AttentionKind = PLAIN
+    query: Norm | None = None
+    key: Norm | None = None
+    rotation: int | None = 0
+    interleaved: bool = False
+    norm_behind: bool = False
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """down(activation(gate) * up), or down(activation(up)) if it is not `gated`."""
+
+    gate_up: Inputs
+    down: nn.Linear
+    activation: Activation
+    gated: bool = True
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One matrix for each expert, in one parameter of a module.
+
+    Attributes:
+        module, name: whose parameter, (N, O, K) unless `taken` says how it becomes that.
+        bias: name of the parameter (N, O) of biases; None: there are none.
+        taken, given: from the model's form to (N, O, K) and back; None: it has this form already.
+        taken_bias: the same for biases.
+    """
+
+    module: nn.Module
+    name: str
+    bias: str | None = None
+    taken: Callable[[Tensor], Tensor] | None = None
+    given: Callable[[Tensor], Tensor] | None = None
+    taken_bias: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What it holds of the module."""
+        return [getattr(self.module, name) for name in (self.name, self.bias) if name is not None]
+
+
+@dataclass(frozen=True)
+class Experts:
+    """MLPs of which each row takes a few.
+
+    Attributes:
+        router: (N, E) with its bias (N,), or None.
+        shared_gate: the matrix (1, E) behind whose sigmoid the shared expert stands.
+        shared: the MLP that every row takes.
+        inner: intermediate numbers of one expert.
+    """
+
+    router: tuple[Tensor, Tensor | None]
+    routing: Routing
+    gate_up: Stack
+    down: Stack
+    activation: Activation
+    shared: Mlp | None = None
+    shared_gate: nn.Linear | None = None
+    inner: int = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer. A norm that is None is not there.
+
+    Attributes:
+        before_attention, before_mlp: norms of what attention and MLP read.
+        after_attention, after_mlp: norms of what they give, before it is added.
+        parallel: both read the same rows, and `before_mlp` is that of the attention.
+        residual: factor on what they add.
+    """
+
+    attention: Attention
+    mlp: Mlp | Experts
+    before_attention: Norm | None = None
+    before_mlp: Norm | None = None
+    after_attention: Norm | None = None
+    after_mlp: Norm | None = None
+    parallel: bool = False
+    residual: float = 1.0
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A whole decoder.
+
+    Attributes:
+        heads, kv_heads, head_dim: of every attention.
+        embedding: the table (V, E).
+        embedding_scale: factor on its rows.
+        layers: from the first to the last.
+        modules: those of the model whose forward computes one layer each.
+        norm: before the head.
+        head: the matrix of the logits.
+        logit_scale, logit_softcap: logits become softcap * tanh(scale * logit / softcap).
+        rotations: what `Attention.rotation` counts.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    embedding: nn.Module
+    layers: Sequence[Layer]
+    modules: Sequence[nn.Module]
+    norm: Norm
+    head: nn.Linear
+    rotations: Sequence[Rotation]
+    embedding_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+
+
+def parameters(described: Any) -> Iterator[Tensor]:
+    """Yield every tensor and parameter that a description names."""
+    if isinstance(described, Tensor):
+        yield described
+    elif isinstance(described, Stack):
+        yield from described.parameters
+    elif isinstance(described, nn.Module):
+        yield from described.parameters(recurse=False)
+    elif is_dataclass(described):
+        for field in fields(described):
+            if field.name != "modules":
+                yield from parameters(getattr(described, field.name))
+    elif isinstance(described, (list, tuple)):
+        for each in described:
+            yield from parameters(each)
+
+
+def matrices(described: Any) -> Iterator[nn.Module]:
+    """Yield every module that holds a matrix."""
+    if isinstance(described, nn.Module):
+        yield described
+    elif is_dataclass(described) and not isinstance(described, Stack):
+        for field in fields(described):
+            if field.name not in ("modules", "embedding"):
+                yield from matrices(getattr(described, field.name))
+    elif isinstance(described, (list, tuple)):
+        for each in described:
+            yield from matrices(each)
+
+
+def settings_of(described: Any) -> Any:
+    """Return, as JSON, what the logits depend on beside the weights and the rotations' angles."""
+    if isinstance(described, (Tensor, nn.Module, Stack)):
+        return None
+    if is_dataclass(described):
+        own = {field.name: getattr(described, field.name) for field in fields(described)}
+        return {name: settings_of(value) for name, value in own.items() if name != "modules"}
+    if isinstance(described, (list, tuple)):
+        return [settings_of(each) for each in described]
+    return described

@@ -1,0 +1,80 @@
+"""Experts: MLPs of which each row takes a few, computed by PyTorch's operators.
+
+The rows of a pass are grouped by the experts that they take, so that each expert's weights are read once, and those of
+experts that nobody takes are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from rapid_integrations.kernels.layers import Routing
+from rapid_integrations.models.linear import Linear
+
+
+@dataclass(frozen=True)
+class TakenExperts:
+    """The experts of a layer, as products.
+
+    Attributes:
+        routing: which ones a row takes.
+        router: (N, E), and the gate of a shared expert as its last row.
+        router_bias: (N,) or None.
+        gate_up, down: a product for each expert, the shared one last.
+    """
+
+    routing: Routing
+    router: Tensor
+    router_bias: Tensor | None
+    gate_up: Sequence[Linear]
+    down: Sequence[Linear]
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes that a step of one row reads."""
+        each = [gate_up.step_bytes + down.step_bytes for gate_up, down in zip(self.gate_up, self.down, strict=True)]
+        taken = self.routing.taken * each[0] + (each[-1] if self.routing.shared else 0)
+        return taken + self.router.nbytes
+
+    def __call__(self, x: Tensor, activated: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return (T, E) for (T, E); `activated` is what the layer does between the two products of an expert."""
+        weights, taken = self.route(x)
+        out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+        for expert in torch.unique(taken).tolist():
+            rows, slots = torch.where(taken == expert)
+            own = self.down[expert](activated(self.gate_up[expert](x[rows])))
+            out.index_add_(0, rows, own.float() * weights[rows, slots, None])
+        return out.to(x.dtype)
+
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights, float32, and numbers of the experts that each row takes, both (T, taken)."""
+        routing = self.routing
+        outputs = linear(x.to(self.router.dtype), self.router, self.router_bias).float()
+        logits = outputs[:, :-1] if routing.shared_gate else outputs
+        scores = logits.sigmoid() if routing.sigmoid else logits.softmax(dim=-1)
+        choice = scores if routing.correction is None else scores + routing.correction
+        if routing.groups > 1:
+            choice = _best_groups(choice, routing)
+        taken = choice.topk(routing.taken, dim=-1).indices
+        weights = scores.gather(1, taken)
+        if routing.normalised:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        weights = weights * routing.scale
+        if routing.shared:
+            last = outputs[:, -1:].sigmoid() if routing.shared_gate else torch.ones_like(weights[:, :1])
+            weights = torch.cat([weights, last], dim=1)
+            taken = torch.cat([taken, torch.full_like(taken[:, :1], len(self.down) - 1)], dim=1)
+        return weights, taken
+
+
+def _best_groups(choice: Tensor, routing: Routing) -> Tensor:
+    grouped = choice.view(len(choice), routing.groups, -1)  # (T, groups, N / groups)
+    sums = grouped.topk(min(2, grouped.shape[2]), dim=-1).values.sum(dim=-1)
+    kept = sums.topk(routing.groups_taken, dim=-1).indices
+    mask = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, kept, True)
+    return grouped.masked_fill(~mask[..., None], float("-inf")).flatten(1)

@@ -1,0 +1,71 @@
+"""Gemma 1, 2 and 3: norms whose weights are stored less one, scaled embeddings, norms behind attention and MLP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from rapid_integrations.kernels.layers import AttentionKind
+from rapid_integrations.models.description import Decoder, Layer, NotDescribedError
+from rapid_integrations.models.families.parts import (
+    attention,
+    decoder,
+    gated_mlp,
+    head_norms,
+    layer,
+    rms_norm_plus_one,
+    rotation_of,
+    sliding,
+)
+
+
+def describe_first(model: Any) -> Decoder:
+    """Describe Gemma 1."""
+    config, base = model.config, model.base_model
+    layers = [
+        layer(each, attention(each.self_attn), gated_mlp(each.mlp, config), rms_norm_plus_one) for each in base.layers
+    ]
+    return decoder(model, layers, rms_norm_plus_one(base.norm), embedding_scale=_scale(base))
+
+
+def describe(model: Any) -> Decoder:
+    """Describe Gemma 2 or the text part of Gemma 3."""
+    config, base = model.config, model.base_model
+    if getattr(config, "use_bidirectional_attention", False):
+        raise NotDescribedError("its attention looks in both directions")
+    kinds = sorted(set(config.layer_types))
+    of_kind = hasattr(base.rotary_emb, f"{kinds[0]}_inv_freq")
+    layers = [
+        Layer(
+            attention=attention(
+                each.self_attn,
+                window=sliding(config, index),
+                kind=AttentionKind(softcap=config.attn_logit_softcapping),
+                norms=head_norms(each.self_attn, rms_norm_plus_one),
+                rotation=kinds.index(config.layer_types[index]) if of_kind else 0,
+            ),
+            mlp=gated_mlp(each.mlp, config, "hidden_activation"),
+            before_attention=rms_norm_plus_one(each.input_layernorm),
+            after_attention=rms_norm_plus_one(each.post_attention_layernorm),
+            before_mlp=rms_norm_plus_one(each.pre_feedforward_layernorm),
+            after_mlp=rms_norm_plus_one(each.post_feedforward_layernorm),
+        )
+        for index, each in enumerate(base.layers)
+    ]
+    return decoder(
+        model,
+        layers,
+        rms_norm_plus_one(base.norm),
+        rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds] if of_kind else None,
+        embedding_scale=_scale(base),
+        logit_softcap=config.final_logit_softcapping,
+    )
+
+
+def _scale(base: Any) -> float:
+    table = base.embed_tokens  # its factor is rounded to the dtype of its rows
+    return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
+
+
+CLASSES = {"GemmaForCausalLM": describe_first, "Gemma2ForCausalLM": describe, "Gemma3ForCausalLM": describe}

@@ -1,0 +1,165 @@
+"""What the descriptions of families are made of: the parts that most of them share, under their usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, NormScope
+from rapid_integrations.models.description import (
+    Attention,
+    Decoder,
+    Experts,
+    Layer,
+    Mlp,
+    NotDescribedError,
+    Rotation,
+)
+
+_ACTIVATIONS: Final[dict[str, Activation]] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu2": "relu_squared",
+}
+
+
+def rms_norm(module: Any, scope: NormScope = "every head") -> Norm:
+    """Describe an RMS norm."""
+    return Norm(module.weight, module.variance_epsilon, scope=scope)
+
+
+def rms_norm_plus_one(module: Any) -> Norm:
+    """Describe Gemma's RMS norm, whose weights are stored less one."""
+    return Norm(module.weight, module.eps, offset=1.0)
+
+
+def layer_norm(module: Any) -> Norm:
+    """Describe a `nn.LayerNorm`."""
+    return Norm(module.weight, module.eps, bias=module.bias, centred=True)
+
+
+def activation(name: str) -> Activation:
+    """Return what the kernels call an activation of transformers.
+
+    Raises:
+        NotDescribedError: they have no such one.
+    """
+    if name not in _ACTIVATIONS:
+        raise NotDescribedError(f"the activation {name} has no description")
+    return _ACTIVATIONS[name]
+
+
+def attention(
+    module: Any,
+    *,
+    window: int | None = None,
+    kind: AttentionKind = PLAIN,
+    norms: tuple[Norm | None, Norm | None] = (None, None),
+    rotation: int | None = 0,
+    interleaved: bool = False,
+    norm_behind: bool = False,
+) -> Attention:
+    """Describe an attention with `q_proj`, `k_proj`, `v_proj` or `qkv_proj`, `o_proj` and `scaling`."""
+    fused = getattr(module, "qkv_proj", None)
+    return Attention(
+        qkv=(module.q_proj, module.k_proj, module.v_proj) if fused is None else (fused,),
+        out=module.o_proj,
+        scale=module.scaling,
+        window=window,
+        kind=kind,
+        query=norms[0],
+        key=norms[1],
+        rotation=rotation,
+        interleaved=interleaved,
+        norm_behind=norm_behind,
+    )
+
+
+def head_norms(module: Any, norm: Callable[[Any], Norm] = rms_norm) -> tuple[Norm | None, Norm | None]:
+    """Describe `q_norm` and `k_norm`, if an attention has them."""
+    if not hasattr(module, "q_norm"):
+        return None, None
+    return norm(module.q_norm), norm(module.k_norm)
+
+
+def gated_mlp(module: Any, config: Any, name: str = "hidden_act") -> Mlp:
+    """Describe an MLP with `gate_proj` and `up_proj`, or `gate_up_proj`, and `down_proj`."""
+    fused = getattr(module, "gate_up_proj", None)
+    return Mlp(
+        gate_up=(module.gate_proj, module.up_proj) if fused is None else (fused,),
+        down=module.down_proj,
+        activation=activation(getattr(config, name)),
+    )
+
+
+def layer(
+    module: Any,
+    own_attention: Attention,
+    mlp: Mlp | Experts,
+    norm: Callable[[Any], Norm] = rms_norm,
+    residual: float = 1.0,
+) -> Layer:
+    """Describe a layer with `input_layernorm` and `post_attention_layernorm` before its two parts, as Llama has it."""
+    return Layer(
+        attention=own_attention,
+        mlp=mlp,
+        before_attention=norm(module.input_layernorm),
+        before_mlp=norm(module.post_attention_layernorm),
+        residual=residual,
+    )
+
+
+def sliding(config: Any, index: int) -> int | None:
+    """Return the window of a layer whose kind is in `layer_types`; None: it sees all keys."""
+    kinds = getattr(config, "layer_types", None)
+    window: int | None = config.sliding_window if kinds and kinds[index] == "sliding_attention" else None
+    return window
+
+
+def rotation_of(module: Any, kind: str = "") -> Rotation:
+    """Return the angles of a rotary embedding. `kind`: of the layers, if they have angles of their own."""
+    prefix = f"{kind}_" if kind else ""
+    frequencies: torch.Tensor = getattr(module, f"{prefix}inv_freq")
+    return Rotation(frequencies.float(), getattr(module, f"{prefix}attention_scaling", 1.0))
+
+
+def decoder(
+    model: Any,
+    layers: Sequence[Layer],
+    norm: Norm,
+    *,
+    rotations: Sequence[Rotation] | None = None,
+    embedding_scale: float = 1.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+) -> Decoder:
+    """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`.
+
+    Raises:
+        NotDescribedError: its head is no plain matrix.
+    """
+    base, config, head = model.base_model, model.config, model.lm_head
+    if head.bias is not None:
+        raise NotDescribedError("the head has biases")
+    first: nn.Module = base.layers[0].self_attn
+    head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Decoder(
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=head_dim,
+        embedding=base.embed_tokens,
+        layers=layers,
+        modules=list(base.layers),
+        norm=norm,
+        head=head,
+        rotations=[rotation_of(base.rotary_emb)] if rotations is None else rotations,
+        embedding_scale=embedding_scale,
+        logit_scale=logit_scale,
+        logit_softcap=logit_softcap,
+    )

@@ -1,0 +1,87 @@
+"""Families that are described by data: greedy output equals transformers' `generate`, alone, in company and shared.
+
+Prompts are longer than every window and chunk. A few of the families in the normal run, all of them with `-m slow`.
+"""
+
+import pytest
+import torch
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.models.families import FAMILIES
+from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.loader import wrap
+from tests.laws.test_every_family import NEW, TEXT, decoded, generated, ids
+from tests.toys.every_family import tiny
+from tests.toys.models import byte_tokenizer
+
+USUAL = ("cohere2", "exaone4", "gemma2", "gemma3_text", "glm4", "glm4_moe", "gpt_oss", "granite", "olmo3", "phi3")
+OTHERS = (
+    *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
+    *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
+    *("stablelm", "starcoder2"),
+)
+# Settings that the small defaults say nothing of.
+SETTINGS = {
+    "cohere": {"use_qk_norm": True},
+    "glm4_moe": {"n_group": 2, "topk_group": 1, "use_qk_norm": True},
+    "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "embedding_multiplier": 3.0},
+    "granitemoe": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "logits_scaling": 2.0},
+    "qwen3_moe": {"norm_topk_prob": True, "decoder_sparse_step": 2},
+    "stablelm": {"use_parallel_residual": True},
+}
+FAMILIES_TESTED = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
+
+
+def together(lm):
+    """Greedy tokens of two texts behind a beginning that they share, in joint passes with drafts that are rejected."""
+    document = lm.new_cache(TEXT)
+    lm.forward([Rows(ids()[:70], document, 0)])
+    readers = [(document.fork(70, 2 * TEXT), ids()[70:]), (document.fork(65, 2 * TEXT), ids()[:35])]
+    best = [logits[-1].argmax() for logits in lm.forward([Rows(text, cache, 1) for cache, text in readers])]
+    answers = [[], []]
+    for _ in range(NEW):
+        lengths = [cache.length for cache, _ in readers]
+        for answer, token in zip(answers, best, strict=True):
+            answer.append(int(token))
+        drafts = [torch.tensor([int(token), 5, 6][: 2 + index]) for index, token in enumerate(best)]
+        lm.forward([Rows(draft, cache, 1) for draft, (cache, _) in zip(drafts, readers, strict=True)])
+        for (cache, _), length in zip(readers, lengths, strict=True):
+            cache.rollback(length)
+        rows = [Rows(token[None], cache, 1) for token, (cache, _) in zip(best, readers, strict=True)]
+        best = [logits[-1].argmax() for logits in lm.forward(rows)]
+    return answers
+
+
+@torch.inference_mode()
+def continued(model, text):
+    model.set_attn_implementation("eager")
+    answer = model.generate(text[None], max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    return answer[0, len(text) :].tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES_TESTED)
+def test_greedy_output_is_what_transformers_generates(family):
+    settings = SETTINGS.get(family, {})
+    reference = tiny(family, **settings)
+    lm = wrap(tiny(family, **settings), byte_tokenizer(), take_over=True).lm
+    assert lm._fused is not None and lm.passes_together
+    assert decoded(lm) == generated(reference)
+    second = continued(reference, torch.cat([ids()[:65], ids()[:35]]))
+    assert together(lm) == [generated(reference), second]
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "glm4_moe", "gpt_oss", "phi3"])
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):
+    lm = HuggingFaceLM(tiny(family, hidden_size=64), take_over=True, quantization=quantization)
+    held = HuggingFaceLM(lm.transformers_copy(torch.float32))
+    found = lm.forward([Rows(ids(), lm.new_cache(TEXT), TEXT)])[0]
+    expected = held.forward([Rows(ids(), held.new_cache(TEXT), TEXT)])[0]
+    assert (found - expected).norm() / expected.norm() < 1e-3
+    plain = HuggingFaceLM(tiny(family, hidden_size=64))
+    assert (plain.forward([Rows(ids(), plain.new_cache(TEXT), TEXT)])[0] - found).norm() / found.norm() > 1e-3
+
+
+def test_every_described_family_is_tested():
+    classes = {type(tiny(family)).__name__ for family in (*USUAL, *OTHERS)}
+    assert classes == set(FAMILIES) - {"Skeleton"}

@@ -1,0 +1,87 @@
+"""Every family that is described by data, on the kernels: its float32 logits, and the same bits alone and in company."""
+
+import pytest
+import torch
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.every_family import tiny
+from tests.unit.kernels.cpu.test_attention import check
+from tests.unit.kernels.cpu.test_decoder import error, ids, read
+
+pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+
+SIZES = {
+    **{"hidden_size": 128, "intermediate_size": 160, "head_dim": 32, "sliding_window": 70},
+    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96},
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
+}
+# What a family has in place of `head_dim`, and settings of which the small defaults say nothing.
+OTHERS = {
+    "cohere": {"use_qk_norm": True},
+    "glm": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
+    **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
+    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
+    "stablelm": {"use_parallel_residual": True},
+}
+DENSE = (
+    *("arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"),
+    *("hunyuan_v1_dense", "llama", "ministral", "olmo", "olmo2", "olmo3", "phi3", "seed_oss", "smollm3"),
+    *("stablelm", "starcoder2"),
+)
+EXPERTS = ("glm4_moe", "gpt_oss", "granitemoe", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
+
+
+def model(family):
+    """Return a small model in bfloat16, with numbers so small that rounding does not explode."""
+    fields = type(tiny(family).config).__dataclass_fields__
+    sizes = {name: value for name, value in {**SIZES, **OTHERS.get(family, {})}.items() if name in fields}
+    made = tiny(family, 1, **sizes)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.2 if family in EXPERTS else 0.3)
+    return made.bfloat16()
+
+
+def on_kernels(family, quantization=None):
+    lm = HuggingFaceLM(model(family), take_over=True, quantization=quantization)
+    assert lm._fused._native is not None, lm.kernels
+    return lm
+
+
+def errors(found, expected):
+    """Return the relative error of each row."""
+    return (found - expected).norm(dim=1) / expected.norm(dim=1)
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_logits_and_bits(family):
+    ours = on_kernels(family)
+    exact = HuggingFaceLM(ours.transformers_copy(torch.float32))
+    text = ids(230)
+    expected = exact.forward([Rows(text, exact.new_cache(230), 230)])[0]
+    found = read(ours, text, 170, 1, 2, 3, 5, 8, 9, 32)
+    rounding = error(found[:170], expected[:170])
+    assert error(found[170:], expected[170:]) < min(0.05, 1.2 * rounding + 0.002)
+    assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+@pytest.mark.parametrize("quantization", [None, "int4"])
+def test_experts(family, quantization):
+    """Rounding sends some tokens to other experts, so the rows are compared one by one."""
+    ours = on_kernels(family, quantization)
+    exact = HuggingFaceLM(ours.transformers_copy(torch.float32))
+    text = ids(230)
+    expected = exact.forward([Rows(text, exact.new_cache(230), 230)])[0]
+    found = read(ours, text, 170, 1, 2, 3, 5, 8, 9, 32)
+    assert errors(found[170:], expected[170:]).median() < (0.12 if quantization else 0.05)
+    assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
+
+
+@pytest.mark.parametrize("family", ["cohere2", "gemma2", "gpt_oss", "olmo3", "qwen3_moe"])
+def test_company_and_shared_beginnings_change_no_bit(family):
+    check(on_kernels(family))
