@@ -225,7 +225,8 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
-            self.shifted = fused.shifted  # `MovesKeys`: only what is known about a model can do it
+            # `MovesKeys`: only what is known about a model can do it
+            self.moves_keys, self.shifted = fused.moves_keys, fused.shifted
             if quantization is not None:  # what is lost by it is no fault of ours
                 with fused.lend(self.model):
                     self._expected = self._eager_logits()
