@@ -14,8 +14,8 @@ from rapid_integrations.server.remote.best_rows import row_of
 from rapid_integrations.server.remote.link import Link
 
 _PROBES = (
-    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.\nWhat the other thing is called in "
-    "the long run depends on how often each of these words was written together with them; nothing else matters.",
+    "The quick brown fox jumps over 13 lazy dogs, didn't it?\n\n\tTab  and   spaces.\nWhat the other thing is called "
+    "in the long run depends on how often each of these words was written together with them; nothing else matters.",
     'def f(x): return {"a": [1, 2.5e-3], "b": None}  # 1234567890 https://example.org/?q=1&r=%20\nimport sys, os.path',
     "Größe naïve façade où l'été; el niño también. Привет, мир! 東京は晴れ。 — “quotes” …",
 )
