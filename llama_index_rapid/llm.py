@@ -81,8 +81,8 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
     """Retrieval-augmented speculative decoding as an LLM of LlamaIndex.
 
     Models are given by name (`target`, `drafter`), as objects (`model`, `tokenizer`, `drafter_model`), as a ready
-    `engine`, or as a server (`base_url`). Every sampling and speculation setting is a field. It can also be given to a single call:
-    `llm.complete(prompt, temperature=0.7, max_new_tokens=64)`. Unknown names are refused.
+    `engine`, or as a server (`base_url`). Every sampling and speculation setting is a field. It can also be given to a
+    single call: `llm.complete(prompt, temperature=0.7, max_new_tokens=64)`. Unknown names are refused.
 
     The target's prompt is exactly what the pipeline built. In the drafter's prompt, retrieved chunks replace the
     context. They come from `retriever` if there is one. Otherwise, the scores of the pipeline's own retrieval choose

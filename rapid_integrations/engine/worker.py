@@ -181,7 +181,7 @@ class Worker(SharedResource):
         """Read one piece of the prompt of the first request that has one to read: a short one if answers flow."""
         job = next((job for job in self._running if _reads(job) and _is_piece(job.wanted)), None)
         if job is not None:
-            if any(_reads(other) and not _is_piece(other.wanted) for other in self._running):
+            if any(other.awaits() or (_reads(other) and not _is_piece(other.wanted)) for other in self._running):
                 job.cut(PIECE_BESIDE_ANSWERS)
             self._pass([job])
 
