@@ -207,6 +207,16 @@ def test_a_request_that_is_closed_while_its_prompt_is_read_there_is_forgotten(se
         assert settled(lambda: server.running_requests, 0) == 0
 
 
+def test_texts_are_forgotten_when_the_engine_is_closed(server, url):
+    engine = drafting_there(RemoteDrafter(url))
+    streams = [engine.stream(PROMPT, sampling=SamplingParams(max_new_tokens=500)) for _ in range(3)]
+    for stream in streams:
+        next(stream)
+    assert server.running_requests >= 3
+    engine.close()
+    assert settled(lambda: server.running_requests, 0) == 0
+
+
 def test_the_key_is_sent(server):
     with served(drafter_routes(server), middleware=[require_key()]) as url:
         with pytest.raises(RemoteError, match="refuses the API key", check=coded("remote.refused")):
