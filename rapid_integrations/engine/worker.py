@@ -1,9 +1,9 @@
 """The one thread in which an engine computes: it reads what all running requests want in as few passes as possible.
 
 A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). If it
-waits for another machine, the others go on. In each
-turn the worker takes in new requests, lets go of cancelled ones, makes one pass over the decode rows of all that run,
-and then at most one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
+waits for another machine, the others go on. In each turn the worker takes in new requests, lets go of cancelled ones,
+makes one pass over the decode rows of all that run, and then at most one pass over a piece of a prompt. So an answer
+keeps flowing while another request's document is read.
 """
 
 from __future__ import annotations
