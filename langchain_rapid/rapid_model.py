@@ -119,8 +119,8 @@ class RapidModel(SettingsInUse):
 
     Models are given by name (`target`, or `model` with a string, and `drafter`), as objects (`model`, `tokenizer`,
     `drafter_model`), as a ready `engine`, or as a server (`base_url`). Every sampling and speculation setting is a
-    field. It can also be given to a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`.
-    Unknown names are refused.
+    field. It can also be given to a single call or bound: `llm.invoke(prompt, temperature=0.7, max_tokens=64)`. Unknown
+    names are refused.
 
     The target's prompt is exactly what the chain built. In the drafter's prompt, retrieved chunks replace the context.
     They come from `retriever` if there is one. Otherwise, `text_splitter` cuts the context and `embeddings` scores the

@@ -1,9 +1,9 @@
 """The one thread in which an engine computes: it reads what all running requests want in as few passes as possible.
 
 A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). If it
-waits for another machine, the others go on. In each
-turn the worker takes in new requests, lets go of cancelled ones, makes one pass over the decode rows of all that run,
-and then at most one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
+waits for another machine, the others go on. In each turn the worker takes in new requests, lets go of cancelled ones,
+makes one pass over the decode rows of all that run, and then at most one pass over a piece of a prompt. So an answer
+keeps flowing while another request's document is read.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Worker(SharedResource):
         reading = [job for job in self._running if _reads(job) and _is_piece(job.wanted)]
         job = min(reading, key=lambda job: job.ahead, default=None)
         if job is not None:
-            if any(_reads(other) and not _is_piece(other.wanted) for other in self._running):
+            if any(other.awaits() or (_reads(other) and not _is_piece(other.wanted)) for other in self._running):
                 job.cut(PIECE_BESIDE_ANSWERS)
             self._pass([job])
 

@@ -30,6 +30,8 @@ def tiny_models(monkeypatch):
             "sampling": SamplingParams(max_new_tokens=24),
             **{name: value for name, value in options.items() if name != "embedder"},
         }
+        if not isinstance(drafter, str | None):  # a drafter on another machine
+            return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), drafter_model=drafter, **settings)
         model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262)
         tokenizer = byte_tokenizer(chat_template=QWEN25, extra_tokens=("<tool_call>", "</tool_call>"))
         return RapidEngine.from_models(model, tokenizer, **settings)

@@ -1,5 +1,8 @@
 """The Python of all pages runs, on tiny models."""
 
+import atexit
+import contextlib
+import functools
 import re
 
 import pytest
@@ -14,6 +17,7 @@ from rapid_integrations import proposers
 from rapid_integrations.evaluation import tasks
 from tests.docs.conftest import DOCUMENT
 from tests.docs.pages import DOCS, PAGES
+from tests.toys import remote_engines
 from tests.toys.llama_index_parts import HashEmbedding, nodes
 
 BLOCKS = [
@@ -48,8 +52,22 @@ def after_langchain(names):
     assert isinstance(names["chain"].invoke("which words?", max_tokens=8), str)
 
 
+def before_remote():
+    return {"SERVER": server()}
+
+
+@functools.cache
+def server():
+    """Start a server over a tiny engine, which ends with the tests; return its URL."""
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    serving = contextlib.ExitStack()
+    atexit.register(serving.close)
+    return serving.enter_context(remote_engines.serving(remote_engines.local_engine()))
+
+
 # What stands around the examples: names that they take for granted, and a use of what they build.
-BEFORE = {"llama_index.md": before_llama_index, "langchain.md": before_langchain}
+BEFORE = {"llama_index.md": before_llama_index, "langchain.md": before_langchain, "remote.md": before_remote}
 AFTER = {"llama_index.md": after_llama_index, "langchain.md": after_langchain}
 
 

@@ -60,12 +60,15 @@ def test_rows_are_those_of_the_same_weights_here(target, there):
         cache = here.target.new_cache(len(ids) + 16)
         read = torch.tensor([*ids, *draft, *got.written])
         (z,) = here.target.forward([Rows(read, cache, len(draft) + 3)])
+    distances = []
     for row, logits, outside in zip(got.rows, z, got.outside, strict=True):
         q = torch.softmax(logits.double(), -1)
         kept = row.isfinite()
         assert int(kept.sum()) == 20
-        assert 0.5 * float((q[kept] - row[kept].double().exp()).abs().sum()) < 0.06  # total variation on the 20
-        assert abs(1.0 - float(q[kept].sum()) - outside) < 0.06
+        distances.append(0.5 * float((q[kept] - row[kept].double().exp()).abs().sum()))  # total variation on the 20
+        assert abs(1.0 - float(q[kept].sum()) - outside) < 0.1
+    # A row of another position, or of another token, is at a distance of nearly 1.
+    assert max(distances) < 0.2 and sum(distances) / len(distances) < 0.1
     text.close()
 
 

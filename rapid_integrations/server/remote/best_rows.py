@@ -6,6 +6,7 @@ to as many has the same law.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,8 +31,8 @@ def outside(logits: Tensor, best: int) -> float:
     """Return the probability, at temperature 1, of all tokens of logits (V,) but the `best` most probable."""
     if not 0 < best < logits.shape[-1]:
         return 0.0
-    whole = torch.softmax(logits.double(), dim=-1)
-    return max(0.0, 1.0 - float(whole.topk(best).values.sum()))
+    kept = logits.topk(best).values.double().logsumexp(-1)
+    return max(0.0, -math.expm1(float(kept - logits.logsumexp(-1).double())))
 
 
 def packed(rows: Sequence[Tensor], best: int) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.server.remote.departures import gone, unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, received
 
@@ -53,7 +54,8 @@ def complete_routes(engine: RapidEngine) -> list[Route]:
             asking = received(await request.body())
             for name in ("sampling", "speculation", "trace"):
                 asking.options.pop(name, None)
-            prepared = await in_thread(lambda: engine.explain(asking.prompt, **asking.options))
+            explaining = in_thread(lambda: engine.explain(asking.prompt, **asking.options))
+            prepared = await unless_gone(explaining, request)
         except Exception as error:
             return _json(body_of(error), status_of(error))
         return _json(prepared_sent(prepared))
@@ -125,7 +127,7 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request) -> Asyn
         happened.put_nowait(None)
 
     answering = asyncio.ensure_future(answer())
-    leaving = asyncio.ensure_future(_disconnected(request))
+    leaving = asyncio.ensure_future(gone(request))
     waiting: asyncio.Future[Event | None] | None = None
     try:
         while True:
@@ -148,11 +150,6 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request) -> Asyn
         if waiting is not None:
             waiting.cancel()
         await asyncio.gather(answering, leaving, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _as_text(events: AsyncIterator[Event], *first: Event) -> AsyncIterator[bytes]:

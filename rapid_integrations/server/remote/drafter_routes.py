@@ -20,6 +20,7 @@ from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError, RapidError, RemoteError
 from rapid_integrations.server.remote.best_rows import packed
+from rapid_integrations.server.remote.departures import unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.frames import MEDIA_TYPE, Array, pack, unpack
 from rapid_integrations.server.remote.texts import Answered, Call, Opening, Texts
@@ -54,7 +55,7 @@ def drafter_routes(engine: RapidEngine) -> list[Route]:
     async def open_text(request: Request) -> Response:
         try:
             head, arrays = unpack(await request.body())
-            name, reused = await texts.open(_opening(head, arrays))
+            name, reused = await unless_gone(texts.open(_opening(head, arrays)), request)
         except Exception as error:
             return _failed(error)
         return JSONResponse({"text": name, "reused": reused})

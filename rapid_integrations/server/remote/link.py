@@ -74,6 +74,11 @@ class Link(SharedResource):
         """Whether it has been closed."""
         return self._closed
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's own thread, in which nobody may wait for it."""
+        return self._thread is threading.current_thread()
+
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the loop, and return its result as a future; cancelling that cancels the coroutine.
 

@@ -21,6 +21,8 @@ from rapid_integrations.server.remote.frames import Array, pack, unpack
 from rapid_integrations.server.remote.link import Link
 from rapid_integrations.server.remote.tokenizers_sent import digest_of, received
 
+LAST_WORD_S = 2.0  # for the server to hear that texts are not needed any more
+
 
 @dataclass(frozen=True)
 class _Call:
@@ -55,6 +57,7 @@ class RapidBackEnd:
         self.url, self.best = link.url, best
         self._link, self._open_s = link, open_s
         self.open_texts = 0
+        self.known: set[str] = set()  # texts that the server has
         self.calls: Batches[None, _Call, _Answer] = Batches(self._send, lambda: self.open_texts < 2)
 
     def describe(self) -> Described:
@@ -94,8 +97,22 @@ class RapidBackEnd:
         return RapidText(self, self._link, opening, self._open_s, vocab_size)
 
     def close(self) -> None:
-        """End the connection."""
+        """Have all texts forgotten, and end the connection."""
+        if self.known and not self._link.closed and not self._link.is_here:
+            try:
+                self._link.start(self.forget(*self.known)).result(2 * LAST_WORD_S)
+            except (RapidError, TimeoutError):  # the server forgets them by itself
+                pass
         self._link.close()
+
+    async def forget(self, *names: str) -> None:
+        """Have texts forgotten. The server also does that by itself some minutes later, so no error is raised."""
+        try:
+            body = pack({"texts": list(names)}, {})
+            await self._link.exchange("/rapid/v1/drafter/close", content=body, timeout=LAST_WORD_S)
+        except RapidError:
+            return
+        self.known.difference_update(names)
 
     async def _send(self, _: None, calls: list[_Call]) -> list[_Answer | RapidError]:
         arrays = {f"{place}.{name}": a for place, call in enumerate(calls) for name, a in call.arrays.items()}
@@ -145,8 +162,9 @@ class RapidText:
         answer = await self._link.exchange("/rapid/v1/drafter/open", content=opening, timeout=self._open_s)
         said = json.loads(answer)
         self._name = str(said["text"])
+        self._owner.known.add(self._name)
         if self._closed:
-            await self._close()
+            await self._owner.forget(self._name)
         return Opened(int(said["reused"]), len(opening), len(answer))
 
     def read(
@@ -178,12 +196,6 @@ class RapidText:
             self._owner.open_texts -= 1
             if self._name is not None:
                 try:
-                    self._link.start(self._close())
+                    self._link.start(self._owner.forget(self._name))
                 except RapidError:  # the connection is closed, and the server forgets the text by itself
                     return
-
-    async def _close(self) -> None:
-        try:
-            await self._link.exchange("/rapid/v1/drafter/close", content=pack({"texts": [self._name]}, {}))
-        except RapidError:  # as above
-            return

@@ -18,7 +18,15 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt, PromptLike, RenderedPrompt
 
 _SETTINGS = {"sampling": SamplingParams, "speculation": SpeculationConfig, "compression": CompressionConfig}
-_PLAIN = ("tools", "tool_choice", "parallel_tool_calls", "apply_chat_template", "trace", "trace_candidates")
+_KINDS = {
+    "tools": list,
+    "tool_choice": str,
+    "parallel_tool_calls": bool,
+    "apply_chat_template": bool,
+    "trace": bool,
+    "trace_candidates": int,
+}
+_PLAIN = tuple(_KINDS)
 _OWN = ("prompt", "compressed", "stream", "progress")
 _PROMPT = "rapid_prompt"  # the key under which a `Prompt` stands
 
@@ -98,16 +106,18 @@ def received(body: bytes) -> Asking:
         ConfigurationError: the body is no request, or a setting is unknown or invalid.
     """
     try:
-        said = json.loads(body)
+        return _received(json.loads(body))
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the body of the request is no JSON: {error}") from None
+        raise ConfigurationError(f"the body of the request is no JSON that can be read: {error}") from None
+
+
+def _received(said: Any) -> Asking:
     if not isinstance(said, dict) or "prompt" not in said:
         raise ConfigurationError('the body of the request is an object with a "prompt"')
     refuse_unknown("a request", said, [*_OWN, *_SETTINGS, *_PLAIN])
     options: dict[str, Any] = {name: said[name] for name in _PLAIN if said.get(name) is not None}
-    kinds = {"tools": list, "tool_choice": str, "parallel_tool_calls": bool, "trace": bool, "trace_candidates": int}
-    for name, kind in kinds.items():
-        if not isinstance(options.get(name, kind()), kind):
+    for name, kind in _KINDS.items():
+        if name in options and not isinstance(options[name], kind):
             raise ConfigurationError(f"{name} has to be a {kind.__name__} as JSON has it, not {options[name]!r:.80}")
     if not all(isinstance(each, dict) for each in options.get("tools", ())):
         raise ConfigurationError("tools: each declaration is an object")

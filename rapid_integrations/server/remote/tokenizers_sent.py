@@ -6,7 +6,9 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from rapid_integrations.errors import RemoteError
+from rapid_integrations.errors import RapidError, RemoteError
+from rapid_integrations.models.chat_rendering import check_template
+from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -31,20 +33,26 @@ def sent(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def received(body: Any, url: str) -> Vocabulary:
-    """Return the vocabulary that `sent` made JSON of.
+    """Return the vocabulary that `sent` made JSON of, within the bounds that hold for a model's own files.
 
     Raises:
         RemoteError: it is damaged.
+        ModelLoadError: it is out of bounds.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     try:
         backend = Tokenizer.from_str(body["tokenizer"])
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **body["roles"])
+        roles = {name: str(value) for name, value in body["roles"].items() if name in _ROLES}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
         tokenizer.chat_template = body["chat_template"]
+        check_template(url, tokenizer.chat_template)
+        check_tokenizer(url, tokenizer)
         vocabulary = Vocabulary(tokenizer, [int(index) for index in body["eos_token_ids"]])
         vocabulary.template_date = datetime.fromisoformat(body["template_date"])
+    except RapidError:
+        raise
     except Exception as error:  # the library raises nothing more precise
         raise RemoteError(f"{url} sent a tokenizer that cannot be read ({error})", code="answer") from error
     return vocabulary

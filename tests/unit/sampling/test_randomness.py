@@ -112,3 +112,18 @@ def test_improbable_tokens_at_the_end_are_not_lost_to_rounding(ops):
     # Behind a cumulative probability of 1, float32 has no room for entries of 1e-9.
     probs = torch.tensor([0.75, 0.25, *[1e-9] * 100])
     assert ScriptedUniform(ops, 1 - 50.5e-9).draw(probs) == 51
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 60, 64, 65])
+@pytest.mark.parametrize("ahead", [0, 1, 10, 64, 200])
+def test_what_is_looked_at_is_drawn_next(drawn, ahead):
+    weights = torch.full((1000,), 0.001, dtype=torch.float64)
+    looking, plain = Randomness(7), Randomness(7)
+    assert [looking.draw(weights) for _ in range(drawn)] == [plain.draw(weights) for _ in range(drawn)]
+    shares = looking.ahead(ahead)
+    assert len(shares) == ahead and looking.ahead(ahead) == shares
+    expected = [int(share * 1000) for share in shares]
+    drawn_next = [looking.draw(weights) for _ in range(ahead)]
+    assert all(abs(one - other) <= 1 for one, other in zip(drawn_next, expected, strict=True))
+    assert drawn_next == [plain.draw(weights) for _ in range(ahead)]
+    assert looking.draw(weights) == plain.draw(weights)

@@ -39,6 +39,7 @@ from tests.toys.remote_drafters import (
     model,
     server_engine,
 )
+from tests.toys.remote_engines import KEY, require_key
 
 WAYS = [
     {"law": law, "proposer": proposer, "draft_length": 4}
@@ -144,9 +145,29 @@ def test_a_second_question_finds_the_prompt_in_the_cache_there(url):
     assert again.stats.cached_drafter_tokens > 100
 
 
-def test_several_requests_share_round_trips(url):
+class Counted:
+    """The routes of a drafter, which count the HTTP requests for rows."""
+
+    def __init__(self, engine):
+        self.requests = 0
+        self.routes = [self._counted(each) if each.path.endswith("/read") else each for each in drafter_routes(engine)]
+
+    def _counted(self, route):
+        async def read(request):
+            self.requests += 1
+            return await route.endpoint(request)
+
+        return Route(route.path, read, methods=["POST"])
+
+
+def test_several_requests_share_round_trips(server):
+    counted = Counted(server)
     way = SpeculationConfig(law="augmented", proposer="drafter", draft_length=4)
-    with drafting_here(20) as here, drafting_there(RemoteDrafter(url)) as there:
+    with (
+        drafting_here(20) as here,
+        served(counted.routes) as url,
+        drafting_there(RemoteDrafter(url)) as there,
+    ):
         alone = [
             here.generate(PROMPT, sampling=SamplingParams(max_new_tokens=NEW, temperature=1.0, seed=s), speculation=way)
             for s in range(6)
@@ -163,6 +184,47 @@ def test_several_requests_share_round_trips(url):
 
         found = asyncio.run(together())
     assert [each.token_ids for each in found] == [each.token_ids for each in alone]
+    assert counted.requests < sum(each.stats.remote.calls for each in found)
+
+
+def test_a_request_that_is_closed_while_its_prompt_is_read_there_is_forgotten(server, monkeypatch):
+    reading = threading.Event()
+    forward = server.target.forward
+
+    def slow(rows):
+        reading.set()
+        time.sleep(0.5)
+        return forward(rows)
+
+    with served(drafter_routes(server)) as url, drafting_there(RemoteDrafter(url)) as engine:
+        monkeypatch.setattr(server.target, "forward", slow)
+        stream = engine.stream(PROMPT, speculation=SpeculationConfig(law="augmented", proposer="none"))
+        reader = threading.Thread(target=lambda: list(stream), daemon=True)
+        reader.start()
+        assert reading.wait(30.0)
+        stream.close()
+        reader.join()
+        assert settled(lambda: server.running_requests, 0) == 0
+
+
+def test_texts_are_forgotten_when_the_engine_is_closed(server, url):
+    engine = drafting_there(RemoteDrafter(url))
+    streams = [engine.stream(PROMPT, sampling=SamplingParams(max_new_tokens=500)) for _ in range(3)]
+    for stream in streams:
+        next(stream)
+    assert server.running_requests >= 3
+    engine.close()
+    assert settled(lambda: server.running_requests, 0) == 0
+
+
+def test_the_key_is_sent(server):
+    with served(drafter_routes(server), middleware=[require_key()]) as url:
+        with pytest.raises(RemoteError, match="refuses the API key", check=coded("remote.refused")):
+            drafting_there(RemoteDrafter(url))
+        drafter = RemoteDrafter(url, api_key=KEY)
+        assert KEY not in repr(drafter)
+        with drafting_there(drafter) as engine:
+            assert engine.generate(PROMPT).token_ids
 
 
 def test_texts_are_forgotten_when_requests_end_or_are_closed(server, url):
