@@ -12,6 +12,7 @@ result depends on, and later starts need no transformers (see `quick_start`).
 from __future__ import annotations
 
 import atexit
+import ctypes
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ import torch
 from rapid_integrations.cache import Rows
 from rapid_integrations.config import home
 from rapid_integrations.errors import ModelLoadError, NotANumberError
-from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
 from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.decoder_lm import DecoderLM
@@ -39,7 +40,7 @@ from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
-from rapid_integrations.models.skeleton import Skeleton, shape_of
+from rapid_integrations.models.skeleton import Shape, Skeleton, shape_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.packaged.checked import is_checked, key_of, remember
@@ -92,7 +93,8 @@ def load_stored(
     """
     if dtype != _DTYPE or device.type != "cpu" or os.environ.get(SWITCH) == "0":
         return None
-    if native_library(on_progress or ignore_progress) is None:
+    library = native_library(on_progress or ignore_progress)
+    if library is None:
         return None
     headers = read_parts(parts_of(path))
     config = configuration_of(headers)
@@ -101,7 +103,7 @@ def load_stored(
     check_numbers(str(path), config, "its metadata")
     shape = shape_of(config)
     weights = weights_of(MappedTensors(headers), config, _DTYPE)
-    if shape is None or weights is None:
+    if shape is None or weights is None or not _served(library, shape[0]):
         return None
     try:
         skeleton = Skeleton(shape[0], weights, tied=shape[1]).to(_DTYPE)
@@ -119,6 +121,12 @@ def load_stored(
         if isinstance(tokenizer, QuickTokenizer) and folder == _kept(headers):
             remember(key)
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
+
+
+def _served(library: ctypes.CDLL, shape: Shape) -> bool:
+    """Return whether the kernels run the decode steps; PyTorch's operators would unpack the blocks each time."""
+    columns = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
+    return NativeDecoder.serves(library, columns, shape.head_dim)
 
 
 def _tokenizer_of(folder: Path) -> QuickTokenizer | None:
