@@ -107,7 +107,7 @@ def load_stored(
         return None
     try:
         skeleton = Skeleton(shape[0], weights, tied=shape[1]).to(_DTYPE)
-    except (KeyError, ValueError):  # a weight is missing or left over; transformers' way of loading says so
+    except ValueError:  # a weight has a shape that the metadata does not say; transformers' way of loading says so
         return None
     key, folder = _key(headers), _kept(headers)
     known = _tokenizer_of(folder) if is_checked(key) else None

@@ -191,8 +191,9 @@ def test_nothing_is_shown(tmp_path, capfd):
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def test_a_weight_that_is_missing(tmp_path):
-    path, _ = write(tmp_path, leave_out=("blk.1.ffn_up.weight",))
+@pytest.mark.parametrize("name", ["blk.1.ffn_up.weight", "blk.0.attn_k.bias"])
+def test_a_weight_that_is_missing(tmp_path, name):
+    path, _ = write(tmp_path, leave_out=(name,))
     with pytest.raises(ModelLoadError, match="random"):
         load(path)
 
