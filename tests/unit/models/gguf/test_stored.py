@@ -155,7 +155,7 @@ def test_a_table_is_part_of_the_fingerprint(tmp_path):
 
 
 def test_heads_that_the_kernels_do_not_serve(tmp_path):
-    path, model = write(tmp_path, formats=lambda name: Kind.Q8_0, shape={"head_dim": 40}, kind="llama")
+    path, model = write(tmp_path, formats=lambda name: Kind.Q8_0, shape={"hidden_size": 160, "head_dim": 40})
     loaded = load(path)
     assert type(loaded.lm) is not StoredLM
     assert error(loaded, model) < ROUNDED
