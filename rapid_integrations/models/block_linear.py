@@ -1,7 +1,8 @@
 """Matrix products with weights that are kept in the blocks of a GGUF file, and embeddings from such a table.
 
-Products with few rows run on the kernels, which read the blocks and round their inputs to eight bits
-(`kernels/cpu/blocks.h`). For many rows the weights are turned into bfloat16, a few megabytes at a time.
+Decode steps run on the kernels, which read the blocks and round their inputs to eight bits (`kernels/cpu/blocks.h`).
+For a prompt the weights are turned into bfloat16, a few megabytes at a time. That holds for few rows too, so that a
+prompt's rows are computed in one way, whatever pieces it is read in.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from rapid_integrations.cache.arena import Arena
-from rapid_integrations.kernels.cpu import MAX_ROWS
 from rapid_integrations.kernels.cpu.blocks import BlockFormat, file_weights, pack, panels_shape, rows_of, weights_of
-from rapid_integrations.kernels.cpu.library import loaded_library
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeBlocks, NativeParts, NativeTable, product
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeBlocks, NativeParts, NativeTable
 from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
 from rapid_integrations.models.linear import Linear
 
@@ -89,8 +88,6 @@ class BlockLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply, in the dtype of `x`."""
-        if len(x) <= MAX_ROWS and x.dtype == torch.bfloat16 and loaded_library() is not None:
-            return product(self.native(), x).to(x.dtype)
         out = x.new_empty(len(x), self._rows)
         panels = max(1, _TILE // (2 * PANEL_ROWS * x.shape[1]))
         for start in range(0, len(self._panels), panels):

@@ -12,7 +12,6 @@ from torch import nn
 
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
-from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
 from rapid_integrations.models.description import Stack
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
@@ -114,19 +113,19 @@ def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena:
 
 
 def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
-    """Return one product for modules of which some have their weights in the blocks of a file."""
+    """Return one product for modules of which some have their weights in the blocks of a file.
+
+    The kernels serve only widths of whole panels, so each weight begins with a panel.
+    """
     parts: list[Linear] = []
     for linear in linears:
         bias = None if linear.bias is None else linear.bias.data
-        # Only a last panel may have fewer rows than a whole one.
-        if linear.stored is not None and (linear is linears[-1] or linear.out_features % PANEL_ROWS == 0):
+        if linear.stored is not None:
             parts.append(BlockLinear(linear.stored, bias, arena))
             continue
-        weight = linear.weight.data if linear.stored is None else linear.stored.dense().bfloat16()
-        weight = weight if arena is None else arena.copy(weight)
-        parts.append(PlainLinear(weight, bias))
-        if linear.stored is None:
-            linear.weight.data = weight
+        if arena is not None:
+            linear.weight.data = arena.copy(linear.weight.data)
+        parts.append(PlainLinear(linear.weight.data, bias))
     return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 

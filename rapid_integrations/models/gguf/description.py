@@ -52,6 +52,12 @@ _IN_A_LAYER = {
 }
 
 
+_MORE = {
+    "qwen2": {f"self_attn.{part}_proj.bias" for part in "qkv"},
+    "qwen3": {f"self_attn.{part}_norm.weight" for part in "qk"},
+}
+
+
 def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     """Return the configuration of a model, under transformers' names.
 
@@ -109,7 +115,7 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
 
 
 def weights_of(tensors: MappedTensors, config: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any] | None:
-    """Return the weights by transformers' names, or None if a tensor is unknown.
+    """Return the weights by transformers' names, or None if a tensor is unknown or missing.
 
     A matrix in blocks that the kernels compute with is a `StoredBlocks`, any other tensor is a `Tensor` in `dtype`.
 
@@ -136,7 +142,17 @@ def weights_of(tensors: MappedTensors, config: Mapping[str, Any], dtype: torch.d
         else:
             numbers = tensors.numbers(name, dtype)
             weights[own] = numbers if order is None else numbers[order]
-    return weights
+    return weights if weights.keys() == _all_names(config) else None
+
+
+def _all_names(config: Mapping[str, Any]) -> set[str]:
+    """Return the names of all weights that a model has; one without a bias computes something else."""
+    names = {"model.embed_tokens.weight", "model.norm.weight"}
+    if not config["tie_word_embeddings"]:
+        names.add("lm_head.weight")
+    parts = {f"{part}.weight" for part in _IN_A_LAYER.values() if not part.endswith(("q_norm", "k_norm"))}
+    parts |= _MORE.get(config["model_type"], set())
+    return names | {f"model.layers.{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
 
 
 def _own_name(name: str) -> str | None:
