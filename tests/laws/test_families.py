@@ -18,7 +18,14 @@ from tests.toys.greedy_answers import COMPRESSION, DOCUMENTS, SHORT, ask, assert
 from tests.toys.models import KINDS, ROPES, byte_tokenizer, tiny_model
 
 SEED = 3
-PROPOSERS = (("drafter", 4), ("drafter", "auto"), ("prompt_lookup", 10), ("hybrid", 5), ("tree_hybrid", 5), ("none", "auto"))
+PROPOSERS = (
+    ("drafter", 4),
+    ("drafter", "auto"),
+    ("prompt_lookup", 10),
+    ("hybrid", 5),
+    ("tree_hybrid", 5),
+    ("none", "auto"),
+)
 
 
 def engine_of(kind, take_over):
