@@ -12,10 +12,10 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
     "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
-    "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
     "datastore": "rapid_integrations.proposers.datastore:DatastoreTree",
+    "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""

@@ -18,6 +18,7 @@ from rapid_integrations.kernels.cpu import library, prefill
 from rapid_integrations.kernels.cpu.interface import opened
 from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.sampling.trees import path_to
 from tests.unit.kernels.cpu.test_decoder import FAMILIES, model
 
 
@@ -48,7 +49,23 @@ def read_at_random(rng):
         assert logits.isfinite().all()
         if rng.random() < 0.4:
             cache.rollback(rng.randint(1, cache.length))
+    tree_at_random(rng, lm, cache)
     share_at_random(rng, lm, cache)
+
+
+def tree_at_random(rng, lm, cache):
+    """Read a random tree and one of its paths as a chain: bit for bit the same. Keep another path."""
+    new = min(rng.randint(1, 32), cache.capacity - cache.length)
+    if not new:
+        return
+    length, tokens = cache.length, torch.randint(1, 200, (new,))
+    parents = tuple(rng.randint(-1, row - 1) if rng.random() < 0.5 else row - 1 for row in range(new))
+    rows = path_to(parents, rng.randrange(new))
+    (chain,) = lm.forward([Rows(tokens[rows], cache, len(rows))])
+    cache.rollback(length)
+    (tree,) = lm.forward([Rows(tokens, cache, new, parents=parents)])
+    assert torch.equal(tree[rows], chain)
+    cache.keep(length, path_to(parents, rng.randrange(new)))
 
 
 def share_at_random(rng, lm, cache):
@@ -60,9 +77,12 @@ def share_at_random(rng, lm, cache):
         if more := rng.choice([0, 0, 1, 40, 80]):
             lm.forward([Rows(torch.randint(1, 200, (more,)), fork, 0)])
         caches.append(fork)
-    rows = [
-        Rows(torch.randint(1, 200, (rng.randint(1, 5),)), each, 1) for each in caches if each.length < each.capacity - 5
-    ]
+    rows = []
+    for each in caches:
+        if each.length < each.capacity - 5:
+            new = rng.randint(1, 5)
+            parents = rng.choice([None, tuple(rng.randint(-1, row - 1) for row in range(new))])
+            rows.append(Rows(torch.randint(1, 200, (new,)), each, 1, parents=parents))
     if rows:
         assert all(logits.isfinite().all() for logits in lm.forward(rows))
 
