@@ -161,7 +161,8 @@ def serve(
             address = f"[{host}]" if ":" in host else host
             scheme = "http" if tls is None else "https"
             signal.signal(signal.SIGTERM, _leave)
-            say(f"{app.state.rapid.model_name} at {scheme}://{address}:{opened.getsockname()[1]}/v1 (Ctrl-C stops)")
+            at = f"{scheme}://{address}:{opened.getsockname()[1]}"
+            say(f"{app.state.rapid.model_name} at {at}/ in a browser, {at}/v1 for programs (Ctrl-C stops)")
             server.run([opened])
 
 
