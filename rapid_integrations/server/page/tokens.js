@@ -19,7 +19,7 @@ export class Tokens {
     this.guessed = null; // the element of the provisional text
     this.element = make("div", { className: "answer", tabIndex: 0, aria: { label: "Answer. The arrow keys step through its tokens." } });
     this.element.setAttribute("role", "group");
-    this.inspector = make("p", { className: "inspector", aria: { live: "polite" } }, HINT);
+    this.inspector = make("p", { className: "inspector", hidden: true, aria: { live: "polite" } }, HINT);
     this.legend = make("ul", { className: "legend", aria: { label: "Origins of the tokens" } });
     this.element.addEventListener("pointerover", ({ target }) => this.inspect(target.closest(".token")));
     this.element.addEventListener("click", ({ target }) => this.inspect(target.closest(".token")));
@@ -133,6 +133,7 @@ export class Tokens {
 
   showLegend() {
     const all = this.tokens.length;
+    this.inspector.hidden = all === 0;
     const numbers = Object.keys(ORIGINS)
       .map((origin) => [origin, this.tokens.filter((token) => token.origin === origin).length])
       .filter(([, number]) => number > 0);
