@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -159,8 +160,15 @@ def serve(
             server = server_of(app, host, port, tls)
             address = f"[{host}]" if ":" in host else host
             scheme = "http" if tls is None else "https"
-            say(f"{app.state.rapid.model_name} at {scheme}://{address}:{opened.getsockname()[1]}/v1 (Ctrl-C stops)")
+            signal.signal(signal.SIGTERM, _leave)
+            at = f"{scheme}://{address}:{opened.getsockname()[1]}"
+            say(f"{app.state.rapid.model_name} at {at}/ in a browser, {at}/v1 for programs (Ctrl-C stops)")
             server.run([opened])
+
+
+def _leave(*_: object) -> None:
+    """End the process in order, so that the engine is closed and what its caches write is written."""
+    raise SystemExit(0)
 
 
 @keys_app.command("add")

@@ -101,6 +101,10 @@ class Prefixes:
         referred = max(0, shared - MOST_COPIED)
         return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
 
+    def unread(self, model: CausalLM, prompt_ids: Sequence[int]) -> int:
+        """Return how many tokens of a prompt no cache in memory holds of an ended request."""
+        return len(prompt_ids) - self.memory.shared(model, prompt_ids)
+
     def running_bytes(self) -> int:
         """Return the bytes of all caches of running requests; what they share counts once."""
         return distinct_bytes(reader.cache for request in self._running for reader, _ in request.opened)

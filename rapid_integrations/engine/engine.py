@@ -41,6 +41,7 @@ from rapid_integrations.decoding.prefixes import Prefixes, RequestReaders
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.async_stream import AsyncCompletionStream, in_thread, prepared_in_thread
+from rapid_integrations.engine.drafter_alone import by_drafter_alone, comes_first, fits_beside
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.life import EngineLife
@@ -542,7 +543,45 @@ class RapidEngine(SharedResource):
         )
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()
-        request = self._preparing.request(asked, models, trace_candidates if trace else None)
+        return self._stream_of(self._preparing.request(asked, models, trace_candidates if trace else None), models)
+
+    def drafter_stream(
+        self, prepared: PreparedPrompt, *, sampling: SamplingParams | None = None
+    ) -> CompletionStream | None:
+        """Return the drafter's own answer to a prepared request, for somebody who waits while the target reads.
+
+        The drafter answers from the retrieved chunks alone, so the answer is a guess and follows no law of the
+        request. Ask for its first piece before the request's, because prompts are read in order.
+
+        Args:
+            prepared: the prompts of the request (`CompletionStream.prepared`).
+            sampling: that of the request. Its `structured` is not applied.
+
+        Returns:
+            None if the answer would not begin clearly before the request's: little was left out for the drafter, or
+            the target has read the prompt before. Also None if there is no memory for both.
+        """
+        self.require_open()
+        models, sampling = self._models(), sampling or self.sampling
+        worth = comes_first(prepared, models, self._prefixes.unread)
+        if not worth or not fits_beside(prepared, models, sampling, self._worker.admission.nbytes):
+            return None
+        asked = Asked(
+            prompt=prepared.drafter.text,
+            sampling=sampling,
+            speculation=self.speculation,
+            compression=self.compression,
+            compressor=self.compressor,
+            tools=None,
+            tool_choice="none",
+            parallel_tool_calls=False,
+            apply_chat_template=False,
+            report=ignore_progress,
+        )
+        return self._stream_of(*by_drafter_alone(asked, prepared, models))
+
+    def _stream_of(self, request: Request, models: EngineModels) -> CompletionStream:
+        asked = request.asked
         self._worker.admission.require(*request.kv_need(models))
 
         def answering(job: Job) -> Steps[None]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rapid_integrations.outputs import Candidate, Completion, CompletionChunk, TracedToken
-from rapid_integrations.server.choices import Choices, Piece, Reading
+from rapid_integrations.server.choices import Choices, Event, Piece, Provisional, Reading
 from rapid_integrations.server.requests import ChatRequest, CompletionRequest
 from rapid_integrations.server.state import ServerState
 
@@ -60,8 +60,10 @@ class AnswerFormat(ABC):
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def events(self, event: Piece | Reading) -> list[dict[str, Any]]:
-        """Return the events of a piece of an answer, or of progress."""
+    def events(self, event: Event) -> list[dict[str, Any]]:
+        """Return the events of a piece of an answer, of progress, or of a provisional piece."""
+        if isinstance(event, Provisional):
+            return [self._event([], rapid={"provisional": {"text": event.text}, "index": event.index})]
         if isinstance(event, Reading):
             if not self._body.options.progress:
                 return []

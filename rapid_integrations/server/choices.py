@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from rapid_integrations.config import SamplingParams
 from rapid_integrations.engine.async_stream import AsyncCompletionStream
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.errors import ContextOverflowError
+from rapid_integrations.errors import ContextOverflowError, RapidError
 from rapid_integrations.outputs import CompletionChunk, TracedToken
 from rapid_integrations.server.prompts import ServedPrompt
 
@@ -27,12 +27,14 @@ class Ask:
         sampling: the settings of its tokens.
         options: the further arguments of `RapidEngine.stream`.
         fitted: whether the answer may be shorter than `max_new_tokens`, so that it fits the context window.
+        provisional: whether the drafter's own answer is wanted while the target reads.
     """
 
     prompt: ServedPrompt
     sampling: SamplingParams
     options: dict[str, Any] = field(default_factory=dict)
     fitted: bool = False
+    provisional: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,15 @@ class Reading:
     total: int
 
 
-Event: TypeAlias = Piece | Reading
+@dataclass(frozen=True)
+class Provisional:
+    """A piece of the drafter's own answer, which comes before the answer number `index`."""
+
+    index: int
+    text: str
+
+
+Event: TypeAlias = Piece | Reading | Provisional
 
 
 class Choices:
@@ -66,6 +76,7 @@ class Choices:
         self._events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue(_ROOM)
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._provisional: dict[int, asyncio.Future[None]] = {}  # by the answer's index
 
     @classmethod
     @asynccontextmanager
@@ -77,11 +88,15 @@ class Choices:
         try:
             choices.streams = list(await asyncio.gather(*tasks))
             choices._running = len(tasks)
+            for index, ask in enumerate(asks):
+                if ask.provisional:  # its prompt is read first
+                    choices._provisional[index] = asyncio.ensure_future(choices._guess(engine, index))
             followers = [asyncio.ensure_future(choices._follow(index)) for index in range(len(tasks))]
             yield choices
         finally:
             for task in tasks:
                 task.cancel()
+            followers += choices._provisional.values()
             for follower in followers:
                 follower.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
@@ -119,11 +134,23 @@ class Choices:
         if not self._events.full():  # the next report says more than this one
             self._events.put_nowait(event)
 
+    async def _guess(self, engine: RapidEngine, index: int) -> None:
+        """Pass on the drafter's own answer. It is a courtesy: whatever it fails with, the answer itself may succeed."""
+        with suppress(RapidError):
+            stream = engine.drafter_stream(self.streams[index].prepared, sampling=self.asks[index].sampling)
+            if stream is None:
+                return
+            async with AsyncCompletionStream(stream) as guess:
+                async for chunk in guess:
+                    await self._events.put(Provisional(index, chunk.text))
+
     async def _follow(self, index: int) -> None:
         stream = self.streams[index]
         traced = 0
         try:
             async for chunk in stream:
+                if (guess := self._provisional.get(index)) is not None:
+                    guess.cancel()
                 tokens: tuple[TracedToken, ...] = ()
                 if (trace := stream.trace) is not None:
                     tokens = trace.tokens[traced : traced + len(chunk.token_ids)]

@@ -51,6 +51,10 @@ class RapidOptions(Body):
     statistics: bool = Field(default=False, description="whether the answer carries its statistics")
     trace: bool = Field(default=False, description="whether each piece says where its tokens came from")
     progress: bool = Field(default=False, description="whether a stream also reports the reading of the prompt")
+    provisional: bool = Field(
+        default=False,
+        description="whether a stream also holds the drafter's own answer while the target reads the prompt",
+    )
 
 
 class _Answering(Body):

@@ -22,6 +22,7 @@ pytest.importorskip("starlette")
 
 CLIENTS, DOCUMENTS = 32, 8
 SECONDS = float(os.environ.get("RAPID_LOAD_S", "30"))
+KEPT = 8 * 2**20  # bytes of finished caches; it is full soon, and the memory then has to stay level
 NO_END = {"257": -100, "259": -100}
 
 
@@ -81,7 +82,7 @@ class Client(threading.Thread):
 def test_clients_by_the_dozen(tmp_path, capsys):
     from rapid_integrations.server.app import create_app
 
-    with tiny_engine(sampling=SamplingParams(max_new_tokens=16)) as engine:
+    with tiny_engine(sampling=SamplingParams(max_new_tokens=16), prefix_cache_bytes=KEPT) as engine:
         settings = ServerSettings(files_dir=tmp_path, model_name="tiny", max_running=8)
         with running(create_app(engine, settings)) as address, client_of(address) as client:
             ids = [uploaded(client, words(seed, 150 + 40 * seed))["id"] for seed in range(DOCUMENTS)]
@@ -90,10 +91,11 @@ def test_clients_by_the_dozen(tmp_path, capsys):
             clients = [Client(number, address, ids, until) for number in range(CLIENTS)]
             for each in clients:
                 each.start()
-            process, memory = psutil.Process(), []
+            process, memory, caches = psutil.Process(), [], []
             while time.monotonic() < until:
                 time.sleep(max(0.0, min(SECONDS / 20, until - time.monotonic())))
                 memory.append(process.memory_info().rss)
+                caches.append(engine.kv_bytes)
             for each in clients:
                 each.join(120)
             assert not any(each.is_alive() for each in clients)
@@ -107,10 +109,11 @@ def test_clients_by_the_dozen(tmp_path, capsys):
     with capsys.disabled():
         print(
             f"\n{CLIENTS} clients, {SECONDS:g} s: {sum(answers)} answers ({left} left early), at "
-            f"least {tokens / SECONDS:.0f} tokens/s; first token after {statistics.median(first):.2f} s "
-            f"(median), {first[int(0.95 * len(first))]:.2f} s (95%); answers of a client: {min(answers)} to "
-            f"{max(answers)}; memory {memory[len(memory) // 2] >> 20} MiB half-way, {memory[-1] >> 20} MiB at the end. "
-            f"One after the other: {alone_tokens / alone_seconds:.0f} tokens/s, first token after {alone:.2f} s"
+            f"least {tokens / SECONDS:.0f} tokens/s; first token after {statistics.median(first):.2f} s (median), "
+            f"{first[int(0.95 * len(first))]:.2f} s (95%); answers of a client: {min(answers)} to {max(answers)}; "
+            f"memory {memory[len(memory) // 2] >> 20} MiB half-way, {memory[-1] >> 20} MiB at the end (KV caches at "
+            f"most {max(caches) >> 20} MiB). In turn: {alone_tokens / alone_seconds:.0f} tokens/s, first token "
+            f"after {alone:.2f} s"
         )
     assert [each.failures for each in clients if each.failures] == []
     assert idle["running"] == 0 and idle["waiting"] == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.toys.asking_page import ask, give
+from tests.toys.asking_page import ask, choose_all, give
 from tests.toys.models import words
 from tests.toys.served import uploaded
 
@@ -19,8 +19,7 @@ def test_hostile_names_and_documents_are_text(served, opened):
     for name in NAMES:
         uploaded(client, f"{OWNED} {words(1, 60)} javascript:alert(1) {OWNED}", name)
     page = opened(address)
-    for box in page.locator("#list input").all():
-        box.check()
+    choose_all(page, len(NAMES))
     ask(page, f"{OWNED}?")
     assert page.locator(".turn h2").inner_text() == f"{OWNED}?"
     page.locator(".source").first.click()
@@ -135,8 +134,7 @@ def test_it_fits_the_window(served, opened, width):
     for name in NAMES[1:3]:
         uploaded(client, "x" * 500 + words(3, 100), name)
     page = opened(address, viewport={"width": width, "height": 700})
-    for box in page.locator("#list input").all():
-        box.check()
+    choose_all(page, 2)
     ask(page, "y" * 300)
     for summary in page.locator("summary").all():
         summary.click()

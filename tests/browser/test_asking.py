@@ -6,7 +6,7 @@ import pytest
 
 from tests.toys.asking_page import answer, ask, give, shown_text
 from tests.toys.models import words
-from tests.toys.served import events, uploaded
+from tests.toys.served import client_of, events, running, uploaded
 
 pytestmark = pytest.mark.browser
 
@@ -180,6 +180,48 @@ def test_sentences_of_an_answer_lead_to_their_sources(served, opened):
     assert page.locator("#passage-text mark").text_content() == passage["text"]
     assert page.locator("#passage-title").inner_text() == "report.txt"
     assert file["filename"] == "report.txt"
+
+
+WATCH = """() => {
+  window.states = [];
+  const watch = () => {
+    const guess = document.querySelector(".provisional")?.textContent ?? null;
+    const tokens = [...document.querySelectorAll(".token")].map(token => token.textContent).join("");
+    if (guess !== null) window.states.push(`${tokens}|${guess}`);
+  };
+  new MutationObserver(watch).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def test_a_provisional_answer_is_confirmed_token_by_token_and_goes_with_the_first_correction(served, opened):
+    address, _ = served
+    token = {"proposer": "drafter", "decided": "accepted", "p": 0.9, "q": 0.8, "p_hat": None}
+    sent = [{"choices": [], "rapid": {"provisional": {"text": text}}} for text in ("It eats ", "hay.")]
+    for text in ("It", " eats", " grass"):
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        sent.append({"choices": [choice], "rapid": {"tokens": [{**token, "text": text}]}})
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in sent) + "data: [DONE]\n\n"
+    page = opened(address)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    page.evaluate(WATCH)
+    ask(page, QUESTION)
+    states = list(dict.fromkeys(page.evaluate("window.states")))
+    assert states == ["|It eats ", "|It eats hay.", "It| eats hay.", "It eats| hay.", "It eats grass|"]
+    assert answer(page) == "It eats grass" and page.locator(".provisional").count() == 0
+
+
+def test_the_drafters_own_answer_is_shown_while_a_document_is_read(app_of, opened):
+    app = app_of()
+    with running(app) as address, client_of(address) as client:
+        file = uploaded(client, words(6, 1800), "long.txt")
+        app.state.rapid.engine.clear_prefix_cache()
+        page = opened(address)
+        page.get_by_label("long.txt", exact=True).check()
+        page.evaluate(WATCH)
+        ask(page, QUESTION)
+        assert page.evaluate("window.states")[0].startswith("|")
+        expected = asked_directly(client, file["id"], ("user", QUESTION))
+        assert answer(page) == expected["choices"][0]["message"]["content"]
 
 
 def test_the_events_of_a_stream_are_the_ones_the_page_reads(served):

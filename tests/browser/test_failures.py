@@ -1,19 +1,28 @@
 """The page at `/` when something goes wrong: stops, errors, keys, reloads, and two tabs at once."""
 
+import json
+
 import pytest
 
 from rapid_integrations.server.keys import add_key
 from tests.toys.asking_page import answer, ask, give, until
 from tests.toys.models import words
-from tests.toys.served import client_of, running, uploaded
+from tests.toys.served import running
 
 pytestmark = pytest.mark.browser
 
 QUESTION = "What is this about?"
 
 
+def endless(route):
+    """Pass a question on, and forbid the end tokens in its answer."""
+    bias = {"logit_bias": {"257": -100, "259": -100}}
+    route.continue_(post_data=json.dumps({**route.request.post_data_json, **bias}))
+
+
 def begin_long_answer(page):
     """Ask for an answer that takes minutes, and wait for its first tokens."""
+    page.route("**/v1/chat/completions", endless)
     page.locator("#ask summary").click()
     page.fill("#most", "8000")
     ask(page, QUESTION, wait=False)
@@ -55,21 +64,17 @@ def test_a_server_that_is_gone_is_named_and_the_question_can_be_asked_again(app_
 
 
 def test_errors_are_told_in_plain_words(app_of, opened):
-    with running(app_of(max_running=1, max_waiting=0)) as address, client_of(address) as client:
+    with running(app_of(max_running=1, max_waiting=0)) as address:
         page = opened(address)
         page.set_input_files("#files", [{"name": "empty.txt", "mimeType": "text/plain", "buffer": b"  "}])
         page.locator("#list .wrong").wait_for()
         assert "It could not be read" in page.locator("#list .wrong").inner_text()
         assert page.locator("#list input").is_disabled()
-        for name in ("long.txt", "longer.txt"):
-            uploaded(client, words(3, 1800), name, wait=False)
-        page.reload()
-        for name in ("long.txt", "longer.txt"):
-            page.get_by_label(name, exact=True).check()
+        page.locator("#ask summary").click()
+        page.fill("#most", "40000")  # more than the context window
         ask(page, QUESTION)
         assert "That is too long for this model" in page.locator(".turn .notice").inner_text()
-        page.get_by_label("long.txt", exact=True).uncheck()
-        page.get_by_label("longer.txt", exact=True).uncheck()
+        page.locator("#ask summary").click()
         page.locator("#anew").click()
         other = opened(address)
         begin_long_answer(page)

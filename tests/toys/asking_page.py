@@ -20,6 +20,14 @@ def give(page, *files):
     until(lambda: lines.count() == before + len(given) and bars.count() == 0)
 
 
+def choose_all(page, count):
+    """Tick all documents, once the list has so many."""
+    boxes = page.locator("#list input")
+    until(lambda: boxes.count() == count)
+    for box in boxes.all():
+        box.check()
+
+
 def ask(page, question, wait=True):
     """Ask a question, and wait until its answer has ended."""
     before = page.locator(".turn").count()

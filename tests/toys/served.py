@@ -17,10 +17,10 @@ SMALL = {"chunk_tokens": 64, "min_tokens": 256}
 
 
 def tiny_engine(**settings):
-    """Return an engine whose byte-level model writes nonsense, over a window of 32,768 tokens."""
-    tokenizer = settings.pop("tokenizer", None) or byte_tokenizer()
+    """Return an engine whose byte-level model writes nonsense, over a window of so many tokens."""
+    tokenizer, window = settings.pop("tokenizer", None) or byte_tokenizer(), settings.pop("window", 32768)
     return RapidEngine.from_models(
-        tiny_model("llama", 0, vocab_size=len(tokenizer), max_position_embeddings=32768),
+        tiny_model("llama", 0, vocab_size=len(tokenizer), max_position_embeddings=window),
         tokenizer,
         **{
             "embedder": HashEmbedder(),

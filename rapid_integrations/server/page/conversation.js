@@ -91,6 +91,10 @@ export class Conversation {
       following(() => view.progress(rapid.progress));
       announce(progressWords({ ...rapid.progress, total: 1 })); // the stage alone: the numbers change all the time
     }
+    if (rapid.provisional) {
+      following(() => view.guess(rapid.provisional.text));
+      announce("A provisional answer is coming");
+    }
     if (rapid.tokens?.length) {
       const tokens = rapid.tokens.map(tokenOf);
       if (turn.tokens.length === 0) announce("The answer is coming");
@@ -135,7 +139,7 @@ export class Conversation {
 
 function requestOf(model, messages, turn, { most, law }) {
   const documents = turn.documents.map(({ id }) => ({ file_id: id }));
-  const rapid = { documents, sources: true, statistics: true, trace: true, progress: true };
+  const rapid = { documents, sources: true, statistics: true, trace: true, progress: true, provisional: true };
   if (law) rapid.law = law;
   const body = { model, messages, rapid, stream_options: { include_usage: true } };
   if (most !== null) body.max_tokens = most;

@@ -15,5 +15,5 @@ export const byId = (id) => document.getElementById(id);
 
 /** Tell a screen reader what has happened. */
 export function announce(text) {
-  byId("status").textContent = text;
+  if (byId("status").textContent !== text) byId("status").textContent = text; // it would be read out again
 }

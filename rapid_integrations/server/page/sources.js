@@ -22,7 +22,7 @@ export function sourcesOf(given, documents) {
         number: found.size + 1,
         file: source.file_id ?? document?.id ?? null,
         name: source.document ?? document?.name ?? "the conversation",
-        place: source.label ?? (source.page ? `page ${source.page}` : ""),
+        place: source.page ? `page ${source.page}` : (source.label ?? ""),
         start: source.start,
         end: source.end,
         text: source.text,

@@ -16,9 +16,10 @@ const HINT = "Point at a token, or step to it with the arrow keys, to see where 
 export class Tokens {
   constructor() {
     this.tokens = [];
+    this.guessed = null; // the element of the provisional text
     this.element = make("div", { className: "answer", tabIndex: 0, aria: { label: "Answer. The arrow keys step through its tokens." } });
     this.element.setAttribute("role", "group");
-    this.inspector = make("p", { className: "inspector", aria: { live: "polite" } }, HINT);
+    this.inspector = make("p", { className: "inspector", hidden: true, aria: { live: "polite" } }, HINT);
     this.legend = make("ul", { className: "legend", aria: { label: "Origins of the tokens" } });
     this.element.addEventListener("pointerover", ({ target }) => this.inspect(target.closest(".token")));
     this.element.addEventListener("click", ({ target }) => this.inspect(target.closest(".token")));
@@ -26,9 +27,28 @@ export class Tokens {
     this.element.addEventListener("blur", () => this.inspect(null));
   }
 
+  /** Append to the provisional text, which stands behind the tokens until they have replaced it. */
+  guess(text) {
+    if (this.guessed === null) {
+      this.guessed = make("span", { className: "provisional" });
+      this.element.append(this.guessed);
+    }
+    this.guessed.textContent += text;
+  }
+
+  /** Take from the provisional text what a token confirms; all of it goes with the first token that differs. */
+  confirm(text) {
+    if (this.guessed === null || text === "") return;
+    const rest = this.guessed.textContent;
+    this.guessed.textContent = rest.startsWith(text) ? rest.slice(text.length) : "";
+  }
+
   append(tokens) {
     for (const token of tokens) {
-      this.element.append(this.span(token, this.tokens.length, token.text));
+      this.confirm(token.text);
+      const span = this.span(token, this.tokens.length, token.text);
+      if (this.guessed === null) this.element.append(span);
+      else this.guessed.before(span);
       this.tokens.push(token);
     }
     if (tokens.length) this.showLegend();
@@ -113,6 +133,7 @@ export class Tokens {
 
   showLegend() {
     const all = this.tokens.length;
+    this.inspector.hidden = all === 0;
     const numbers = Object.keys(ORIGINS)
       .map((origin) => [origin, this.tokens.filter((token) => token.origin === origin).length])
       .filter(([, number]) => number > 0);

@@ -24,6 +24,8 @@ const ENDS = {
   left: "The page was left or loaded again while this answer came.",
 };
 
+const GUESS = "Provisional: the drafter wrote this from the passages alone. The target has yet to confirm or correct it.";
+
 export class TurnView {
   /**
    * @param {object} turn
@@ -36,7 +38,8 @@ export class TurnView {
     this.stage = make("span", { className: "waiting" }, "Waiting for the server");
     this.bar = make("progress", { aria: { label: "Reading of the prompt" }, hidden: true });
     this.reading = make("p", { className: "reading faint" }, this.stage, this.bar);
-    this.answer = make("div", {}, this.reading, this.tokens.element, this.tokens.legend, this.tokens.inspector);
+    this.note = make("p", { className: "reading faint", hidden: true }, GUESS);
+    this.answer = make("div", {}, this.reading, this.note, this.tokens.element, this.tokens.legend, this.tokens.inspector);
     this.element = make("article", { className: "turn", aria: { label: `Question: ${turn.question.slice(0, 100)}` } },
       make("h2", {}, turn.question));
     if (turn.documents.length) this.element.append(documentLine(turn.documents));
@@ -53,7 +56,14 @@ export class TurnView {
     if (total > 1) Object.assign(this.bar, { max: total, value: done });
   }
 
+  /** Show a piece of the drafter's own answer, until the answer itself replaces it. */
+  guess(text) {
+    this.note.hidden = false;
+    this.tokens.guess(text);
+  }
+
   append(tokens) {
+    this.note.hidden = true;
     this.reading.hidden = true;
     this.tokens.append(tokens);
   }
@@ -63,6 +73,7 @@ export class TurnView {
     const { turn } = this;
     const opened = (source) => openPassage(source);
     this.reading.remove();
+    this.note.remove();
     this.tokens.show(turn.text, turn.tokens, marksOf(turn.sources, opened));
     this.answer.append(...this.footer());
     this.element.classList.toggle("with-sources", turn.sources.length > 0);

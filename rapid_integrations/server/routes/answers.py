@@ -80,5 +80,12 @@ def _asks(
     for prompt in prompts:
         for number in range(body.n or 1):
             seed = None if sampling.seed is None else (sampling.seed + number) % 2**63
-            asks.append(Ask(prompt, sampling.model_copy(update={"seed": seed}), options, fitted=not given))
+            settings = sampling.model_copy(update={"seed": seed})
+            asks.append(Ask(prompt, settings, options, fitted=not given, provisional=_guessed(body)))
     return asks
+
+
+def _guessed(body: ChatRequest | CompletionRequest) -> bool:
+    """Whether the drafter's own answer is wanted and can be shown: as a stream of plain text."""
+    plain = not isinstance(body, ChatRequest) or (not body.tools and body.response_format is None)
+    return body.options.provisional and bool(body.stream) and plain

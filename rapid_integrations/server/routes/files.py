@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -30,11 +27,7 @@ def routes(state: ServerState) -> list[Route]:
                 "a file is uploaded as multipart/form-data with the fields file and purpose",
                 "unsupported_media_type",
             )
-        try:
-            form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
-        except MultiPartException as error:
-            raise ApiError(400, f"the form cannot be read: {error.message}", "invalid_form") from None
-        async with _closing(form):
+        async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES) as form:
             given, purpose = form.get("file"), form.get("purpose")
             if not isinstance(given, UploadFile):
                 raise ApiError(
@@ -106,19 +99,6 @@ def routes(state: ServerState) -> list[Route]:
         Route("/v1/files/{file_id}/content", content, methods=["GET"]),
         Route("/v1/files/{file_id}/text", text, methods=["GET"]),
     ]
-
-
-class _closing:
-    """Closes a form, and with it the temporary file of an upload."""
-
-    def __init__(self, form: Any) -> None:
-        self._form = form
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._form.close()
 
 
 def _limit(given: str | None) -> int:

@@ -41,7 +41,7 @@ def test_keys_are_made_listed_and_removed(tmp_path):
         (["--host", "203.0.113.7", "--api-keys", "keys"], "cannot listen at 203.0.113.7"),
     ],
 )
-def test_what_cannot_work_is_said_before_models_are_loaded(arguments, said, monkeypatch):
+def test_what_cannot_work_is_said_before_models_are_loaded(arguments, said):
     done = run("serve", "--target", "no such model", *arguments)
     assert done.exit_code == 1 and said in " ".join(done.output.split())
 
@@ -68,7 +68,7 @@ def test_it_serves_until_it_is_told_to_stop(folder, tmp_path):  # noqa: F811
         assert json.loads(httpx.get(f"{address}/ready").text)["status"] == "ready"
         server.send_signal(signal.SIGTERM)
         rest = server.stderr.read().decode()
-        assert server.wait(30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert server.wait(30) == 0
         assert "POST /v1/chat/completions 200" in rest and "Hello" not in rest
     finally:
         server.kill()

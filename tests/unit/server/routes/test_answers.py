@@ -1,9 +1,13 @@
 """Chat and text completions over HTTP, by a real server on loopback."""
 
+import math
+
 import pytest
 
+from rapid_integrations.config import SpeculationConfig
+from rapid_integrations.prompt import Prompt
 from tests.toys.models import words
-from tests.toys.served import events, uploaded
+from tests.toys.served import client_of, events, running, tiny_engine, uploaded
 from tests.toys.server_app import HELLO
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -80,3 +84,85 @@ def test_text_completions(client, engine):
     assert found["usage"]["prompt_tokens"] == 4
     alone = asked(client, TEXT, prompt="ab", seed=2, temperature=1.0).json()["choices"][0]["text"]
     assert texts[1] == "ab" + alone  # the second answer's seed is the next one
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", ["target", "augmented"])
+def test_log_probabilities_are_those_of_the_law(client, engine, law):
+    document = words(11, 400)
+    messages = [{"role": "user", "content": "Which words are there?"}]
+    rapid = {"documents": [{"text": document, "name": "a"}], "law": law, "trace": True}
+    options = {"messages": messages, "logprobs": True, "top_logprobs": 5, "rapid": rapid}
+    whole = asked(client, **options).json()
+    entries = whole["choices"][0]["logprobs"]["content"]
+    prompt = Prompt.from_context([document], messages[0]["content"], names=["a"])
+    trace = engine.generate(prompt, speculation=SpeculationConfig(law=law), trace=True, trace_candidates=5).trace
+    assert [entry["token"] for entry in entries] == [token.token for token in trace.tokens]
+    for entry, token, shown in zip(entries, trace.tokens, whole["rapid"]["tokens"], strict=True):
+        followed, best = (token.p, token.top_p) if law == "target" else (token.p_hat, token.top_p_hat)
+        assert math.isclose(entry["logprob"], math.log(followed), abs_tol=1e-3)
+        assert [each["token"] for each in entry["top_logprobs"]] == [each.token for each in best]
+        assert shown["text"] == token.text and (shown["proposer"] is None) == (shown["decided"] != "accepted")
+    found, _ = events(asked(client, stream=True, **options).text)
+    choices = [each["choices"][0] for each in found if each["choices"]]
+    streamed = [entry for choice in choices if choice["logprobs"] for entry in choice["logprobs"]["content"]]
+    assert [entry["token"] for entry in streamed] == [entry["token"] for entry in entries]
+    texts = [token["text"] for each in found for token in each.get("rapid", {}).get("tokens", [])]
+    said = whole["choices"][0]["message"]["content"]
+    assert "".join(texts).rstrip("\ufffd") == said.rstrip("\ufffd")  # a character may have begun at the end
+
+
+def test_an_answer_without_a_given_length_is_fitted_into_the_window(app_of):
+    text, no_end = "a" * 251, {"257": -100, "259": -100}
+    with tiny_engine(window=256) as small, running(app_of(engine=small)) as address, client_of(address) as client:
+        found = asked(client, TEXT, prompt=text, logit_bias=no_end).json()
+        assert found["usage"]["completion_tokens"] == 5 and found["choices"][0]["finish_reason"] == "length"
+        refused = asked(client, TEXT, prompt=text, max_tokens=12)
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_seed_repeats_answers_and_each_choice_has_its_own(client):
+    def texts(**options):
+        return [choice["text"] for choice in asked(client, TEXT, temperature=1.5, **options).json()["choices"]]
+
+    assert texts(n=3, seed=5) == texts(n=3, seed=5) == [*texts(seed=5), *texts(seed=6), *texts(seed=7)]
+    assert len(set(texts(n=3, seed=5))) == 3
+    assert texts(seed=-1)
+
+
+def test_a_stop_string_ends_an_answer(client):
+    said = asked(client).json()["choices"][0]["message"]["content"]
+    stop = said[len(said) // 2]
+    for given in (stop, [stop, "never"]):
+        found = asked(client, stop=given).json()["choices"][0]
+        assert found["message"]["content"] == said[: said.index(stop)] and found["finish_reason"] == "stop"
+
+
+def test_statistics_and_sources_only_come_to_those_who_ask(client):
+    assert "rapid" not in asked(client).json()
+    found, _ = events(asked(client, stream=True).text)
+    assert not any("rapid" in each for each in found)
+    both = asked(client, n=2, rapid={"statistics": True}).json()
+    assert "rapid" not in both and all(choice["rapid"]["statistics"]["tokens"] for choice in both["choices"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tool_choice": "required"},
+        {"response_format": {"type": "json_schema"}},
+        {"rapid": {"law": "paper", "proposer": "none"}},
+        {"rapid": {"proposer": "nobody"}},
+        {"rapid": {"eta": -1}},
+        {"rapid": {"unknown": 1}},
+        {"stop": ""},
+        {"top_logprobs": 21, "logprobs": True},
+        {"messages": [{"role": "nobody", "content": "a"}]},
+    ],
+)
+def test_what_the_model_or_the_engine_cannot_do_is_refused(client, fields):
+    answer = asked(client, **fields)
+    assert answer.status_code == 400 and answer.json()["error"]["message"]

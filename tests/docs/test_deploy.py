@@ -1,0 +1,43 @@
+"""The files of `deploy/`: their commands exist, and what they copy is there."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from rapid_integrations.cli.app import app
+from tests.toys.repository import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "rapid.service"])
+def test_the_options_of_its_command_exist(name):
+    text = (DEPLOY / name).read_text().replace('", "', " ")
+    shown = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).stdout
+    commands = re.findall(r"^(?:CMD|ExecStart).*rapid serve(.*)$", text, re.MULTILINE)
+    assert len(commands) == 1
+    for option in re.findall(r"--[a-z-]+", commands[0]):
+        assert option in shown, option
+
+
+def test_what_the_image_is_built_from_is_there():
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
+    copied = [line[1:] for line in lines if line.startswith("!")]
+    assert lines[0] == "**" and all((ROOT / each).exists() for each in copied)
+    project = (ROOT / "pyproject.toml").read_text()
+    packages = re.search(r"wheel.packages = \[(.*)\]", project)[1]
+    assert set(re.findall(r'"(\w+)"', packages)) <= set(copied)
+    extras = re.search(r"'\.\[(.*)\]'", (DEPLOY / "Dockerfile").read_text())[1].split(",")
+    assert all(re.search(rf"^{each} = \[", project, re.MULTILINE) for each in extras)
+
+
+def test_systemd_accepts_the_unit(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "rapid.service"  # the program of the unit is not on this machine
+    unit.write_text((DEPLOY / "rapid.service").read_text().replace("/opt/rapid/bin/rapid", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "rapid.service" not in done.stderr, done.stderr
