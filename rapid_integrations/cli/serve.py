@@ -116,7 +116,12 @@ def serve(
             from rapid_integrations.server.app import create_app
             from rapid_integrations.server.serving import listening, server_of
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
+            if (error.name or "").split(".")[0] not in (
+                "starlette",
+                "uvicorn",
+                "python_multipart",
+                "prometheus_client",
+            ):
                 raise
             raise MissingExtraError(feature="rapid serve", extra="server") from None
         if host not in LOOPBACK and api_keys is None:

@@ -62,6 +62,8 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
         log_config=None,
         access_log=False,  # uvicorn's has paths and queries
         server_header=False,
+        ws="none",
+        lifespan="on",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LAST_WORDS_S,
         ssl_certfile=certificate,
