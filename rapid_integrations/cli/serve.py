@@ -21,6 +21,7 @@ from rapid_integrations.server.settings import LOOPBACK, MIB, ServerSettings
 
 SERVER, LIMITS, ACCESS = "Server", "Limits", "Access"
 _DEFAULTS = ServerSettings()
+_EXTRA = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
 
 keys_app = typer.Typer(
     help="Manage the API keys of `rapid serve`. The file holds hashes; a key is shown once.", no_args_is_help=True
@@ -116,7 +117,7 @@ def serve(
             from rapid_integrations.server.app import create_app
             from rapid_integrations.server.serving import listening, server_of
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "prometheus_client"):
+            if (error.name or "").split(".")[0] not in _EXTRA:
                 raise
             raise MissingExtraError(feature="rapid serve", extra="server") from None
         if host not in LOOPBACK and api_keys is None:

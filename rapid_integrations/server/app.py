@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from python_multipart.exceptions import FormParserError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -71,7 +72,12 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
             *([] if keys is None else [Middleware(KeyGuard, keys=keys)]),
             Middleware(BodyLimits, settings=settings),
         ],
-        exception_handlers={ApiError: _failed, RapidError: _failed, HTTPException: _refused},
+        exception_handlers={
+            ApiError: _failed,
+            RapidError: _failed,
+            FormParserError: _no_form,
+            HTTPException: _refused,
+        },
     )
     app.state.rapid = state
     return app
@@ -107,6 +113,10 @@ def _cross_origin(settings: ServerSettings) -> list[Middleware]:
 
 async def _failed(_: Request, error: Exception) -> Response:
     return api_error(error).response()
+
+
+async def _no_form(_: Request, error: Exception) -> Response:
+    return ApiError(400, f"the form cannot be read: {error}", "invalid_form").response()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -62,6 +62,8 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
         log_config=None,
         access_log=False,  # uvicorn's has paths and queries
         server_header=False,
+        ws="none",
+        lifespan="on",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LAST_WORDS_S,
         ssl_certfile=certificate,
@@ -79,8 +81,12 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+        except BaseException:
+            found.close()
+            raise
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(

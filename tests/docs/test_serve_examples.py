@@ -1,5 +1,6 @@
 """The examples of `rapid serve` run as they stand, against a server on loopback."""
 
+import gc
 import runpy
 import shutil
 import subprocess
@@ -12,6 +13,15 @@ from tests.toys.server_app import address, app_of, engine  # noqa: F401
 EXAMPLES = ROOT / "examples" / "serve"
 NEEDED = {"openai_package": "openai", "langchain_chat_openai": "langchain_openai"}
 NEEDED["llama_index_openai_like"] = "llama_index.llms.openai_like"
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def what_clients_leave_open():
+    """Collect the sockets of clients that have no end of their own here, not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The clients that people use with OpenAI's API, against a server on loopback over a model that may call tools."""
 
+import gc
 import json
 
 import pytest
@@ -20,6 +21,15 @@ SCHEMA = {
     "required": ["sure", "count"],
     "additionalProperties": False,
 }
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def what_clients_leave_open():
+    """Collect the sockets of clients that have no end of their own here, not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

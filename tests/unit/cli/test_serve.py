@@ -74,3 +74,12 @@ def test_it_serves_until_it_is_told_to_stop(folder, tmp_path):  # noqa: F811
         server.kill()
         server.wait()
         server.stderr.close()
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "python_multipart", "prometheus_client"])
+def test_a_missing_extra_is_named(missing, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == missing or "rapid_integrations.server" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    done = run("serve", "--target", "no such model")
+    assert done.exit_code == 1 and "pip install 'rapid-integrations[server]'" in " ".join(done.output.split())
