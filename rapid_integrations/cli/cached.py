@@ -117,9 +117,9 @@ def _show(files: Sequence[StoredFile], as_json: bool) -> None:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
     table = Table(show_edge=False)
-    right: Any = "right"
     for column in ("name", "about", "model", "tokens", "MiB", "last used"):
-        table.add_column(column, justify=right if column in ("tokens", "MiB", "last used") else "left")
+        justify: Any = "right" if column in ("tokens", "MiB", "last used") else "left"
+        table.add_column(column, justify=justify, no_wrap=column != "about")
     for file in files:
         about = "(damaged, or of another version)" if file.error else file.about
         table.add_row(

@@ -79,6 +79,7 @@ VALUES = {
     rapid.CompletionChunk: lambda w: rapid.CompletionChunk(text="a", token_ids=(1,)),
     rapid.DecodeStats: lambda w: w["completion"].stats,
     rapid.Usage: lambda w: w["completion"].usage,
+    rapid.ReadAhead: lambda w: w["engine"].read(words(2, 40)),
     rapid.RetrievedChunk: lambda w: w["completion"].retrieved[0],
     rapid.ToolCall: lambda w: rapid.ToolCall(id="1", name="f", arguments={"a": [1]}),
     rapid.InvalidToolCall: lambda w: rapid.InvalidToolCall(name="f", arguments='{"a', error="cut"),
@@ -136,6 +137,7 @@ ELSEWHERE = {
     *HOSTS,  # below
     llama_index_rapid.DocumentOrder,  # below
     llama_index_rapid.RapidProgram,  # below
+    llama_index_rapid.ReadAhead,  # as the LLM that it holds: tests/unit/llama_index_rapid/test_read_ahead.py
     rapid.Chat,  # below
     HostEmbedder,  # a host's functions: as far as those can be pickled
     Law,

@@ -148,6 +148,20 @@ def test_a_second_question_embeds_only_the_question():
     assert (len(embedder.embedded), embedder.queries) == (12, ["grape", "nut"])
 
 
+def test_what_was_indexed_ahead_is_only_searched():
+    embedder = HashEmbedder()
+    made = Compressor(embedder, WordTokenizer())
+    reported = []
+    assert made.index([FRUIT], CONFIG, lambda *at: reported.append(at))
+    assert reported[-1][0] == "embed" and len(embedder.embedded) == 12
+    assert made.compress([FRUIT], "grape?", CONFIG).texts == (paragraph("grape"),)
+    assert len(embedder.embedded) == 12
+    assert not made.index([paragraph("nut")], CONFIG) and not made.index([" "], CONFIG)
+    words = CONFIG.model_copy(update={"search": "words"})
+    assert Compressor(None, WordTokenizer()).index([FRUIT], words)
+    assert len(embedder.embedded) == 12
+
+
 def test_another_chunk_size_is_another_index():
     tested = compressor()
     tested.compress([FRUIT], "grape", CONFIG)

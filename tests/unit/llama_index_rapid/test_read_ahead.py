@@ -1,6 +1,7 @@
 """Documents that an ingestion pipeline reads before the first question."""
 
 import asyncio
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +59,14 @@ def test_asynchronously(own):
     with ThreadPoolExecutor(1) as thread:  # LlamaIndex's synchronous calls need this thread's own event loop
         assert thread.submit(asyncio.run, ReadAhead(llm=own).acall(nodes)).result() is nodes
     assert len(own.rapid_engine._prefixes.memory) == 2
+
+
+def test_a_copy_reads_with_the_same_engine(own):
+    step = ReadAhead(llm=own, together=True)
+    copied = copy.deepcopy(step)
+    assert copied.llm.rapid_engine is own.rapid_engine and copied.together
+    assert "llm" not in step.to_dict() and step.to_dict()["class_name"] == "ReadAhead"
+    copied.llm.close()
 
 
 def test_a_template_with_its_question_first_is_refused(own):
