@@ -144,7 +144,7 @@ def rapid_attention(
     chunk = None
     if described:
         assert isinstance(attention_mask, CausalMask)
-        sliding_window, chunk = attention_mask.window, attention_mask.chunk
+        sliding_window, chunk = attention_mask.window, attention_mask.chunk_size
     if (observed := getattr(_observed, "windows", None)) is not None:
         observed[getattr(module, "layer_idx", None) or 0] = sliding_window or chunk
     prefix: list[LayerRows] | None = getattr(key, _PREFIX, None)
@@ -199,9 +199,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)
 
 
-def _folded(
-    query: Tensor, segments: Sequence[LayerRows], scale: float, sight: Sight, kind: AttentionKind
-) -> Tensor:
+def _folded(query: Tensor, segments: Sequence[LayerRows], scale: float, sight: Sight, kind: AttentionKind) -> Tensor:
     _, heads, new, _ = query.shape
     kv_heads, total = segments[0][0].shape[1], sum(key.shape[2] for key, _ in segments)
     group = heads // kv_heads
@@ -216,7 +214,9 @@ def _folded(
         else:  # only the last T columns differ between the rows
             ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
             by_query[..., total - new :].masked_fill_(ahead, float("-inf"))
-    sinks = None if kind.sinks is None else kind.sinks.view(kv_heads, group, 1).expand(-1, -1, new).reshape(kv_heads, -1)
+    sinks = (
+        None if kind.sinks is None else kind.sinks.view(kv_heads, group, 1).expand(-1, -1, new).reshape(kv_heads, -1)
+    )
     weights = _softmax(scores, sinks)
     parts = torch.split(weights, [key.shape[2] for key, _ in segments], dim=2) if len(segments) > 1 else (weights,)
     out = torch.bmm(parts[0], segments[0][1][0])  # (H_kv, G*T, D_v)

@@ -52,16 +52,16 @@ class Sight:
 
 
 class CausalMask(Tensor):
-    """Stands for a mask and holds no numbers. `window` and `chunk` are those of `Sight`."""
+    """Stands for a mask and holds no numbers. `window` and `chunk_size` are those of `Sight`."""
 
     window: int | None
-    chunk: int | None
+    chunk_size: int | None
 
     @staticmethod
     def of(window: int | None, chunk: int | None = None) -> CausalMask:
-        """Return the mask for a window."""
+        """Return the mask for a window and chunks."""
         mask: CausalMask = torch.Tensor._make_subclass(CausalMask, torch.empty(1, 1, 1, 0))
-        mask.window, mask.chunk = window, chunk
+        mask.window, mask.chunk_size = window, chunk
         return mask
 
     def __getitem__(self, index: Any) -> CausalMask:
@@ -97,10 +97,7 @@ def described_mask(
     queries = {int(q_offset), max(int(q_offset), last - 1), last}
     keys = torch.arange(kv_offset, kv_offset + kv_length)
     for sight in (Sight(local_size, None), Sight(None, local_size), Sight(None, None)):
-        if all(
-            torch.equal(_seen(mask_function, query, keys), _expected(query, keys, sight))
-            for query in queries
-        ):
+        if all(torch.equal(_seen(mask_function, query, keys), _expected(query, keys, sight)) for query in queries):
             return CausalMask.of(sight.window, sight.chunk)
     raise UnsupportedModelError(
         "a model's attention has a mask that is neither causal nor a sliding window nor chunks (it looks in both "

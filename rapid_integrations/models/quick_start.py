@@ -27,10 +27,10 @@ import rapid_integrations
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import native_library, native_variant, why_not_native
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.end_tokens import end_token_ids
-from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.description import settings_of
+from rapid_integrations.models.end_tokens import end_token_ids
 from rapid_integrations.models.families import describe
+from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer

@@ -15,6 +15,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.models.description import Stack
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
+
 class Holder(Protocol):
     """Modules of a model from which weights were taken."""
 

@@ -72,7 +72,10 @@ class NativeMatrix:
 
 @dataclass(frozen=True)
 class NativeExperts:
-    """The experts of a layer, the shared one last. `router` is (N, E), with the shared expert's gate as its last row."""
+    """The experts of a layer, the shared one last.
+
+    `router` is (N, E), with the shared expert's gate as its last row if it has one.
+    """
 
     routing: Routing
     router: NativeMatrix

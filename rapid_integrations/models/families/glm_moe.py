@@ -6,7 +6,15 @@ from typing import Any
 
 from rapid_integrations.kernels.layers import Routing
 from rapid_integrations.models.description import Decoder, Experts, Stack
-from rapid_integrations.models.families.parts import activation, attention, decoder, gated_mlp, head_norms, layer, rms_norm
+from rapid_integrations.models.families.parts import (
+    activation,
+    attention,
+    decoder,
+    gated_mlp,
+    head_norms,
+    layer,
+    rms_norm,
+)
 
 
 def describe(model: Any) -> Decoder:

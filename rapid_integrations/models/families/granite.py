@@ -12,9 +12,7 @@ def describe(model: Any) -> Decoder:
     """Describe a model."""
     config, base = model.config, model.base_model
     layers = [
-        layer(
-            each, attention(each.self_attn), gated_mlp(each.mlp, config), residual=float(config.residual_multiplier)
-        )
+        layer(each, attention(each.self_attn), gated_mlp(each.mlp, config), residual=float(config.residual_multiplier))
         for each in base.layers
     ]
     return decoder(

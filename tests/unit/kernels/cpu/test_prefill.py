@@ -131,7 +131,13 @@ def test_what_attention_is_not_served():
     torch.testing.assert_close(served_attention(odd[0], [odd[1:]], 0.2, None).double(), expected, rtol=0.05, atol=0.05)
 
 
-ROPES = [Rope(3, 32), Rope(0, 12), Rope(5, 32, interleaved=True), Rope(0, 20, interleaved=True, norm_behind=True), Rope()]
+ROPES = [
+    Rope(3, 32),
+    Rope(0, 12),
+    Rope(5, 32, interleaved=True),
+    Rope(0, 20, interleaved=True, norm_behind=True),
+    Rope(),
+]
 
 
 @pytest.mark.parametrize("rope", ROPES)
