@@ -62,9 +62,7 @@ def describe(model: Any) -> Decoder:
         raise NotDescribedError(f"{type(model).__name__} is not as its description expects it: {error}") from error
     linear = SkeletonLinear if isinstance(model, Skeleton) else nn.Linear
     if other := next((each for each in matrices(described) if type(each) is not linear), None):
-        raise NotDescribedError(
-            f"{type(model).__name__} has a {type(other).__name__} where a plain matrix is expected"
-        )
+        raise NotDescribedError(f"{type(model).__name__} has a {type(other).__name__} where a plain matrix is expected")
     return described
 
 
