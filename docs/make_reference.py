@@ -161,19 +161,24 @@ with one sentence and exit status 1 ([troubleshooting](troubleshooting.md)), a w
 
 MODELS = """# Model families
 
-`make docs-reference` generates this page from the descriptions in `rapid_integrations/models/families`, and a test keeps
-it up to date. `rapid models check NAME_OR_FOLDER` says the same of one model, from its configuration alone.
+`make docs-reference` generates this page from the descriptions in `rapid_integrations/models/families`, and a test
+keeps it up to date. `rapid models check NAME_OR_FOLDER` says the same of one model, from its configuration alone.
 
-- **kernels**: this package's kernels compute it, in bfloat16 on a processor. Its weights may be int8 or int4, and several
-  texts share a pass. PyTorch's operators compute it from the same description in other dtypes and on other devices. That
-  is also so if its heads or matrices have widths that the kernels do not serve.
-- **transformers**: its own forward pass runs on this package's cache and attention, without int8 or int4, one text after
-  another. A family that is not in this table runs so, if the comparison below finds no difference.
+- **kernels**: this package's kernels compute it, in bfloat16 on a processor. Its weights may be int8 or int4, and
+  several texts share a pass. PyTorch's operators compute it from the same description in other dtypes and on other
+  devices, and if its heads or matrices have widths that the kernels do not serve.
+- **transformers**: its own forward pass runs on this package's cache and attention, without int8 or int4, one text
+  after another. A family that is not in this table runs so, if the comparison below finds no difference.
 - **refused**: it cannot be run exactly yet. The reason is an excerpt of the error.
 
-When a model is loaded, a short pass is compared with the model's own eager one, so none of these ways gives other answers.
-Greedy output of every family that runs equals transformers' `generate` (`tests/laws/test_described_families.py`,
-`tests/laws/test_every_family.py`). [Add a model family](add-a-model-family.md) says how one is described.
+When a model is loaded, a short pass is compared with the model's own eager one. A model that differs is refused, and
+does not give wrong answers. Greedy output of every family that runs equals transformers' `generate`
+(`tests/laws/test_described_families.py`, `tests/laws/test_every_family.py`). [Add a model
+family](add-a-model-family.md) says how one is described.
+
+Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") choose between their short and their long
+angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
+together. So its keys never have to change, and rows are shared only among texts with the same angles.
 
 {families}
 """

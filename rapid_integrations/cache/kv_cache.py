@@ -34,15 +34,18 @@ class KVCache(OneOwner):
     Args:
         layers: number of attention layers.
         capacity: tokens that must fit, those of shared segments included. It is rounded up (see `CAPACITY_BUCKET`).
+        variant: see the attributes; forks inherit it.
 
     Attributes:
         capacity: tokens that fit.
         shared: the shared segments, in the order of their positions; empty if all rows are the cache's own.
+        variant: which of its rotations the model chose for this text. Rows of one variant are of no use to another.
     """
 
-    def __init__(self, layers: int, capacity: int) -> None:
+    def __init__(self, layers: int, capacity: int, variant: int = 0) -> None:
         self.capacity = allocated_tokens(capacity)
         self.layers = layers
+        self.variant = variant
         self.shared: tuple[Segment, ...] = ()
         self._tail = Buffers(layers)
         self._begin = 0  # position of the tail's first row
@@ -202,7 +205,7 @@ class KVCache(OneOwner):
             raise CacheError(f"cannot fork {length:,} tokens: the cache holds {self._length:,}", code="fork")
         if capacity < length:
             raise CacheError(f"a KV cache of {capacity:,} tokens cannot take {length:,}: ask for more", code="full")
-        other = KVCache(self.layers, capacity)
+        other = KVCache(self.layers, capacity, self.variant)
         other.shared = shared_part(self.segments, length, tile)
         begin = other.shared[-1].end if other.shared else 0
         if begin:

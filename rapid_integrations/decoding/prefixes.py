@@ -42,6 +42,7 @@ class Prefixes:
         self.texts = IndexedTexts()
         self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
+        self._variants: dict[tuple[int, int], object] = {}  # by identity of the model
         self._fingerprints: dict[int, str | None] = {}  # by identity, as the engine holds its models
         self._unknown: dict[int, str] = {}  # why a model has no fingerprint; warned of once
 
@@ -79,11 +80,22 @@ class Prefixes:
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk if that holds clearly more."""
+        variant = _variant(model, capacity)
+        key = self._key(model, variant)
         if self.store is not None and (name := self._fingerprint(model)) is not None:
-            more_than = self.memory.shared(model, prompt_ids)
-            if (cache := self.store.load(name, prompt_ids, capacity, model.device, more_than)) is not None:
-                return cache
-        return self.memory.take(model, prompt_ids, capacity)
+            more_than = self.memory.shared(key, prompt_ids)
+            found = self.store.load(_named(name, variant), prompt_ids, capacity, model.device, more_than)
+            if found is not None:
+                found.variant = variant
+                return found
+        return self.memory.take(key, prompt_ids, capacity)
+
+    def _key(self, model: CausalLM, variant: int) -> object:
+        """Return what stands for a model in the memory: another object for each variant of its caches."""
+        return model if variant == 0 else self._variants.setdefault((id(model), variant), object())
+
+    def _key_for(self, model: CausalLM, capacity: int) -> object:
+        return self._key(model, _variant(model, capacity))
 
     def need(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> int:
         """Return the bytes that a reader's cache needs beyond what is held in memory of its prompt now.
@@ -92,7 +104,7 @@ class Prefixes:
             model, role, prompt_ids: the reader's.
             capacity: tokens that have to fit.
         """
-        shared = self.memory.shared(model, prompt_ids)
+        shared = self.memory.shared(self._key_for(model, capacity), prompt_ids)
         ids = np.asarray(prompt_ids[:-1], dtype=np.int64)
         for request in self._running:
             for reader, as_role in request.opened:
@@ -103,7 +115,7 @@ class Prefixes:
 
     def unread(self, model: CausalLM, prompt_ids: Sequence[int]) -> int:
         """Return how many tokens of a prompt no cache in memory holds of an ended request."""
-        return len(prompt_ids) - self.memory.shared(model, prompt_ids)
+        return len(prompt_ids) - self.memory.shared(self._key_for(model, len(prompt_ids)), prompt_ids)
 
     def running_bytes(self) -> int:
         """Return the bytes of all caches of running requests; what they share counts once."""
@@ -130,10 +142,10 @@ class Prefixes:
 
     def kept(self, model: CausalLM, token_ids: Sequence[int]) -> tuple[int, int]:
         """Return how many of these tokens, from the first one on, are cached in memory and on disk."""
-        in_memory, on_disk = self.memory.shared(model, [*token_ids, -1]), 0
+        in_memory, on_disk = self.memory.shared(self._key_for(model, len(token_ids)), [*token_ids, -1]), 0
         if self.store is not None and (name := self._fingerprint(model)) is not None:
             with suppress(OSError):  # `load` and `save` warn of it
-                on_disk = self.store.holds(name, token_ids)
+                on_disk = self.store.holds(_named(name, _variant(model, len(token_ids))), token_ids)
         return in_memory, on_disk
 
     def clear(self) -> None:
@@ -178,7 +190,7 @@ class Prefixes:
         comes_back = role == "target" or 2 * reader.reused >= len(token_ids)
         if comes_back and cache.filled_layers == cache.layers:
             self._save_later(reader.model, token_ids, cache, about)
-        self.memory.put(reader.model, role, token_ids, cache)
+        self.memory.put(self._key(reader.model, cache.variant), role, token_ids, cache)
 
     def _save_later(self, model: CausalLM, token_ids: list[int], cache: KVCache, about: str) -> None:
         store, name = self.store, self._fingerprints.get(id(model))
@@ -187,13 +199,21 @@ class Prefixes:
         ids = np.asarray(token_ids, dtype=np.int64)
         cache.freeze()  # forks of it may be written meanwhile
         labels = {"model": model.name, "about": about}
-        self._saver.submit(lambda go_on: store.save(name, ids, cache, go_on, labels))
+        self._saver.submit(lambda go_on: store.save(_named(name, cache.variant), ids, cache, go_on, labels))
 
     def _fingerprint(self, model: CausalLM) -> str | None:
         name = self.fingerprint_of(model)
         if (reason := self._unknown.pop(id(model), None)) is not None:
             warnings.warn(f"prefixes of {model.name} are not saved to disk: {reason}", RuntimeWarning, stacklevel=2)
         return name
+
+
+def _variant(model: CausalLM, capacity: int) -> int:
+    return model.new_cache(capacity).variant  # it has no memory yet
+
+
+def _named(fingerprint: str, variant: int) -> str:
+    return f"{variant}-{fingerprint}" if variant else fingerprint  # a file's name has the beginning of it
 
 
 class RequestReaders:

@@ -75,7 +75,7 @@ class Reader:
     def _most_shared(self) -> tuple[Reader | None, int]:
         """Return who reads the same prompt furthest, and how far; None if nobody does clearly further than this."""
         best, most = None, self.cache.length + MIN_REUSED_TOKENS - 1
-        for other in self.others():
+        for other in (each for each in self.others() if each.cache.variant == self.cache.variant):
             if (shared := other.shared_with(self._prompt[:-1])) > most:
                 best, most = other, shared
         return best, most

@@ -154,7 +154,7 @@ def rapid_attention(
     chunk = None
     if described:
         assert isinstance(attention_mask, CausalMask)
-        sliding_window, chunk = attention_mask.window, attention_mask.chunk
+        sliding_window, chunk = attention_mask.window, attention_mask.chunk_size
     if (observed := getattr(_observed, "windows", None)) is not None:
         observed[getattr(module, "layer_idx", None) or 0] = sliding_window or chunk
     prefix: list[LayerRows] | None = getattr(key, _PREFIX, None)

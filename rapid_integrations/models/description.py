@@ -147,7 +147,7 @@ class Decoder:
 
     Attributes:
         heads, kv_heads, head_dim: of every attention.
-        embedding: the table (V, E).
+        embedding: the module that holds the table (V, E).
         embedding_scale: factor on its rows.
         layers: from the first to the last.
         modules: those of the model whose forward computes one layer each.
@@ -160,7 +160,7 @@ class Decoder:
     heads: int
     kv_heads: int
     head_dim: int
-    embedding: nn.Module
+    embedding: Any
     layers: Sequence[Layer]
     modules: Sequence[nn.Module]
     norm: Norm

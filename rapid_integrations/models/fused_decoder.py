@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding
 
 from rapid_integrations.cache import KVCache, Rows
@@ -65,7 +65,7 @@ class FusedDecoder(SharedResource):
 
     def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
         self._described = described = describe(model)
-        self._embed: nn.Module = described.embedding
+        self._embed: Any = described.embedding
         self._dtype: torch.dtype = model.dtype
         self._rotations = Rotations(described.rotations, model.device)
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu"
@@ -186,8 +186,9 @@ class FusedDecoder(SharedResource):
         longest = max(each.cache.length + each.count for each in rows)
         return [self._rotations.tables(longest, self._is_long(each.cache)) for each in rows]
 
-    def _is_long(self, cache: KVCache) -> bool:
-        return self.switch is not None and cache.capacity > self.switch
+    @staticmethod
+    def _is_long(cache: KVCache) -> bool:
+        return cache.variant == 1
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[Rows]) -> list[Tensor]:

@@ -68,7 +68,7 @@ class HuggingFaceLM(SharedResource):
         longest: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        refuse_unsupported(model, longest)
+        refuse_unsupported(model, longest, chosen_once=take_over and FusedDecoder.serves(model))
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
             native_library(on_progress or ignore_progress)  # loads the library now; attention only uses a loaded one
         attention.register()
@@ -144,7 +144,8 @@ class HuggingFaceLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(len(self._layer_types), capacity)
+        switch = None if self._fused is None else self._fused.switch
+        return KVCache(len(self._layer_types), capacity, variant=int(switch is not None and capacity > switch))
 
     @property
     def rows_together(self) -> int:
@@ -233,8 +234,9 @@ class HuggingFaceLM(SharedResource):
             self._check(self._expected)
         elif quantization is not None:
             raise UnsupportedModelError(
-                f"{self.name}: quantization={quantization!r} needs a family that is described (docs/models.md; "
-                f"{type(self.model).__name__} is not), on one device, with weights that are not quantised yet; leave it out"
+                f"{self.name}: quantization={quantization!r} needs a family that is described (docs/models.md has "
+                f"them), on one device, with weights that are not quantised yet; {type(self.model).__name__} is not "
+                "such a model; leave it out"
             )
         del self._expected
 
@@ -353,10 +355,11 @@ def _cache_argument(module: Any) -> str | None:
     return next((name for name in ("cache", "past_key_values") if name in taken), None)
 
 
-def refuse_unsupported(model: Any, longest: int | None = None) -> None:
+def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: bool = False) -> None:
     """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly.
 
-    `longest`: see `HuggingFaceLM`.
+    `longest`: see `HuggingFaceLM`. `chosen_once`: `FusedDecoder` runs the model, which chooses between short and long
+    rotations ("longrope") once for a text, by its capacity.
     """
     config = model.config.get_text_config(decoder=True)
     name = config._name_or_path or type(model).__name__
@@ -384,7 +387,7 @@ def refuse_unsupported(model: Any, longest: int | None = None) -> None:
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kinds_of_rope = {str(r.get("rope_type")) for r in (rope, *rope.values()) if isinstance(r, dict)}
-    if moving := sorted(kinds_of_rope & {"dynamic", "longrope"}):
+    if moving := sorted(kinds_of_rope & ({"dynamic"} if chosen_once else {"dynamic", "longrope"})):
         raise UnsupportedModelError(
             f"{name} has rotary frequencies that follow the length read so far ({', '.join(moving)}); keys that are "
             "cached would have to change with them"

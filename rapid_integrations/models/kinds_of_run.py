@@ -14,7 +14,7 @@ from rapid_integrations.models import loader
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
 from rapid_integrations.models.folder_kinds import read_json, refuse_another_task, refuse_quantized
-from rapid_integrations.models.fused_decoder import columns_of
+from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of
 from rapid_integrations.models.hf import refuse_unsupported
 
 
@@ -71,7 +71,7 @@ def kind_of(config: Any, model_class: Any) -> KindOfRun:
     with torch.device("meta"):
         model = model_class(config)
     try:
-        refuse_unsupported(model)
+        refuse_unsupported(model, chosen_once=FusedDecoder.serves(model))
     except RapidError as error:
         return KindOfRun("refused", name, str(error))
     try:

@@ -52,16 +52,16 @@ class Sight:
 
 
 class CausalMask(Tensor):
-    """Stands for a mask and holds no numbers. `window` and `chunk` are those of `Sight`."""
+    """Stands for a mask and holds no numbers. `window` and `chunk_size` are those of `Sight`."""
 
     window: int | None
-    chunk: int | None
+    chunk_size: int | None
 
     @staticmethod
     def of(window: int | None, chunk: int | None = None) -> CausalMask:
-        """Return the mask for a window."""
+        """Return the mask for a window and chunks."""
         mask: CausalMask = torch.Tensor._make_subclass(CausalMask, torch.empty(1, 1, 1, 0))
-        mask.window, mask.chunk = window, chunk
+        mask.window, mask.chunk_size = window, chunk
         return mask
 
     def __getitem__(self, index: Any) -> CausalMask:

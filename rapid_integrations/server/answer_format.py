@@ -122,7 +122,8 @@ class AnswerFormat(ABC):
             }
         if options.sources:
             prompt = self._choices.asks[index].prompt
-            found["sources"] = [prompt.source(chunk) for chunk in self._choices.streams[index].prepared.retrieved]
+            passages = last.sources or self._choices.streams[index].prepared.retrieved
+            found["sources"] = [prompt.source(each) for each in passages]
         if last.invalid_tool_calls:
             found["invalid_tool_calls"] = [call.model_dump() for call in last.invalid_tool_calls]
         return found

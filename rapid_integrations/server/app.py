@@ -28,6 +28,7 @@ from rapid_integrations.server.limits import BodyLimits
 from rapid_integrations.server.metrics import Metrics
 from rapid_integrations.server.page import routes as page_routes
 from rapid_integrations.server.reading import BackgroundReading
+from rapid_integrations.server.remote.routes import routes as remote_routes
 from rapid_integrations.server.routes import answers, files, models, operation
 from rapid_integrations.server.settings import ServerSettings
 from rapid_integrations.server.state import ServerState
@@ -53,6 +54,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
         *models.routes(state),
         *files.routes(state),
         *answers.routes(state),
+        *remote_routes(engine),
     ]
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.documents import Document
 from rapid_integrations.errors import PromptError
-from rapid_integrations.outputs import RetrievedChunk
+from rapid_integrations.outputs import RetrievedChunk, Source
 from rapid_integrations.prompt import Prompt, PromptLike, join_parts
 from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.reading import BackgroundReading
@@ -35,8 +35,11 @@ class ServedPrompt:
     prompt: PromptLike
     documents: tuple[ServedDocument, ...] = ()
 
-    def source(self, chunk: RetrievedChunk) -> dict[str, Any]:
-        """Return a retrieved chunk as an answer names it: its document, page, place, text and score."""
+    def source(self, chunk: RetrievedChunk | Source) -> dict[str, Any]:
+        """Return a passage as an answer names it: its document, page, place, text and score.
+
+        One that a sentence of the answer rests on also has the sentence's place in the answer.
+        """
         found: dict[str, Any] = {
             "index": chunk.context,
             "file_id": None,
@@ -52,6 +55,8 @@ class ServedPrompt:
             found["file_id"] = served.file_id
             found["document"] = served.document.source if served.named else None
             found["page"] = served.document.page_at(chunk.start)
+        if isinstance(chunk, Source):
+            found |= {"answer_start": chunk.answer_start, "answer_end": chunk.answer_end, "label": chunk.label}
         return found
 
 

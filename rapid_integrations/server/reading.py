@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.documents import Document, ReadLimits
 from rapid_integrations.documents.isolation import reading
 from rapid_integrations.engine.async_stream import in_thread
@@ -91,19 +91,19 @@ class BackgroundReading:
         return document
 
     async def _ahead(self, file_id: str, document: Document) -> None:
-        """Have the engine embed and prefill a document as the prompts of questions about it begin."""
-        prompt = Prompt.from_context([document.text], _NO_QUESTION, names=[document.source])
+        """Have the engine index and prefill a document as the prompts of questions about it begin."""
+
+        def prompt(texts: Sequence[str], question: str) -> Prompt:
+            return Prompt.from_context(texts, question, names=[document.source])
 
         def report(stage: str, done: int, total: int) -> None:
             self._store.change(file_id, progress=(stage, done, total))
 
-        one = SamplingParams(max_new_tokens=1)
-        stream = await self._engine.astream(prompt, sampling=one, on_progress=report)  # embeds it
-        await stream.aclose()
-        self._store.change(file_id, tokens=len(stream.prepared.target_ids))
+        asked = prompt([document.text], _NO_QUESTION)
+        tokens = await in_thread(lambda: self._engine.count_tokens(asked))
+        self._store.change(file_id, tokens=tokens)
         if self._engine.reuses_prefixes:
-            plain = SpeculationConfig(law="target", proposer="none")
-            await self._engine.agenerate(prompt, sampling=one, speculation=plain, on_progress=report)
+            await self._engine.aread(document, prompt=prompt, on_progress=report)
         self._store.change(file_id, read=self._engine.reuses_prefixes)
 
 

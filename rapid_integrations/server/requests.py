@@ -47,7 +47,10 @@ class RapidOptions(Body):
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None = Field(
         default=None, description="number of tokens drafted in a round"
     )
-    sources: bool = Field(default=True, description="whether the answer names the passages that the drafter read")
+    sources: bool = Field(
+        default=True,
+        description="whether the answer names the passages that its sentences rest on, or those that the drafter read if none is known",
+    )
     statistics: bool = Field(default=False, description="whether the answer carries its statistics")
     trace: bool = Field(default=False, description="whether each piece says where its tokens came from")
     progress: bool = Field(default=False, description="whether a stream also reports the reading of the prompt")

@@ -98,7 +98,7 @@ def test_the_text_part_is_transformers_own(tmp_path, name):
         answer = model.generate(ids[None], max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
     expected = answer[0, len(ids) :].tolist()
     lm = load(tmp_path, dtype="float32").lm
-    assert lm.context_window == 1024
+    assert lm.context_window == 1024 and lm._fused is not None
     cache = lm.new_cache(200)
     lm.forward([Rows(ids[:70], cache, 0)])
     best = lm.forward([Rows(ids[70:], cache, 1)])[0][-1].argmax()

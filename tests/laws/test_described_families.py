@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.prefix_cache import PrefixCache
+from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.models.families import FAMILIES
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
@@ -85,3 +88,44 @@ def test_quantised_models_are_those_with_the_quantised_weights(family, quantizat
 def test_every_described_family_is_tested():
     classes = {type(tiny(family)).__name__ for family in (*USUAL, *OTHERS)}
     assert classes == set(FAMILIES) - {"Skeleton"}
+
+
+ORIGINAL = 150  # tokens; the text has TEXT = 100
+LONGROPE = {
+    "original_max_position_embeddings": ORIGINAL,
+    "rope_parameters": {
+        **{"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": ORIGINAL},
+        **{"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 5.0, 9.0], "factor": 4.0},
+    },
+}
+
+
+@pytest.mark.parametrize("family", ["phi3", "llama"])
+def test_longrope_follows_the_capacity_of_a_request(family):
+    """A text has one set of angles from its first token on, and so its keys never have to change."""
+    reference = tiny(family, **LONGROPE)
+    lm = wrap(tiny(family, **LONGROPE), byte_tokenizer(), take_over=True).lm
+    long_text = torch.cat([ids(), ids()])
+    for text in (ids(), long_text):
+        cache = lm.new_cache(len(text) + NEW)
+        assert cache.variant == int(len(text) + NEW > ORIGINAL)
+        lm.forward([Rows(text[:70], cache, 0)])
+        best, answer = lm.forward([Rows(text[70:], cache, 1)])[0][-1].argmax(), []
+        for _ in range(NEW):
+            answer.append(int(best))
+            best = lm.forward([Rows(best[None], cache, 1)])[0][-1].argmax()
+        assert answer == continued(reference, text)
+        assert cache.fork(70, 500).variant == cache.variant
+    short = lm.forward([Rows(ids(), lm.new_cache(TEXT), 1)])[0]
+    assert not torch.allclose(short, lm.forward([Rows(ids(), lm.new_cache(ORIGINAL + 1), 1)])[0], atol=0.01)
+
+
+def test_a_short_request_does_not_take_the_rows_of_a_long_one():
+    target = wrap(tiny("phi3", **LONGROPE), byte_tokenizer(), take_over=True)
+    prefixes = Prefixes(PrefixCache(10**9))
+    prompt = ids().tolist()
+    for capacity, reused in ((120, 0), (400, 0), (400, TEXT - 2), (110, TEXT - 2)):
+        with prefixes.request() as readers:
+            reader = readers.open(target.lm, "target", prompt, capacity)
+            assert reader.reused >= reused and bool(reader.reused) == bool(reused)
+            run_alone(reader.prefill())

@@ -56,12 +56,12 @@ def test_the_toys_rope_matters(kind):
     assert any(generated(kind, SEED, text)[0] != generated(family, SEED, text)[0] for text in texts)
 
 
-@pytest.mark.parametrize("take_over", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "rope_type"),
+    ("kind", "rope_type", "take_over"),
     [
-        ("phi3", "longrope"),
-        *((kind, each) for kind in ("llama", "qwen2", "gemma3") for each in ("dynamic", "longrope")),
+        *((kind, "longrope", False) for kind in ("phi3", "llama", "qwen2", "gemma3")),
+        ("gemma3", "longrope", True),  # its layers have two rotations
+        *((kind, "dynamic", taken) for kind in ("llama", "qwen2", "gemma3") for taken in (False, True)),
     ],
 )
 def test_frequencies_that_follow_the_length_are_refused_with_the_reason(kind, rope_type, take_over):

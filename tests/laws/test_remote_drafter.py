@@ -14,6 +14,7 @@ from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.proposers.suite.every_outcome import EnumeratedRandomness
+from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Penalties
 from rapid_integrations.server.remote.back_end import Opened, Received
 from rapid_integrations.server.remote.best_rows import cut, packed, unpacked
@@ -23,7 +24,6 @@ from rapid_integrations.server.remote.texts import BestOnly
 from tests.toys.distributions import largest_difference
 from tests.toys.enumerated_requests import TOLERANCE
 from tests.toys.requests import ToyRequest
-from tests.toys.scripted_lm import TableLM
 
 BEST, VOCAB = 2, 4
 

@@ -6,8 +6,6 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -66,7 +64,6 @@ _FAMILIES = {
         },
     ),
     "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": 20}),
-    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"sliding_window": 16}),  # softcapped
 }
 KINDS = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3")  # those that the engine runs
 

@@ -42,7 +42,10 @@ HEAD_DIMS = (32, 64, 96, 128, 256)  # that the code for AVX-512 serves; other pr
 
 @dataclass(frozen=True)
 class NativeExperts:
-    """The experts of a layer, the shared one last. `router` is (N, E), with the shared expert's gate as its last row."""
+    """The experts of a layer, the shared one last.
+
+    `router` is (N, E), with the shared expert's gate as its last row if it has one.
+    """
 
     routing: Routing
     router: AnyMatrix

@@ -112,9 +112,17 @@ void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t acti
   for_each(threads, rows, [&](int64_t t) {
     const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
+    int64_t done = 0;
+#if RAPID_AVX512
+    if (activation == SILU && gated)  // what most models have, without numbers on their way
+      for (; done + 16 <= columns; done += 16) {
+        const __m512 g = widen(load_256(gate + done)), u = widen(load_256(up + done));
+        _mm256_storeu_si256((__m256i*)(to + done), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(silu512(g), u)));
+      }
+#endif
     constexpr int64_t BLOCK = 256;
     float x[BLOCK], y[BLOCK];
-    for (int64_t start = 0; start < columns; start += BLOCK) {
+    for (int64_t start = done; start < columns; start += BLOCK) {
       const int count = int(std::min(BLOCK, columns - start));
       for (int i = 0; i < count; i++) x[i] = to_float(gate[start + i]);
       for (int i = 0; gated && i < count; i++) y[i] = to_float(up[start + i]);

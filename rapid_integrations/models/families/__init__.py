@@ -6,6 +6,7 @@ A family is one module here, with a function that describes a model and `CLASSES
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -36,26 +37,47 @@ FAMILIES: dict[str, Callable[[Any], Decoder]] = {
 }
 
 
+# The language models inside models of text and pictures, and the families that they are of.
+_TEXT_PARTS = {
+    "LlamaModel": "LlamaForCausalLM",
+    "MistralModel": "MistralForCausalLM",
+    **dict.fromkeys(("Qwen2Model", "Qwen2VLTextModel", "Qwen2_5_VLTextModel"), "Qwen2ForCausalLM"),
+    **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
+    "Gemma3TextModel": "Gemma3ForCausalLM",
+}
+
+
 def describe(model: Any) -> Decoder:
-    """Describe a model of a known family.
+    """Describe a model of a known family. Of a model of text and pictures this is its language model.
 
     Raises:
         NotDescribedError: the family is not known, or a part of the model is not.
     """
-    name = type(model).__name__
+    name, text = _text_of(model)
     if name not in FAMILIES:
-        raise NotDescribedError(f"{name} has no description")
+        raise NotDescribedError(f"{type(model).__name__} has no description")
     try:
-        described = FAMILIES[name](model)
+        described = FAMILIES[name](text)
     except AttributeError as error:  # another version of the family has other parts
-        raise NotDescribedError(f"{name} is not as its description expects it: {error}") from error
+        raise NotDescribedError(f"{type(model).__name__} is not as its description expects it: {error}") from error
     linear = SkeletonLinear if isinstance(model, Skeleton) else nn.Linear
     if other := next((each for each in matrices(described) if type(each) is not linear), None):
-        raise NotDescribedError(f"{name} has a {type(other).__name__} where a plain matrix is expected")
+        raise NotDescribedError(f"{type(model).__name__} has a {type(other).__name__} where a plain matrix is expected")
     return described
 
 
 def left_over(model: Any, described: Decoder) -> list[str]:
-    """Return the names of the parameters that a description does not name."""
+    """Return the names of the parameters that a description does not name, but for those that read pictures."""
     known = {id(each) for each in parameters(described)}
-    return [name for name, each in model.named_parameters() if id(each) not in known]
+    _, text = _text_of(model)
+    read = model if text is model else text.base_model
+    return [name for name, each in read.named_parameters() if id(each) not in known]
+
+
+def _text_of(model: Any) -> tuple[str, Any]:
+    """Return the name of the family that describes a model, and the model or what stands for its text part."""
+    inner = getattr(model.base_model, "language_model", None)
+    if inner is None:
+        return type(model).__name__, model
+    text = SimpleNamespace(base_model=inner, config=inner.config, lm_head=model.get_output_embeddings())
+    return _TEXT_PARTS.get(type(inner).__name__, ""), text

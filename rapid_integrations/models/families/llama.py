@@ -1,4 +1,4 @@
-"""Llama and the families that differ from it in biases, norms of queries and keys, windows, or layers without rotation."""
+"""Llama and families that differ from it in biases, norms of heads, windows, or layers without rotation."""
 
 from __future__ import annotations
 

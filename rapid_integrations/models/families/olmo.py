@@ -1,4 +1,4 @@
-"""OLMo 1, 2 and 3 and EXAONE 4: norms behind attention and MLP instead of before them, norms of all heads as one row."""
+"""OLMo 1, 2 and 3 and EXAONE 4: norms behind attention and MLP instead of before them, and norms of all heads."""
 
 from __future__ import annotations
 

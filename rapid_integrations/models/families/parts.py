@@ -123,10 +123,28 @@ def sliding(config: Any, index: int) -> int | None:
 
 
 def rotation_of(module: Any, kind: str = "") -> Rotation:
-    """Return the angles of a rotary embedding. `kind`: of the layers, if they have angles of their own."""
+    """Return the angles of a rotary embedding. `kind`: of the layers, if they have angles of their own.
+
+    Raises:
+        NotDescribedError: they follow the length of the text.
+    """
+    rope_type = module.rope_type[kind] if kind else getattr(module, "rope_type", "default")
+    if rope_type in ("longrope", "dynamic"):
+        raise NotDescribedError(f"its rotations follow the length of the text ({rope_type})")
     prefix = f"{kind}_" if kind else ""
     frequencies: torch.Tensor = getattr(module, f"{prefix}inv_freq")
     return Rotation(frequencies.float(), getattr(module, f"{prefix}attention_scaling", 1.0))
+
+
+def long_rotation(config: Any) -> Rotation:
+    """Return the angles of "longrope": those of short texts, and those of texts beyond the original length."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    original = int(config.rope_parameters["original_max_position_embeddings"])
+    angles = ROPE_INIT_FUNCTIONS["longrope"]
+    short, scaling = angles(config, "cpu", seq_len=original)
+    long, _ = angles(config, "cpu", seq_len=original + 1)
+    return Rotation(short.float(), scaling, long.float(), original)
 
 
 def decoder(
@@ -145,6 +163,8 @@ def decoder(
         NotDescribedError: its head is no plain matrix.
     """
     base, config, head = model.base_model, model.config, model.lm_head
+    if getattr(base.rotary_emb, "rope_type", None) == "longrope" and rotations is None:
+        rotations = [long_rotation(config)]
     if head.bias is not None:
         raise NotDescribedError("the head has biases")
     first: nn.Module = base.layers[0].self_attn

@@ -229,7 +229,7 @@ def test_chunks_are_told_from_windows(offset, length):
             q_offset=offset,
             local_size=4,
         )
-        found = Sight(mask.window, mask.chunk).visible(length, offset + length, torch.device("cpu"))
+        found = Sight(mask.window, mask.chunk_size).visible(length, offset + length, torch.device("cpu"))
         expected = Sight(kind.get("window"), kind.get("chunk")).visible(length, offset + length, torch.device("cpu"))
         assert torch.equal(found, expected)
 

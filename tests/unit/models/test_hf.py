@@ -18,6 +18,7 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
 from tests.toys.budget import examples
+from tests.toys.every_family import tiny
 from tests.toys.models import KINDS, VOCAB_SIZE, byte_tokenizer, randomise, tiny_model
 
 ATOL = 1e-3  # logits are about 10, and random weights this large blow rounding up
@@ -332,10 +333,11 @@ def test_a_refused_pair_gives_both_models_back():
 def test_a_refused_target_gives_the_drafter_back():
     from rapid_integrations.engine.engine import RapidEngine
 
-    model, drafter = tiny_model("gemma2", 1), tiny_model("llama", 2)
+    model, drafter = tiny("xlm"), tiny_model("llama", 2)
+    own = model.config._attn_implementation
     with pytest.raises(UnsupportedModelError):
         RapidEngine.from_models(model, byte_tokenizer(), drafter_model=drafter)
-    assert [m.config._attn_implementation for m in (model, drafter)] == ["eager", "sdpa"]
+    assert [m.config._attn_implementation for m in (model, drafter)] == [own, "sdpa"]
 
 
 def test_an_engine_gives_both_models_back():

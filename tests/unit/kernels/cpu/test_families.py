@@ -1,4 +1,4 @@
-"""Every family that is described by data, on the kernels: its float32 logits, and the same bits alone and in company."""
+"""Every family that is described by data, on the kernels: float32 logits, and the same bits alone and in company."""
 
 import pytest
 import torch

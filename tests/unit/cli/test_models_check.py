@@ -1,0 +1,40 @@
+"""`rapid models check`: how a model would run, from its configuration alone."""
+
+import json
+
+import pytest
+from transformers import CONFIG_MAPPING
+from typer.testing import CliRunner
+
+from rapid_integrations.cli.app import app
+
+
+def checked(folder, family, **settings):
+    CONFIG_MAPPING[family](**settings).save_pretrained(folder)
+    result = CliRunner().invoke(app, ["models", "check", str(folder), "--json"])
+    return json.loads(result.stdout), result.exit_code
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "how", "reason"),
+    [
+        ("gemma3_text", {}, "kernels", ""),
+        ("gemma3_text", {"head_dim": 72}, "operators", "its heads have 72 numbers; the kernels serve 32, 64"),
+        ("olmo", {"clip_qkv": 8.0}, "transformers", "are clipped (clip_qkv)"),
+        ("gpt2", {}, "transformers", "GPT2LMHeadModel has no description"),
+        ("mamba2", {}, "refused", "their state cannot be rolled back"),
+        ("t5", {}, "refused", "encoder-decoder model"),
+    ],
+)
+def test_how_a_model_would_run(tmp_path, family, settings, how, reason):
+    found, code = checked(tmp_path, family, **settings)
+    assert found["how"] == how and reason in found["reason"]
+    assert bool(found["reason"]) == (how != "kernels") and code == (how == "refused")
+
+
+def test_the_answer_in_words(tmp_path):
+    CONFIG_MAPPING["qwen3"]().save_pretrained(tmp_path)
+    result = CliRunner().invoke(app, ["models", "check", str(tmp_path)])
+    assert result.exit_code == 0 and result.stdout == "kernels: Qwen3ForCausalLM\n"
+    result = CliRunner().invoke(app, ["models", "check", str(tmp_path / "nothing")])
+    assert result.exit_code == 1 and "nothing" in result.stderr
