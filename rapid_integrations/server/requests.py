@@ -49,7 +49,8 @@ class RapidOptions(Body):
     )
     sources: bool = Field(
         default=True,
-        description="whether the answer names the passages that its sentences rest on, or those that the drafter read if none is known",
+        description="whether the answer names the passages that its sentences rest on, or, if none is known, those "
+        "that the drafter read",
     )
     statistics: bool = Field(default=False, description="whether the answer carries its statistics")
     trace: bool = Field(default=False, description="whether each piece says where its tokens came from")

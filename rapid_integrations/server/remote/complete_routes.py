@@ -4,6 +4,7 @@
   "prepared" (both prompts), "piece" (`CompletionChunk`), "trace", "error". The last piece has a finish reason. Without
   it, the answer is one object.
 - `POST /rapid/v1/explain` returns the prompts of both models.
+- `POST /rapid/v1/read` reads ahead what the prompts of two questions begin with.
 - `GET /rapid/v1/engine` describes the engine, `/state` counts its requests, `/fingerprints` identifies its models.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -20,10 +21,12 @@ from starlette.routing import Route
 
 from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.engine.read_ahead import QUESTIONS
 from rapid_integrations.outputs import Completion, CompletionChunk
+from rapid_integrations.prompt import PromptLike
 from rapid_integrations.server.remote.departures import gone, unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
-from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, received
+from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, reading_received, received
 
 HEARTBEAT_S = 15.0
 """After so long without an event a comment is sent, so that neither client nor proxy takes the server for dead."""
@@ -60,6 +63,18 @@ def complete_routes(engine: RapidEngine) -> list[Route]:
             return _json(body_of(error), status_of(error))
         return _json(prepared_sent(prepared))
 
+    async def read(request: Request) -> Response:
+        try:
+            first, second, options = reading_received(await request.body())
+
+            def prompt(texts: Sequence[str], question: str) -> PromptLike:
+                return first if question == QUESTIONS[0] else second
+
+            found = await unless_gone(engine.aread([], prompt=prompt, **options), request)
+        except Exception as error:
+            return _json(body_of(error), status_of(error))
+        return _json(found.model_dump(mode="json"))
+
     async def describe(request: Request) -> Response:
         return _json(await in_thread(lambda: described(engine)))
 
@@ -76,6 +91,7 @@ def complete_routes(engine: RapidEngine) -> list[Route]:
     return [
         Route("/rapid/v1/complete", complete, methods=["POST"]),
         Route("/rapid/v1/explain", explain, methods=["POST"]),
+        Route("/rapid/v1/read", read, methods=["POST"]),
         Route("/rapid/v1/engine", describe, methods=["GET"]),
         Route("/rapid/v1/state", state, methods=["GET"]),
         Route("/rapid/v1/fingerprints", fingerprints, methods=["GET"]),

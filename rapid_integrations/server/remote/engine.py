@@ -10,13 +10,16 @@ from typing import Any, NoReturn
 
 from rapid_integrations.compression import Compression, ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import _FREED, RapidEngine
 from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.prepare import Preparing
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.engine.read_ahead import DocumentsLike, PromptOf, prompts_about
 from rapid_integrations.engine.request import Asked, ToolDeclarations
 from rapid_integrations.engine.stream import CompletionStream
 from rapid_integrations.errors import ConfigurationError, RemoteError, SharedResource
+from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
 from rapid_integrations.server.remote.answer import RemoteAnswer
@@ -31,6 +34,7 @@ from rapid_integrations.server.remote.requests_sent import (
 from rapid_integrations.server.remote.tokenizers_sent import received
 from rapid_integrations.trace.tracer import CANDIDATES
 
+_LONGEST_READING_S = 6 * 3600.0
 SILENCE_S = 60.0  # the server sends a sign of life every 15 s
 
 
@@ -209,6 +213,39 @@ class RemoteEngine(RapidEngine):
         body = self._body(prompt, options, compressor, on_progress or ignore_progress)
         answer = self._link.start(self._link.exchange("/rapid/v1/explain", content=body)).result()
         return prepared_received(json.loads(answer), self._link.url)
+
+    def read(
+        self,
+        documents: DocumentsLike,
+        *,
+        prompt: PromptOf | None = None,
+        compression: CompressionConfig | None = None,
+        compressor: ContextCompressor | None = None,
+        tools: ToolDeclarations | None = None,
+        apply_chat_template: bool | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ReadAhead:
+        """Have the server read documents ahead; see `RapidEngine.read`. It gives no progress.
+
+        Raises:
+            ConfigurationError: a compressor of this process was given, whose index the server cannot use.
+        """
+        self.require_open()
+        if compressor is not None and compressor is not self.compressor:
+            raise ConfigurationError("a compressor of this process indexes nothing on the server: leave it out")
+        first, second = prompts_about(documents, prompt)
+        options = {
+            "compression": compression or self.compression,
+            "tools": None if tools is None else [dict(each) for each in tools],
+            "apply_chat_template": apply_chat_template,
+        }
+        body = as_bytes({"prompt": prompt_sent(first), "second": prompt_sent(second), **options_sent(options)})
+        answer = self._link.start(self._link.exchange("/rapid/v1/read", content=body, timeout=_LONGEST_READING_S))
+        return ReadAhead.model_validate_json(answer.result())
+
+    async def aread(self, documents: DocumentsLike, **options: Any) -> ReadAhead:
+        """Do what `read` does without blocking the event loop."""
+        return await in_thread(lambda: self.read(documents, **options))
 
     def stream(
         self,

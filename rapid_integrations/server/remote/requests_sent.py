@@ -28,6 +28,7 @@ _KINDS = {
 }
 _PLAIN = tuple(_KINDS)
 _OWN = ("prompt", "compressed", "stream", "progress")
+_OF_READING = ("compression", "tools", "apply_chat_template")
 _PROMPT = "rapid_prompt"  # the key under which a `Prompt` stands
 
 
@@ -109,6 +110,24 @@ def received(body: bytes) -> Asking:
         return _received(json.loads(body))
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the body of the request is no JSON that can be read: {error}") from None
+
+
+def reading_received(body: bytes) -> tuple[PromptLike, PromptLike, dict[str, Any]]:
+    """Return the prompts of two questions about documents that are to be read ahead, and the arguments of the reading.
+
+    Raises:
+        ConfigurationError: the body is no request, or a setting is unknown or invalid.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"the body of the request is no JSON that can be read: {error}") from None
+    if not isinstance(said, dict) or "second" not in said:
+        raise ConfigurationError('the body of the request is an object with a "prompt" and a "second" one')
+    second = prompt_received(said.pop("second"))
+    asking = _received(said)
+    options = {name: value for name, value in asking.options.items() if name in _OF_READING}
+    return asking.prompt, second, options
 
 
 def _received(said: Any) -> Asking:

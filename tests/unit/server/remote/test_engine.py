@@ -170,6 +170,18 @@ def test_a_conversation(here, there):
     assert found.turns == expected.turns
 
 
+def test_documents_are_read_ahead_on_the_server(here, there):
+    text = words(77, 200)
+    read = there.read(text)
+    assert read.cached_tokens == 0 and read.in_memory and here.read(text).cached_tokens == read.tokens
+    completion = there.generate(Prompt.from_context(text, "which words?"), sampling=SamplingParams(max_new_tokens=3))
+    assert completion.stats.cached_prompt_tokens >= read.tokens
+    with pytest.raises(ConfigurationError):
+        there.read(text, compressor=Counting(None))
+    with pytest.raises(PromptError):
+        there.read("")
+
+
 # --- parts of this process ------------------------------------------------------------------------------------------
 
 
