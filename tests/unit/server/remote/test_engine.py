@@ -39,7 +39,7 @@ from rapid_integrations.server.remote.complete_routes import described
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
 from tests.toys.leaks import settled, threads
-from tests.toys.models import byte_tokenizer
+from tests.toys.models import byte_tokenizer, words
 from tests.toys.remote_engines import DOCUMENT, KEY, PROMPT, SMALL, local_engine, require_key, serving
 from tests.toys.tool_callers import TOOLS, assert_valid
 from tests.toys.tool_callers import engine as tool_caller
