@@ -173,7 +173,7 @@ def test_a_conversation(here, there):
 def test_documents_are_read_ahead_on_the_server(here, there):
     text = words(77, 200)
     read = there.read(text)
-    assert read.cached_tokens == 0 and read.in_memory and here.read(text).cached_tokens == read.tokens
+    assert read.cached_tokens < 100 and read.in_memory and here.read(text).cached_tokens == read.tokens
     completion = there.generate(Prompt.from_context(text, "which words?"), sampling=SamplingParams(max_new_tokens=3))
     assert completion.stats.cached_prompt_tokens >= read.tokens
     with pytest.raises(ConfigurationError):
