@@ -163,7 +163,7 @@ def serve(
             scheme = "http" if tls is None else "https"
             signal.signal(signal.SIGTERM, _leave)
             at = f"{scheme}://{address}:{opened.getsockname()[1]}"
-            say(f"{app.state.rapid.model_name} at {at}/ in a browser, {at}/v1 for programs (Ctrl-C stops)")
+            say(f"{app.state.rapid.model_name} at {at}/v1, with a page to ask in at {at}/ (Ctrl-C stops)")
             server.run([opened])
 
 
