@@ -13,7 +13,7 @@ export class Conversation {
   /**
    * @param {object[]} turns of an earlier load of the page
    * @param {object} told `changed()` when there is something to keep, `running(bool)`, `failed(failure)`; it also has
-   *   `settings()`, which returns {most, law} as the form has them
+   *   `settings()`, which returns {most, law, provisional} as the form has them
    */
   constructor(turns, told) {
     this.told = told;
@@ -137,9 +137,9 @@ export class Conversation {
   }
 }
 
-function requestOf(model, messages, turn, { most, law }) {
+function requestOf(model, messages, turn, { most, law, provisional }) {
   const documents = turn.documents.map(({ id }) => ({ file_id: id }));
-  const rapid = { documents, sources: true, statistics: true, trace: true, progress: true, provisional: true };
+  const rapid = { documents, sources: true, statistics: true, trace: true, progress: true, provisional };
   if (law) rapid.law = law;
   const body = { model, messages, rapid, stream_options: { include_usage: true } };
   if (most !== null) body.max_tokens = most;

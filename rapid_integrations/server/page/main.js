@@ -50,7 +50,7 @@ async function load() {
 
 function settings() {
   const most = Math.floor(byId("most").valueAsNumber);
-  return { most: most >= 1 ? most : null, law: byId("law").value };
+  return { most: most >= 1 ? most : null, law: byId("law").value, provisional: byId("provisional").checked };
 }
 
 function running(now) {
