@@ -18,7 +18,7 @@ from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.segments import MOST_COPIED
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
-from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.causal_lm import CausalLM, cache_variant
 
 _WAY_OUT = (
     "Its caches and those of earlier requests have been freed, and the next request can use them. Shorten the "
@@ -80,7 +80,7 @@ class Prefixes:
 
     def find(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int) -> KVCache | None:
         """Return a cache that holds the beginning of a prompt, from disk if that holds clearly more."""
-        variant = _variant(model, capacity)
+        variant = cache_variant(model, capacity)
         key = self._key(model, variant)
         if self.store is not None and (name := self._fingerprint(model)) is not None:
             more_than = self.memory.shared(key, prompt_ids)
@@ -95,7 +95,7 @@ class Prefixes:
         return model if variant == 0 else self._variants.setdefault((id(model), variant), object())
 
     def _key_for(self, model: CausalLM, capacity: int) -> object:
-        return self._key(model, _variant(model, capacity))
+        return self._key(model, cache_variant(model, capacity))
 
     def need(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> int:
         """Return the bytes that a reader's cache needs beyond what is held in memory of its prompt now.
@@ -145,7 +145,7 @@ class Prefixes:
         in_memory, on_disk = self.memory.shared(self._key_for(model, len(token_ids)), [*token_ids, -1]), 0
         if self.store is not None and (name := self._fingerprint(model)) is not None:
             with suppress(OSError):  # `load` and `save` warn of it
-                on_disk = self.store.holds(_named(name, _variant(model, len(token_ids))), token_ids)
+                on_disk = self.store.holds(_named(name, cache_variant(model, len(token_ids))), token_ids)
         return in_memory, on_disk
 
     def clear(self) -> None:
@@ -206,10 +206,6 @@ class Prefixes:
         if (reason := self._unknown.pop(id(model), None)) is not None:
             warnings.warn(f"prefixes of {model.name} are not saved to disk: {reason}", RuntimeWarning, stacklevel=2)
         return name
-
-
-def _variant(model: CausalLM, capacity: int) -> int:
-    return model.new_cache(capacity).variant  # it has no memory yet
 
 
 def _named(fingerprint: str, variant: int) -> str:

@@ -158,8 +158,8 @@ class Worker(SharedResource):
         """Begin requests in the order in which they came, while the first of them fits."""
         while (job := self._may_begin()) is not None:
             self._waiting.popleft()
+            self._running.append(job)  # first: whatever fails now ends it, too
             self.admission.enter(job)
-            self._running.append(job)
             job.tell_place(0)
             job.start()
             self._after(job)

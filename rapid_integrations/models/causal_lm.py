@@ -99,6 +99,15 @@ class CausalLM(Protocol):
         ...
 
 
+def cache_variant(model: CausalLM, capacity: int) -> int:
+    """Return the variant of a cache with room for `capacity` tokens: 1 if the model rotates so long a text otherwise.
+
+    `model.switch`, if it has one, is the capacity above which it does.
+    """
+    switch: int | None = getattr(model, "switch", None)
+    return int(switch is not None and capacity > switch)
+
+
 @runtime_checkable
 class MovesKeys(Protocol):
     """A model whose cached keys may be moved to other positions."""

@@ -20,6 +20,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
+from rapid_integrations.models.causal_lm import cache_variant
 from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
@@ -144,8 +145,12 @@ class HuggingFaceLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        switch = None if self._fused is None else self._fused.switch
-        return KVCache(len(self._layer_types), capacity, variant=int(switch is not None and capacity > switch))
+        return KVCache(len(self._layer_types), capacity, cache_variant(self, capacity))
+
+    @property
+    def switch(self) -> int | None:
+        """Capacity in tokens above which a text has other rotations; None: all have the same."""
+        return None if self._fused is None else self._fused.switch
 
     @property
     def rows_together(self) -> int:
