@@ -31,7 +31,7 @@ demo: $(STAMP)
 	$(BIN)/rapid ask examples/handbook.md -q "$(QUESTION)"
 
 test: $(STAMP)
-	$(PYTEST) $(PARALLEL) --durations=25
+	$(PYTEST) $(PARALLEL) --timeout 600 --durations=25
 
 # The modules by themselves, with a tenth of the generated examples; nothing that starts a process or takes a second.
 test-quick: $(STAMP)

@@ -47,6 +47,7 @@ from rapid_integrations.outputs import Candidate, RejectedToken, Trace, TracedRo
 from rapid_integrations.prompt import RenderedPrompt
 from rapid_integrations.prompt.segmentation import Segmentation, segment
 from rapid_integrations.sampling import Law, Penalties, Randomness
+from rapid_integrations.sampling.trees import TreeVerdict
 from rapid_integrations.sampling.verification import Verdict
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
@@ -101,6 +102,7 @@ VALUES = {
     Compression: lambda w: w["prepared"].compression,
     RenderedPrompt: lambda w: w["prepared"].target,
     Verdict: lambda w: Verdict(1, 2),
+    TreeVerdict: lambda w: TreeVerdict((0, 2), 1),
     Trace: lambda w: w["completion"].trace,
     TracedRound: lambda w: w["completion"].trace.rounds[0],
     TracedToken: lambda w: w["completion"].trace.rounds[0].tokens[0],
@@ -139,6 +141,8 @@ ELSEWHERE = {
     llama_index_rapid.RapidProgram,  # below
     llama_index_rapid.ReadAhead,  # as the LLM that it holds: tests/unit/llama_index_rapid/test_read_ahead.py
     rapid.Chat,  # below
+    rapid.RemoteDrafter,  # an address; it holds nothing until an engine connects it
+    rapid.RemoteEngine,  # as the engine: tests/unit/server/remote/test_engine.py
     HostEmbedder,  # a host's functions: as far as those can be pickled
     Law,
     Randomness,
@@ -148,7 +152,7 @@ INSIDE = (
     "rapid_integrations.kernels.cpu",
     "rapid_integrations.structured",
     "rapid_integrations.tool_calls",
-    *("Buffers", "PackagedModel", "Rows", "Segment", "TorchOps"),  # the engine gives them to nobody
+    *("Buffers", "FusedDecoder", "PackagedModel", "Rows", "Segment", "TorchOps"),  # the engine gives them to nobody
 )
 
 

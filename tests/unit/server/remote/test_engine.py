@@ -1,7 +1,9 @@
 """An engine on a server behaves as one of this process: over a real HTTP server on the loopback address."""
 
 import asyncio
+import copy
 import json
+import pickle
 import threading
 import time
 import urllib.error
@@ -496,3 +498,6 @@ def test_remote_engines_are_engines(there):
     assert there.compressor.settings_of_answers == ("url",)
     assert byte_tokenizer().chat_template == there.vocabulary.tokenizer.chat_template
     assert there.compression == SMALL
+    assert copy.copy(there) is there is copy.deepcopy(there)
+    with pytest.raises(NotPicklableError, match=r"RapidEngine\.connect"):
+        pickle.dumps(there)
