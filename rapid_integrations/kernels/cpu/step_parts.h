@@ -1,0 +1,135 @@
+// How the rows of a decode step are divided: into chains, and into groups of chains that attend to the same keys.
+
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "attention.h"
+#include "interface.h"
+
+namespace {
+
+// A chain of one reader's rows. A tree is several chains: each has rows of its own behind those of its ancestors.
+struct Part {
+  const Rows* asked;
+  int first, rows;   // of its rows, among those of all readers
+  int own;           // the first of them, among the reader's
+  int depth;         // how many of the reader's rows come before it in its text
+  std::vector<int> path;  // of a tree: the reader's rows that make the text, its own included
+  int chunks;        // of its attention
+  size_t first_place;
+
+  int64_t position() const { return asked->past + depth; }
+
+  const Segment& tail() const { return asked->segment[asked->segments - 1]; }
+
+  // The keys of the segment in which a whole chunk lies before the new rows, or null.
+  const void* holder(int chunk) const {
+    const int64_t begin = int64_t(chunk) * CHUNK, end = begin + CHUNK;
+    for (int64_t s = 0; s < asked->segments; s++)
+      if (end <= (s + 1 < asked->segments ? asked->segment[s + 1].begin : asked->past))
+        return begin >= asked->segment[s].begin ? asked->segment[s].keys : nullptr;
+    return nullptr;
+  }
+};
+
+// Parts for which the same chunk of the same keys is attended to at once: the keys are then read and packed once.
+struct Group {
+  int chunk, rows;           // rows: of all members, for one key head
+  std::vector<int> members;  // parts
+  size_t partial;            // where its results begin: (kv_heads, rows)
+};
+
+struct Place {  // of a reader's results for one chunk: from `offset` on, and so far from one key head to the next
+  size_t offset, stride;
+};
+
+struct Task {
+  int group, kv;
+};
+
+struct Parts {
+  std::vector<Part> part;
+  std::vector<int> part_of;  // of each row
+  std::vector<int> kept;     // rows whose logits are wanted, ascending
+  std::vector<Group> groups;
+  std::vector<Place> places;  // of each part's chunks
+  std::vector<Task> tasks;
+  int rows = 0;
+  size_t partials = 0;
+  int most_rows = 0;         // of one group
+
+  Parts(const Model& model, const Step& step) {
+    const int G = model.heads / model.kv_heads;
+    std::vector<int> group_of;            // of each part's chunks
+    std::vector<const void*> holders;
+    for (int r = 0; r < step.readers; r++) {
+      const Rows& asked = step.reader[r];
+      for (int t = asked.rows - asked.keep; t < asked.rows; t++) kept.push_back(rows + t);
+      divide(asked);
+    }
+    for (int r = 0; r < int(part.size()); r++) {
+      const int chunks = part[r].chunks;
+      part[r].first_place = group_of.size();
+      for (int c = 0; c < chunks; c++) {
+        int group = -1;
+        holders.push_back(part.size() > 1 ? part[r].holder(c) : nullptr);
+        for (int other = 0; holders.back() && other < r && group < 0; other++) {
+          const size_t place = part[other].first_place + c;
+          if (c < part[other].chunks && holders[place] == holders.back()) group = group_of[place];
+        }
+        if (group < 0) {
+          group = int(groups.size());
+          groups.push_back({c, 0, {}, 0});
+        }
+        groups[group].members.push_back(r);
+        places.push_back({size_t(groups[group].rows), 0});
+        groups[group].rows += G * part[r].rows;
+        group_of.push_back(group);
+      }
+    }
+    for (Group& group : groups) {
+      group.partial = partials;
+      partials += size_t(model.kv_heads) * group.rows;
+      most_rows = std::max(most_rows, group.rows);
+    }
+    for (size_t i = 0; i < places.size(); i++) {
+      places[i].offset += groups[group_of[i]].partial;
+      places[i].stride = groups[group_of[i]].rows;
+    }
+    for (int kv = 0; kv < model.kv_heads; kv++)
+      for (size_t g = 0; g < groups.size(); g++)
+        if (groups[g].members.size() > 1) tasks.push_back({int(g), kv});  // the longest ones first
+    for (const Part& each : part)
+      for (int kv = 0; kv < model.kv_heads; kv++)
+        for (int c = 0; c < each.chunks; c++) {
+          const int group = group_of[each.first_place + c];
+          if (groups[group].members.size() == 1) tasks.push_back({group, kv});
+        }
+  }
+
+ private:
+  // Adds a reader's chains: one, or of a tree one for each token that does not follow the token in the row before it.
+  void divide(const Rows& asked) {
+    for (int t = 0; t < asked.rows;) {
+      Part chain{&asked, rows, 0, t, 0, {}, 0, 0};
+      if (asked.parents) {
+        for (int row = asked.parents[t]; row >= 0; row = asked.parents[row]) chain.path.push_back(row);
+        std::reverse(chain.path.begin(), chain.path.end());
+        chain.depth = int(chain.path.size());
+      }
+      do {
+        if (asked.parents) chain.path.push_back(t);
+        part_of.push_back(int(part.size()));
+        chain.rows++;
+        t++;
+      } while (t < asked.rows && (!asked.parents || asked.parents[t] == t - 1));
+      chain.chunks = int((chain.position() + chain.rows + CHUNK - 1) / CHUNK);
+      rows += chain.rows;
+      part.push_back(std::move(chain));
+    }
+  }
+};
+
+}  // namespace
