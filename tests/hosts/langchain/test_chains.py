@@ -70,7 +70,9 @@ class TestExpressionLanguage:
         questions = [QUESTION, "what else is there?"]
         alone = [rag.invoke(question) for question in questions]
         assert rag.batch(questions) == alone
-        for prepared, question in zip(seen[2:], questions, strict=True):
+        together = {prepared.target.query: prepared for prepared in seen[2:]}  # in any order
+        assert together.keys() == set(questions) and len(seen) == 4
+        for question, prepared in together.items():
             expect(prepared, as_user(FILLED.replace(QUESTION, question)), JOINED, query=question)
 
     async def test_async_forms(self, rag, seen):
