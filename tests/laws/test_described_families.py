@@ -13,8 +13,7 @@ from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.models.families import FAMILIES
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
-from tests.laws.test_every_family import NEW, TEXT, decoded, generated, ids
-from tests.toys.every_family import tiny
+from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
 from tests.toys.models import byte_tokenizer
 
 USUAL = ("cohere2", "exaone4", "gemma2", "gemma3_text", "glm4", "glm4_moe", "gpt_oss", "granite", "olmo3", "phi3")

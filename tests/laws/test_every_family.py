@@ -3,19 +3,14 @@
 A few of them in the normal run, all of them with `-m slow`. Prompts are longer than every window.
 """
 
-import functools
-
 import pytest
 import torch
 
-from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.loader import wrap
-from tests.toys.every_family import families, tiny
-from tests.toys.models import byte_tokenizer, words
+from tests.toys.every_family import decoded, families, generated, ids, tiny
+from tests.toys.models import byte_tokenizer
 
-NEW = 12
-TEXT = 100  # tokens; windows are 20
 # Made of several models, or too large in their smallest form.
 NOT_SMALL = frozenset(
     {"blt", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_assistant"}
@@ -58,33 +53,6 @@ REFUSED = {
     "rwkv": "recurrent state",
     "xlm": "cannot be run: XLMWithLMHeadModel's own code fails",
 }
-
-
-@functools.cache
-def ids():
-    return torch.tensor(byte_tokenizer()(words(1, 40)).input_ids[:TEXT])
-
-
-@torch.inference_mode()
-def generated(model):
-    model.set_attn_implementation("eager")
-    answer = model.generate(ids()[None], max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    return answer[0, TEXT:].tolist()
-
-
-def decoded(lm):
-    """Greedy tokens, with a draft that is rejected behind each of them, and the text read in two chunks."""
-    cache = lm.new_cache(2 * TEXT)
-    lm.forward([Rows(ids()[:70], cache, 0)])
-    best = lm.forward([Rows(ids()[70:], cache, 1)])[0][-1].argmax()
-    answer = []
-    for _ in range(NEW):
-        answer.append(int(best))
-        length = cache.length
-        lm.forward([Rows(torch.tensor([int(best), 5, 6]), cache, 3)])
-        cache.rollback(length)
-        best = lm.forward([Rows(best[None], cache, 1)])[0][-1].argmax()
-    return answer
 
 
 @pytest.mark.parametrize("family", RUN)

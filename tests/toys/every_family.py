@@ -1,12 +1,17 @@
 """Every causal language model of the installed transformers, made small from its configuration's class."""
 
+import functools
+
 import torch
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.toys.models import BOS_ID, EOS_ID, VOCAB_SIZE, randomise
+from rapid_integrations.cache import Rows
+from tests.toys.models import BOS_ID, EOS_ID, VOCAB_SIZE, byte_tokenizer, randomise, words
 
+NEW = 12
+TEXT = 100  # tokens; windows are 20
 LAYERS = 3
 # What the configurations call their sizes, small; each class takes those that it knows.
 SIZES = {
@@ -145,3 +150,30 @@ def tiny(family, seed=0, **changes):
     if sum(parameter.numel() for parameter in model.parameters()) > 30_000_000:
         raise ValueError(f"{family} is not small: {transformers.__version__} has other names for its sizes")
     return randomise(model, seed).eval()
+
+
+@functools.cache
+def ids():
+    return torch.tensor(byte_tokenizer()(words(1, 40)).input_ids[:TEXT])
+
+
+@torch.inference_mode()
+def generated(model):
+    model.set_attn_implementation("eager")
+    answer = model.generate(ids()[None], max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    return answer[0, TEXT:].tolist()
+
+
+def decoded(lm):
+    """Greedy tokens, with a draft that is rejected behind each of them, and the text read in two chunks."""
+    cache = lm.new_cache(2 * TEXT)
+    lm.forward([Rows(ids()[:70], cache, 0)])
+    best = lm.forward([Rows(ids()[70:], cache, 1)])[0][-1].argmax()
+    answer = []
+    for _ in range(NEW):
+        answer.append(int(best))
+        length = cache.length
+        lm.forward([Rows(torch.tensor([int(best), 5, 6]), cache, 3)])
+        cache.rollback(length)
+        best = lm.forward([Rows(best[None], cache, 1)])[0][-1].argmax()
+    return answer

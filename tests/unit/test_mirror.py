@@ -45,8 +45,6 @@ def test_units_mirror_the_packages():
 # What other tests import from. The list may only become shorter: what several tests need belongs into tests/toys.
 LENDERS = {
     "tests.hostile.test_grammars",  # by its own children
-    "tests.unit.kernels.cpu.test_decoder",
-    "tests.unit.models.test_attention",
 }
 
 

@@ -66,7 +66,7 @@ class Link(SharedResource):
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._abandoned = weakref.finalize(self, _end, os.getpid(), self._loop)
+        self._abandoned = weakref.finalize(self, _end, os.getpid(), self._loop, self._client)
         self._abandoned.atexit = False
 
     @property
@@ -146,18 +146,10 @@ class Link(SharedResource):
         if self._thread is None:
             self._loop.close()
         else:
-            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop)
+            asyncio.run_coroutine_threadsafe(_wind_up(self._loop, self._client), self._loop)
             if self._thread is not threading.current_thread():
                 self._thread.join()
         self._abandoned.detach()
-
-    async def _wind_up(self) -> None:
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._client.aclose()
-        self._loop.call_soon(self._loop.stop)
 
     def _require_open(self) -> None:
         if self._process != os.getpid():
@@ -235,9 +227,21 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-def _end(process: int, loop: asyncio.AbstractEventLoop) -> None:
+async def _wind_up(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    """End everything that runs in the loop, close the connections, and stop it."""
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await client.aclose()
+    await asyncio.sleep(0)  # the transports let go of their sockets in the loop's next turn
+    loop.call_soon(loop.stop)
+
+
+def _end(process: int, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    """Do what `Link.close` does for one that nobody has closed, without waiting."""
     if process == os.getpid() and not loop.is_closed():
         if loop.is_running():
-            loop.call_soon_threadsafe(loop.stop)
+            asyncio.run_coroutine_threadsafe(_wind_up(loop, client), loop)
         else:
             loop.close()

@@ -19,7 +19,7 @@ from rapid_integrations.kernels.cpu.interface import opened
 from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.sampling.trees import path_to
-from tests.unit.kernels.cpu.test_decoder import FAMILIES, model
+from tests.toys.decoders import FAMILIES, model
 
 
 def read_at_random(rng):

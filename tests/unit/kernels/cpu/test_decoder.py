@@ -20,57 +20,12 @@ from rapid_integrations.kernels.cpu import library as build
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
+from tests.toys.decoders import FAMILIES, error, ids, model, pair, read
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, tiny_model, words
+from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, words
 from tests.unit.kernels.cpu.eight_bits import round_inputs
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
-
-SHAPE = {
-    "hidden_size": 96,
-    "intermediate_size": 160,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-}
-
-
-def ids(count, seed=0):
-    return torch.randint(0, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed))
-
-
-def model(kind="llama", **config):
-    made = tiny_model(kind, 1, **{**SHAPE, **config})
-    with torch.no_grad():  # so large that everything matters, so small that rounding does not explode
-        for parameter in made.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(0.4)
-    return made.bfloat16()
-
-
-def pair(kind="llama", quantization=None, **config):
-    """Return a model on the kernels, and one with the same weights in float32 on PyTorch's operators."""
-    ours = HuggingFaceLM(model(kind, **config), take_over=True, quantization=quantization)
-    assert ours._fused._native is not None
-    return ours, HuggingFaceLM(ours.transformers_copy(torch.float32))
-
-
-def read(lm, text, *lengths):
-    """Return the logits of the whole text, read in pieces."""
-    cache = lm.new_cache(len(text))
-    return torch.cat([lm.forward([Rows(piece, cache, len(piece))])[0] for piece in text.split(list(lengths))])
-
-
-def error(found, expected):
-    return ((found - expected).norm() / expected.norm()).item()
-
-
-FAMILIES = {
-    "llama": {},
-    "qwen2": {},  # biases
-    "qwen3": {},  # norms of queries and keys
-    "mistral": {"sliding_window": 90},
-}
 
 
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
@@ -204,7 +159,7 @@ def test_another_models_cache():
 
 _LITTLE_MEMORY = """
 import resource, torch
-from tests.unit.kernels.cpu.test_decoder import ids, model
+from tests.toys.decoders import ids, model
 from rapid_integrations.cache import Rows
 from rapid_integrations.models.hf import HuggingFaceLM
 lm = HuggingFaceLM(model(max_position_embeddings=70000), take_over=True)

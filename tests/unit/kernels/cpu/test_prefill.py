@@ -13,10 +13,10 @@ from rapid_integrations.models import loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.decoder_layer import activate
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.attention_inputs import inputs, reference
 from tests.toys.budget import examples
+from tests.toys.decoders import FAMILIES, error, ids, model, pair, read
 from tests.toys.models import byte_tokenizer
-from tests.unit.kernels.cpu.test_decoder import FAMILIES, error, ids, model, pair, read
-from tests.unit.models.test_attention import inputs, reference
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 fast_only = pytest.mark.skipif(

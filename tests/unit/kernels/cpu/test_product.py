@@ -7,9 +7,9 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.decoders import ids, model
 from tests.toys.models import VOCAB_SIZE
 from tests.unit.kernels.cpu.eight_bits import exact_weights, rounded
-from tests.unit.kernels.cpu.test_decoder import ids, model
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 FORMS = ["int8", "int4"]

@@ -10,7 +10,7 @@ import pytest
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler, interface, library, variants
 from rapid_integrations.models.hf import HuggingFaceLM
-from tests.unit.kernels.cpu.test_decoder import model
+from tests.toys.decoders import model
 
 pytestmark = pytest.mark.skipif(
     native.native_library() is None or platform.machine() != "x86_64", reason="no compiler, or another processor"

@@ -399,7 +399,8 @@ def test_of_a_stream_that_nobody_reads_few_pieces_are_kept(here, there):
     assert settled(lambda: here.running_requests, 0) == 0
 
 
-def test_closing(url):
+def test_closing(here, url):
+    here.generate(PROMPT, sampling=SamplingParams(max_new_tokens=1))  # its own thread stays
     before = threads()
     engine = RapidEngine.connect(url)
     stream = engine.stream(PROMPT, sampling=LONG)

@@ -6,9 +6,9 @@ import torch
 from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.decoders import error, ids, read
 from tests.toys.every_family import tiny
-from tests.unit.kernels.cpu.test_attention import check
-from tests.unit.kernels.cpu.test_decoder import error, ids, read
+from tests.toys.shared_beginnings import check
 
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
