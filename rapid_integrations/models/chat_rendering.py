@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -115,6 +116,9 @@ def _bomb(template: str) -> str | None:
     return None
 
 
+_TRACING = threading.Lock()  # CPython refuses a trace function while another thread's is being installed
+
+
 @contextmanager
 def _bounded(bound: _Bound) -> Iterator[None]:
     """Stop a template that runs too long or grows too large inside the block.
@@ -124,11 +128,13 @@ def _bounded(bound: _Bound) -> Iterator[None]:
     if sys.gettrace() is not None:
         yield
         return
-    sys.settrace(bound.on_call)
+    with _TRACING:
+        sys.settrace(bound.on_call)
     try:
         yield
     finally:
-        sys.settrace(None)
+        with _TRACING:
+            sys.settrace(None)
 
 
 class _Bound:

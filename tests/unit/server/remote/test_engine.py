@@ -401,6 +401,7 @@ def test_of_a_stream_that_nobody_reads_few_pieces_are_kept(here, there):
 
 def test_closing(here, url):
     here.generate(PROMPT, sampling=SamplingParams(max_new_tokens=1))  # its own thread stays
+    settled(lambda: "rapid preparation" in threads(), False)  # of a test before this one
     before = threads()
     engine = RapidEngine.connect(url)
     stream = engine.stream(PROMPT, sampling=LONG)
