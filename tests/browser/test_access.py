@@ -31,7 +31,7 @@ def test_hostile_names_and_documents_are_text(served, opened):
         page.locator("img").count() == 0 and page.locator("style").count() == 0 and page.locator("script").count() == 1
     )
     assert page.evaluate("window.owned") is None
-    assert page.locator("#list li").first.is_visible()
+    page.locator("#list li").first.wait_for()  # the list comes a moment after the turns
 
 
 def test_the_policy_forbids_what_slipped_through(served, opened):
