@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUESTION ?= How long are customer results kept after an order is closed?
+QUESTION ?= When are a leaver's accounts closed?
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n auto --dist worksteal
