@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.tasks.base import PlannedTask, Task
 from rapid_integrations.evaluation.tasks.dialogue import Dialogue
+from rapid_integrations.evaluation.tasks.evidence import EvidenceQuestions
 from rapid_integrations.evaluation.tasks.generated import Facts
 from rapid_integrations.evaluation.tasks.infinitebench import InfiniteBench
 from rapid_integrations.evaluation.tasks.leval import SUBSETS, LEval
@@ -26,6 +27,7 @@ TASKS: Final = {
     "infinitebench:mc": "InfiniteBench En.MC: multiple choice about novels",
     "infinitebench:sum": "InfiniteBench En.Sum: summaries of novels, ROUGE-Lsum",
     "dialogue": "replies behind a long history of MT-Bench-101's dialogues",
+    "evidence:NAME": "questions about real documents with annotated evidence: NAME.jsonl of --data; F1 or accuracy",
     "leval:NAME": f"L-Eval: {', '.join(SUBSETS)}",
 }
 """Name to description. `load_task` takes the names, each with an optional "@TOKENS" for the documents' length."""
@@ -60,6 +62,9 @@ _MAKERS: Final[dict[str, MakeTask]] = {
     "needle": lambda given: None if given.variant else Facts("needle", 1, given.documents, seed=given.seed),
     "facts": lambda given: (
         None if given.variant else Facts("facts", FACTS_PER_QUESTION, given.documents, seed=given.seed)
+    ),
+    "evidence": lambda given: (
+        EvidenceQuestions(given.variant, given.data, given.letters) if given.variant else None
     ),
     "leval": lambda given: LEval(given.variant, given.data, given.letters) if given.variant else None,
     "longbench-v2": lambda given: (

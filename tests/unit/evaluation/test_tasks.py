@@ -283,3 +283,53 @@ def test_missing_data(tmp_path):
     write(tmp_path / "tpo.jsonl", [{"input": "x"}])
     with pytest.raises(PromptError, match="a row of leval:tpo lacks instructions, outputs"):
         load(load_task("leval:tpo", tmp_path))
+
+
+# --- questions with annotated evidence ------------------------------------------------------------------------------
+
+
+def evidence(tmp_path, questions, letters=False):
+    write(tmp_path / "sets" / "tales.jsonl", [{"id": "tales-1", "document": "A long tale.", "questions": questions}])
+    task = load_task("evidence:tales", tmp_path / "sets", letters=letters)
+    (items,) = load(task)
+    return task, items
+
+
+def test_evidence_asks_for_few_words_if_the_right_answers_have_few(tmp_path):
+    asked = {"question": "Who left?", "answers": ["Ada Holm", "Ada"], "evidence": "Ada Holm left."}
+    task, (item,) = evidence(tmp_path, [asked])
+    assert (task.name, task.metric, item.id, item.document_id) == ("evidence:tales", "f1", "0.0", "tales-1")
+    assert item.query == "Who left?" and item.max_new_tokens == 40 and "few words" in item.after
+    assert task.score(item, "It was Ada Holm") == {"f1": pytest.approx(2 / 3), "exact_match": 0.0, "contains": 1.0}
+    task, (item,) = evidence(tmp_path, [asked | {"answers": [" ".join(["word"] * 13)]}])
+    assert item.max_new_tokens == 96 and "sentences" in item.after
+
+
+def test_evidence_with_choices_is_scored_by_the_letter(tmp_path):
+    asked = {"question": "Who left?", "answers": ["Bo"], "choices": ["Ada", "Bo", "Cy"]}
+    task, (item,) = evidence(tmp_path, [asked], letters=True)
+    assert task.metric == "accuracy" and item.references == ("B",) and item.form.regex == "A|B|C"
+    assert "\nA. Ada\nB. Bo\nC. Cy\n" in item.after and item.query == "Who left?"
+    assert [task.score(item, answer)["accuracy"] for answer in ("B", "B. Bo", "A")] == [1, 1, 0]
+    assert evidence(tmp_path, [asked])[1][0].form is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"question": "Who?", "answers": []}, "no right answer"),
+        ({"question": "Who?", "answers": "Ada"}, "list of texts"),
+        ({"question": "Who?", "answers": ["Di"], "choices": ["Ada", "Bo"]}, "no choice"),
+        ({"question": "Who?"}, "lacks answers"),
+    ],
+)
+def test_evidence_without_a_right_answer_is_refused(tmp_path, asked, said):
+    with pytest.raises(PromptError, match=said):
+        evidence(tmp_path, [asked])
+
+
+def test_evidence_needs_files(tmp_path):
+    with pytest.raises(ConfigurationError, match="--data"):
+        load_task("evidence:tales")
+    with pytest.raises(PromptError, match=r"holds no tales\.jsonl"):
+        load(load_task("evidence:tales", tmp_path))
