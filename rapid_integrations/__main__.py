@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from rapid_integrations.cli.few_collections import few_collections
@@ -18,6 +19,8 @@ def main() -> None:
         except KeyboardInterrupt:  # while modules are loading; after that, `errors_taught` handles it
             sys.stderr.write("\ninterrupted\n")
             sys.exit(INTERRUPTED)
+        finally:  # nothing is left to be put right: while the interpreter waits for a pass, Ctrl-C ends it at once
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Worker(SharedResource):
         self._awake = False
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
 
     @property
     def running(self) -> int:
@@ -92,6 +93,7 @@ class Worker(SharedResource):
             self._changed.notify_all()
             thread = self._thread
         if wait and thread is not None and thread is not threading.current_thread():
+            self._ended.wait()  # first: a `join` that Ctrl-C interrupts takes the thread for ended (before Python 3.13)
             thread.join()
 
     # --- in the thread ------------------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Worker(SharedResource):
             job.end(error)
         self._running, self._waiting, self._new = [], deque(), deque()
         _OPEN.discard(self)
+        self._ended.set()
 
     def _take_in(self) -> bool:
         """Take what is new and let go of what is cancelled, once there is something to do. False: it is closed."""
@@ -261,5 +264,16 @@ def _use_threads(threads: int) -> None:
 
 @atexit.register
 def _close_all() -> None:
+    """Wait for passes that are still running, whatever Ctrl-C says.
+
+    Python ends a daemon thread that comes back from a pass while the interpreter shuts down. That unwinds PyTorch's
+    frames, which aborts the process.
+    """
     for worker in tuple(_OPEN):
-        worker.close()
+        closed = False
+        while not closed:
+            try:
+                worker.close()
+                closed = True
+            except KeyboardInterrupt:
+                continue

@@ -83,6 +83,27 @@ def test_while_a_module_is_imported(module, folder):  # noqa: F811
     assert_interrupted(run(folder, ["-c", WHILE_IMPORTING], module, *ASK, *OPTIONS))
 
 
+WAITING_AT_THE_END = """
+import atexit, sys, time
+import rapid_integrations.cli.app as cli
+def app():
+    raise KeyboardInterrupt
+cli.app = app
+atexit.register(lambda: (print("waits", flush=True), time.sleep(60)))
+from rapid_integrations.__main__ import main
+main()
+"""
+
+
+@pytest.mark.process
+def test_twice_ends_a_program_that_waits_for_a_pass(folder):  # noqa: F811
+    process = run(folder, ["-c", WAITING_AT_THE_END])
+    assert process.stdout.readline() == "waits\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and stderr.split() == ["interrupted"]
+
+
 def test_while_an_engine_answers_and_then_it_answers_again(folder):  # noqa: F811
     """In a program of one's own: KeyboardInterrupt comes through, and the engine can be used afterwards."""
     from rapid_integrations import Prompt, RapidEngine, SamplingParams

@@ -63,9 +63,7 @@ _MAKERS: Final[dict[str, MakeTask]] = {
     "facts": lambda given: (
         None if given.variant else Facts("facts", FACTS_PER_QUESTION, given.documents, seed=given.seed)
     ),
-    "evidence": lambda given: (
-        EvidenceQuestions(given.variant, given.data, given.letters) if given.variant else None
-    ),
+    "evidence": lambda given: EvidenceQuestions(given.variant, given.data, given.letters) if given.variant else None,
     "leval": lambda given: LEval(given.variant, given.data, given.letters) if given.variant else None,
     "longbench-v2": lambda given: (
         LongBenchV2(given.data, cot=given.variant == "cot", letters=given.letters)

@@ -8,7 +8,6 @@ multiple choice, and an answer is one of its choices.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from statistics import median
 from string import ascii_uppercase
@@ -37,20 +36,24 @@ class EvidenceQuestions:
         name: the set's name, such as "hotpotqa"; its file is `name`.jsonl.
         data: the folder with the sets, or the file.
         letters: whether answers to multiple-choice questions are constrained to the options' letters.
+
+    Raises:
+        PromptError: the file is missing or malformed, or a question has no right answer.
     """
 
     def __init__(self, name: str, data: Path | None, letters: bool = False) -> None:
         if data is None:
-            raise ConfigurationError(f"evidence:{name} is read from your own files: give --data, the folder or the file")
+            raise ConfigurationError(
+                f"evidence:{name} is read from your own files: give --data, the folder or the file"
+            )
         self.name = f"evidence:{name}"
-        self._file = f"{name}.jsonl"
-        self._data = data
         self._letters = letters
-
-    @property
-    def metric(self) -> str:
-        """The score in tables."""
-        return "accuracy" if self._choices else "f1"
+        self._rows = self._read(name, data)
+        questions = [asked for row in self._rows for asked in row["questions"]]
+        self._choices = all(asked.get("choices") for asked in questions)
+        lengths = [min(len(answer.split()) for answer in asked["answers"]) for asked in questions]
+        self._short = median(lengths) <= _SHORT_WORDS
+        self.metric = "accuracy" if self._choices else "f1"
 
     def documents(self, context_tokens: int, count_tokens: CountTokens) -> Iterator[Sequence[Item]]:
         """See `Task.documents`."""
@@ -67,26 +70,16 @@ class EvidenceQuestions:
             "contains": max(fact_recall(answer, [reference]) for reference in item.references),
         }
 
-    @cached_property
-    def _rows(self) -> list[Row]:
-        rows = find_rows(self._data, self._file, hub="", hub_path="")
+    def _read(self, name: str, data: Path) -> list[Row]:
+        rows = find_rows(data, f"{name}.jsonl", hub="")
         for number, row in enumerate(rows):
             require(row, ("document", "questions"), self.name)
             for asked in row["questions"]:
                 require(asked, ("question", "answers"), f"{self.name}, document {number + 1}")
                 _require_right_choice(asked, f"{self.name}, document {number + 1}")
         if not any(row["questions"] for row in rows):
-            raise PromptError(f"{self._data}: {self._file} has no question")
+            raise PromptError(f"{data}: {name}.jsonl has no question")
         return rows
-
-    @cached_property
-    def _choices(self) -> bool:
-        return all(asked.get("choices") for row in self._rows for asked in row["questions"])
-
-    @cached_property
-    def _short(self) -> bool:
-        lengths = [min(len(answer.split()) for answer in q["answers"]) for row in self._rows for q in row["questions"]]
-        return median(lengths) <= _SHORT_WORDS
 
     def _item(self, number: int, row: Row, index: int) -> Item:
         asked = row["questions"][index]
@@ -114,7 +107,11 @@ class EvidenceQuestions:
 
 def _require_right_choice(asked: Mapping[str, Any], where: str) -> None:
     choices, answers = asked.get("choices"), asked["answers"]
-    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) and answer.strip() for answer in answers):
+    if (
+        not isinstance(answers, list)
+        or not answers
+        or not all(isinstance(answer, str) and answer.strip() for answer in answers)
+    ):
         raise PromptError(f"{where}: {asked['question']!r} has no right answer; answers is a list of texts")
     if choices and not any(choice in answers for choice in choices):
         raise PromptError(f"{where}: no choice of {asked['question']!r} is among its answers {answers}")

@@ -1,6 +1,7 @@
 """The worker: who shares a pass with whom, who waits for whom, and what is left at the end."""
 
 import gc
+import signal
 import threading
 import time
 import weakref
@@ -10,6 +11,7 @@ import torch
 
 from rapid_integrations import SamplingParams
 from rapid_integrations.cache import KVCache
+from rapid_integrations.engine import worker as module
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.outbox import ROOM
 from rapid_integrations.engine.worker import Worker
@@ -330,3 +332,29 @@ def test_the_interpreter_ends_while_a_stream_runs(how, children):
     ended = time.time()
     assert (done.returncode, done.stderr) == (0, "")
     assert ended - float(done.stdout) < 10
+
+
+def test_the_interpreter_waits_for_a_pass_whatever_ctrl_c_says(worker):
+    lm = WatchedLM()
+    lm.hold()
+    job = ToyJob(worker, lm, steps(1))
+    worker.submit(job)
+    lm.wait_inside()
+    interrupted = []
+
+    def interrupt(number, frame):
+        interrupted.append(number)
+        if len(interrupted) == 2:
+            lm.gate.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        module._close_all()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:  # it came between the two lines
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(interrupted) >= 2 and not workers()
