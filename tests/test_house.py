@@ -2,12 +2,14 @@
 
 import ast
 import functools
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 import rapid_integrations
+from tests.toys.repository import ROOT
 
 PACKAGE = Path(rapid_integrations.__file__).parent
 
@@ -36,6 +38,14 @@ FLOORS = (
     "cli",
 )
 """Every room may import those before it."""
+
+TOP = {
+    *(".ci", ".gitignore", "CMakeLists.txt", "Makefile", "constraints.txt", "pyproject.toml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
+    *("rapid_integrations", "llama_index_rapid", "langchain_rapid", "tests"),
+    *("benchmarks", "cookbooks", "deploy", "docs", "examples"),
+}
+"""What lies at the top of the repository."""
 
 FILES = {"__init__.py", "__main__.py", "py.typed", *(f"{name}.py" for name in GROUND)}
 
@@ -107,6 +117,12 @@ def test_the_rooms_are_those_of_the_design():
     assert {name for name in entries if (PACKAGE / name).is_file()} == FILES
     assert {name for name in entries if (PACKAGE / name).is_dir()} <= set(FLOORS)
     assert len(entries) <= 26
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a checkout knows which files are its own")
+def test_nothing_lies_at_the_top_by_mistake():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {name.split("/")[0] for name in tracked.split("\0") if name} <= TOP
 
 
 def test_no_module_imports_itself_by_way_of_others():
