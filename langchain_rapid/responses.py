@@ -19,7 +19,7 @@ from rapid_integrations import Completion, CompletionChunk, RetrievedChunk
 PROVIDER = "rapid"  # in tracing (`ls_provider`) and in messages (`model_provider`): LangChain compares the two
 
 # OpenAI's names for finish reasons. Judges and middleware look for "stop".
-_FINISH_REASONS = {"eos": "stop"}
+_FINISH_REASONS = {"eos": "stop", "abstained": "stop"}
 # LangChain completes JSON that was cut and would turn half of the arguments into a valid call. A byte order mark before
 # them keeps them invalid.
 _NOT_JSON = "\ufeff"

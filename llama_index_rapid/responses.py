@@ -11,7 +11,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse,
 from rapid_integrations import Completion, CompletionChunk, IncompleteOutputError, RetrievedChunk, ToolCall
 
 # OpenAI's name for an end token is "stop", which tools around LlamaIndex expect.
-_FINISH_REASONS = {"eos": "stop"}
+_FINISH_REASONS = {"eos": "stop", "abstained": "stop"}
 
 
 class Answer:

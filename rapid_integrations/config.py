@@ -93,6 +93,10 @@ class StructuredOutput(Settings):
         return self
 
 
+ABSTENTION = "The documents do not say."
+"""What is answered by default if the documents do not seem to answer the question."""
+
+
 class SamplingFields(BaseModel):
     """The fields of `SamplingParams`, for classes that carry them as their own (the frameworks' LLM classes)."""
 
@@ -154,6 +158,15 @@ class SamplingFields(BaseModel):
         description="makes sampled output reproducible. The draft length then depends on modelled costs, not on "
         "measured times. With None, each request samples differently",
     )
+    abstain_below: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description="the answer is `abstain_text`, and no model runs, if the probability that the documents answer the "
+        'question (`stats.answerable`) is below this; finish_reason is then "abstained". None always answers. Requests '
+        "with tools or a required form are always answered",
+    )
+    abstain_text: str = Field(default=ABSTENTION, description="the answer if `abstain_below` withholds it")
     structured: StructuredOutput | None = Field(
         default=None,
         description="the required form of the answer (a JSON schema, a regular expression or a grammar), enforced "

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rapid_integrations.config import Eta
 
-FinishReason = Literal["eos", "stop", "length", "tool_calls"]
+FinishReason = Literal["eos", "stop", "length", "tool_calls", "abstained"]
 """Why an answer ended: with an end token, with a stop string, or at the token limit. "tool_calls" means that it holds
-calls and was not cut within one."""
+calls and was not cut within one. "abstained" means that `abstain_text` takes its place."""
 
 
 class _Output(BaseModel):
@@ -152,6 +152,9 @@ class DecodeStats(_Output):
       cache and were not prefilled.
     - `query_coverage` is the share of the question's distinctive words in the document that also occur in the retrieved
       text. It is None if nothing was left out.
+    - `answerable` is the probability that the documents answer the question, as far as retrieval can tell
+      (`compression.answerable`). It is None for a prompt without documents. Without `abstain_below` it is also None
+      if nothing was left out, or the request had no drafter.
     - `unenforced` lists the parts of a JSON schema that a grammar cannot express. Complete answers and calls are
       checked against them.
     - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon", "compiled"
@@ -187,6 +190,7 @@ class DecodeStats(_Output):
     cached_drafter_tokens: int = 0
     draft_lm: str | None = None
     query_coverage: float | None = None
+    answerable: float | None = None
     unenforced: tuple[str, ...] = ()
     scored_with_target: bool | None = None
     kernels: str = "none"

@@ -15,6 +15,7 @@ import typer
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.console import say
 from rapid_integrations.config import (
+    ABSTENTION,
     DEFAULT_EMBEDDER,
     DEFAULT_TARGET,
     SamplingParams,
@@ -279,6 +280,16 @@ class SamplingOptions:
     seed: Annotated[
         int | None, typer.Option(help="Random seed. It makes sampled answers repeatable.", rich_help_panel=SAMPLING)
     ] = None
+
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Answer --abstain-text if the probability that the documents answer the question is below this. "
+            "Default: always answer.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    abstain_text: Annotated[str, typer.Option(help="Answer of --abstain-below.", rich_help_panel=SAMPLING)] = ABSTENTION
 
     def params(self, structured: StructuredOutput | None = None) -> SamplingParams:
         """Return the settings, checked."""

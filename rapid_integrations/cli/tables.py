@@ -100,6 +100,7 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
         ("target read", _read(usage.prompt_tokens, stats.cached_prompt_tokens)),
         ("drafter read", _read(usage.drafter_prompt_tokens, stats.cached_drafter_tokens)),
         *([("question's words in that", f"{covered:.0%}")] if (covered := stats.query_coverage) is not None else []),
+        *([("documents answer it", f"{says:.0%}")] if (says := stats.answerable) is not None else []),
         ("output", f"{usage.completion_tokens:,} tokens, ended by {finish_reason}"),
         ("draft tokens accepted", drafting),
         ("output tokens per target pass", f"{stats.tokens_per_round:.2f}"),

@@ -21,6 +21,7 @@ Importing this package loads neither torch nor faiss nor bm25s nor sentence-tran
 
 from __future__ import annotations
 
+from rapid_integrations.compression.answerable import answerable
 from rapid_integrations.compression.bge_m3 import BgeM3Embedder
 from rapid_integrations.compression.chunker import Chunk, Tokenizer, chunk_text
 from rapid_integrations.compression.compressor import (
@@ -28,6 +29,7 @@ from rapid_integrations.compression.compressor import (
     Compressor,
     ContextCompressor,
     IndexesAhead,
+    MeasuresSimilarity,
     Rerank,
     Split,
 )
@@ -38,7 +40,7 @@ from rapid_integrations.compression.host_embedder import HostEmbedder
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.passage_compressor import PassageCompressor
 from rapid_integrations.compression.passages import Passage
-from rapid_integrations.compression.query_terms import query_coverage, trust_of
+from rapid_integrations.compression.query_terms import query_coverage, query_presence, trust_of
 from rapid_integrations.compression.selection import ScoredChunk, select, usable_score
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "EmbeddingCache",
     "HostEmbedder",
     "IndexesAhead",
+    "MeasuresSimilarity",
     "Passage",
     "PassageCompressor",
     "Rerank",
@@ -60,8 +63,10 @@ __all__ = [
     "SentenceTransformerEmbedder",
     "Split",
     "Tokenizer",
+    "answerable",
     "chunk_text",
     "query_coverage",
+    "query_presence",
     "select",
     "trust_of",
     "usable_score",

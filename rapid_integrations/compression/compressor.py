@@ -51,7 +51,8 @@ class Compression:
     `shortened` is False if the contexts are returned unchanged; their chunks then have no score. `kept_tokens` of
     `context_tokens` were selected, counted by the chunker's tokenizer and with the added labels. `relevance` says how
     far the best chunk stands out (see `relevance_of`). It is 1 if the scale of the scores is unknown, or nothing was
-    left out.
+    left out. `similarity` is that of the best chunk to the question, as a multiple of the embedder's threshold. It is
+    None if it is not known.
     """
 
     texts: tuple[str, ...]
@@ -61,6 +62,7 @@ class Compression:
     shortened: bool
     source: str = "embedder"
     relevance: float = 1.0
+    similarity: float | None = None
 
 
 class ContextCompressor(Protocol):
@@ -90,11 +92,22 @@ class IndexesAhead(Protocol):
         ...
 
 
+@runtime_checkable
+class MeasuresSimilarity(Protocol):
+    """A compressor that can tell how similar contexts are to a question, also if it would leave them whole."""
+
+    def similarity(
+        self, contexts: Sequence[str], query: str, config: CompressionConfig, on_progress: OnProgress | None = None
+    ) -> float | None:
+        """Return `Compression.similarity`."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Found:
     """What a search says of each chunk: its rank value (higher is better), its score for reports, its eligibility.
 
-    `relevance` and `source` are those of `Compression`.
+    `relevance`, `source` and `similarity` are those of `Compression`.
     """
 
     ranks: list[float]
@@ -102,6 +115,7 @@ class _Found:
     eligible: list[bool]
     relevance: float
     source: str
+    similarity: float | None = None
 
 
 class Compressor(SharedResource):
@@ -172,7 +186,15 @@ class Compressor(SharedResource):
         compression = compression_of(
             contexts, document.chunks, chunks, found.scores, chosen, found.source, document.labels, self._tokenizer
         )
-        return replace(compression, relevance=found.relevance) if compression.shortened else compression
+        return _with_signs(compression, found)
+
+    def similarity(
+        self, contexts: Sequence[str], query: str, config: CompressionConfig, on_progress: OnProgress | None = None
+    ) -> float | None:
+        """See `MeasuresSimilarity`. None with search="words", or for contexts without text."""
+        if config.search == "words" or all(not context.strip() for context in contexts):
+            return None
+        return self._search(self._document(contexts, config.chunk_tokens), query, config, on_progress).similarity
 
     def index(self, contexts: Sequence[str], config: CompressionConfig, on_progress: OnProgress | None = None) -> bool:
         """See `IndexesAhead.index`. The embeddings go to the cache. The latest documents stay indexed, too."""
@@ -192,7 +214,7 @@ class Compressor(SharedResource):
     ) -> _Found:
         """Score and rank every chunk of `document` for the question."""
         kinds: list[np.ndarray] = []
-        relevance, threshold, source = 1.0, -math.inf, "words"
+        relevance, threshold, source, similarity = 1.0, -math.inf, "words", None
         if config.search != "vectors":
             kinds.append(document.words().scores(index_terms(query)))
             scores = kinds[0].tolist()
@@ -206,13 +228,14 @@ class Compressor(SharedResource):
             kinds.append(np.array(scores))
             least = self._embedder.threshold if config.threshold is None else config.threshold
             relevance, source = relevance_of(max(scores), least), "embedder"
+            similarity = max(scores) / least if least > 0 else None
             if config.search == "vectors" or config.threshold is not None:
                 threshold = least  # otherwise a chunk that words find may have a low similarity
         ranks = fused(kinds)
         if config.rounds > 1 and config.search != "vectors":
             ranks = with_second_round(ranks, document.words(), set(index_terms(query)))
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
-        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source)
+        return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source, similarity)
 
     def _similarities(
         self, embedder: Embedder, document: IndexedDocument, query: str, on_progress: OnProgress | None
@@ -275,7 +298,7 @@ class Compressor(SharedResource):
         compression = compression_of(
             contexts, document.chunks, new_chunks, new_scores, positions, "reranker", document.labels, self._tokenizer
         )
-        return replace(compression, relevance=found.relevance) if compression.shortened else compression
+        return _with_signs(compression, found)
 
     def _document(self, contexts: Sequence[str], chunk_tokens: int) -> IndexedDocument:
         """Return the chunks of `contexts`, from the recent documents if they are among them."""
@@ -346,6 +369,11 @@ def compression_of(
         shortened=shortened,
         source=source if shortened else "whole",
     )
+
+
+def _with_signs(compression: Compression, found: _Found) -> Compression:
+    relevance = found.relevance if compression.shortened else compression.relevance
+    return replace(compression, relevance=relevance, similarity=found.similarity)
 
 
 def _stays_whole(context_tokens: int, config: CompressionConfig) -> bool:

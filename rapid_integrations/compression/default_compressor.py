@@ -75,6 +75,14 @@ class DefaultCompressor(SharedResource):
         embeds = config.search != "words"
         return self._compressor(embeds, on_progress or ignore_progress).index(contexts, config, on_progress)
 
+    def similarity(
+        self, contexts: Sequence[str], query: str, config: CompressionConfig, on_progress: OnProgress | None = None
+    ) -> float | None:
+        """See `Compressor.similarity`; the first call that needs the embedder may fetch and load it."""
+        if config.search == "words":
+            return None
+        return self._compressor(True, on_progress or ignore_progress).similarity(contexts, query, config, on_progress)
+
     def _compressor(self, embeds: bool, report: OnProgress) -> Compressor:
         with self._lock:  # one caller loads while others wait for it
             if not embeds:

@@ -50,6 +50,28 @@ def query_coverage(contexts: Sequence[str], kept: Sequence[str], query: str) -> 
     return math.fsum(weights[term] for term in weights if term in covered) / max(once, math.fsum(weights.values()))
 
 
+def query_presence(contexts: Sequence[str], query: str) -> float:
+    """Return the share of the question's words that `contexts` has, in [0, 1]; 0 for a question without words.
+
+    Words count by the weight of `query_coverage`; one that is absent counts as one that occurs once. In scripts without
+    spaces, pairs of characters are counted.
+    """
+    words = {term for part in _paragraphs(query) for term in _words_or_pairs(part)}
+    frequency: dict[Term, int] = {}
+    windows = 0
+    for text in contexts:
+        found, length = _found(text, words)
+        windows += _windows(length) if length else 0
+        for term, positions in found.items():
+            frequency[term] = frequency.get(term, 0) + _windows_with(positions, length)
+    absent = math.log(max(1.0, windows / 2)) ** 2
+    weights = {term: math.log(windows / frequency[term]) ** 2 if term in frequency else absent for term in words}
+    whole = math.fsum(weights.values())
+    if whole == 0.0:  # a text of one window: every word that it has is everywhere
+        return sum(term in frequency for term in words) / len(words) if words else 0.0
+    return math.fsum(weight for term, weight in weights.items() if term in frequency) / whole
+
+
 def trust_of(coverage: float) -> float:
     """Return the trust in a drafter that contradicts the target, in [0, 1]; see `sampling.adaptive_eta`.
 
@@ -66,6 +88,11 @@ def _paragraphs(text: str) -> Iterator[list[str]]:
 
 def _terms(words: Sequence[str]) -> set[Term]:
     return {(word,) for word in words if not UNSPACED_CHARACTER.match(word)} | set(zip(words, words[1:], strict=False))
+
+
+def _words_or_pairs(words: Sequence[str]) -> set[Term]:
+    """Return what stands for the words: themselves, and pairs of characters in scripts without spaces."""
+    return {term for term in _terms(words) if len(term) == 1 or all(map(UNSPACED_CHARACTER.match, term))}
 
 
 def _found(text: str, wanted: Set[Term]) -> tuple[Mapping[Term, list[int]], int]:

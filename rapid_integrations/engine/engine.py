@@ -559,12 +559,16 @@ class RapidEngine(SharedResource):
 
         Returns:
             None if the answer would not begin clearly before the request's: little was left out for the drafter, or
-            the target has read the prompt before. Also None if there is no memory for both.
+            the target has read the prompt before. Also None if there is no memory for both, or if the request abstains.
         """
         self.require_open()
         models, sampling = self._models(), sampling or self.sampling
         worth = comes_first(prepared, models, self._prefixes.unread)
-        if not worth or not fits_beside(prepared, models, sampling, self._worker.admission.nbytes):
+        if (
+            prepared.abstains(sampling)
+            or not worth
+            or not fits_beside(prepared, models, sampling, self._worker.admission.nbytes)
+        ):
             return None
         asked = Asked(
             prompt=prepared.drafter.text,
@@ -601,6 +605,9 @@ class RapidEngine(SharedResource):
         subject = about(request.prompts.target)
         with self._prefixes.request(subject) as readers, Run(models, request, readers, job.report) as run:
             job.held = readers.own_bytes
+            if (instead := run.abstained()) is not None:
+                job.put(instead)
+                return
             yield from run.prefill()  # 3) target and drafter read their prompts
             yield from run.rounds(job.put)  # 4) { propose -> pass -> accept -> commit }, 5) pieces of text, statistics
 

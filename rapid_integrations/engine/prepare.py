@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from os.path import commonprefix
 from typing import Any
@@ -10,7 +12,14 @@ import numpy as np
 
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import common_prefix
-from rapid_integrations.compression import IndexesAhead, query_coverage
+from rapid_integrations.compression import (
+    Compression,
+    IndexesAhead,
+    MeasuresSimilarity,
+    answerable,
+    query_coverage,
+    query_presence,
+)
 from rapid_integrations.config import SamplingParams, StructuredOutput
 from rapid_integrations.decoding.moved_rows import common_runs
 from rapid_integrations.decoding.recorder import Recorder
@@ -84,6 +93,9 @@ class Preparing:
                 prompts = self._compressed(rendered, target_ids, asked)
             else:
                 prompts = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
+                if asked.sampling.abstain_below is not None:  # as a request with a drafter would
+                    compressed = self._compressed(rendered, target_ids, asked)
+                    prompts = replace(prompts, answerable=compressed.answerable)
 
         plan = plan.for_prompts(prompts, models.self_speculation)
         if plan.uses_drafter:
@@ -237,12 +249,13 @@ class Preparing:
         query = _searched(rendered)
         with memory_errors_taught("finding the passages that the question needs", _SMALLER):
             compression = asked.compressor.compress(rendered.contexts, query, asked.compression, asked.report)
+        says = _answerable(rendered.contexts, query, compression, asked)
         if not compression.shortened:
-            return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression)
+            return PreparedPrompt(rendered, rendered, target_ids, target_ids, compression, answerable=says)
         drafter = rendered.splice(compression.texts)
         covered = query_coverage(rendered.contexts, compression.texts, query)
         drafter_ids = self._vocabulary.encode_prompt(drafter)
-        return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered)
+        return PreparedPrompt(rendered, drafter, target_ids, drafter_ids, compression, covered, says)
 
     def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int], candidates: int) -> Tracer:
         """Return the recorder of each token's source."""
@@ -309,6 +322,20 @@ def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> No
             new_tokens=new_tokens,
             context_window=model.context_window,
         )
+
+
+def _answerable(contexts: Sequence[str], query: str, compression: Compression, asked: Asked) -> float | None:
+    """Return the probability that contexts answer a question.
+
+    Contexts that stay whole were not searched. They are if the request may abstain; otherwise None is returned.
+    """
+    similarity = compression.similarity
+    if not compression.shortened:
+        if asked.sampling.abstain_below is None:
+            return None
+        if isinstance(asked.compressor, MeasuresSimilarity):
+            similarity = asked.compressor.similarity(contexts, query, asked.compression, asked.report)
+    return answerable(query_presence(contexts, query), similarity)
 
 
 def _searched(rendered: RenderedPrompt) -> str:

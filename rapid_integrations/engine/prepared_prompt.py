@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rapid_integrations.compression import Compression
+from rapid_integrations.config import SamplingParams
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.outputs import RetrievedChunk
 from rapid_integrations.prompt import RenderedPrompt
@@ -22,6 +23,8 @@ class PreparedPrompt:
         compression: the result of retrieval; None without retrieval (plain decoding, or a request without a drafter).
         query_coverage: share of the question's distinctive words that the retrieved chunks contain (see
             `compression.query_coverage`); None if nothing was left out.
+        answerable: probability that the documents answer the question (see `compression.answerable`); None if there are
+            no documents, or if nothing was left out and the request may not abstain.
     """
 
     target: RenderedPrompt
@@ -30,6 +33,12 @@ class PreparedPrompt:
     drafter_ids: list[int]
     compression: Compression | None
     query_coverage: float | None = None
+    answerable: float | None = None
+
+    def abstains(self, sampling: SamplingParams) -> bool:
+        """Whether a request with these settings is not answered, because the documents do not seem to say it."""
+        least = sampling.abstain_below
+        return least is not None and self.answerable is not None and self.answerable < least
 
     @property
     def retrieved(self) -> tuple[RetrievedChunk, ...]:

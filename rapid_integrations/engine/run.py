@@ -141,6 +141,23 @@ class Run:
             observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),
         )
 
+    def abstained(self) -> CompletionChunk | None:
+        """Return the whole answer of a request that abstains, without a pass; None if it is to be answered.
+
+        A request with a required form or with tools is always answered: its caller could not read the text.
+        """
+        request = self._request
+        if request.held.constraint is not None or request.tools or not request.prompts.abstains(request.asked.sampling):
+            return None
+        request.recorder.start_decoding()
+        return CompletionChunk(
+            text=request.asked.sampling.abstain_text,
+            token_ids=(),
+            finish_reason="abstained",
+            usage=self._usage(),
+            stats=self._stats(),
+        )
+
     def _scorer(self) -> Drafter | None:
         return self._drafter if self._request.plan.law.needs_drafter else None
 
@@ -199,6 +216,7 @@ class Run:
             cached_drafter_tokens=reused if remote is None else remote.reused,
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
             query_coverage=prompts.query_coverage,
+            answerable=prompts.answerable,
             unenforced=self._request.held.unenforced,
             scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,

@@ -101,7 +101,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
 
     def with_sources(self, piece: CompletionChunk) -> CompletionChunk:
         """Return a piece with the answer's sources if it is the last one. A server has found them already."""
-        if piece.finish_reason is None or self._sources_of is None:
+        if piece.finish_reason in (None, "abstained") or self._sources_of is None:
             return piece
         return piece.model_copy(update={"sources": self._sources_of(self._text)})
 

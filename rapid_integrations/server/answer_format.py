@@ -16,7 +16,7 @@ from rapid_integrations.server.requests import ChatRequest, CompletionRequest
 from rapid_integrations.server.state import ServerState
 
 _IMPOSSIBLE = -9999.0  # OpenAI's log-probability of a token that cannot come
-_FINISH = {"eos": "stop", "stop": "stop", "length": "length", "tool_calls": "tool_calls"}
+_FINISH = {"eos": "stop", "stop": "stop", "length": "length", "tool_calls": "tool_calls", "abstained": "stop"}
 _PROPOSED = ("drafter", "draft_lm", "prompt_lookup", "other")
 
 

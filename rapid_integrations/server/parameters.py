@@ -37,6 +37,7 @@ def sampling_of(body: ChatRequest | CompletionRequest, engine: RapidEngine) -> S
         "seed": None if body.seed is None else body.seed % 2**63,
         "structured": _structured(body) if isinstance(body, ChatRequest) else None,
     }
+    given |= body.options.model_dump(include={"abstain_below", "abstain_text"})
     chosen = {name: value for name, value in given.items() if value is not None}
     return SamplingParams(**{**_fields(engine.sampling), **chosen})
 

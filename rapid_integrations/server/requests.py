@@ -47,6 +47,11 @@ class RapidOptions(Body):
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] | None = Field(
         default=None, description="number of tokens drafted in a round"
     )
+    abstain_below: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="answer abstain_text if the probability that the documents answer the question is below this",
+    )
+    abstain_text: Text | None = Field(default=None, description="the answer of abstain_below")
     sources: bool = Field(
         default=True,
         description="whether the answer names the passages that its sentences rest on, or, if none is known, those "

@@ -223,6 +223,7 @@ def prepared_received(said: Any, url: str) -> PreparedPrompt:
             said["drafter_ids"],
             None if compression is None else _compression(compression),
             said["query_coverage"],
+            said["answerable"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RemoteError(f"{url} sent prompts that cannot be read: {error!r}", code="answer") from None

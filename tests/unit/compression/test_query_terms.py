@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.compression import query_coverage, trust_of
+from rapid_integrations.compression import query_coverage, query_presence, trust_of
 from tests.toys.budget import examples
 from tests.toys.work import assert_linear
 
@@ -173,3 +173,40 @@ def test_a_long_text_takes_linear_time(text):
 )
 def test_trust_begins_where_more_than_half_is_covered(coverage, trust):
     assert trust_of(coverage) == pytest.approx(trust)
+
+
+# --- the words that the documents have at all -------------------------------------------------------------------------
+
+
+def test_presence_by_hand():
+    # 96 words are two windows (0-63, 32-95); "keeps" and "locker" are in the second only, "nils" nowhere.
+    text = "a b " * 47 + "keeps locker"
+    rare, absent = math.log(2 / 1) ** 2, math.log(max(1.0, 2 / 2)) ** 2
+    assert absent == 0.0 and query_presence([text], "nils keeps locker") == pytest.approx(
+        2 * rare / (2 * rare + absent)
+    )
+    longer = FILLER * 4 + "keeps"  # 385 words: 12 windows, so that an absent word weighs log(6) squared
+    rare, absent = math.log(12 / 1) ** 2, math.log(6) ** 2
+    assert query_presence([longer], "nils keeps") == pytest.approx(rare / (rare + absent))
+
+
+def test_presence_without_weights_counts_words():
+    assert query_presence(["a short text"], "short and long") == pytest.approx(1 / 3)
+    assert query_presence(["a short text"], "") == query_presence([], "who?") == query_presence([""], "who?") == 0.0
+
+
+def test_presence_in_scripts_without_spaces_is_of_pairs():
+    assert query_presence(["\u6771\u4eac\u306f\u9996\u90fd"], "\u6771\u4eac\u304c") == pytest.approx(1 / 2)
+
+
+@given(words=st.lists(st.sampled_from("nils keeps locker seven the council".split()), min_size=1, max_size=6))
+@settings(max_examples=examples(50))
+def test_presence_is_a_share_and_whole_for_the_text_itself(words):
+    question = " ".join(words)
+    assert query_presence([FILLER + question], question) == pytest.approx(1.0)
+    assert 0.0 <= query_presence([FILLER], question) <= 1.0
+
+
+def test_presence_takes_linear_time():
+    text = "the council met nils "
+    assert_linear(lambda long: query_presence([long], long[:10_000]), lambda size: text * (size // len(text)), 400_000)

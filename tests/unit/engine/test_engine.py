@@ -14,6 +14,7 @@ from rapid_integrations import (
     RapidEngine,
     SamplingParams,
     SpeculationConfig,
+    StructuredOutput,
     VocabularyMismatchError,
 )
 from tests.toys.embedder import HashEmbedder
@@ -339,3 +340,54 @@ def test_a_model_that_fails_in_one_request_serves_the_next(shared, monkeypatch):
         shared.generate(PROMPT)
     monkeypatch.undo()
     assert shared.generate(PROMPT).token_ids == expected
+
+
+# --- documents that do not answer ------------------------------------------------------------------------------------
+
+SILENT = SamplingParams(max_new_tokens=12, abstain_below=1.0, abstain_text="Not in here.")
+
+
+def no_pass(*_, **__):
+    raise AssertionError("no model was to run")
+
+
+@pytest.mark.parametrize("law", ["target", "augmented"])
+@pytest.mark.parametrize("proposer", ["hybrid", "none"])
+def test_an_answer_is_withheld_before_any_model_runs(shared, monkeypatch, law, proposer):
+    speculation = SpeculationConfig(law=law, proposer=proposer)
+    with monkeypatch.context() as patch:
+        patch.setattr(shared.target, "forward", no_pass)
+        (piece,) = shared.stream(PROMPT, sampling=SILENT, speculation=speculation)
+    assert (piece.text, piece.token_ids, piece.finish_reason, piece.sources) == ("Not in here.", (), "abstained", ())
+    assert 0.0 <= piece.stats.answerable < 1.0 and piece.usage.completion_tokens == 0
+    assert shared.generate(PROMPT, sampling=SHORT, speculation=speculation).finish_reason != "abstained"
+
+
+def test_the_score_is_the_same_whoever_asks(shared):
+    always = SILENT.model_copy(update={"abstain_below": 0.0})
+    scores = {
+        shared.generate(
+            PROMPT, sampling=always, speculation=SpeculationConfig(law=law, proposer=proposer)
+        ).stats.answerable
+        for law, proposer in (("target", "none"), ("target", "drafter"), ("augmented", "hybrid"))
+    }
+    assert len(scores) == 1 and shared.explain(PROMPT).answerable in scores
+
+
+def test_a_document_that_stays_whole_is_searched_only_if_the_request_may_abstain(shared):
+    prompt = Prompt.from_context("the cat sat", "which words?")
+    assert shared.generate(prompt).stats.answerable is None
+    withheld = shared.generate(prompt, sampling=SILENT)
+    assert withheld.finish_reason == "abstained" and withheld.stats.answerable < 1.0
+
+
+def test_a_prompt_without_documents_and_a_required_form_are_always_answered(shared):
+    assert shared.generate("the cat", sampling=SILENT).finish_reason != "abstained"
+    form = SILENT.model_copy(update={"structured": StructuredOutput(regex="[ab]{2}")})
+    answer = shared.generate(PROMPT, sampling=form)
+    assert answer.finish_reason != "abstained" and len(answer.text) == 2
+
+
+def test_a_trace_of_an_answer_that_was_withheld_is_empty(shared):
+    answer = shared.generate(PROMPT, sampling=SILENT, trace=True)
+    assert answer.text == "Not in here." and answer.trace.rounds == ()
