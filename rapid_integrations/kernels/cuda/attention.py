@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cuda.availability import interpreted
 from rapid_integrations.kernels.cuda.norms import dtype_of
-from rapid_integrations.kernels.cuda.places import FAR_CHUNK, MAX_ROWS, MAX_SEGMENTS, NEAR, NEAR_CHUNK, Places
+from rapid_integrations.kernels.cuda.places import FAR_CHUNK, MAX_SEGMENTS, NEAR, NEAR_CHUNK, Places
 from rapid_integrations.kernels.layers import AttentionKind
 
 TILE_KEYS = 64  # as segments begin at multiples of it, each tile lies in one
@@ -157,9 +157,7 @@ def _partial(
             by_row = ((row * HEADS + head) * chunks + chunk).to(tl.int64)
             tl.store(log_sums + by_row, tl.where(saw, best + tl.log2(total), float("-inf")), mask=valid)
             result = out / tl.where(saw, total, 1.0)[:, None]
-            tl.store(
-                mixed + by_row[:, None] * DIM + d[None, :], result, mask=valid[:, None] & (d < DIM)[None, :]
-            )
+            tl.store(mixed + by_row[:, None] * DIM + d[None, :], result, mask=valid[:, None] & (d < DIM)[None, :])
 
 
 @triton.jit
@@ -281,7 +279,7 @@ def attend(
         HEADS=heads,
         KV_HEADS=kv_heads,
         DIM=dim,
-        READERS=MAX_ROWS,
+        READERS=places.rows,
         SEGMENTS=MAX_SEGMENTS,
         DTYPE=dtype_of(qkv),
         WIDE=interpreted(),  # the interpreter multiplies no bfloat16; products of float32 are the same
@@ -291,7 +289,7 @@ def attend(
         num_warps=4,
         num_stages=2,
     )
-    _combine[(MAX_ROWS, heads)](
+    _combine[(places.rows, heads)](
         mixed,
         log_sums,
         out,

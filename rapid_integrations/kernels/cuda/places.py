@@ -67,16 +67,16 @@ class Parts:
     tables: Tensor
 
     @staticmethod
-    def sizes() -> list[int]:
+    def sizes(rows: int) -> list[int]:
         """Return how many integers each part has."""
-        special = dict.fromkeys(("begins", "ends", "slots"), MAX_ROWS * MAX_SEGMENTS)
-        special |= {"work": MAX_ROWS + 1, "tables": 4}
-        return [special.get(field.name, MAX_ROWS) for field in fields(Parts)]
+        special = dict.fromkeys(("begins", "ends", "slots"), rows * MAX_SEGMENTS)
+        special |= {"work": rows + 1, "tables": 4}
+        return [special.get(field.name, rows) for field in fields(Parts)]
 
     @classmethod
-    def of(cls, block: Tensor) -> Parts:
+    def of(cls, block: Tensor, rows: int) -> Parts:
         """Return views of the parts of a block."""
-        return cls(*torch.split(block, cls.sizes()))
+        return cls(*torch.split(block, cls.sizes(rows)))
 
 
 class Places:
@@ -87,22 +87,34 @@ class Places:
         group: query heads that share a key/value head.
         tile_rows: rows of queries, `group` for each token, that a program of the attention takes at once.
         like: has the dtype and device of the caches.
+        rows: R, a power of two.
 
     Attributes:
+        rows: R.
         parts: of the block, on the device.
         addresses: (slots, layers, 2) int64, of the keys and values of a cache's own rows.
         capacities: (slots,) int64, rows of these buffers.
         longest: tokens of the longest text of the step that was filled in last, the new ones included.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, group: int, tile_rows: int, like: Tensor) -> None:
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        group: int,
+        tile_rows: int,
+        like: Tensor,
+        rows: int = MAX_ROWS,
+    ) -> None:
+        self.rows = rows
         self._layers, self._kv_heads, self._head_dim = layers, kv_heads, head_dim
         self._group, self._tile_rows, self._like = group, tile_rows, like
-        whole = sum(Parts.sizes())
+        whole = sum(Parts.sizes(rows))
         self._sent = torch.zeros(whole, dtype=torch.int64, device="cpu", pin_memory=like.device.type == "cuda")
-        self._host = Parts.of(self._sent)
+        self._host = Parts.of(self._sent, rows)
         self._block = torch.zeros(whole, dtype=torch.int64, device=like.device)
-        self.parts = Parts.of(self._block)
+        self.parts = Parts.of(self._block, rows)
         self.longest = 0
         self._slots: WeakKeyDictionary[Buffers, int] = WeakKeyDictionary()
         self._free: list[int] = []
@@ -122,8 +134,8 @@ class Places:
             IndexError: an id that lies on the processor is negative.
         """
         whole = sum(each.count for each in rows)
-        if whole > MAX_ROWS:
-            raise CacheError(f"{whole} rows are no step of at most {MAX_ROWS}: read them in several passes")
+        if whole > self.rows:
+            raise CacheError(f"{whole} rows are no step of at most {self.rows}: read them in several passes")
         host = self._host
         host.reader_of.fill_(-1)
         first, work, longest, elsewhere = 0, 0, 0, []
@@ -152,7 +164,7 @@ class Places:
             work += chunks_of(past + count) * -(-count * self._group // self._tile_rows)
             longest = max(longest, past + count)
             first += count
-        host.work[:] = torch.tensor(begin_of_work + [work] * (MAX_ROWS + 1 - len(rows)))
+        host.work[:] = torch.tensor(begin_of_work + [work] * (self.rows + 1 - len(rows)))
         self.longest = longest
         self._block.copy_(self._sent, non_blocking=True)
         for own, token_ids in elsewhere:

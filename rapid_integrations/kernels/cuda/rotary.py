@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rapid_integrations.kernels.cuda.norms import add_norm, dtype_of, normalised
-from rapid_integrations.kernels.cuda.places import MAX_ROWS, Places
+from rapid_integrations.kernels.cuda.places import MAX_SEGMENTS, Places
 from rapid_integrations.kernels.layers import Norm, Rope
 
 
@@ -102,9 +102,7 @@ def _rotate(
             weight = q_weight if is_query else k_weight
             bias = q_bias if is_query else k_bias
             if NORM and not BEHIND:
-                x = _head_norm(
-                    x, inside, at, number, weight, bias, eps, offset, DIM, CENTRED, WEIGHT, BIAS, OWN, DTYPE
-                )
+                x = _head_norm(x, inside, at, number, weight, bias, eps, offset, DIM, CENTRED, WEIGHT, BIAS, OWN, DTYPE)
                 # Within a head the partners are the same numbers in another order, so their norm is the same.
                 other = _head_norm(
                     other, inside, partner, number, weight, bias, eps, offset, DIM, CENTRED, WEIGHT, BIAS, OWN, DTYPE
@@ -119,9 +117,7 @@ def _rotate(
                 x = x * cos + other * tl.where(second, sin, -sin)
             if NORM and BEHIND:
                 x = x.to(DTYPE).to(tl.float32)
-                x = _head_norm(
-                    x, inside, at, number, weight, bias, eps, offset, DIM, CENTRED, WEIGHT, BIAS, OWN, DTYPE
-                )
+                x = _head_norm(x, inside, at, number, weight, bias, eps, offset, DIM, CENTRED, WEIGHT, BIAS, OWN, DTYPE)
         if is_query:
             tl.store(own + at, x.to(DTYPE), mask=inside)
         else:
@@ -168,7 +164,7 @@ def rotate_and_write(
         found = None if norm is None else getattr(norm, name)
         return qkv if found is None else found
 
-    _rotate[(MAX_ROWS, width)](
+    _rotate[(places.rows, width)](
         qkv,
         held(query, "weight"),
         held(query, "bias"),
@@ -200,7 +196,7 @@ def rotate_and_write(
         HEADS=heads,
         KV_HEADS=kv_heads,
         DIM=dim,
-        SEGMENTS=places.parts.begins.shape[0] // MAX_ROWS,
+        SEGMENTS=MAX_SEGMENTS,
         DTYPE=dtype_of(qkv),
         BLOCK=triton.next_power_of_2(dim),
         num_warps=1,

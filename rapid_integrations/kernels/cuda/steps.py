@@ -22,7 +22,7 @@ _PROGRAMS_ON_PROCESSOR = 3  # so that a program of the interpreter has more than
 
 
 class GraphSteps(SharedResource):
-    """Runs steps of at most `MAX_ROWS` rows, of one text or of several.
+    """Runs steps of at most `rows` rows, of one text or of several.
 
     A step is captured when it is first asked for. It is captured anew only if a text is longer than the space for
     partial results of its attention, which then doubles, or if there are more caches than addresses.
@@ -30,9 +30,15 @@ class GraphSteps(SharedResource):
     Args:
         model: that `why_not_served` has nothing to say of.
         make_graph: makes a graph of a step.
+        rows: that every step has.
     """
 
-    def __init__(self, model: StepModel, make_graph: Callable[[Step, torch.device], Graph] = graph_of) -> None:
+    def __init__(
+        self,
+        model: StepModel,
+        make_graph: Callable[[Step, torch.device], Graph] = graph_of,
+        rows: int = MAX_ROWS,
+    ) -> None:
         self._model, self._make_graph = model, make_graph
         table = model.embedding
         self._device = table.device
@@ -43,10 +49,10 @@ class GraphSteps(SharedResource):
         if self._device.type == "cuda":
             processors = torch.cuda.get_device_properties(self._device).multi_processor_count
             self._programs = -(-2 * processors // model.kv_heads)
-        self._places = Places(len(model.layers), model.kv_heads, model.head_dim, group, self._tile_rows, table)
-        self._x = table.new_zeros(MAX_ROWS, table.shape[1])
+        self._places = Places(len(model.layers), model.kv_heads, model.head_dim, group, self._tile_rows, table, rows)
+        self._x = table.new_zeros(rows, table.shape[1])
         self._normed = torch.zeros_like(self._x)
-        self._attended = table.new_zeros(MAX_ROWS, model.heads * model.head_dim)
+        self._attended = table.new_zeros(rows, model.heads * model.head_dim)
         self._mixed, self._log_sums = self._partial_space(_LEAST_CHUNKS)
         self._logits: Tensor | None = None
         self._graph: Graph | None = None
@@ -95,9 +101,9 @@ class GraphSteps(SharedResource):
         return self._graph
 
     def _partial_space(self, chunks: int) -> tuple[Tensor, Tensor]:
-        heads, dim = self._model.heads, self._model.head_dim
-        mixed = torch.empty(MAX_ROWS, heads, chunks, dim, dtype=torch.float32, device=self._device)
-        return mixed, torch.empty(MAX_ROWS, heads, chunks, dtype=torch.float32, device=self._device)
+        rows, heads, dim = self._places.rows, self._model.heads, self._model.head_dim
+        mixed = torch.empty(rows, heads, chunks, dim, dtype=torch.float32, device=self._device)
+        return mixed, torch.empty(rows, heads, chunks, dtype=torch.float32, device=self._device)
 
     def _check_ids(self, rows: Sequence[Rows]) -> None:
         count = self._model.embedding.shape[0]

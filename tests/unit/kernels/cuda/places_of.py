@@ -12,7 +12,9 @@ def drawn(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def cache_of(length, capacity=None, *, seed=0, shared=False, variant=0, dtype=torch.float32, kv_heads=KV_HEADS, dim=DIM):
+def cache_of(
+    length, capacity=None, *, seed=0, shared=False, variant=0, dtype=torch.float32, kv_heads=KV_HEADS, dim=DIM
+):
     """Return a cache of random rows. All others, of keys and values alike, are NaN, whichever segment they are in."""
     cache = KVCache(LAYERS, capacity or length + 64, variant)
     for layer in range(LAYERS):
