@@ -12,11 +12,12 @@ from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.description import Decoder
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.linear import Int4Linear, Int8Linear, Linear, PackedLinear, PlainLinear
+from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear
 
 if TYPE_CHECKING:
     from rapid_integrations.kernels.cuda.steps import GraphSteps
 
-_CAPTURED = (PlainLinear, PackedLinear, Int8Linear, Int4Linear)
+_CAPTURED = (PlainLinear, PackedLinear, Int8Linear, Int4Linear, TritonInt8Linear, TritonInt4Linear)
 """Products that launch work and wait for none of it, so that a graph may hold them."""
 
 

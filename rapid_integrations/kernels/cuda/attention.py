@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rapid_integrations.kernels.cuda.availability import interpreted
-from rapid_integrations.kernels.cuda.norms import dtype_of
+from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
 from rapid_integrations.kernels.cuda.places import FAR_CHUNK, MAX_SEGMENTS, NEAR, NEAR_CHUNK, Places
 from rapid_integrations.kernels.layers import AttentionKind
 
@@ -288,6 +288,7 @@ def attend(
         BLOCK_D=max(16, triton.next_power_of_2(dim)),
         num_warps=4,
         num_stages=2,
+        **OPTIONS,
     )
     _combine[(places.rows, heads)](
         mixed,
@@ -305,5 +306,6 @@ def attend(
         BLOCK_C=_CHUNKS_AT_ONCE,
         BLOCK_D=triton.next_power_of_2(dim),
         num_warps=4,
+        **OPTIONS,
     )
     return out

@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rapid_integrations.kernels.cuda.launching import OPTIONS
 from rapid_integrations.kernels.layers import ACTIVATIONS, Activation
 
 _BLOCK = 1024
@@ -51,5 +52,5 @@ def gate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
     out = gate_up.new_empty(rows, count)
     grid = rows, triton.cdiv(count, _BLOCK)
     kind = ACTIVATIONS.index(activation)
-    _gate[grid](gate_up, out, count, width, KIND=kind, GATED=gated, BLOCK=_BLOCK, num_warps=4)
+    _gate[grid](gate_up, out, count, width, KIND=kind, GATED=gated, BLOCK=_BLOCK, num_warps=4, **OPTIONS)
     return out

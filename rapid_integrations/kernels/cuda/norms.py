@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from rapid_integrations.kernels.cuda.launching import OPTIONS
 from rapid_integrations.kernels.layers import Norm
 
 
@@ -102,6 +102,7 @@ def add_norm(x: Tensor, more: Tensor | None, factor: float, norm: Norm | None, o
         BIAS=norm is not None and norm.bias is not None,
         BLOCK=triton.next_power_of_2(count),
         num_warps=warps_of(count),
+        **OPTIONS,
     )
     return x if norm is None else out
 
@@ -117,15 +118,10 @@ def embed(ids: Tensor, table: Tensor, scale: float, out: Tensor) -> Tensor:
     """
     rows, count = table.shape
     block = triton.next_power_of_2(count)
-    _embed[(ids.shape[0],)](ids, table, out, rows, count, scale, BLOCK=block, num_warps=warps_of(count))
+    _embed[(ids.shape[0],)](ids, table, out, rows, count, scale, BLOCK=block, num_warps=warps_of(count), **OPTIONS)
     return out
 
 
 def warps_of(count: int) -> int:
     """Return how many warps share a row of so many numbers."""
     return 4 if count <= 2048 else 8
-
-
-def dtype_of(tensor: Tensor) -> tl.dtype:
-    """Return Triton's name of a tensor's dtype."""
-    return {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}[tensor.dtype]

@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda.norms import add_norm, dtype_of, normalised
+from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
+from rapid_integrations.kernels.cuda.norms import add_norm, normalised
 from rapid_integrations.kernels.cuda.places import MAX_SEGMENTS, Places
 from rapid_integrations.kernels.layers import Norm, Rope
 
@@ -200,4 +201,5 @@ def rotate_and_write(
         DTYPE=dtype_of(qkv),
         BLOCK=triton.next_power_of_2(dim),
         num_warps=1,
+        **OPTIONS,
     )
