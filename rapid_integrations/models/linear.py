@@ -244,8 +244,8 @@ def make_linear(
         raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
     if quantization is not None and arena is None and multiplied_by_triton(weight):
         if quantization == "int4" and weight.shape[1] % GROUP == 0:
-            levels, *both = int4_levels(weight)
-            return TritonInt4Linear(levels.flatten(1), *both, bias, weight.dtype)
+            levels, scale, zero = int4_levels(weight)
+            return TritonInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
         levels, scale = int8_levels(weight)
         return TritonInt8Linear(levels, scale.to(weight.dtype), bias)
     if quantization == "int4" and Int4Linear.serves(weight):

@@ -286,7 +286,7 @@ def attend(
         BLOCK_M=tile_rows,
         BLOCK_N=TILE_KEYS,
         BLOCK_D=max(16, triton.next_power_of_2(dim)),
-        num_warps=4,
+        num_warps=8,
         num_stages=2,
         **OPTIONS,
     )

@@ -42,7 +42,7 @@ class CudaGraph:
     def __init__(self, step: Step, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            aside = torch.cuda.Stream(device)
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
                 step()

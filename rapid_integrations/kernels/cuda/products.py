@@ -40,20 +40,30 @@ def _int8(
     BLOCK_K: tl.constexpr,
 ):
     OPERAND: tl.constexpr = tl.float32 if WIDE else DTYPE
-    o = (tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)).to(tl.int64)
-    r = (tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)
+    # Addresses are 64 bits wide for a whole tile, and 32 within it: there are as many as numbers.
+    first_o, first_r = tl.program_id(0).to(tl.int64) * BLOCK_O, tl.program_id(1).to(tl.int64) * BLOCK_R
+    o, r = tl.arange(0, BLOCK_O), tl.arange(0, BLOCK_R)
+    outputs_left, rows_left = outputs - first_o, rows - first_r
+    x += first_r * columns
+    out += first_r * outputs + first_o
+    levels += first_o * columns
+    scales += first_o
     total = tl.zeros([BLOCK_O, BLOCK_R], tl.float32)
     for begin in range(0, columns, BLOCK_K):
         k = begin + tl.arange(0, BLOCK_K)
         there = k < columns
-        w = tl.load(levels + o[:, None] * columns + k[None, :], mask=(o < outputs)[:, None] & there[None, :], other=0)
-        own = tl.load(x + r[None, :] * columns + k[:, None], mask=(r < rows)[None, :] & there[:, None], other=0.0)
+        w = tl.load(
+            levels + o[:, None] * columns + k[None, :], mask=(o < outputs_left)[:, None] & there[None, :], other=0
+        )
+        own = tl.load(x + r[None, :] * columns + k[:, None], mask=(r < rows_left)[None, :] & there[:, None], other=0.0)
         total = tl.dot(w.to(OPERAND), own.to(OPERAND), total, input_precision="ieee")
-    total *= tl.load(scales + o, mask=o < outputs, other=0.0).to(tl.float32)[:, None]
+    total *= tl.load(scales + o, mask=o < outputs_left, other=0.0).to(tl.float32)[:, None]
     if BIAS:
-        total += tl.load(bias + o, mask=o < outputs, other=0.0).to(tl.float32)[:, None]
+        total += tl.load(bias + first_o + o, mask=o < outputs_left, other=0.0).to(tl.float32)[:, None]
     tl.store(
-        out + r[None, :] * outputs + o[:, None], total.to(DTYPE), mask=(o < outputs)[:, None] & (r < rows)[None, :]
+        out + r[None, :] * outputs + o[:, None],
+        total.to(DTYPE),
+        mask=(o < outputs_left)[:, None] & (r < rows_left)[None, :],
     )
 
 
@@ -76,15 +86,22 @@ def _int4(
     BLOCK_B: tl.constexpr,
 ):
     OPERAND: tl.constexpr = tl.float32 if WIDE else DTYPE
-    o = (tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)).to(tl.int64)
-    r = (tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)
+    # Addresses are 64 bits wide for a whole tile, and 32 within it: there are as many as numbers.
+    first_o, first_r = tl.program_id(0).to(tl.int64) * BLOCK_O, tl.program_id(1).to(tl.int64) * BLOCK_R
+    o, r = tl.arange(0, BLOCK_O), tl.arange(0, BLOCK_R)
+    outputs_left, rows_left = outputs - first_o, rows - first_r
+    x += first_r * columns
+    out += first_r * outputs + first_o
+    packed += first_o * (columns // 2)
+    scales += first_o * (columns // _GROUP)
+    zeros += first_o * (columns // _GROUP)
     total = tl.zeros([BLOCK_O, BLOCK_R], tl.float32)
     width = columns // 2
     groups = columns // _GROUP
     for begin in range(0, width, BLOCK_B):
         b = begin + tl.arange(0, BLOCK_B)
         group = b // _HALF
-        there = (o < outputs)[:, None] & (b < width)[None, :]
+        there = (o < outputs_left)[:, None] & (b < width)[None, :]
         both = tl.load(packed + o[:, None] * width + b[None, :], mask=there, other=0).to(tl.int32)
         scale = tl.load(scales + o[:, None] * groups + group[None, :], mask=there, other=0.0).to(tl.float32)
         zero = tl.load(zeros + o[:, None] * groups + group[None, :], mask=there, other=0.0).to(tl.float32)
@@ -92,15 +109,17 @@ def _int4(
         high = ((both >> 4) - 8).to(tl.float32) * scale + zero
         # The first half of a group lies in the low bits of its bytes, and the second half in the high ones.
         own = x + r[None, :] * columns + (group * _GROUP + b % _HALF)[:, None]
-        inside = (r < rows)[None, :] & (b < width)[:, None]
+        inside = (r < rows_left)[None, :] & (b < width)[:, None]
         first = tl.load(own, mask=inside, other=0.0)
         second = tl.load(own + _HALF, mask=inside, other=0.0)
         total = tl.dot(low.to(DTYPE).to(OPERAND), first.to(OPERAND), total, input_precision="ieee")
         total = tl.dot(high.to(DTYPE).to(OPERAND), second.to(OPERAND), total, input_precision="ieee")
     if BIAS:
-        total += tl.load(bias + o, mask=o < outputs, other=0.0).to(tl.float32)[:, None]
+        total += tl.load(bias + first_o + o, mask=o < outputs_left, other=0.0).to(tl.float32)[:, None]
     tl.store(
-        out + r[None, :] * outputs + o[:, None], total.to(DTYPE), mask=(o < outputs)[:, None] & (r < rows)[None, :]
+        out + r[None, :] * outputs + o[:, None],
+        total.to(DTYPE),
+        mask=(o < outputs_left)[:, None] & (r < rows_left)[None, :],
     )
 
 
@@ -130,7 +149,7 @@ def int8_product(x: Tensor, levels: Tensor, scales: Tensor, bias: Tensor | None)
         WIDE=interpreted(),
         BLOCK_O=block_o,
         BLOCK_R=block_r,
-        BLOCK_K=128 if block_r == MOST_FEW_ROWS else 64,
+        BLOCK_K=64,
         num_warps=warps,
         **OPTIONS,
     )
@@ -165,7 +184,7 @@ def int4_product(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor, bias:
         WIDE=interpreted(),
         BLOCK_O=block_o,
         BLOCK_R=block_r,
-        BLOCK_B=64 if block_r == MOST_FEW_ROWS else 32,
+        BLOCK_B=32,
         num_warps=warps,
         **OPTIONS,
     )

@@ -31,6 +31,8 @@ class GraphSteps(SharedResource):
         model: that `why_not_served` has nothing to say of.
         make_graph: makes a graph of a step.
         rows: that every step has.
+        tile_rows: rows of queries that a program of the attention takes at once, so many for each token as query heads
+            share a key/value head. None: 64 on a GPU, which are the rows of its tensor cores.
     """
 
     def __init__(
@@ -38,13 +40,13 @@ class GraphSteps(SharedResource):
         model: StepModel,
         make_graph: Callable[[Step, torch.device], Graph] = graph_of,
         rows: int = MAX_ROWS,
+        tile_rows: int | None = None,
     ) -> None:
         self._model, self._make_graph = model, make_graph
         table = model.embedding
         self._device = table.device
         group = model.heads // model.kv_heads
-        # Four query heads for a key/value head are the usual number: sixteen rows of a text then fill a tile.
-        self._tile_rows = 64 if self._device.type == "cuda" else 16
+        self._tile_rows = tile_rows or (64 if self._device.type == "cuda" else 16)
         self._programs = _PROGRAMS_ON_PROCESSOR
         if self._device.type == "cuda":
             processors = torch.cuda.get_device_properties(self._device).multi_processor_count

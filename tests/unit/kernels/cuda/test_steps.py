@@ -32,7 +32,7 @@ def on_kernels(monkeypatch, *arguments, **config):
     assert fused._gpu is None and fused._native is None
     with monkeypatch.context() as patched:
         patched.setenv("RAPID_CUDA", "interpret")
-        patched.setattr(steps_module.GraphSteps.__init__, "__defaults__", (graph_of, 16))
+        patched.setattr(steps_module.GraphSteps.__init__, "__defaults__", (graph_of, 16, None))
         fused._gpu, reason = gpu_steps(fused._described, fused._layers, fused._head, fused._rotations.pairs)
     assert not reason
     return lm
