@@ -44,9 +44,10 @@ ENVIRONMENT: list[Row] = [
         "machine instead of loading the wheel's ([processes](processes.md#kernels))",
     ),
     (
-        "`RAPID_CUDA`",
-        "0 computes steps on a GPU with PyTorch's operators instead of this package's Triton kernels; interpret runs the "
-        "kernels on a processor, for tests ([GPU kernels](gpu-kernels.md))",
+        "`RAPID_CUDA`, `TRITON_INTERPRET`",
+        "RAPID_CUDA=0 computes steps on a GPU with PyTorch's operators instead of this package's Triton kernels; "
+        "RAPID_CUDA=interpret with TRITON_INTERPRET=1 runs the kernels on a processor, for tests "
+        "([GPU kernels](gpu-kernels.md))",
     ),
     (
         "`CXX`",
