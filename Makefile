@@ -11,11 +11,11 @@ HEAVY := adapters benchmarks cli evaluation langchain_rapid llama_index_rapid  #
 
 # A worker keeps a core busy: threads of one would wait for those of the other. Dozens of processes import the same
 # modules, which are compiled once.
-test test-quick test-nightly test-fallback test-lowest: export OMP_NUM_THREADS := 1
-test test-quick test-nightly test-fallback test-lowest: export OMP_WAIT_POLICY := passive
-test test-quick test-nightly test-fallback test-lowest: export PYTHONDONTWRITEBYTECODE :=
+test test-quick test-nightly test-fallback test-lowest test-triton: export OMP_NUM_THREADS := 1
+test test-quick test-nightly test-fallback test-lowest test-triton: export OMP_WAIT_POLICY := passive
+test test-quick test-nightly test-fallback test-lowest test-triton: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
+.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-triton test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,12 @@ test-fallback: $(STAMP)
 test-lowest:
 	$(PYTHON) tests/lowest_versions.py $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL) -W default::DeprecationWarning
+
+# Kernels for GPUs in Triton's interpreter, and compiled for two GPUs. Its wheel of 286 MB is not among what `setup` needs.
+test-triton: export TRITON_INTERPRET := 1
+test-triton: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[cuda]'
+	$(PYTEST) $(PARALLEL) tests/unit/kernels/cuda
 
 # Megabytes of hostile text and thousands of generated examples; bounded in time.
 test-hostile: $(STAMP)

@@ -44,6 +44,12 @@ ENVIRONMENT: list[Row] = [
         "machine instead of loading the wheel's ([processes](processes.md#kernels))",
     ),
     (
+        "`RAPID_CUDA`, `TRITON_INTERPRET`",
+        "RAPID_CUDA=0 computes steps on a GPU with PyTorch's operators instead of this package's Triton kernels; "
+        "RAPID_CUDA=interpret with TRITON_INTERPRET=1 runs the kernels on a processor, for tests "
+        "([GPU kernels](gpu-kernels.md))",
+    ),
+    (
         "`CXX`",
         "the C++ compiler for those kernels. Default: the first of `c++`, `g++`, `clang++` and the package `ziglang` "
         "that exists. None is needed if they came with the package or lie in `kernels/` ([processes](processes.md))",

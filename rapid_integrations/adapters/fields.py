@@ -308,7 +308,7 @@ class ModelFields(BaseModel):
     def _key_of_options(self) -> Key:
         places = (None if place is None else str(Path(place).expanduser().absolute()) for place in self._places())
         others = (self.kv_cache_bytes, self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
-        return (*places, *others, os.environ.get("RAPID_NATIVE"))
+        return (*places, *others, os.environ.get("RAPID_NATIVE"), os.environ.get("RAPID_CUDA"))
 
     def _places(self) -> tuple[str | Path | None, ...]:
         return (self.embedding_cache, self.prefix_cache_dir)

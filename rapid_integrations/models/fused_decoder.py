@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -33,16 +33,21 @@ from rapid_integrations.kernels.cpu import (
     why_not_native,
 )
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix
+from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, normalised
 from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
+from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head, turned
 from rapid_integrations.models.taken_weights import Linears, empty, fill, lent
+
+if TYPE_CHECKING:
+    from rapid_integrations.kernels.cuda.steps import GraphSteps
 
 __all__ = ["FAMILIES", "FusedDecoder"]
 
@@ -68,7 +73,8 @@ class FusedDecoder(SharedResource):
         self._embed: Any = described.embedding
         self._dtype: torch.dtype = model.dtype
         self._rotations = Rotations(described.rotations, model.device)
-        suits = model.dtype == torch.bfloat16 and model.device.type == "cpu"
+        on_gpu = not why_not_cuda(model.device)  # or in the interpreter, for tests
+        suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
         native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
@@ -79,6 +85,10 @@ class FusedDecoder(SharedResource):
         ]
         self._head = self._take_head(quantization, arena)
         self._native = None
+        self._gpu: GraphSteps | None = None
+        if on_gpu or model.device.type == "cuda":
+            self._gpu, reason = gpu_steps(described, self._layers, self._head, self._rotations.pairs)
+            self.kernels = f"none ({reason})" if reason else "triton"
         if library is not None and native:
             self._native = NativeDecoder(
                 library,
@@ -177,8 +187,9 @@ class FusedDecoder(SharedResource):
         """
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
         few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
-        if self._native is not None and filled and few:
-            return self._native.forward(rows, self._tables(rows))
+        steps = self._gpu if self._native is None else self._native
+        if steps is not None and filled and few:
+            return steps.forward(rows, self._tables(rows))
         return self._read(rows)
 
     def _tables(self, rows: Sequence[Rows]) -> list[Tables]:

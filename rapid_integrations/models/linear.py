@@ -25,6 +25,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
+from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear, multiplied_by_triton
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -111,8 +112,7 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
-        scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
-        levels = (weight.float() / scale[:, None]).round().to(torch.int8)
+        levels, scale = int8_levels(weight)
         self._scale, self._bias = scale.to(weight.dtype), bias
         self._rows, self._columns = weight.shape
         # PyTorch's kernel reads whole vectors, and would read beyond rows whose width is not a multiple of theirs.
@@ -160,12 +160,7 @@ class Int4Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         rows, columns = weight.shape
-        grouped = weight.float().view(rows, columns // GROUP, GROUP)
-        low, high = grouped.amin(dim=2), grouped.amax(dim=2)
-        scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
-        zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
-        levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
-        levels = levels.to(torch.uint8)
+        levels, scale, zero = int4_levels(weight)
         self._panels, self._bias = int4_panels(levels, scale, zero), bias
         self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), scale, zero)
         if arena is not None:
@@ -212,6 +207,23 @@ class _PackedInt4:
         return product
 
 
+def int8_levels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return levels (O, K) int8 and scales (O,) float32 of a weight: it is about level * scale."""
+    scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+def int4_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return levels (O, K / 32, 32) uint8, scales and zeros (O, K / 32) bfloat16: about (level - 8) * scale + zero."""
+    rows, columns = weight.shape
+    grouped = weight.float().view(rows, columns // GROUP, GROUP)
+    low, high = grouped.amin(dim=2), grouped.amax(dim=2)
+    scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
+    zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
+    levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
+    return levels.to(torch.uint8), scale, zero
+
+
 def make_linear(
     weight: Tensor, bias: Tensor | None, quantization: Quantization | None, *, arena: Arena | None = None
 ) -> Linear:
@@ -230,6 +242,12 @@ def make_linear(
     """
     if quantization not in (None, *QUANTIZATIONS):
         raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
+    if quantization is not None and arena is None and multiplied_by_triton(weight):
+        if quantization == "int4" and weight.shape[1] % GROUP == 0:
+            levels, scale, zero = int4_levels(weight)
+            return TritonInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
+        levels, scale = int8_levels(weight)
+        return TritonInt8Linear(levels, scale.to(weight.dtype), bias)
     if quantization == "int4" and Int4Linear.serves(weight):
         return Int4Linear(weight, bias, arena)
     if quantization is not None:

@@ -1,0 +1,43 @@
+"""Whether the kernels for GPUs can run in this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+SWITCH = "RAPID_CUDA"
+INTERPRET = "interpret"
+"""The value of `SWITCH` with which Triton's interpreter runs the kernels on a processor, for tests.
+
+Triton itself wants TRITON_INTERPRET=1 for that, before it is imported.
+"""
+
+LEAST_CAPABILITY = (8, 0)  # bfloat16 products; also the least that the kernels are compiled for in the tests
+
+
+def interpreted() -> bool:
+    """Return whether the environment asks for Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def why_not_cuda(device: torch.device) -> str:
+    """Return why a model on this device takes its steps on PyTorch's operators; empty if the kernels can serve it.
+
+    RAPID_CUDA=0 does without the kernels.
+    """
+    asked = os.environ.get(SWITCH, "1")
+    if asked == "0":
+        return f"{SWITCH}=0 is set"
+    on_processor = asked == INTERPRET and interpreted() and device.type == "cpu"
+    if device.type != "cuda" and not on_processor:
+        return f"the kernels for GPUs do not serve {device}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: pip install 'rapid-integrations[cuda]'"
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < LEAST_CAPABILITY:
+            found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
+            return f"the GPU has compute capability {found}, and the kernels need {least}"
+    return ""

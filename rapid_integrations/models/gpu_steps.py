@@ -1,0 +1,88 @@
+"""A described decoder on the kernels for GPUs, if they serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from rapid_integrations.kernels.cuda import StepLayer, StepModel, why_not_cuda, why_not_served
+from rapid_integrations.models.decoder_layer import TakenLayer
+from rapid_integrations.models.description import Decoder
+from rapid_integrations.models.experts import TakenExperts
+from rapid_integrations.models.linear import Int4Linear, Int8Linear, Linear, PackedLinear, PlainLinear
+from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear
+
+if TYPE_CHECKING:
+    from rapid_integrations.kernels.cuda.steps import GraphSteps
+
+_CAPTURED = (PlainLinear, PackedLinear, Int8Linear, Int4Linear, TritonInt8Linear, TritonInt4Linear)
+"""Products that launch work and wait for none of it, so that a graph may hold them."""
+
+
+def gpu_steps(
+    described: Decoder, layers: Sequence[TakenLayer], head: Linear, pairs: int
+) -> tuple[GraphSteps | None, str]:
+    """Return what computes the steps of a decoder on its GPU, or None and the reason.
+
+    Args:
+        described: the decoder.
+        layers, head: its products.
+        pairs: columns of its tables of cosines and sines.
+    """
+    table = getattr(described.embedding, "weight", None)
+    device = torch.device("meta") if table is None else table.device
+    if reason := why_not_cuda(device):
+        return None, reason
+    if table is None or not all(isinstance(each, _CAPTURED) for each in (head, *_products(layers))):
+        return None, "weights in the blocks of a GGUF file are multiplied by PyTorch's operators there"
+    if any(isinstance(layer.mlp, TakenExperts) for layer in layers):
+        return None, "the kernels for GPUs have no experts"
+    model = StepModel(
+        [_step_layer(layer) for layer in layers],
+        table.data,
+        described.norm,
+        head,
+        heads=described.heads,
+        kv_heads=described.kv_heads,
+        head_dim=described.head_dim,
+        pairs=pairs,
+        embedding_scale=described.embedding_scale,
+        logit_scale=described.logit_scale,
+        logit_softcap=described.logit_softcap,
+    )
+    if reason := why_not_served(model):
+        return None, reason
+    from rapid_integrations.kernels.cuda.steps import GraphSteps  # imports Triton
+
+    return GraphSteps(model), ""
+
+
+def _products(layers: Sequence[TakenLayer]) -> list[Linear]:
+    return [product for layer in layers for product in layer.products.values()]
+
+
+def _step_layer(layer: TakenLayer) -> StepLayer:
+    described, attention = layer.described, layer.described.attention
+    assert not isinstance(layer.mlp, TakenExperts)
+    return StepLayer(
+        qkv=layer.qkv,
+        out=layer.out,
+        gate_up=layer.mlp[0],
+        down=layer.mlp[1],
+        before_attention=described.before_attention,
+        before_mlp=described.before_mlp,
+        rope=layer.rope,
+        scale=attention.scale,
+        after_attention=described.after_attention,
+        after_mlp=described.after_mlp,
+        query=attention.query,
+        key=attention.key,
+        window=attention.window,
+        kind=layer.kind,
+        activation=layer.activation,
+        gated=layer.gated,
+        parallel=described.parallel,
+        residual=described.residual,
+    )
