@@ -59,7 +59,8 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        state.reading.resume()
+        if not settings.shared_files:  # the files of other servers are being read by them
+            state.reading.resume()
         yield
         state.deadlines.stop()
         await state.reading.aclose()
