@@ -13,21 +13,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, field_validator
-
-from rapid_integrations.config import (
-    DEFAULT_TARGET,
-    CompressionConfig,
-    SamplingParams,
-    Settings,
-    SpeculationConfig,
-)
 from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import EngineClosedError, MissingExtraError
 from rapid_integrations.server.app import create_app
 from rapid_integrations.server.failures import RETRY_S, ApiError
 from rapid_integrations.server.ingress import Messages, ReplicaLost, create_ingress, run_app, settings_within
+from rapid_integrations.server.ray_arguments import RayArguments
 from rapid_integrations.server.settings import ServerSettings
 
 try:
@@ -49,38 +41,6 @@ _MOST_CONNECTIONS = 4096
 _LOGS = {"enable_access_log": False}  # the app writes its own
 
 
-class RayArguments(Settings):
-    """The arguments of `build`. On the command line of `serve run` they are NAME=VALUE, in its YAML file `args`."""
-
-    target: str = Field(default=DEFAULT_TARGET, description="the model that reads the documents")
-    models: dict[str, Any] = Field(
-        default={}, description="further arguments of RapidEngine.from_pretrained, such as drafter and quantization"
-    )
-    sampling: SamplingParams = Field(default_factory=SamplingParams, description="defaults of requests")
-    speculation: SpeculationConfig = Field(default_factory=SpeculationConfig, description="defaults of requests")
-    compression: CompressionConfig = Field(default_factory=CompressionConfig, description="defaults of requests")
-    server: ServerSettings = Field(
-        default_factory=ServerSettings, description="limits, places and keys; files_dir is shared by all replicas"
-    )
-    prefix_cache_dir: str | None = Field(
-        default=None, description="a folder that all replicas share, for the KV caches of documents"
-    )
-    replicas: int = Field(default=1, ge=1, description="number of engines; the least number if max_replicas is larger")
-    max_replicas: int | None = Field(
-        default=None, ge=1, description="largest number of engines; None keeps their number as it is"
-    )
-    target_requests: int = Field(
-        default=4, ge=1, description="number of running requests of an engine above which another one is started"
-    )
-    cpus: float = Field(default=1, gt=0, description="processor cores of an engine, which are also its threads")
-    gpus: float = Field(default=0, ge=0, description="GPUs of an engine")
-
-    @field_validator("server", mode="before")
-    @classmethod
-    def _own_error(cls, given: Any) -> Any:
-        return ServerSettings(**given) if isinstance(given, dict) else given
-
-
 def build(args: dict[str, Any]) -> Any:
     """Return the Serve application: an ingress, and engines behind it.
 
@@ -93,12 +53,6 @@ def build(args: dict[str, Any]) -> Any:
     arguments = RayArguments(**args)
     server = arguments.server
     most = server.max_running + server.max_waiting
-    fixed = arguments.max_replicas is None or arguments.max_replicas <= arguments.replicas
-    scale: dict[str, Any] = {
-        "min_replicas": arguments.replicas,
-        "max_replicas": arguments.max_replicas,
-        "target_ongoing_requests": arguments.target_requests,
-    }
     engines = serve.deployment(Engine).options(
         name="Engine",
         logging_config=_LOGS,
@@ -108,7 +62,7 @@ def build(args: dict[str, Any]) -> Any:
         request_router_config=RequestRouterConfig(request_router_class=ConsistentHashRouter),
         graceful_shutdown_timeout_s=server.shutdown_s,
         health_check_period_s=5,
-        **({"num_replicas": arguments.replicas} if fixed else {"num_replicas": None, "autoscaling_config": scale}),
+        **arguments.scale,
     )
     door = serve.deployment(Door).options(
         name="Door",
