@@ -53,7 +53,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
         *models.routes(state),
         *files.routes(state),
         *answers.routes(state),
-        *remote_routes(engine),
+        *remote_routes(engine, state.turn),
     ]
 
     @asynccontextmanager
