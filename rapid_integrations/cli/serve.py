@@ -47,6 +47,14 @@ def serve(
         Path | None,
         typer.Option(help="Folder of the uploaded documents. Default: files in $RAPID_HOME.", rich_help_panel=SERVER),
     ] = None,
+    shared_files: Annotated[
+        bool,
+        typer.Option(
+            "--shared-files",
+            help="Other servers use --files-dir at the same time. Each reads what was uploaded to it.",
+            rich_help_panel=SERVER,
+        ),
+    ] = False,
     kv_cache_mib: Annotated[
         int | None,
         typer.Option(
@@ -131,6 +139,7 @@ def serve(
         settings = ServerSettings(
             model_name=model_name,
             files_dir=files_dir,
+            shared_files=shared_files,
             api_keys=api_keys,
             max_running=max_running,
             max_waiting=max_waiting,

@@ -371,20 +371,22 @@ class RapidEngine(SharedResource):
     ) -> PreparedPrompt:
         """Return the prompts that target and drafter would read. Only the embedder runs."""
         self.require_open()
-        return self._preparing.prompts(
-            Asked(
-                prompt=prompt,
-                sampling=self.sampling,
-                speculation=self.speculation,
-                compression=compression or self.compression,
-                compressor=compressor or self.compressor,
-                tools=tools,
-                tool_choice=tool_choice,
-                parallel_tool_calls=parallel_tool_calls,
-                apply_chat_template=apply_chat_template,
-                report=on_progress or ignore_progress,
-            )
+        asked = Asked(
+            prompt=prompt,
+            sampling=self.sampling,
+            speculation=self.speculation,
+            compression=compression or self.compression,
+            compressor=compressor or self.compressor,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            apply_chat_template=apply_chat_template,
+            report=on_progress or ignore_progress,
         )
+        return self._explained(asked)
+
+    def _explained(self, asked: Asked) -> PreparedPrompt:
+        return self._preparing.prompts(asked)
 
     def count_tokens(
         self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
@@ -541,9 +543,12 @@ class RapidEngine(SharedResource):
             apply_chat_template=apply_chat_template,
             report=on_progress or ignore_progress,
         )
+        return self._answered(asked, trace_candidates if trace else None)
+
+    def _answered(self, asked: Asked, trace_candidates: int | None) -> CompletionStream:
         # 1) split the prompt into context and question, 2) compress the context for the drafter
         models = self._models()
-        return self._stream_of(self._preparing.request(asked, models, trace_candidates if trace else None), models)
+        return self._stream_of(self._preparing.request(asked, models, trace_candidates), models)
 
     def drafter_stream(
         self, prepared: PreparedPrompt, *, sampling: SamplingParams | None = None

@@ -18,6 +18,9 @@ from rapid_integrations.server.metrics import Metrics
 logger = logging.getLogger("rapid.server")
 access_logger = logging.getLogger("rapid.server.access")
 
+REQUEST_ID, KEY_NAME = "rapid.request_id", "rapid.key"
+"""Keys in the scope of a request: its id, and the name of the client's key."""
+
 _LEFT = 499  # the status that logs give a request whose client left
 
 _SECURITY_HEADERS = [
@@ -30,6 +33,8 @@ _SECURITY_HEADERS = [
 
 class Access:
     """Writes one line for each request: id, key, method, route, status and time. It holds no path, query or text.
+
+    A request that came through an `ingress` keeps the id that it got there.
 
     Args:
         app: gets the requests.
@@ -46,7 +51,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        request_id = secrets.token_hex(8)
+        request_id = scope.setdefault(REQUEST_ID, secrets.token_hex(8))
         status = 0
 
         async def counted(message: Message) -> None:
@@ -54,8 +59,9 @@ class Access:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name for name, _ in message.get("headers", ())}
-                more = [header for header in _SECURITY_HEADERS if header[0] not in present]
-                headers = [*message.get("headers", ()), *more, (b"x-request-id", request_id.encode())]
+                wanted = [*_SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
+                more = [header for header in wanted if header[0] not in present]
+                headers = [*message.get("headers", ()), *more]
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -78,7 +84,7 @@ class Access:
             access_logger.info(
                 "%s %s %s %s %d %.0f ms",
                 request_id,
-                scope.get("rapid.key", "-"),
+                scope.get(KEY_NAME, "-"),
                 scope["method"][:10],
                 route,
                 status,

@@ -74,7 +74,7 @@ class Answering:
     async def _worked(self, send: Send) -> Response | bytes:
         """Have the engine answer; return the response, or the last events of one that has begun."""
         state = self._state
-        async with state.deadlines.limit(), state.turns.turn():
+        async with state.turn():
             asks = await self._asks()
             if len(asks) > state.settings.max_choices:
                 raise ApiError(

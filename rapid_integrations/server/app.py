@@ -47,19 +47,19 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     """
     settings = settings or ServerSettings()
     state = _state(engine, settings)
-    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
     routes: list[Route] = [
         *page_routes(),
         *operation.routes(state),
         *models.routes(state),
         *files.routes(state),
         *answers.routes(state),
-        *remote_routes(engine),
+        *remote_routes(engine, state.turn),
     ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        state.reading.resume()
+        if not settings.shared_files:  # the files of other servers are being read by them
+            state.reading.resume()
         yield
         state.deadlines.stop()
         await state.reading.aclose()
@@ -69,10 +69,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
         lifespan=lifespan,
         middleware=[
             Middleware(Access, metrics=state.metrics, routes={route.endpoint: route.path for route in routes}),
-            Middleware(Guard, settings=settings),
-            *_cross_origin(settings),
-            *([] if keys is None else [Middleware(KeyGuard, keys=keys)]),
-            Middleware(BodyLimits, settings=settings),
+            *guards(settings),
         ],
         exception_handlers={
             ApiError: _failed,
@@ -83,6 +80,21 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     )
     app.state.rapid = state
     return app
+
+
+def guards(settings: ServerSettings) -> list[Middleware]:
+    """Return the layers that refuse requests before anything is done for them, the outermost first.
+
+    Raises:
+        ConfigurationError: the file of the keys cannot be used.
+    """
+    keys = None if settings.api_keys is None else KeyFile(settings.api_keys)
+    return [
+        Middleware(Guard, settings=settings),
+        *_cross_origin(settings),
+        *([] if keys is None else [Middleware(KeyGuard, keys=keys)]),
+        Middleware(BodyLimits, settings=settings),
+    ]
 
 
 def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rapid_integrations.server.access import KEY_NAME
 from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.keys import KeyFile
 from rapid_integrations.server.settings import ServerSettings
@@ -80,7 +81,7 @@ class KeyGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on if it has a key or needs none."""
         if scope["type"] == "http" and scope["path"] not in OPEN and not scope["path"].startswith(PAGE):
-            scope["rapid.key"] = self._name(Headers(scope=scope))
+            scope[KEY_NAME] = self._name(Headers(scope=scope))
         await self._app(scope, receive, send)
 
     def _name(self, headers: Headers) -> str:

@@ -11,7 +11,7 @@ from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import DocumentError, RapidError
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.server.file_store import FileStore
+from rapid_integrations.server.file_store import FileStore, StoredFile
 
 _NO_QUESTION = "What is this about?"  # in place of the first question while a document is read ahead
 
@@ -33,7 +33,9 @@ class BackgroundReading:
         self._texts: dict[str, asyncio.Event] = {}
 
     def start(self, file_id: str) -> None:
-        """Begin to read a file."""
+        """Begin to read a file, unless it is being read already."""
+        if file_id in self._tasks:
+            return
         self._texts[file_id] = asyncio.Event()
         task = asyncio.create_task(self._read(file_id))
         self._tasks[file_id] = task
@@ -42,8 +44,13 @@ class BackgroundReading:
     def resume(self) -> None:
         """Begin to read the files whose text an earlier run of the server did not get."""
         for file in self._store.all():
-            if file.status == "uploaded":
-                self.start(file.id)
+            self._store.change(file.id, read=False, progress=None)
+            self.adopt(file)
+
+    def adopt(self, file: StoredFile) -> None:
+        """Begin to read a file without a text: the server that was to read it may have ended."""
+        if file.status == "uploaded":
+            self.start(file.id)
 
     async def text(self, file_id: str) -> Document:
         """Return the text of a file. If it is still being extracted, this waits for it.
@@ -51,7 +58,7 @@ class BackgroundReading:
         Raises:
             ApiError: there is no such file, or it has no text.
         """
-        self._store.get(file_id)
+        self.adopt(self._store.get(file_id))
         if (there := self._texts.get(file_id)) is not None:
             await there.wait()
         return await in_thread(lambda: self._store.document(file_id))

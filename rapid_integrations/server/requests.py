@@ -86,6 +86,11 @@ class _Answering(Body):
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    # What vllm-router adds to every request. It changes nothing here, and other values would have to.
+    no_stop_trim: Literal[False] | None = None
+    ignore_eos: Literal[False] | None = None
+    skip_special_tokens: Literal[True] | None = None
+    return_hidden_states: Literal[False] | None = None
     rapid: RapidOptions | None = None
 
     @property
@@ -191,6 +196,11 @@ class ChatRequest(_Answering):
     prompt_cache_retention: str | None = None
     prediction: dict[str, Any] | None = None
     modalities: list[Literal["text"]] | None = None
+    # What vllm-router adds.
+    continue_final_message: Literal[False] | None = None
+    separate_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
+    include_reasoning: bool | None = None
 
 
 class CompletionRequest(_Answering):

@@ -22,6 +22,9 @@ class ServerSettings(Settings):
     files_dir: Path | None = Field(
         default=None, description="the folder of the uploaded documents; None takes `files` in $RAPID_HOME"
     )
+    shared_files: bool = Field(
+        default=False, description="whether other servers use this folder at the same time, as replicas do"
+    )
     api_keys: Path | None = Field(default=None, description="the file of hashed API keys; None asks for no key")
     max_running: int = Field(default=8, ge=1, description="number of requests that the engine gets at once")
     max_waiting: int = Field(default=64, ge=0, description="number of requests that may wait; more are refused (429)")

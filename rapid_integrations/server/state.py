@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +46,16 @@ class ServerState:
     def model_name(self) -> str:
         """The name of the model for clients."""
         return self.settings.model_name or Path(self.engine.target.name).name
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn and keep it, within the time limit of an answer.
+
+        Raises:
+            ApiError: see `Turns.turn` and `Deadlines.limit`.
+        """
+        async with self.deadlines.limit(), self.turns.turn():
+            yield
 
     def require_model(self, name: str) -> None:
         """Refuse a name that is not the model's.

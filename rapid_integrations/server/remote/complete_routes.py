@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from starlette.requests import Request
@@ -32,22 +33,23 @@ HEARTBEAT_S = 15.0
 """After so long without an event a comment is sent, so that neither client nor proxy takes the server for dead."""
 
 Event = tuple[str, Any]
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
-def complete_routes(engine: RapidEngine) -> list[Route]:
-    """Return the routes for an engine. The caller closes it after the server has ended."""
+def complete_routes(engine: RapidEngine, turn: Turn = nullcontext) -> list[Route]:
+    """Return the routes for an engine; see `routes.routes`."""
 
     async def complete(request: Request) -> Response:
         try:
             asking = received(await request.body())
         except Exception as error:
             return _json(body_of(error), status_of(error))
-        events = _events(engine, asking, request)
+        events = _events(engine, asking, request, turn)
         if asking.stream and asking.progress:  # progress comes before it is known whether the request is in order
             return StreamingResponse(_as_text(events), media_type="text/event-stream")
         first = await anext(events, ("error", _gone()))
         if first[0] == "error":
-            return _json(first[1], first[1]["status"])
+            return _json(first[1], first[1]["status"], first[1].get("retry_s"))
         if asking.stream:
             return StreamingResponse(_as_text(events, first), media_type="text/event-stream")
         return await _whole(first, events)
@@ -116,7 +118,7 @@ def described(engine: RapidEngine) -> dict[str, Any]:
     }
 
 
-async def _events(engine: RapidEngine, asking: Asking, request: Request) -> AsyncIterator[Event]:
+async def _events(engine: RapidEngine, asking: Asking, request: Request, turn: Turn) -> AsyncIterator[Event]:
     """Yield what happens to a request, and None after `HEARTBEAT_S` of nothing. Ends it if the client goes."""
     happened: asyncio.Queue[Event | None] = asyncio.Queue()
     loop, here = asyncio.get_running_loop(), threading.get_ident()
@@ -131,7 +133,7 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request) -> Asyn
     async def answer() -> None:
         try:
             options = {**asking.options, **({"on_progress": report} if asking.progress else {})}
-            async with await engine.astream(asking.prompt, **options) as stream:
+            async with turn(), await engine.astream(asking.prompt, **options) as stream:
                 happened.put_nowait(("prepared", prepared_sent(stream.prepared)))
                 async for piece in stream:
                     if piece.finish_reason is not None and (trace := stream.trace) is not None:
@@ -139,7 +141,9 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request) -> Asyn
                     happened.put_nowait(("piece", piece.model_dump(mode="json")))
                     await happened.join()  # the client has taken it: a slow one makes the engine pause
         except Exception as error:
-            happened.put_nowait(("error", {**body_of(error), "status": status_of(error)}))
+            happened.put_nowait(
+                ("error", {**body_of(error), "status": status_of(error), "retry_s": getattr(error, "retry_s", None)})
+            )
         happened.put_nowait(None)
 
     answering = asyncio.ensure_future(answer())
@@ -200,5 +204,6 @@ def _gone() -> dict[str, Any]:
     return {"error": {"message": "the client has gone", "type": "server_error", "code": "gone"}, "status": 499}
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(as_bytes(value), status, media_type="application/json")
+def _json(value: object, status: int = 200, retry_s: int | None = None) -> Response:
+    headers = {} if retry_s is None else {"Retry-After": str(retry_s)}
+    return Response(as_bytes(value), status, headers, media_type="application/json")

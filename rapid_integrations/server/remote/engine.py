@@ -21,7 +21,6 @@ from rapid_integrations.engine.stream import CompletionStream
 from rapid_integrations.errors import ConfigurationError, RemoteError, SharedResource
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
-from rapid_integrations.prompt import PromptLike
 from rapid_integrations.server.remote.answer import RemoteAnswer
 from rapid_integrations.server.remote.link import Link
 from rapid_integrations.server.remote.requests_sent import (
@@ -32,7 +31,6 @@ from rapid_integrations.server.remote.requests_sent import (
     prompt_sent,
 )
 from rapid_integrations.server.remote.tokenizers_sent import received
-from rapid_integrations.trace.tracer import CANDIDATES
 
 _LONGEST_READING_S = 6 * 3600.0
 SILENCE_S = 60.0  # the server sends a sign of life every 15 s
@@ -189,29 +187,9 @@ class RemoteEngine(RapidEngine):
         """
         raise ConfigurationError("a remote engine computes nothing here")
 
-    def explain(
-        self,
-        prompt: PromptLike,
-        *,
-        compression: CompressionConfig | None = None,
-        compressor: ContextCompressor | None = None,
-        tools: ToolDeclarations | None = None,
-        tool_choice: str = "auto",
-        parallel_tool_calls: bool = True,
-        apply_chat_template: bool | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> PreparedPrompt:
-        """Return the prompts that target and drafter would read; see `RapidEngine.explain`."""
-        self.require_open()
-        options = {
-            "compression": compression or self.compression,
-            "tools": None if tools is None else [dict(each) for each in tools],
-            "tool_choice": tool_choice,
-            "parallel_tool_calls": parallel_tool_calls,
-            "apply_chat_template": apply_chat_template,
-        }
-        body = self._body(prompt, options, compressor, on_progress or ignore_progress)
-        answer = self._link.start(self._link.exchange("/rapid/v1/explain", content=body)).result()
+    def _explained(self, asked: Asked) -> PreparedPrompt:
+        said = {name: value for name, value in _said(asked).items() if name not in ("sampling", "speculation")}
+        answer = self._link.start(self._link.exchange("/rapid/v1/explain", content=self._body(asked, said))).result()
         return prepared_received(json.loads(answer), self._link.url)
 
     def read(
@@ -247,45 +225,13 @@ class RemoteEngine(RapidEngine):
         """Do what `read` does without blocking the event loop."""
         return await in_thread(lambda: self.read(documents, **options))
 
-    def stream(
-        self,
-        prompt: PromptLike,
-        *,
-        sampling: SamplingParams | None = None,
-        speculation: SpeculationConfig | None = None,
-        compression: CompressionConfig | None = None,
-        compressor: ContextCompressor | None = None,
-        tools: ToolDeclarations | None = None,
-        tool_choice: str = "auto",
-        parallel_tool_calls: bool = True,
-        apply_chat_template: bool | None = None,
-        trace: bool = False,
-        trace_candidates: int = CANDIDATES,
-        on_progress: OnProgress | None = None,
-    ) -> CompletionStream:
-        """Answer `prompt` piece by piece; see `RapidEngine.stream`.
-
-        Raises:
-            RapidError: what the server's engine raises.
-            RemoteError: the server does not answer. The stream raises it, too.
-        """
-        self.require_open()
-        report = on_progress or ignore_progress
-        options = {
-            "sampling": sampling or self.sampling,
-            "speculation": speculation or self.speculation,
-            "compression": compression or self.compression,
-            "tools": None if tools is None else [dict(each) for each in tools],
-            "tool_choice": tool_choice,
-            "parallel_tool_calls": parallel_tool_calls,
-            "apply_chat_template": apply_chat_template,
-            "trace": trace,
-            "trace_candidates": trace_candidates,
-        }
-        body = self._body(prompt, options, compressor, report, stream=True, progress=on_progress is not None)
+    def _answered(self, asked: Asked, trace_candidates: int | None) -> CompletionStream:
+        trace = trace_candidates is not None
+        said = {**_said(asked), "trace": trace, "trace_candidates": trace_candidates}
+        body = self._body(asked, said, stream=True, progress=asked.report is not ignore_progress)
         answer = RemoteAnswer(self._link, body)
-        prepared = answer.prepared(report)
-        stream = CompletionStream(prepared, answer, answer, self._life, report, answer if trace else None)
+        prepared = answer.prepared(asked.report)
+        stream = CompletionStream(prepared, answer, answer, self._life, asked.report, answer if trace else None)
         self._streams.add(stream)
         return stream
 
@@ -299,31 +245,11 @@ class RemoteEngine(RapidEngine):
         for name in _FREED:
             vars(self).pop(name, None)
 
-    def _body(
-        self,
-        prompt: PromptLike,
-        options: dict[str, Any],
-        compressor: ContextCompressor | None,
-        report: OnProgress,
-        **more: bool,
-    ) -> bytes:
+    def _body(self, asked: Asked, options: dict[str, Any], **more: bool) -> bytes:
         """Return the body of a request. A compressor of this process is asked now, unless no drafter would read."""
-        said: dict[str, Any] = {"prompt": prompt_sent(prompt), **options_sent(options), **more}
-        speculation = options.get("speculation") or self.speculation
-        plain = speculation.law == "target" and speculation.proposer in ("none", "prompt_lookup")
-        if compressor is not None and compressor is not self.compressor and not plain:
-            asked = Asked(
-                prompt=prompt,
-                sampling=self.sampling,
-                speculation=speculation,
-                compression=options["compression"],
-                compressor=compressor,
-                tools=options["tools"],
-                tool_choice=options["tool_choice"],
-                parallel_tool_calls=options["parallel_tool_calls"],
-                apply_chat_template=options["apply_chat_template"],
-                report=report,
-            )
+        said: dict[str, Any] = {"prompt": prompt_sent(asked.prompt), **options_sent(options), **more}
+        plain = asked.speculation.law == "target" and asked.speculation.proposer in ("none", "prompt_lookup")
+        if asked.compressor is not self.compressor and not plain:
             try:
                 prepared = self._preparing.prompts(asked)
             except LeftToServer:
@@ -345,3 +271,10 @@ class RemoteEngine(RapidEngine):
         if not isinstance(said, dict):
             raise RemoteError(f"{self._link.url}{path} is no answer of a RAPID server", code="answer")
         return said
+
+
+def _said(asked: Asked) -> dict[str, Any]:
+    """Return what a request says of its settings, for `options_sent`."""
+    names = ("sampling", "speculation", "compression", "tool_choice", "parallel_tool_calls", "apply_chat_template")
+    tools = None if asked.tools is None else [dict(each) for each in asked.tools]
+    return {**{name: getattr(asked, name) for name in names}, "tools": tools}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from rapid_integrations.errors import RapidError, RemoteError, VocabularyMismatchError
 from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.sampling import Law
+from rapid_integrations.server.remote.back_end import Described, Opened, Received
 from rapid_integrations.server.remote.best_rows import row_of
 from rapid_integrations.server.remote.link import Link
 
@@ -22,6 +26,94 @@ _PROBES = (
 
 Best = list[tuple[int, float]]
 """The best tokens of a distribution: id and log-probability."""
+
+
+class ForeignServer(ABC):
+    """See `BackEnd`. A kind of server says how it is asked.
+
+    Args:
+        link: to the server.
+        best: how many of the best tokens of a row are asked for.
+        model: the model's name there; None leaves it to the server.
+        open_s: seconds in which a prompt has to be read.
+    """
+
+    follows_draws = False
+    gives_logits = False
+
+    def __init__(self, link: Link, best: int, model: str | None, open_s: float) -> None:
+        self.url, self.best, self.link = link.url, best, link
+        self._model, self._open_s = model, open_s
+        self.open_texts = 0
+
+    @abstractmethod
+    def describe(self) -> Described:
+        """Ask the server for its model. Waits."""
+
+    @abstractmethod
+    async def read_prompt(self, tokens: list[int], timeout: float, vocab_size: int) -> Opened:
+        """Have the server read a prompt and keep its KV cache, as far as it keeps any."""
+
+    @abstractmethod
+    async def continued(
+        self, tokens: list[int], draft: list[int], have: int, ahead: int, temperature: float, vocab_size: int
+    ) -> Received:
+        """Return the rows behind a draft from `have` on, and `ahead` drawn tokens with theirs; see `RemoteText.read`.
+
+        Args:
+            tokens: the text before the draft.
+        """
+
+    def require_vocabulary(self, vocabulary: Vocabulary, target: str) -> None:
+        """Have the server tokenize some texts."""
+        require_vocabulary(self.link, self._model, vocabulary, target)
+
+    def text(
+        self, prompt_ids: Sequence[int], new_tokens: int, law: Law, vocab_size: int, eos: frozenset[int]
+    ) -> ForeignText:
+        """Return a text that is not open."""
+        return ForeignText(self, self._open_s, prompt_ids, law.temperature, vocab_size)
+
+    def close(self) -> None:
+        """End the connection."""
+        self.link.close()
+
+    def rows(self, positions: Sequence[Best], vocab_size: int) -> tuple[list[Any], list[float]]:
+        """Return the rows of positions; see `rows_of`."""
+        return rows_of(positions, self.best, vocab_size, self.url)
+
+
+class ForeignText:
+    """See `RemoteText`. The text is kept here."""
+
+    def __init__(
+        self, server: ForeignServer, open_s: float, prompt_ids: Sequence[int], temperature: float, vocab_size: int
+    ) -> None:
+        self._server, self._open_s = server, open_s
+        self._tokens = list(prompt_ids)
+        self._temperature, self._vocab_size = temperature, vocab_size
+        self._closed = False
+
+    def open(self) -> Future[Opened]:
+        """Have the prompt read."""
+        self._server.open_texts += 1
+        return self._server.link.start(self._server.read_prompt(self._tokens, self._open_s, self._vocab_size))
+
+    def read(
+        self, commit: Sequence[int], draft: Sequence[int], have: int, ahead: int, shares: Sequence[float]
+    ) -> Future[Received]:
+        """Ask for rows, and for a draft."""
+        self._tokens += commit
+        temperature = self._temperature if ahead else 0.0
+        return self._server.link.start(
+            self._server.continued([*self._tokens], [*draft], have, ahead, temperature, self._vocab_size)
+        )
+
+    def close(self) -> None:
+        """Forget the text."""
+        if not self._closed:
+            self._closed = True
+            self._server.open_texts -= 1
 
 
 def get(link: Link, path: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import threading
 import weakref
 from collections.abc import AsyncIterator, Coroutine
@@ -22,6 +23,7 @@ from rapid_integrations.errors import (
     RemoteError,
     SharedResource,
 )
+from rapid_integrations.server.document_key import SESSION_HEADER
 from rapid_integrations.server.remote.error_bodies import error_from
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ class Link(SharedResource):
         self.timeout = timeout
         self._process = os.getpid()
         self._closed = False
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        # A router in front of several replicas keeps this client's texts on one of them.
+        headers = {SESSION_HEADER: secrets.token_hex(16)}
+        if api_key is not None:
+            headers["Authorization"] = f"Bearer {api_key}"
         limits = httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=16)
         times = httpx.Timeout(timeout, connect=min(CONNECT_S, timeout or CONNECT_S), pool=None)
         self._client = httpx.AsyncClient(headers=headers, timeout=times, limits=limits)

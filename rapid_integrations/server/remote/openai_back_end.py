@@ -11,17 +11,13 @@ The answers are read as vLLM writes them ({"top_logprobs": [{"token_id:17": -0.3
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from rapid_integrations.errors import RapidError, RemoteError
-from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.sampling import Law
 from rapid_integrations.server.remote.back_end import Described, Opened, Received
 from rapid_integrations.server.remote.batches import Batches
-from rapid_integrations.server.remote.foreign_servers import Best, get, read, require_vocabulary, rows_of
+from rapid_integrations.server.remote.foreign_servers import Best, ForeignServer, get, read
 from rapid_integrations.server.remote.link import Link
 
 _AS_ID = "token_id:"
@@ -40,30 +36,17 @@ class _Choice:
     received: int
 
 
-class OpenAIBackEnd:
-    """See `BackEnd`.
-
-    Args:
-        link: to the server.
-        best: how many of the best tokens of a row are asked for.
-        model: the model's name there; None takes the first.
-        open_s: seconds in which a prompt has to be read.
-    """
-
-    follows_draws = False
-    gives_logits = False
+class OpenAIBackEnd(ForeignServer):
+    """See `ForeignServer`. Without a model's name, the first one is taken."""
 
     def __init__(self, link: Link, best: int, model: str | None, open_s: float) -> None:
-        self.url = link.url.removesuffix("/v1")
-        link.url = self.url
-        self.best, self.open_s = best, open_s
-        self._link, self._model = link, model
-        self.open_texts = 0
+        link.url = link.url.removesuffix("/v1")
+        super().__init__(link, best, model, open_s)
         self.prompts: Batches[Kind, list[int], _Choice] = Batches(self._send, lambda: self.open_texts < 2)
 
     def describe(self) -> Described:
         """Ask the server for its models, and choose one."""
-        found = get(self._link, "/v1/models")
+        found = get(self.link, "/v1/models")
         try:
             listed = found["data"]
             chosen = next(each for each in listed if self._model in (None, each["id"], each.get("root")))
@@ -81,19 +64,25 @@ class OpenAIBackEnd:
             weight_bytes=meta.get("size"),
         )
 
-    def require_vocabulary(self, vocabulary: Vocabulary, target: str) -> None:
-        """Have the server tokenize some texts."""
-        require_vocabulary(self._link, self._model, vocabulary, target)
+    async def read_prompt(self, tokens: list[int], timeout: float, vocab_size: int) -> Opened:
+        """See `ForeignServer`."""
+        (choice,) = await self.prompts.ask((1, 0.0, timeout), tokens)
+        self.rows(choice.best[:1], vocab_size)  # refuses what gives no ids before a draft does
+        return Opened(0, choice.sent, choice.received)
 
-    def text(
-        self, prompt_ids: Sequence[int], new_tokens: int, law: Law, vocab_size: int, eos: frozenset[int]
-    ) -> OpenAIText:
-        """Return a text that is not open."""
-        return OpenAIText(self, self._link, prompt_ids, law.temperature, vocab_size)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._link.close()
+    async def continued(
+        self, tokens: list[int], draft: list[int], have: int, ahead: int, temperature: float, vocab_size: int
+    ) -> Received:
+        """See `ForeignServer`."""
+        short = [tokens + draft[:place] for place in range(have, len(draft))]
+        last = self.prompts.ask((1 + ahead, temperature, None), tokens + draft)
+        found = await asyncio.gather(last, *([self.prompts.ask((1, 0.0, None), *short)] if short else []))
+        (longest,), others = found[0], found[1] if short else []
+        choices = [*others, longest]
+        rows, outside = self.rows([choice.best[0] for choice in others] + longest.best[: 1 + ahead], vocab_size)
+        trips = 2 if short and ahead else 1
+        sent, received = sum(choice.sent for choice in choices), sum(choice.received for choice in choices)
+        return Received(longest.tokens[:ahead], rows, outside, sent, received, trips)
 
     async def _send(self, kind: Kind, prompts: list[list[int]]) -> list[_Choice | RapidError]:
         tokens, temperature, timeout = kind
@@ -114,7 +103,7 @@ class OpenAIBackEnd:
             "ignore_eos": True,  # where to end is decided here, and all rows are needed
             "cache_prompt": True,
         }
-        body = await self._link.exchange("/v1/completions", json=asked, timeout=timeout)
+        body = await self.link.exchange("/v1/completions", json=asked, timeout=timeout)
         answer = read(body, self.url)
         choices = sorted(answer["choices"], key=lambda each: int(each.get("index", 0)))
         if len(choices) != len(prompts):
@@ -125,54 +114,6 @@ class OpenAIBackEnd:
             )
         sent = sum(len(prompt) for prompt in prompts) * 6 // len(prompts)  # what an id takes as JSON, about
         return [_choice(each, sent, len(body) // len(prompts)) for each in choices]
-
-
-class OpenAIText:
-    """See `RemoteText`. The text is kept here."""
-
-    def __init__(
-        self, owner: OpenAIBackEnd, link: Link, prompt_ids: Sequence[int], temperature: float, vocab_size: int
-    ) -> None:
-        self._owner, self._link = owner, link
-        self._tokens = list(prompt_ids)
-        self._temperature, self._vocab_size = temperature, vocab_size
-        self._closed = False
-
-    def open(self) -> Future[Opened]:
-        """Have the prompt read: the server keeps its KV cache, as far as it keeps any."""
-        self._owner.open_texts += 1
-        return self._link.start(self._open())
-
-    async def _open(self) -> Opened:
-        (choice,) = await self._owner.prompts.ask((1, 0.0, self._owner.open_s), self._tokens)
-        rows_of(choice.best[:1], self._owner.best, self._vocab_size, self._owner.url)  # refuses it before a draft does
-        return Opened(0, choice.sent, choice.received)
-
-    def read(
-        self, commit: Sequence[int], draft: Sequence[int], have: int, ahead: int, shares: Sequence[float]
-    ) -> Future[Received]:
-        """Ask for rows, and for a draft."""
-        self._tokens += commit
-        return self._link.start(self._read([*self._tokens], list(draft), have, ahead))
-
-    async def _read(self, tokens: list[int], draft: list[int], have: int, ahead: int) -> Received:
-        short = [tokens + draft[:place] for place in range(have, len(draft))]
-        ask = self._owner.prompts.ask
-        last = ask((1 + ahead, self._temperature if ahead else 0.0, None), tokens + draft)
-        found = await asyncio.gather(last, *([ask((1, 0.0, None), *short)] if short else []))
-        (longest,), others = found[0], found[1] if short else []
-        choices = [*others, longest]
-        positions = [choice.best[0] for choice in others] + longest.best[: 1 + ahead]
-        rows, outside = rows_of(positions, self._owner.best, self._vocab_size, self._owner.url)
-        trips = 2 if short and ahead else 1
-        sent, received = sum(choice.sent for choice in choices), sum(choice.received for choice in choices)
-        return Received(longest.tokens[:ahead], rows, outside, sent, received, trips)
-
-    def close(self) -> None:
-        """Forget the text."""
-        if not self._closed:
-            self._closed = True
-            self._owner.open_texts -= 1
 
 
 def _choice(said: dict[str, Any], sent: int, received: int) -> _Choice:

@@ -6,17 +6,13 @@ position given is empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from rapid_integrations.errors import RapidError, RemoteError
-from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.sampling import Law
 from rapid_integrations.server.remote.back_end import Described, Opened, Received
 from rapid_integrations.server.remote.batches import Batches
-from rapid_integrations.server.remote.foreign_servers import Best, get, read, require_vocabulary, rows_of
+from rapid_integrations.server.remote.foreign_servers import Best, ForeignServer, get, read
 from rapid_integrations.server.remote.link import Link
 
 
@@ -41,46 +37,34 @@ class _Generated:
     received: int
 
 
-class SGLangBackEnd:
-    """See `BackEnd`.
-
-    Args:
-        link: to the server.
-        best: how many of the best tokens of a row are asked for.
-        model: the model's name, for messages; None asks the server.
-        open_s: seconds in which a prompt has to be read.
-    """
-
-    follows_draws = False
-    gives_logits = False
+class SGLangBackEnd(ForeignServer):
+    """See `ForeignServer`. The model's name is for messages."""
 
     def __init__(self, link: Link, best: int, model: str | None, open_s: float) -> None:
-        self.url, self.best, self.open_s = link.url, best, open_s
-        self._link, self._model = link, model
-        self.open_texts = 0
+        super().__init__(link, best, model, open_s)
         self.wishes: Batches[float | None, _Wish, _Generated] = Batches(self._send, lambda: self.open_texts < 2)
 
     def describe(self) -> Described:
         """Ask the server for its model."""
-        said = get(self._link, "/get_model_info")
+        said = get(self.link, "/get_model_info")
         if not isinstance(said, dict):
             raise RemoteError(f"{self.url}/get_model_info does not describe a model", code="answer")
         self._model = self._model or str(said.get("model_path") or "SGLang's model")
         return Described(name=self._model)
 
-    def require_vocabulary(self, vocabulary: Vocabulary, target: str) -> None:
-        """Have the server tokenize some texts."""
-        require_vocabulary(self._link, self._model, vocabulary, target)
+    async def read_prompt(self, tokens: list[int], timeout: float, vocab_size: int) -> Opened:
+        """See `ForeignServer`."""
+        (found,) = await self.wishes.ask(timeout, _Wish(tokens, len(tokens) - 1, 1, 0.0))
+        return Opened(0, found.sent, found.received)
 
-    def text(
-        self, prompt_ids: Sequence[int], new_tokens: int, law: Law, vocab_size: int, eos: frozenset[int]
-    ) -> SGLangText:
-        """Return a text that is not open."""
-        return SGLangText(self, self._link, prompt_ids, law.temperature, vocab_size)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._link.close()
+    async def continued(
+        self, tokens: list[int], draft: list[int], have: int, ahead: int, temperature: float, vocab_size: int
+    ) -> Received:
+        """See `ForeignServer`."""
+        wish = _Wish(tokens + draft, len(tokens) + have - 1, 1 + ahead, temperature)
+        (found,) = await self.wishes.ask(None, wish)
+        rows, outside = self.rows([*found.of_input, *found.of_output[: 1 + ahead]], vocab_size)
+        return Received(found.tokens[:ahead], rows, outside, found.sent, found.received)
 
     async def _send(self, timeout: float | None, wishes: list[_Wish]) -> list[_Generated | RapidError]:
         asked = {
@@ -101,56 +85,13 @@ class SGLangBackEnd:
             "logprob_start_len": [wish.start for wish in wishes],
             "top_logprobs_num": [self.best] * len(wishes),
         }
-        body = await self._link.exchange("/generate", json=asked, timeout=timeout)
+        body = await self.link.exchange("/generate", json=asked, timeout=timeout)
         answer = read(body, self.url)
         found = answer if isinstance(answer, list) else [answer]
         if len(found) != len(wishes):
             raise RemoteError(f"{self.url}/generate gave {len(found)} answers to {len(wishes)} texts", code="answer")
         sent = sum(len(wish.input_ids) for wish in wishes) * 6 // len(wishes)  # what an id takes as JSON, about
         return [_generated(each["meta_info"], sent, len(body) // len(wishes)) for each in found]
-
-
-class SGLangText:
-    """See `RemoteText`. The text is kept here."""
-
-    def __init__(
-        self, owner: SGLangBackEnd, link: Link, prompt_ids: Sequence[int], temperature: float, vocab_size: int
-    ) -> None:
-        self._owner, self._link = owner, link
-        self._tokens = list(prompt_ids)
-        self._temperature, self._vocab_size = temperature, vocab_size
-        self._closed = False
-
-    def open(self) -> Future[Opened]:
-        """Have the prompt read: the server keeps its KV cache."""
-        self._owner.open_texts += 1
-        return self._link.start(self._open())
-
-    async def _open(self) -> Opened:
-        wish = _Wish(self._tokens, len(self._tokens) - 1, 1, 0.0)
-        (found,) = await self._owner.wishes.ask(self._owner.open_s, wish)
-        return Opened(0, found.sent, found.received)
-
-    def read(
-        self, commit: Sequence[int], draft: Sequence[int], have: int, ahead: int, shares: Sequence[float]
-    ) -> Future[Received]:
-        """Ask for rows, and for a draft."""
-        self._tokens += commit
-        start = len(self._tokens) + have - 1
-        wish = _Wish([*self._tokens, *draft], start, 1 + ahead, self._temperature if ahead else 0.0)
-        return self._link.start(self._read(wish, ahead))
-
-    async def _read(self, wish: _Wish, ahead: int) -> Received:
-        (found,) = await self._owner.wishes.ask(None, wish)
-        positions = [*found.of_input, *found.of_output[: 1 + ahead]]
-        rows, outside = rows_of(positions, self._owner.best, self._vocab_size, self._owner.url)
-        return Received(found.tokens[:ahead], rows, outside, found.sent, found.received)
-
-    def close(self) -> None:
-        """Forget the text."""
-        if not self._closed:
-            self._closed = True
-            self._owner.open_texts -= 1
 
 
 def _generated(meta: dict[str, Any], sent: int, received: int) -> _Generated:

