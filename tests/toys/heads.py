@@ -84,3 +84,33 @@ def write(folder, tensors, config, name="model.safetensors"):
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def medusa(hidden, vocab, heads=3, layers=2, ours=False, bias=True, seed=0):
+    """Return tensors and configuration of Medusa heads, in their authors' layout or vLLM's."""
+    sizes = {}
+    for head in range(heads):
+        for layer in range(layers):
+            name = f"blocks.{head}.layers.{layer}" if ours else f"{head}.{layer}.linear"
+            sizes[f"{name}.weight"] = (hidden, hidden)
+            sizes |= {f"{name}.bias": (hidden,)} if bias else {}
+        sizes[f"lm_heads.{head}.weight" if ours else f"{head}.{layers}.weight"] = (vocab, hidden)
+    return drawn(sizes, seed), {"medusa_num_heads": heads, "medusa_num_layers": layers}
+
+
+def hydra(hidden, vocab, heads=3, layers=2, prefix=False, seed=0):
+    """Return tensors and configuration of Hydra heads, with or without a layer before them."""
+    config = config_of(hidden, vocab, hydra_num_heads=heads, hydra_num_layers=layers)
+    sizes = {}
+    for head in range(heads):
+        for layer in range(layers):
+            name, read = f"hydra_mlp.{head}.{1 + 2 * layer}", hidden if layer else (head + 2) * hidden
+            sizes |= {f"{name}.linear.weight": (hidden, read), f"{name}.linear.bias": (hidden,)}
+            if not layer:
+                sizes |= {f"{name}.res_connection.weight": (hidden, read), f"{name}.res_connection.bias": (hidden,)}
+        sizes |= {f"hydra_lm_head.{head}.1.weight": (vocab, hidden), f"hydra_lm_head.{head}.1.bias": (vocab,)}
+    if prefix:
+        sizes |= layer_sizes("prefix_embeding_layer.layers.0", config, hidden)
+        sizes |= {"prefix_embeding_layer.layers.0.input_layernorm.weight": (hidden,)}
+        sizes |= {"prefix_embeding_layer.norm.weight": (hidden,), "prefix_embeding_layer.embed_tokens.weight": (vocab, hidden)}
+    return drawn(sizes, seed), config

@@ -106,3 +106,34 @@ def eagle1_step(tensors, config, head):
         return x, head.double() @ x
 
     return step
+
+
+def silu(x):
+    return x * x.sigmoid()
+
+
+def medusa_logits(tensors, state, step, layers):
+    """Return the logits of Medusa's network `step`, in its authors' layout."""
+    x = state.double()
+    for layer in range(layers):
+        x = x + silu(matrix(tensors, f"{step}.{layer}.linear", x))
+    return matrix(tensors, f"{step}.{layers}", x)
+
+
+def hydra_logits(tensors, config, pairs, drafted, embedding):
+    """Return the logits of Hydra's network behind `drafted` tokens; `pairs` as in `guesses`."""
+    states, positions = [state.double() for *_, state in pairs], [position for position, *_ in pairs]
+    x = states[-1]
+    if "prefix_embeding_layer.norm.weight" in tensors:
+        layer = "prefix_embeding_layer.layers.0"
+        rows = [rms(state, tensors[f"{layer}.input_layernorm.weight"]) for state in states]
+        x = x + attended(tensors, f"{layer}.self_attn", config, rows, positions)
+        x = x + gated_mlp(tensors, f"{layer}.mlp", rms(x, tensors[f"{layer}.post_attention_layernorm.weight"]))
+        x = rms(x, tensors["prefix_embeding_layer.norm.weight"])
+    step = len(drafted)
+    x = torch.cat([x, *(embedding[token].double() for token in (pairs[-1][1], *drafted))])
+    for layer in range(config["hydra_num_layers"]):
+        name = f"hydra_mlp.{step}.{1 + 2 * layer}"
+        passed = x if layer else matrix(tensors, f"{name}.res_connection", x)
+        x = passed + silu(matrix(tensors, f"{name}.linear", x))
+    return matrix(tensors, f"hydra_lm_head.{step}.1", x)

@@ -217,6 +217,13 @@ class GatedMlp:
         return self._down(self._act(self._gate(x)) * self._up(x))
 
 
+def causal(count: int, past: int, device: torch.device) -> Tensor | None:
+    """Return which of `past` + `count` rows each of the last `count` sees, (count, past + count); None: all."""
+    if count == 1:
+        return None
+    return torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+
+
 def activation(name: str, checkpoint: str) -> Any:
     """Return an activation by its name in configurations.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from rapid_integrations.models.causal_lm import CausalLM, GivesStates
 from rapid_integrations.models.folder_kinds import read_json
 from rapid_integrations.proposers.heads.eagle import Eagle, Eagle3, renamed
 from rapid_integrations.proposers.heads.head import DraftHead
+from rapid_integrations.proposers.heads.mtp import FurtherLayer, belongs, layout_of
+from rapid_integrations.proposers.heads.stepwise import Hydra, Medusa, hydra_names, medusa_names
 from rapid_integrations.proposers.heads.weights import HeadWeights
 
 
@@ -48,10 +50,22 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
 def _head(
     name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], target: Any, vocab_size: int
 ) -> DraftHead:
+    if (layout := layout_of(tensors, config)) is not None:
+        weights = HeadWeights(name, tensors, target.dtype, target.device)
+        return FurtherLayer(weights, layout, config, target, vocab_size)
     if any(each.endswith(".hidden_norm.weight") for each in tensors):
         return Eagle3(HeadWeights(name, renamed(tensors), target.dtype, target.device), config, target, vocab_size)
     if any(each.startswith(("fc.", "fusion_fc.", "model.fc.")) for each in tensors):
         return Eagle(HeadWeights(name, renamed(tensors), target.dtype, target.device), config, target, vocab_size)
+    if (found := medusa_names(tensors)) is not None:
+        return Medusa(HeadWeights(name, found, target.dtype, target.device), target, vocab_size)
+    if (found := hydra_names(tensors)) is not None:
+        return Hydra(HeadWeights(name, found, target.dtype, target.device), config, target, vocab_size)
+    if "model.norm.weight" in tensors:
+        raise ModelLoadError(
+            f"draft_head={name!r} is a whole model without layers that predict further tokens: it cannot be a head. A "
+            "small model that drafts goes to draft_lm=..."
+        )
     raise ModelLoadError(
         f"draft_head={name!r} is of no layout that is known: it has tensors such as "
         f"{', '.join(sorted(tensors)[:3]) or '(none)'}. docs/heads.md lists the layouts"
@@ -100,22 +114,17 @@ def _tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
             else "it has no safetensors file"
         )
         raise ModelLoadError(f"draft_head={str(folder)!r}: {why}")
-    wanted = _wanted(config)
+    places: dict[str, Path] = {}
     tensors: dict[str, Tensor] = {}
     try:
         for path in files:
             with safe_open(path, framework="pt") as file:
-                tensors |= {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118
+                places |= dict.fromkeys(file.keys(), path)
+        if layout_of(places, config) is not None:  # of a whole model only the layer is read
+            places = {key: path for key, path in places.items() if belongs(key, config)}
+        for path in dict.fromkeys(places.values()):
+            with safe_open(path, framework="pt") as file:
+                tensors |= {key: file.get_tensor(key) for key, place in places.items() if place == path}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelLoadError(f"{path} could not be loaded: {error}. Fetch it again") from error
     return tensors
-
-
-def _wanted(config: Mapping[str, Any]) -> Any:
-    return lambda name: True
-
-
-def layers_beyond(names: Iterable[str], layers: int) -> set[int]:
-    """Return the numbers of the layers of a checkpoint that lie beyond those of the model itself."""
-    found = (re.match(r"model\.layers\.(\d+)\.", name) for name in names)
-    return {int(match[1]) for match in found if match and int(match[1]) >= layers}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapid_integrations.proposers.heads.blocks import HeadCache
+from rapid_integrations.proposers.heads.blocks import HeadCache, causal
 from rapid_integrations.proposers.heads.head import DraftHead, HeadText, Node
 
 _PIECE = 512  # tokens that are read at once
@@ -71,10 +71,7 @@ class _RecurrentText(HeadText):
         for begin in range(0, len(positions), _PIECE):
             piece = slice(begin, begin + _PIECE)
             fused = self._head.fused(states[piece])
-            count, past = fused.shape[0], self._cache.length
-            seen = None
-            if count > 1:
-                seen = torch.ones(count, past + count, dtype=torch.bool, device=fused.device).tril(past)
+            seen = causal(len(fused), self._cache.length, fused.device)
             at = self._tensor(positions[piece], fused)
             guessed = self._head.layer(fused, self._tensor(token_ids[piece], fused), at, self._cache, seen)
         self._committed = self._cache.length
