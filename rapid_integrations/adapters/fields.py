@@ -154,7 +154,8 @@ class ModelFields(BaseModel):
     draft_head: str | None = Field(
         default=None,
         description="the folder or hub name of a trained head (EAGLE, Medusa, Hydra, or layers that predict further "
-        'tokens), which proposes from the target\'s hidden states (proposer "draft_head", "draft_head_tree" or "hybrid")',
+        "tokens), which proposes from the target's hidden states (proposer "
+        '"draft_head", "draft_head_tree" or "hybrid")',
     )
     drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as for the target")
     drafter_device: str | None = Field(default=None, description="device of the drafter; None: as for the target")

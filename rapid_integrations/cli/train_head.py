@@ -34,7 +34,7 @@ def train_head(
     seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
     reading: DocumentOptions,
 ) -> None:
-    """Train an EAGLE-3 head for a target, on what the target itself writes about texts. --draft-head takes the folder."""
+    """Train an EAGLE-3 head on what its target writes about texts. --draft-head takes the folder."""
     with errors_taught():
         from rapid_integrations.models import loader
         from rapid_integrations.proposers.heads.training import trainer

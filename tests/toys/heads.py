@@ -112,5 +112,8 @@ def hydra(hidden, vocab, heads=3, layers=2, prefix=False, seed=0):
     if prefix:
         sizes |= layer_sizes("prefix_embeding_layer.layers.0", config, hidden)
         sizes |= {"prefix_embeding_layer.layers.0.input_layernorm.weight": (hidden,)}
-        sizes |= {"prefix_embeding_layer.norm.weight": (hidden,), "prefix_embeding_layer.embed_tokens.weight": (vocab, hidden)}
+        sizes |= {
+            "prefix_embeding_layer.norm.weight": (hidden,),
+            "prefix_embeding_layer.embed_tokens.weight": (vocab, hidden),
+        }
     return drawn(sizes, seed), config

@@ -42,7 +42,10 @@ def attended(tensors, prefix, config, inputs, positions, gated=False, offset=0.0
     query = matrix(tensors, f"{prefix}.q_proj", inputs[-1]).view(heads, -1)
     gate = query[:, dim:].reshape(-1) if gated else None
     query = split(query[:, :dim].reshape(-1), "q", heads, "q_norm", positions[-1])
-    keys = [split(matrix(tensors, f"{prefix}.k_proj", x), "k", kv_heads, "k_norm", at) for x, at in zip(inputs, positions, strict=True)]
+    keys = [
+        split(matrix(tensors, f"{prefix}.k_proj", x), "k", kv_heads, "k_norm", at)
+        for x, at in zip(inputs, positions, strict=True)
+    ]
     values = [matrix(tensors, f"{prefix}.v_proj", x).view(kv_heads, dim) for x in inputs]
     mixed = []
     for head in range(heads):

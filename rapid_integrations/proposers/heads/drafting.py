@@ -88,7 +88,8 @@ class HeadDrafter:
         order = sorted(range(len(candidates)), key=lambda each: (-candidates[each].chance, each))
         place = {ROOT: ROOT} | {each: at for at, each in enumerate(order)}
         likeliest = [
-            Candidate(own.token, place[own.parent], own.share, own.chance) for own in (candidates[each] for each in order)
+            Candidate(own.token, place[own.parent], own.share, own.chance)
+            for own in (candidates[each] for each in order)
         ][: min(shape.most, MOST_TOKENS)]
         chosen = likeliest[: shape.choose([each.chance for each in likeliest])]
         tokens, parents = depth_first(chosen)

@@ -56,7 +56,7 @@ class HeadExperts:
         """Return (T, E) of (T, E)."""
         shares, chosen = self._routes(x.float())
         out = torch.zeros_like(x)
-        for expert in chosen.unique().tolist():
+        for expert in sorted(set(chosen.flatten().tolist())):
             rows, slots = torch.where(chosen == expert)
             out.index_add_(0, rows, self._experts[expert](x[rows]) * shares[rows, slots, None].to(x.dtype))
         if self._shared is None:
@@ -127,18 +127,17 @@ class LatentAttention:
         """Return what is attended to, (T, E); see `blocks.Attention`."""
         count = len(x)
         q = self._q(x if self._q_norm is None else self._q_norm(self._q_down(x))).view(count, self._heads, -1)
-        q_plain, q_turned = q.split([self._plain, self._turned], dim=-1)
-        latent, k_turned = self._kv_down(x).split([self._rank, self._turned], dim=-1)
+        q_plain, q_turned = torch.split(q, [self._plain, self._turned], dim=-1)
+        latent, k_turned = torch.split(self._kv_down(x), [self._rank, self._turned], dim=-1)
         cos, sin = (each[0, :, None, : self._turned // 2] for each in self._rotary(x.new_empty(0), positions[None]))
         q = torch.cat([q_plain, self._turn(q_turned, cos, sin)], dim=-1)
-        k_plain, values = self._kv(self._kv_norm(latent)).view(count, self._heads, -1).split(
-            [self._plain, self._value], dim=-1
-        )
+        expanded = self._kv(self._kv_norm(latent)).view(count, self._heads, -1)
+        k_plain, values = torch.split(expanded, [self._plain, self._value], dim=-1)
         k_turned = self._turn(k_turned[:, None], cos, sin).expand(-1, self._heads, -1)
         keys, all_values = cache.write(torch.cat([k_plain, k_turned], dim=-1), values)
-        mixed = scaled_dot_product_attention(
-            q.transpose(0, 1)[None], keys[None], all_values[None], attn_mask=seen
-        )[0].transpose(0, 1)
+        mixed = scaled_dot_product_attention(q.transpose(0, 1)[None], keys[None], all_values[None], attn_mask=seen)[
+            0
+        ].transpose(0, 1)
         return self._out(mixed.reshape(count, -1))
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

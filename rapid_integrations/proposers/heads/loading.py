@@ -38,8 +38,8 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
         raise ConfigurationError(f"draft_head=... takes a folder or a name, not {shown(name)}")
     if not isinstance(target, GivesStates):
         raise ConfigurationError(
-            f"draft_head={str(name)!r}: {target.name} gives no hidden states, which a head reads. A head needs a target "
-            "that runs in this process"
+            f"draft_head={str(name)!r}: {target.name} gives no hidden states, which a head reads. A head needs a "
+            "target that runs in this process"
         )
     folder = _folder(name)
     config = _config(folder)
@@ -78,14 +78,16 @@ def _folder(name: str | Path) -> Path:
         return folder
     if folder.exists() or isinstance(name, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelLoadError(
-            f"draft_head={str(name)!r} is no folder: give a folder with a config.json and safetensors, or a name on the "
-            "Hugging Face hub"
+            f"draft_head={str(name)!r} is no folder: give a folder with a config.json and safetensors, or a name on "
+            "the Hugging Face hub"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"]))
+        return Path(
+            snapshot_download(name, allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"])
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelLoadError(
             f"draft_head={name!r} could not be fetched from the hub ({' '.join(str(error).split())[:200]}): check the "

@@ -73,7 +73,9 @@ def layout_of(names: Iterable[str], config: Mapping[str, Any]) -> Layout | None:
         )
     if "mtp.fc.weight" in names:
         before = ("mtp.pre_fc_norm_embedding", "mtp.pre_fc_norm_hidden", "mtp.fc")
-        return Layout(*before, "mtp.norm", "mtp.layers.0", offset=1.0, gated=True, passes_normed=True, hides_first=False)
+        return Layout(
+            *before, "mtp.norm", "mtp.layers.0", offset=1.0, gated=True, passes_normed=True, hides_first=False
+        )
     if "model.mtp_layers.0.input_proj.weight" in names:
         own = "model.mtp_layers.0"
         before = (f"{own}.token_layernorm", f"{own}.hidden_layernorm", f"{own}.input_proj")
@@ -120,8 +122,8 @@ class FurtherLayer(RecurrentHead):
         if (width, config.get("num_hidden_layers")) != (target.hidden_size, target.num_layers):
             raise ModelLoadError(
                 f"draft_head={self.name!r} belongs to a model of {config.get('num_hidden_layers')} layers and rows of "
-                f"{width} numbers, and the target has {target.num_layers} layers and rows of {target.hidden_size}: give "
-                "the target's own folder"
+                f"{width} numbers, and the target has {target.num_layers} layers and rows of {target.hidden_size}: "
+                "give the target's own folder"
             )
         eps = float(config.get("rms_norm_eps") or 1e-6)
 

@@ -77,7 +77,7 @@ class Medusa(StepwiseHead):
     """Medusa: x + silu(linear(x)), once or more often, and a head over the vocabulary. It sees no draft tokens.
 
     Args:
-        weights: a checkpoint of FasterDecoding/Medusa (`0.0.linear.weight`) or as vLLM keeps them (`blocks.0.layers.0`).
+        weights: a checkpoint of FasterDecoding/Medusa (`0.0.linear`), or as vLLM keeps them (`blocks.0.layers.0`).
         target: the model whose last states it reads.
         vocab_size: of the target.
     """
@@ -161,7 +161,11 @@ class Hydra(StepwiseHead):
         for head in range(self.most_tokens):
             read = (head + 2) * width if self._grounded else width
             places = sorted(
-                {int(found[1]) for each in first if (found := re.match(rf"hydra_mlp\.{head}\.(\d+)\.linear\.weight", each))}
+                {
+                    int(found[1])
+                    for each in first
+                    if (found := re.match(rf"hydra_mlp\.{head}\.(\d+)\.linear\.weight", each))
+                }
             )
             layers: list[tuple[Linear, Linear | None]] = []
             for place in places:

@@ -102,5 +102,7 @@ def number(config: Mapping[str, Any], key: str, name: str, default: int | None =
     value = config.get(key)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelLoadError(f"draft_head={name!r}: its config.json has {key}={value!r}, and a number above 0 is needed")
+        raise ModelLoadError(
+            f"draft_head={name!r}: its config.json has {key}={value!r}, and a number above 0 is needed"
+        )
     return value

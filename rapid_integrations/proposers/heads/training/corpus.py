@@ -134,8 +134,9 @@ def written(
         running = going_on
         if not running:
             break
-    for text, prompt, own in zip(texts, prompts, parts, strict=True):
-        states, last = torch.cat(own).split([len(levels) * lm.hidden_size, lm.hidden_size], dim=-1)
+    widths = [len(levels) * lm.hidden_size, lm.hidden_size]
+    for text, prompt, given in zip(texts, prompts, parts, strict=True):
+        states, last = torch.split(torch.cat(given), widths, dim=-1)
         chances, likely = lm.logits_of(last.to(lm.device)).softmax(dim=-1).topk(LIKELY, dim=-1)
         ids = torch.tensor(text[: len(states)])
         yield Example(ids, states.cpu(), likely.int().cpu(), chances.bfloat16().cpu(), len(prompt))

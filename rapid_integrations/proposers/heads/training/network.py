@@ -16,7 +16,6 @@ from torch.nn.functional import linear, rms_norm, silu
 
 from rapid_integrations.models.skeleton import Rotary
 
-
 _SMALL = 0.2  # of what is added to the states that are passed on at first
 _UNSURE = 0.25  # first guesses are wrong, so they are less sharp than the target's
 

@@ -251,7 +251,7 @@ class _Learning:
             with torch.autocast("cpu", torch.bfloat16, enabled=_fast_bfloat16(self._lm)):
                 loss = loss_of(self._network, batch, self._settings.steps)
             self._optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward([loss])
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), 0.5)
             self._optimizer.step()
             self._done += 1

@@ -1,4 +1,4 @@
-"""Layers that ship in checkpoints compute what transformers' own layers compute, over whole texts and without a cache."""
+"""Layers that ship in checkpoints compute what transformers' own compute over whole texts, without a cache."""
 
 import pytest
 import torch
@@ -109,7 +109,8 @@ def expected(kind, tensors, layer, rotary, target, states, drafted):
     embedding_norm, state_norm, joined, final = {
         "qwen3_next": ("mtp.pre_fc_norm_embedding", "mtp.pre_fc_norm_hidden", "mtp.fc", "mtp.norm"),
         "mimo": tuple(
-            f"model.mtp_layers.0.{name}" for name in ("token_layernorm", "hidden_layernorm", "input_proj", "final_layernorm")
+            f"model.mtp_layers.0.{name}"
+            for name in ("token_layernorm", "hidden_layernorm", "input_proj", "final_layernorm")
         ),
     }.get(kind, tuple(f"{BEYOND}.{name}" for name in ("enorm", "hnorm", "eh_proj", "shared_head.norm")))
     offset = 1.0 if kind == "qwen3_next" else 0.0

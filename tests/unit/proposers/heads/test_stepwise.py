@@ -27,7 +27,12 @@ def _following(head):
     root = text.root()
     first, second = text.after([root, root], [2, 4])
     (third,) = text.after([second], [1])
-    return list(zip(range(3, 7), TOKENS, states, strict=True)), ((root, []), (first, [2]), (second, [4]), (third, [4, 1]))
+    return list(zip(range(3, 7), TOKENS, states, strict=True)), (
+        (root, []),
+        (first, [2]),
+        (second, [4]),
+        (third, [4, 1]),
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "medusa_head."])

@@ -30,4 +30,3 @@ def test_so_does_one_that_has_not_all_tokens(proposer):
 @pytest.mark.parametrize("proposer", ["draft_head", "draft_head_tree"])
 def test_so_does_an_eagle1_head(proposer):
     check_proposer(proposer, new_tokens=3, draft_lengths=(3,), draft_head=head_for(Eagle))
-

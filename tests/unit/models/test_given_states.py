@@ -14,7 +14,13 @@ from tests.toys.models import tiny_model
 IDS = torch.tensor([7 * number % 200 for number in range(40)])
 LEVELS = (1, LAST, 0)
 # Widths that the kernels take.
-SERVED = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+SERVED = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+}
 
 
 def _expected(kind, dtype, **shape):
