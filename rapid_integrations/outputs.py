@@ -143,7 +143,7 @@ class DecodeStats(_Output):
     - `retrieval` says whose scores chose the drafter's chunks ("embedder", with or without
       the words of the question, "words", "reranker", "retriever", "pipeline"). It is "whole" if the drafter read
       everything, and None without a drafter or a context.
-    - `draft_lm` is the model that only proposed, if there was one.
+    - `draft_lm` is the model that only proposed, if there was one, and `draft_head` the trained head.
     - `queued_s` is the time until there was memory for the KV caches. `prefill_s` covers all models. `decode_s`
       runs from the end of the prefill to the last token. It is the sum of `propose_s` (drafting), `score_s` (the
       drafter's other passes), `verify_s` (the target's passes) and the rest (sampling, text, and what passes with other
@@ -189,6 +189,7 @@ class DecodeStats(_Output):
     cached_prompt_tokens: int = 0
     cached_drafter_tokens: int = 0
     draft_lm: str | None = None
+    draft_head: str | None = None
     query_coverage: float | None = None
     answerable: float | None = None
     unenforced: tuple[str, ...] = ()

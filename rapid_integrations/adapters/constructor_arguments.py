@@ -50,7 +50,7 @@ def under_own_names(owner: type[ModelFields], given: Mapping[str, Any]) -> dict[
     if (name := settings.get("tokenizer_name")) is not None and name in map(settings.get, ("target", *MODEL_ALIASES)):
         del settings["tokenizer_name"]  # HuggingFaceLM requires the model's name here, too
     settings = own_names(settings, _known(owner), {**SETTING_ALIASES, **MODEL_ALIASES})
-    for each in ("target", "drafter", "draft_lm", "dtype", "drafter_dtype", "device", "drafter_device"):
+    for each in ("target", "drafter", "draft_lm", "draft_head", "dtype", "drafter_dtype", "device", "drafter_device"):
         if each in settings:
             settings[each] = _as_text(each, settings[each])
     return settings
@@ -70,7 +70,7 @@ def _require_objects(settings: Mapping[str, Any]) -> None:
             f"tokenizer={str(tokenizer)!r} is a name, but tokenizer=... takes an object, together with model=.... Did "
             f"you mean target={name!r}? A model given by name is loaded with its own tokenizer"
         )
-    for name in ("target", "drafter", "draft_lm"):
+    for name in ("target", "drafter", "draft_lm", "draft_head"):
         if settings.get(name) is not None and not isinstance(settings[name], (str, Path)):
             raise ConfigurationError(
                 f"{name}=... takes a name or a folder, not {shown(settings[name])}: model objects go to model=... "

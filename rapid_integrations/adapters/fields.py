@@ -54,6 +54,7 @@ NAMED = (
     "verify",
 )
 _ENGINE_OPTIONS = (
+    "draft_head",
     "embedding_cache",
     "kv_cache_bytes",
     "prefix_cache_bytes",
@@ -149,6 +150,12 @@ class ModelFields(BaseModel):
     )
     draft_lm_quantization: Quantization | None = Field(
         default=None, description="the same for draft_lm; None does not quantise"
+    )
+    draft_head: str | None = Field(
+        default=None,
+        description="the folder or hub name of a trained head (EAGLE, Medusa, Hydra, or layers that predict further "
+        "tokens), which proposes from the target's hidden states (proposer "
+        '"draft_head", "draft_head_tree" or "hybrid")',
     )
     drafter_dtype: str | None = Field(default=None, description="dtype of the drafter; None: as for the target")
     drafter_device: str | None = Field(default=None, description="device of the drafter; None: as for the target")
@@ -308,7 +315,8 @@ class ModelFields(BaseModel):
     def _key_of_options(self) -> Key:
         places = (None if place is None else str(Path(place).expanduser().absolute()) for place in self._places())
         others = (self.kv_cache_bytes, self.prefix_cache_bytes, self.prefix_cache_dir_bytes, self.template_date)
-        return (*places, *others, os.environ.get("RAPID_NATIVE"), os.environ.get("RAPID_CUDA"))
+        switches = (os.environ.get(name) for name in ("RAPID_NATIVE", "RAPID_CUDA"))
+        return (*places, *others, key_of_name(self.draft_head), *switches)
 
     def _places(self) -> tuple[str | Path | None, ...]:
         return (self.embedding_cache, self.prefix_cache_dir)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.kv_cache import KVCache
 
 
@@ -22,6 +23,7 @@ class Rows:
             Those of a prompt are computed as many are, so that they do not depend on how much of it was cached.
         parents: the tokens are a tree. For each of the T tokens it holds the index of the token that it follows, which
             is smaller than its own, or -1 behind what has been read. None is a chain.
+        states: the hidden states of these rows that somebody wants, too.
     """
 
     token_ids: Tensor
@@ -29,11 +31,24 @@ class Rows:
     keep: int
     of_prompt: bool = False
     parents: tuple[int, ...] | None = None
+    states: WantedStates | None = None
 
     @property
     def count(self) -> int:
         """T."""
         return self.token_ids.shape[0]
+
+    @property
+    def wanted_states(self) -> WantedStates | None:
+        """The hidden states that the pass has to give: None before the position from which on they are wanted."""
+        if self.states is None or self.cache.length + self.count <= self.states.first:
+            return None
+        return self.states
+
+    def give(self, states: Tensor) -> None:
+        """Hand over the states (T, levels * E) of these rows, before the cache's length is advanced."""
+        assert self.states is not None, "somebody wants them"
+        self.states.take(self.cache.length, self.token_ids, self.parents, states)
 
     @property
     def depths(self) -> list[int]:

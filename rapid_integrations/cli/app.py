@@ -34,6 +34,7 @@ from rapid_integrations.cli.options import (
 from rapid_integrations.cli.read import read
 from rapid_integrations.cli.serve import keys_app, serve
 from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
+from rapid_integrations.cli.train_head import train_head
 from rapid_integrations.config import DEFAULT_EMBEDDER, DEFAULT_TARGET, StructuredOutput
 from rapid_integrations.documents.json_file import read_json_object
 from rapid_integrations.outputs import Completion
@@ -127,6 +128,7 @@ def ask(
 app.command()(with_option_groups(chat))
 app.command()(with_option_groups(read))
 app.command()(with_option_groups(serve))
+app.command("train-head")(with_option_groups(train_head))
 bench_app.command("start")(bench_start)
 
 

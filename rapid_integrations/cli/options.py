@@ -114,6 +114,15 @@ class ModelOptions:
             rich_help_panel=MODELS,
         ),
     ] = None
+    draft_head: Annotated[
+        str | None,
+        typer.Option(
+            "--draft-head",
+            help="Trained head of the target (EAGLE, Medusa, Hydra, or the target's own further layers), for "
+            "--proposer draft_head, draft_head_tree and hybrid: a folder or hub name.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
 
     def load(self, progress: ProgressView, **more: Any) -> RapidEngine:
         """Load the models and show the progress.
@@ -193,8 +202,8 @@ class SpeculationOptions:
     proposer: Annotated[
         str,
         typer.Option(
-            help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, retrieval_tree, datastore, hybrid, "
-            "tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
+            help="Source of the draft tokens: drafter, draft_lm, draft_head, draft_head_tree, prompt_lookup, "
+            "retrieval_tree, datastore, hybrid, tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"

@@ -94,6 +94,7 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
         ("target", stats.target),
         ("drafter", stats.drafter or "none"),
         *([("draft model", stats.draft_lm)] if stats.draft_lm else []),
+        *([("draft head", stats.draft_head)] if stats.draft_head else []),
         ("law", law),
         ("proposer", stats.proposer),
         ("context found by", stats.segmentation),

@@ -22,6 +22,7 @@ from rapid_integrations.sampling.trees import first_chain, path_to, renumbered, 
 
 if TYPE_CHECKING:
     from rapid_integrations.decoding.drafter import Drafter
+    from rapid_integrations.decoding.tree_shape import TreeShape
 
 
 MOST_TOKENS = 32
@@ -173,6 +174,18 @@ class Proposer(Committed, Protocol):
         return (self,)
 
 
+class HeadWriter(Committed, Protocol):
+    """A trained head at work: it drafts from the target's hidden states, which it takes from the target's passes."""
+
+    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
+        """Write a chain of at most `tokens` tokens; see `Drafter.draft`."""
+        ...
+
+    def tree(self, limit: int, shape: TreeShape, source: str = "") -> Proposal:
+        """Return the likeliest continuations, with paths of at most `limit` tokens."""
+        ...
+
+
 @dataclass(frozen=True)
 class ProposerRequest:
     """The inputs that a proposer can be made from.
@@ -186,6 +199,7 @@ class ProposerRequest:
         draft_lm: a language model that proposes only, if the request has one.
         texts: the suffix indexes of earlier prompts.
         datastore: the index of the user's own texts, if the request names one.
+        draft_head: a trained head, if the request has one.
     """
 
     target_ids: Sequence[int]
@@ -196,6 +210,7 @@ class ProposerRequest:
     draft_lm: Drafter | None = None
     texts: IndexedTexts = field(default_factory=IndexedTexts)
     datastore: SuffixIndex | None = None
+    draft_head: HeadWriter | None = None
 
 
 class NoProposer(Proposer):

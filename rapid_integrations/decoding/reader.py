@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, TokenIds, common_prefix
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.models.causal_lm import CausalLM
@@ -33,11 +34,13 @@ class Reader:
         reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
         exact: whether its rows are those of a prefill. Others, which were moved, are neither shared nor kept.
         others: readers of the same model in requests that began earlier and run. None of them waits for this one.
+        states: the hidden states of its rows that somebody wants.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
         self.model = model
         self.others: Callable[[], Iterable[Reader]] = tuple
+        self.states: WantedStates | None = None
         self._prompt = np.asarray(prompt_ids, dtype=np.int64)
         self.tokens = list(prompt_ids)
         self.cache = model.new_cache(capacity) if cache is None else cache
@@ -69,7 +72,7 @@ class Reader:
                 self._share(other, shared)
             else:
                 ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, stop)])
-                yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True),))
+                yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True, states=self.states),))
             report(self.cache.length, total)
 
     def _most_shared(self) -> tuple[Reader | None, int]:
@@ -107,7 +110,7 @@ class Reader:
         if parents is not None:
             before = len(pending)
             rows = (*range(-1, before - 1), *(parent + before for parent in parents))
-        return Rows(self._ids([*pending, *draft]), self.cache, keep, parents=rows)
+        return Rows(self._ids([*pending, *draft]), self.cache, keep, parents=rows, states=self.states)
 
     def forget_draft(self) -> None:
         """Discard every draft token that was tried since the last commit.

@@ -67,11 +67,12 @@ from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.outputs import Completion, ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import PromptLike
+from rapid_integrations.proposers.heads.loading import load_head
 from rapid_integrations.trace.tracer import CANDIDATES
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
-_FREED = ("target", "drafter", "draft_lm", "compressor", "parts")  # `close` deletes these attributes
+_FREED = ("target", "drafter", "draft_lm", "draft_head", "compressor", "parts")  # `close` deletes these attributes
 
 
 class RapidEngine(SharedResource):
@@ -87,6 +88,9 @@ class RapidEngine(SharedResource):
             `RemoteDrafter` is a model on another machine.
         draft_lm: a model with the same vocabulary that only proposes (proposer "draft_lm" or "hybrid"). It reads the
             drafter's prompt, and the drafter scores its drafts. It pays if the drafter is large.
+        draft_head: the folder or hub name of a trained head, which proposes from the target's hidden states (proposer
+            "draft_head", "draft_head_tree" or "hybrid"). For layers that ship in the target's checkpoint it is the
+            target's own folder.
         compressor: makes the drafter's context; None builds one from `embedder` and `reranker`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
         reranker: reorders the best chunks before the selection: a function (`compression.Rerank`), or the folder or
@@ -122,6 +126,7 @@ class RapidEngine(SharedResource):
         drafter: LoadedModel | DrafterService | None = None,
         *,
         draft_lm: LoadedModel | None = None,
+        draft_head: str | Path | None = None,
         compressor: ContextCompressor | None = None,
         embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
         reranker: Rerank | str | Path | None = None,
@@ -159,6 +164,7 @@ class RapidEngine(SharedResource):
         self.compression = compression or CompressionConfig()
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
+        self.draft_head = None if draft_head is None else load_head(draft_head, self.target, self._vocab_size)
         kept = embedding_cache if embedding_cache or not prefix_cache_dir else Path(prefix_cache_dir) / EMBEDDINGS
         self.compressor: ContextCompressor = compressor or DefaultCompressor(
             embedder, self.vocabulary, kept, rerank=reranker
@@ -707,7 +713,9 @@ class RapidEngine(SharedResource):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _models(self) -> EngineModels:
-        return EngineModels(self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size)
+        return EngineModels(
+            self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self.draft_head
+        )
 
 
 def _abandon(process: int, worker: Worker, prefixes: Prefixes, models: Iterable[CausalLM]) -> None:

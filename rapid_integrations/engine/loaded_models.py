@@ -17,6 +17,7 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.proposers.heads.head import DraftHead
 
 
 @runtime_checkable
@@ -46,6 +47,7 @@ class EngineModels:
         target: the model that reads everything.
         drafter: the model that reads the retrieved chunks; it may be the target itself, or on another machine.
         draft_lm: the model that only proposes; None without one.
+        draft_head: a head that was trained for the target; None without one.
         vocabulary: the vocabulary of all models.
         vocab_size: V, the number of logits that all models have.
     """
@@ -55,6 +57,7 @@ class EngineModels:
     draft_lm: CausalLM | None
     vocabulary: Vocabulary
     vocab_size: int
+    draft_head: DraftHead | None = None
 
     @property
     def self_speculation(self) -> bool:

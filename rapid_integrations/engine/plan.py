@@ -24,6 +24,7 @@ from rapid_integrations.sampling import Law
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
 _HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree"}  # each with its part that runs no model
+_HEADS = ("draft_head", "draft_head_tree")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Plan:
         draft_lm: whether there is a model that only proposes.
         takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
         datastore: the index of the user's own texts, or None.
+        draft_head: whether there is a trained head.
     """
 
     law: Law
@@ -44,17 +46,24 @@ class Plan:
     draft_lm: bool = False
     takes_rows: bool = False
     datastore: SuffixIndex | None = None
+    draft_head: bool = False
 
     @property
     def uses_drafter(self) -> bool:
         """Whether the request needs a drafter."""
-        drafts = self.proposer == "drafter" or (self.proposer in _HYBRIDS and not self.draft_lm)
+        drafts = self.proposer == "drafter" or (self.proposer in _HYBRIDS and not (self.draft_lm or self.draft_head))
         return self.law.needs_drafter or drafts
 
     @property
     def uses_draft_lm(self) -> bool:
         """Whether the request needs the model that only proposes."""
-        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and self.draft_lm)
+        only_model = self.draft_lm and not self.draft_head
+        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and only_model)
+
+    @property
+    def uses_draft_head(self) -> bool:
+        """Whether a trained head proposes."""
+        return self.draft_head and (self.proposer in _HEADS or self.proposer in _HYBRIDS)
 
     def for_prompts(self, prompts: PreparedPrompt, self_speculation: bool) -> Plan:
         """Add the trust in retrieval and its relevance to the law, and drop a drafter that is useless.
@@ -69,7 +78,7 @@ class Plan:
             relevance = trust if prompts.compression is None else max(prompts.compression.relevance, trust)
             return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
         proposer = self.proposer
-        if self.draft_length == "auto" and not self.uses_draft_lm:
+        if self.draft_length == "auto" and not (self.uses_draft_lm or self.uses_draft_head):
             proposer = {"drafter": "none", **_HYBRIDS}.get(proposer, proposer)
         kind = "target" if self.law.needs_drafter else self.law.kind
         return replace(self, law=replace(self.law, kind=kind), proposer=proposer)
@@ -113,6 +122,11 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "proposer='draft_lm' needs a model that proposes: give the engine draft_lm=... (a small model with the "
             "same tokenizer, or the target's own name), or use proposer='drafter'"
         )
+    if proposer in _HEADS and models.draft_head is None:
+        raise ConfigurationError(
+            f"proposer={proposer!r} needs a trained head: give the engine draft_head=FOLDER (docs/heads.md), or use "
+            "another proposer"
+        )
     takes_rows = speculation.chunk_cache == "target"
     if takes_rows and not (
         models.self_speculation and isinstance(models.target, MovesKeys) and models.target.moves_keys
@@ -138,6 +152,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         draft_lm=models.draft_lm is not None,
         takes_rows=takes_rows,
         datastore=datastore,
+        draft_head=models.draft_head is not None,
     )
 
 

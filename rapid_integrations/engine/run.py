@@ -25,6 +25,7 @@ from rapid_integrations.engine.request import Request
 from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.heads.drafting import HeadDrafter
 from rapid_integrations.sampling import Penalties, Randomness
 
 
@@ -59,6 +60,7 @@ class Run:
         self._target: Reader | None = None
         self._drafter: Drafter | None = None
         self._draft_lm: Drafter | None = None
+        self._head: HeadDrafter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +69,7 @@ class Run:
         """Let go of the caches. An error that is handled may hold this run, and the next request needs the room."""
         if isinstance(self._drafter, DrafterElsewhere):
             self._drafter.close()
-        self._target = self._drafter = self._draft_lm = None
+        self._target = self._drafter = self._draft_lm = self._head = None
 
     def prefill(self) -> Steps[None]:
         """Prefill each model's cache with its prompt, except for tokens that the cache already holds."""
@@ -78,6 +80,9 @@ class Run:
             if request.plan.uses_drafter and isinstance(models.drafter, ModelElsewhere):  # it reads beside the target
                 self._drafter = models.drafter.begin(drafter_ids, new_tokens, self._rules)
             self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)
+            if request.plan.uses_draft_head:
+                assert models.draft_head is not None, "the plan was made for these models"
+                self._head = HeadDrafter(models.draft_head, self._target, self._rules, own_rows_only=self._depends())
             yield from self._read(self._target, "prefill target")
             capacity = len(drafter_ids) + new_tokens
             if isinstance(self._drafter, DrafterElsewhere):
@@ -112,17 +117,13 @@ class Run:
             sampling,
             self._target,
             None if drafter is None else self._step_bytes(drafter),
-            None if draft_lm is None else self._step_bytes(draft_lm),
+            self._writer_bytes(),
             together=self._scores_together(),
         )
-        # What is proposed decides which numbers are drawn: a seeded sample must not depend on earlier requests.
-        # So must an answer of the law "lenient".
-        depends = plan.law.kind == "lenient" or (sampling.seed is not None and not sampling.greedy)
-        texts = IndexedTexts() if depends else self._readers.texts
+        texts = IndexedTexts() if self._depends() else self._readers.texts
+        ids = prompts.target_ids, prompts.drafter_ids
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(
-                prompts.target_ids, prompts.drafter_ids, rules, lengths, drafter, draft_lm, texts, plan.datastore
-            )
+            ProposerRequest(*ids, rules, lengths, drafter, draft_lm, texts, plan.datastore, self._head)
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(
@@ -157,6 +158,20 @@ class Run:
             usage=self._usage(),
             stats=self._stats(),
         )
+
+    def _depends(self) -> bool:
+        """Whether the answer depends on what is proposed, which must then not depend on earlier requests.
+
+        What is proposed decides which numbers are drawn for a seeded sample, and what the law "lenient" lets stand.
+        """
+        sampling = self._request.asked.sampling
+        return self._request.plan.law.kind == "lenient" or (sampling.seed is not None and not sampling.greedy)
+
+    def _writer_bytes(self) -> float | None:
+        """Return the bytes that whoever writes drafts beside the drafter reads for a token; None without one."""
+        if self._head is not None and self._models.draft_head is not None:
+            return float(self._models.draft_head.step_bytes)
+        return None if self._draft_lm is None else self._step_bytes(self._draft_lm)
 
     def _scorer(self) -> Drafter | None:
         return self._drafter if self._request.plan.law.needs_drafter else None
@@ -215,6 +230,7 @@ class Run:
             cached_prompt_tokens=0 if self._target is None else self._target.reused,
             cached_drafter_tokens=reused if remote is None else remote.reused,
             draft_lm=models.draft_lm.name if plan.uses_draft_lm and models.draft_lm is not None else None,
+            draft_head=None if self._head is None or models.draft_head is None else models.draft_head.name,
             query_coverage=prompts.query_coverage,
             answerable=prompts.answerable,
             unenforced=self._request.held.unenforced,

@@ -120,3 +120,24 @@ class MovesKeys(Protocol):
     def shifted(self, layer: int, keys: Tensor, by: int) -> Tensor:
         """Return a layer's cached keys (1, H_kv, T, D) as they are `by` positions further on."""
         ...
+
+
+@runtime_checkable
+class GivesStates(Protocol):
+    """A model whose passes give hidden states (`Rows.states`), and whose embedding table and head others may use.
+
+    Attributes:
+        hidden_size: E.
+        num_layers: of its decoder.
+    """
+
+    hidden_size: int
+    num_layers: int
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of the embedding table, (T, E), as they lie in it."""
+        ...
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what the model's head makes of states behind its final norm: (T, vocab_size) float32 of (T, E)."""
+        ...

@@ -43,7 +43,8 @@ class DecoderLM(SharedResource):
         self.device = skeleton.device
         self.dtype = skeleton.dtype
         self._folder = folder
-        self._layers = skeleton.config.num_hidden_layers
+        self.num_layers: int = skeleton.config.num_hidden_layers
+        self.hidden_size: int = skeleton.config.hidden_size
         self.model = skeleton
         self._fused = FusedDecoder(skeleton, quantization)
 
@@ -83,7 +84,7 @@ class DecoderLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(self._layers, capacity)
+        return KVCache(self.num_layers, capacity)
 
     @property
     def moves_keys(self) -> bool:
@@ -101,6 +102,14 @@ class DecoderLM(SharedResource):
         for each in rows:
             each.cache.advance(each.count)
         return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of the embedding table; see `GivesStates`."""
+        return self._fused.embedded(token_ids)
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what the head makes of states; see `GivesStates`."""
+        return self._fused.logits_of(states.to(self.dtype)).float()
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with the weights that are used here, quantised ones dequantised."""

@@ -40,6 +40,7 @@ from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, normalised
 from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
+from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
@@ -187,9 +188,12 @@ class FusedDecoder(SharedResource):
         """
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
         few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
-        steps = self._gpu if self._native is None else self._native
-        if steps is not None and filled and few:
-            return steps.forward(rows, self._tables(rows))
+        # The kernels compute nothing of the last layer for rows whose logits nobody wants.
+        few = few and all(each.keep == each.count or not wants_last(each) for each in rows)
+        if self._native is not None and filled and few:
+            return self._native.forward(rows, self._tables(rows))
+        if self._gpu is not None and filled and few and not any(each.wanted_states for each in rows):
+            return self._gpu.forward(rows, self._tables(rows))
         return self._read(rows)
 
     def _tables(self, rows: Sequence[Rows]) -> list[Tables]:
@@ -207,7 +211,10 @@ class FusedDecoder(SharedResource):
         described = self._described
         heads, kv_heads, head_dim = described.heads, described.kv_heads, described.head_dim
         counts = [each.count for each in rows]
+        # Rows of which the last layer's output is wanted, and those of them whose logits are.
+        ended = [each.count if wants_last(each) else each.keep for each in rows]
         kept = [each.keep for each in rows]
+        given = GivenStates(rows)
         x: Tensor = self._embedded(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         tables = self._tables_of(rows)
@@ -219,6 +226,7 @@ class FusedDecoder(SharedResource):
         for index, layer in enumerate(self._layers):
             own = layer.described
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
+            given.add(index, x)
             factor = own.residual
             qkv = layer.qkv(normed).view(-1, heads + 2 * kv_heads, head_dim)
             spread = tables if kernels else spreads[layer.rope]
@@ -226,10 +234,11 @@ class FusedDecoder(SharedResource):
             last = index == len(self._layers) - 1
             attended = []  # of each text (T, H, D)
             v = qkv[:, heads + kv_heads :]
-            for each, own_qk, own_v in zip(rows, torch.split(qk, counts), torch.split(v, counts), strict=True):
+            parts = zip(rows, ended, torch.split(qk, counts), torch.split(v, counts), strict=True)
+            for each, asked, own_qk, own_v in parts:
                 by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
                 segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
-                first = each.count - each.keep if last else 0  # of the last layer only what is asked for
+                first = each.count - asked if last else 0  # of the last layer only what is asked for
                 if first < each.count:
                     attention = own.attention
                     query = by_head[:, :heads, first:]
@@ -239,7 +248,7 @@ class FusedDecoder(SharedResource):
             if last:
                 if not attended:
                     break
-                x, normed = (_last_rows(each, counts, kept) for each in (x, normed))
+                x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
             more = layer.out(_joined(attended).reshape(x.shape[0], heads * head_dim))
             if own.parallel:
                 more = more + layer.mixed(normed, kernels)
@@ -251,15 +260,29 @@ class FusedDecoder(SharedResource):
             if own.after_mlp is not None:
                 more = _after(own.after_mlp, more, kernels)
         else:
-            logits = self._head(add_and_norm(x, more, factor, described.norm, kernels)[1])
-            return list(torch.split(numbers(self._finished(logits)), kept))
+            normed = add_and_norm(x, more, factor, described.norm, kernels)[1]
+            given.hand_over(torch.split(normed, ended))
+            asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
+            if len(asked_for):
+                return list(torch.split(numbers(self.logits_of(asked_for)), kept))
+            return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+        given.hand_over(None)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
 
     def _embedded(self, token_ids: Tensor) -> Tensor:
-        table = self._embed
-        rows: Tensor = table(token_ids) if isinstance(table, BlockTable) else embedding(token_ids, table.weight)
+        rows = self.embedded(token_ids)
         scale = self._described.embedding_scale
         return rows if scale == 1 else rows * scale
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of the embedding table, (T, E)."""
+        table = self._embed
+        rows: Tensor = table(token_ids) if isinstance(table, BlockTable) else embedding(token_ids, table.weight)
+        return rows
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what the head makes of states behind the final norm: (T, V) of (T, E)."""
+        return self._finished(self._head(states))
 
     def _finished(self, logits: Tensor) -> Tensor:
         scale, cap = self._described.logit_scale, self._described.logit_softcap

@@ -86,6 +86,8 @@ class HuggingFaceLM(SharedResource):
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.num_parameters: int = model.num_parameters()
         self.device: torch.device = model.get_input_embeddings().weight.device
+        self.hidden_size: int = model.get_input_embeddings().weight.shape[1]
+        self.num_layers: int = config.num_hidden_layers
         self.dtype: torch.dtype = model.dtype
         self._layer_types: list[str] = getattr(config, "layer_types", None) or (
             ["full_attention"] * config.num_hidden_layers
@@ -187,13 +189,32 @@ class HuggingFaceLM(SharedResource):
         try:
             expected = bool(cache.shared) and not self._joins_segments
             with attention.prefix_expected(expected), attention.tree_read(rows):
+                wanted = rows.wanted_states
+                if wanted is not None:
+                    inputs["output_hidden_states"] = True
+                read = self.model(**inputs, logits_to_keep=keep) if keep else self.model.base_model(**inputs)
+                if wanted is not None:
+                    rows.give(torch.cat([read.hidden_states[level][0] for level in wanted.levels], dim=-1))
                 if keep:
-                    return numbers(self.model(**inputs, logits_to_keep=keep).logits[0])  # (keep, V)
-                self.model.base_model(**inputs)
+                    return numbers(read.logits[0])  # (keep, V)
         except attention.PrefixLostError:
             self._joins_segments = True
             return self._read(rows)
         return torch.empty(0, 0, dtype=torch.float32, device=self.device)
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of the embedding table; see `GivesStates`."""
+        if self._fused is not None:
+            return self._fused.embedded(token_ids)
+        return torch.nn.functional.embedding(token_ids, self.model.get_input_embeddings().weight)
+
+    @torch.inference_mode()
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what the head makes of states; see `GivesStates`."""
+        if self._fused is not None:
+            return self._fused.logits_of(states.to(self.dtype)).float()
+        logits: Tensor = self.model.get_output_embeddings()(states.to(self.dtype))
+        return logits.float()
 
     def close(self) -> None:
         """Restore the model's own attention setting, unless another wrapper still uses it; safe to call again."""

@@ -15,6 +15,8 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "prompt_lookup": "rapid_integrations.proposers.prompt_lookup:PromptLookup",
     "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
     "datastore": "rapid_integrations.proposers.datastore:DatastoreTree",
+    "draft_head": "rapid_integrations.proposers.draft_head:DraftHeadProposer",
+    "draft_head_tree": "rapid_integrations.proposers.draft_head:DraftHeadTree",
     "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }

@@ -12,7 +12,7 @@ from typing import Self
 from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.passes import Steps
-from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.proposal import Committed, HeadWriter, Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from rapid_integrations.proposers.retrieval_tree import RetrievalTree
 from rapid_integrations.sampling import Randomness
@@ -33,7 +33,13 @@ class Hybrid(Proposer):
         drafts: chooses the length of drafts.
     """
 
-    def __init__(self, lookup: PromptLookup | RetrievalTree, model: Drafter, source: str, drafts: DraftLength) -> None:
+    def __init__(
+        self,
+        lookup: PromptLookup | RetrievalTree,
+        model: Drafter | HeadWriter,
+        source: str,
+        drafts: DraftLength,
+    ) -> None:
         self._lookup = lookup
         self._model, self._source = model, source
         self._drafts = drafts
@@ -41,8 +47,10 @@ class Hybrid(Proposer):
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Self:
-        """Return a proposer over a search of the texts and the request's draft model, or else its drafter."""
+        """Return a proposer over a search of the texts and the request's head, draft model or drafter."""
         lookup = cls.search(request)
+        if request.draft_head is not None:
+            return cls(lookup, request.draft_head, "draft_head", request.lengths.of_drafts())
         model, source = (request.draft_lm, "draft_lm") if request.draft_lm else (request.drafter, "drafter")
         assert model is not None, "the plan opens a model for this proposer"
         return cls(lookup, model, source, request.lengths.of_drafts())

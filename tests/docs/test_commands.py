@@ -26,7 +26,7 @@ ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")
 def test_it_exists_with_its_options(command, standard_input):
     words = shlex.split(command)
     name = []
-    while words and re.fullmatch(r"[a-z]+", words[0]):
+    while words and re.fullmatch(r"[a-z]+(-[a-z]+)*", words[0]):
         name.append(words.pop(0))
     result = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output

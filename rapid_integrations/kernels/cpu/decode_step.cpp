@@ -58,6 +58,13 @@ void embed(const Model& model, int64_t id, float* out) {
     for (int e = 0; e < E; e++) out[e] *= model.embedding_scale;
 }
 
+// Where the hidden states of a level are wanted, (rows, hidden), or null.
+float* states_of(const Step& step, int level, int rows, int hidden) {
+  for (int i = 0; i < step.levels; i++)
+    if (step.level[i] == level) return step.states + size_t(i) * rows * hidden;
+  return nullptr;
+}
+
 void finish_logits(const Model& model, float* logits, int count) {
   if (model.logit_scale != 1)
     for (int i = 0; i < count; i++) logits[i] *= model.logit_scale;
@@ -216,6 +223,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const int* taken = index == model->layers - 1 ? parts.kept.data() : nullptr;
       const int rows = index == model->layers - 1 ? kept : T;
 
+      if (float* const states = states_of(*step, index, T, E)) {
+        const Share<int> s = share(E, PANEL, thread, threads);
+        for (int t = 0; t < T; t++)
+          std::copy(x + size_t(t) * E + s.first, x + size_t(t) * E + s.last, states + size_t(t) * E + s.first);
+      }
+
       {
         const Input in = normed(x, layer.before_attention, T, layer.qkv);
         const Share<int> s = share(wide, PANEL, thread, threads);
@@ -362,6 +375,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
     if (kept > 0) {
       const int V = model->head.rows;
       const Input in = normed(x, model->final_norm, kept, model->head);
+      if (float* const states = states_of(*step, -1, T, E); states && thread == 0)
+        for (int t = 0; t < kept; t++)
+          for (int e = 0; e < E; e++)
+            states[size_t(parts.kept[t]) * E + e] = to_float(mine[t * padded(E) + e]);
       const Share<int> s = share(V, 32, thread, threads);
       product(model->head, s.first, s.last, in, kept, {step->logits, size_t(V), 0});
       for (int t = 0; t < kept; t++) {

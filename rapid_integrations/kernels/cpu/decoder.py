@@ -168,12 +168,14 @@ class NativeDecoder(SharedResource):
         asked = (StepRows * len(rows))(*map(self._asked, rows, ids, trees, tables))
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
         step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
+        states = _States(rows, step, self._model.hidden)
         if failed := self._run(step):
             if failed == _NO_TOKEN:
                 raise IndexError(
                     f"ids from 0 to {self._model.vocabulary - 1} are tokens, not {[each.tolist() for each in ids]}"
                 )
             raise FloatingPointError("NaN among the logits")
+        states.hand_over()
         return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
 
     def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, tables: tuple[Tensor, Tensor]) -> StepRows:
@@ -237,6 +239,29 @@ class NativeDecoder(SharedResource):
         keys, values = (array(*(buffer.data_ptr() for buffer in part)) for part in zip(*layers, strict=True))
         self._addresses[buffers] = keys, values
         return keys, values
+
+
+class _States:
+    """Hidden states that a step gives, too: nothing is allocated if nobody wants any."""
+
+    def __init__(self, rows: Sequence[Rows], step: Step, hidden: int) -> None:
+        self._rows = rows
+        wanted = [each.wanted_states for each in rows]
+        self._levels = sorted({level for each in wanted if each is not None for level in each.levels})
+        if self._levels:
+            self._states = torch.empty(len(self._levels), sum(each.count for each in rows), hidden)
+            self._numbers = (ctypes.c_int32 * len(self._levels))(*self._levels)
+            step.levels, step.level = len(self._levels), ctypes.addressof(self._numbers)
+            step.states = self._states.data_ptr()
+
+    def hand_over(self) -> None:
+        """Give each reader what it wants."""
+        begin = 0
+        for each in self._rows if self._levels else ():
+            if (asked := each.wanted_states) is not None:
+                own = self._states[:, begin : begin + each.count]
+                each.give(torch.cat([own[self._levels.index(level)] for level in asked.levels], dim=-1))
+            begin += each.count
 
 
 def _on_processor(token_ids: Tensor) -> Tensor:

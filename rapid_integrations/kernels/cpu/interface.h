@@ -96,8 +96,11 @@ struct Rows {  // of one reader: a text with a cache of its own
 
 struct Step {  // one pass for all readers
   int32_t readers, threads;
+  int32_t levels, reserved;   // of hidden states that are wanted, too
   const Rows* reader;
   float* logits;              // (all readers' keep, vocabulary), one reader after another
+  const int32_t* level;       // (levels,): what layer so and so reads; -1: what the head reads, of rows with logits
+  float* states;              // (levels, all rows, hidden), in the order of the rows
   float* scratch;             // as many as rapid_step_floats says; one step at a time may use them
 };
 

@@ -118,9 +118,9 @@ class Step(ctypes.Structure):
     """One decode step, for all of its readers."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("readers", "threads")),
+        *((name, ctypes.c_int32) for name in ("readers", "threads", "levels", "reserved")),
         ("reader", ctypes.POINTER(Rows)),
-        *((name, ctypes.c_void_p) for name in ("logits", "scratch")),
+        *((name, ctypes.c_void_p) for name in ("logits", "level", "states", "scratch")),
     )
 
 

@@ -56,8 +56,8 @@ std::string layouts() {
          WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) +
          FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
 
-         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, reader) + FIELD(Step, logits) +
-         FIELD(Step, scratch) +
+         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, levels) + FIELD(Step, reserved) +
+         FIELD(Step, reader) + FIELD(Step, logits) + FIELD(Step, level) + FIELD(Step, states) + FIELD(Step, scratch) +
 
          WHOLE(Rotation) + FIELD(Rotation, rows) + FIELD(Rotation, heads) + FIELD(Rotation, kv_heads) +
          FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, turned) + FIELD(Rotation,

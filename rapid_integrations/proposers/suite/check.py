@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,15 @@ from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.loop import decode
 from rapid_integrations.decoding.passes import Steps, run_alone
-from rapid_integrations.decoding.proposal import Committed, NoProposer, Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.proposal import MOST_TOKENS, Committed, NoProposer, Proposal, Proposer, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.heads.drafting import HeadDrafter
+from rapid_integrations.proposers.heads.head import DraftHead
 from rapid_integrations.proposers.suite.every_outcome import EnumeratedRandomness, enumerate_outcomes
 from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Penalties, Randomness
@@ -35,7 +38,13 @@ LAWS = (
 )
 
 
-def check_proposer(proposer: str | type, *, new_tokens: int = 4, draft_lengths: tuple[int, ...] = (1, 2, 3)) -> None:
+def check_proposer(
+    proposer: str | type,
+    *,
+    new_tokens: int = 4,
+    draft_lengths: tuple[int, ...] = (1, 2, 3),
+    draft_head: Callable[[TableLM], DraftHead] | None = None,
+) -> None:
     """Raise an error unless the output follows the law with this proposer.
 
     Two small models answer a short prompt. Every outcome of every random decision is walked, with its probability, so
@@ -46,6 +55,7 @@ def check_proposer(proposer: str | type, *, new_tokens: int = 4, draft_lengths: 
         proposer: a registered name, or the class, which has `from_request`.
         new_tokens: of each answer. A further one multiplies the time.
         draft_lengths: draft lengths to check it with.
+        draft_head: makes a trained head for the target, if the proposer needs one.
 
     Raises:
         AssertionError: the output has another distribution, or the proposer breaks its contract: it proposes more
@@ -55,7 +65,7 @@ def check_proposer(proposer: str | type, *, new_tokens: int = 4, draft_lengths: 
     for law in LAWS:
         expected = enumerate_outcomes(_Request(law, NoProposer, new_tokens, 1).answer)
         for length in draft_lengths:
-            outcomes = enumerate_outcomes(_Request(law, found, new_tokens, length).answer)
+            outcomes = enumerate_outcomes(_Request(law, found, new_tokens, length, draft_head).answer)
             off = max(abs(outcomes.get(each, 0.0) - expected.get(each, 0.0)) for each in {*outcomes, *expected})
             if off > TOLERANCE:
                 raise AssertionError(
@@ -71,19 +81,23 @@ class _Request:
     proposer: Any
     new_tokens: int
     length: int
+    make_head: Callable[[TableLM], DraftHead] | None = None
     target: TableLM = field(default_factory=lambda: TableLM(1, _V))
     drafter: TableLM = field(default_factory=lambda: TableLM(2, _V))
     draft_lm: TableLM = field(default_factory=lambda: TableLM(3, _V))
 
     def answer(self, rng: EnumeratedRandomness) -> tuple[int, ...]:
         """Decode with the engine's own parts; return the answer."""
-        target = self._reader(self.target, _TARGET_PROMPT)
         rules = Rules(self.law, _V, Penalties(1.0, _TARGET_PROMPT, _V))
+        target = Reader(self.target, _TARGET_PROMPT, len(_TARGET_PROMPT) + self.new_tokens + MOST_TOKENS)
+        head = None if self.make_head is None else HeadDrafter(self.make_head(self.target), target, rules)
+        run_alone(target.prefill())
         drafter, draft_lm = (
             Drafter(self._reader(model, _DRAFTER_PROMPT), rules) for model in (self.drafter, self.draft_lm)
         )
         lengths = DraftLengths.fixed(self.length)
-        request = ProposerRequest(_TARGET_PROMPT, _DRAFTER_PROMPT, rules, lengths, drafter, draft_lm)
+        prompts = _TARGET_PROMPT, _DRAFTER_PROMPT
+        request = ProposerRequest(*prompts, rules, lengths, drafter, draft_lm, draft_head=head)
         tokens: list[int] = []
         run_alone(
             decode(

@@ -33,6 +33,8 @@ class TableLM:
     weight_bytes = 4 * ROWS
     kv_bytes_per_token = 2 * 8  # a key and a value
     kernels = "none (a table)"
+    hidden_size = 8
+    num_layers = 6
     dtype = torch.float32
 
     def __init__(
@@ -40,6 +42,9 @@ class TableLM:
     ) -> None:
         table = spread * torch.randn(ROWS, vocab_size, generator=torch.Generator().manual_seed(seed))
         self.table = torch.cat([table, torch.full((ROWS, padding), 50.0)], dim=1).to(device)  # (ROWS, V_model)
+        draw = torch.Generator().manual_seed(1000 + seed)
+        self._states = torch.randn(self.num_layers + 1, ROWS, self.hidden_size, generator=draw).to(device)
+        self._embedding = torch.randn(vocab_size + padding, self.hidden_size, generator=draw).to(device)
         self.vocab_size = vocab_size + padding
         self.device = torch.device(device)
         self.passes: list[tuple[Any, ...]] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
@@ -89,6 +94,8 @@ class TableLM:
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read what each reader wants; see `CausalLM.forward`."""
+        for each in rows:
+            self._give_states(each)
         found = [
             self.read(each.token_ids, each.cache, each.keep) if each.parents is None else self.read_tree(each)
             for each in rows
@@ -96,6 +103,23 @@ class TableLM:
         if len(rows) > 1:
             self.passes[-len(rows) :] = [tuple(self.passes[-len(rows) :])]
         return found
+
+    def _give_states(self, rows: Rows) -> None:
+        if (wanted := rows.wanted_states) is not None:
+            before = rows.cache.layer(0)[0].flatten().tolist() if rows.cache.length else []
+            ids = rows.token_ids.tolist()
+            parents = rows.parents or range(-1, rows.count - 1)
+            texts = [[*before, *(ids[each] for each in path_to(parents, row))] for row in range(rows.count)]
+            places = [_rows(text)[-1] for text in texts]
+            rows.give(torch.cat([self._states[level][places] for level in wanted.levels], dim=-1))
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of a random embedding table, which heads read; see `GivesStates`."""
+        return self._embedding[token_ids]
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what a head over that table makes of states; see `GivesStates`."""
+        return states @ self._embedding.T
 
     def logits_after(self, text: Sequence[int]) -> list[float]:
         """Return the logits after `text`, without any cache."""

@@ -1,0 +1,86 @@
+"""Lets a trained head propose: EAGLE, Medusa, Hydra, or the layers that predict further tokens (docs/heads.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.passes import Steps
+from rapid_integrations.decoding.proposal import Committed, HeadWriter, Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.tree_shape import TreeShape
+from rapid_integrations.sampling import Randomness
+
+
+class DraftHeadProposer(Proposer):
+    """Proposes a chain of the head's tokens, drawn with its own distributions or chosen greedily.
+
+    Args:
+        head: of this request.
+        length: chooses K.
+    """
+
+    source = "draft_head"
+
+    def __init__(self, head: HeadWriter, length: DraftLength) -> None:
+        self._head, self._length = head, length
+
+    @classmethod
+    def from_request(cls, request: ProposerRequest) -> Self:
+        """Return a proposer over the request's head."""
+        assert request.draft_head is not None, "the plan opens a head for this proposer"
+        return cls(request.draft_head, request.lengths.of_drafts())
+
+    def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
+        """Draft as many tokens as pay, up to `limit`."""
+        return (yield from self._head.draft(min(self._length.next(), limit), rng, self.source))
+
+    def observe(self, times: RoundTimes) -> None:
+        """Learn how many tokens pay."""
+        self._length.observe(times)
+
+    @property
+    def parts(self) -> tuple[Committed, ...]:
+        """The head, which follows the text."""
+        return (self._head,)
+
+    def commit(self, token_ids: Sequence[int]) -> None:
+        """Report the tokens to the head."""
+        self._head.commit(token_ids)
+
+
+class DraftHeadTree(Proposer):
+    """Proposes a tree of the head's likeliest continuations, as EAGLE-2 does. Each token is a point mass.
+
+    Args:
+        head: of this request.
+        shape: chooses how much of the tree is proposed.
+    """
+
+    source = "draft_head_tree"
+
+    def __init__(self, head: HeadWriter, shape: TreeShape) -> None:
+        self._head, self._shape = head, shape
+
+    @classmethod
+    def from_request(cls, request: ProposerRequest) -> Self:
+        """Return a proposer over the request's head."""
+        assert request.draft_head is not None, "the plan opens a head for this proposer"
+        return cls(request.draft_head, request.lengths.of_trees())
+
+    def propose(self, limit: int, rng: Randomness) -> Proposal:
+        """Return the part of the tree that pays; it may be empty."""
+        return self._head.tree(limit, self._shape, self.source)
+
+    def observe(self, times: RoundTimes) -> None:
+        """Learn what rows cost."""
+        self._shape.observe(times)
+
+    @property
+    def parts(self) -> tuple[Committed, ...]:
+        """The head, which follows the text."""
+        return (self._head,)
+
+    def commit(self, token_ids: Sequence[int]) -> None:
+        """Report the tokens to the head."""
+        self._head.commit(token_ids)

@@ -1,0 +1,1 @@
+"""Training a head for a target: `rapid train-head`."""

@@ -1,0 +1,32 @@
+"""The output follows the law with heads that draw chains or propose trees."""
+
+import pytest
+
+from rapid_integrations.proposers.heads.eagle import Eagle, Eagle3, renamed
+from rapid_integrations.proposers.heads.weights import HeadWeights
+from rapid_integrations.proposers.suite import check_proposer
+from tests.toys.heads import eagle1, eagle3
+
+
+def head_for(kind, own=None):
+    def made(target):
+        hidden, vocab = target.hidden_size, target.vocab_size
+        tensors, config = eagle1(hidden, vocab) if kind is Eagle else eagle3(hidden, vocab, own)
+        return kind(HeadWeights("toy", renamed(tensors), target.dtype, target.device), config, target, vocab)
+
+    return made
+
+
+@pytest.mark.parametrize("proposer", ["draft_head", "draft_head_tree", "hybrid"])
+def test_an_eagle3_head_keeps_the_law(proposer):
+    check_proposer(proposer, new_tokens=3, draft_lengths=(2,), draft_head=head_for(Eagle3))
+
+
+@pytest.mark.parametrize("proposer", ["draft_head", "draft_head_tree"])
+def test_so_does_one_that_has_not_all_tokens(proposer):
+    check_proposer(proposer, new_tokens=3, draft_lengths=(2,), draft_head=head_for(Eagle3, own=2))
+
+
+@pytest.mark.parametrize("proposer", ["draft_head", "draft_head_tree"])
+def test_so_does_an_eagle1_head(proposer):
+    check_proposer(proposer, new_tokens=3, draft_lengths=(3,), draft_head=head_for(Eagle))
