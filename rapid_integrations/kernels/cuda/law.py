@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda.launching import OPTIONS
+from rapid_integrations.kernels.cuda.launching import OPTIONS, where_it_lies
 from rapid_integrations.sampling.adaptive_eta import ETA_MOST
 
 if TYPE_CHECKING:
@@ -307,6 +307,7 @@ def _scale(out, restored, width, blocks, BLOCKS: tl.constexpr, BLOCK: tl.constex
     tl.store(place, tl.load(place, mask=at < width, other=0.0) / whole, mask=at < width)
 
 
+@where_it_lies
 def p_hat_rows(
     z: Tensor,
     drafter_logits: Tensor,

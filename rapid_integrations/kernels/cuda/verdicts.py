@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda.launching import OPTIONS
+from rapid_integrations.kernels.cuda.launching import OPTIONS, where_it_lies
 from rapid_integrations.sampling.ops import LEAST_SUM
 
 BLOCK: Final = 4096  # tokens of a program
@@ -206,6 +206,7 @@ def _draw(
     tl.store(verdict + round_ * 3 + 1, chosen)
 
 
+@where_it_lies
 def verify_rounds(
     laws: Tensor, tokens: Tensor, proposed: Tensor | None, uniforms: Tensor, *, block: int = BLOCK
 ) -> Tensor:

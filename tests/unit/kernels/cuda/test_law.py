@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.law import p_hat_rows
 from rapid_integrations.sampling import TorchOps
+from tests.unit.kernels.cuda.waits import NoWaits
 
 OPS = TorchOps()
 
@@ -60,6 +61,12 @@ def test_masked_tokens_stay_impossible():
 def test_equal_distributions_are_left_alone():
     z, _ = pairs(4, 150)
     torch.testing.assert_close(p_hat_rows(z, z, 1.0, eta="auto", block=64), z.softmax(-1), atol=1e-6, rtol=1e-5)
+
+
+def test_nothing_waits_for_the_device():
+    z, d = pairs(2, 150)
+    with NoWaits():
+        p_hat_rows(z, d, 0.5, eta="auto", tail_rule="restore", block=64)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tests.toys.decoders import error, ids
 from tests.toys.embedder import HashEmbedder
 from tests.toys.engines import PROMPT, SMALL
 from tests.toys.models import VOCAB_SIZE, byte_tokenizer, tiny_model
+from tests.unit.kernels.cuda.waits import NoWaits
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3")
 
@@ -151,6 +152,17 @@ def test_quantised_products(monkeypatch, quantization):
     assert error(found, expected) < 1e-4
 
 
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_nothing_of_a_graph_waits_for_the_device(monkeypatch, quantization):
+    lm = on_kernels(monkeypatch, "llama", quantization)
+    cache = prompt(lm, 20)  # it has to live as long as its addresses are used
+    read(lm, cache, ids(2))
+    with torch.inference_mode(), NoWaits():
+        lm._fused._gpu._step()
+    with pytest.raises(AssertionError, match="waits"), NoWaits():
+        bool(torch.ones(1).isnan().any())
+
+
 def test_an_unknown_id_is_refused_and_the_next_step_is_right(monkeypatch):
     ours, reference = pair(monkeypatch)
     caches = [prompt(lm, 20) for lm in (ours, reference)]
@@ -187,8 +199,8 @@ def test_answers_are_those_of_the_operators(monkeypatch, tmp_path, kind):
         engine = RapidEngine.from_pretrained(
             tmp_path, dtype="float32", device="cpu", embedder=HashEmbedder(), compression=SMALL
         )
-        greedy = engine.generate(PROMPT, SamplingParams(max_new_tokens=5))
-        seeded = engine.generate(PROMPT, SamplingParams(max_new_tokens=5, temperature=1.0, seed=3))
+        greedy = engine.generate(PROMPT, sampling=SamplingParams(max_new_tokens=5))
+        seeded = engine.generate(PROMPT, sampling=SamplingParams(max_new_tokens=5, temperature=1.0, seed=3))
         answers[switch] = [(each.text, each.token_ids) for each in (greedy, seeded)]
         assert (greedy.stats.kernels == "triton") == (switch == "interpret")
         engine.close()
