@@ -29,7 +29,7 @@ def where_it_lies(run: Callable[Concatenate[Tensor, _P], _R]) -> Callable[Concat
     """Let a function launch its kernels on the device of its first argument: Triton takes the current one."""
 
     @wraps(run)
-    def on_its_device(first: Tensor, *arguments: _P.args, **options: _P.kwargs) -> _R:
+    def on_its_device(first: Tensor, /, *arguments: _P.args, **options: _P.kwargs) -> _R:
         place: AbstractContextManager[Any] = nullcontext()
         if first.device.type == "cuda":
             place = torch.cuda.device(first.device)
