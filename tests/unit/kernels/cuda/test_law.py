@@ -70,6 +70,6 @@ def test_nothing_waits_for_the_device():
 
 
 @pytest.mark.slow
-def test_thousands_of_random_positions():
-    for seed in range(20):
-        check(*pairs(100, 200, 10 * seed), (0.4, 1.0, 1.7)[seed % 3], tail_rule=("mask", "restore")[seed % 2])
+def test_hundreds_of_random_positions():
+    for seed in range(8):
+        check(*pairs(100, 120, 10 * seed), (0.4, 1.0, 1.7)[seed % 3], tail_rule=("mask", "restore")[seed % 2])
