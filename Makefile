@@ -58,7 +58,7 @@ test-lowest:
 test-triton: export TRITON_INTERPRET := 1
 test-triton: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[cuda]'
-	$(PYTEST) $(PARALLEL) tests/unit/kernels/cuda
+	$(PYTEST) $(PARALLEL) tests/unit/kernels/cuda tests/unit/kernels/test_ops.py
 
 # Megabytes of hostile text and thousands of generated examples; bounded in time.
 test-hostile: $(STAMP)

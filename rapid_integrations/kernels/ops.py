@@ -7,6 +7,7 @@ import torch
 from rapid_integrations.kernels.cpu.library import loaded_library
 from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
 from rapid_integrations.kernels.cpu.ops import NativeOps
+from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.sampling import Ops, TorchOps
 
 
@@ -14,11 +15,16 @@ def ops_for(*devices: torch.device) -> Ops:
     """Return what computes on these devices, for a whole request; compiles nothing.
 
     The kernels serve if every device is a processor and this process has loaded them, as models do that they serve.
-    NumPy and torch take their place on a processor without them, and torch alone on any other device.
+    NumPy and torch take their place on a processor without them. On a GPU Triton's kernels serve, if they can be had,
+    and torch alone does otherwise, as on any other device.
 
     Args:
         devices: of the request's models, each once or more often.
     """
+    if not any(why_not_cuda(device) for device in devices):
+        from rapid_integrations.kernels.cuda.ops import TritonOps  # imports Triton
+
+        return TritonOps()
     if any(device.type != "cpu" for device in devices):
         return TorchOps()
     library = loaded_library()

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rapid_integrations.kernels.cuda import StepLayer, StepModel, why_not_cuda, why_not_served
+from rapid_integrations.kernels.cuda import (
+    StepLayer,
+    StepModel,
+    TritonInt4Linear,
+    TritonInt8Linear,
+    why_not_cuda,
+    why_not_served,
+)
 from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.description import Decoder
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.linear import Int4Linear, Int8Linear, Linear, PackedLinear, PlainLinear
-from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear
 
 if TYPE_CHECKING:
     from rapid_integrations.kernels.cuda.steps import GraphSteps

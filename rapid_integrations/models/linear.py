@@ -23,9 +23,9 @@ from torch.nn.functional import linear, pad
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.kernels import cuda
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
-from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear, multiplied_by_triton
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -240,14 +240,10 @@ def make_linear(
     Raises:
         ConfigurationError: the quantisation is unknown.
     """
+    if quantization in QUANTIZATIONS and arena is None and cuda.multiplied_by_triton(weight):
+        return _for_triton(weight, bias, quantization)
     if quantization not in (None, *QUANTIZATIONS):
         raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
-    if quantization is not None and arena is None and multiplied_by_triton(weight):
-        if quantization == "int4" and weight.shape[1] % GROUP == 0:
-            levels, scale, zero = int4_levels(weight)
-            return TritonInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
-        levels, scale = int8_levels(weight)
-        return TritonInt8Linear(levels, scale.to(weight.dtype), bias)
     if quantization == "int4" and Int4Linear.serves(weight):
         return Int4Linear(weight, bias, arena)
     if quantization is not None:
@@ -257,3 +253,11 @@ def make_linear(
     if not PackedLinear.serves(weight):
         return PlainLinear(weight, bias)
     return PackedLinear(weight, bias)
+
+
+def _for_triton(weight: Tensor, bias: Tensor | None, quantization: Quantization) -> Linear:
+    if quantization == "int4" and weight.shape[1] % GROUP == 0:
+        levels, scale, zero = int4_levels(weight)
+        return cuda.TritonInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
+    levels, scale = int8_levels(weight)
+    return cuda.TritonInt8Linear(levels, scale.to(weight.dtype), bias)

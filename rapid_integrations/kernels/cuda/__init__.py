@@ -5,6 +5,7 @@ way. Otherwise PyTorch's operators do the same work. docs/gpu-kernels.md says wh
 """
 
 from rapid_integrations.kernels.cuda.availability import INTERPRET, SWITCH, interpreted, why_not_cuda
+from rapid_integrations.kernels.cuda.linears import TritonInt4Linear, TritonInt8Linear, multiplied_by_triton
 from rapid_integrations.kernels.cuda.step_layer import StepLayer, StepModel, why_not_served
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "SWITCH",
     "StepLayer",
     "StepModel",
+    "TritonInt4Linear",
+    "TritonInt8Linear",
     "interpreted",
+    "multiplied_by_triton",
     "why_not_cuda",
     "why_not_served",
 ]

@@ -36,6 +36,8 @@ def why_not_cuda(device: torch.device) -> str:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed: pip install 'rapid-integrations[cuda]'"
     if device.type == "cuda":
+        if not torch.cuda.is_available():
+            return "PyTorch finds no GPU"
         capability = torch.cuda.get_device_capability(device)
         if capability < LEAST_CAPABILITY:
             found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))

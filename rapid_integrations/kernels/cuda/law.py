@@ -1,11 +1,12 @@
 """Kernels: p_hat at many positions at once, with the strength of the transfer found on the device.
 
-`sampling.augmented_target` and `sampling.adaptive_eta` define the result. Here a row of logits is split over programs, and
-nothing waits for the host:
+`sampling.augmented_target` and `sampling.adaptive_eta` define the result. Here a row of logits is split over programs,
+and nothing waits for the host:
 
     _sums      maxima and sums of exponentials of each block, for p and q
     _moves     of each block the tokens that would move most, and what p and q have in common
-    _search    of each row the 64 tokens that would move most, and the line search for eta in double precision
+    _pick      of each row the tokens that would move most
+    _search    the line search for eta, in double precision
     _mix       maxima and sums of exponentials of the shifted logits
     _law       p_hat, and with the rule "restore" its sums, by which `_scale` divides
 """
@@ -19,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda.launching import OPTIONS
+from rapid_integrations.kernels.cuda.launching import OPTIONS, where_it_lies
 from rapid_integrations.sampling.adaptive_eta import ETA_MOST
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ def _both(z, d, inside, z_best, z_sum, d_best, d_sum, temperature, tail_alpha, M
 
 
 @triton.jit
+def _threshold(keys, MOVED: tl.constexpr):
+    """Return the smallest of the `MOVED` largest keys, which differ; 0 if there are fewer that are not negative."""
+    least = tl.max(keys, 0) * 0
+    for bit in range(0, 62):  # the bits of a number up to 1, and those of an index
+        raised = least | (tl.full([], 1, tl.int64) << (61 - bit))
+        least = tl.where(tl.sum((keys >= raised).to(tl.int32), 0) >= MOVED, raised, least)
+    return least
+
+
+@triton.jit
 def _moves(
     z,
     d,
@@ -105,13 +116,43 @@ def _moves(
     p, q, direction, _ = _both(own_z, own_d, inside, z_best, z_sum, d_best, d_sum, temperature, tail_alpha, MASKED)
     # The bits of numbers that are not negative have the order of the numbers. Of equal moves the first token is first.
     size = tl.abs(direction).to(tl.int32, bitcast=True).to(tl.int64)
-    keys = tl.where(inside, (size << 32) | (_INDEX_BITS - at.to(tl.int64)), -1)
-    best = tl.topk(keys, MOVED)
-    tl.store(candidates + (row * blocks + block) * MOVED + tl.arange(0, MOVED), best)
-    least = tl.min(best, 0)
+    keys = tl.where(inside, (size << 32) | (at.to(tl.int64) ^ _INDEX_BITS), -1)
+    taken = keys >= _threshold(keys, MOVED)
+    place = (row * blocks + block) * MOVED + tl.cumsum(taken.to(tl.int32), 0) - 1
+    tl.store(candidates + place, keys, mask=taken)
     wide = p.to(tl.float64)
-    tl.store(rest + row * blocks + block, tl.sum(tl.where(keys < least, wide, 0.0), 0))
+    tl.store(rest + row * blocks + block, tl.sum(tl.where(taken, 0.0, wide), 0))
     tl.store(common + row * blocks + block, tl.sum(tl.minimum(wide, q.to(tl.float64)), 0))
+
+
+@triton.jit
+def _pick(
+    z,
+    z_bests,
+    z_sums,
+    candidates,
+    picked,
+    rest,
+    rests,
+    width,
+    blocks,
+    temperature,
+    MOVED: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    z_best, z_sum = _merged(z_bests, z_sums, row, blocks, temperature, BLOCKS)
+    b = tl.arange(0, BLOCKS)
+    left = tl.sum(tl.load(rest + row * blocks + b, mask=b < blocks, other=0.0), 0)
+    at = tl.arange(0, BLOCKS * MOVED)
+    keys = tl.load(candidates + row * blocks * MOVED + at, mask=at < blocks * MOVED, other=-1)
+    least = _threshold(keys, MOVED)
+    taken = keys >= least
+    tl.store(picked + row * MOVED + tl.cumsum(taken.to(tl.int32), 0) - 1, keys, mask=taken)
+    lost = (keys >= 0) & (keys < least)
+    logits = tl.load(z + row * width + ((keys & _INDEX_BITS) ^ _INDEX_BITS), mask=lost, other=float("-inf"))
+    p = tl.where(lost, tl.exp((logits - z_best) / temperature) / z_sum, 0.0)
+    tl.store(rests + row, left + tl.sum(p.to(tl.float64), 0))
 
 
 @triton.jit
@@ -134,9 +175,9 @@ def _search(
     z_sums,
     d_bests,
     d_sums,
-    candidates,
+    picked,
     common,
-    rest,
+    rests,
     eta,
     width,
     blocks,
@@ -152,21 +193,11 @@ def _search(
     z_best, z_sum = _merged(z_bests, z_sums, row, blocks, temperature, BLOCKS)
     d_best, d_sum = _merged(d_bests, d_sums, row, blocks, temperature, BLOCKS)
     b = tl.arange(0, BLOCKS)
-    there = b < blocks
-    in_common = tl.sum(tl.load(common + row * blocks + b, mask=there, other=0.0), 0)
-    left = tl.sum(tl.load(rest + row * blocks + b, mask=there, other=0.0), 0)
-    place = candidates + row * blocks * MOVED + tl.arange(0, MOVED)
-    best = tl.load(place)
-    for block in range(1, blocks):
-        both = tl.reshape(tl.join(best, tl.load(place + block * MOVED)), [2 * MOVED])
-        best = tl.topk(both, MOVED)
-        lost = (both < tl.min(best, 0)) & (both >= 0)
-        token = _INDEX_BITS - (both & _INDEX_BITS)
-        logits = tl.load(z + row * width + token, mask=lost, other=float("-inf"))
-        p = tl.exp((logits - z_best) / temperature) / z_sum
-        left += tl.sum(tl.where(lost, p, 0.0).to(tl.float64), 0)
+    in_common = tl.sum(tl.load(common + row * blocks + b, mask=b < blocks, other=0.0), 0)
+    left = tl.load(rests + row)
+    best = tl.load(picked + row * MOVED + tl.arange(0, MOVED))
     found = best >= 0  # a small vocabulary has fewer tokens
-    token = _INDEX_BITS - (best & _INDEX_BITS)
+    token = (best & _INDEX_BITS) ^ _INDEX_BITS
     own_z = tl.load(z + row * width + token, mask=found, other=float("-inf"))
     own_d = tl.load(d + row * width + token, mask=found, other=float("-inf"))
     p, q, move, log_p = _both(own_z, own_d, found, z_best, z_sum, d_best, d_sum, temperature, tail_alpha, MASKED)
@@ -276,6 +307,7 @@ def _scale(out, restored, width, blocks, BLOCKS: tl.constexpr, BLOCK: tl.constex
     tl.store(place, tl.load(place, mask=at < width, other=0.0) / whole, mask=at < width)
 
 
+@where_it_lies
 def p_hat_rows(
     z: Tensor,
     drafter_logits: Tensor,
@@ -307,14 +339,35 @@ def p_hat_rows(
     masked = tail_rule == "mask"
     if isinstance(eta, str):
         strength = z.new_empty(rows, dtype=torch.float64)
-        candidates = torch.empty(rows, blocks, MOVED, dtype=torch.int64, device=z.device)
+        # A key is the size of a move and its token. There are fewer in a small vocabulary, and -1 is none.
+        candidates = torch.full((rows, blocks, MOVED), -1, dtype=torch.int64, device=z.device)
+        picked = torch.full((rows, MOVED), -1, dtype=torch.int64, device=z.device)
         common, rest = (z.new_empty(rows, blocks, dtype=torch.float64) for _ in range(2))
-        given = (z, drafter_logits, *partial, candidates, common, rest)
+        rests = z.new_empty(rows, dtype=torch.float64)
+        given = (z, drafter_logits, *partial)
         tail = (width, blocks, temperature, tail_alpha)
-        _moves[grid](*given, *tail, MASKED=masked, MOVED=MOVED, **last, BLOCK=block, **options)
+        _moves[grid](
+            *given, candidates, common, rest, *tail, MASKED=masked, MOVED=MOVED, **last, BLOCK=block, **options
+        )
+        seen = (width, blocks, temperature)
+        _pick[(rows,)](
+            z, *partial[:2], candidates, picked, rest, rests, *seen, MOVED=MOVED, **last, num_warps=8, **OPTIONS
+        )
         trusted = 1.0 if eta == "nearest" else trust
         _search[(rows,)](
-            *given, strength, *tail, relevance, trusted, MASKED=masked, MOVED=MOVED, **last, num_warps=2, **OPTIONS
+            *given,
+            picked,
+            common,
+            rests,
+            strength,
+            *tail,
+            relevance,
+            trusted,
+            MASKED=masked,
+            MOVED=MOVED,
+            **last,
+            num_warps=2,
+            **OPTIONS,
         )
     else:
         strength = z.new_full((rows,), eta, dtype=torch.float64)

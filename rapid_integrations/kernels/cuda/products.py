@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rapid_integrations.kernels.cuda.availability import interpreted
-from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
+from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of, where_it_lies
 
 GROUP: Final = 32  # columns that share a scale and an offset
 MOST_FEW_ROWS: Final = 32  # as many as a step has; more rows are a prompt's, and are multiplied in larger tiles
@@ -123,6 +123,7 @@ def _int4(
     )
 
 
+@where_it_lies
 def int8_product(x: Tensor, levels: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
     """Return x W^T + b, (T, O), of weights level * scale.
 
@@ -156,6 +157,7 @@ def int8_product(x: Tensor, levels: Tensor, scales: Tensor, bias: Tensor | None)
     return out
 
 
+@where_it_lies
 def int4_product(x: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor, bias: Tensor | None) -> Tensor:
     """Return x W^T + b, (T, O), of weights (level - 8) * scale + zero, rounded to the dtype of x.
 

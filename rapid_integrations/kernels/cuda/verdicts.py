@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda.launching import OPTIONS
+from rapid_integrations.kernels.cuda.launching import OPTIONS, where_it_lies
 from rapid_integrations.sampling.ops import LEAST_SUM
 
 BLOCK: Final = 4096  # tokens of a program
@@ -129,11 +129,15 @@ def _weights(laws, proposed, tokens, verdict, source, factors, round_, at, insid
     kind = tl.load(source + round_)
     law = tl.load(laws + (round_ * (draft + 1) + accepted) * width + at, mask=inside, other=0.0)
     if DRAWN:
-        own = tl.load(proposed + (round_ * draft + accepted) * width + at, mask=inside & (kind == _RESIDUAL), other=0.0)
+        own = tl.load(
+            proposed + (round_ * draft + tl.minimum(accepted, draft - 1)) * width + at,
+            mask=inside & (at * 0 + kind == _RESIDUAL),
+            other=0.0,
+        )
         rest = tl.maximum(law * tl.load(factors + round_).to(tl.float32) - own, 0.0)
         law = tl.where(kind == _RESIDUAL, rest, law)
     else:
-        token = tl.load(tokens + round_ * draft + accepted, mask=accepted < draft, other=-1)
+        token = tl.load(tokens + round_ * draft + tl.maximum(tl.minimum(accepted, draft - 1), 0))
         law = tl.where((kind == _WITHOUT) & (at == token), 0.0, law)
     return law
 
@@ -197,11 +201,12 @@ def _draw(
     accepted = tl.load(verdict + round_ * 3)
     if not DRAWN:
         # If nothing else remains of the law, the rejection was an accident of rounding.
-        token = tl.load(tokens + round_ * draft + accepted, mask=accepted < draft, other=0)
+        token = tl.load(tokens + round_ * draft + tl.maximum(tl.minimum(accepted, draft - 1), 0))
         chosen = tl.where((accepted < draft) & (whole < _LEAST_SUM), token, chosen)
     tl.store(verdict + round_ * 3 + 1, chosen)
 
 
+@where_it_lies
 def verify_rounds(
     laws: Tensor, tokens: Tensor, proposed: Tensor | None, uniforms: Tensor, *, block: int = BLOCK
 ) -> Tensor:

@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from rapid_integrations.cache import KVCache, Rows
-from rapid_integrations.kernels.cuda import products, steps
+from rapid_integrations.kernels.cuda import law, products, steps, verdicts
 from rapid_integrations.kernels.cuda.launching import dtype_of
 from rapid_integrations.kernels.cuda.step_layer import StepLayer, StepModel
 from rapid_integrations.kernels.layers import AttentionKind, Norm, Rope
@@ -120,10 +120,20 @@ def quantised():
             products.int4_product(x, packed, scales, scales, None)
 
 
+def laws():
+    """Form and verify laws over a vocabulary of 128,256 tokens."""
+    z = torch.zeros(9, 128256)
+    tokens, uniforms = torch.zeros(1, 8, dtype=torch.int64), torch.zeros(1, 10, dtype=torch.float64)
+    for rule in ("mask", "restore"):
+        law.p_hat_rows(z, z, 1.0, eta="auto", tail_rule=rule)
+    for proposed in (z[None, :8], None):
+        verdicts.verify_rounds(z[None], tokens, proposed, uniforms)
+
+
 def main():
     capability = int(sys.argv[1])
     seen = set()
-    for kernel, arguments, options in [each for run in (step, quantised) for each in launches_of(run)]:
+    for kernel, arguments, options in [each for run in (step, quantised, laws) for each in launches_of(run)]:
         constants = {name: str(value) for name, value in options.items()}
         if (key := (kernel.fn.__name__, str(constants), str(list(map(type_of, arguments))))) in seen:
             continue

@@ -15,6 +15,7 @@ GPU, PROCESSOR = torch.device("cuda"), torch.device("cpu")
 def as_on_a_gpu(monkeypatch):
     monkeypatch.delenv("RAPID_CUDA", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 
 
@@ -30,6 +31,11 @@ def test_the_switch(monkeypatch):
 def test_without_triton_the_way_out_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'rapid-integrations[cuda]'" in why_not_cuda(GPU)
+
+
+def test_a_device_that_is_not_there_is_not_served(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert why_not_cuda(GPU) == "PyTorch finds no GPU"
 
 
 def test_old_gpus_are_not_served(monkeypatch):

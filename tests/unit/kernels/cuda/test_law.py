@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.law import p_hat_rows
 from rapid_integrations.sampling import TorchOps
+from tests.unit.kernels.cuda.waits import NoWaits
 
 OPS = TorchOps()
 
@@ -62,7 +63,13 @@ def test_equal_distributions_are_left_alone():
     torch.testing.assert_close(p_hat_rows(z, z, 1.0, eta="auto", block=64), z.softmax(-1), atol=1e-6, rtol=1e-5)
 
 
+def test_nothing_waits_for_the_device():
+    z, d = pairs(2, 150)
+    with NoWaits():
+        p_hat_rows(z, d, 0.5, eta="auto", tail_rule="restore", block=64)
+
+
 @pytest.mark.slow
-def test_thousands_of_random_positions():
-    for seed in range(20):
-        check(*pairs(100, 200, 10 * seed), (0.4, 1.0, 1.7)[seed % 3], tail_rule=("mask", "restore")[seed % 2])
+def test_hundreds_of_random_positions():
+    for seed in range(8):
+        check(*pairs(100, 120, 10 * seed), (0.4, 1.0, 1.7)[seed % 3], tail_rule=("mask", "restore")[seed % 2])

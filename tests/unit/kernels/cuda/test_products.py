@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from rapid_integrations.kernels.cuda import TritonInt4Linear, TritonInt8Linear
 from rapid_integrations.kernels.cuda.products import int4_product, int8_product, packed_int4, unpacked_int4
 from rapid_integrations.models.linear import int4_levels, int8_levels
-from rapid_integrations.models.triton_linear import TritonInt4Linear, TritonInt8Linear
 
 
 def drawn(*shape, seed=0, dtype=torch.float32):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rapid_integrations import RapidEngine, SamplingParams
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import CacheError, NotANumberError
 from rapid_integrations.kernels.cuda import steps as steps_module
@@ -11,7 +12,10 @@ from rapid_integrations.kernels.cuda.places import chunks_of
 from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.decoders import error, ids
-from tests.toys.models import VOCAB_SIZE, tiny_model
+from tests.toys.embedder import HashEmbedder
+from tests.toys.engines import PROMPT, SMALL
+from tests.toys.models import VOCAB_SIZE, byte_tokenizer, tiny_model
+from tests.unit.kernels.cuda.waits import NoWaits
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3")
 
@@ -148,6 +152,17 @@ def test_quantised_products(monkeypatch, quantization):
     assert error(found, expected) < 1e-4
 
 
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_nothing_of_a_graph_waits_for_the_device(monkeypatch, quantization):
+    lm = on_kernels(monkeypatch, "llama", quantization)
+    cache = prompt(lm, 20)  # it has to live as long as its addresses are used
+    read(lm, cache, ids(2))
+    with torch.inference_mode(), NoWaits():
+        lm._fused._gpu._step()
+    with pytest.raises(AssertionError, match="waits"), NoWaits():
+        bool(torch.ones(1).isnan().any())
+
+
 def test_an_unknown_id_is_refused_and_the_next_step_is_right(monkeypatch):
     ours, reference = pair(monkeypatch)
     caches = [prompt(lm, 20) for lm in (ours, reference)]
@@ -172,3 +187,23 @@ def test_another_models_cache_is_refused(monkeypatch):
     ours, other = on_kernels(monkeypatch), taken_over(head_dim=16)
     with pytest.raises(CacheError, match="another model's"):
         read(ours, prompt(other, 20), ids(1))
+
+
+@pytest.mark.parametrize(
+    "kind", ["llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("qwen2", "qwen3"))]
+)
+def test_answers_are_those_of_the_operators(monkeypatch, tmp_path, kind):
+    tiny_model(kind, 1, vocab_size=264).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    answers = {}
+    for switch in ("interpret", "0"):
+        monkeypatch.setenv("RAPID_CUDA", switch)
+        engine = RapidEngine.from_pretrained(
+            tmp_path, dtype="float32", device="cpu", embedder=HashEmbedder(), compression=SMALL
+        )
+        greedy = engine.generate(PROMPT, sampling=SamplingParams(max_new_tokens=5))
+        seeded = engine.generate(PROMPT, sampling=SamplingParams(max_new_tokens=5, temperature=1.0, seed=3))
+        answers[switch] = [(each.text, each.token_ids) for each in (greedy, seeded)]
+        assert (greedy.stats.kernels == "triton") == (switch == "interpret")
+        engine.close()
+    assert answers["interpret"] == answers["0"]

@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.verdicts import draw_rows, verify_rounds
 from rapid_integrations.sampling import Randomness, TorchOps, verify
+from tests.unit.kernels.cuda.waits import NoWaits
 
 OPS = TorchOps()
 K, V = 4, 150
@@ -104,6 +105,12 @@ def test_draws():
     shares[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5])
     found = draw_rows(probs, shares, block=64).tolist()
     assert found == [OPS.draw(row, share) for row, share in zip(probs, shares.tolist(), strict=True)]
+
+
+def test_nothing_waits_for_the_device():
+    laws, tokens, proposed, uniforms = rounds(2)
+    with NoWaits():
+        verify_rounds(laws, tokens, proposed, uniforms, block=64)
 
 
 @pytest.mark.slow

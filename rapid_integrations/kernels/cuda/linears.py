@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rapid_integrations.kernels.cuda import why_not_cuda
+from rapid_integrations.kernels.cuda.availability import why_not_cuda
 
 
 class TritonInt8Linear:
