@@ -42,7 +42,7 @@ QUESTIONS = (
 )
 LENGTHS = (16, 48, 96)  # tokens
 LEFT = 1 / 3  # share of the answers whose client leaves
-IN_TURN_S = 8.0
+IN_TURN_S = 60.0
 SAMPLES = 120  # of the memory
 
 

@@ -25,6 +25,7 @@ from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.engine.read_ahead import QUESTIONS
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.prompt import PromptLike
+from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.remote.departures import gone, unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, reading_received, received
@@ -141,9 +142,7 @@ async def _events(engine: RapidEngine, asking: Asking, request: Request, turn: T
                     happened.put_nowait(("piece", piece.model_dump(mode="json")))
                     await happened.join()  # the client has taken it: a slow one makes the engine pause
         except Exception as error:
-            happened.put_nowait(
-                ("error", {**body_of(error), "status": status_of(error), "retry_s": getattr(error, "retry_s", None)})
-            )
+            happened.put_nowait(("error", _told(error)))
         happened.put_nowait(None)
 
     answering = asyncio.ensure_future(answer())
@@ -198,6 +197,13 @@ async def _whole(first: Event, events: AsyncIterator[Event]) -> Response:
         return _json(_gone(), 499)
     completion = Completion.join(pieces).model_dump(mode="json")
     return _json({"completion": completion, "prepared": found.get("prepared"), "trace": found.get("trace")})
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """Return what a client is told of an error. Those of `turn` have their own form."""
+    if isinstance(error, ApiError):
+        return {**error.body, "status": error.status, "retry_s": error.retry_s}
+    return {**body_of(error), "status": status_of(error)}
 
 
 def _gone() -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from rapid_integrations import errors
 from rapid_integrations.errors import RapidError, RemoteError
-from rapid_integrations.server.failures import ApiError
 
 _BAD_REQUEST = (
     errors.ConfigurationError,
@@ -20,8 +19,6 @@ _LATER = (errors.EngineClosedError, errors.OutOfMemoryError)
 
 def status_of(error: BaseException) -> int:
     """Return the HTTP status of an error."""
-    if isinstance(error, ApiError):
-        return error.status
     if isinstance(error, _BAD_REQUEST):
         return 400
     return 503 if isinstance(error, _LATER) else 500
@@ -32,8 +29,6 @@ def body_of(error: BaseException) -> dict[str, Any]:
 
     The message of an error that is not of this package's tree stays here, as it may tell of the server's own affairs.
     """
-    if isinstance(error, ApiError):
-        return error.body
     known = isinstance(error, RapidError) and type(error).__name__ in errors.__all__
     if not isinstance(error, RapidError):
         error = RemoteError(f"the server failed with {type(error).__name__}; its log says more", code="failed")

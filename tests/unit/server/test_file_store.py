@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+pytest.importorskip("starlette")
+
 from rapid_integrations.documents import Document
 from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.file_store import FileStore, new_file_id

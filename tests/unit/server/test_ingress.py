@@ -7,6 +7,8 @@ import json
 import httpx
 import pytest
 
+pytest.importorskip("starlette")
+
 from rapid_integrations.server.failures import ApiError
 from tests.toys.models import words
 from tests.toys.server_app import HELLO

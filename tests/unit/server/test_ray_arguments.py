@@ -64,3 +64,16 @@ def test_the_application_has_a_door_and_engines():
     config = engine._deployment_config
     assert config.request_router_config.get_request_router_class().__name__ == "ConsistentHashRouter"
     assert config.graceful_shutdown_timeout_s == 7
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_number_of_engines_follows_the_load():
+    pytest.importorskip("ray.serve")
+    from ray.serve._private.build_app import build_app
+
+    from rapid_integrations.server.ray_app import build
+
+    built = build_app(build({"replicas": 1, "max_replicas": 3, "target_requests": 2}), name="rapid")
+    (engine,) = (each for each in built.deployments if each.name == "Engine")
+    scaling = engine._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (1, 3, 2)
