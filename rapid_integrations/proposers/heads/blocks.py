@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, rms_norm, silu
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.models.attention import attend
 from rapid_integrations.models.linear import Linear
 from rapid_integrations.models.skeleton import Rotary
 from rapid_integrations.proposers.heads.weights import HeadWeights, number
@@ -158,9 +159,8 @@ class Attention:
     ) -> None:
         heads, kv_heads, dim = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim
         self._heads, self._kv_heads, self._dim, self._gated = heads, kv_heads, dim, gated
-        self._q = weights.linear(f"{prefix}.q_proj", heads * dim * (2 if gated else 1), width)
-        self._k = weights.linear(f"{prefix}.k_proj", kv_heads * dim, width)
-        self._v = weights.linear(f"{prefix}.v_proj", kv_heads * dim, width)
+        self._widths = [heads * dim * (2 if gated else 1), kv_heads * dim, kv_heads * dim]
+        self._qkv = weights.beside([f"{prefix}.{name}_proj" for name in "qkv"], self._widths, width)
         self._out = weights.linear(f"{prefix}.o_proj", shape.hidden_size, heads * dim)
         self._norms = [
             HeadNorm(weights.take(f"{prefix}.{name}.weight", dim) + offset, shape.rms_norm_eps)
@@ -177,21 +177,19 @@ class Attention:
             x: (T, width).
             positions: (T,).
             cache: gets the T new rows.
-            seen: (T, L) bool, which of all rows each of them sees, its own included; None: all.
+            seen: (T, L) bool, which of all rows each of them sees, its own included; None: all up to itself.
         """
         count = x.shape[0]
-        queries, gate = self._q(x).view(count, self._heads, -1), None
+        parts = torch.split(self._qkv(x), self._widths, dim=-1)
+        queries, gate = parts[0].view(count, self._heads, -1), None
         if self._gated:
             queries, gate = queries.chunk(2, dim=-1)
-        keys, values = (each(x).view(count, self._kv_heads, self._dim) for each in (self._k, self._v))
+        keys, values = (each.view(count, self._kv_heads, self._dim) for each in parts[1:])
         query_norm, key_norm = self._norms
         queries = queries if query_norm is None else query_norm(queries)
         keys = keys if key_norm is None else key_norm(keys)
         queries, keys = self._rotation(queries, keys, positions)
-        all_keys, all_values = cache.write(keys, values)
-        mixed = scaled_dot_product_attention(
-            queries.transpose(0, 1)[None], all_keys[None], all_values[None], attn_mask=seen, enable_gqa=True
-        )[0].transpose(0, 1)
+        mixed = attended(queries, *cache.write(keys, values), seen)
         if gate is not None:
             mixed = mixed * torch.sigmoid(gate)
         return self._out(mixed.reshape(count, -1))
@@ -207,21 +205,26 @@ class GatedMlp:
     """
 
     def __init__(self, weights: HeadWeights, prefix: str, hidden: int, inner: int, act: str) -> None:
-        self._gate = weights.linear(f"{prefix}.gate_proj", inner, hidden)
-        self._up = weights.linear(f"{prefix}.up_proj", inner, hidden)
+        self._gate_up = weights.beside([f"{prefix}.gate_proj", f"{prefix}.up_proj"], [inner, inner], hidden)
         self._down: Linear = weights.linear(f"{prefix}.down_proj", hidden, inner)
         self._act = activation(act, weights.name)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (T, E) of (T, E)."""
-        return self._down(self._act(self._gate(x)) * self._up(x))
+        gate, up = self._gate_up(x).chunk(2, dim=-1)
+        return self._down(self._act(gate) * up)
 
 
-def causal(count: int, past: int, device: torch.device) -> Tensor | None:
-    """Return which of `past` + `count` rows each of the last `count` sees, (count, past + count); None: all."""
-    if count == 1:
-        return None
-    return torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+def attended(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """Return the attention of the last T of L rows, (T, H, D_v).
+
+    Args:
+        queries: (T, H, D).
+        keys, values: (H_kv, L, D or D_v).
+        seen: (T, L) bool, which rows each of them sees; None: all up to itself.
+    """
+    scale = queries.shape[-1] ** -0.5
+    return attend(queries.transpose(0, 1)[None], [(keys[None], values[None])], scale, None, seen=seen)[0]
 
 
 def activation(name: str, checkpoint: str) -> Any:

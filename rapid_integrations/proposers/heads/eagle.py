@@ -99,7 +99,7 @@ class Eagle(_Eagle):
         weights.ignore("lm_head.weight", "embed_tokens.weight")  # copies of the target's
         weights.require_all_taken()
         self.step_bytes = weights.bytes + vocab_size * width * weights.dtype.itemsize
-        self.num_parameters = weights.bytes // weights.dtype.itemsize
+        self.num_parameters = weights.parameters
         self._vocab_size, self._dtype = vocab_size, weights.dtype
 
     def fused(self, states: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Eagle3(_Eagle):
         weights.ignore("t2d", "mask_hidden")
         weights.require_all_taken()
         self.step_bytes = weights.bytes
-        self.num_parameters = weights.bytes // weights.dtype.itemsize
+        self.num_parameters = weights.parameters
         self._dtype = weights.dtype
 
     def _levels(self, config: Mapping[str, Any], target: GivesStates) -> tuple[int, ...]:

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.skeleton import Rotary
-from rapid_integrations.proposers.heads.blocks import GatedMlp, HeadCache, HeadNorm
+from rapid_integrations.proposers.heads.blocks import GatedMlp, HeadCache, HeadNorm, attended
 from rapid_integrations.proposers.heads.weights import HeadWeights, number
 
 
@@ -134,10 +133,8 @@ class LatentAttention:
         expanded = self._kv(self._kv_norm(latent)).view(count, self._heads, -1)
         k_plain, values = torch.split(expanded, [self._plain, self._value], dim=-1)
         k_turned = self._turn(k_turned[:, None], cos, sin).expand(-1, self._heads, -1)
-        keys, all_values = cache.write(torch.cat([k_plain, k_turned], dim=-1), values)
-        mixed = scaled_dot_product_attention(q.transpose(0, 1)[None], keys[None], all_values[None], attn_mask=seen)[
-            0
-        ].transpose(0, 1)
+        keys = torch.cat([k_plain, k_turned], dim=-1)
+        mixed = attended(q, *cache.write(keys, values), seen)
         return self._out(mixed.reshape(count, -1))
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -154,8 +154,8 @@ class FurtherLayer(RecurrentHead):
         else:
             self._mlp = GatedMlp(weights, mlp, width, number(config, "intermediate_size", self.name), act)
         weights.require_all_taken()
-        self.num_parameters = weights.bytes // weights.dtype.itemsize
-        self.step_bytes = self.num_parameters * weights.dtype.itemsize
+        self.num_parameters = weights.parameters
+        self.step_bytes = weights.bytes
         if self._head is None:
             self.step_bytes += vocab_size * width * weights.dtype.itemsize
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapid_integrations.proposers.heads.blocks import HeadCache, causal
+from rapid_integrations.proposers.heads.blocks import HeadCache
 from rapid_integrations.proposers.heads.head import DraftHead, HeadText, Node
 
 _PIECE = 512  # tokens that are read at once
@@ -35,7 +35,7 @@ class RecurrentHead(DraftHead):
             token_ids: (T,).
             positions: (T,) of the tokens before.
             cache: gets T rows.
-            seen: (T, L) bool, which rows each of them sees; None: all.
+            seen: (T, L) bool, which rows each of them sees; None: all up to itself.
         """
 
     @abstractmethod
@@ -71,9 +71,8 @@ class _RecurrentText(HeadText):
         for begin in range(0, len(positions), _PIECE):
             piece = slice(begin, begin + _PIECE)
             fused = self._head.fused(states[piece])
-            seen = causal(len(fused), self._cache.length, fused.device)
             at = self._tensor(positions[piece], fused)
-            guessed = self._head.layer(fused, self._tensor(token_ids[piece], fused), at, self._cache, seen)
+            guessed = self._head.layer(fused, self._tensor(token_ids[piece], fused), at, self._cache, None)
         self._committed = self._cache.length
         last = guessed[-1:]
         self._root = Node(self._head.logits(last)[0], 0, _Guess(last[0], positions[-1], ()))

@@ -15,7 +15,7 @@ from rapid_integrations.cache.hidden_states import LAST
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.causal_lm import GivesStates
 from rapid_integrations.models.linear import Linear
-from rapid_integrations.proposers.heads.blocks import Attention, GatedMlp, HeadCache, HeadNorm, Shape, causal
+from rapid_integrations.proposers.heads.blocks import Attention, GatedMlp, HeadCache, HeadNorm, Shape
 from rapid_integrations.proposers.heads.head import DraftHead, HeadText, Node
 from rapid_integrations.proposers.heads.weights import HeadWeights, number
 
@@ -114,7 +114,7 @@ class Medusa(StepwiseHead):
             else:
                 self._heads.append(self._heads[0])  # one head for all
         weights.require_all_taken()
-        self.num_parameters = weights.bytes // weights.dtype.itemsize
+        self.num_parameters = weights.parameters
         self.step_bytes = weights.bytes // self.most_tokens
 
     def read(self, states: Tensor, positions: Tensor, cache: HeadCache) -> Tensor:
@@ -179,7 +179,7 @@ class Hydra(StepwiseHead):
             self._networks.append(layers)
             self._heads.append(weights.linear(f"hydra_lm_head.{head}.1", vocab_size, width))
         weights.require_all_taken()
-        self.num_parameters = weights.bytes // weights.dtype.itemsize
+        self.num_parameters = weights.parameters
         self.step_bytes = weights.bytes // self.most_tokens
 
     def read(self, states: Tensor, positions: Tensor, cache: HeadCache) -> Tensor:
@@ -218,8 +218,7 @@ class _PrefixLayer:
 
     def __call__(self, states: Tensor, positions: Tensor, cache: HeadCache) -> Tensor:
         """Return the last row (E,) of states (T, E), and keep the keys and values of all."""
-        seen = causal(len(states), cache.length, states.device)
-        x = states + self._attention(self._before(states), positions, cache, seen)
+        x = states + self._attention(self._before(states), positions, cache, None)
         x = x[-1:]
         return self._final(x + self._mlp(self._between(x)))[0]
 

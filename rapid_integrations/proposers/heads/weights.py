@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.linear import Linear, PackedLinear, PlainLinear
+from rapid_integrations.kernels.cpu import MAX_ROWS, NativeMatrix
+from rapid_integrations.kernels.cpu.decoder import COLUMNS
+from rapid_integrations.kernels.cpu.library import loaded_library
+from rapid_integrations.kernels.cpu.matrices import product
+from rapid_integrations.models.linear import Int8Linear, Linear, PackedLinear, PlainLinear
 
 _COMPUTED = ("rotary_emb.inv_freq",)  # written by some tools, and computed here
 
@@ -28,7 +33,8 @@ class HeadWeights:
         self.name = name
         self.dtype, self.device = dtype, device
         self._left = {each: tensor for each, tensor in tensors.items() if not each.endswith(_COMPUTED)}
-        self.bytes = 0
+        self.bytes = self.parameters = 0  # of products, and of their weights
+        self._arena = Arena()
 
     def names(self) -> Collection[str]:
         """Return the names of the tensors that nobody has taken yet."""
@@ -75,10 +81,30 @@ class HeadWeights:
         bias = self.take(f"{name}.bias", rows) if self.has(f"{name}.bias") else None
         return self.product(self.take(f"{name}.weight", rows, columns), bias)
 
+    def beside(self, names: Sequence[str], rows: Sequence[int], columns: int) -> Linear:
+        """Take several products of the same input as one, their outputs side by side."""
+        weights, biases = [], []
+        for name, own in zip(names, rows, strict=True):
+            weights.append(self.take(f"{name}.weight", own, columns))
+            known = self.has(f"{name}.bias")
+            biases.append(self.take(f"{name}.bias", own) if known else weights[-1].new_zeros(own))
+        return self.product(torch.cat(weights), torch.cat(biases) if any(map(torch.any, biases)) else None)
+
     def product(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """Return the product with a weight (rows, columns) that was taken."""
-        self.bytes += weight.nbytes
-        return PackedLinear(weight, bias) if PackedLinear.serves(weight) else PlainLinear(weight, bias)
+        """Return the product with a weight (rows, columns) that was taken.
+
+        If the target runs on this package's kernels, so does the head, with eight bits a weight: a head only guesses.
+        """
+        self.parameters += weight.numel()
+        made: Linear
+        if KernelLinear.serves(weight):
+            made = KernelLinear(weight, bias, self._arena)
+        elif PackedLinear.serves(weight):
+            made = PackedLinear(weight, bias)
+        else:
+            made = PlainLinear(weight, bias)
+        self.bytes += made.step_bytes
+        return made
 
     def require_all_taken(self) -> None:
         """Refuse a checkpoint with tensors that are not known: it computes something else.
@@ -91,6 +117,35 @@ class HeadWeights:
                 f"draft_head={self.name!r} has {len(self._left)} tensors that are not known, such as "
                 f"{min(self._left)!r}: it computes something that is not supported. docs/heads.md lists the layouts"
             )
+
+
+class KernelLinear:
+    """A product of few rows on this package's kernels, with weights (O, K) of eight bits."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, arena: Arena) -> None:
+        self._many = Int8Linear(weight, bias, arena)
+        matrix = self._many.native()
+        assert matrix is not None  # it was made for the kernels
+        self._matrix = matrix
+        self.step_bytes = self._many.step_bytes
+
+    @staticmethod
+    def serves(weight: Tensor) -> bool:
+        """Whether the kernels are loaded, and multiply by this weight."""
+        fit = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.shape[1] % COLUMNS == 0
+        return fit and loaded_library() is not None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        return product(self._matrix, x).to(x.dtype) if len(x) <= MAX_ROWS else self._many(x)
+
+    def dense(self) -> Tensor:
+        """Return the dequantised weights."""
+        return self._many.dense()
+
+    def native(self) -> NativeMatrix:
+        """Return the weights for the kernels."""
+        return self._matrix
 
 
 def number(config: Mapping[str, Any], key: str, name: str, default: int | None = None) -> int:

@@ -134,12 +134,15 @@ def written(
         running = going_on
         if not running:
             break
-    widths = [len(levels) * lm.hidden_size, lm.hidden_size]
     for text, prompt, given in zip(texts, prompts, parts, strict=True):
-        states, last = torch.split(torch.cat(given), widths, dim=-1)
-        chances, likely = lm.logits_of(last.to(lm.device)).softmax(dim=-1).topk(LIKELY, dim=-1)
-        ids = torch.tensor(text[: len(states)])
-        yield Example(ids, states.cpu(), likely.int().cpu(), chances.bfloat16().cpu(), len(prompt))
+        yield _example(lm, text, torch.cat(given), len(levels) * lm.hidden_size, len(prompt))
+
+
+def _example(lm: GivesStates, text: Sequence[int], given: Tensor, width: int, prompt_tokens: int) -> Example:
+    """Return an example; `given` (T, width + E) has what the head reads, and then what the target's own head reads."""
+    chances, likely = lm.logits_of(given[:, width:]).softmax(dim=-1).topk(LIKELY, dim=-1)
+    ids = torch.tensor(text[: len(given)])
+    return Example(ids, given[:, :width].cpu(), likely.int().cpu(), chances.bfloat16().cpu(), prompt_tokens)
 
 
 _PARTS = ("token_ids", "states", "likely", "chances")
