@@ -7,6 +7,7 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
   6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/log/).
 - `Int8Linear` and `Int4Linear` quantise only the weights, with PyTorch's packed kernels. For many rows (prefill) the
   weights are dequantised on the fly.
+- `GpuInt8Linear` and `GpuInt4Linear` do the same on NVIDIA's GPUs (`gpu_linear.py`).
 
 If this package's own kernels run the steps (`kernels.cpu`), they read plain rows of bfloat16 and panels of integers,
 and nothing is packed for PyTorch. Their products with integers round the inputs to eight bits (`kernels/cpu/panels.h`).
@@ -25,6 +26,7 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
+from rapid_integrations.models.gpu_linear import GpuInt4Linear, GpuInt8Linear, integers_multiplied
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -111,8 +113,7 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
-        scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
-        levels = (weight.float() / scale[:, None]).round().to(torch.int8)
+        levels, scale = int8_levels(weight)
         self._scale, self._bias = scale.to(weight.dtype), bias
         self._rows, self._columns = weight.shape
         # PyTorch's kernel reads whole vectors, and would read beyond rows whose width is not a multiple of theirs.
@@ -160,14 +161,10 @@ class Int4Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         rows, columns = weight.shape
-        grouped = weight.float().view(rows, columns // GROUP, GROUP)
-        low, high = grouped.amin(dim=2), grouped.amax(dim=2)
-        scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
-        zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
-        levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
-        levels = levels.to(torch.uint8)
+        levels, scale, zero = int4_levels(weight)
         self._panels, self._bias = int4_panels(levels, scale, zero), bias
-        self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), scale, zero)
+        packs = arena is None and weight.device.type == "cpu"
+        self._few = _PackedInt4(levels.view(rows, columns), scale, zero) if packs else None
         if arena is not None:
             self._panels = arena.copy(self._panels)
         self.step_bytes = self._panels.nbytes
@@ -195,21 +192,32 @@ class Int4Linear:
 
 
 class _PackedInt4:
-    """Four-bit levels in the layout of PyTorch's kernels, for products with few rows of bfloat16."""
+    """Four-bit levels in the layout of PyTorch's kernels on processors, for products with few rows of bfloat16."""
 
     def __init__(self, levels: Tensor, scale: Tensor, zero: Tensor) -> None:
         self._scale_and_zero = torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous()  # (K / 32, O, 2)
-        if levels.device.type == "cpu":
-            self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
-            self._product = torch.ops.aten._weight_int4pack_mm_for_cpu
-        else:
-            pairs = levels.view(levels.shape[0], -1, 2)
-            self._packed = torch.ops.aten._convert_weight_to_int4pack(pairs[..., 0] << 4 | pairs[..., 1], 8)
-            self._product = torch.ops.aten._weight_int4pack_mm
+        self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = self._product(x, self._packed, GROUP, self._scale_and_zero)
+        product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._packed, GROUP, self._scale_and_zero)
         return product
+
+
+def int8_levels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return levels (O, K) int8 and scales (O,) float32 of a weight: it is about level * scale."""
+    scale = weight.float().abs().amax(dim=1).clamp(min=1e-8) / 127
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+def int4_levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return levels (O, K / 32, 32) uint8, scales and zeros (O, K / 32) bfloat16: about (level - 8) * scale + zero."""
+    rows, columns = weight.shape
+    grouped = weight.float().view(rows, columns // GROUP, GROUP)
+    low, high = grouped.amin(dim=2), grouped.amax(dim=2)
+    scale = ((high - low) / 15).clamp(min=1e-8).bfloat16()  # (O, K / 32)
+    zero = (low + 8 * scale.float()).bfloat16()  # the weight of level 8
+    levels = ((grouped - zero.float()[..., None]) / scale.float()[..., None] + 8).round().clamp(0, 15)
+    return levels.to(torch.uint8), scale, zero
 
 
 def make_linear(
@@ -230,6 +238,11 @@ def make_linear(
     """
     if quantization not in (None, *QUANTIZATIONS):
         raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
+    if quantization is not None and integers_multiplied(weight):
+        levels, scale, zero = int4_levels(weight) if quantization == "int4" else (*int8_levels(weight), None)
+        if zero is None:
+            return GpuInt8Linear(levels, scale.to(weight.dtype), bias)
+        return GpuInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
     if quantization == "int4" and Int4Linear.serves(weight):
         return Int4Linear(weight, bias, arena)
     if quantization is not None:
