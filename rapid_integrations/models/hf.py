@@ -69,6 +69,8 @@ class HuggingFaceLM(SharedResource):
         longest: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
+        # A model that is offloaded whole has one device, too, but no numbers that could be taken over.
+        take_over = take_over and not any(parameter.is_meta for parameter in model.parameters())
         refuse_unsupported(model, longest, chosen_once=take_over and FusedDecoder.serves(model))
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
             native_library(on_progress or ignore_progress)  # loads the library now; attention only uses a loaded one

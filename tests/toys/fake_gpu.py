@@ -26,6 +26,8 @@ class _Methods(TorchFunctionMode):
             raise HostWaitsError(name)
         if name == "contiguous" and args[0].device.type == "cuda":
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
+        if name in ("__invert__", "bitwise_not") and args[0].device.type == "cuda":
+            return torch.ops.aten.bitwise_not(args[0])
         if function is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
             return _indexed(*args)
         if function is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
