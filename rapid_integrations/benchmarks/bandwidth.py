@@ -30,7 +30,8 @@ def median_seconds(step: Callable[[], object], device: torch.device) -> float:
 def copy_bandwidth(device: torch.device) -> float:
     """Return bytes per second, read and written, of a copy that is far larger than any cache."""
     elements = 2**30 if device.type == "cuda" else 2**28
-    source = torch.zeros(elements, dtype=torch.uint8, device=device)
+    # A GPU may compress zeros on their way, which no model's weights are.
+    source = torch.empty(elements, dtype=torch.uint8, device=device).random_()
     copy = torch.empty_like(source)
     return 2 * elements / median_seconds(lambda: copy.copy_(source), device)
 

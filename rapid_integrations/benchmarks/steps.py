@@ -81,6 +81,7 @@ class StepsResult:
     shape: str
     drafter_shape: str
     dtype: str
+    drafter_dtype: str
     layers: int
     layers_built: int
     retrieval: int
@@ -117,6 +118,7 @@ class StepsResult:
             "shape": self.shape,
             "drafter_shape": self.drafter_shape,
             "dtype": self.dtype,
+            "drafter_dtype": self.drafter_dtype,
             "layers": self.layers,
             "layers_built": self.layers_built,
             "retrieval_tokens": self.retrieval,
@@ -168,6 +170,7 @@ def measure_steps(
     device: torch.device,
     layers: int | None = None,
     quantization: Quantization | None = None,
+    drafter_quantization: Quantization | None = None,
     on_progress: OnProgress,
 ) -> StepsResult:
     """Measure the steps of a round.
@@ -181,6 +184,7 @@ def measure_steps(
         dtype, device: dtype and device of weights and caches.
         layers: number of layers to build. Times are extrapolated from these and half of them. None builds all.
         quantization: quantisation of the weights; None keeps them in `dtype`.
+        drafter_quantization: of the drafter's; None takes the target's.
         on_progress: is called with ("measure steps", done, total).
 
     Raises:
@@ -192,7 +196,8 @@ def measure_steps(
             "one of each, all of them 1 or more"
         )
     target, drafter = load_shape(shape), load_shape(drafter_shape or shape)
-    same = drafter == target
+    form, drafter_form = quantization, drafter_quantization or quantization
+    same = drafter == target and drafter_form == form
     whole = int(target["num_hidden_layers"])
     built = whole if layers is None else min(max(2, layers), whole)
     target_steps = [("verify", context, k) for context in contexts for k in (1, *(k + 1 for k in draft_lengths))]
@@ -200,7 +205,8 @@ def measure_steps(
     result = StepsResult(
         shape,
         drafter_shape or shape,
-        quantization or str(dtype).removeprefix("torch."),
+        form or str(dtype).removeprefix("torch."),
+        drafter_form or str(dtype).removeprefix("torch."),
         whole,
         built,
         retrieval,
@@ -208,13 +214,14 @@ def measure_steps(
         copy_bandwidth(device),
         describe_machine(device),
     )
-    place = (dtype, device, quantization, on_progress)
+    place = (dtype, device, form, on_progress)
     if same:
         result.steps = _of_all_layers(shape, target, built, [*target_steps, *drafter_steps], *place)
     else:
         result.steps = _of_all_layers(shape, target, built, target_steps, *place)
         small = min(built, int(drafter["num_hidden_layers"])) if layers else int(drafter["num_hidden_layers"])
-        result.steps += _of_all_layers(str(drafter_shape), drafter, small, drafter_steps, *place)
+        place = (dtype, device, drafter_form, on_progress)
+        result.steps += _of_all_layers(drafter_shape or shape, drafter, small, drafter_steps, *place)
     return result
 
 

@@ -24,6 +24,7 @@ from rapid_integrations.cli.options import (
     SAMPLING,
     AsJson,
     Device,
+    DrafterQuantized,
     Dtype,
     ModelOptions,
     Quantized,
@@ -267,6 +268,7 @@ def bench_steps(
     dtype: Dtype = "bfloat16",
     device: Device = "auto",
     quantization: Quantized = None,
+    drafter_quantization: DrafterQuantized = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -287,6 +289,7 @@ def bench_steps(
                 device=device_of(device),
                 layers=layers,
                 quantization=quantization,
+                drafter_quantization=drafter_quantization,
                 on_progress=progress,
             )
         if plot is not None:

@@ -56,6 +56,14 @@ Quantized = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+DrafterQuantized = Annotated[
+    Literal["int8", "int4"] | None,
+    typer.Option(
+        help="Quantise the drafter's weights. Without --drafter, a quantised copy of the target drafts. "
+        "Default: as the target.",
+        rich_help_panel=MODELS,
+    ),
+]
 
 
 def _number_or_word(value: str) -> Any:
@@ -98,14 +106,7 @@ class ModelOptions:
     dtype: Dtype = "auto"
     device: Device = "auto"
     quantization: Quantized = None
-    drafter_quantization: Annotated[
-        Literal["int8", "int4"] | None,
-        typer.Option(
-            help="Quantise the drafter's weights. Without --drafter, a quantised copy of the target drafts. "
-            "Default: as the target.",
-            rich_help_panel=MODELS,
-        ),
-    ] = None
+    drafter_quantization: DrafterQuantized = None
     draft_lm: Annotated[
         str | None,
         typer.Option(

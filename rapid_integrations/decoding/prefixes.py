@@ -42,6 +42,7 @@ class Prefixes:
         self.texts = IndexedTexts()
         self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
+        self._told = False  # that a prompt is too long to be kept
         self._variants: dict[tuple[int, int], object] = {}  # by identity of the model
         self._fingerprints: dict[int, str | None] = {}  # by identity, as the engine holds its models
         self._unknown: dict[int, str] = {}  # why a model has no fingerprint; warned of once
@@ -112,6 +113,20 @@ class Prefixes:
                     shared = max(shared, reader.shared_with(ids))
         referred = max(0, shared - MOST_COPIED)
         return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
+
+    def tell_if_too_long(self, model: CausalLM, capacity: int) -> None:
+        """Warn once if a text is so long that its cache can not be kept for later requests."""
+        needed, budget = allocated_tokens(capacity) * model.kv_bytes_per_token, self.memory.max_bytes
+        if self._told or not 0 < budget < needed:
+            return
+        self._told = True
+        warnings.warn(
+            f"a prompt for {model.name} takes {needed / 2**30:.2f} GiB of keys and values, and finished requests may "
+            f"keep {budget / 2**30:.2f} GiB: the next question about the same document will read it again. Give a "
+            f"larger prefix_cache_bytes (--prefix-cache-mib), or 0 if no document comes back",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def unread(self, model: CausalLM, prompt_ids: Sequence[int]) -> int:
         """Return how many tokens of a prompt no cache in memory holds of an ended request."""
@@ -229,6 +244,8 @@ class RequestReaders:
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:
         """Return a reader on the longest cached prefix of its prompt; see `Reader` for the arguments."""
         cache = self._prefixes.find(model, prompt_ids, capacity) if self._prefixes.enabled else None
+        if role == "target":
+            self._prefixes.tell_if_too_long(model, capacity)
         reader = Reader(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:
             reader.others = lambda: self._prefixes.others(model, role, self)

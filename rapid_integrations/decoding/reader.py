@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, TokenIds, common_prefix
 from rapid_integrations.decoding.passes import Steps, Wanted
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and the time that other requests wait
+GPU_CHUNK = 4096  # a GPU's products need so many rows to reach its speed; gate and up of 8B take 235 MB of them
+LARGE_GPU_CHUNK, LARGE_GPU = 8192, 32 << 30  # on a GPU with so many bytes
 
 
 class Reader:
@@ -71,9 +75,13 @@ class Reader:
                     continue
                 self._share(other, shared)
             else:
-                ids = self._ids(self.tokens[done : min(done + PREFILL_CHUNK, stop)])
+                ids = self._ids(self.tokens[done : min(done + self._chunk, stop)])
                 yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True, states=self.states),))
             report(self.cache.length, total)
+
+    @cached_property
+    def _chunk(self) -> int:
+        return prefill_chunk(self.model.device)
 
     def _most_shared(self) -> tuple[Reader | None, int]:
         """Return who reads the same prompt furthest, and how far; None if nobody does clearly further than this."""
@@ -147,7 +155,29 @@ class Reader:
     def _ids(self, token_ids: list[int]) -> Tensor:
         # A step has just emptied the processor's caches: each call of torch takes 10 us there.
         ids = torch.frombuffer(array("q", token_ids), dtype=torch.int64)
-        return ids if self._on_processor else ids.to(self.model.device)
+        if self._on_processor:
+            return ids
+        self._require_known(token_ids)
+        return ids.to(self.model.device)
+
+    def _require_known(self, token_ids: list[int]) -> None:
+        """Refuse ids that the model does not have: a GPU that looks one up fails in all that the process does later.
+
+        Raises:
+            ConfigurationError: there is one.
+        """
+        if unknown := [each for each in token_ids if not 0 <= each < self.model.vocab_size]:
+            raise ConfigurationError(
+                f"token id {unknown[0]} was given to {self.model.name}, whose ids are 0 to "
+                f"{self.model.vocab_size - 1:,}: a prompt, a proposer or another drafter has another vocabulary"
+            )
+
+
+def prefill_chunk(device: torch.device) -> int:
+    """Return how many tokens a pass over a prompt reads on a device."""
+    if device.type != "cuda":
+        return PREFILL_CHUNK
+    return LARGE_GPU_CHUNK if torch.cuda.get_device_properties(device).total_memory >= LARGE_GPU else GPU_CHUNK
 
 
 def first_columns(logits: Tensor, vocab_size: int) -> Tensor:

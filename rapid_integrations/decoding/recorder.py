@@ -13,11 +13,12 @@ class Recorder:
     """Counts rounds and tokens, and times phases ("compress", "prefill", "propose", "score", "verify", ...).
 
     Args:
-        device: device whose queued work is finished before the clock is read.
+        devices: of the request's models. Their queued work is finished before the clock is read, since what one of them
+            has left would count for whatever waits for it next.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, *devices: torch.device) -> None:
+        self._devices = tuple(dict.fromkeys(device for device in devices if device.type == "cuda"))
         self.seconds: dict[str, float] = {}
         self._elsewhere_s = 0.0
         self.rounds = self.drafted = self.accepted = self.tokens = 0
@@ -26,9 +27,9 @@ class Recorder:
         self._decode_started = self._last_token = self._started
 
     def now(self) -> float:
-        """Return a time in seconds, after the device has caught up."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        """Return a time in seconds, after the devices have caught up."""
+        for device in self._devices:
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     @contextmanager

@@ -112,7 +112,7 @@ def loaded_models(
                 quantization=drafter_quantization or quantization,
                 dtype=drafter_dtype or dtype,
                 device=drafter_device or device,
-                device_map=drafter_device_map or device_map,
+                device_map=_map_of_drafter(device_map, drafter_device, drafter_device_map),
                 **shared,
             )
             on_failure.callback(other.lm.close)
@@ -124,6 +124,13 @@ def loaded_models(
                 on_failure.callback(small.lm.close)
         yield Models(loaded, other, small)
         on_failure.pop_all()
+
+
+def _map_of_drafter(device_map: Any, drafter_device: str | torch.device | None, drafter_device_map: Any) -> Any:
+    """Return the drafter's own map. The target's also spreads the drafter, unless that has a device of its own."""
+    if drafter_device_map is None and drafter_device is None:
+        return device_map
+    return drafter_device_map
 
 
 @contextmanager

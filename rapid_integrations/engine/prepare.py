@@ -81,7 +81,7 @@ class Preparing:
         self._require_tokens(asked.sampling)
         tools = self._tools_of(asked)
         held = self._held(asked.sampling, tools)
-        recorder = Recorder(models.target.device)
+        recorder = Recorder(*(model.device for model in models.all))
 
         # 1) split the prompt into context and question
         rendered = self._rendered(asked, tools)

@@ -89,7 +89,7 @@ class Reading:
         def need() -> int:
             return sum(prefixes.need(model, "target", ids, len(ids)) for model in models)
 
-        self._job = Job(self._steps, Recorder(models[0].device), need, worker.wake, ahead=True)
+        self._job = Job(self._steps, Recorder(*(model.device for model in models)), need, worker.wake, ahead=True)
 
     def _begin(self) -> None:
         self._life.require()

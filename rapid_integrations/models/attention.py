@@ -2,7 +2,7 @@
 
 This attention is registered under `ATTENTION_NAME` through transformers' public `AttentionInterface` and
 `AttentionMaskInterface`. It serves one text without padding, so causality follows from shapes alone: the T queries are
-the last T of the L keys. The keys may lie in several segments (`KVCache.shared`). There are three paths:
+the last T of the L keys. The keys may lie in several segments (`KVCache.shared`). There are four paths:
 
 - A few queries on a long cache (decoding, verification): the query heads that share a key/value head are folded into
   the rows of one matrix product per KV head, so no key is copied or repeated. The scores are formed as K q^T, the
@@ -11,9 +11,11 @@ the last T of the L keys. The keys may lie in several segments (`KVCache.shared`
   (`kernels/cpu/prefill.cpp`). Otherwise the queries are computed in blocks, one KV head at a time. The scores then stay
   in the processor's cache, and keys behind a block are skipped. This is 1.7 times as fast as the fused kernel
   (docs/log/).
-- Many queries on another device or in another dtype: the library's fused attention runs.
+- On GPUs: the library's flash attention, for few queries and for many (`flash.py`). Whatever it does not serve is
+  computed in blocks, as the library's fused attention with a mask takes memory for all scores there.
+- Many queries in another dtype, or on Apple's GPUs: the library's fused attention runs.
 
-The first path and the kernel read segments where they lie. The others need one tensor, so the keys and values of
+The first path, the kernel and flash attention read segments where they lie. The others need one tensor, so the keys and values of
 several segments are copied into one, of one layer at a time.
 
 transformers' layers pass one tensor of keys. Behind a shared prefix it is the tail, and the segments before it go along
@@ -37,6 +39,7 @@ from rapid_integrations.cache import TILE, LayerRows, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
+from rapid_integrations.models import flash
 from rapid_integrations.models.mask import CausalMask, Sight, described_mask
 
 ATTENTION_NAME = "rapid"
@@ -185,6 +188,9 @@ def attend(
         kind: what else the attention does.
         seen: (T, L) bool, True where a query sees a key, in place of causality and window (`Rows.visible`).
     """
+    on_gpu = query.device.type == "cuda"
+    if on_gpu and flash.serves(query, segments, window, kind, seen):
+        return flash.attend(query, segments, scale, window, kind, seen)
     if seen is not None:
         return _folded(query, segments, scale, Sight(window, kind.chunk), kind, seen)
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
@@ -199,7 +205,7 @@ def attend(
     if few:
         return _folded(query, segments, scale, sight, kind)
     key, value = (_joined(parts) for parts in zip(*segments, strict=True))
-    if blocked or kind.softcap is not None or kind.sinks is not None:
+    if blocked or on_gpu or kind.softcap is not None or kind.sinks is not None:
         return _blocked(query, key, value, scale, sight, kind)
     return _fused(query, key, value, scale, sight)
 
@@ -308,7 +314,17 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float, sight: Sight
     return out.transpose(1, 2).contiguous()
 
 
-@lru_cache(maxsize=4)  # every layer of a prefill chunk asks for the same one or two
 def _additive_mask(new: int, total: int, sight: Sight, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # A device's memory is not held for masks that nobody may ask for again.
+    return _held_mask(new, total, sight, dtype) if device.type == "cpu" else _mask(new, total, sight, dtype, device)
+
+
+@lru_cache(maxsize=4)  # every layer of a prefill chunk asks for the same one or two
+def _held_mask(new: int, total: int, sight: Sight, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # a caller's own model may compute gradients with it
+        return _mask(new, total, sight, dtype, torch.device("cpu"))
+
+
+def _mask(new: int, total: int, sight: Sight, dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = torch.zeros(new, total, dtype=dtype, device=device)
     return mask.masked_fill_(~sight.visible(new, total, device), float("-inf"))

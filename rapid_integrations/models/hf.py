@@ -69,6 +69,8 @@ class HuggingFaceLM(SharedResource):
         longest: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
+        # A model that is offloaded whole has one device, too, but no numbers that could be taken over.
+        take_over = take_over and not any(parameter.is_meta for parameter in model.parameters())
         refuse_unsupported(model, longest, chosen_once=take_over and FusedDecoder.serves(model))
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
             native_library(on_progress or ignore_progress)  # loads the library now; attention only uses a loaded one
@@ -85,7 +87,7 @@ class HuggingFaceLM(SharedResource):
         self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.num_parameters: int = model.num_parameters()
-        self.device: torch.device = model.get_input_embeddings().weight.device
+        self.device: torch.device = device_of_inputs(model)
         self.hidden_size: int = model.get_input_embeddings().weight.shape[1]
         self.num_layers: int = config.num_hidden_layers
         self.dtype: torch.dtype = model.dtype
@@ -374,6 +376,21 @@ class HuggingFaceLM(SharedResource):
         forked = cache.fork(CHECK_SHARED, CHECK_TOKENS, tile=CHECK_SHARED // 4)
         parts = torch.split(self._check_ids()[CHECK_SHARED:], [CHECK_TOKENS - CHECK_SHARED - 1, 1])
         return [self.forward([Rows(part, forked, len(part))])[0] for part in parts]
+
+
+def device_of_inputs(model: Any) -> torch.device:
+    """Return where token ids must lie: where the embedding is, or where it is put for each pass if it is offloaded."""
+    table = model.get_input_embeddings()
+    if table.weight.device.type != "meta":
+        return torch.device(table.weight.device)
+    hook = getattr(table, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    if device is None:
+        raise ModelLoadError(
+            f"{model.config._name_or_path or type(model).__name__}: its embedding has no numbers (device 'meta') and "
+            "nothing that fetches them; load the model with device_map='auto', or on one device"
+        )
+    return torch.device(device)
 
 
 def _cache_argument(module: Any) -> str | None:

@@ -7,6 +7,7 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
   6.2 ms instead of 3.4 for (1, 576) x (576, 49152) on one core (docs/log/).
 - `Int8Linear` and `Int4Linear` quantise only the weights, with PyTorch's packed kernels. For many rows (prefill) the
   weights are dequantised on the fly.
+- `GpuInt8Linear` and `GpuInt4Linear` do the same on NVIDIA's GPUs (`gpu_linear.py`).
 
 If this package's own kernels run the steps (`kernels.cpu`), they read plain rows of bfloat16 and panels of integers,
 and nothing is packed for PyTorch. Their products with integers round the inputs to eight bits (`kernels/cpu/panels.h`).
@@ -26,6 +27,7 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels import cuda
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
+from rapid_integrations.models.gpu_linear import GpuInt4Linear, GpuInt8Linear, integers_multiplied
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
@@ -162,7 +164,8 @@ class Int4Linear:
         rows, columns = weight.shape
         levels, scale, zero = int4_levels(weight)
         self._panels, self._bias = int4_panels(levels, scale, zero), bias
-        self._few = None if arena is not None else _PackedInt4(levels.view(rows, columns), scale, zero)
+        packs = arena is None and weight.device.type == "cpu"
+        self._few = _PackedInt4(levels.view(rows, columns), scale, zero) if packs else None
         if arena is not None:
             self._panels = arena.copy(self._panels)
         self.step_bytes = self._panels.nbytes
@@ -190,20 +193,14 @@ class Int4Linear:
 
 
 class _PackedInt4:
-    """Four-bit levels in the layout of PyTorch's kernels, for products with few rows of bfloat16."""
+    """Four-bit levels in the layout of PyTorch's kernels on processors, for products with few rows of bfloat16."""
 
     def __init__(self, levels: Tensor, scale: Tensor, zero: Tensor) -> None:
         self._scale_and_zero = torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous()  # (K / 32, O, 2)
-        if levels.device.type == "cpu":
-            self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
-            self._product = torch.ops.aten._weight_int4pack_mm_for_cpu
-        else:
-            pairs = levels.view(levels.shape[0], -1, 2)
-            self._packed = torch.ops.aten._convert_weight_to_int4pack(pairs[..., 0] << 4 | pairs[..., 1], 8)
-            self._product = torch.ops.aten._weight_int4pack_mm
+        self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = self._product(x, self._packed, GROUP, self._scale_and_zero)
+        product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._packed, GROUP, self._scale_and_zero)
         return product
 
 
@@ -244,6 +241,11 @@ def make_linear(
         return _for_triton(weight, bias, quantization)
     if quantization not in (None, *QUANTIZATIONS):
         raise ConfigurationError(f"quantization={quantization!r} is not one of {', '.join(QUANTIZATIONS)} and None")
+    if quantization is not None and integers_multiplied(weight):
+        levels, scale, zero = int4_levels(weight) if quantization == "int4" else (*int8_levels(weight), None)
+        if zero is None:
+            return GpuInt8Linear(levels, scale.to(weight.dtype), bias)
+        return GpuInt4Linear(levels.flatten(1), scale, zero, bias, weight.dtype)
     if quantization == "int4" and Int4Linear.serves(weight):
         return Int4Linear(weight, bias, arena)
     if quantization is not None:

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from rapid_integrations.benchmarks import shapes
+from rapid_integrations.benchmarks import bandwidth, shapes
+from rapid_integrations.benchmarks import steps as steps_module
 from rapid_integrations.benchmarks.round_costs import expected_tokens
 from rapid_integrations.benchmarks.shapes import (
     SHAPES,
@@ -140,7 +141,7 @@ def test_a_random_model_is_whole(quantization):
 
 
 def test_what_is_modelled():
-    result = StepsResult("s", "s", "bfloat16", 4, 4, 10, [1, 4], 1e9, {})
+    result = StepsResult("s", "s", "bfloat16", "bfloat16", 4, 4, 10, [1, 4], 1e9, {})
     seconds = {("verify", 100, 1): 1.0, ("verify", 100, 2): 1.1, ("verify", 100, 5): 1.4}
     seconds |= {("draft", 10, 1): 0.1, ("score", 10, 1): 0.1, ("score", 10, 4): 0.2}
     result.steps = [Step(*key, value, 1) for key, value in seconds.items()]
@@ -150,3 +151,34 @@ def test_what_is_modelled():
     assert rows["rapid", 0.8].tps == pytest.approx(drafted) and rows["rapid", 0.8].draft_length == 4
     assert rows["target_lookup", 0.8].tps == pytest.approx(expected_tokens(0.8, 4) / 1.4)
     assert rows["rapid_lookup", 0.9].tps == pytest.approx(expected_tokens(0.9, 4) / 1.6)
+
+
+def test_target_and_drafter_are_quantised_apart(monkeypatch):
+    """A bfloat16 target with an int4 drafter is the main configuration on a GPU."""
+    made = []
+    monkeypatch.setattr(steps_module, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(
+        steps_module,
+        "_of_all_layers",
+        lambda name, shape, built, wanted, dtype, device, form, progress: (
+            made.append((name, form, {kind for kind, _, _ in wanted})) or []
+        ),
+    )
+    options = {"contexts": [8], "retrieval": 4, "draft_lengths": [1], "dtype": torch.bfloat16}
+    options |= {"device": torch.device("cpu"), "on_progress": lambda *_: None}
+    for own, drafters in ((None, "int4"), ("int8", None)):
+        result = steps_module.measure_steps("llama-3.1-8b", quantization=own, drafter_quantization=drafters, **options)
+        assert (result.dtype, result.drafter_dtype) == (own or "bfloat16", drafters or own)
+    assert made == [
+        ("llama-3.1-8b", None, {"verify"}),
+        ("llama-3.1-8b", "int4", {"draft", "score"}),
+        ("llama-3.1-8b", "int8", {"verify", "draft", "score"}),
+    ]
+
+
+def test_what_is_copied_are_no_zeros(monkeypatch):
+    """A GPU may compress zeros."""
+    copied = []
+    monkeypatch.setattr(bandwidth, "median_seconds", lambda step, device: copied.append(step()) or 1.0)
+    assert bandwidth.copy_bandwidth(CPU) == 2.0 * 2**28
+    assert copied[0][:4096].unique().numel() == 256

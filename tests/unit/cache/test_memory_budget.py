@@ -68,4 +68,16 @@ def test_what_torch_holds_without_using_it_counts_as_available(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 600)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
     assert available_memory(CUDA) == 1400
-    assert memory_budget.memory_budget("auto", [CUDA, torch.device("cpu")]) == 350
+    assert memory_budget.memory_budget("auto", [CUDA, torch.device("cpu")]) == 1400 * 3 // 8
+    assert memory_budget.kv_budget("auto", [CUDA, torch.device("cpu")]) == 700
+
+
+def test_a_gpu_keeps_a_long_document_beside_two_models(monkeypatch):
+    """120,000 tokens of an 8B model take 15.06 GiB. It and an int4 drafter leave 53.6 GiB of 80 GB."""
+    gib = 1 << 30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(53.6 * gib), 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    kept = memory_budget.memory_budget("auto", [CUDA])
+    assert kept >= 15.06 * gib
+    assert kept + memory_budget.kv_budget("auto", [CUDA]) < 0.9 * 53.6 * gib  # a pass needs memory, too

@@ -260,6 +260,13 @@ def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget
     assert len(caches) == 0
 
 
+def test_a_document_that_is_too_long_to_be_kept_is_told_once():
+    with engine(prefix_cache_bytes=100_000) as small:
+        with pytest.warns(RuntimeWarning, match=r"may keep 0\.00 GiB: the next question .* prefix_cache_bytes"):
+            small.generate(PROMPT)
+        small.generate(PROMPT)  # a warning would be an error
+
+
 def test_leaving_the_loop_or_an_error_in_it_does_so_too(caches):
     with engine(prefix_cache_bytes=0) as fresh:
         with pytest.raises(KeyboardInterrupt), fresh.stream(PROMPT) as stream:

@@ -9,9 +9,10 @@ from torch import nn
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models import hf, taken_weights
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.models.linear import Int4Linear
+from rapid_integrations.models.linear import Int4Linear, make_linear
 from tests.toys.every_family import tiny
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
@@ -50,6 +51,30 @@ def test_what_is_not_known_in_every_part_runs_as_transformers_does():
         HuggingFaceLM(hooked, take_over=True).forward([Rows(ids(3), HuggingFaceLM(hooked).new_cache(8), 1)])[0].shape[0]
         == 1
     )
+
+
+def test_a_model_without_numbers_is_not_taken_over(monkeypatch):
+    """`device_map={"": "disk"}` leaves every weight on the device "meta", which is one device."""
+    monkeypatch.setattr(HuggingFaceLM, "_compare", lambda own: setattr(own, "_expected", None))
+    monkeypatch.setattr(hf, "device_of_inputs", lambda model: torch.device("cpu"))
+    assert HuggingFaceLM(tiny_model("llama", 1).to("meta"), take_over=True)._fused is None
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_a_quantised_product_that_goes_wrong_is_refused_at_load(quantization, monkeypatch):
+    """It is compared with the model's own pass over the weights that the product says it has."""
+
+    class Faulty:
+        def __init__(self, made):
+            self.made, self.step_bytes, self.native, self.dense = made, made.step_bytes, made.native, made.dense
+
+        def __call__(self, x):
+            return self.made(x).roll(1, 1)
+
+    taken_over(quantization=quantization)
+    monkeypatch.setattr(taken_weights, "make_linear", lambda *given, **options: Faulty(make_linear(*given, **options)))
+    with pytest.raises(UnsupportedModelError, match="differs from the model's own"):
+        taken_over(quantization=quantization)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

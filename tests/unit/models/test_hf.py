@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,16 @@ from hypothesis import strategies as st
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
-from rapid_integrations.errors import CacheError, RapidError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.errors import (
+    CacheError,
+    ModelLoadError,
+    RapidError,
+    UnsupportedModelError,
+    VocabularyMismatchError,
+)
 from rapid_integrations.models.attention import ATTENTION_NAME
 from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.hf import HuggingFaceLM, device_of_inputs
 from rapid_integrations.models.loader import wrap
 from tests.toys.budget import examples
 from tests.toys.every_family import tiny
@@ -491,3 +498,14 @@ def test_mixtures_of_experts_run(classes, config):
     computed = torch.cat([lm.forward([Rows(chunk, cache, len(chunk))])[0] for chunk in ids.split([70, 1, 49])])
     lm.close()
     torch.testing.assert_close(computed, all_logits(model, ids), rtol=0, atol=ATOL)
+
+
+def test_where_ids_go_if_the_embedding_is_offloaded():
+    """Its weight is on "meta" between two passes; ids there would have no numbers."""
+    model = tiny_model("llama", 1)
+    assert device_of_inputs(model) == torch.device("cpu")
+    model.model.embed_tokens.to("meta")
+    with pytest.raises(ModelLoadError, match="its embedding has no numbers"):
+        device_of_inputs(model)
+    model.model.embed_tokens._hf_hook = SimpleNamespace(execution_device="cuda:1")
+    assert device_of_inputs(model) == torch.device("cuda", 1)

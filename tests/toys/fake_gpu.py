@@ -1,0 +1,68 @@
+"""A GPU that is not there: tensors without numbers, which know their device.
+
+To ask for a number raises, as it would make the host wait; so does a mixture of devices.
+"""
+
+import contextlib
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+CUDA = torch.device("cuda", 0)
+_WAITS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__iter__")
+
+
+class HostWaitsError(Exception):
+    """The host asked for a number, which only comes when the device has finished everything before it."""
+
+
+class _Methods(TorchFunctionMode):
+    """Calls operators in place of methods that enter the device, which PyTorch's build for processors does not have."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in _WAITS and getattr(args[0], "device", None) == CUDA:
+            raise HostWaitsError(name)
+        if name == "contiguous" and args[0].device.type == "cuda":
+            return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
+        if name in ("__invert__", "bitwise_not") and args[0].device.type == "cuda":
+            return torch.ops.aten.bitwise_not(args[0])
+        if function is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
+            return _indexed(*args)
+        if function is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
+            place = _indexed(args[0], args[1])
+            return place.copy_(args[2]) if isinstance(args[2], torch.Tensor) else place.fill_(args[2])
+        return function(*args, **(kwargs or {}))
+
+
+def _indexed(tensor, index):
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in [each for each in parts if not isinstance(each, torch.Tensor)]:
+        at = next(i for i, each in enumerate(parts) if each is Ellipsis)
+        given = sum(each is not None and each is not Ellipsis for each in parts)
+        parts[at : at + 1] = [slice(None)] * (tensor.ndim - given)
+    dim = 0
+    for part in parts:
+        if part is None:
+            tensor, dim = tensor.unsqueeze(dim), dim + 1
+        elif isinstance(part, slice):
+            begin, end, step = part.indices(tensor.shape[dim])
+            assert step == 1
+            tensor, dim = tensor.narrow(dim, begin, max(0, end - begin)), dim + 1
+        elif isinstance(part, int):
+            tensor = tensor.select(dim, part % tensor.shape[dim])
+        else:
+            part = part if isinstance(part, torch.Tensor) else torch.tensor(part, device=tensor.device)
+            assert part.dtype != torch.bool, "how many there are is known to the device alone"
+            assert part.device == tensor.device or part.device.type == "cpu"
+            tensor = torch.ops.aten.index.Tensor(tensor, [None] * dim + [part])
+            dim += part.ndim
+    return tensor
+
+
+@contextlib.contextmanager
+def fake_gpu():
+    """Let tensors be made on `CUDA` within the block."""
+    with FakeTensorMode(), _Methods():
+        yield CUDA
