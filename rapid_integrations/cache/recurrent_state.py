@@ -19,7 +19,7 @@ from rapid_integrations.errors import OneOwner
 
 LEAST_EVERY = 512  # tokens; a prompt is read in pieces of at most this many if its states are kept so often
 MOST_EVERY = 4096  # tokens
-MOST_REPLAYED = 16
+MOST_REPLAYED = 8
 """Tokens that are read once more beside a draft. More of them get a pass of their own, whose end is then the start."""
 
 

@@ -29,6 +29,7 @@ from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
+UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers attends, as far as nobody says another
 CHECK_TOKENS = 24
 CHECK_SHARED = 17  # tokens of the check that a second cache takes over from the first: a segment of 16, and one more
 _CHECK_PARENTS = (-1, -1, 0, 0, 3, 2)  # a tree; a chain in it is the check's last tokens
@@ -79,15 +80,15 @@ class HuggingFaceLM(SharedResource):
         self._shared = shared
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
-        window = positions_of(model) or longest
+        self._held = held_layers(config)
+        self._with_keys = sum(each.slot is not None for each in self._held)
+        window = positions_of(model) or longest or (None if self._with_keys else UNBOUNDED)
         assert window is not None  # a model without a window was refused above
         self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.num_parameters: int = model.num_parameters()
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
-        self._held = held_layers(config)
-        self._with_keys = sum(each.slot is not None for each in self._held)
         self._host_cache = host_cache_class(model)
         self._module_states = ModuleStates(model)
         self._with_state = any(each.states for each in self._held)
@@ -464,7 +465,7 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: b
         )
     if model.get_output_embeddings() is None:
         raise UnsupportedModelError(f"{name} ({type(model).__name__}) has no language-model head: it writes no text")
-    if positions_of(model) is None and longest is None:
+    if positions_of(model) is None and longest is None and any(each.slot is not None for each in held_layers(config)):
         raise UnsupportedModelError(
             f"{name} has no maximum length in its configuration (max_position_embeddings or the like)"
         )
