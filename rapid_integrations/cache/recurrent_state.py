@@ -78,7 +78,7 @@ class RecurrentState(OneOwner):
         self._token_ids = array("q")
 
     def read(self, length: int, token_ids: Tensor) -> Tensor:
-        """Note that tokens (T,) follow the first `length`. Return (r + T,): those that the state has not read, and they.
+        """Note that tokens (T,) follow the first `length`. Return (r + T,): what the state has to read, and they.
 
         Args:
             length: tokens of the cache.
@@ -92,7 +92,7 @@ class RecurrentState(OneOwner):
         return torch.cat([unread.to(token_ids.device), token_ids])
 
     def stop(self, end: int) -> int:
-        """Return up to which position the next pass over a prompt reads, at most `end`, so that a state is kept there."""
+        """Return where the next pass over a prompt ends, at most at `end`, so that a state is kept there."""
         following = (self.position // self.every + 1) * self.every
         return min([end, following, *(mark for mark in self._marks if mark > self.position)])
 

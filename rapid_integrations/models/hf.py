@@ -17,14 +17,27 @@ from rapid_integrations.cache import KVCache, RecurrentState, Rows
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.cache.recurrent_state import MOST_REPLAYED, spacing
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
+from rapid_integrations.errors import (
+    CacheError,
+    ModelLoadError,
+    NotANumberError,
+    RapidError,
+    SharedResource,
+    UnsupportedModelError,
+)
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.causal_lm import cache_variant
 from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
-from rapid_integrations.models.host_cache import KNOWN_LAYERS, ModuleStates, held_layers, host_cache_class
+from rapid_integrations.models.host_cache import (
+    KNOWN_LAYERS,
+    ModuleStates,
+    held_layers,
+    host_cache_class,
+    reads_one_by_one,
+)
 from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
@@ -98,7 +111,7 @@ class HuggingFaceLM(SharedResource):
         self._fused: FusedDecoder | None = None
         self._kv_bytes_per_token = 0  # measured by the check
         self._state_bytes = 0  # likewise
-        self._one_by_one = False  # whether the model's layers go on from a state with single tokens only
+        self._one_by_one = reads_one_by_one(model)
         self._reads_trees = False
         self._joins_segments = False  # whether the model's attention loses the keys of shared segments
         with self._refused_with_the_reason():
@@ -114,7 +127,13 @@ class HuggingFaceLM(SharedResource):
         return self._shared.own_attention
 
     def fingerprint(self) -> str:
-        """Return a digest that identifies this model with its present weights. This reads all weights."""
+        """Return a digest that identifies this model with its present weights. This reads all weights.
+
+        Raises:
+            CacheError: its layers have recurrent states, which files of caches do not hold.
+        """
+        if self._with_state:
+            raise CacheError("its layers have recurrent states, which the files of the prefix cache do not hold yet")
         return fingerprint(self.model, self._fused)
 
     @property
@@ -126,8 +145,13 @@ class HuggingFaceLM(SharedResource):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token's keys and values take in all layers."""
-        return self._kv_bytes_per_token
+        """Bytes that one token takes in all layers: its keys and values, and its share of the states that are kept."""
+        return self._kv_bytes_per_token + -(-self._state_bytes // spacing(self._state_bytes, self._kv_bytes_per_token))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent states of all layers behind one position."""
+        return self._state_bytes
 
     @property
     def kernels(self) -> str:
@@ -198,6 +222,8 @@ class HuggingFaceLM(SharedResource):
         """Do what `FusedDecoder.forward` does for one text, by the model's own forward pass, and advance its cache."""
         if rows.cache.state is not None:
             return self._read_with_state(rows, rows.cache.state)
+        if self._with_state:
+            raise CacheError(f"{self.name} has recurrent layers, but the cache holds no state: take `new_cache`")
         positions = rows.cache.length + torch.tensor(rows.depths, device=self.device)
         with attention.tree_read(rows):
             logits = self._pass(rows.token_ids, positions, rows.cache, rows.keep)

@@ -114,12 +114,22 @@ def host_cache_class(model: Any) -> type[HostCache]:
             return len(self.layers)
 
         def get_linear_cache(self, layer_idx: int) -> Tensor | None:
-            return self.get_recurrent_state(layer_idx)
+            state: Tensor | None = self.get_recurrent_state(layer_idx)
+            return state
 
         def set_linear_cache(self, layer_idx: int, linear_cache: Tensor) -> None:
             self.layers[layer_idx].load("", {"recurrent.0": linear_cache})
 
     return MiniMaxHostCache
+
+
+def reads_one_by_one(model: Any) -> bool:
+    """Return whether a model's layers go on from a state with single tokens only.
+
+    transformers' scan of the first Mamba begins with an empty state, whatever was read before, and RecurrentGemma's
+    convolution does so before several tokens.
+    """
+    return "mamba_selective_scan" in vars(sys.modules[type(model).__module__]) or bool(ModuleStates(model).held())
 
 
 class ModuleStates:

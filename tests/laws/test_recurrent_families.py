@@ -25,7 +25,16 @@ from tests.toys.models import byte_tokenizer
 EVERY = 16
 USUAL = ("falcon_h1", "gemma3n_text", "lfm2", "mamba", "qwen3_next", "recurrent_gemma", "zamba2")
 OTHERS = (
-    *("bailing_hybrid", "bamba", "falcon_mamba", "gemma4_text", "granitemoehybrid", "jamba", "kimi_linear", "lara_mini"),
+    *(
+        "bailing_hybrid",
+        "bamba",
+        "falcon_mamba",
+        "gemma4_text",
+        "granitemoehybrid",
+        "jamba",
+        "kimi_linear",
+        "lara_mini",
+    ),
     *("lfm2_moe", "lfm3", "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text"),
     *("zamba", "zaya"),
 )
@@ -158,7 +167,8 @@ def test_states_matter(family):
 
 
 @pytest.mark.parametrize(
-    "family", ["qwen3_next", *(pytest.param(each, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax"))]
+    "family",
+    ["qwen3_next", *(pytest.param(each, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax"))],
 )
 def test_an_engine_answers_as_transformers_does(family):
     reference = tiny(family)

@@ -117,7 +117,9 @@ OF_A_FAMILY = {
         {"layer_types": LINEAR},
     ),
     "bamba": {"attn_layer_indices": [1]},
-    **dict.fromkeys(("bailing_hybrid", "kimi_linear"), {"layer_types": LINEAR, "num_key_value_heads": 4, "linear_num_heads": 4}),
+    **dict.fromkeys(
+        ("bailing_hybrid", "kimi_linear"), {"layer_types": LINEAR, "num_key_value_heads": 4, "linear_num_heads": 4}
+    ),
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": {
         **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE, "num_hidden_layers": 5},

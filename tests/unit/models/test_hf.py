@@ -449,7 +449,10 @@ def test_frequencies_that_depend_on_the_length_are_refused_or_right(kind, rope):
     ("classes", "config"),
     [
         (("MixtralForCausalLM", "MixtralConfig"), {"head_dim": 8, "num_local_experts": 4}),
-        (("Qwen3MoeForCausalLM", "Qwen3MoeConfig"), {"head_dim": 8, **MOE}),
+        (
+            ("Qwen3MoeForCausalLM", "Qwen3MoeConfig"),
+            {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+        ),
     ],
 )
 def test_mixtures_of_experts_run(classes, config):
