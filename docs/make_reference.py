@@ -179,12 +179,18 @@ keeps it up to date. `rapid models check NAME_OR_FOLDER` says the same of one mo
 
 When a model is loaded, a short pass is compared with the model's own eager one. A model that differs is refused, and
 does not give wrong answers. Greedy output of every family that runs equals transformers' `generate`
-(`tests/laws/test_described_families.py`, `tests/laws/test_every_family.py`). [Add a model
-family](add-a-model-family.md) says how one is described.
+(`tests/laws/test_described_families.py`, `tests/laws/test_recurrent_families.py`, `tests/laws/test_every_family.py`).
+[Add a model family](add-a-model-family.md) says how one is described.
 
 Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") choose between their short and their long
 angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
 together. So its keys never have to change, and rows are shared only among texts with the same angles.
+
+Recurrent layers (Mamba, gated delta nets, lightning attention) and short convolutions keep a state in place of keys and
+values. It is kept at the start of a round, where a rejected draft is undone, and every 512 to 4,096 tokens of a prompt,
+where other prompts with the same beginning go on. The tokens behind it are read once more. transformers continues some
+of these families (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only: their prompts are slow
+behind the first 512 to 4,096 tokens. Their prefixes are kept in memory, and not on disk.
 
 {families}
 """
@@ -193,8 +199,7 @@ together. So its keys never have to change, and rows are shared only among texts
 PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
     "stablelm": {"hidden_size": 2048},
-    "gemma3n_text": {"num_kv_shared_layers": 10},
-    "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+    **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16}),
     "phi3": {
         "max_position_embeddings": 131072,
         "original_max_position_embeddings": 4096,
@@ -210,6 +215,18 @@ FURTHER = (
     *("granitemoeshared", "helium", "llama4_text", "minimax_m2", "nanochat", "opt", "phi", "phimoe", "vaultgemma"),
     *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "gemma3n_text", "glm_moe_dsa", "granitemoehybrid", "jamba"),
     *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),
+    *(
+        "bailing_hybrid",
+        "bamba",
+        "falcon_mamba",
+        "lfm2_moe",
+        "mamba",
+        "minimax",
+        "olmo_hybrid",
+        "zamba",
+        "zamba2",
+        "zaya",
+    ),
 )
 
 

@@ -1,7 +1,19 @@
 """KV caches that are written in place, rolled back in O(1), and share their beginnings."""
 
 from rapid_integrations.cache.kv_cache import CAPACITY_BUCKET, KVCache, distinct_bytes
+from rapid_integrations.cache.recurrent_state import RecurrentState, SavedState
 from rapid_integrations.cache.rows import Rows
 from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment
 
-__all__ = ["CAPACITY_BUCKET", "TILE", "Buffers", "KVCache", "LayerRows", "Rows", "Segment", "distinct_bytes"]
+__all__ = [
+    "CAPACITY_BUCKET",
+    "TILE",
+    "Buffers",
+    "KVCache",
+    "LayerRows",
+    "RecurrentState",
+    "Rows",
+    "SavedState",
+    "Segment",
+    "distinct_bytes",
+]

@@ -6,6 +6,8 @@ after it are dead until they are overwritten. Sliding-window layers keep all row
 them as well.
 
 A text that begins like another one refers to that cache's rows (`fork`) and holds only what comes behind them.
+
+Layers with a recurrent state have no rows. Their state is kept beside them (`recurrent_state.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache.arena import Arena
+from rapid_integrations.cache.recurrent_state import RecurrentState
 from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment, shared_part
 from rapid_integrations.errors import CacheError, OneOwner
 
@@ -32,20 +35,24 @@ class KVCache(OneOwner):
     (1, H_kv, rows, head_dim). A `device_map` over several devices thus needs no special case.
 
     Args:
-        layers: number of attention layers.
+        layers: number of layers with keys and values of their own.
         capacity: tokens that must fit, those of shared segments included. It is rounded up (see `CAPACITY_BUCKET`).
         variant: see the attributes; forks inherit it.
+        state: see the attributes.
 
     Attributes:
         capacity: tokens that fit.
         shared: the shared segments, in the order of their positions; empty if all rows are the cache's own.
         variant: which of its rotations the model chose for this text. Rows of one variant are of no use to another.
+        state: of the layers that are recurrent; None if there are none. It may have read fewer tokens than the cache
+            holds. The next pass reads those once more.
     """
 
-    def __init__(self, layers: int, capacity: int, variant: int = 0) -> None:
+    def __init__(self, layers: int, capacity: int, variant: int = 0, state: RecurrentState | None = None) -> None:
         self.capacity = allocated_tokens(capacity)
         self.layers = layers
         self.variant = variant
+        self.state = state
         self.shared: tuple[Segment, ...] = ()
         self._tail = Buffers(layers)
         self._begin = 0  # position of the tail's first row
@@ -62,8 +69,11 @@ class KVCache(OneOwner):
 
     @property
     def nbytes(self) -> int:
-        """Number of allocated bytes of the own tail, which does not depend on the length. See also `distinct_bytes`."""
-        return self._tail.nbytes
+        """Number of allocated bytes of the own tail, which does not depend on the length, and of recurrent states.
+
+        See also `distinct_bytes`.
+        """
+        return self._tail.nbytes + (0 if self.state is None else sum(each.nbytes for each in self.state.tensors))
 
     @property
     def bytes_per_token(self) -> int:
@@ -162,22 +172,30 @@ class KVCache(OneOwner):
                 code="shared",
             )
         self._length = to_length
+        if self.state is not None:
+            self.state.rollback(to_length)
 
     @torch.inference_mode()
     def keep(self, length: int, rows: Sequence[int]) -> None:
         """Keep the first `length` tokens and some of the rows behind them, which are moved together.
+
+        What is left is part of the text for good.
 
         Args:
             length: tokens that stay where they are.
             rows: numbers of the rows behind them that are kept, ascending; 0 is the first one.
 
         Raises:
-            CacheError: as `rollback` to `length` would.
+            CacheError: as `rollback` to `length` would, or rows would have to be moved that a recurrent state has read.
         """
         whole = self._length
         stay = next((at for at, row in enumerate(rows) if row != at), len(rows))
         self.rollback(length + stay)
+        if self.state is not None:
+            self.state.settle()
         if moved := rows[stay:]:
+            if self.state is not None:
+                raise CacheError("a recurrent state has read all rows in their order: they cannot be moved")
             if moved[-1] >= whole - length:
                 raise CacheError(f"row {moved[-1]} of {whole - length} cannot be kept", code="rollback")
             begin = length - self._begin
@@ -222,7 +240,13 @@ class KVCache(OneOwner):
                         copied[:, :, first - begin : last - begin] = rows
         other._length = length
         self._lent = max(self._lent, begin)
+        if self.state is not None:
+            other.state = self.state.fork(length)
         return other
+
+    def reusable(self, length: int) -> int:
+        """Return how many of the first `length` tokens a fork need not read again: all, if no layer is recurrent."""
+        return length if self.state is None else self.state.reusable(length)
 
     def freeze(self) -> None:
         """Refuse further writes and rollbacks. Another thread may read the rows from now on; safe to call again."""
@@ -272,8 +296,10 @@ class KVCache(OneOwner):
 
 def distinct_bytes(caches: Iterable[KVCache]) -> int:
     """Return the bytes of all buffers that these caches refer to. A shared one counts once."""
-    buffers = {id(each.buffers): each.buffers for cache in caches for each in cache.segments}
-    return sum(each.nbytes for each in buffers.values())
+    caches = list(caches)
+    held: dict[int, Buffers | Tensor] = {id(each.buffers): each.buffers for cache in caches for each in cache.segments}
+    held |= {id(each): each for cache in caches if cache.state is not None for each in cache.state.tensors}
+    return sum(each.nbytes for each in held.values())
 
 
 def allocated_tokens(capacity: int) -> int:

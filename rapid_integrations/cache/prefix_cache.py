@@ -94,12 +94,16 @@ class PrefixCache(SharedResource):
             capacity: tokens that must fit.
         """
         with self._locked():
-            entry, shared = self._longest(model, np.asarray(token_ids, dtype=np.int64))
+            ids = np.asarray(token_ids, dtype=np.int64)
+            entry, shared = self._longest(model, ids)
             if entry is None:
                 return None
             self._clock += 1
             entry.used = self._clock
-        return entry.cache.fork(shared, capacity)  # a cache without shared rows would need more memory, not less
+        cache = entry.cache.fork(shared, capacity)  # a cache without shared rows would need more memory, not less
+        if cache.state is not None:  # the next question about this text will part from it at the same place
+            cache.state.mark(common_prefix(entry.token_ids, ids[:-1]))
+        return cache
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
         """Keep `cache` for later requests.
@@ -178,7 +182,7 @@ class PrefixCache(SharedResource):
         best: tuple[_Entry | None, int] = (None, 0)
         for entry in sorted(self._entries, key=lambda entry: -entry.used):
             if entry.model is model:
-                shared = common_prefix(entry.token_ids, token_ids[:-1])
+                shared = entry.cache.reusable(common_prefix(entry.token_ids, token_ids[:-1]))
                 if shared >= MIN_REUSED_TOKENS and shared > best[1]:
                     best = (entry, shared)
         return best

@@ -18,7 +18,7 @@ from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.segments import MOST_COPIED
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
-from rapid_integrations.models.causal_lm import CausalLM, cache_variant
+from rapid_integrations.models.causal_lm import CausalLM, cache_bytes, cache_variant
 
 _WAY_OUT = (
     "Its caches and those of earlier requests have been freed, and the next request can use them. Shorten the "
@@ -112,7 +112,7 @@ class Prefixes:
                 if reader.model is model and as_role == role and reader.exact:
                     shared = max(shared, reader.shared_with(ids))
         referred = max(0, shared - MOST_COPIED)
-        return (allocated_tokens(capacity) - referred) * model.kv_bytes_per_token
+        return cache_bytes(model, allocated_tokens(capacity) - referred)
 
     def tell_if_too_long(self, model: CausalLM, capacity: int) -> None:
         """Warn once if a text is so long that its cache can not be kept for later requests."""

@@ -87,7 +87,10 @@ class Reader:
         """Return who reads the same prompt furthest, and how far; None if nobody does clearly further than this."""
         best, most = None, self.cache.length + MIN_REUSED_TOKENS - 1
         for other in (each for each in self.others() if each.cache.variant == self.cache.variant):
-            if (shared := other.shared_with(self._prompt[:-1])) > most:
+            shared = other.shared_with(self._prompt[:-1])
+            if other.cache.length >= shared:  # it may have read more, but kept no recurrent state there
+                shared = other.cache.reusable(shared)
+            if shared > most:
                 best, most = other, shared
         return best, most
 

@@ -62,7 +62,7 @@ from rapid_integrations.engine.run import Run
 from rapid_integrations.engine.stream import CompletionStream
 from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import ConfigurationError, EngineClosedError, SharedResource, shown
-from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.outputs import Completion, ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
@@ -645,7 +645,7 @@ class RapidEngine(SharedResource):
         """
         self.require_open()
         capacity = len(token_ids) + new_tokens
-        self._worker.admission.require(model.kv_bytes_per_token * allocated_tokens(capacity), capacity)
+        self._worker.admission.require(cache_bytes(model, allocated_tokens(capacity)), capacity)
 
         def steps(job: Job) -> Steps[None]:
             with self._prefixes.request() as readers:

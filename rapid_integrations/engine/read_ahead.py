@@ -23,6 +23,7 @@ from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import Beginning
 from rapid_integrations.engine.worker import Worker
+from rapid_integrations.models.causal_lm import cache_bytes
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt, PromptLike
@@ -83,7 +84,7 @@ class Reading:
         self._report, self._started = report, started
         self._cached = 0
         ids, models = beginning.token_ids, beginning.models
-        nbytes = sum(model.kv_bytes_per_token for model in models) * allocated_tokens(len(ids))
+        nbytes = sum(cache_bytes(model, allocated_tokens(len(ids))) for model in models)
         worker.admission.require(nbytes, len(ids) * len(models))
 
         def need() -> int:

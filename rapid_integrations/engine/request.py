@@ -17,7 +17,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike
 from rapid_integrations.structured.held import Held
@@ -88,5 +88,5 @@ class Request:
     def kv_need(self, models: EngineModels) -> tuple[int, int]:
         """Return the bytes and the tokens of all KV caches that the request needs if it shares none of them."""
         readers = self.readers(models)
-        nbytes = sum(model.kv_bytes_per_token * allocated_tokens(capacity) for model, _, _, capacity in readers)
+        nbytes = sum(cache_bytes(model, allocated_tokens(capacity)) for model, _, _, capacity in readers)
         return nbytes, sum(capacity for *_, capacity in readers)

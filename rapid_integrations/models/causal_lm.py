@@ -108,6 +108,16 @@ def cache_variant(model: CausalLM, capacity: int) -> int:
     return int(switch is not None and capacity > switch)
 
 
+def cache_bytes(model: CausalLM, tokens: int) -> int:
+    """Return the bytes that a cache of a text needs, with room for `tokens`.
+
+    `model.state_bytes`, if it has it, is the size of its layers' recurrent states. A running text holds three of them:
+    the present one, that at the round's start, and the one that the prefix ended with.
+    """
+    states: int = getattr(model, "state_bytes", 0)
+    return tokens * model.kv_bytes_per_token + 3 * states
+
+
 @runtime_checkable
 class MovesKeys(Protocol):
     """A model whose cached keys may be moved to other positions."""

@@ -12,24 +12,37 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
-from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache import KVCache, RecurrentState, Rows
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
+from rapid_integrations.cache.recurrent_state import MOST_REPLAYED, spacing
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, SharedResource, UnsupportedModelError
+from rapid_integrations.errors import (
+    CacheError,
+    ModelLoadError,
+    NotANumberError,
+    RapidError,
+    SharedResource,
+    UnsupportedModelError,
+)
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.causal_lm import cache_variant
 from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.host_cache import (
+    KNOWN_LAYERS,
+    ModuleStates,
+    held_layers,
+    host_cache_class,
+    reads_one_by_one,
+)
 from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
-SUPPORTED_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
-_WITHOUT_STATE = {"mlp", "moe"}  # layers of some hybrids; they hold no state
+UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers attends, as far as nobody says another
 CHECK_TOKENS = 24
 CHECK_SHARED = 17  # tokens of the check that a second cache takes over from the first: a segment of 16, and one more
 _CHECK_PARENTS = (-1, -1, 0, 0, 3, 2)  # a tree; a chain in it is the check's last tokens
@@ -82,7 +95,9 @@ class HuggingFaceLM(SharedResource):
         self._shared = shared
         config = model.config.get_text_config(decoder=True)
         self.name = name or config._name_or_path or type(model).__name__
-        window = positions_of(model) or longest
+        self._held = held_layers(config)
+        self._with_keys = sum(each.slot is not None for each in self._held)
+        window = positions_of(model) or longest or (None if self._with_keys else UNBOUNDED)
         assert window is not None  # a model without a window was refused above
         self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
@@ -91,14 +106,16 @@ class HuggingFaceLM(SharedResource):
         self.hidden_size: int = model.get_input_embeddings().weight.shape[1]
         self.num_layers: int = config.num_hidden_layers
         self.dtype: torch.dtype = model.dtype
-        self._layer_types: list[str] = getattr(config, "layer_types", None) or (
-            ["full_attention"] * config.num_hidden_layers
-        )
+        self._host_cache = host_cache_class(model)
+        self._module_states = ModuleStates(model)
+        self._with_state = any(each.states for each in self._held)
         # transformers 5.24 renamed this argument; models with their own code may keep the old name.
         self._cache_argument = _cache_argument(model.base_model)
         self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
         self._kv_bytes_per_token = 0  # measured by the check
+        self._state_bytes = 0  # likewise
+        self._one_by_one = reads_one_by_one(model)
         self._reads_trees = False
         self._joins_segments = False  # whether the model's attention loses the keys of shared segments
         with self._refused_with_the_reason():
@@ -114,7 +131,13 @@ class HuggingFaceLM(SharedResource):
         return self._shared.own_attention
 
     def fingerprint(self) -> str:
-        """Return a digest that identifies this model with its present weights. This reads all weights."""
+        """Return a digest that identifies this model with its present weights. This reads all weights.
+
+        Raises:
+            CacheError: its layers have recurrent states, which files of caches do not hold.
+        """
+        if self._with_state:
+            raise CacheError("its layers have recurrent states, which the files of the prefix cache do not hold yet")
         return fingerprint(self.model, self._fused)
 
     @property
@@ -126,8 +149,13 @@ class HuggingFaceLM(SharedResource):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token's keys and values take in all layers."""
-        return self._kv_bytes_per_token
+        """Bytes that one token takes in all layers: its keys and values, and its share of the states that are kept."""
+        return self._kv_bytes_per_token + -(-self._state_bytes // spacing(self._state_bytes, self._kv_bytes_per_token))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent states of all layers behind one position."""
+        return self._state_bytes
 
     @property
     def kernels(self) -> str:
@@ -149,7 +177,8 @@ class HuggingFaceLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(len(self._layer_types), capacity, cache_variant(self, capacity))
+        state = RecurrentState(spacing(self._state_bytes, self._kv_bytes_per_token)) if self._with_state else None
+        return KVCache(self._with_keys, capacity, cache_variant(self, capacity), state)
 
     @property
     def switch(self) -> int | None:
@@ -174,35 +203,101 @@ class HuggingFaceLM(SharedResource):
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""
         with nan_taught(self.name):
-            logits = [self._read(each) for each in rows] if self._fused is None else self._fused.forward(rows)
+            if self._fused is None:
+                return self._one_after_another(rows)
+            logits = self._fused.forward(rows)
         for each in rows:
             each.cache.advance(each.count)
         return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
 
-    @torch.inference_mode()
-    def _read(self, rows: Rows) -> Tensor:
-        """Do what `FusedDecoder.forward` does for one text, by the model's own forward pass."""
-        token_ids, cache, keep = rows.token_ids, rows.cache, rows.keep
-        positions = cache.length + torch.tensor(rows.depths, device=self.device)
-        inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
-        inputs[(self._cache_argument_of_head if keep else self._cache_argument) or "cache"] = _HostCache(
-            cache, self._layer_types, self._joins_segments
-        )
+    def _one_after_another(self, rows: Sequence[Rows]) -> list[Tensor]:
+        lengths = [each.cache.length for each in rows]
         try:
-            expected = bool(cache.shared) and not self._joins_segments
-            with attention.prefix_expected(expected), attention.tree_read(rows):
-                wanted = rows.wanted_states
-                if wanted is not None:
-                    inputs["output_hidden_states"] = True
-                read = self.model(**inputs, logits_to_keep=keep) if keep else self.model.base_model(**inputs)
-                if wanted is not None:
-                    rows.give(torch.cat([read.hidden_states[level][0] for level in wanted.levels], dim=-1))
-                if keep:
-                    return numbers(read.logits[0])  # (keep, V)
-        except attention.PrefixLostError:
-            self._joins_segments = True
-            return self._read(rows)
-        return torch.empty(0, 0, dtype=torch.float32, device=self.device)
+            return [self._read(each) for each in rows]
+        except BaseException as error:
+            for each, length in zip(rows, lengths, strict=True):
+                each.cache.rollback(length)
+            if not isinstance(error, attention.PrefixLostError):
+                raise
+        self._joins_segments = True
+        return self._one_after_another(rows)
+
+    def _read(self, rows: Rows) -> Tensor:
+        """Do what `FusedDecoder.forward` does for one text, by the model's own forward pass, and advance its cache."""
+        if rows.cache.state is not None:
+            return self._read_with_state(rows, rows.cache.state)
+        if self._with_state:
+            raise CacheError(f"{self.name} has recurrent layers, but the cache holds no state: take `new_cache`")
+        positions = rows.cache.length + torch.tensor(rows.depths, device=self.device)
+        with attention.tree_read(rows):
+            logits = self._pass(rows.token_ids, positions, rows.cache, rows.keep, given=rows)
+        rows.cache.advance(rows.count)
+        return logits
+
+    def _read_with_state(self, rows: Rows, state: RecurrentState) -> Tensor:
+        """Read a chain in pieces that end where a state is kept, behind the tokens that the state has not read."""
+        cache, end = rows.cache, rows.cache.length + rows.count
+        if rows.of_prompt:
+            state.settle()
+        ids, logits = state.read(cache.length, rows.token_ids), []
+        while (begin := state.position) < end:
+            stop = self._stop(rows, state, end)
+            keep = max(0, stop - max(begin, end - rows.keep))
+            positions = torch.arange(begin, stop, device=self.device)
+            tensors = state.begin()
+            try:
+                logits.append(self._pass(ids[: stop - begin], positions, cache, keep, tensors))
+            except BaseException:
+                state.restore(cache.length)
+                raise
+            state.end(stop - begin, tensors)
+            if stop == cache.length:
+                state.settle()
+            cache.advance(max(0, stop - cache.length))
+            ids = ids[stop - begin :]
+        return torch.cat(logits)
+
+    def _stop(self, rows: Rows, state: RecurrentState, end: int) -> int:
+        """Return up to which position the next piece goes."""
+        behind = rows.cache.length - state.position
+        if self._one_by_one and state.position:
+            return state.position + 1
+        if behind > MOST_REPLAYED:
+            return state.stop(rows.cache.length)
+        return state.stop(end) if rows.of_prompt and not behind else end
+
+    @torch.inference_mode()
+    def _pass(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        cache: KVCache,
+        keep: int,
+        states: dict[str, Tensor] | None = None,
+        given: Rows | None = None,
+    ) -> Tensor:
+        """Let the model read tokens (T,) at positions (T,). Return (keep, V), and change `states` to those behind them.
+
+        Without `states`, the model has none. `given` are the rows that get the hidden states that are wanted of them.
+        """
+        begin = None if states is None else int(positions[0])
+        self._module_states.load(states or {})
+        host = self._host_cache(cache, self._held, self._joins_segments, states, begin)
+        inputs: dict[str, Any] = {"input_ids": token_ids[None], "position_ids": positions[None], "use_cache": True}
+        inputs[(self._cache_argument_of_head if keep else self._cache_argument) or "cache"] = host
+        logits = torch.empty(0, self.vocab_size, dtype=torch.float32, device=self.device)
+        wanted = None if given is None else given.wanted_states
+        if wanted is not None:
+            inputs["output_hidden_states"] = True
+        with attention.prefix_expected(bool(cache.shared) and not self._joins_segments):
+            read = self.model(**inputs, logits_to_keep=keep) if keep else self.model.base_model(**inputs)
+            if keep:
+                logits = numbers(read.logits[0])  # (keep, V)
+        if given is not None and wanted is not None:
+            given.give(torch.cat([read.hidden_states[level][0] for level in wanted.levels], dim=-1))
+        if states is not None:
+            states.update(host.states() | self._module_states.held())
+        return logits
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """Return tokens' rows of the embedding table; see `GivesStates`."""
@@ -336,6 +431,7 @@ class HuggingFaceLM(SharedResource):
             cache = self.new_cache(CHECK_TOKENS)
             logits = [self.forward([Rows(part, cache, len(part))])[0] for part in parts]
             self._kv_bytes_per_token = cache.bytes_per_token
+            self._state_bytes = 0 if cache.state is None else max(each.nbytes for each in cache.state.states)
             if cache.filled_layers != cache.layers:
                 raise UnsupportedModelError(
                     f"{self.name}: {cache.layers - cache.filled_layers} of its {cache.layers} layers keep no keys and "
@@ -345,7 +441,8 @@ class HuggingFaceLM(SharedResource):
                 logits += self._behind_shared(cache)
                 expected = torch.cat([expected, expected[CHECK_SHARED:]])
             computed = torch.cat(logits)
-            in_tree, expected_in_tree = self._in_tree(cache), expected[CHECK_TOKENS - len(_CHECK_CHAIN) : CHECK_TOKENS]
+            expected_in_tree = expected[CHECK_TOKENS - len(_CHECK_CHAIN) : CHECK_TOKENS]
+            in_tree = None if cache.state is not None else self._in_tree(cache)
         except NotANumberError as found:
             raise ModelLoadError(str(found)) from None
         finally:
@@ -353,10 +450,15 @@ class HuggingFaceLM(SharedResource):
         # Low precision rounds differently in each kernel; a wrong mask, scale or head order is far beyond this.
         tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
         error = (computed - expected).norm() / expected.norm()
-        self._reads_trees = bool((in_tree - expected_in_tree).norm() / expected_in_tree.norm() <= tolerance)
+        self._reads_trees = in_tree is not None and bool(
+            (in_tree - expected_in_tree).norm() / expected_in_tree.norm() <= tolerance
+        )
         if self.dtype != torch.float32 and has_experts(self.model.config):
             # Rounding may send a token to another expert. So single tokens may differ, but not half of them.
             error = ((computed - expected).norm(dim=1) / expected.norm(dim=1)).median()
+        if not error <= tolerance and self._with_state and not self._one_by_one:
+            self._one_by_one = True
+            return self._check(expected[:CHECK_TOKENS])
         if not error <= tolerance:
             raise UnsupportedModelError(
                 f"{self.name}: this engine's attention differs from the model's own by {error:.2%} (allowed "
@@ -408,19 +510,14 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: b
     name = config._name_or_path or type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise UnsupportedModelError(f"{name} is an encoder-decoder model; a decoder-only causal LM is needed")
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - SUPPORTED_LAYERS)
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
     # Hybrids are marked as stateful even if all their layers attend. So a list of layer kinds decides.
     stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
     if others or stateful:
-        kinds = ", ".join(each for each in others if each not in _WITHOUT_STATE) or "recurrent state"
+        kinds = ", ".join(others) or "recurrent state"
         raise UnsupportedModelError(
-            f"{name} has layers of kind {kinds}; their state cannot be rolled back, so a rejected draft could not be "
-            "undone. Models whose layers all attend (full_attention, sliding_attention, chunked_attention) can be run"
-        )
-    if shared := getattr(config, "num_kv_shared_layers", None):
-        raise UnsupportedModelError(
-            f"{name}: {shared} of its {config.num_hidden_layers} layers keep no keys and values of their own but use "
-            "those of another layer, which this engine's cache does not know"
+            f"{name} has layers of kind {kinds}; this engine's cache does not know what they hold, so a rejected draft "
+            f"could not be undone. It knows {', '.join(sorted(KNOWN_LAYERS))}"
         )
     inner = getattr(config, "attn_config", None)
     if getattr(config, "alibi", False) or getattr(inner, "alibi", False) or config.model_type in ("bloom", "mpt"):
@@ -437,7 +534,7 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: b
         )
     if model.get_output_embeddings() is None:
         raise UnsupportedModelError(f"{name} ({type(model).__name__}) has no language-model head: it writes no text")
-    if positions_of(model) is None and longest is None:
+    if positions_of(model) is None and longest is None and any(each.slot is not None for each in held_layers(config)):
         raise UnsupportedModelError(
             f"{name} has no maximum length in its configuration (max_position_embeddings or the like)"
         )
@@ -452,45 +549,3 @@ class _Shared:
 
 
 _SHARED: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
-
-
-class _HostLayer(CacheLayerMixin):
-    """One layer of our cache, as a transformers layer sees it during one forward pass.
-
-    With `joined`, the keys and values of shared segments are copied in front of the tail's.
-    """
-
-    def __init__(self, cache: KVCache, index: int, sliding: bool, joined: bool) -> None:
-        super().__init__()
-        self.joined = joined
-        self.cache = cache
-        self.index = index
-        self.is_sliding = sliding
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        segments = self.cache.write(self.index, key_states, value_states)
-        if not self.joined:
-            return attention.with_prefix(segments)
-        keys, values = (torch.cat(parts, dim=2) for parts in zip(*segments, strict=True))
-        return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.cache.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        return self.cache.capacity
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: our cache allocates itself."""
-
-
-class _HostCache(Cache):
-    """The transformers `Cache` that a forward pass receives; it holds no keys or values itself."""
-
-    def __init__(self, cache: KVCache, layer_types: list[str], joined: bool) -> None:
-        super().__init__(
-            [_HostLayer(cache, i, kind == "sliding_attention", joined) for i, kind in enumerate(layer_types)]
-        )

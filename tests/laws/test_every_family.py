@@ -13,7 +13,7 @@ from tests.toys.models import byte_tokenizer
 
 # Made of several models, or too large in their smallest form.
 NOT_SMALL = frozenset(
-    {"blt", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_assistant"}
+    {"blt", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "gemma4_unified_assistant"}
     | {"git", "got_ocr2", "llama4", "mllama", "moshi", "moss_transcribe_diarize", "musicgen", "musicgen_melody"}
     | {"phi4_multimodal", "whisper"}
 )
@@ -46,10 +46,8 @@ REFUSED = {
     "bart": "neither causal nor a sliding window nor chunks",
     "bloom": "ALiBi",
     "falcon": "attention cannot be replaced: FalconForCausalLM computes it in code of its own",
-    "jamba": "linear_attention; their state cannot be rolled back",
-    "mamba": "linear_attention",
+    "deepseek_v32": "indexed_attention",
     "mpt": "ALiBi",
-    "nemotron_h": "layers of kind linear_attention; their",
     "rwkv": "recurrent state",
     "xlm": "cannot be run: XLMWithLMHeadModel's own code fails",
 }

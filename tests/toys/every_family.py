@@ -94,6 +94,8 @@ SIZES = {
     "use_cache": True,
     "is_decoder": True,
 }
+SHARING = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+LINEAR = ["linear_attention", "full_attention", "linear_attention"]
 # What single families need besides.
 OF_A_FAMILY = {
     **dict.fromkeys(  # latent attention: a key for every head
@@ -107,11 +109,36 @@ OF_A_FAMILY = {
         {"pad_token_id": 1},
     ),
     "falcon": {"alibi": False},
-    "gemma3n_text": {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE},
     "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 1},
     "qwen3": {"use_sliding_window": True, "max_window_layers": 1},
-    "granitemoehybrid": {"layer_types": ["full_attention"] * LAYERS, "position_embedding_type": "rope"},
+    **dict.fromkeys(
+        ("granitemoehybrid", "lara_mini", "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"),
+        {"layer_types": LINEAR},
+    ),
+    "bamba": {"attn_layer_indices": [1]},
+    **dict.fromkeys(
+        ("bailing_hybrid", "kimi_linear"), {"layer_types": LINEAR, "num_key_value_heads": 4, "linear_num_heads": 4}
+    ),
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {
+        **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE, "num_hidden_layers": 5},
+        **{"layer_types": SHARING, "num_kv_shared_layers": 2, "activation_sparsity_pattern": [0.9, 0.0, 0.0, 0.0, 0.0]},
+    },
+    "gemma4_text": {
+        **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE, "num_hidden_layers": 5},
+        **{"layer_types": SHARING, "num_kv_shared_layers": 2, "global_head_dim": 16},
+    },
+    "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1, "use_mamba_kernels": False},
+    "minimax": {"layer_types": ["full_attention", "linear_attention", "full_attention"], "block_size": 16},
+    "mamba2": {"num_heads": 8, "n_groups": 2},
+    "zamba": {
+        **{"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_hidden_layers": 4},
+        **{"attention_hidden_size": 64, "attention_head_dim": 16},
+    },
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid", "linear_attention"]},
+    "zaya": {"num_experts_per_tok": 1},
+    **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), {"layer_types": ["conv", "full_attention", "conv"]}),
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4, "window_size": 20},
     "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4}},
     "opt": {"pad_token_id": 1},

@@ -41,6 +41,11 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
             f"draft_head={str(name)!r}: {target.name} gives no hidden states, which a head reads. A head needs a "
             "target that runs in this process"
         )
+    if getattr(target, "state_bytes", 0):
+        raise ConfigurationError(
+            f"draft_head={str(name)!r}: {target.name} has recurrent layers, whose passes give no hidden states yet. Leave "
+            "the head out, or take another target"
+        )
     folder = _folder(name)
     config = _config(folder)
     tensors = _tensors(folder, config)

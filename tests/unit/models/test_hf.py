@@ -370,7 +370,6 @@ SMALL = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
-MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
 
 def build(model_class, config_class, **config):
@@ -381,47 +380,16 @@ def build(model_class, config_class, **config):
 
 
 REFUSED = {
-    "recurrent": (("MambaForCausalLM", "MambaConfig"), {"state_size": 4}, "linear_attention.*cannot be rolled back"),
-    "recurrent in part": (
-        ("Qwen3NextForCausalLM", "Qwen3NextConfig"),
-        {
-            "head_dim": 8,
-            "num_hidden_layers": 4,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "shared_expert_intermediate_size": 16,
-            **MOE,
-        },
-        "linear_attention.*cannot be rolled back",
-    ),
-    "convolutions": (
-        ("Lfm2ForCausalLM", "Lfm2Config"),
-        {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]},
-        "conv.*cannot be rolled back",
+    "indexed attention": (
+        ("DeepseekV32ForCausalLM", "DeepseekV32Config"),
+        {"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "n_routed_experts": 4, "index_n_heads": 2},
+        "layers of kind indexed_attention; this engine's cache does not know",
     ),
     "another recurrence": (("RwkvForCausalLM", "RwkvConfig"), {"attention_hidden_size": 32}, "recurrent state"),
     "encoder and decoder": (
         ("T5ForConditionalGeneration", "T5Config"),
         {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_heads": 4},
         "encoder-decoder",
-    ),
-    "layers without a cache of their own": (
-        ("Gemma3nForCausalLM", "Gemma3nTextConfig"),
-        {
-            "head_dim": 8,
-            "num_hidden_layers": 4,
-            "num_kv_shared_layers": 2,
-            "layer_types": ["sliding_attention", "full_attention"] * 2,
-            "sliding_window": 16,
-            "vocab_size_per_layer_input": VOCAB_SIZE,
-            "hidden_size_per_layer_input": 8,
-            "laurel_rank": 4,
-            "activation_sparsity_pattern": [0.0] * 4,
-            "intermediate_size": [48] * 4,
-        },
-        "2 of its 4 layers keep no keys",
     ),
     "attention of its own": (
         ("XGLMForCausalLM", "XGLMConfig"),
@@ -488,7 +456,10 @@ def test_frequencies_that_depend_on_the_length_are_refused_or_right(kind, rope):
     ("classes", "config"),
     [
         (("MixtralForCausalLM", "MixtralConfig"), {"head_dim": 8, "num_local_experts": 4}),
-        (("Qwen3MoeForCausalLM", "Qwen3MoeConfig"), {"head_dim": 8, **MOE}),
+        (
+            ("Qwen3MoeForCausalLM", "Qwen3MoeConfig"),
+            {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+        ),
     ],
 )
 def test_mixtures_of_experts_run(classes, config):
