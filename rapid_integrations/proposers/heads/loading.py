@@ -43,8 +43,8 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
         )
     if getattr(target, "state_bytes", 0):
         raise ConfigurationError(
-            f"draft_head={str(name)!r}: {target.name} has recurrent layers, whose passes give no hidden states yet. Leave "
-            "the head out, or take another target"
+            f"draft_head={str(name)!r}: {target.name} has recurrent layers, whose passes give no hidden states yet. "
+            "Leave the head out, or take another target"
         )
     folder = _folder(name)
     config = _config(folder)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.errors import ConfigurationError, ModelLoadError
 from rapid_integrations.proposers.heads.loading import load_head
 from rapid_integrations.proposers.suite import check_proposer
 from rapid_integrations.proposers.suite.table_model import TableLM
@@ -89,3 +89,10 @@ def test_heads_for_another_model_are_refused(tmp_path):
     folder = write(tmp_path / "head", *medusa(12, VOCAB))
     with pytest.raises(ModelLoadError, match=r"has the shape \(12,\)"):
         load_head(folder, TableLM(1, VOCAB), VOCAB)
+
+
+def test_a_target_with_recurrent_layers_gives_no_states(tmp_path):
+    target = TableLM(1, VOCAB)
+    target.state_bytes = 64
+    with pytest.raises(ConfigurationError, match="recurrent layers"):
+        load_head(write(tmp_path / "head", *medusa(12, VOCAB)), target, VOCAB)
