@@ -109,10 +109,11 @@ def kernels(step: Callable[[], object], top: int = 12) -> list[tuple[str, int, f
 
 def folded(q: Any, k: Any, v: Any, scale: float) -> Any:
     """The path without the flash operator."""
+    from rapid_integrations.kernels.layers import PLAIN
     from rapid_integrations.models.attention import _folded
     from rapid_integrations.models.mask import Sight
 
-    return _folded(q, [(k, v)], scale, Sight(None, None))
+    return _folded(q, [(k, v)], scale, Sight(None, None), PLAIN)
 
 
 def masked(q: Any, k: Any, v: Any, scale: float) -> Any:

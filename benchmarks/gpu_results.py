@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def main() -> None:
         path.stem.removeprefix("gpu-"): json.loads(path.read_text()) for path in asked.folder.glob("gpu-*.json")
     }
     (asked.folder / "gpu.md").write_text(page(measured))
-    print(f"{kept} and {asked.folder / 'gpu.md'} were written")
+    sys.stdout.write(f"{kept} and {asked.folder / 'gpu.md'} were written\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What of the GPU check runs without a GPU: the watcher, the model of speeds, and what its stages call."""
 
+import pytest
 import torch
 
 from benchmarks import gpu_check
 
 
+@pytest.mark.process
 def test_a_stage_that_fails_is_written_down_and_the_next_one_runs(tmp_path):
     gpu_check.watch(["memory", "modelled"], tmp_path, 120)
     ended = {each["stage"]: each["ended"] for each in gpu_check._read(tmp_path) if "ended" in each}
