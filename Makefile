@@ -15,7 +15,7 @@ test test-quick test-nightly test-fallback test-lowest test-triton: export OMP_N
 test test-quick test-nightly test-fallback test-lowest test-triton: export OMP_WAIT_POLICY := passive
 test test-quick test-nightly test-fallback test-lowest test-triton: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-triton test-hostile test-hosts test-memory test-sanitizers coverage lint bench docs-reference clean
+.PHONY: setup demo test test-quick test-slow test-nightly test-fallback test-lowest test-triton test-hostile test-hosts test-memory test-sanitizers coverage lint bench gpu-check docs-reference clean
 
 setup: $(STAMP)
 
@@ -88,6 +88,11 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/rapid bench decode
+
+# On a machine with a GPU, eight minutes at most: correctness first, then times. See docs/gpu.md.
+gpu-check: $(STAMP)
+	$(BIN)/python benchmarks/gpu_check.py --out build/gpu-check --seconds 470
+	$(BIN)/python benchmarks/gpu_results.py build/gpu-check/results.jsonl
 
 docs-reference: $(STAMP)
 	$(BIN)/python docs/make_reference.py

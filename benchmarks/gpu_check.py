@@ -4,8 +4,7 @@
 
 A parent that never touches CUDA starts a worker and watches it: a stage over its limit is killed with its process (a
 poisoned CUDA context cannot be used again), and a new worker goes on with the next stage. Results: results.jsonl, one
-JSON object a line. Works on the code as it is; what a later device path brings (`rapid_integrations.kernels.cuda`) is measured
-beside it where it can be imported.
+JSON object a line. `docs/gpu.md` says what is measured and why.
 """
 
 from __future__ import annotations
@@ -108,39 +107,28 @@ def kernels(step: Callable[[], object], top: int = 12) -> list[tuple[str, int, f
 # --- what is compared -----------------------------------------------------------------------------------------------
 
 
-def fold_flash(q: Any, k: Any, v: Any, scale: float) -> Any:
-    """T queries on L keys: the past by torch's FlashAttention with the heads of a group as rows (split over keys, no
-    mask, every key read once), the T new keys by hand, merged by their log-sums. Stock operators only.
-    """
-    import torch
+def folded(q: Any, k: Any, v: Any, scale: float) -> Any:
+    """The path without the flash operator."""
+    from rapid_integrations.kernels.layers import PLAIN
+    from rapid_integrations.models.attention import _folded
+    from rapid_integrations.models.mask import Sight
 
-    _, heads, new, width = q.shape
-    kv_heads, total = k.shape[1:3]
-    group, past = heads // kv_heads, total - new
-    flash = torch.ops.aten._scaled_dot_product_flash_attention
-    rows = q.reshape(1, kv_heads, group * new, width)
-    if new == 1:
-        out = flash(rows, k, v, 0.0, False, False, scale=scale)[0]  # (1, H_kv, G, D), not contiguous
-        return out.reshape(1, heads, 1, width).transpose(1, 2)
-    out, log = flash(rows, k[:, :, :past], v[:, :, :past], 0.0, False, False, scale=scale)[:2]
-    out = out.reshape(kv_heads, group, new, width).float()
-    log = log[..., : group * new].reshape(kv_heads, group, new, 1).float()
-    scores = (rows[0].float() @ k[0, :, past:].float().transpose(1, 2)).view(kv_heads, group, new, new) * scale
-    ahead = torch.ones(new, new, dtype=torch.bool, device=q.device).triu(1)
-    scores = scores.masked_fill(ahead, float("-inf"))
-    own_log = scores.logsumexp(-1, keepdim=True)
-    own = scores.softmax(-1) @ v[0, :, past:].float()[:, None]
-    share = torch.sigmoid(log - own_log)
-    mixed = (own + share * (out - own)).to(q.dtype)
-    return mixed.permute(2, 0, 1, 3).reshape(1, new, heads, width)
+    return _folded(q, [(k, v)], scale, Sight(None, None), PLAIN)
 
 
-def flash_prefill(q: Any, k: Any, v: Any, scale: float) -> Any:
-    """A chunk behind a filled cache by FlashAttention, whose causal triangle is aligned lower right."""
-    import torch
+def masked(q: Any, k: Any, v: Any, scale: float) -> Any:
+    """A prompt's piece by the library's attention with a mask, as before flash attention was used."""
+    from rapid_integrations.models.attention import _fused
+    from rapid_integrations.models.mask import Sight
 
-    flash = torch.ops.aten._scaled_dot_product_flash_attention
-    return flash(q, k, v, 0.0, True, False, scale=scale)[0].transpose(1, 2)
+    return _fused(q, k, v, scale, Sight(None, None))
+
+
+def today(q: Any, k: Any, v: Any, scale: float) -> Any:
+    """What the package runs."""
+    from rapid_integrations.models.attention import attend
+
+    return attend(q, [(k, v)], scale, None)
 
 
 def random_kv(length: int, bytes_wanted: float = 1.5e9) -> list[tuple[Any, Any]]:
@@ -206,12 +194,6 @@ def attention(say: Say) -> None:
     from torch.nn.attention.bias import causal_lower_right
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-    from rapid_integrations.models.attention import _folded
-
-    try:
-        from rapid_integrations.kernels.cuda.attention import attend as own  # the split-KV kernel, once there is one
-    except ImportError:
-        own = None
     scale = HEAD_DIM**-0.5
     for length in (4096, 32_768, 122_880):
         sets = random_kv(length)
@@ -219,15 +201,13 @@ def attention(say: Say) -> None:
         for new in ROWS:
             q = torch.randn(1, new, HEADS, HEAD_DIM, dtype=torch.bfloat16, device="cuda").transpose(1, 2)
             ways: dict[str, Callable[[Any, Any], Any]] = {
-                "folded (today)": lambda k, v, q=q: _folded(q, k, v, scale, None),
-                "fold_flash": lambda k, v, q=q: fold_flash(q, k, v, scale),
+                "today": lambda k, v, q=q: today(q, k, v, scale),
+                "folded": lambda k, v, q=q: folded(q, k, v, scale),
                 "sdpa lower right": lambda k, v, q=q, n=new, m=length: sdpa(
                     q, k, v, attn_mask=causal_lower_right(n, m), scale=scale, enable_gqa=True
                 ).transpose(1, 2),
             }
-            if own is not None:
-                ways["own"] = lambda k, v, q=q: own(q, k, v, scale, None)
-            exact = _folded(q.float(), *(x.float() for x in sets[0]), scale, None)
+            exact = folded(q.float(), *(x.float() for x in sets[0]), scale)
             row: dict[str, Any] = {"length": length, "new": new}
             for name, way in ways.items():
                 try:
@@ -269,33 +249,31 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
         held_gb=held / 1e9,
         weight_bytes_gb=lm.weight_bytes / 1e9,
     )
-    kept = fused_decoder.numbers, fused_decoder.attend
+    kept = fused_decoder.numbers
     for length in contexts:
         cache = random_cache(lm, length, 64)
         for new in ROWS:
             ids = torch.arange(new, device="cuda")
             row: dict[str, Any] = {"quantization": quantization, "length": length, "new": new}
 
-            def today(ids: Any = ids, new: int = new) -> None:
+            def whole(ids: Any = ids, new: int = new) -> None:
                 lm.forward([Rows(ids, cache, new)])
                 cache.rollback(length)
 
             def quiet(ids: Any = ids, new: int = new) -> Any:
                 return lm._fused._read([Rows(ids, cache, new)])
 
-            row["today_ms"] = wall_ms(today)
+            row["today_ms"] = wall_ms(whole)
             fused_decoder.numbers = lambda logits: logits.float()
             try:
                 row["launch_ms"] = launch_ms(quiet)
                 if new in (1, 9) and length in (RETRIEVAL, CONTEXTS[-1]):
                     row["kernels"] = kernels(quiet)
                 row["graph_ms"] = _graph_ms(lm, cache, ids, new)
-                fused_decoder.attend = lambda q, segments, scale, window: fold_flash(q, *segments[-1], scale)
-                row["flash_graph_ms"] = _graph_ms(lm, cache, ids, new)
             except Exception as failed:
                 row["failed"] = repr(failed)[:400]
             finally:
-                fused_decoder.numbers, fused_decoder.attend = kept
+                fused_decoder.numbers = kept
             read = lm.weight_bytes + 2 * KV_HEADS * HEAD_DIM * 2 * 32 * length
             row["floor_ms_at_3tb"] = read / 3e9
             say(**row)
@@ -378,16 +356,22 @@ def prefill(say: Say) -> None:
     """A chunk's attention behind a filled cache: which kernel runs, what its first call costs, and the way out."""
     import torch
 
-    from rapid_integrations.models.attention import _fused
-
     scale = HEAD_DIM**-0.5
-    for chunk, past in ((1024, 0), (1024, 7168), (1024, 31_744), (1024, 121_856), (4096, 28_672), (4096, 118_784)):
+    for chunk, past in (
+        (1024, 0),
+        (1024, 7168),
+        (1024, 31_744),
+        (1024, 121_856),
+        (4096, 28_672),
+        (4096, 118_784),
+        (8192, 114_688),
+    ):
         total = past + chunk
         k, v = random_kv(total, 0)[0]
         q = torch.randn(1, chunk, HEADS, HEAD_DIM, dtype=torch.bfloat16, device="cuda").transpose(1, 2)
         flops = 4 * HEADS * HEAD_DIM * chunk * (past + chunk / 2)
         row: dict[str, Any] = {"chunk": chunk, "past": past}
-        ways = {"today": lambda: _fused(q, k, v, scale, None), "flash": lambda: flash_prefill(q, k, v, scale)}
+        ways = {"today": lambda: today(q, k, v, scale), "masked": lambda: masked(q, k, v, scale)}
         for name, way in ways.items():
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
@@ -412,7 +396,7 @@ def law(say: Say) -> None:
     import torch
 
     from rapid_integrations.kernels.ops import ops_for
-    from rapid_integrations.sampling import Law, Randomness, verify
+    from rapid_integrations.sampling import Law, Randomness, rows, verify
 
     z, q = (3 * torch.randn(9, VOCAB, device="cuda") for _ in range(2))
     ops = ops_for(torch.device("cuda", 0))
@@ -435,6 +419,12 @@ def law(say: Say) -> None:
             )
         ),
         argmax_ms=wall_ms(lambda: int(z[0].argmax()), repeats=20),
+    )
+    draft, uniforms = torch.stack([p.argmax() for p in proposed]), torch.rand(10, dtype=torch.float64, device="cuda")
+    drawn = torch.stack(proposed)
+    say(
+        rows_laws_ms=wall_ms(lambda: rows.laws(sampled, z, q), repeats=20),
+        rows_round_ms=wall_ms(lambda: rows.verdict(rows.laws(sampled, z, q), draft, drawn, uniforms), repeats=20),
     )
 
 
@@ -513,7 +503,7 @@ def modelled(say: Say, results: list[dict[str, Any]]) -> None:
     """Tokens/s at .8 and .9, from the steps measured above, today and as graphs; each draft token costs its law, too."""
     by = {(r["stage"], r["quantization"], r["length"], r["new"]): r for r in results if "today_ms" in r}
     position = next((r["position_ms"] for r in results if r.get("law") == "greedy auto"), 0.0)
-    for way, cost in (("today", position), ("graph", position), ("flash_graph", position), ("flash_graph", 0.1)):
+    for way, cost in (("today", position), ("graph", position), ("graph", 0.1)):
         key = f"{way}_ms"
         for length in CONTEXTS:
             for acceptance in (0.8, 0.9):

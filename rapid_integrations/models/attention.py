@@ -15,8 +15,8 @@ the last T of the L keys. The keys may lie in several segments (`KVCache.shared`
   computed in blocks, as the library's fused attention with a mask takes memory for all scores there.
 - Many queries in another dtype, or on Apple's GPUs: the library's fused attention runs.
 
-The first path, the kernel and flash attention read segments where they lie. The others need one tensor, so the keys
-and values of several segments are copied into one, of one layer at a time.
+The first path, the kernel and flash attention read segments where they lie. The others need one tensor, so the keys and
+values of several segments are copied into one, of one layer at a time.
 
 transformers' layers pass one tensor of keys. Behind a shared prefix it is the tail, and the segments before it go along
 as an attribute of the tensor (`with_prefix`). A layer that computes something with the keys loses it. This is noticed

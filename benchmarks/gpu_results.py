@@ -1,0 +1,70 @@
+"""Keeps the results of `gpu_check.py` and writes the page about them.
+
+python benchmarks/gpu_results.py build/gpu-check/results.jsonl
+
+The results become docs/results/gpu-NAME.json, NAME being the GPU's. The page docs/results/gpu.md is made of all such
+files; without one, there is no page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def name_of(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a file name for the GPU that the stage "env" found."""
+    gpu = next((each["gpu"] for each in results if "gpu" in each), None)
+    if gpu is None:
+        raise SystemExit("the results have no GPU: the stage 'env' did not finish. Run the check again")
+    return re.sub(r"[^a-z0-9]+", "-", str(gpu).lower()).strip("-")
+
+
+def page(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the page in Markdown for the results of each GPU, by name."""
+    lines = [
+        "# Measured on GPUs",
+        "",
+        "`make gpu-check` made these figures; [gpu.md](../gpu.md) says what they mean.",
+        "",
+    ]
+    for name, results in sorted(measured.items()):
+        lines += [f"## {name}", "", "| stage | ended | seconds |", "| --- | --- | --- |"]
+        for each in results:
+            if "ended" in each:
+                ended = str(each["ended"]).strip().splitlines()[-1].replace("|", "\\|")
+                lines.append(f"| {each['stage']} | {ended} | {each.get('seconds', '')} |")
+        modelled = [each for each in results if each["stage"] == "modelled" and "tps" in each]
+        if modelled:
+            columns = ("way", "length", "acceptance", "drafter", "draft_length", "tps", "to_target")
+            lines += ["", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+            lines += [f"| {' | '.join(str(each[column]) for column in columns)} |" for each in modelled]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Keep a run's results, and write the page anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="the results.jsonl of a run")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results are kept")
+    asked = parser.parse_args()
+    results = [json.loads(line) for line in asked.results.read_text().splitlines()]
+    kept = asked.folder / f"gpu-{name_of(results)}.json"
+    kept.write_text(json.dumps(results, indent=1) + "\n")
+    measured = {
+        path.stem.removeprefix("gpu-"): json.loads(path.read_text()) for path in asked.folder.glob("gpu-*.json")
+    }
+    (asked.folder / "gpu.md").write_text(page(measured))
+    sys.stdout.write(f"{kept} and {asked.folder / 'gpu.md'} were written\n")
+
+
+if __name__ == "__main__":
+    main()
