@@ -33,6 +33,7 @@ from rapid_integrations.server.settings import ServerSettings
 
 logger = logging.getLogger("rapid.server")
 
+_UPLOADS = 8  # files that may arrive at once, because each is held in memory
 _TRIES = 3  # replicas that may be lost before a request fails
 _CHECKED = (b"authorization", b"origin")  # headers that have been checked here
 _PASSED_ON = ("type", "http_version", "method", "scheme", "path", "raw_path", "query_string", "client")
@@ -71,6 +72,7 @@ class Ingress:
 
     def __init__(self, replicas: Replicas, metrics: Metrics) -> None:
         self._replicas, self._metrics = replicas, metrics
+        self._uploads = asyncio.Semaphore(_UPLOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -81,6 +83,9 @@ class Ingress:
         elif scope["path"] == "/metrics":
             pages = {"ingress": self._metrics.text(), **await self._replicas.metrics()}
             await Response(merged_metrics(pages), media_type=CONTENT_TYPE)(scope, receive, send)
+        elif _is_upload(scope):
+            async with self._uploads:
+                await self._passed_on(scope, receive, send)
         else:
             await self._passed_on(scope, receive, send)
 
@@ -88,7 +93,7 @@ class Ingress:
         body = await Request(scope, receive).body()
         passed = {name: scope[name] for name in (*_PASSED_ON, REQUEST_ID, KEY_NAME) if name in scope}
         passed["headers"] = [header for header in scope["headers"] if header[0] not in _CHECKED]
-        if scope["method"] == "POST" and scope["path"] == "/v1/files":
+        if _is_upload(scope):
             key: str | None = new_file_id()  # so that the replica that reads the file is the one that is asked about it
             passed[FILE_ID] = key
         else:
@@ -208,6 +213,10 @@ async def run_app(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Messages:
     finally:
         gone.set()
         await asyncio.wait([working])
+
+
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["method"] == "POST" and scope["path"] == "/v1/files")
 
 
 def _lost() -> ApiError:
