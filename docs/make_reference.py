@@ -190,7 +190,7 @@ Recurrent layers (Mamba, gated delta nets, lightning attention) and short convol
 values. It is kept at the start of a round, where a rejected draft is undone, and every 512 to 4,096 tokens of a prompt,
 where other prompts with the same beginning go on. The tokens behind it are read once more. transformers continues some
 of these families (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only: their prompts are slow
-behind the first 512 to 4,096 tokens. Their prefixes are kept in memory, and not on disk.
+behind the first 1,024 tokens. Prefixes of all of them are kept in memory, and not on disk.
 
 {families}
 """

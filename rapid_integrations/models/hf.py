@@ -36,13 +36,14 @@ from rapid_integrations.models.host_cache import (
     ModuleStates,
     held_layers,
     host_cache_class,
+    looks_back_without_end,
     reads_one_by_one,
 )
 from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
-UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers attends, as far as nobody says another
+UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers sees the whole text, if nobody says another
 CHECK_TOKENS = 24
 CHECK_SHARED = 17  # tokens of the check that a second cache takes over from the first: a segment of 16, and one more
 _CHECK_PARENTS = (-1, -1, 0, 0, 3, 2)  # a tree; a chain in it is the check's last tokens
@@ -97,7 +98,7 @@ class HuggingFaceLM(SharedResource):
         self.name = name or config._name_or_path or type(model).__name__
         self._held = held_layers(config)
         self._with_keys = sum(each.slot is not None for each in self._held)
-        window = positions_of(model) or longest or (None if self._with_keys else UNBOUNDED)
+        window = positions_of(model) or longest or (None if looks_back_without_end(self._held) else UNBOUNDED)
         assert window is not None  # a model without a window was refused above
         self.context_window: int = window
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
@@ -237,8 +238,6 @@ class HuggingFaceLM(SharedResource):
     def _read_with_state(self, rows: Rows, state: RecurrentState) -> Tensor:
         """Read a chain in pieces that end where a state is kept, behind the tokens that the state has not read."""
         cache, end = rows.cache, rows.cache.length + rows.count
-        if rows.of_prompt:
-            state.settle()
         ids, logits = state.read(cache.length, rows.token_ids), []
         while (begin := state.position) < end:
             stop = self._stop(rows, state, end)
@@ -251,7 +250,7 @@ class HuggingFaceLM(SharedResource):
                 state.restore(cache.length)
                 raise
             state.end(stop - begin, tensors)
-            if stop == cache.length:
+            if stop == cache.length or rows.of_prompt:
                 state.settle()
             cache.advance(max(0, stop - cache.length))
             ids = ids[stop - begin :]
@@ -260,8 +259,8 @@ class HuggingFaceLM(SharedResource):
     def _stop(self, rows: Rows, state: RecurrentState, end: int) -> int:
         """Return up to which position the next piece goes."""
         behind = rows.cache.length - state.position
-        if self._one_by_one and state.position:
-            return state.position + 1
+        if self._one_by_one:  # to read the first piece of a prompt anew is faster than to go on within it
+            return state.position + 1 if state.position else end
         if behind > MOST_REPLAYED:
             return state.stop(rows.cache.length)
         return state.stop(end) if rows.of_prompt and not behind else end
@@ -534,7 +533,7 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: b
         )
     if model.get_output_embeddings() is None:
         raise UnsupportedModelError(f"{name} ({type(model).__name__}) has no language-model head: it writes no text")
-    if positions_of(model) is None and longest is None and any(each.slot is not None for each in held_layers(config)):
+    if positions_of(model) is None and longest is None and looks_back_without_end(held_layers(config)):
         raise UnsupportedModelError(
             f"{name} has no maximum length in its configuration (max_position_embeddings or the like)"
         )

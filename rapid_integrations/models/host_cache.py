@@ -55,6 +55,15 @@ def held_layers(config: Any) -> list[HeldLayer]:
     return held
 
 
+def looks_back_without_end(held: list[HeldLayer]) -> bool:
+    """Return whether some layer sees the whole text, so that a model needs to say how long a text may be.
+
+    Recurrent layers and the windows beside them (RecurrentGemma) have no such limit.
+    """
+    recurrent = any(each.states for each in held)
+    return any(each.slot is not None and not (recurrent and each.sliding) for each in held)
+
+
 class HostCache(Cache):
     """The transformers `Cache` of one pass.
 

@@ -113,13 +113,17 @@ def test_a_text_that_parts_from_another_one_goes_on_from_a_state(family):
                 reader.commit([best])
                 answer.append(best)
             assert answer == expected
-    assert reused == [0, len(document) // EVERY * EVERY, len(document)]
+    if target.lm._one_by_one:  # a short beginning is read anew, in one piece
+        assert reused == [0, 0, 0]
+    else:
+        assert reused == [0, len(document) // EVERY * EVERY, len(document)]
 
 
 def test_few_tokens_are_read_twice():
     lm = wrapped("qwen3_next")
     cache = lm.new_cache(2 * TEXT)
     lm.forward([Rows(ids(), cache, 0, of_prompt=True)])
+    assert cache.state.position == TEXT
     read = []
     own = lm._pass
     lm._pass = lambda token_ids, *rest: read.append(len(token_ids)) or own(token_ids, *rest)

@@ -22,7 +22,8 @@ def checked(folder, family, **settings):
         ("gemma3_text", {"head_dim": 72}, "operators", "its heads have 72 numbers; the kernels serve 32, 64"),
         ("olmo", {"clip_qkv": 8.0}, "transformers", "are clipped (clip_qkv)"),
         ("gpt2", {}, "transformers", "GPT2LMHeadModel has no description"),
-        ("mamba2", {}, "refused", "their state cannot be rolled back"),
+        ("mamba2", {}, "transformers", "Mamba2ForCausalLM has no description"),
+        ("rwkv", {}, "refused", "layers of kind recurrent state"),
         ("t5", {}, "refused", "encoder-decoder model"),
     ],
 )
