@@ -16,6 +16,7 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
     "datastore": "rapid_integrations.proposers.datastore:DatastoreTree",
     "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
+    "adaptive": "rapid_integrations.proposers.adaptive:AdaptiveProposer",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""
