@@ -84,6 +84,8 @@ class Run:
                 assert models.draft_head is not None, "the plan was made for these models"
                 self._head = HeadDrafter(models.draft_head, self._target, self._rules, own_rows_only=self._depends())
             yield from self._read(self._target, "prefill target")
+            if self._head is not None:
+                self._head.read_prompt()
             capacity = len(drafter_ids) + new_tokens
             if isinstance(self._drafter, DrafterElsewhere):
                 yield from self._drafter.opened(partial(self._report, "prefill drafter"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
@@ -10,6 +11,7 @@ from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, HeadWriter, Proposal, Proposer, ProposerRequest
 from rapid_integrations.decoding.tree_shape import TreeShape
 from rapid_integrations.sampling import Randomness
+from rapid_integrations.sampling.trees import path_to
 
 
 class DraftHeadProposer(Proposer):
@@ -55,26 +57,32 @@ class DraftHeadTree(Proposer):
     Args:
         head: of this request.
         shape: chooses how much of the tree is proposed.
+        length: chooses how deep it may be. A level costs a step of the head, and no tree may be the best one.
     """
 
     source = "draft_head_tree"
 
-    def __init__(self, head: HeadWriter, shape: TreeShape) -> None:
-        self._head, self._shape = head, shape
+    def __init__(self, head: HeadWriter, shape: TreeShape, length: DraftLength) -> None:
+        self._head, self._shape, self._length = head, shape, length
+        self._depth = 0  # of the last tree
 
     @classmethod
     def from_request(cls, request: ProposerRequest) -> Self:
         """Return a proposer over the request's head."""
         assert request.draft_head is not None, "the plan opens a head for this proposer"
-        return cls(request.draft_head, request.lengths.of_trees())
+        return cls(request.draft_head, request.lengths.of_trees(), request.lengths.of_drafts())
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
         """Return the part of the tree that pays; it may be empty."""
-        return self._head.tree(limit, self._shape, self.source)
+        proposal = self._head.tree(min(self._length.next(), limit), self._shape, self.source)
+        parents = proposal.parents or ()
+        self._depth = max((len(path_to(parents, each)) for each in range(len(parents))), default=0)
+        return proposal
 
     def observe(self, times: RoundTimes) -> None:
-        """Learn what rows cost."""
+        """Learn what rows cost, and how deep a tree pays."""
         self._shape.observe(times)
+        self._length.observe(replace(times, drafted=self._depth))
 
     @property
     def parts(self) -> tuple[Committed, ...]:

@@ -48,6 +48,10 @@ class HeadDrafter:
         # A level of a tree costs this share of a pass, roughly; it does not depend on clocks.
         self._cost = head.step_bytes / max(1, reader.model.weight_bytes)
 
+    def read_prompt(self) -> None:
+        """Read what the target has read of the prompt, so that the first draft does not take that time."""
+        self._root()
+
     def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
         """Return a chain of at most `tokens` tokens. The head runs at once, so nothing is wanted of anybody."""
         yield from ()
