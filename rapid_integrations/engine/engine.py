@@ -102,7 +102,7 @@ class RapidEngine(SharedResource):
             takes half of the memory that is free now on the models' device.
         prefix_cache_bytes: memory for the KV caches of finished requests. If a prompt starts with the same tokens as an
             earlier one, only the rest is prefilled. "auto" takes a quarter of the memory that is free now on the
-            models' device; 0 keeps nothing.
+            models' device, on a GPU three eighths; 0 keeps nothing.
         prefix_cache_dir: a folder that also keeps these caches between runs, written in the background; None keeps
             none.
         prefix_cache_dir_bytes: maximum size of its files. "auto" is a quarter of the free space there plus the size of
