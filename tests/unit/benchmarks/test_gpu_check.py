@@ -6,6 +6,7 @@ import torch
 from benchmarks import gpu_check
 
 
+@pytest.mark.slow  # the child imports PyTorch anew
 @pytest.mark.process
 def test_a_stage_that_fails_is_written_down_and_the_next_one_runs(tmp_path):
     gpu_check.watch(["law", "modelled"], tmp_path, 120)
