@@ -111,6 +111,8 @@ class ProposersResult:
 class ProposersBench:
     """Lets each proposer answer each question, in turn, so that a drift of the machine affects all.
 
+    The engine's prefix cache is emptied before each answer, and with it the answers that proposers copy from.
+
     Args:
         engine: its settings apply to all.
         speculation: settings of all but "target"; its proposer is replaced.
@@ -177,4 +179,6 @@ class ProposersBench:
     def _answer(self, name: str, prompt: Prompt, tokens: int) -> Completion:
         speculation = ALONE if name == TARGET else self._speculation.model_copy(update={"proposer": name})
         sampling = SamplingParams(temperature=0.0, max_new_tokens=tokens)
+        # An earlier answer to the same question is a text that proposers copy from: it would be found word for word.
+        self._engine.clear_prefix_cache()
         return self._engine.generate(prompt, sampling=sampling, speculation=speculation)
