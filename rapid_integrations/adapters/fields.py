@@ -181,8 +181,8 @@ class ModelFields(BaseModel):
     prefix_cache_bytes: int | Literal["auto"] = Field(
         default="auto",
         description='bytes for the KV caches of finished requests. "auto" is a quarter of the memory that is free '
-        "when the engine is built, on a GPU three eighths; 0 prefills every prompt from its start. Running requests need memory on top, see "
-        "kv_cache_bytes",
+        "when the engine is built, on a GPU three eighths; 0 prefills every prompt from its start. Running requests "
+        "need memory on top, see kv_cache_bytes",
     )
     prefix_cache_dir: str | Path | None = Field(
         default=None, description="a folder that also keeps these caches between runs; None keeps none"
