@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rapid_integrations.benchmarks.proposer_questions import built_in_questions
+from rapid_integrations.proposers.retrieval_tree import RetrievalTree
 from tests.unit.benchmarks.conftest import summary
 
 SHORT = ("--context", "900", "--new-tokens", "8", "--max-questions", "2")
@@ -38,3 +39,16 @@ def test_what_cannot_run_is_left_out_with_the_reason_unless_it_was_asked_for(ben
 @pytest.mark.parametrize("kind", ["quote", "free", "code"])
 def test_built_in_questions_of_each_kind(kind):
     assert sum(each.kind == kind and len(each.document) > 2000 for each in built_in_questions()) == 2
+
+
+def test_no_proposer_finds_an_earlier_answer(bench, monkeypatch):
+    seen = []
+    made = RetrievalTree.from_request.__func__
+
+    def from_request(cls, request):
+        seen.append(len(request.texts.of(request.target_ids)[0].answers))
+        return made(cls, request)
+
+    monkeypatch.setattr(RetrievalTree, "from_request", classmethod(from_request))
+    bench("proposers", *SHORT, "--proposers", "retrieval_tree,adaptive")
+    assert seen == [0] * 6  # a warm-up and two questions each
