@@ -247,17 +247,10 @@ class SpeculationFields(BaseModel):
     )
     proposer: str = Field(
         default="auto",
-<<<<<<< HEAD
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "draft_head" or "draft_head_tree" (a '
         'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid", "adaptive" (the '
         'copies that were fastest in this request, or none) or "none" (one token at a time). "auto" is "hybrid", and '
         '"drafter" for the published law. It changes the speed, but not the distribution of the output',
-=======
-        description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "retrieval_tree", '
-        '"datastore", "hybrid", "tree_hybrid", "adaptive" (the copies that were fastest in this request, or none) or '
-        '"none" (one token at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, '
-        "but not the distribution of the output",
->>>>>>> prop
     )
     datastore: str | None = Field(
         default=None,

@@ -62,14 +62,8 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
         if "instructions" in row:
             lines += 1
             if documents is None or lines <= documents:
-<<<<<<< HEAD
-                found += [
-                    (i, number, Question(row["input"], asked, kind)) for i, asked in enumerate(row["instructions"])
-                ]
-=======
                 asked_here = row["instructions"]
                 found += [(i, number, Question(row["input"], asked, kind)) for i, asked in enumerate(asked_here)]
->>>>>>> prop
         elif "document" in row:
             found.append((0, number, Question(row["document"], row["question"], kind)))
         else:
