@@ -1,17 +1,12 @@
 """The house of `rapid_integrations`: its rooms, and which room may import which."""
 
-import ast
-import functools
 import subprocess
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
-import rapid_integrations
 from tests.toys.repository import ROOT
-
-PACKAGE = Path(rapid_integrations.__file__).parent
+from tests.toys.source_tree import MODULES, PACKAGE, imports_of
 
 GROUND = ("errors", "progress", "config", "outputs")
 """The ground floor: every room may use these modules, each of them only those before it. None imports torch."""
@@ -48,36 +43,6 @@ TOP = {
 """What lies at the top of the repository."""
 
 FILES = {"__init__.py", "__main__.py", "py.typed", *(f"{name}.py" for name in GROUND)}
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-@functools.cache
-def imports_of(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports, wherever in it, but for the sake of types alone."""
-    tree = ast.parse(path.read_text())
-    for_types = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    found = set()
-    for node in ast.walk(tree):
-        if id(node) in for_types:
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if name in MODULES else node.module for name in names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in MODULES}
-    return found - {module_name(path)}
 
 
 def whole_graph() -> dict[str, set[str]]:

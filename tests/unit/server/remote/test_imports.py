@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.test_house import MODULES, imports_of
+from tests.toys.source_tree import MODULES, imports_of
 
 CLIENTS = ("engine", "drafter", "openai_back_end", "sglang_back_end", "rapid_back_end", "link")
 OF_SERVERS = {"starlette", "uvicorn", "prometheus_client", "python_multipart", "ray"}
