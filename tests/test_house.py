@@ -1,5 +1,6 @@
 """The house of `rapid_integrations`: its rooms, and which room may import which."""
 
+import ast
 import subprocess
 from collections import defaultdict
 
