@@ -248,9 +248,9 @@ class SpeculationFields(BaseModel):
     proposer: str = Field(
         default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "draft_head" or "draft_head_tree" (a '
-        'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid", "adaptive" (the '
-        'copies that were fastest in this request, or none) or "none" (one token at a time). "auto" is "hybrid", and '
-        '"drafter" for the published law. It changes the speed, but not the distribution of the output',
+        'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid" or "none" (one token '
+        'at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not the '
+        "distribution of the output",
     )
     datastore: str | None = Field(
         default=None,

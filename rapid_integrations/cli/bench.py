@@ -245,50 +245,6 @@ def bench_together(
         show_results([together_table(result)], result.summary(), as_json)
 
 
-@bench_app.command("proposers")
-@with_option_groups
-def bench_proposers(
-    *,
-    document: Document = HANDBOOK,
-    questions: Annotated[
-        Path | None,
-        typer.Option(
-            help='JSON lines with a "question" each and, if given, the "kind" of its answer. Default: built-in ones.',
-            rich_help_panel=DOCUMENTS,
-        ),
-    ] = None,
-    context: Context = 7500,
-    new_tokens: NewTokens = 64,
-    max_questions: MaxQuestions = 20,
-    proposers: Annotated[str, typer.Option(help="Proposers to measure, separated by commas, or all.")] = "all",
-    models: ModelOptions,
-    transfer: SpeculationOptions,
-    plot: Plot = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure all proposers on the same questions, beside the target alone."""
-    from rapid_integrations.benchmarks.proposer_questions import built_in_questions
-    from rapid_integrations.benchmarks.proposers import ProposersBench
-    from rapid_integrations.benchmarks.proposers_report import proposers_plot, proposers_table
-    from rapid_integrations.evaluation.questions import load_questions
-
-    with errors_taught():
-        asked = built_in_questions() if questions is None else load_questions(questions, document, max_questions)
-        with ProgressView(stderr) as progress:
-            bench = ProposersBench(
-                models.load(progress),
-                speculation=transfer.config(),
-                proposers=() if proposers == "all" else _names(proposers),
-                context_tokens=context,
-                new_tokens=new_tokens,
-                on_progress=progress,
-            )
-            result = bench.run(asked[:max_questions])
-        if plot is not None:
-            proposers_plot(result, plot)
-        show_results([proposers_table(result)], result.summary(), as_json)
-
-
 @bench_app.command("steps")
 def bench_steps(
     shape: Annotated[

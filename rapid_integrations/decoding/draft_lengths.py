@@ -25,13 +25,11 @@ class DraftLengths:
         of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
         of_drafts: makes the chooser for tokens that a language model writes.
         of_trees: makes the chooser for trees of copied tokens.
-        measure: whether costs are learnt from a clock.
     """
 
     of_copies: Callable[[], DraftLength]
     of_drafts: Callable[[], DraftLength]
     of_trees: Callable[[], TreeShape] = lambda: FixedShape(4)
-    measure: bool = False
 
     @classmethod
     def fixed(cls, length: int) -> DraftLengths:
@@ -72,5 +70,4 @@ class DraftLengths:
             lambda: AdaptiveDraftLength(most, copies, measure=measure),
             lambda: AdaptiveDraftLength(most, drafts, measure=measure),
             lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure),
-            measure,
         )

@@ -13,16 +13,10 @@ from rapid_integrations.errors import PromptError
 
 @dataclass(frozen=True)
 class Question:
-    """A question over a document.
-
-    Attributes:
-        document, question: the texts.
-        kind: the kind of answer it asks for, such as "quote", "free" or "code".
-    """
+    """A question over a document."""
 
     document: str
     question: str
-    kind: str = "free"
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
     A line is {"question": ...} about the text of `document`, or {"document": ..., "question": ...}, or the published
     format of L-Eval: {"input": document, "instructions": [question, ...]}. From these, the first instruction of every
     line is taken, then the second of every line, and so on, so that few questions cover many documents. Questions about
-    one document follow one another. A line may also say the "kind" of its answers.
+    one document follow one another.
 
     Args:
         path: JSON lines.
@@ -58,17 +52,15 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
         if not line.strip():
             continue
         row = _parse(line, path, number)
-        kind = str(row.get("kind", "free"))
         if "instructions" in row:
             lines += 1
             if documents is None or lines <= documents:
-                asked_here = row["instructions"]
-                found += [(i, number, Question(row["input"], asked, kind)) for i, asked in enumerate(asked_here)]
+                found += [(i, number, Question(row["input"], asked)) for i, asked in enumerate(row["instructions"])]
         elif "document" in row:
-            found.append((0, number, Question(row["document"], row["question"], kind)))
+            found.append((0, number, Question(row["document"], row["question"])))
         else:
             shared = read_document(document).text if shared is None else shared
-            found.append((0, number, Question(shared, row["question"], kind)))
+            found.append((0, number, Question(shared, row["question"])))
     if not found:
         raise PromptError(f"{path} holds no question: give one JSON object a line")
     taken = sorted(found, key=lambda entry: entry[:2])[:limit]
