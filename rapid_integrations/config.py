@@ -235,8 +235,9 @@ class SpeculationFields(BaseModel):
     proposer: str = Field(
         default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "prompt_lookup", "retrieval_tree", '
-        '"datastore", "hybrid", "tree_hybrid" or "none" (one token at a time). "auto" is "hybrid", and "drafter" for '
-        "the published law. It changes the speed, but not the distribution of the output",
+        '"datastore", "hybrid", "tree_hybrid", "adaptive" (whichever is fastest so far) or "none" (one token at a '
+        'time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not the distribution '
+        "of the output",
     )
     datastore: str | None = Field(
         default=None,

@@ -193,7 +193,7 @@ class SpeculationOptions:
         str,
         typer.Option(
             help="Source of the draft tokens: drafter, draft_lm, prompt_lookup, retrieval_tree, datastore, hybrid, "
-            "tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
+            "tree_hybrid, adaptive, none, or auto: hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from rapid_integrations.errors import ConfigurationError
 
 PROPOSERS: Final[dict[str, str | type]] = {
+    "adaptive": "rapid_integrations.proposers.adaptive:Adaptive",
     "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
     "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
