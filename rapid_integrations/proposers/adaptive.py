@@ -29,6 +29,10 @@ class Gain:
 
     def __init__(self, costs: CostModel, *, measure: bool) -> None:
         self._costs, self._measure = costs, measure
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again: the text may have changed since."""
         self._tokens = self._cost = 0.0
         self.rounds = 0
 
@@ -66,7 +70,7 @@ class Adaptive(Proposer):
     """
 
     TRIALS = 2  # rounds of each before their speeds are compared
-    RETRY_AFTER = 32  # rounds
+    RETRY_AFTER = 64  # rounds without use
 
     def __init__(self, candidates: Sequence[tuple[Proposer, Gain]], nothing: Gain) -> None:
         self._nothing = _Candidate(NoProposer(), nothing)
@@ -101,7 +105,7 @@ class Adaptive(Proposer):
 
     def _ranked(self) -> list[_Candidate]:
         """Return the candidates: first those that have to be tried, then the others by speed."""
-        untried = [each for each in self._candidates if each.gain.rounds < self.TRIALS or each.idle >= self.RETRY_AFTER]
+        untried = [each for each in self._candidates if each.gain.rounds < self.TRIALS]
         others = [each for each in self._candidates if each not in untried]
         return untried + sorted(others, key=lambda each: each.gain.speed, reverse=True)
 
@@ -112,6 +116,8 @@ class Adaptive(Proposer):
         used.gain.observe(times)
         for candidate in self._candidates:
             candidate.idle = 0 if candidate is used else candidate.idle + 1
+            if candidate.idle == self.RETRY_AFTER:
+                candidate.gain.forget()
 
     @property
     def parts(self) -> tuple[Committed, ...]:
