@@ -150,8 +150,8 @@ def bench_proposers(
     questions: Annotated[
         Path,
         typer.Option(
-            help='JSON lines with a "question" each, and a "kind" if answers of several kinds are compared; or L-Eval\'s '
-            "format with its own documents.",
+            help='JSON lines with a "question" each, and a "kind" if answers of several kinds are compared, or '
+            "L-Eval's format with its own documents.",
             rich_help_panel=DOCUMENTS,
         ),
     ] = PROPOSER_QUESTIONS,

@@ -4,14 +4,21 @@ from dataclasses import replace
 
 import pytest
 
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_length import CostModel, RoundTimes
 from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.proposal import Proposal, Proposer
+from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.proposers.adaptive import Adaptive, Gain
 from rapid_integrations.proposers.suite import check_proposer
+from tests.toys.embedder import HashEmbedder
+from tests.toys.models import EOS_ID, byte_tokenizer, tiny_model, words
 
 COSTS = CostModel(0.5, 0.0, 1.0, 0.1)
+SMALL = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)
 
 
 class Always(Proposer):
@@ -104,3 +111,33 @@ def test_the_law_is_unchanged_whatever_is_chosen(monkeypatch):
     monkeypatch.setattr(Adaptive, "TRIALS", 1)
     monkeypatch.setattr(Adaptive, "RETRY_AFTER", 1)
     check_proposer("adaptive", new_tokens=3, draft_lengths=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "measure"),
+    [({"temperature": 1.0, "seed": 3}, False), ({"temperature": 1.0}, True), ({"temperature": 0.0, "seed": 3}, True)],
+)
+def test_a_seeded_sample_never_looks_at_a_clock(monkeypatch, sampling, measure):
+    """The engine gives modelled costs to a seeded sample, and the sample repeats."""
+    made = []
+    monkeypatch.setattr(Gain, "__init__", _recorded(Gain.__init__, made))
+    model = LoadedModel(HuggingFaceLM(tiny_model("llama", 0)), Vocabulary(byte_tokenizer(), frozenset({EOS_ID})))
+    answers = []
+    for _ in range(2):
+        with RapidEngine(model, embedder=HashEmbedder(threshold=-1.0), compression=SMALL) as engine:
+            answer = engine.generate(
+                Prompt.from_context(words(0, 80), "which words?"),
+                sampling=SamplingParams(max_new_tokens=24, **sampling),
+                speculation=SpeculationConfig(proposer="adaptive", law="augmented", eta=5.0),
+            )
+        answers.append(answer.token_ids)
+    assert answer.stats.proposer == "adaptive" and len(made) == 6 and set(made) == {measure}
+    assert not sampling.get("seed") or answers[0] == answers[1]
+
+
+def _recorded(init, made):
+    def recorded(self, costs, *, measure):
+        made.append(measure)
+        init(self, costs, measure=measure)
+
+    return recorded
