@@ -17,11 +17,12 @@ def proposers_table(result: ProposersResult) -> Table:
     table = figures_table(
         f"{summary['questions']} questions, law {summary['law']}, at most {summary['prompt_tokens']['max']:,.0f} "
         "tokens of prompt",
-        ["answers", "proposer"],
-        ["tokens/pass", "proposal ms", "accepted", "tokens/s", "ratio", "min-max", "same"],
+        ["kind", "proposer"],
+        ["a pass", "ms", "taken", "tokens/s", "ratio", "least", "most", "same"],
         [
-            "ratio: tokens/s over those without proposals, the median of the questions, with the least and the most.",
-            "proposal ms: of a round. same: answers with the tokens that no proposer gives.",
+            "a pass: tokens of a pass of the target. ms: milliseconds that its proposal took. taken: share of the proposed",
+            "tokens that were accepted. ratio: tokens/s over those without proposals, the median of the questions, with",
+            f"the least and the most. same: answers that are those of {BASELINE}.",
         ],
     )
     for kind, rows in summary["kinds"].items():
@@ -62,7 +63,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _figure(row["acceptance"], ".2f"),
         _figure(speed and speed["median"], ".1f"),
         _figure(ratio and ratio["median"], ".2f"),
-        f"{ratio['min']:.2f}-{ratio['max']:.2f}" if ratio else "-",
+        _figure(ratio and ratio["min"], ".2f"),
+        _figure(ratio and ratio["max"], ".2f"),
         f"{row['same']}/{row['answers']}",
     ]
 
