@@ -9,7 +9,6 @@ from typing import Any, Final
 from rapid_integrations.errors import ConfigurationError
 
 PROPOSERS: Final[dict[str, str | type]] = {
-    "adaptive": "rapid_integrations.proposers.adaptive:Adaptive",
     "drafter": "rapid_integrations.proposers.drafter:DrafterProposer",
     "draft_lm": "rapid_integrations.proposers.drafter:DraftLMProposer",
     "hybrid": "rapid_integrations.proposers.hybrid:Hybrid",
@@ -17,6 +16,7 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "retrieval_tree": "rapid_integrations.proposers.retrieval_tree:RetrievalTree",
     "datastore": "rapid_integrations.proposers.datastore:DatastoreTree",
     "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
+    "adaptive": "rapid_integrations.proposers.adaptive:Adaptive",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""
