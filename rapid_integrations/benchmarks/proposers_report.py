@@ -20,8 +20,8 @@ def proposers_table(result: ProposersResult) -> Table:
         ["kind", "proposer"],
         ["a pass", "ms", "taken", "tokens/s", "ratio", "least", "most", "same"],
         [
-            "a pass: tokens of a pass of the target. ms: milliseconds that its proposal took. taken: share of the proposed",
-            "tokens that were accepted. ratio: tokens/s over those without proposals, the median of the questions, with",
+            "a pass: tokens of a pass of the target. ms: milliseconds of its proposal. taken: share of the proposed",
+            "tokens that were accepted. ratio: tokens/s over those without proposals, median of the questions, with",
             f"the least and the most. same: answers that are those of {BASELINE}.",
         ],
     )
