@@ -248,8 +248,9 @@ class SpeculationFields(BaseModel):
     proposer: str = Field(
         default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "draft_head" or "draft_head_tree" (a '
-        'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid" or "none" (one token '
-        'at a time). "auto" is "hybrid", and "drafter" for the published law. It changes the speed, but not the '
+        'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid", "adaptive" (whichever '
+        'is fastest so far) or "none" (one token at a time). "auto" is "hybrid", and "drafter" for the published law. '
+        "It changes the speed, but not the "
         "distribution of the output",
     )
     datastore: str | None = Field(
@@ -288,7 +289,8 @@ class SpeculationConfig(SpeculationFields, Settings):
       it is 10, or 40 with a larger drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift of tokens with q < alpha * max q; "restore" is Eq. 9.
     - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time. "auto" is
-      "hybrid", which copies if the text repeats and drafts otherwise, and "drafter" for the law "paper".
+      "hybrid", which copies if the text repeats and drafts otherwise, and "drafter" for the law "paper". "adaptive"
+      prefers a tree of copies, drafts or nothing, whichever gave the most tokens for its cost so far.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     - `chunk_cache`: "target" spares the drafter its prefill. q is then that of a drafter whose chunks have seen what
       stands before them in the document (`rapid_integrations.decoding.moved_rows`).

@@ -67,6 +67,7 @@ KVCache = Annotated[
 Plot = Annotated[Path | None, typer.Option(help="Write a plot to this PNG file.", rich_help_panel=OUTPUT)]
 
 HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
+PROPOSER_QUESTIONS = Path("examples/proposer_questions.jsonl")
 ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino"
 
 
@@ -140,6 +141,58 @@ def bench_decode(
         if plot is not None:
             decode_plot(result, plot)
         show_results([decode_table(result)], result.summary(), as_json)
+
+
+@bench_app.command("proposers")
+@with_option_groups
+def bench_proposers(
+    *,
+    document: Document = HANDBOOK,
+    questions: Annotated[
+        Path,
+        typer.Option(
+            help='JSON lines with a "question" each, and a "kind" if answers of several kinds are compared, or '
+            "L-Eval's format with its own documents.",
+            rich_help_panel=DOCUMENTS,
+        ),
+    ] = PROPOSER_QUESTIONS,
+    context: Context = 4000,
+    new_tokens: NewTokens = 96,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of runs of each question and proposer.")] = 1,
+    max_questions: MaxQuestions = 20,
+    proposers: Annotated[
+        str, typer.Option(help="Proposers to measure, separated by commas, or all: those that the models allow.")
+    ] = "all",
+    models: ModelOptions,
+    transfer: SpeculationOptions,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Temperature. 0 decodes greedily.", rich_help_panel=SAMPLING)
+    ] = 0.0,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure all proposers on the same questions, apart for each kind of answer."""
+    from rapid_integrations.benchmarks.proposers import ProposersBench
+    from rapid_integrations.benchmarks.proposers_report import proposers_plot, proposers_table
+    from rapid_integrations.evaluation.questions import load_questions
+
+    with errors_taught():
+        cases = load_questions(questions, document, max_questions)
+        with ProgressView(stderr) as progress:
+            bench = ProposersBench(
+                models.load(progress),
+                speculation=transfer.config(),
+                context_tokens=context,
+                new_tokens=new_tokens,
+                repeats=repeats,
+                on_progress=progress,
+                proposers=None if proposers == "all" else _names(proposers),
+                temperature=temperature,
+            )
+            result = bench.run(cases)
+        if plot is not None:
+            proposers_plot(result, plot)
+        show_results([proposers_table(result)], result.summary(), as_json)
 
 
 @bench_app.command("question")

@@ -204,7 +204,8 @@ class SpeculationOptions:
         str,
         typer.Option(
             help="Source of the draft tokens: drafter, draft_lm, draft_head, draft_head_tree, prompt_lookup, "
-            "retrieval_tree, datastore, hybrid, tree_hybrid, none, or auto: hybrid, and drafter for the law paper.",
+            "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, none, or auto: hybrid, and drafter for the law "
+            "paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"

@@ -82,6 +82,13 @@ class CostModel:
     score_per_token: float = 0.0
     score_when_accepted: bool = False
 
+    def of_round(self, drafted: int, accepted: int) -> float:
+        """Return the modelled cost of a round."""
+        score = self.score + self.score_per_token * drafted
+        if self.score_when_accepted and accepted < drafted:
+            score = 0.0
+        return drafted * self.propose + self.verify + self.verify_per_token * drafted + score
+
 
 class LinearCost:
     """A running fit of seconds = base + slope * K, that starts from a guess.

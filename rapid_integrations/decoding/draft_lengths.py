@@ -25,11 +25,16 @@ class DraftLengths:
         of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
         of_drafts: makes the chooser for tokens that a language model writes.
         of_trees: makes the chooser for trees of copied tokens.
+        copies, drafts: model the costs of rounds with tokens that are copied, and that a language model writes.
+        measure: whether a choice may depend on a clock.
     """
 
     of_copies: Callable[[], DraftLength]
     of_drafts: Callable[[], DraftLength]
     of_trees: Callable[[], TreeShape] = lambda: FixedShape(4)
+    copies: CostModel = CostModel(0.0, 0.0, 1.0, SHARE_PER_TOKEN)
+    drafts: CostModel = CostModel(0.25, 0.0, 1.0, SHARE_PER_TOKEN)
+    measure: bool = False
 
     @classmethod
     def fixed(cls, length: int) -> DraftLengths:
@@ -70,4 +75,7 @@ class DraftLengths:
             lambda: AdaptiveDraftLength(most, copies, measure=measure),
             lambda: AdaptiveDraftLength(most, drafts, measure=measure),
             lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure),
+            copies=copies,
+            drafts=drafts,
+            measure=measure,
         )

@@ -225,5 +225,8 @@ class NoProposer(Proposer):
         """Return an empty proposal."""
         return Proposal(())
 
+    def observe(self, times: RoundTimes) -> None:
+        """Do nothing, because there is nothing to choose."""
+
     def commit(self, token_ids: Sequence[int]) -> None:
         """Do nothing."""

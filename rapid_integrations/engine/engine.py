@@ -362,6 +362,11 @@ class RapidEngine(SharedResource):
         self.require_open()
         self._prefixes.clear()
 
+    def clear_texts(self) -> None:
+        """Forget the earlier answers and the indexes of documents that proposers copy from. KV caches stay."""
+        self.require_open()
+        self._prefixes.texts.clear()
+
     @computes
     def explain(
         self,

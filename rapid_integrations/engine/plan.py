@@ -23,7 +23,8 @@ from rapid_integrations.sampling import Law
 # The paper's values, for its own law. Under the other laws, eta adapts to both distributions (see docs/results).
 PAPER_ETA_SAME_SIZE = 10.0
 PAPER_ETA_LARGER_DRAFTER = 40.0
-_HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree"}  # each with its part that runs no model
+# Each with its part that runs no model.
+_HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree", "adaptive": "retrieval_tree"}
 _HEADS = ("draft_head", "draft_head_tree")
 
 

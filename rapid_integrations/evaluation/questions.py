@@ -13,10 +13,11 @@ from rapid_integrations.errors import PromptError
 
 @dataclass(frozen=True)
 class Question:
-    """A question over a document."""
+    """A question over a document. `kind` says what its answer is like; it is empty if nothing says so."""
 
     document: str
     question: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
     A line is {"question": ...} about the text of `document`, or {"document": ..., "question": ...}, or the published
     format of L-Eval: {"input": document, "instructions": [question, ...]}. From these, the first instruction of every
     line is taken, then the second of every line, and so on, so that few questions cover many documents. Questions about
-    one document follow one another.
+    one document follow one another. A line may also have a "kind".
 
     Args:
         path: JSON lines.
@@ -52,15 +53,17 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
         if not line.strip():
             continue
         row = _parse(line, path, number)
+        kind = str(row.get("kind", ""))
         if "instructions" in row:
             lines += 1
             if documents is None or lines <= documents:
-                found += [(i, number, Question(row["input"], asked)) for i, asked in enumerate(row["instructions"])]
+                asked = enumerate(row["instructions"])
+                found += [(i, number, Question(row["input"], each, kind)) for i, each in asked]
         elif "document" in row:
-            found.append((0, number, Question(row["document"], row["question"])))
+            found.append((0, number, Question(row["document"], row["question"], kind)))
         else:
             shared = read_document(document).text if shared is None else shared
-            found.append((0, number, Question(shared, row["question"])))
+            found.append((0, number, Question(shared, row["question"], kind)))
     if not found:
         raise PromptError(f"{path} holds no question: give one JSON object a line")
     taken = sorted(found, key=lambda entry: entry[:2])[:limit]

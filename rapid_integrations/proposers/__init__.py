@@ -18,6 +18,7 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "draft_head": "rapid_integrations.proposers.draft_head:DraftHeadProposer",
     "draft_head_tree": "rapid_integrations.proposers.draft_head:DraftHeadTree",
     "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
+    "adaptive": "rapid_integrations.proposers.adaptive:Adaptive",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }
 """Maps a name to a class or to "module:class". The class has `from_request(request) -> Proposer`."""

@@ -136,7 +136,7 @@ def test_padding_rows_of_the_target_are_never_generated():
     for prompt in SHORT:
         expected = generated(kind, seed, prompt, vocab_size=wide, shared=VOCAB_SIZE)
         padding += max(generated(kind, seed, prompt, vocab_size=wide)[0]) >= VOCAB_SIZE
-        for proposer in ("drafter", "prompt_lookup", "hybrid", "tree_hybrid", "none"):
+        for proposer in ("drafter", "prompt_lookup", "hybrid", "tree_hybrid", "adaptive", "none"):
             assert_same_answer(ask(running, prompt, proposer, 4), *expected)
     assert padding  # without the cut it would be
 
@@ -390,7 +390,7 @@ def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_ru
             use_script(monkeypatch, script(expected, shared))
             assert_same_answer(ask(running, prompt, "scripted", 4, **settings), expected, gaps, TIE_AUGMENTED)
         ways = [("drafter", 1), ("drafter", 10), ("drafter", "auto"), ("prompt_lookup", 4)]
-        for proposer, length in (*ways, ("hybrid", 4), ("hybrid", "auto")):
+        for proposer, length in (*ways, ("hybrid", 4), ("hybrid", "auto"), ("adaptive", "auto")):
             answer = ask(running, prompt, proposer, length, **settings)
             assert answer.stats.law == "augmented"
             assert_same_answer(answer, expected, gaps, TIE_AUGMENTED)

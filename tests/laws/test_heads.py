@@ -30,7 +30,7 @@ def heads(tmp_path_factory):
 def test_greedy_answers_are_the_target_s(heads, kind, law):
     with engine(draft_head=heads[kind]) as rapid:
         expected = rapid.generate(PROMPT, speculation=SpeculationConfig(law=law, proposer="none"))
-        for proposer in ("draft_head", "draft_head_tree", "hybrid", "tree_hybrid"):
+        for proposer in ("draft_head", "draft_head_tree", "hybrid", "tree_hybrid", "adaptive"):
             speculation = SpeculationConfig(law=law, proposer=proposer, draft_length=3)
             answer = rapid.generate(PROMPT, speculation=speculation)
             assert answer.token_ids == expected.token_ids

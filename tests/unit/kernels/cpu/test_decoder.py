@@ -395,7 +395,7 @@ def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):
                 sampling=SamplingParams(max_new_tokens=60),
                 speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=5.0),
             ).token_ids
-            for proposer in ("none", "drafter", "prompt_lookup", "hybrid", "retrieval_tree", "tree_hybrid")
+            for proposer in ("none", "drafter", "prompt_lookup", "hybrid", "retrieval_tree", "tree_hybrid", "adaptive")
             for length in (1, 4, 16)
         }
         assert len(answers) == 1
