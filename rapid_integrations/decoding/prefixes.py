@@ -34,14 +34,16 @@ class Prefixes:
     Args:
         memory: the caches in memory.
         store: the caches on disk, or None.
+        automatic: whether nobody chose the size of `memory`. It then warns of a prompt that is too long for it.
     """
 
-    def __init__(self, memory: PrefixCache, store: PrefixStore | None = None) -> None:
+    def __init__(self, memory: PrefixCache, store: PrefixStore | None = None, *, automatic: bool = False) -> None:
         self.memory = memory
         self.store = store
         self.texts = IndexedTexts()
         self._running: list[RequestReaders] = []
         self._saver = None if store is None else BackgroundSaver(FLUSH_S)
+        self._automatic = automatic
         self._told = False  # that a prompt is too long to be kept
         self._variants: dict[tuple[int, int], object] = {}  # by identity of the model
         self._fingerprints: dict[int, str | None] = {}  # by identity, as the engine holds its models
@@ -115,9 +117,9 @@ class Prefixes:
         return cache_bytes(model, allocated_tokens(capacity) - referred)
 
     def tell_if_too_long(self, model: CausalLM, capacity: int) -> None:
-        """Warn once if a text is so long that its cache can not be kept for later requests."""
+        """Warn once if a text is too long for a cache whose size nobody chose, and will not be kept."""
         needed, budget = allocated_tokens(capacity) * model.kv_bytes_per_token, self.memory.max_bytes
-        if self._told or not 0 < budget < needed:
+        if self._told or not self._automatic or not 0 < budget < needed:
             return
         self._told = True
         warnings.warn(

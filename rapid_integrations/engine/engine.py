@@ -178,6 +178,7 @@ class RapidEngine(SharedResource):
         self._prefixes = Prefixes(
             PrefixCache(memory_budget(prefix_cache_bytes, devices)),
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
+            automatic=prefix_cache_bytes == "auto",
         )
         self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices), self._prefixes.running_bytes))
         # If the engine is never closed: models that the caller passed in get their attention setting back.

@@ -106,6 +106,7 @@ def test_a_line_that_is_no_text(chat):
     assert rows[1]["error"] == "PromptError: line 2 of standard input is not UTF-8 text"
 
 
+@pytest.mark.filterwarnings("ignore:a prompt for:RuntimeWarning")  # the chat says it in its own words, too
 def test_documents_that_no_cache_has_room_for(chat, monkeypatch):
     result = chat("document.md", text="where?\nwhy?\n")
     assert "read again" not in result.stderr

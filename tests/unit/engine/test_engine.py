@@ -260,8 +260,11 @@ def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget
     assert len(caches) == 0
 
 
-def test_a_document_that_is_too_long_to_be_kept_is_told_once():
-    with engine(prefix_cache_bytes=100_000) as small:
+def test_a_document_that_is_too_long_to_be_kept_is_told_once_if_nobody_chose_the_size(monkeypatch):
+    with engine(prefix_cache_bytes=100_000) as chosen:
+        chosen.generate(PROMPT)  # a warning would be an error
+    monkeypatch.setattr("rapid_integrations.engine.engine.memory_budget", lambda *_: 100_000)
+    with engine(prefix_cache_bytes="auto") as small:
         with pytest.warns(RuntimeWarning, match=r"may keep 0\.00 GiB: the next question .* prefix_cache_bytes"):
             small.generate(PROMPT)
         small.generate(PROMPT)  # a warning would be an error

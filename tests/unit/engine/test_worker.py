@@ -334,7 +334,8 @@ def test_the_interpreter_ends_while_a_stream_runs(how, children):
     assert ended - float(done.stdout) < 10
 
 
-def test_the_interpreter_waits_for_a_pass_whatever_ctrl_c_says(worker):
+def test_the_interpreter_waits_for_a_pass_whatever_ctrl_c_says(worker, monkeypatch):
+    monkeypatch.setattr(module, "_OPEN", weakref.WeakSet())  # engines of other tests stay open
     lm = WatchedLM()
     lm.hold()
     job = ToyJob(worker, lm, steps(1))
