@@ -29,6 +29,7 @@ const tokens = [...document.querySelectorAll('.answer > .tok')];
 tokens[0].focus();
 const panel = tokens[0].querySelector('.d'), box = panel.getBoundingClientRect();
 const result = {
+  focused: document.hasFocus() && tokens[0].matches(':focus'),
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   panel: [shown(panel), box.left >= 0, box.bottom <= innerHeight + 1, box.right <= innerWidth + 1],
   others: tokens.slice(1).filter(token => shown(token.querySelector('.d'))).length,
@@ -75,8 +76,11 @@ def test_nothing_in_a_document_runs(html, tmp_path):
 def test_it_fits_the_window(html, tmp_path, width):
     page = tmp_path / "page.html"
     page.write_text(POLICY.sub("", html).replace("</body>", MEASURE))
-    dom = chromium(page, "--dump-dom", f"--window-size={width},900")
-    result = json.loads(unescape(re.search(r'<pre id="result">({.*?})</pre>', dom, re.S)[1]))
+    for _ in range(3):  # a browser on a busy machine may not have the focus when the script runs
+        dom = chromium(page, "--dump-dom", f"--window-size={width},900")
+        result = json.loads(unescape(re.search(r'<pre id="result">({.*?})</pre>', dom, re.S)[1]))
+        if result["focused"]:
+            break
     assert result["overflow"] <= 0
     assert result["panel"] == [True, True, True, True] and result["others"] == 0
     assert result["colours"] >= 2
