@@ -59,7 +59,8 @@ struct Int4Panel {  // weight = (level - 8) * scale + zero
 #endif
 };
 
-// The largest of 32 numbers gets the level 127 or -127; the others are rounded to the nearest level, ties to even.
+// The largest of 32 numbers gets the level 127 or -127; the others are rounded to the nearest level, ties to even. Its
+// loops write to arrays of their own, since GCC vectorises none that write to `out`, whose bytes might be those of `x`.
 inline void round_group(const bf16* x, RoundedGroup& out) {
   uint16_t bits = 0;  // without a sign, these are ordered as the numbers are
   for (int i = 0; i < GROUP; i++) bits = std::max<uint16_t>(bits, x[i] & 0x7fff);
@@ -72,15 +73,17 @@ inline void round_group(const bf16* x, RoundedGroup& out) {
   }
   const float factor = 127.0f / largest;
   constexpr float whole = 12582912.0f;  // 1.5 * 2^23, whose neighbours are 1 apart: what is added to it is rounded
+  float rounded[GROUP];
+  int32_t levels[GROUP];
+  int8_t bytes[GROUP];
+  for (int i = 0; i < GROUP; i++) rounded[i] = to_float(x[i]) * factor + whole;
+  std::memcpy(levels, rounded, sizeof levels);
+  for (int i = 0; i < GROUP; i++) levels[i] -= 0x4b400000;  // the bits of `whole`
+  for (int i = 0; i < GROUP; i++) bytes[i] = int8_t(levels[i]);
   int32_t sums[2] = {};
-  for (int i = 0; i < GROUP; i++) {
-    const float rounded = to_float(x[i]) * factor + whole;
-    int32_t level;
-    std::memcpy(&level, &rounded, 4);
-    level -= 0x4b400000;  // the bits of `whole`
-    out.level[i] = int8_t(level);
-    sums[i / (GROUP / 2)] += level;
-  }
+  for (int i = 0; i < GROUP / 2; i++) sums[0] += levels[i];
+  for (int i = GROUP / 2; i < GROUP; i++) sums[1] += levels[i];
+  std::memcpy(out.level, bytes, sizeof bytes);
   out.scale = largest / 127.0f;
   out.sum = float(sums[0] + sums[1]) * out.scale;
   out.first = sums[0];
