@@ -261,11 +261,17 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
     for (int g = 0; g < B::GROUPS; g++, x += rows) {
       constexpr int SHARE = B::BYTES / B::GROUPS;
       for (int line = 0; line < SHARE; line += 64)
-        _mm_prefetch((const char*)p + AHEAD + g * SHARE + line, _MM_HINT_T0);
+        _mm_prefetch((const char*)p + FAR_AHEAD + g * SHARE + line, _MM_HINT_T0);
       __m512i first[T], second[T];
       for (int t = 0; t < T; t++) {
-        first[t] = _mm512_set1_epi32(-B::OFFSET * (B::HALVES ? x[t].first : x[t].first + x[t].second));
-        if constexpr (B::HALVES) second[t] = _mm512_set1_epi32(-B::OFFSET * x[t].second);
+        if constexpr (B::HALVES) {  // a shift of what is broadcast: 3 to 15% faster than a product before the broadcast
+          constexpr int SHIFT = 5;
+          static_assert(!B::HALVES || B::OFFSET == 1 << SHIFT);
+          first[t] = _mm512_slli_epi32(_mm512_set1_epi32(x[t].less_first), SHIFT);
+          second[t] = _mm512_slli_epi32(_mm512_set1_epi32(x[t].less_second), SHIFT);
+        } else {
+          first[t] = _mm512_set1_epi32(B::OFFSET * (x[t].less_first + x[t].less_second));
+        }
       }
       unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
         constexpr int I = decltype(i)::value;
@@ -300,7 +306,7 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
         for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(B::level(p, g, row, c));
         const float scale[2] = {B::scale(p, g, row, 0), B::scale(p, g, row, 16)}, minimum = B::minimum(p, g, row);
         for (int t = 0; t < T; t++) {
-          int32_t first = -B::OFFSET * x[t].first, second = -B::OFFSET * x[t].second;
+          int32_t first = B::OFFSET * x[t].less_first, second = B::OFFSET * x[t].less_second;
           for (int c = 0; c < 16; c++) first += levels[c] * x[t].level[c];
           for (int c = 16; c < GROUP; c++) second += levels[c] * x[t].level[c];
           const float sum = B::HALVES ? float(first) * scale[0] + float(second) * scale[1] : float(first + second) * scale[0];

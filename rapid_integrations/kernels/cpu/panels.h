@@ -16,13 +16,16 @@
 
 constexpr int GROUP = 32;   // columns that share a scale
 constexpr int PANEL = 16;   // rows of a weight that lie together
-constexpr int AHEAD = 4096; // bytes of a weight that are asked for before they are needed
+constexpr int AHEAD = 4096; // bytes of a weight that are asked for before they are needed: bfloat16 and INT8
+constexpr int FAR_AHEAD = 6144;  // INT4 and blocks: with one row of Q6_K a quarter faster, of Q4_K a twelfth
 
 struct RoundedGroup {  // 32 columns of one row of input: level * scale
   int8_t level[GROUP];
   float scale;
   float sum;      // of the rounded numbers
-  int32_t first, second;  // sums of the levels of its halves
+  // Sums of the levels of its halves, negative: times OFFSET they are taken away, since weights store their levels above
+  // the true ones.
+  int32_t less_first, less_second;
 };
 
 namespace {
@@ -32,6 +35,7 @@ struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whol
   static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP;  // of a group
   static constexpr bool SCALED = false;        // each group has scales and zeros of its own
+  static constexpr int ASKED = AHEAD;
   static inline int level(const uint8_t* group, int row, int c) { return group[c / 4 * 64 + row * 4 + c % 4]; }
 #if RAPID_AVX512
   static inline __m512i four(const uint8_t* group, int c) {  // levels of columns c to c + 3, a row a lane
@@ -45,6 +49,7 @@ struct Int4Panel {  // weight = (level - 8) * scale + zero
   static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP / 2 + 2 * PANEL * 2;  // levels, scales, zeros
   static constexpr bool SCALED = true;
+  static constexpr int ASKED = FAR_AHEAD;
   static inline int level(const uint8_t* group, int row, int c) {
     const uint8_t both = group[c / 8 * 64 + row * 4 + c % 4];
     return c % 8 < 4 ? both & 15 : both >> 4;
@@ -86,8 +91,8 @@ inline void round_group(const bf16* x, RoundedGroup& out) {
   std::memcpy(out.level, bytes, sizeof bytes);
   out.scale = largest / 127.0f;
   out.sum = float(sums[0] + sums[1]) * out.scale;
-  out.first = sums[0];
-  out.second = sums[1];
+  out.less_first = -sums[0];
+  out.less_second = -sums[1];
 }
 
 // out[g * rows + t] of rows that lie `stride` apart: a group of all rows lies together, as the products read them.
@@ -109,9 +114,9 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
   __m512 total[T];
   for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
   for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) {
-    for (int line = 0; line < Panel::BYTES; line += 64) _mm_prefetch((const char*)p + AHEAD + line, _MM_HINT_T0);
+    for (int line = 0; line < Panel::BYTES; line += 64) _mm_prefetch((const char*)p + Panel::ASKED + line, _MM_HINT_T0);
     __m512i sum[T];
-    for (int t = 0; t < T; t++) sum[t] = _mm512_set1_epi32(-Panel::OFFSET * (x[t].first + x[t].second));
+    for (int t = 0; t < T; t++) sum[t] = _mm512_set1_epi32(Panel::OFFSET * (x[t].less_first + x[t].less_second));
     unrolled(std::make_integer_sequence<int, GROUP / 4>{}, [&](int i) __attribute__((always_inline)) {
       const __m512i levels = Panel::four(p, 4 * i);
       for (int t = 0; t < T; t++) {
@@ -140,7 +145,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
       uint8_t levels[GROUP];
       for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(Panel::level(p, row, c));
       for (int t = 0; t < T; t++) {
-        int32_t sum = -Panel::OFFSET * (x[t].first + x[t].second);  // levels are stored above their true values
+        int32_t sum = Panel::OFFSET * (x[t].less_first + x[t].less_second);
         for (int c = 0; c < GROUP; c++) sum += levels[c] * x[t].level[c];
         float scale = x[t].scale, more = 0.0f;
         if constexpr (Panel::SCALED) {
