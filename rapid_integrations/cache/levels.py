@@ -25,7 +25,8 @@ def quantised(rows: Tensor) -> Tensor:
     numbers = rows.float()
     most = numbers.abs().amax(dim=-1, keepdim=True)
     finite = most.isfinite()
-    factor = torch.where(finite & (most > _LEAST), _LEVELS / most, 0.0)
+    most_levels = torch.full_like(most, _LEVELS)  # of a number, torch would multiply with the rounded inverse
+    factor = torch.where(finite & (most > _LEAST), most_levels / most, 0.0)
     levels = torch.where(finite, numbers * factor, 0.0).round_().to(torch.int8)
     scale = torch.where(factor > 0, most / _LEVELS, 0.0).masked_fill_(~finite, float("nan"))
     return torch.cat([levels, scale.view(torch.int8)], dim=-1)

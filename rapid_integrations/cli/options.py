@@ -128,7 +128,7 @@ class ModelOptions:
     kv_dtype: Annotated[
         Literal["int8"] | None,
         typer.Option(
-            help="Store keys and values in eight bits. This halves their memory and files and changes answers slightly.",
+            help="Store keys and values in eight bits: half of their memory and files, and slightly other answers.",
             rich_help_panel=MODELS,
         ),
     ] = None

@@ -1,8 +1,8 @@
 """Factors that give all dimensions of a layer's keys a similar size before they are stored in eight bits.
 
-Keys of some models have a few dimensions that are far larger than the others (Qwen2's biases do that), so that one scale
-would leave the others few levels. Keys are stored divided by powers of two, and queries are multiplied with them. This
-changes no score and rounds nothing. The factors are measured once for a model, on a fixed text.
+Keys of some models have a few dimensions that are far larger than the others (Qwen2's biases do that), so that one
+scale would leave the others few levels. Keys are stored divided by powers of two, and queries are multiplied with them.
+This changes no score and rounds nothing. The factors are measured once for a model, on a fixed text.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def balance_of(keys: Tensor, rope: Rope) -> Tensor:
     """
     squares = keys[0, :, _SKIPPED:].float().square()  # (H_kv, T, D)
     if rope.pairs:
-        turned = squares[..., : 2 * rope.pairs].clone()
-        pairs = turned.unflatten(-1, (-1, 2) if rope.interleaved else (2, -1))
+        turned = squares[..., : 2 * rope.pairs]
         along = -1 if rope.interleaved else -2
+        shape = (rope.pairs, 2) if rope.interleaved else (2, rope.pairs)
+        pairs = turned.reshape(*turned.shape[:-1], *shape)
         squares = squares.clone()
         squares[..., : 2 * rope.pairs] = pairs.sum(along, keepdim=True).expand_as(pairs).flatten(-2)
     most = squares.amax(dim=1).sqrt()  # (H_kv, D)

@@ -14,7 +14,15 @@
 namespace {
 
 constexpr int LEVEL_ROWS = 3;  // query rows of a product: each has two parts, and 24 sums stay in registers
+constexpr int LINES_AHEAD = 5;  // of the next tile, at each four dimensions or keys: a row has more than D bytes
 constexpr float QUERY_LEVELS = 127 * 128, WEIGHT_LEVELS = 65535;
+
+// Sixteen sums. GCC 12 keeps sums in registers if they have the type that its instructions have, which __m512i is not.
+typedef int32_t Sums __attribute__((vector_size(64)));
+
+inline Sums dot_added(Sums sums, __m512i of_bytes, __m512i of_signed_bytes) {
+  return (Sums)_mm512_dpbusd_epi32((__m512i)sums, of_bytes, of_signed_bytes);
+}
 
 struct SplitQuery {  // what a row's scores are made of beside its two parts
   float step;
@@ -55,26 +63,25 @@ inline __m512i four_bytes(const void* p) {
 template <int D, int N>
 inline void level_scores(const int8_t* parts, const SplitQuery* split, const uint8_t* packed, const float* key_scale,
                          float* scores, const uint8_t* ahead) {
-  __m512i acc[N][2][4];
+  Sums acc[2 * N][4];
   for (int n = 0; n < N; n++)
     for (int i = 0; i < 4; i++) {
-      acc[n][0][i] = _mm512_set1_epi32(-split[n].of_high);
-      acc[n][1][i] = _mm512_set1_epi32(-split[n].of_low);
+      acc[2 * n][i] = (Sums)_mm512_set1_epi32(-split[n].of_high);
+      acc[2 * n + 1][i] = (Sums)_mm512_set1_epi32(-split[n].of_low);
     }
   for (int u = 0; u < D / 4; u++) {
     if (ahead)
-      for (int i = 0; i < 4; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+      for (int i = 0; i < LINES_AHEAD; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
     __m512i k[4];
     for (int i = 0; i < 4; i++) k[i] = _mm512_loadu_si512(packed + (u * TILE + 16 * i) * 4);
-    for (int n = 0; n < N; n++)
-      for (int part = 0; part < 2; part++) {
-        const __m512i q = four_bytes(parts + (2 * n + part) * D + 4 * u);
-        for (int i = 0; i < 4; i++) acc[n][part][i] = _mm512_dpbusd_epi32(acc[n][part][i], k[i], q);
-      }
+    for (int n = 0; n < 2 * N; n++) {
+      const __m512i q = four_bytes(parts + n * D + 4 * u);
+      for (int i = 0; i < 4; i++) acc[n][i] = dot_added(acc[n][i], k[i], q);
+    }
   }
   for (int n = 0; n < N; n++)
     for (int i = 0; i < 4; i++) {
-      const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(acc[n][0][i], 7), acc[n][1][i]);
+      const __m512i whole = (__m512i)(acc[2 * n][i] * 128 + acc[2 * n + 1][i]);
       const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(key_scale + 16 * i), _mm512_set1_ps(split[n].step));
       _mm512_storeu_ps(scores + n * TILE + 16 * i, _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale));
     }
@@ -85,24 +92,23 @@ template <int W, int N>
 inline void level_mix(const uint8_t* parts, const float* factor, const uint8_t* packed, float* mixed,
                       const uint8_t* ahead) {
   for (int d = 0; d < W; d += 64) {
-    __m512i acc[N][2][4];
-    for (int n = 0; n < N; n++)
-      for (int i = 0; i < 4; i++) acc[n][0][i] = acc[n][1][i] = _mm512_setzero_si512();
+    Sums acc[2 * N][4];
+    for (int n = 0; n < 2 * N; n++)
+      for (int i = 0; i < 4; i++) acc[n][i] = Sums{};
     for (int u = 0; u < TILE / 4; u++) {
       if (ahead)
-        for (int i = 0; i < 4; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+        for (int i = 0; i < LINES_AHEAD; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
       __m512i v[4];
       for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_si512(packed + (u * W + d + 16 * i) * 4);
-      for (int n = 0; n < N; n++)
-        for (int part = 0; part < 2; part++) {
-          const __m512i w = four_bytes(parts + (2 * n + part) * TILE + 4 * u);
-          for (int i = 0; i < 4; i++) acc[n][part][i] = _mm512_dpbusd_epi32(acc[n][part][i], w, v[i]);
-        }
+      for (int n = 0; n < 2 * N; n++) {
+        const __m512i w = four_bytes(parts + n * TILE + 4 * u);
+        for (int i = 0; i < 4; i++) acc[n][i] = dot_added(acc[n][i], w, v[i]);
+      }
     }
     for (int n = 0; n < N; n++)
       for (int i = 0; i < 4; i++) {
         float* to = mixed + n * W + d + 16 * i;
-        const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(acc[n][0][i], 8), acc[n][1][i]);
+        const __m512i whole = (__m512i)(acc[2 * n][i] * 256 + acc[2 * n + 1][i]);
         _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), _mm512_set1_ps(factor[n]), _mm512_loadu_ps(to)));
       }
   }

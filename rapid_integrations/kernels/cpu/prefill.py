@@ -55,7 +55,8 @@ def attend(
     Args:
         query: (1, H, T, D).
         segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D), or
-            (1, H_kv, rows, D + 4) in eight bits, as `serves_attention` has them. Each one but the last has a multiple of `TILE` rows.
+            (1, H_kv, rows, D + 4) in eight bits, as `serves_attention` has them. Each one but the last has a multiple
+            of `TILE` rows.
         scale: of the scores, above 0.
         window: keys that a query sees, its own included; None: all.
         kind: what else the attention does.
