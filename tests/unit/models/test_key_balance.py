@@ -74,6 +74,14 @@ def test_models_that_transformers_runs_are_refused():
         lm.store_in_eight_bits()
 
 
+def test_models_on_other_devices_are_refused():
+    lm = HuggingFaceLM(tiny_model("llama", 1), take_over=True)
+    lm.device = torch.device("meta")
+    with pytest.raises(UnsupportedModelError, match="this model runs on meta"):
+        lm.store_in_eight_bits()
+    assert lm.kv_dtype is None
+
+
 def test_another_dtype_is_refused_before_anything_is_loaded():
     with pytest.raises(ConfigurationError, match="kv_dtype='int4': use 'int8' or None"):
         loader.load("no such model", kv_dtype="int4")
