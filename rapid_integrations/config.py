@@ -23,6 +23,9 @@ Eta: TypeAlias = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
 Quantization: TypeAlias = Literal["int8", "int4"]
 """How the weights of a model are stored."""
 
+KVDtype: TypeAlias = Literal["int8"]
+"""How keys and values are stored, if not in the model's dtype."""
+
 DEFAULT_TARGET = "smollm2-135m-instruct"
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 

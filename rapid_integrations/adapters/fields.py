@@ -20,6 +20,7 @@ from rapid_integrations.config import (
     DEFAULT_TARGET,
     SETTING_ALIASES,
     CompressionConfig,
+    KVDtype,
     Quantization,
     SamplingFields,
     SamplingParams,
@@ -52,6 +53,7 @@ NAMED = (
     "drafter_device_map",
     "trust_remote_code",
     "verify",
+    "kv_dtype",
 )
 _ENGINE_OPTIONS = (
     "draft_head",
@@ -167,6 +169,12 @@ class ModelFields(BaseModel):
         default=None,
         description='"isolated" first reads a model\'s configuration, tokenizer and chat template in a separate '
         "process, which takes some seconds. Use it for folders from people you do not trust",
+    )
+    kv_dtype: KVDtype | None = Field(
+        default=None,
+        description='"int8" stores keys and values in eight bits: half of the memory and of the files in '
+        "prefix_cache_dir, and slightly other answers. It needs a described family on the processor. None stores them "
+        "in the model's dtype",
     )
     embedding_cache: str | Path | None = Field(
         default=None,

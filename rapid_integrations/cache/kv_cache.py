@@ -7,6 +7,8 @@ them as well.
 
 A text that begins like another one refers to that cache's rows (`fork`) and holds only what comes behind them.
 
+Rows may be stored in eight bits (`levels.py`), with half of the memory.
+
 Layers with a recurrent state have no rows. Their state is kept beside them (`recurrent_state.py`).
 """
 
@@ -18,8 +20,10 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache.arena import Arena
+from rapid_integrations.cache.levels import quantised
 from rapid_integrations.cache.recurrent_state import RecurrentState
 from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment, shared_part
+from rapid_integrations.config import KVDtype
 from rapid_integrations.errors import CacheError, OneOwner
 
 CAPACITY_BUCKET = 512
@@ -39,6 +43,7 @@ class KVCache(OneOwner):
         capacity: tokens that must fit, those of shared segments included. It is rounded up (see `CAPACITY_BUCKET`).
         variant: see the attributes; forks inherit it.
         state: see the attributes.
+        kv_dtype: see the attributes; forks inherit it.
 
     Attributes:
         capacity: tokens that fit.
@@ -46,13 +51,23 @@ class KVCache(OneOwner):
         variant: which of its rotations the model chose for this text. Rows of one variant are of no use to another.
         state: of the layers that are recurrent; None if there are none. It may have read fewer tokens than the cache
             holds. The next pass reads those once more.
+        kv_dtype: "int8" if rows are stored in eight bits: int8 (1, H_kv, rows, head_dim + 4), see `levels`. With None,
+            they are stored as the layers produce them.
     """
 
-    def __init__(self, layers: int, capacity: int, variant: int = 0, state: RecurrentState | None = None) -> None:
+    def __init__(
+        self,
+        layers: int,
+        capacity: int,
+        variant: int = 0,
+        state: RecurrentState | None = None,
+        kv_dtype: KVDtype | None = None,
+    ) -> None:
         self.capacity = allocated_tokens(capacity)
         self.layers = layers
         self.variant = variant
         self.state = state
+        self.kv_dtype = kv_dtype
         self.shared: tuple[Segment, ...] = ()
         self._tail = Buffers(layers)
         self._begin = 0  # position of the tail's first row
@@ -99,16 +114,18 @@ class KVCache(OneOwner):
 
         Args:
             layer: index of the layer.
-            keys, values: (1, H_kv, T, head_dim).
+            keys, values: (1, H_kv, T, head_dim), or rows of a cache with this `kv_dtype` as they are stored.
 
         Returns:
-            for each shared segment and then for the tail its keys and values, each (1, H_kv, rows, head_dim). Together
-            they have length + T rows.
+            for each shared segment and then for the tail its keys and values as they are stored, each
+            (1, H_kv, rows, head_dim). Together they have length + T rows.
 
         Raises:
             CacheError: the rows do not fit, or the cache is frozen.
         """
         self._check_room(keys.shape[2])
+        if self.kv_dtype == "int8" and keys.dtype != torch.int8:
+            keys, values = quantised(keys), quantised(values)
         begin, end = self._length - self._begin, self._length - self._begin + keys.shape[2]
         if self._tail.keys[layer] is None:
             self._tail.put(layer, self._allocate(keys), self._allocate(values))
@@ -223,7 +240,7 @@ class KVCache(OneOwner):
             raise CacheError(f"cannot fork {length:,} tokens: the cache holds {self._length:,}", code="fork")
         if capacity < length:
             raise CacheError(f"a KV cache of {capacity:,} tokens cannot take {length:,}: ask for more", code="full")
-        other = KVCache(self.layers, capacity, self.variant)
+        other = KVCache(self.layers, capacity, self.variant, kv_dtype=self.kv_dtype)
         other.shared = shared_part(self.segments, length, tile)
         begin = other.shared[-1].end if other.shared else 0
         if begin:

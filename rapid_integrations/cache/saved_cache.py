@@ -24,6 +24,7 @@ _TOKENS = "token_ids"
 _LABEL = "label."
 _NO_DIGEST = "0" * 64
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+_DTYPES[torch.int8] = "I8"  # rows of `levels`, and no other
 
 Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
@@ -149,7 +150,10 @@ def read_cache(
         tokens = file.get_tensor(_TOKENS)
         digest = hashlib.sha256(tokens.numpy().tobytes())
         layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
-        cache = KVCache(layers, capacity)
+        stored = {file.get_slice(name).get_dtype() for name in names}
+        if "I8" in stored and len(stored) > 1:
+            raise CacheError(f"{path} is not a saved KV cache: only some of its rows are in eight bits", code="foreign")
+        cache = KVCache(layers, capacity, kv_dtype="int8" if "I8" in stored else None)
         for index in range(layers):
             rows = [file.get_tensor(f"{index}.{part}") for part in ("key", "value")]
             for part, tensor in zip(("key", "value"), rows, strict=True):

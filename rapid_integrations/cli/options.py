@@ -125,6 +125,14 @@ class ModelOptions:
         ),
     ] = None
 
+    kv_dtype: Annotated[
+        Literal["int8"] | None,
+        typer.Option(
+            help="Store keys and values in eight bits: half of their memory and files, and slightly other answers.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+
     def load(self, progress: ProgressView, **more: Any) -> RapidEngine:
         """Load the models and show the progress.
 

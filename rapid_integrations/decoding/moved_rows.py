@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.levels import quantised, restored
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.models.causal_lm import MovesKeys
@@ -98,6 +99,8 @@ def _take(reader: Reader, source: KVCache, distance: int, end: int) -> None:
     assert isinstance(model, MovesKeys), "the plan asks for this only if the model can"
     for layer in range(cache.layers):
         keys, values = source.rows(layer, begin + distance, end + distance)
-        cache.write(layer, model.shifted(layer, keys, -distance), values)
+        # Keys in eight bits are rotated as numbers. Values stay what they are.
+        moved = model.shifted(layer, restored(keys, model.dtype), -distance)
+        cache.write(layer, moved if cache.kv_dtype is None else quantised(moved), values)
     cache.advance(end - begin)
     reader.reused += end - begin

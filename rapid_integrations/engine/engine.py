@@ -31,6 +31,7 @@ from rapid_integrations.config import (
     DEFAULT_EMBEDDER,
     DEFAULT_TARGET,
     CompressionConfig,
+    KVDtype,
     Quantization,
     SamplingParams,
     SpeculationConfig,
@@ -204,6 +205,7 @@ class RapidEngine(SharedResource):
         drafter_device_map: Any = None,
         trust_remote_code: bool = False,
         verify: Literal["isolated"] | None = None,
+        kv_dtype: KVDtype | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> RapidEngine:
@@ -214,6 +216,7 @@ class RapidEngine(SharedResource):
                 name, the target drafts for itself on one copy of the weights, unless `drafter_quantization` differs.
             dtype, device, device_map, quantization, trust_remote_code, verify, on_progress: see there; the drafter's
                 own settings default to the target's.
+            kv_dtype: see there; it holds for all models.
             draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
                 unless the quantization differs. It is loaded on the target's device.
             options: further arguments of `RapidEngine`.
@@ -246,6 +249,7 @@ class RapidEngine(SharedResource):
             drafter_device_map=drafter_device_map,
             trust_remote_code=trust_remote_code,
             verify=verify,
+            kv_dtype=kv_dtype,
             on_progress=on_progress,
         ) as models:
             return cls(models.target, remote or models.drafter, draft_lm=models.draft_lm, **options)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
-from rapid_integrations.config import Quantization
+from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import ConfigurationError, VocabularyMismatchError, shown
 from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import CausalLM
@@ -95,10 +95,16 @@ def loaded_models(
     drafter_device_map: Any,
     trust_remote_code: bool,
     verify: Literal["isolated"] | None,
+    kv_dtype: KVDtype | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Models]:
     """Load the models of `RapidEngine.from_pretrained`; an error in the block closes them."""
-    shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "verify": verify, "on_progress": on_progress}
+    shared: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code,
+        "verify": verify,
+        "kv_dtype": kv_dtype,
+        "on_progress": on_progress,
+    }
     with ExitStack() as on_failure:
         loaded = loader.load(
             target, dtype=dtype, device=device, device_map=device_map, quantization=quantization, **shared

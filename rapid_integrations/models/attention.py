@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rapid_integrations.cache import TILE, LayerRows, Rows
+from rapid_integrations.cache.levels import restored
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
@@ -182,7 +183,8 @@ def attend(
 
     Args:
         query: (1, H, T, D).
-        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D or D_v).
+        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D or D_v), or in
+            eight bits (`cache.levels`).
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
         kind: what else the attention does.
@@ -191,17 +193,18 @@ def attend(
     on_gpu = query.device.type == "cuda"
     if on_gpu and flash.serves(query, segments, window, kind, seen):
         return flash.attend(query, segments, scale, window, kind, seen)
+    in_eight_bits = segments[0][0].dtype == torch.int8
     if seen is not None:
-        return _folded(query, segments, scale, Sight(window, kind.chunk), kind, seen)
+        return _folded(query, _restored(segments, query.dtype), scale, Sight(window, kind.chunk), kind, seen)
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
-    if not few and in_tiles and all(prefill.serves_attention(query, *rows) for rows in segments):
+    if (in_eight_bits or not few) and in_tiles and all(prefill.serves_attention(query, *rows) for rows in segments):
         return prefill.attend(query, segments, scale, window, kind)
     total, new = sum(key.shape[2] for key, _ in segments), query.shape[2]
     sight = Sight(window, kind.chunk, 0)
     first = sight.begin(total - new)  # older keys are out of every query's sight
-    segments, sight = _behind(segments, first), Sight(window, kind.chunk, first)
+    segments, sight = _restored(_behind(segments, first), query.dtype), Sight(window, kind.chunk, first)
     if few:
         return _folded(query, segments, scale, sight, kind)
     key, value = (_joined(parts) for parts in zip(*segments, strict=True))
@@ -219,6 +222,11 @@ def _behind(segments: Sequence[LayerRows], first: int) -> list[LayerRows]:
             left.append((key[:, :, skipped:], value[:, :, skipped:]))
         begin += key.shape[2]
     return left
+
+
+def _restored(segments: Sequence[LayerRows], dtype: torch.dtype) -> Sequence[LayerRows]:
+    """Return rows in eight bits as numbers, and other rows as they are."""
+    return [(restored(key, dtype), restored(value, dtype)) for key, value in segments]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

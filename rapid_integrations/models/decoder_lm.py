@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
-from rapid_integrations.config import Quantization
+from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import MAX_ROWS
 from rapid_integrations.models.fingerprint import fingerprint
@@ -84,7 +84,16 @@ class DecoderLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(self.num_layers, capacity)
+        return self._fused.new_cache(capacity)
+
+    @property
+    def kv_dtype(self) -> KVDtype | None:
+        """How keys and values are stored, None in the model's dtype."""
+        return self._fused.kv_dtype
+
+    def store_in_eight_bits(self) -> None:
+        """Store the keys and values of new caches in eight bits."""
+        self._fused.store_in_eight_bits()
 
     @property
     def moves_keys(self) -> bool:

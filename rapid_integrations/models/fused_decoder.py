@@ -21,7 +21,8 @@ from torch.nn.functional import embedding
 
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.arena import Arena
-from rapid_integrations.config import Quantization
+from rapid_integrations.cache.levels import SCALE_BYTES
+from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import (
     MAX_EXPERTS,
@@ -42,6 +43,7 @@ from rapid_integrations.models.description import Decoder, Experts, NotDescribed
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
+from rapid_integrations.models.key_balance import PROBE_TOKENS, balance_of, probe_ids, with_queries
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head, turned
@@ -85,6 +87,8 @@ class FusedDecoder(SharedResource):
             for layer in described.layers
         ]
         self._head = self._take_head(quantization, arena)
+        self.kv_dtype: KVDtype | None = None
+        self._balance: list[Tensor] | None = None  # see `key_balance`; of each layer (H + H_kv, D)
         self._native = None
         self._gpu: GraphSteps | None = None
         if on_gpu or model.device.type == "cuda":
@@ -137,13 +141,40 @@ class FusedDecoder(SharedResource):
     def settings(self) -> dict[str, Any]:
         """Return what the logits depend on beside the weights and the rotation, as JSON."""
         settings: dict[str, Any] = settings_of(self._described)
-        return settings
+        return settings if self.kv_dtype is None else {**settings, "kv_dtype": self.kv_dtype}
+
+    def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
+        """Return an empty cache with room for `capacity` tokens."""
+        return KVCache(len(self._layers), capacity, variant, kv_dtype=self.kv_dtype)
+
+    @property
+    def _tokens(self) -> int:
+        table = self._embed
+        return int(table.stored.shape[0] if isinstance(table, BlockTable) else table.weight.shape[0])
+
+    def store_in_eight_bits(self) -> None:
+        """Let new caches store their rows in eight bits.
+
+        The model reads a short text first, to learn which dimensions of its keys are large (`levels.balance_of`).
+        """
+        ids, cache = probe_ids(self._tokens, self._embed.weight.device), self.new_cache(PROBE_TOKENS)
+        self._read([Rows(ids, cache, 0, of_prompt=True)])
+        cache.advance(len(ids))
+        self._balance = [
+            with_queries(balance_of(cache.layer(index)[0], layer.rope), self._described.heads)
+            for index, layer in enumerate(self._layers)
+        ]
+        self.kv_dtype = "int8"
+        if self._native is not None:
+            self._native.store_in_eight_bits(self._balance)
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
         described = self._described
-        return 2 * len(self._layers) * described.kv_heads * described.head_dim * self._dtype.itemsize
+        whole = described.head_dim * self._dtype.itemsize
+        row = described.head_dim + SCALE_BYTES if self.kv_dtype == "int8" else whole
+        return 2 * len(self._layers) * described.kv_heads * row
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
@@ -153,6 +184,8 @@ class FusedDecoder(SharedResource):
         for index, layer in enumerate(self._layers):
             for name, product in layer.products.items():
                 yield f"fused.{index}.{name}", bits_of(product)
+            if self._balance is not None:
+                yield f"fused.{index}.balance", self._balance[index]
         yield "fused.head", bits_of(self._head)
         if isinstance(self._embed, BlockTable):
             yield "fused.embedding", self._embed.stored.raw
@@ -236,6 +269,8 @@ class FusedDecoder(SharedResource):
             v = qkv[:, heads + kv_heads :]
             parts = zip(rows, ended, torch.split(qk, counts), torch.split(v, counts), strict=True)
             for each, asked, own_qk, own_v in parts:
+                if self._balance is not None:
+                    own_qk = (own_qk * self._balance[index]).to(own_qk.dtype)  # by powers of two: nothing is rounded
                 by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
                 segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 first = each.count - asked if last else 0  # of the last layer only what is asked for

@@ -16,7 +16,7 @@ from torch import Tensor
 from rapid_integrations.cache import KVCache, RecurrentState, Rows
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.cache.recurrent_state import MOST_REPLAYED, spacing
-from rapid_integrations.config import Quantization
+from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import (
     CacheError,
     ModelLoadError,
@@ -178,8 +178,30 @@ class HuggingFaceLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
+        if self._fused is not None:
+            return self._fused.new_cache(capacity, cache_variant(self, capacity))
         state = RecurrentState(spacing(self._state_bytes, self._kv_bytes_per_token)) if self._with_state else None
         return KVCache(self._with_keys, capacity, cache_variant(self, capacity), state)
+
+    @property
+    def kv_dtype(self) -> KVDtype | None:
+        """How keys and values are stored, None in the model's dtype."""
+        return None if self._fused is None else self._fused.kv_dtype
+
+    def store_in_eight_bits(self) -> None:
+        """Store the keys and values of new caches in eight bits.
+
+        Raises:
+            UnsupportedModelError: transformers' own forward pass runs the model, or it does not run on a processor.
+        """
+        if self._fused is None or self.device.type != "cpu":
+            reason = f"runs on {self.device}" if self._fused is not None else "runs transformers' own forward pass"
+            raise UnsupportedModelError(
+                f"{self.name}: kv_dtype='int8' serves described families (docs/models.md) that are loaded by name, on "
+                f"the processor; this model {reason}. Leave it out"
+            )
+        self._fused.store_in_eight_bits()
+        self._kv_bytes_per_token = self._fused.kv_bytes_per_token
 
     @property
     def switch(self) -> int | None:

@@ -13,7 +13,7 @@ import torch
 
 from rapid_integrations import packaged
 from rapid_integrations.cache.out_of_memory import is_out_of_memory, memory_errors_taught
-from rapid_integrations.config import Quantization
+from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import (
     ConfigurationError,
     ModelLoadError,
@@ -25,6 +25,7 @@ from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
+from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.end_tokens import end_token_ids
 from rapid_integrations.models.folder_kinds import (
     read_json,
@@ -70,6 +71,7 @@ def load(
     quantization: Quantization | None = None,
     trust_remote_code: bool = False,
     verify: Literal["isolated"] | None = None,
+    kv_dtype: KVDtype | None = None,
     on_progress: OnProgress | None = None,
     quick: bool = True,
 ) -> LoadedModel:
@@ -88,6 +90,8 @@ def load(
         verify: "isolated" first reads the configuration, the tokenizer and the chat template in a child process with
             bounded memory and time. Use it for folders that you do not trust: a file that crashes its reader ends the
             child process and not this one. The environment variable RAPID_VERIFY=isolated has the same effect.
+        kv_dtype: "int8" stores keys and values in eight bits, which takes half of the memory and changes logits
+            slightly. None stores them in the model's dtype.
         on_progress: called with (stage, done, total).
         quick: load a model that was checked before without transformers (see `quick_start`).
 
@@ -95,12 +99,29 @@ def load(
         ModelLoadError: the model cannot be used; UnsupportedModelError if it cannot be run exactly.
         OutOfMemoryError: the model does not fit into the device's memory.
     """
+    if kv_dtype not in (None, "int8"):
+        raise ConfigurationError(f"kv_dtype={kv_dtype!r}: use 'int8' or None")
     if verify not in (None, ISOLATED):
         raise ConfigurationError(f"verify={verify!r}: use 'isolated' or None")
     with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
         if asked_for(verify):
             check_in_a_child(_local_path(name, on_progress), name)
-        return _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress, quick)
+        loaded = _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress, quick)
+        return loaded if kv_dtype is None else _in_eight_bits(loaded)
+
+
+def _in_eight_bits(loaded: LoadedModel) -> LoadedModel:
+    """Return the model with its keys and values in eight bits; it is closed if it cannot store them so."""
+    from rapid_integrations.models.hf import HuggingFaceLM
+
+    lm = loaded.lm
+    assert isinstance(lm, (DecoderLM, HuggingFaceLM)), "no other model is loaded by name"
+    try:
+        lm.store_in_eight_bits()
+    except BaseException:
+        lm.close()
+        raise
+    return loaded
 
 
 def _load(

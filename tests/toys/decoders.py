@@ -35,6 +35,13 @@ def pair(kind="llama", quantization=None, **config):
     return ours, HuggingFaceLM(ours.transformers_copy(torch.float32))
 
 
+def in_eight_bits(kind="llama", **config):
+    """Return a model on the kernels that stores keys and values in eight bits."""
+    lm = HuggingFaceLM(model(kind, **config), take_over=True)
+    lm.store_in_eight_bits()
+    return lm
+
+
 def read(lm, text, *lengths):
     """Return the logits of the whole text, read in pieces."""
     cache = lm.new_cache(len(text))

@@ -17,7 +17,7 @@ READERS = [  # tokens of the document that are shared, further tokens of the rea
 
 def private(cache):
     """Return a cache of its own with copies of the same rows."""
-    own = KVCache(cache.layers, cache.capacity)
+    own = KVCache(cache.layers, cache.capacity, kv_dtype=cache.kv_dtype)
     for layer in range(cache.layers):
         own.write(layer, *cache.layer(layer))
     own.advance(cache.length)

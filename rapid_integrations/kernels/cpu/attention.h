@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "interface.h"
+#include "levels.h"
 #include "numbers.h"
 
 namespace {
@@ -26,11 +27,11 @@ inline Span seen_from(int64_t position, const Sight& sight) {
   return {begin, position + 1};
 }
 
-// Keys and values of one head, (rows, D), of the positions from `begin` on, a multiple of TILE: so a tile lies in one of
-// them. It ends where the next one begins.
+// Keys and values of one head, (rows, row_bytes), of the positions from `begin` on, a multiple of TILE: so a tile lies in
+// one of them. It ends where the next one begins.
 struct HeadSegment {
   int64_t begin;
-  const bf16 *keys, *values;
+  const uint8_t *keys, *values;
 };
 
 // Goes through a head's segments, tile by tile.
@@ -52,7 +53,13 @@ class Tiles {
 };
 
 // Floats of scratch space for one call of `attend`.
-inline size_t attention_floats(int D, int rows) { return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64; }
+inline size_t attention_floats(int kv, int D, int rows) {
+  if (kv == KV_INT8) {  // of 4 bytes: see `attend_levels`
+    const size_t wide = size_t(D + 63) / 64 * 64;
+    return 32 * wide + 2 * TILE + size_t(rows) * (2 * TILE + wide + size_t(D) / 2 + 20) + 64;
+  }
+  return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64;
+}
 
 #if RAPID_AVX512
 
@@ -82,18 +89,13 @@ inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
   }
 }
 
-// Calls f(count, first row) for all rows, a few at a time.
-template <class F>
+// Calls f(count, first row) for all rows, at most MOST at a time.
+template <int MOST, class F>
 inline void in_groups(int rows, const F& f) {
   int r = 0;
-  for (; r + ROWS_TOGETHER <= rows; r += ROWS_TOGETHER) f(std::integral_constant<int, ROWS_TOGETHER>(), r);
-  switch (rows - r) {
-    case 5: f(std::integral_constant<int, 5>(), r); break;
-    case 4: f(std::integral_constant<int, 4>(), r); break;
-    case 3: f(std::integral_constant<int, 3>(), r); break;
-    case 2: f(std::integral_constant<int, 2>(), r); break;
-    case 1: f(std::integral_constant<int, 1>(), r); break;
-  }
+  for (; r + MOST <= rows; r += MOST) f(std::integral_constant<int, MOST>(), r);
+  if constexpr (MOST > 1)
+    if (r < rows) in_groups<MOST - 1>(rows - r, [&](auto count, int first) { f(count, r + first); });
 }
 
 // Scores of N rows with a tile of 64 keys; `packed` (D / 2, 64) has pairs of dimensions, a key a lane.
@@ -153,12 +155,43 @@ inline void cap_scores(float* scores, const Sight& sight) {  // of a tile
   }
 }
 
+// Which keys of a tile are seen: bits [from, to).
+inline uint64_t visible_of(int64_t from, int64_t to) {
+  return (to == 64 ? ~0ull : (1ull << to) - 1) & ~((1ull << from) - 1);
+}
+
+// Goes on with a row's softmax: `weights` become those of a tile's scores, powers of 2 relative to the highest score so
+// far. If the tile has a higher one, what was summed and mixed (W numbers) is scaled to it.
+template <int W>
+inline void tile_softmax(float* scores, uint64_t visible, const Sight& sight, float log2, float* row_max, float* lane_sums,
+                         float* mixed, __m512 weights[4]) {
+  const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
+  if (sight.softcap != 0) cap_scores(scores, sight);
+  __m512 v[4];
+  for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), scores + 16 * i);
+  const __m512 top = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
+  __m512 sum = _mm512_loadu_ps(lane_sums);
+  if (_mm512_cmp_ps_mask(top, _mm512_set1_ps(*row_max), _CMP_GT_OQ)) {
+    const float highest = _mm512_reduce_max_ps(top);
+    const float shrink = std::exp2((*row_max - highest) * log2);  // 0 for the first tile
+    const __m512 factor = _mm512_set1_ps(shrink);
+    sum = _mm512_mul_ps(sum, factor);
+    for (int d = 0; d < W; d += 16) _mm512_storeu_ps(mixed + d, _mm512_mul_ps(_mm512_loadu_ps(mixed + d), factor));
+    *row_max = highest;
+  }
+  const __m512 factor = _mm512_set1_ps(log2), less = _mm512_set1_ps(*row_max * log2);
+  for (int i = 0; i < 4; i++) {
+    weights[i] = exp2_512(_mm512_fmsub_ps(v[i], factor, less));
+    sum = _mm512_add_ps(sum, weights[i]);
+  }
+  _mm512_storeu_ps(lane_sums, sum);
+}
+
 // Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,
 // the sum of its weights, and the values mixed with them. What a row gets does not depend on the other rows.
 template <int D>
 void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
                   const Sight& sight, float* row_max, float* row_sum, float* mixed, float* scratch) {
-  const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
   uint32_t* packed_keys = (uint32_t*)scratch;
   uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
   float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
@@ -174,7 +207,8 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
   for (int64_t j0 = begin; j0 < end; j0 += TILE) {
     const int present = int(std::min<int64_t>(TILE, end - j0));
     const HeadSegment& here = tiles.with(j0);
-    const bf16 *keys = here.keys + (j0 - here.begin) * D, *values = here.values + (j0 - here.begin) * D;
+    const bf16 *keys = (const bf16*)here.keys + (j0 - here.begin) * D;
+    const bf16 *values = (const bf16*)here.values + (j0 - here.begin) * D;
     for (int i = 0; i < TILE; i += 16)
       for (int d = 0; d < D; d += 32) {
         __m512i r[16];
@@ -194,8 +228,8 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
       }
     const HeadSegment& next = tiles.behind(j0);
     const int64_t skipped = (j0 + TILE - next.begin) * D;
-    const bf16 *next_keys = next.keys + skipped, *next_values = next.values + skipped;
-    in_groups(rows, [&](auto count, int r) {
+    const bf16 *next_keys = (const bf16*)next.keys + skipped, *next_values = (const bf16*)next.values + skipped;
+    in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
       tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
     });
     for (int r = 0; r < rows; r++) {
@@ -206,97 +240,17 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
         std::memset(w, 0, TILE * sizeof(bf16));
         continue;
       }
-      const uint64_t visible = (to == 64 ? ~0ull : (1ull << to) - 1) & ~((1ull << from) - 1);
-      float* s = scores + r * TILE;
-      if (sight.softcap != 0) cap_scores(s, sight);
-      __m512 v[4];
-      for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), s + 16 * i);
-      const __m512 top = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
-      __m512 sum = _mm512_loadu_ps(lane_sums + r * 16);
-      if (_mm512_cmp_ps_mask(top, _mm512_set1_ps(row_max[r]), _CMP_GT_OQ)) {
-        const float highest = _mm512_reduce_max_ps(top);
-        const float shrink = std::exp2((row_max[r] - highest) * log2);  // 0 for the first tile
-        const __m512 factor = _mm512_set1_ps(shrink);
-        sum = _mm512_mul_ps(sum, factor);
-        for (int d = 0; d < D; d += 16)
-          _mm512_storeu_ps(mixed + r * D + d, _mm512_mul_ps(_mm512_loadu_ps(mixed + r * D + d), factor));
-        row_max[r] = highest;
-      }
-      const __m512 factor = _mm512_set1_ps(log2), less = _mm512_set1_ps(row_max[r] * log2);
-      for (int i = 0; i < 4; i++) {
-        const __m512 e = exp2_512(_mm512_fmsub_ps(v[i], factor, less));
-        sum = _mm512_add_ps(sum, e);
-        _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e));
-      }
-      _mm512_storeu_ps(lane_sums + r * 16, sum);
+      __m512 e[4];
+      tile_softmax<D>(scores + r * TILE, visible_of(from, to), sight, log2, row_max + r, lane_sums + r * 16, mixed + r * D, e);
+      for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
     }
-    in_groups(rows, [&](auto count, int r) {
+    in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
       tile_mix<D, count>(weights + r * TILE, packed_values, mixed + r * D, r ? nullptr : next_values);
     });
   }
   for (int r = 0; r < rows; r++) {
     row_max[r] *= scale;
     row_sum[r] = sum16(_mm512_loadu_ps(lane_sums + r * 16));
-  }
-}
-
-inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
-
-inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                   const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
-  switch (D) {
-    case 32: return attend_chunk<32>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 64: return attend_chunk<64>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 96: return attend_chunk<96>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 128: return attend_chunk<128>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    default: return attend_chunk<256>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-  }
-}
-
-#else
-
-inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
-
-inline void attend(int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                   const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
-  float *weights = scratch, *query = weights + TILE;
-  std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
-  std::fill(l, l + rows, 0.0f);
-  std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
-  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
-    const HeadSegment& here = tiles.with(j0);
-    const bf16 *keys = here.keys + (j0 - here.begin) * D, *values = here.values + (j0 - here.begin) * D;
-    for (int r = 0; r < rows; r++) {
-      const Span span = seen_from(position[r], sight);
-      const int from = int(std::max<int64_t>(0, span.begin - j0)), to = int(std::min<int64_t>(TILE, span.end - j0));
-      if (to <= from) continue;
-      for (int d = 0; d < D; d++) query[d] = to_float(q[r * D + d]);
-      float highest = m[r];
-      for (int j = from; j < to; j++) {
-        float lanes[16] = {};
-        const bf16* key = keys + j * D;
-        for (int d = 0; d + 16 <= D; d += 16)
-          for (int i = 0; i < 16; i++) lanes[i] += query[d + i] * to_float(key[d + i]);
-        float dot = 0;
-        for (int d = D / 16 * 16; d < D; d++) dot += query[d] * to_float(key[d]);
-        for (int i = 0; i < 16; i++) dot += lanes[i];
-        weights[j] = dot * sight.scale;
-        if (sight.softcap != 0) weights[j] = sight.softcap * std::tanh(weights[j] / sight.softcap);
-        highest = std::max(highest, weights[j]);
-      }
-      float* mix = mixed + size_t(r) * D;
-      const float shrink = std::exp(m[r] - highest);
-      l[r] *= shrink;
-      for (int d = 0; d < D; d++) mix[d] *= shrink;
-      m[r] = highest;
-      for (int j = from; j < to; j++) {
-        const float e = std::exp(weights[j] - highest);
-        l[r] += e;
-        const float rounded = to_float(to_bf16(e));
-        const bf16* value = values + j * D;
-        for (int d = 0; d < D; d++) mix[d] += rounded * to_float(value[d]);
-      }
-    }
   }
 }
 

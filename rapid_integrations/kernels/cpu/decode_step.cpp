@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "attention.h"
+#include "attend.h"
 #include "blocks.h"
 #include "experts.h"
 #include "interface.h"
@@ -78,7 +78,7 @@ extern "C" {
 
 // Floats of scratch space that a step needs, whatever its `scratch` says.
 int64_t rapid_step_floats(const Model* model, const Step* step) {
-  return int64_t(Places(*model, Parts(*model, *step)).all(step->threads));
+  return int64_t(Places(*model, Parts(*model, *step), step->kv).all(step->threads));
 }
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
@@ -91,8 +91,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
       if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
   const int T = parts.rows, kept = int(parts.kept.size());
   const int E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
-  const int G = H / KV, wide = (H + 2 * KV) * D;
-  const Places places(*model, parts);
+  const int G = H / KV, wide = (H + 2 * KV) * D, kind = step->kv;
+  const size_t bytes = row_bytes(kind, D);
+  const Places places(*model, parts, step->kv);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
   bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, D)
@@ -243,20 +244,28 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Segment& tail = part.tail();
         const int own = t - part.first;  // among the chain's rows
         const int64_t behind = asked.past - tail.begin + part.own + own;
+        const auto row_of = [&](void* const* rows, int of) {
+          return (uint8_t*)rows[index] + (size_t(of) * tail.capacity + behind) * bytes;
+        };
+        bf16 row[512];
         if (head >= H + KV) {
           const float* v = projected + size_t(head) * D;
-          bf16* row = (bf16*)tail.values[index] + (size_t(head - H - KV) * tail.capacity + behind) * D;
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
+          store_row(kind, row, D, row_of(tail.values, head - H - KV));
           continue;
         }
+        const float* const balance = layer.balance ? (const float*)layer.balance + size_t(head) * D : nullptr;
         const size_t turned = size_t(part.depth + own) * model->turned;
         const float *cos = asked.cos + turned, *sin = asked.sin + turned;
+        bf16* const turned_row =
+            head >= H ? row : q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D;
         if (head >= H)
-          turn(layer.key, layer.rope, projected + size_t(H) * D, KV, head - H, cos, sin, D,
-               (bf16*)tail.keys[index] + (size_t(head - H) * tail.capacity + behind) * D);
+          turn(layer.key, layer.rope, projected + size_t(H) * D, KV, head - H, cos, sin, D, turned_row);
         else
-          turn(layer.query, layer.rope, projected, H, head, cos, sin, D,
-               q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D);
+          turn(layer.query, layer.rope, projected, H, head, cos, sin, D, turned_row);
+        if (balance)
+          for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * balance[d]);
+        if (head >= H) store_row(kind, row, D, row_of(tail.keys, head - H));
       }
       if (thread == 0) next.store(0);
       team.barrier();
@@ -288,28 +297,28 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Rows& any = *member.asked;
         for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
           if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
-          const size_t head = size_t(kv) * s->capacity * D;
-          segments[count++] = {s->begin, (const bf16*)s->keys[index] + head, (const bf16*)s->values[index] + head};
+          const size_t head = size_t(kv) * s->capacity * bytes;
+          segments[count++] = {s->begin, (const uint8_t*)s->keys[index] + head, (const uint8_t*)s->values[index] + head};
         }
         if (!member.path.empty() && any.past < end) {
           // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
           // rows of the tile in which they begin: so sums run in the same order.
           const int64_t from = std::max(begin, any.past / TILE * TILE);
           const Segment& tail = member.tail();
-          const size_t head = size_t(kv) * tail.capacity * D;
-          bf16* const keys = (bf16*)(space + places.gathered - whole_lines(places.gathered_rows * D));
-          bf16* const values = keys + places.gathered_rows * D;
+          const size_t head = size_t(kv) * tail.capacity * bytes;
+          uint8_t* const keys = (uint8_t*)(space + places.gathered - whole_lines(places.gathered_rows * places.row));
+          uint8_t* const values = keys + places.gathered_rows * bytes;
           for (int64_t at = from; at < end; at++) {
             const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
-            const size_t row = head + size_t(held - tail.begin) * D;
-            std::memcpy(keys + (at - from) * D, (const bf16*)tail.keys[index] + row, size_t(D) * sizeof(bf16));
-            std::memcpy(values + (at - from) * D, (const bf16*)tail.values[index] + row, size_t(D) * sizeof(bf16));
+            const size_t row = head + size_t(held - tail.begin) * bytes;
+            std::memcpy(keys + size_t(at - from) * bytes, (const uint8_t*)tail.keys[index] + row, bytes);
+            std::memcpy(values + size_t(at - from) * bytes, (const uint8_t*)tail.values[index] + row, bytes);
           }
           while (count && segments[count - 1].begin >= from) count--;
           segments[count++] = {from, keys, values};
         }
         const size_t at = group.partial + size_t(kv) * group.rows;
-        attend(D, queries, group.rows, position, {segments, count}, first, end, layer.sight, partial.max + at,
+        attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, partial.max + at,
                partial.sum + at, partial.mixed + at * D, space + places.gathered);
       }
       team.barrier();

@@ -12,8 +12,19 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import Buffers, KVCache, Rows
+from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.errors import CacheError, SharedResource
-from rapid_integrations.kernels.cpu.interface import Experts, Layer, Matrix, Model, Segment, Sight, Step
+from rapid_integrations.kernels.cpu.interface import (
+    KV_BF16,
+    KV_INT8,
+    Experts,
+    Layer,
+    Matrix,
+    Model,
+    Segment,
+    Sight,
+    Step,
+)
 from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
 from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
@@ -85,7 +96,7 @@ _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure i
 
 
 class NativeDecoder(SharedResource):
-    """Runs steps of at most `MAX_ROWS` tokens, of one text or of several, on bfloat16 caches.
+    """Runs steps of at most `MAX_ROWS` tokens, of one text or of several, on caches in bfloat16 or eight bits.
 
     Args:
         library: from `native_library`.
@@ -119,6 +130,7 @@ class NativeDecoder(SharedResource):
         self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
         self._layers = (Layer * len(layers))(*(_layer(layer, self._kept) for layer in layers))
         self._vocab_size = head.rows
+        self._kv = KV_BF16
         self._scratch = Scratch()
         self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
         self._segments: WeakKeyDictionary[Buffers, ctypes.Array[Segment]] = WeakKeyDictionary()  # of a tail's cache
@@ -147,6 +159,17 @@ class NativeDecoder(SharedResource):
         fit = all(width % COLUMNS == 0 and width <= MAX_COLUMNS for width in columns)
         return bool(library.rapid_serves_head_dim(head_dim)) and fit
 
+    def store_in_eight_bits(self, balance: Sequence[Tensor]) -> None:
+        """Take caches with rows in eight bits from now on.
+
+        Args:
+            balance: for each layer (H + H_kv, D) float32, factors of queries and keys.
+        """
+        self._kv = KV_INT8
+        self._kept.append(balance)
+        for layer, factors in zip(self._layers, balance, strict=True):
+            layer.balance = address_of(factors)
+
     def forward(self, rows: Sequence[Rows], tables: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Write each reader's rows to its cache, whose length is left for the caller to advance.
 
@@ -167,7 +190,8 @@ class NativeDecoder(SharedResource):
         trees = [None if each.parents is None else (ctypes.c_int32 * each.count)(*each.parents) for each in rows]
         asked = (StepRows * len(rows))(*map(self._asked, rows, ids, trees, tables))
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
-        step = Step(readers=len(rows), threads=torch.get_num_threads(), reader=asked, logits=logits.data_ptr())
+        threads = torch.get_num_threads()
+        step = Step(readers=len(rows), threads=threads, kv=self._kv, reader=asked, logits=logits.data_ptr())
         states = _States(rows, step, self._model.hidden)
         if failed := self._run(step):
             if failed == _NO_TOKEN:
@@ -228,12 +252,13 @@ class NativeDecoder(SharedResource):
         if (known := self._addresses.get(buffers)) is not None:
             return known
         layers = [buffers.layer(index) for index in range(self._model.layers)]
-        shape = (1, self._model.kv_heads, layers[0][0].shape[2], self._model.head_dim)
+        dtype, more = (torch.int8, SCALE_BYTES) if self._kv == KV_INT8 else (torch.bfloat16, 0)
+        shape = (1, self._model.kv_heads, layers[0][0].shape[2], self._model.head_dim + more)
         for buffer in (each for layer in layers for each in layer):
-            if buffer.shape != shape or buffer.dtype != torch.bfloat16 or buffer.device.type != "cpu":
+            if buffer.shape != shape or buffer.dtype != dtype or buffer.device.type != "cpu":
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
-                    "torch.bfloat16 on the processor: it is another model's"
+                    f"{dtype} on the processor: it is another model's"
                 )
         array = ctypes.c_void_p * len(layers)
         keys, values = (array(*(buffer.data_ptr() for buffer in part)) for part in zip(*layers, strict=True))

@@ -60,6 +60,7 @@ struct Layer {
   Rope rope;
   Sight sight;
   const void* sinks;          // float (heads,), scores of a key without a value, or null
+  const void* balance;        // float (heads + kv_heads, head_dim), factors of queries and keys as they are stored, or null
   const Experts* experts;     // in place of gate_up and down, or null
   int32_t activation;         // see Activation
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
@@ -80,7 +81,7 @@ struct Model {
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
   int64_t begin, capacity;    // position of the first row, a multiple of 64; rows of each buffer
-  void* const* keys;          // a layer: bf16 (kv_heads, capacity, head_dim)
+  void* const* keys;          // a layer: (kv_heads, capacity) rows, see KvKind
   void* const* values;
 };
 
@@ -96,7 +97,8 @@ struct Rows {  // of one reader: a text with a cache of its own
 
 struct Step {  // one pass for all readers
   int32_t readers, threads;
-  int32_t levels, reserved;   // of hidden states that are wanted, too
+  int32_t levels;             // of hidden states that are wanted, too
+  int32_t kv;                 // how the rows of all caches are stored: see KvKind
   const Rows* reader;
   float* logits;              // (all readers' keep, vocabulary), one reader after another
   const int32_t* level;       // (levels,): what layer so and so reads; -1: what the head reads, of rows with logits
@@ -115,12 +117,13 @@ struct Rotation {  // of a prompt's queries and keys
 
 struct LayerSegment {  // rows of one layer that lie together
   int64_t begin;              // as in Segment
-  int64_t key_stride, value_stride;  // from one head to the next, in elements; rows follow each other
+  int64_t key_stride, value_stride;  // from one head to the next, in bytes; rows follow each other
   const void *keys, *values;
 };
 
 struct Attention {  // of the last `rows` of past + rows positions
-  int32_t rows, heads, kv_heads, head_dim, threads, reserved;
+  int32_t rows, heads, kv_heads, head_dim, threads;
+  int32_t kv;                   // see KvKind
   Sight sight;
   const void* sinks;            // as in Layer
   int64_t past;
@@ -144,3 +147,5 @@ enum NormScope : int32_t { EVERY_HEAD = 0, OWN_HEAD = 1, ALL_HEADS = 2 };
 // CLIPPED_SWIGLU is GPT-OSS's: both are clipped at 7, and one is added to what the gate is multiplied with.
 enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4 };
 enum Routing : int32_t { SOFTMAX = 0, SIGMOID = 1 };
+// A cache's row of head_dim numbers: bf16, or int8 levels and behind them their scale (float).
+enum KvKind : int32_t { KV_BF16 = 0, KV_INT8 = 1 };

@@ -16,6 +16,9 @@ FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(FOLDER.glob("*.cpp")))
 
 
+KV_BF16, KV_INT8 = 0, 1  # how a cache's rows are stored
+
+
 class Matrix(ctypes.Structure):
     """A weight (rows, columns)."""
 
@@ -71,7 +74,7 @@ class Layer(ctypes.Structure):
         *((name, Norm) for name in ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")),
         ("rope", Rope),
         ("sight", Sight),
-        ("sinks", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("sinks", "balance")),
         ("experts", ctypes.POINTER(Experts)),
         *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel")),
         ("residual", ctypes.c_float),
@@ -118,7 +121,7 @@ class Step(ctypes.Structure):
     """One decode step, for all of its readers."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("readers", "threads", "levels", "reserved")),
+        *((name, ctypes.c_int32) for name in ("readers", "threads", "levels", "kv")),
         ("reader", ctypes.POINTER(Rows)),
         *((name, ctypes.c_void_p) for name in ("logits", "level", "states", "scratch")),
     )
@@ -148,7 +151,7 @@ class Attention(ctypes.Structure):
     """The attention of a prompt's tokens."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads", "reserved")),
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "kv_heads", "head_dim", "threads", "kv")),
         ("sight", Sight),
         ("sinks", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("past", "row_stride", "head_stride")),

@@ -41,7 +41,7 @@ std::string layouts() {
          WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
          FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, rope) + FIELD(Layer,
-         sight) + FIELD(Layer, sinks) + FIELD(Layer, experts) + FIELD(Layer, activation) + FIELD(Layer, gated)
+         sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) + FIELD(Layer, activation) + FIELD(Layer, gated)
          + FIELD(Layer, parallel) + FIELD(Layer, residual) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model,
@@ -56,7 +56,7 @@ std::string layouts() {
          WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) +
          FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
 
-         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, levels) + FIELD(Step, reserved) +
+         WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, levels) + FIELD(Step, kv) +
          FIELD(Step, reader) + FIELD(Step, logits) + FIELD(Step, level) + FIELD(Step, states) + FIELD(Step, scratch) +
 
          WHOLE(Rotation) + FIELD(Rotation, rows) + FIELD(Rotation, heads) + FIELD(Rotation, kv_heads) +
@@ -68,7 +68,7 @@ std::string layouts() {
          FIELD(LayerSegment, value_stride) + FIELD(LayerSegment, keys) + FIELD(LayerSegment, values) +
 
          WHOLE(Attention) + FIELD(Attention, rows) + FIELD(Attention, heads) + FIELD(Attention, kv_heads) +
-         FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, reserved) +
+         FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, kv) +
          FIELD(Attention, sight) + FIELD(Attention, sinks) + FIELD(Attention, past) + FIELD(Attention,
          row_stride) + FIELD(Attention, head_stride) + FIELD(Attention, segments) + FIELD(Attention, segment)
          + FIELD(Attention, queries) + FIELD(Attention, out);

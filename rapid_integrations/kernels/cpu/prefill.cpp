@@ -11,7 +11,7 @@
 #include <cstring>
 #include <vector>
 
-#include "attention.h"
+#include "attend.h"
 #include "interface.h"
 #include "norms.h"
 #include "numbers.h"
@@ -47,7 +47,7 @@ int rapid_attend(const Attention* a) {
   const int block = std::max(1, BLOCK_ROWS / G), blocks = (a->rows + block - 1) / block;
   const size_t rows = size_t(block) * G, queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
   const size_t positions = whole_lines(rows * sizeof(int64_t) / sizeof(float));
-  const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + attention_floats(D, int(rows)));
+  const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + attention_floats(a->kv, D, int(rows)));
   const Floats space(size_t(a->threads) * floats);
   if (!space.get()) return 1;
   const int count = int(a->segments);
@@ -55,7 +55,7 @@ int rapid_attend(const Attention* a) {
   for (int kv = 0; kv < a->kv_heads; kv++)
     for (const LayerSegment* s = a->segment; s != a->segment + count; s++)
       segments.push_back(
-          {s->begin, (const bf16*)s->keys + kv * s->key_stride, (const bf16*)s->values + kv * s->value_stride});
+          {s->begin, (const uint8_t*)s->keys + kv * s->key_stride, (const uint8_t*)s->values + kv * s->value_stride});
   auto attend_block = [&](int task, float* const base) {
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
@@ -70,7 +70,7 @@ int rapid_attend(const Attention* a) {
                     (const bf16*)a->queries + (start + t) * a->row_stride + (int64_t(kv) * G + g) * a->head_stride,
                     D * sizeof(bf16));
       }
-    attend(D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->sight,
+    attend(a->kv, D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->sight,
            highest, sum, mixed, mixed + rows * D);
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++) {

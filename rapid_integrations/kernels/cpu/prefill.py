@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import LayerRows
+from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.kernels.cpu.decoder import norm_struct, rope_struct, sight_struct
-from rapid_integrations.kernels.cpu.interface import Attention, LayerSegment, Rotation
+from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
 from rapid_integrations.kernels.layers import ACTIVATIONS, PLAIN, Activation, AttentionKind, Norm, Rope
 
@@ -35,11 +36,11 @@ def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """
     library = loaded_library()
     return (
-        serves_prefill(query, key, value)
+        serves_prefill(*((query,) if key.dtype == value.dtype == torch.int8 else (query, key, value)))
         and library is not None
         and bool(library.rapid_serves_head_dim(query.shape[-1]))
         and key.shape == value.shape
-        and query.shape[-1] == key.shape[-1]
+        and query.shape[-1] == key.shape[-1] - (SCALE_BYTES if key.dtype == torch.int8 else 0)
         and not (torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value)))
         and query.stride(3) == 1
         and all(each.stride(3) == 1 and each.stride(2) == each.shape[3] for each in (key, value))
@@ -53,8 +54,9 @@ def attend(
 
     Args:
         query: (1, H, T, D).
-        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D), as
-            `serves_attention` has them. Each one but the last has a multiple of `TILE` rows.
+        segments: keys and values of L positions, one segment behind the other: each (1, H_kv, rows, D), or
+            (1, H_kv, rows, D + 4) in eight bits, as `serves_attention` has them. Each one but the last has a multiple
+            of `TILE` rows.
         scale: of the scores, above 0.
         window: keys that a query sees, its own included; None: all.
         kind: what else the attention does.
@@ -65,7 +67,7 @@ def attend(
     asked, total = (LayerSegment * len(segments))(), 0
     for segment, (key, value) in zip(asked, segments, strict=True):
         segment.begin, total = total, total + key.shape[2]
-        segment.key_stride, segment.value_stride = key.stride(1), value.stride(1)
+        segment.key_stride, segment.value_stride = (each.stride(1) * each.element_size() for each in (key, value))
         segment.keys, segment.values = key.data_ptr(), value.data_ptr()
     out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
     call = Attention(
@@ -74,6 +76,7 @@ def attend(
         kv_heads=segments[0][0].shape[1],
         head_dim=head_dim,
         threads=torch.get_num_threads(),
+        kv=KV_INT8 if segments[0][0].dtype == torch.int8 else KV_BF16,
         sight=sight_struct(scale, window, kind),
         sinks=None if kind.sinks is None else kind.sinks.data_ptr(),
         past=total - new,

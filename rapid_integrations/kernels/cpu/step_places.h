@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "attention.h"
+#include "attend.h"
 #include "experts.h"
 #include "interface.h"
 #include "numbers.h"
@@ -47,8 +47,9 @@ struct Places {
   size_t gathered;                                   // of `space`, for the positions and queries of a group, and for
                                                      // the keys and values of a tree's chain
   size_t gathered_rows;                              // how many of those
+  size_t row;                                        // floats that hold a key and its value
 
-  Places(const Model& model, const Parts& parts) {
+  Places(const Model& model, const Parts& parts, int kv) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
     const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate);
     const Needs needs(model);
@@ -67,11 +68,12 @@ struct Places {
     added = reserve(needs.added ? T * E : 0);
     routed = reserve(T * needs.routed);
     own = floats;
+    row = row_bytes(kv, int(D)) * 2 / sizeof(float);
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE) +
-               whole_lines(gathered_rows * D);
+               whole_lines(gathered_rows * row);
     const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, 64);
-    space = whole_lines(std::max(products, gathered + attention_floats(int(D), int(most))));
+    space = whole_lines(std::max(products, gathered + attention_floats(kv, int(D), int(most))));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
     extra = space + input;
     if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);

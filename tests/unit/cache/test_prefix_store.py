@@ -423,9 +423,39 @@ def test_a_file_that_goes_while_it_is_touched_is_no_error(store, monkeypatch):
     assert store._writable
 
 
+@pytest.mark.parametrize("length", [None, 80])
+def test_rows_in_eight_bits_come_back_as_they_were(tmp_path, length):
+    cache = KVCache(2, 100, kv_dtype="int8")
+    rows = torch.randn(4, 1, 2, 100, 8, generator=torch.Generator().manual_seed(0))
+    for layer in range(2):
+        cache.write(layer, *rows[2 * layer : 2 * layer + 2])
+    cache.advance(100)
+    write_cache(tmp_path / "f", cache, np.arange(100), MODEL)
+    again = read_cache(tmp_path / "f", 120, length)[1]
+    assert again.kv_dtype == "int8" and again.length == (length or 100)
+    for layer in range(2):
+        for found, held_rows in zip(again.layer(layer), cache.layer(layer), strict=True):
+            assert torch.equal(found, held_rows[:, :, : again.length])
+    damaged = bytearray((tmp_path / "f").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "f").write_bytes(damaged)
+    with pytest.raises(CacheError, match="does not match its digest"):
+        read_cache(tmp_path / "f", 120, length)
+
+
+def test_a_file_with_only_some_rows_in_eight_bits_is_refused(tmp_path):
+    cache = KVCache(2, 10)
+    for layer, dtype in enumerate((torch.int8, torch.float32)):
+        cache.write(layer, *(torch.zeros(1, 1, 5, 8, dtype=dtype) for _ in range(2)))
+    cache.advance(5)
+    write_cache(tmp_path / "f", cache, np.arange(5), MODEL)
+    with pytest.raises(CacheError, match="only some of its rows are in eight bits"):
+        read_cache(tmp_path / "f", 10)
+
+
 def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
     cache = KVCache(1, 10)
-    cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.int8) for _ in range(2)))
+    cache.write(0, *(torch.zeros(1, 1, 5, 2, dtype=torch.uint8) for _ in range(2)))
     cache.advance(5)
     with pytest.raises(CacheError, check=coded("cache.type")):
         write_cache(tmp_path / "f", cache, np.arange(5), MODEL)

@@ -36,6 +36,7 @@ def test_a_drafters_own_device_comes_before_the_targets_map(monkeypatch, asked, 
             "drafter_device",
             "drafter_device_map",
             "verify",
+            "kv_dtype",
             "on_progress",
         )
     )

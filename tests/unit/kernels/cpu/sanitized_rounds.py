@@ -37,6 +37,8 @@ def read_at_random(rng):
         shape["sliding_window"] = rng.choice([1, 63, 64, 100, 600])
     lm = HuggingFaceLM(model(kind, **shape), take_over=True, quantization=rng.choice([None, "int8", "int4"]))
     assert lm.kernels == "sanitized", lm.kernels
+    if rng.random() < 0.5:
+        lm.store_in_eight_bits()
     torch.set_num_threads(rng.choice([1, 2, 3]))
     cache = lm.new_cache(rng.choice([700, 1200]))
     for _ in range(12):

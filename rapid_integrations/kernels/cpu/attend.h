@@ -1,0 +1,105 @@
+// Attention of a few queries over a long cache, whatever its rows are stored as.
+
+#pragma once
+
+#include "attention.h"
+#include "attention_levels.h"
+
+namespace {
+
+#if RAPID_AVX512
+
+inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
+
+template <int D>
+inline void attend_rows(int kv, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
+                        const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
+  if (kv == KV_INT8) return attend_levels<D>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+  attend_chunk<D>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+}
+
+inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
+                   int64_t end, const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
+  switch (D) {
+    case 32: return attend_rows<32>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 64: return attend_rows<64>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 96: return attend_rows<96>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    case 128: return attend_rows<128>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    default: return attend_rows<256>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+  }
+}
+
+#else
+
+inline bool head_dim_served(int d) { return d % 2 == 0 && d <= 512; }
+
+struct Bf16Row {
+  static float at(const uint8_t* row, int d) {
+    bf16 x;
+    std::memcpy(&x, row + 2 * d, sizeof x);
+    return to_float(x);
+  }
+  static float scale(const uint8_t*, int) { return 1.0f; }
+  static float weight(float e, const uint8_t*, int) { return to_float(to_bf16(e)); }
+};
+
+struct LevelRow {
+  static float at(const uint8_t* row, int d) { return float(int8_t(row[d])); }
+  static float scale(const uint8_t* row, int D) { return scale_of(row, D); }
+  static float weight(float e, const uint8_t* row, int D) { return e * scale_of(row, D); }
+};
+
+template <class Row>
+inline void attend_rows(size_t bytes, int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
+                        int64_t end, const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
+  float *weights = scratch, *query = weights + TILE;
+  std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
+  std::fill(l, l + rows, 0.0f);
+  std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
+  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+    const HeadSegment& here = tiles.with(j0);
+    const size_t skipped = size_t(j0 - here.begin) * bytes;
+    const uint8_t *keys = here.keys + skipped, *values = here.values + skipped;
+    for (int r = 0; r < rows; r++) {
+      const Span span = seen_from(position[r], sight);
+      const int from = int(std::max<int64_t>(0, span.begin - j0)), to = int(std::min<int64_t>(TILE, span.end - j0));
+      if (to <= from) continue;
+      for (int d = 0; d < D; d++) query[d] = to_float(q[r * D + d]);
+      float highest = m[r];
+      for (int j = from; j < to; j++) {
+        float lanes[16] = {};
+        const uint8_t* key = keys + size_t(j) * bytes;
+        for (int d = 0; d + 16 <= D; d += 16)
+          for (int i = 0; i < 16; i++) lanes[i] += query[d + i] * Row::at(key, d + i);
+        float dot = 0;
+        for (int d = D / 16 * 16; d < D; d++) dot += query[d] * Row::at(key, d);
+        for (int i = 0; i < 16; i++) dot += lanes[i];
+        weights[j] = dot * Row::scale(key, D) * sight.scale;
+        if (sight.softcap != 0) weights[j] = sight.softcap * std::tanh(weights[j] / sight.softcap);
+        highest = std::max(highest, weights[j]);
+      }
+      float* mix = mixed + size_t(r) * D;
+      const float shrink = std::exp(m[r] - highest);
+      l[r] *= shrink;
+      for (int d = 0; d < D; d++) mix[d] *= shrink;
+      m[r] = highest;
+      for (int j = from; j < to; j++) {
+        const float e = std::exp(weights[j] - highest);
+        l[r] += e;
+        const uint8_t* value = values + size_t(j) * bytes;
+        const float weight = Row::weight(e, value, D);
+        for (int d = 0; d < D; d++) mix[d] += weight * Row::at(value, d);
+      }
+    }
+  }
+}
+
+inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
+                   int64_t end, const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
+  const auto rows_of = kv == KV_INT8 ? attend_rows<LevelRow> : attend_rows<Bf16Row>;
+  rows_of(row_bytes(kv, D), D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+}
+
+#endif
+
+}  // namespace
