@@ -187,6 +187,22 @@ class HeadWriter(Committed, Protocol):
 
 
 @dataclass(frozen=True)
+class SelfDrafting:
+    """How the target drafts for itself.
+
+    Attributes:
+        skip_layers: the layers that the proposer "skipped_layers" leaves out; None: it chooses them.
+        sinks, recent: the first and the last tokens of the text that the proposers "magicdec" and "triforce" see.
+        retrieved: whether they also see the passages that were retrieved.
+    """
+
+    skip_layers: frozenset[int] | None = None
+    sinks: int = 64
+    recent: int = 256
+    retrieved: bool = True
+
+
+@dataclass(frozen=True)
 class ProposerRequest:
     """The inputs that a proposer can be made from.
 
@@ -200,6 +216,8 @@ class ProposerRequest:
         texts: the suffix indexes of earlier prompts.
         datastore: the index of the user's own texts, if the request names one.
         draft_head: a trained head, if the request has one.
+        target: the target's reader. A proposer leaves its cache as it is, but may read on behind it (`ViewReader`).
+        self_drafting: how the target drafts for itself.
     """
 
     target_ids: Sequence[int]
@@ -211,6 +229,8 @@ class ProposerRequest:
     texts: IndexedTexts = field(default_factory=IndexedTexts)
     datastore: SuffixIndex | None = None
     draft_head: HeadWriter | None = None
+    target: Reader | None = None
+    self_drafting: SelfDrafting = SelfDrafting()
 
 
 class NoProposer(Proposer):
