@@ -204,8 +204,8 @@ class SpeculationOptions:
         str,
         typer.Option(
             help="Source of the draft tokens: drafter, draft_lm, draft_head, draft_head_tree, prompt_lookup, "
-            "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, none, or auto: hybrid, and drafter for the law "
-            "paper.",
+            "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, skipped_layers, magicdec, triforce, none, or auto: "
+            "hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
@@ -221,6 +221,14 @@ class SpeculationOptions:
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
 
+    draft_skip_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Layers that the proposer skipped_layers leaves out, as in 3,5,7. Default: chosen during the request.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
     chunk_cache: Annotated[
         Literal["off", "target"],
         typer.Option(
@@ -235,6 +243,7 @@ class SpeculationOptions:
         """Return the settings, checked."""
         # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
+        skipped: Any = None if self.draft_skip_layers is None else self.draft_skip_layers.split(",")
         return SpeculationConfig(
             law=self.law,
             eta=self.eta,
@@ -242,6 +251,7 @@ class SpeculationOptions:
             proposer=self.proposer,
             datastore=None if self.datastore is None else str(self.datastore),
             draft_length=length,
+            draft_skip_layers=skipped,
             chunk_cache=self.chunk_cache,
         )
 

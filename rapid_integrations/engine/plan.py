@@ -11,12 +11,13 @@ from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_lengths import DraftLengths
+from rapid_integrations.decoding.proposal import SelfDrafting
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.ops import ops_for
-from rapid_integrations.models.causal_lm import CausalLM, MovesKeys
+from rapid_integrations.models.causal_lm import CausalLM, HasParts, MovesKeys
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law
 
@@ -26,6 +27,8 @@ PAPER_ETA_LARGER_DRAFTER = 40.0
 # Each with its part that runs no model.
 _HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree", "adaptive": "retrieval_tree"}
 _HEADS = ("draft_head", "draft_head_tree")
+_SELF_DRAFTING = ("skipped_layers", "magicdec", "triforce")
+_WITHOUT_PARTS = "prompt_lookup"  # proposes in their place if the target has no parts; it runs no model either
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Plan:
         takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
         datastore: the index of the user's own texts, or None.
         draft_head: whether there is a trained head.
+        self_drafting: how the target drafts for itself.
     """
 
     law: Law
@@ -48,6 +52,7 @@ class Plan:
     takes_rows: bool = False
     datastore: SuffixIndex | None = None
     draft_head: bool = False
+    self_drafting: SelfDrafting = SelfDrafting()
 
     @property
     def uses_drafter(self) -> bool:
@@ -59,7 +64,8 @@ class Plan:
     def uses_draft_lm(self) -> bool:
         """Whether the request needs the model that only proposes."""
         only_model = self.draft_lm and not self.draft_head
-        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and only_model)
+        helps = self.proposer == "triforce" and self.draft_lm
+        return self.proposer == "draft_lm" or helps or (self.proposer in _HYBRIDS and only_model)
 
     @property
     def uses_draft_head(self) -> bool:
@@ -128,6 +134,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             f"proposer={proposer!r} needs a trained head: give the engine draft_head=FOLDER (docs/heads.md), or use "
             "another proposer"
         )
+    if proposer in _SELF_DRAFTING and not (isinstance(models.target, HasParts) and models.target.has_parts):
+        proposer = _WITHOUT_PARTS
     takes_rows = speculation.chunk_cache == "target"
     if takes_rows and not (
         models.self_speculation and isinstance(models.target, MovesKeys) and models.target.moves_keys
@@ -154,7 +162,26 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         takes_rows=takes_rows,
         datastore=datastore,
         draft_head=models.draft_head is not None,
+        self_drafting=_self_drafting(speculation, models.target),
     )
+
+
+def _self_drafting(speculation: SpeculationConfig, target: CausalLM) -> SelfDrafting:
+    """Return how the target drafts for itself.
+
+    Raises:
+        ConfigurationError: it has no such layers, or none would be left.
+    """
+    skipped = None if speculation.draft_skip_layers is None else frozenset(speculation.draft_skip_layers)
+    if skipped is not None and isinstance(target, HasParts):
+        layers = target.num_layers
+        if max(skipped, default=0) >= layers or len(skipped) >= layers:
+            raise ConfigurationError(
+                f"draft_skip_layers={speculation.draft_skip_layers}: {target.name} has the layers 0 to {layers - 1}, "
+                "and at least one of them has to be left. Leave draft_skip_layers out to have them chosen",
+                code="wrong_value",
+            )
+    return SelfDrafting(skipped, speculation.draft_sinks, speculation.draft_recent, speculation.draft_retrieved)
 
 
 def draft_lengths(

@@ -125,7 +125,18 @@ class Run:
         texts = IndexedTexts() if self._depends() else self._readers.texts
         ids = prompts.target_ids, prompts.drafter_ids
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(*ids, rules, lengths, drafter, draft_lm, texts, plan.datastore, self._head)
+            ProposerRequest(
+                *ids,
+                rules,
+                lengths,
+                drafter,
+                draft_lm,
+                texts,
+                plan.datastore,
+                self._head,
+                self._target,
+                plan.self_drafting,
+            )
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(
