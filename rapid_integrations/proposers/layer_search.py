@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-SKIPPED_SHARE = 0.45  # of the layers, at first: what SWIFT begins with
+FIRST_SHARE = 0.15  # of the layers
+OTHER_SHARES = (0.3, 0.45)  # tried next; SWIFT begins with 0.45, at which SmolLM2 guesses nothing right (docs/log/)
 _SEED = 0  # the order of trials is the same in each request
 _PRIOR_RIGHT, _PRIOR_TRIED = 2.0, 4.0  # guesses
 _ROW = 0.05  # modelled share of a pass that a further row costs
@@ -33,7 +34,8 @@ class LayerSearch:
     def __init__(self, layers: int, share: Callable[[frozenset[int]], float]) -> None:
         self._layers, self._share = layers, share
         self._random = Random(_SEED)
-        self.best = evenly_spread(layers)
+        self.best = evenly_spread(layers, FIRST_SHARE)
+        self._next = [evenly_spread(layers, share) for share in OTHER_SHARES]
         self._tried = {self.best}
         self._trials = 0
         self._candidate: frozenset[int] | None = None
@@ -66,19 +68,18 @@ class LayerSearch:
         return max((1 - a ** (k + 1)) / (1 - a) / (1 + k * token) for k in range(_LONGEST + 1))
 
     def _neighbour(self) -> frozenset[int] | None:
-        """Return a set that differs in one or two layers from the best one and was not tried; None if none is found."""
+        """Return a set that was not tried: it differs in one or two layers from the best one. None if none is found."""
         for _ in range(100):
             change = {self._random.randrange(self._layers) for _ in range(self._random.choice((1, 2)))}
-            other = self.best ^ change
+            other = self._next.pop(0) if self._next else self.best ^ change
             if other not in self._tried and 0 < len(other) < self._layers:
                 self._tried.add(other)
                 return other
         return None
 
 
-def evenly_spread(layers: int) -> frozenset[int]:
-    """Return layers to leave out at first, between the first and the last one, at equal distances."""
-    count = max(1, round(SKIPPED_SHARE * layers)) if layers > 1 else 0
+def evenly_spread(layers: int, share: float) -> frozenset[int]:
+    """Return layers at equal distances between the first and the last one: a share of all, and at least one."""
     inner = range(1, layers - 1) if layers > 2 else range(1, layers)
-    count = min(count, len(inner))
+    count = min(max(1, round(share * layers)), len(inner))
     return frozenset(inner[(2 * each + 1) * len(inner) // (2 * count)] for each in range(count))
