@@ -25,8 +25,8 @@ class DraftLengths:
         of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
         of_drafts: makes the chooser for tokens that a language model writes.
         of_trees: makes the chooser for trees of copied tokens.
-        of_writer: makes the chooser for tokens of a writer of its own, given the bytes that a token of it moves. Whoever
-            scores has to read them, too.
+        of_writer: makes the chooser for tokens of a writer of its own, given the bytes that a token of it moves.
+            Whoever scores has to read them, too.
         copies, drafts: model the costs of rounds with tokens that are copied, and that a language model writes.
         measure: whether a choice may depend on a clock.
     """

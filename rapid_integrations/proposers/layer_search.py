@@ -14,7 +14,6 @@ OTHER_SHARES = (0.3, 0.45)  # tried next; SWIFT begins with 0.45, at which SmolL
 _SEED = 0  # the order of trials is the same in each request
 _PRIOR_RIGHT, _PRIOR_TRIED = 2.0, 4.0  # guesses
 _ROW = 0.05  # modelled share of a pass that a further row costs
-_LONGEST = 8  # draft tokens
 
 
 class LayerSearch:
@@ -51,21 +50,23 @@ class LayerSearch:
         return self._candidate
 
     def learn(self, best: bool, candidate: bool) -> None:
-        """Take note of whether both sets guessed a token. When there are enough, the faster one is kept."""
+        """Take note of whether both sets guessed a token. When there are enough, the one with more gain is kept."""
         assert self._candidate is not None, "there is a candidate"
         self._tokens += 1
         self._right[0] += best
         self._right[1] += candidate
         if self._tokens == self.TOKENS:
-            if self._speed(self._candidate, self._right[1]) > self._speed(self.best, self._right[0]):
+            if self._gain(self._candidate, self._right[1]) > self._gain(self.best, self._right[0]):
                 self.best = self._candidate
             self._candidate = None
 
-    def _speed(self, skipped: frozenset[int], right: int) -> float:
-        """Return the tokens per cost of a pass that a draft of the best length is expected to give."""
-        a = (right + _PRIOR_RIGHT) / (self._tokens + _PRIOR_TRIED)
-        token = self._share(skipped) + _ROW
-        return max((1 - a ** (k + 1)) / (1 - a) / (1 + k * token) for k in range(_LONGEST + 1))
+    def _gain(self, skipped: frozenset[int], right: int) -> float:
+        """Return the acceptance of a draft token for what it costs, in passes of the whole model.
+
+        The expected speed would not do: it prefers the cheapest guesses, which are all wrong, to dear ones that are
+        nearly as good as needed.
+        """
+        return (right + _PRIOR_RIGHT) / (self._tokens + _PRIOR_TRIED) / (self._share(skipped) + _ROW)
 
     def _neighbour(self) -> frozenset[int] | None:
         """Return a set that was not tried: it differs in one or two layers from the best one. None if none is found."""
