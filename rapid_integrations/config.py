@@ -266,6 +266,11 @@ class SpeculationFields(BaseModel):
     max_draft_length: int = Field(
         default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'
     )
+    drafter_weights: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None = Field(
+        default=None,
+        description="for an engine with several drafters, the weight of each in q: first that of the drafter, then "
+        "those of more_drafters. They are divided by their sum. None gives all the same",
+    )
     draft_skip_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None,
         description='layers that the proposer "skipped_layers" leaves out, by number from 0 on. None chooses them '

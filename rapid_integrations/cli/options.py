@@ -115,6 +115,14 @@ class ModelOptions:
             rich_help_panel=MODELS,
         ),
     ] = None
+    more_drafters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--more-drafters",
+            help="A further drafter; give it once for each. The drafters' distributions are averaged.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
     draft_head: Annotated[
         str | None,
         typer.Option(
@@ -136,6 +144,7 @@ class ModelOptions:
 
         progress("load models", 0, 1)
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen["more_drafters"] = tuple(self.more_drafters or ())
         engine = RapidEngine.from_pretrained(on_progress=progress, **{**chosen, **more})
         progress("load models", 1, 1)
         return engine
@@ -221,6 +230,14 @@ class SpeculationOptions:
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
 
+    drafter_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Weights of --drafter and of each of --more-drafters, as in 2,1. Default: all the same.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
     draft_skip_layers: Annotated[
         str | None,
         typer.Option(
@@ -244,6 +261,7 @@ class SpeculationOptions:
         # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
         skipped: Any = None if self.draft_skip_layers is None else self.draft_skip_layers.split(",")
+        weights: Any = None if self.drafter_weights is None else self.drafter_weights.split(",")
         return SpeculationConfig(
             law=self.law,
             eta=self.eta,
@@ -251,6 +269,7 @@ class SpeculationOptions:
             proposer=self.proposer,
             datastore=None if self.datastore is None else str(self.datastore),
             draft_length=length,
+            drafter_weights=weights,
             draft_skip_layers=skipped,
             chunk_cache=self.chunk_cache,
         )

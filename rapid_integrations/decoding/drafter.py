@@ -40,6 +40,11 @@ class Drafter:
         self._rows: list[Tensor] = []  # row i: logits behind draft token i - 1 of this round
         self._tree: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # the tree that was read, and its parents
 
+    @property
+    def members(self) -> tuple[Drafter, ...]:
+        """The drafters of which this one consists: itself, or several (`SeveralDrafters`)."""
+        return (self,)
+
     def draft(self, tokens: int, rng: Randomness, source: str = "", behind: Sequence[int] = ()) -> Steps[Proposal]:
         """Write at most `tokens` tokens, one by one. Their q is known without another pass.
 

@@ -121,6 +121,11 @@ class Scorer(Committed, Protocol):
     elsewhere: ClassVar[bool]
     lost: bool
 
+    @property
+    def members(self) -> Sequence[Scorer]:
+        """The drafters that read the text, each with a reader of its own; q is their mean."""
+        ...
+
     def begin(self, draft: Sequence[int]) -> None:
         """Start to read `draft` in another process, beside the target's pass; `score` waits for it."""
         ...
@@ -141,8 +146,11 @@ class Scorer(Committed, Protocol):
         """Take the logits that `wants` asked for."""
         ...
 
-    def logits(self, position: int) -> Tensor:
-        """Return the drafter's logits (V,) after the first `position` draft tokens, which have been scored."""
+    def penalised(self, position: int, before: Sequence[int]) -> Tensor:
+        """Return the drafter's logits (V,) at a place of the draft, which has been scored, after penalties.
+
+        `before` are the draft tokens before it.
+        """
         ...
 
 

@@ -42,6 +42,7 @@ class Plan:
         datastore: the index of the user's own texts, or None.
         draft_head: whether there is a trained head.
         self_drafting: how the target drafts for itself.
+        weights: of several drafters' distributions, which sum to 1; empty if there is one drafter.
     """
 
     law: Law
@@ -53,6 +54,7 @@ class Plan:
     datastore: SuffixIndex | None = None
     draft_head: bool = False
     self_drafting: SelfDrafting = SelfDrafting()
+    weights: tuple[float, ...] = ()
 
     @property
     def uses_drafter(self) -> bool:
@@ -163,7 +165,27 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         datastore=datastore,
         draft_head=models.draft_head is not None,
         self_drafting=_self_drafting(speculation, models.target),
+        weights=_weights(speculation, models),
     )
+
+
+def _weights(speculation: SpeculationConfig, models: EngineModels) -> tuple[float, ...]:
+    """Return the weights of several drafters, which sum to 1.
+
+    Raises:
+        ConfigurationError: as many are not given as there are drafters.
+    """
+    drafters, given = 1 + len(models.more_drafters), speculation.drafter_weights
+    if given is not None and len(given) != drafters:
+        raise ConfigurationError(
+            f"drafter_weights={given} are {len(given)} weights, and the engine has {drafters} drafters: give one for "
+            "each, that of the drafter first, or leave them out",
+            code="wrong_value",
+        )
+    if drafters == 1:
+        return ()
+    given = given or (1.0,) * drafters
+    return tuple(each / sum(given) for each in given)
 
 
 def _self_drafting(speculation: SpeculationConfig, target: CausalLM) -> SelfDrafting:

@@ -99,9 +99,7 @@ def test_every_method_answers_every_question(run, shared):
             read = predictions["words", item, "rag"].usage.prompt_tokens
             assert prediction.usage.drafter_prompt_tokens == read  # the same prompt
     sparse = predictions["words", "0.0", "magicdec"]
-    assert (
-        sparse.stats.proposer == "prompt_lookup" and sparse.stats.drafter is None
-    )  # it has no parts
+    assert sparse.stats.proposer == "prompt_lookup" and sparse.stats.drafter is None  # it has no parts
 
 
 def test_the_target_drafts_over_few_rows_of_its_own(run, tmp_path):
