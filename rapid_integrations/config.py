@@ -258,6 +258,11 @@ class SpeculationFields(BaseModel):
         description="file with an index of your own texts (rapid datastore build), from which the proposers "
         '"datastore", "retrieval_tree" and "tree_hybrid" copy',
     )
+    datastore_grows: bool = Field(
+        default=False,
+        description="whether answers are added to the datastore, in a file beside it, for later requests. A sample "
+        "with a seed is added, but does not look at them",
+    )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
         description='K, the number of tokens drafted in a round. "auto" chooses the fastest from acceptance and the '
@@ -512,7 +517,7 @@ def unknown_name(
         return f"{said}: did you mean {names[alike[0]]!r}?"
     if name in _ELSEWHERE:
         return f"{said}: give {_ELSEWHERE[name].format(name)}"
-    if len(known) <= 12:
+    if len(known) <= 16:
         return f"{said}; it has: {', '.join(known)}"
     return f"{said}; docs/configuration.md lists all options"
 

@@ -226,6 +226,12 @@ class SpeculationOptions:
             rich_help_panel=SPECULATION,
         ),
     ] = None
+    datastore_grows: Annotated[
+        bool,
+        typer.Option(
+            "--datastore-grows", help="Add answers to the datastore, for later questions.", rich_help_panel=SPECULATION
+        ),
+    ] = False
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
@@ -268,6 +274,7 @@ class SpeculationOptions:
             tail_rule=self.tail_rule,
             proposer=self.proposer,
             datastore=None if self.datastore is None else str(self.datastore),
+            datastore_grows=self.datastore_grows,
             draft_length=length,
             drafter_weights=weights,
             draft_skip_layers=skipped,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.growing_text import GrowingText
 from rapid_integrations.cache.indexed_texts import IndexedTexts
 from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.decoding.draft_length import RoundTimes
@@ -226,6 +227,7 @@ class ProposerRequest:
         draft_head: a trained head, if the request has one.
         target: the target's reader. A proposer leaves its cache as it is, but may read on behind it (`ViewReader`).
         self_drafting: how the target drafts for itself.
+        stored_answers: earlier answers that the datastore has gained, to be searched like it.
     """
 
     target_ids: Sequence[int]
@@ -239,6 +241,7 @@ class ProposerRequest:
     draft_head: HeadWriter | None = None
     target: Reader | None = None
     self_drafting: SelfDrafting = SelfDrafting()
+    stored_answers: Sequence[SuffixIndex | GrowingText] = ()
 
 
 class NoProposer(Proposer):

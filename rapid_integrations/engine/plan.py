@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rapid_integrations.cache.datastore import open_datastore
+from rapid_integrations.cache.stored_answers import StoredAnswers, stored_answers
 from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
@@ -43,6 +44,7 @@ class Plan:
         draft_head: whether there is a trained head.
         self_drafting: how the target drafts for itself.
         weights: of several drafters' distributions, which sum to 1; empty if there is one drafter.
+        answers: what the datastore has gained, and gains from this request; None if it does not grow.
     """
 
     law: Law
@@ -55,6 +57,7 @@ class Plan:
     draft_head: bool = False
     self_drafting: SelfDrafting = SelfDrafting()
     weights: tuple[float, ...] = ()
+    answers: StoredAnswers | None = None
 
     @property
     def uses_drafter(self) -> bool:
@@ -152,9 +155,17 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "proposer='datastore' needs an index of your texts: make one with rapid datastore build FILES -o index, "
             "and give datastore='index'"
         )
-    datastore = None
+    datastore, answers = None, None
     if speculation.datastore is not None:
-        datastore = open_datastore(Path(speculation.datastore), models.vocabulary.digest, models.vocab_size)
+        path, vocabulary = Path(speculation.datastore), models.vocabulary
+        datastore = open_datastore(path, vocabulary.digest, models.vocab_size)
+        if speculation.datastore_grows:
+            answers = stored_answers(path, vocabulary.digest, models.vocab_size, min(vocabulary.eos_token_ids))
+    elif speculation.datastore_grows:
+        raise ConfigurationError(
+            "datastore_grows=True needs a datastore to grow: make one with rapid datastore build FILES -o index, and "
+            "give datastore='index'"
+        )
     return Plan(
         law,
         proposer,
@@ -166,6 +177,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         draft_head=models.draft_head is not None,
         self_drafting=_self_drafting(speculation, models.target),
         weights=_weights(speculation, models),
+        answers=answers,
     )
 
 

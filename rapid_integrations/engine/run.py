@@ -148,6 +148,7 @@ class Run:
                 self._head,
                 self._target,
                 plan.self_drafting,
+                () if plan.answers is None or self._depends() else plan.answers.texts(),
             )
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
@@ -166,6 +167,8 @@ class Run:
             emit=lambda taken: emit(pieces.piece(taken)),
             observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),
         )
+        if plan.answers is not None:
+            plan.answers.add(self._target.tokens[len(prompts.target_ids) :])
 
     def abstained(self) -> CompletionChunk | None:
         """Return the whole answer of a request that abstains, without a pass; None if it is to be answered.
