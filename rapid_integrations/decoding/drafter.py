@@ -114,9 +114,9 @@ class Drafter:
         """Return the logits (V,) at a place of the draft after penalties; `before` are the draft tokens before it."""
         return self._rules.penalty.apply(self.logits(position), before)
 
-    def known_logits(self, position: int) -> Tensor | None:
-        """Return the logits (V,) behind draft token `position` - 1 of this round, or None. No model runs."""
-        return self._rows[position] if position < len(self._rows) else None
+    def known_logits(self, position: int, before: Sequence[int]) -> Tensor | None:
+        """Return the same, or None if they are not known. No model runs."""
+        return self.penalised(position, before) if self.scores(position) else None
 
     def keep(self, tokens: int) -> None:
         """Forget all draft tokens of this round but the first `tokens`, and read on from there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -45,20 +45,10 @@ class SeveralDrafters(Drafter):
         """Not to be called: the members say what they want."""
         raise NotImplementedError("each of `members` is asked")
 
-    def logits(self, position: int) -> Tensor:
-        """Return the logits (V,) of the mean; see `Drafter.logits`."""
-        return self._mixed(lambda each: each.logits(position))
-
-    def known_logits(self, position: int) -> Tensor | None:
-        """Return the same, or None if a drafter does not know its logits there."""
-        return self.logits(position) if self.scores(position) else None
-
     def penalised(self, position: int, before: Sequence[int]) -> Tensor:
-        """Return the logits (V,) of the mean of distributions after penalties."""
-        return self._mixed(lambda each: each.penalised(position, before))
-
-    def _mixed(self, logits: Callable[[Drafter], Tensor]) -> Tensor:
-        return self._rules.law.mixed([logits(each) for each in self._members], self._weights)
+        """Return the logits (V,) of the mean of the drafters' distributions after penalties."""
+        logits = [each.penalised(position, before) for each in self._members]
+        return self._rules.law.mixed(logits, self._weights)
 
     def keep(self, tokens: int) -> None:
         """Have each drafter forget all draft tokens but the first `tokens`."""

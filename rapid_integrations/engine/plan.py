@@ -28,7 +28,8 @@ PAPER_ETA_LARGER_DRAFTER = 40.0
 # Each with its part that runs no model.
 _HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree", "adaptive": "retrieval_tree"}
 _HEADS = ("draft_head", "draft_head_tree")
-_SELF_DRAFTING = ("skipped_layers", "magicdec", "triforce")
+_SPARSE = ("magicdec", "triforce")
+_SELF_DRAFTING = ("skipped_layers", *_SPARSE)
 _WITHOUT_PARTS = "prompt_lookup"  # proposes in their place if the target has no parts; it runs no model either
 
 
@@ -71,6 +72,12 @@ class Plan:
         only_model = self.draft_lm and not self.draft_head
         helps = self.proposer == "triforce" and self.draft_lm
         return self.proposer == "draft_lm" or helps or (self.proposer in _HYBRIDS and only_model)
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether passages are needed: for another prompt than the target's, or to choose rows of the target."""
+        over_passages = self.proposer in _SPARSE and self.self_drafting.retrieved
+        return self.uses_drafter or self.uses_draft_lm or over_passages
 
     @property
     def uses_draft_head(self) -> bool:

@@ -89,7 +89,7 @@ class Preparing:
 
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
-            if plan.uses_drafter or plan.uses_draft_lm:
+            if plan.retrieves:
                 prompts = self._compressed(rendered, target_ids, asked)
             else:
                 prompts = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)

@@ -49,6 +49,13 @@ def test_greedy_answers_are_the_laws_own_and_nothing_more_is_prefilled(shared, n
     assert ask(shared, name, law).token_ids == expected.token_ids  # the draft length by measured costs
 
 
+@pytest.mark.parametrize("name", ["magicdec", "triforce"])
+def test_passages_are_retrieved_to_choose_rows(shared, name):
+    assert ask(shared, name).stats.retrieval == "embedder"
+    assert ask(shared, name, draft_retrieved=False).stats.retrieval is None
+    assert ask(shared, "skipped_layers").stats.retrieval is None
+
+
 def test_with_all_layers_the_target_guesses_itself(shared):
     answer = ask(shared, "skipped_layers", draft_length=4, draft_skip_layers=())
     assert answer.stats.accepted_tokens == answer.stats.drafted_tokens > 0
