@@ -67,13 +67,14 @@ class TriForce(Proposer):
                 new.append(verdict.correction)
             elif self._rules.eos_token_ids.isdisjoint(new):
                 new.append(rng.draw(laws.at(len(new))))
-            probs += [laws.at(place) for place in range(len(new))]
+            if not self._rules.law.greedy:
+                probs += [laws.at(place) for place in range(len(new))]
             for drafter in (self._view, self._cheap):
                 if isinstance(drafter, Drafter):
                     drafter.keep(len(tokens) + verdict.accepted)
             tokens += new
             self._guesses.observe(RoundTimes(len(guessed), verdict.accepted, 0.0, 0.0, 0.0))
-        return Proposal(tuple(tokens), None if self._rules.law.greedy else probs or None, self.source)
+        return Proposal(tuple(tokens), probs or None, self.source)
 
     def _pass(self, before: list[int], most: int, rng: Randomness) -> Steps[_Laws | None]:
         """Guess at most so many tokens behind those of this round, and let the view read them."""
