@@ -252,14 +252,19 @@ class SpeculationFields(BaseModel):
         default="auto",
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "draft_head" or "draft_head_tree" (a '
         'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid", "adaptive" (whichever '
-        'is fastest so far) or "none" (one token at a time). "auto" is "hybrid", and "drafter" for the published law. '
-        "It changes the speed, but not the "
-        "distribution of the output",
+        'is fastest so far), "skipped_layers" (the target without some layers), "magicdec" or "triforce" (the target '
+        'over few rows of its own cache) or "none" (one token at a time). "auto" is "hybrid", and "drafter" for the '
+        "published law. It changes the speed, but not the distribution of the output",
     )
     datastore: str | None = Field(
         default=None,
         description="file with an index of your own texts (rapid datastore build), from which the proposers "
         '"datastore", "retrieval_tree" and "tree_hybrid" copy',
+    )
+    datastore_grows: bool = Field(
+        default=False,
+        description="whether answers are added to the datastore, in a file beside it, for later requests. A sample "
+        "with a seed is added, but does not look at them",
     )
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
@@ -268,6 +273,28 @@ class SpeculationFields(BaseModel):
     )
     max_draft_length: int = Field(
         default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'
+    )
+    drafter_weights: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None = Field(
+        default=None,
+        description="for an engine with several drafters, the weight of each in q: first that of the drafter, then "
+        "those of more_drafters. They are divided by their sum. None gives all the same",
+    )
+    draft_skip_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        description='layers that the proposer "skipped_layers" leaves out, by number from 0 on. None chooses them '
+        "during the request, by acceptance for their cost",
+    )
+    draft_sinks: int = Field(
+        default=64,
+        ge=1,
+        description='first tokens of the prompt that the proposers "magicdec" and "triforce" draft over, rounded up to '
+        "whole blocks of 64",
+    )
+    draft_recent: int = Field(
+        default=256, ge=1, description="last tokens that they draft over, rounded likewise; the answer comes on top"
+    )
+    draft_retrieved: bool = Field(
+        default=True, description="whether they also draft over the target's rows of the passages that were retrieved"
     )
     chunk_cache: Literal["off", "target"] = Field(
         default="off",
@@ -493,7 +520,7 @@ def unknown_name(
         return f"{said}: did you mean {names[alike[0]]!r}?"
     if name in _ELSEWHERE:
         return f"{said}: give {_ELSEWHERE[name].format(name)}"
-    if len(known) <= 12:
+    if len(known) <= 16:
         return f"{said}; it has: {', '.join(known)}"
     return f"{said}; docs/configuration.md lists all options"
 

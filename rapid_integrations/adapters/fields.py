@@ -48,6 +48,7 @@ NAMED = (
     "drafter_quantization",
     "draft_lm",
     "draft_lm_quantization",
+    "more_drafters",
     "drafter_dtype",
     "drafter_device",
     "drafter_device_map",
@@ -152,6 +153,11 @@ class ModelFields(BaseModel):
     )
     draft_lm_quantization: Quantization | None = Field(
         default=None, description="the same for draft_lm; None does not quantise"
+    )
+    more_drafters: tuple[str, ...] = Field(
+        default=(),
+        description="further models that read the drafter's prompt, loaded as the drafter is. q is then the mean of "
+        "all drafters, with drafter_weights. The target's own name shares its weights",
     )
     draft_head: str | None = Field(
         default=None,
@@ -311,7 +317,7 @@ class ModelFields(BaseModel):
         return {name for name in names if name in self.model_fields_set and differs(name)}
 
     def _key_of_names(self) -> Key:
-        models = tuple(key_of_name(name) for name in (self.target, self.drafter, self.draft_lm))
+        models = tuple(key_of_name(name) for name in (self.target, self.drafter, self.draft_lm, *self.more_drafters))
         settings = tuple(repr(getattr(self, name)) for name in NAMED)
         return ("names", models, settings, self._key_of_options())
 

@@ -44,6 +44,7 @@ def models_of(engine: RapidEngine) -> dict[str, Any]:
     A model without a fingerprint (on several devices, or not a transformers model) is compared by identity.
     """
     models = {"target": engine.target, "drafter": engine.drafter, "draft_lm": engine.draft_lm}
+    models |= {f"drafter {number}": each for number, each in enumerate(getattr(engine, "more_drafters", ()), start=2)}
     weights = engine.fingerprints()
     names = {name: model.name for name, model in models.items() if name in weights and model is not None}
     template = str(engine.vocabulary.tokenizer.chat_template or "")

@@ -17,6 +17,7 @@ from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.evaluation.timing import describe_machine, spread
+from rapid_integrations.models.causal_lm import HasParts
 from rapid_integrations.outputs import Completion, DecodeStats
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
@@ -25,6 +26,8 @@ from rapid_integrations.proposers import proposer_class
 BASELINE: Final = "none"
 CHEAP: Final = ("none", "drafter", "prompt_lookup", "retrieval_tree", "hybrid", "tree_hybrid", "adaptive", "auto")
 """Proposers that need nothing but a drafter, which is the target itself if no other is given."""
+SELF_DRAFTING: Final = ("skipped_layers", "magicdec", "triforce")
+"""Proposers that need a target whose layers may be left out."""
 _WARM_UP_TOKENS = 8
 
 
@@ -193,6 +196,8 @@ class ProposersBench:
 def usable_proposers(engine: RapidEngine, speculation: SpeculationConfig) -> list[str]:
     """Return the names of the package's proposers that a request can use with these models and settings."""
     names = list(CHEAP)
+    if isinstance(engine.target, HasParts) and engine.target.has_parts:
+        names[-1:-1] = SELF_DRAFTING
     if speculation.datastore is not None:
         names.insert(-1, "datastore")
     if engine.draft_lm is not None:

@@ -83,6 +83,11 @@ class KVCache(OneOwner):
         return self._length
 
     @property
+    def position(self) -> int:
+        """Number of tokens that come before the next one in the text; of a `CacheView`, more than are in it."""
+        return self._length
+
+    @property
     def nbytes(self) -> int:
         """Number of allocated bytes of the own tail, which does not depend on the length, and of recurrent states.
 

@@ -115,6 +115,14 @@ class ModelOptions:
             rich_help_panel=MODELS,
         ),
     ] = None
+    more_drafters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--more-drafters",
+            help="A further drafter; give it once for each. The drafters' distributions are averaged.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
     draft_head: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +152,7 @@ class ModelOptions:
 
         progress("load models", 0, 1)
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen["more_drafters"] = tuple(self.more_drafters or ())
         engine = RapidEngine.from_pretrained(on_progress=progress, **{**chosen, **more})
         progress("load models", 1, 1)
         return engine
@@ -212,8 +221,8 @@ class SpeculationOptions:
         str,
         typer.Option(
             help="Source of the draft tokens: drafter, draft_lm, draft_head, draft_head_tree, prompt_lookup, "
-            "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, none, or auto: hybrid, and drafter for the law "
-            "paper.",
+            "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, skipped_layers, magicdec, triforce, none, or "
+            "auto: hybrid, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
@@ -225,10 +234,32 @@ class SpeculationOptions:
             rich_help_panel=SPECULATION,
         ),
     ] = None
+    datastore_grows: Annotated[
+        bool,
+        typer.Option(
+            "--datastore-grows", help="Add answers to the datastore, for later questions.", rich_help_panel=SPECULATION
+        ),
+    ] = False
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
 
+    drafter_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Weights of --drafter and of each of --more-drafters, as in 2,1. Default: all the same.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
+    draft_skip_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Layers that the proposer skipped_layers leaves out, as in 3,5,7. Default: chosen during the request.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = None
     chunk_cache: Annotated[
         Literal["off", "target"],
         typer.Option(
@@ -243,13 +274,18 @@ class SpeculationOptions:
         """Return the settings, checked."""
         # The settings refuse every word but "auto".
         length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
+        skipped: Any = None if self.draft_skip_layers is None else self.draft_skip_layers.split(",")
+        weights: Any = None if self.drafter_weights is None else self.drafter_weights.split(",")
         return SpeculationConfig(
             law=self.law,
             eta=self.eta,
             tail_rule=self.tail_rule,
             proposer=self.proposer,
             datastore=None if self.datastore is None else str(self.datastore),
+            datastore_grows=self.datastore_grows,
             draft_length=length,
+            drafter_weights=weights,
+            draft_skip_layers=skipped,
             chunk_cache=self.chunk_cache,
         )
 

@@ -25,6 +25,8 @@ class DraftLengths:
         of_copies: makes the chooser for tokens that are copied from a text, which costs nothing.
         of_drafts: makes the chooser for tokens that a language model writes.
         of_trees: makes the chooser for trees of copied tokens.
+        of_writer: makes the chooser for tokens of a writer of its own, given the bytes that a token of it moves.
+            Whoever scores has to read them, too.
         copies, drafts: model the costs of rounds with tokens that are copied, and that a language model writes.
         measure: whether a choice may depend on a clock.
     """
@@ -32,6 +34,7 @@ class DraftLengths:
     of_copies: Callable[[], DraftLength]
     of_drafts: Callable[[], DraftLength]
     of_trees: Callable[[], TreeShape] = lambda: FixedShape(4)
+    of_writer: Callable[[float], DraftLength] = lambda cost: FixedDraftLength(4)
     copies: CostModel = CostModel(0.0, 0.0, 1.0, SHARE_PER_TOKEN)
     drafts: CostModel = CostModel(0.25, 0.0, 1.0, SHARE_PER_TOKEN)
     measure: bool = False
@@ -39,7 +42,12 @@ class DraftLengths:
     @classmethod
     def fixed(cls, length: int) -> DraftLengths:
         """Return choosers that always choose `length`."""
-        return cls(lambda: FixedDraftLength(length), lambda: FixedDraftLength(length), lambda: FixedShape(length))
+        return cls(
+            lambda: FixedDraftLength(length),
+            lambda: FixedDraftLength(length),
+            lambda: FixedShape(length),
+            lambda cost: FixedDraftLength(length),
+        )
 
     @classmethod
     def adaptive(
@@ -75,6 +83,7 @@ class DraftLengths:
             lambda: AdaptiveDraftLength(most, copies, measure=measure),
             lambda: AdaptiveDraftLength(most, drafts, measure=measure),
             lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure),
+            lambda cost: AdaptiveDraftLength(most, replace(copies, propose=cost), measure=measure),
             copies=copies,
             drafts=drafts,
             measure=measure,

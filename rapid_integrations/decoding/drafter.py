@@ -40,22 +40,28 @@ class Drafter:
         self._rows: list[Tensor] = []  # row i: logits behind draft token i - 1 of this round
         self._tree: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # the tree that was read, and its parents
 
-    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
+    @property
+    def members(self) -> tuple[Drafter, ...]:
+        """The drafters of which this one consists: itself, or several (`SeveralDrafters`)."""
+        return (self,)
+
+    def draft(self, tokens: int, rng: Randomness, source: str = "", behind: Sequence[int] = ()) -> Steps[Proposal]:
         """Write at most `tokens` tokens, one by one. Their q is known without another pass.
 
         Args:
             tokens: the number of tokens.
             rng: the request's randomness.
             source: the registered name of the proposer that calls this.
+            behind: draft tokens of this round that come before them.
         """
         rules = self._rules
-        written: list[int] = []
+        written = list(behind)
         proposed: list[Tensor] = []
-        while len(written) < tokens and not (written and written[-1] in rules.eos_token_ids):
+        while len(written) < len(behind) + tokens and not (written and written[-1] in rules.eos_token_ids):
             yield from self.score(written)
             if self.lost:
                 break
-            logits = rules.penalty.apply(self.logits(len(written)), written)
+            logits = self.penalised(len(written), written)
             allowed = None if rules.constraint is None else rules.constraint.allowed(written)
             if allowed is not None and bool(mask(logits, allowed).isneginf().all()):
                 break  # q may be 0 for all that is allowed, if it was cut to a few tokens
@@ -65,7 +71,7 @@ class Drafter:
             else:
                 written.append(rng.draw(distribution))
                 proposed.append(distribution)
-        return Proposal(tuple(written), proposed or None, source)
+        return Proposal(tuple(written[len(behind) :]), proposed or None, source)
 
     def scores(self, positions: int) -> bool:
         """Whether the logits after each of the first `positions` draft tokens are known, and those before the draft."""
@@ -104,9 +110,13 @@ class Drafter:
         """Return the logits (V,) behind draft token `position` - 1 of this round, which `score` has made known."""
         return self._rows[position]
 
-    def known_logits(self, position: int) -> Tensor | None:
-        """Return the logits (V,) behind draft token `position` - 1 of this round, or None. No model runs."""
-        return self._rows[position] if position < len(self._rows) else None
+    def penalised(self, position: int, before: Sequence[int]) -> Tensor:
+        """Return the logits (V,) at a place of the draft after penalties; `before` are the draft tokens before it."""
+        return self._rules.penalty.apply(self.logits(position), before)
+
+    def known_logits(self, position: int, before: Sequence[int]) -> Tensor | None:
+        """Return the same, or None if they are not known. No model runs."""
+        return self.penalised(position, before) if self.scores(position) else None
 
     def keep(self, tokens: int) -> None:
         """Forget all draft tokens of this round but the first `tokens`, and read on from there."""

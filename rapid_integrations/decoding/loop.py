@@ -121,7 +121,7 @@ class _Laws:
             drafter_logits = None
             assert self._scorer is not None or not self._law.needs_drafter
             if self._scorer is not None and not self._scorer.lost:
-                drafter_logits = self._penalty.apply(self._scorer.logits(place), self._before(place))
+                drafter_logits = self._scorer.penalised(place, self._before(place))
             self._formed[place] = self._form(place, drafter_logits)
         return self._formed[place]
 
@@ -168,16 +168,19 @@ class _Laws:
 
 def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
     """Whether target and drafter read a draft together: they share their weights, which are then read once for both."""
-    if scorer is None or scorer.elsewhere:
-        return False
-    return scorer.reader.model is target.model and target.model.passes_together
+    return scorer is not None and all(_shares(target, each) for each in scorer.members)
+
+
+def _shares(target: Reader, drafter: Scorer) -> bool:
+    return not drafter.elsewhere and drafter.reader.model is target.model and target.model.passes_together
 
 
 def _reads_trees(target: Reader, scorer: Scorer | None) -> bool:
     """Whether whoever reads the drafts can read a tree."""
     if scorer is not None and scorer.elsewhere:
         return False
-    return target.model.reads_trees and (scorer is None or scorer.reader.model.reads_trees)
+    members = () if scorer is None else scorer.members
+    return target.model.reads_trees and all(each.reader.model.reads_trees for each in members)
 
 
 def _read(
@@ -191,16 +194,18 @@ def _read(
     draft, parents = proposal.token_ids, proposal.parents
     if scorer is not None:
         scorer.begin(draft)
-    together = scores_in_the_same_pass(target, scorer)
-    scoring = scorer.wants(draft, parents) if scorer is not None and together else None
+    members = () if scorer is None else scorer.members
+    wanted = [(each, each.wants(draft, parents)) for each in members if _shares(target, each)]
+    scoring = [(each, rows) for each, rows in wanted if rows is not None]
     with recorder.phase("verify"):
         rows = target.wants(draft, len(draft) + 1, parents)
-        z, *scored = yield Wanted(target.model, (rows,) if scoring is None else (rows, scoring))
-    if scorer is not None and scoring is not None:
-        scorer.scored(*scored)
-    elif scorer is not None and (parents is not None or not scorer.scores(max(len(draft) - 1, 0))):
-        with recorder.phase("score"):
-            yield from scorer.score(draft, parents)
+        z, *scored = yield Wanted(target.model, (rows, *(own for _, own in scoring)))
+    for (each, _), logits in zip(scoring, scored, strict=True):
+        each.scored(logits)
+    if scorer is not None and len(scoring) < len(members):
+        if parents is not None or not scorer.scores(max(len(draft) - 1, 0)):
+            with recorder.phase("score"):
+                yield from scorer.score(draft, parents)
     return first_columns(z, vocab_size)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.growing_text import GrowingText
 from rapid_integrations.cache.indexed_texts import IndexedTexts
 from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.decoding.draft_length import RoundTimes
@@ -121,6 +122,11 @@ class Scorer(Committed, Protocol):
     elsewhere: ClassVar[bool]
     lost: bool
 
+    @property
+    def members(self) -> Sequence[Scorer]:
+        """The drafters that read the text, each with a reader of its own; q is their mean."""
+        ...
+
     def begin(self, draft: Sequence[int]) -> None:
         """Start to read `draft` in another process, beside the target's pass; `score` waits for it."""
         ...
@@ -141,8 +147,11 @@ class Scorer(Committed, Protocol):
         """Take the logits that `wants` asked for."""
         ...
 
-    def logits(self, position: int) -> Tensor:
-        """Return the drafter's logits (V,) after the first `position` draft tokens, which have been scored."""
+    def penalised(self, position: int, before: Sequence[int]) -> Tensor:
+        """Return the drafter's logits (V,) at a place of the draft, which has been scored, after penalties.
+
+        `before` are the draft tokens before it.
+        """
         ...
 
 
@@ -187,6 +196,22 @@ class HeadWriter(Committed, Protocol):
 
 
 @dataclass(frozen=True)
+class SelfDrafting:
+    """How the target drafts for itself.
+
+    Attributes:
+        skip_layers: the layers that the proposer "skipped_layers" leaves out; None: it chooses them.
+        sinks, recent: the first and the last tokens of the text that the proposers "magicdec" and "triforce" see.
+        retrieved: whether they also see the passages that were retrieved.
+    """
+
+    skip_layers: frozenset[int] | None = None
+    sinks: int = 64
+    recent: int = 256
+    retrieved: bool = True
+
+
+@dataclass(frozen=True)
 class ProposerRequest:
     """The inputs that a proposer can be made from.
 
@@ -200,6 +225,9 @@ class ProposerRequest:
         texts: the suffix indexes of earlier prompts.
         datastore: the index of the user's own texts, if the request names one.
         draft_head: a trained head, if the request has one.
+        target: the target's reader. A proposer leaves its cache as it is, but may read on behind it (`ViewReader`).
+        self_drafting: how the target drafts for itself.
+        stored_answers: earlier answers that the datastore has gained, to be searched like it.
     """
 
     target_ids: Sequence[int]
@@ -211,6 +239,9 @@ class ProposerRequest:
     texts: IndexedTexts = field(default_factory=IndexedTexts)
     datastore: SuffixIndex | None = None
     draft_head: HeadWriter | None = None
+    target: Reader | None = None
+    self_drafting: SelfDrafting = SelfDrafting()
+    stored_answers: Sequence[SuffixIndex | GrowingText] = ()
 
 
 class NoProposer(Proposer):

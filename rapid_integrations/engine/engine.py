@@ -50,6 +50,7 @@ from rapid_integrations.engine.loaded_models import (
     DrafterService,
     EngineModels,
     loaded_models,
+    require_local,
     require_nothing_to_load,
     require_objects,
     require_one_vocabulary,
@@ -73,7 +74,8 @@ from rapid_integrations.trace.tracer import CANDIDATES
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
-_FREED = ("target", "drafter", "draft_lm", "draft_head", "compressor", "parts")  # `close` deletes these attributes
+# `close` deletes these attributes.
+_FREED = ("target", "drafter", "draft_lm", "draft_head", "more_drafters", "compressor", "parts")
 
 
 class RapidEngine(SharedResource):
@@ -92,6 +94,8 @@ class RapidEngine(SharedResource):
         draft_head: the folder or hub name of a trained head, which proposes from the target's hidden states (proposer
             "draft_head", "draft_head_tree" or "hybrid"). For layers that ship in the target's checkpoint it is the
             target's own folder.
+        more_drafters: further models with the same vocabulary that read the drafter's prompt. q is then the weighted
+            mean of all drafters (`SpeculationConfig.drafter_weights`).
         compressor: makes the drafter's context; None builds one from `embedder` and `reranker`.
         embedder: an `Embedder`, a packaged name, a folder or a hub name. It is loaded when it is first needed.
         reranker: reorders the best chunks before the selection: a function (`compression.Rerank`), or the folder or
@@ -128,6 +132,7 @@ class RapidEngine(SharedResource):
         *,
         draft_lm: LoadedModel | None = None,
         draft_head: str | Path | None = None,
+        more_drafters: Sequence[LoadedModel] = (),
         compressor: ContextCompressor | None = None,
         embedder: Embedder | str | Path = DEFAULT_EMBEDDER,
         reranker: Rerank | str | Path | None = None,
@@ -141,7 +146,8 @@ class RapidEngine(SharedResource):
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
         template_date: date | None = None,
     ) -> None:
-        for name, given in (("target", target), ("drafter", drafter), ("draft_lm", draft_lm)):
+        roles = [("target", target), ("drafter", drafter), ("draft_lm", draft_lm)]
+        for name, given in (*roles, *(("more_drafters", each) for each in more_drafters)):
             if name == "drafter" and isinstance(given, DrafterService):
                 continue
             if given is not None and not isinstance(given, LoadedModel):
@@ -149,7 +155,9 @@ class RapidEngine(SharedResource):
                     f"RapidEngine({name}=...) takes what `models.loader.load` returns, not {shown(given)}: "
                     "RapidEngine.from_pretrained takes names and folders, RapidEngine.from_models transformers objects"
                 )
-        require_one_vocabulary(target, None if isinstance(drafter, DrafterService) else drafter, draft_lm)
+        local = None if isinstance(drafter, DrafterService) else drafter
+        require_one_vocabulary(target, local, draft_lm, *more_drafters)
+        require_local(drafter, more_drafters)
         self.target: CausalLM = target.lm
         self.drafter: CausalLM = target.lm
         if isinstance(drafter, DrafterService):
@@ -163,7 +171,8 @@ class RapidEngine(SharedResource):
         self.sampling = sampling or SamplingParams()
         self.speculation = speculation or SpeculationConfig()
         self.compression = compression or CompressionConfig()
-        models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm])]
+        self.more_drafters = tuple(each.lm for each in more_drafters)
+        models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm]), *self.more_drafters]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
         self.draft_head = None if draft_head is None else load_head(draft_head, self.target, self._vocab_size)
         kept = embedding_cache if embedding_cache or not prefix_cache_dir else Path(prefix_cache_dir) / EMBEDDINGS
@@ -199,6 +208,7 @@ class RapidEngine(SharedResource):
         quantization: Quantization | None = None,
         drafter_quantization: Quantization | None = None,
         draft_lm: str | Path | None = None,
+        more_drafters: Sequence[str | Path] = (),
         draft_lm_quantization: Quantization | None = None,
         drafter_dtype: str | torch.dtype | None = None,
         drafter_device: str | torch.device | None = None,
@@ -219,6 +229,8 @@ class RapidEngine(SharedResource):
             kv_dtype: see there; it holds for all models.
             draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
                 unless the quantization differs. It is loaded on the target's device.
+            more_drafters: names or folders of further drafters, loaded as the drafter is; the target's own name shares
+                its weights.
             options: further arguments of `RapidEngine`.
 
         Raises:
@@ -238,6 +250,7 @@ class RapidEngine(SharedResource):
             target,
             named,
             draft_lm,
+            more_drafters,
             dtype=dtype,
             device=device,
             device_map=device_map,
@@ -252,7 +265,8 @@ class RapidEngine(SharedResource):
             kv_dtype=kv_dtype,
             on_progress=on_progress,
         ) as models:
-            return cls(models.target, remote or models.drafter, draft_lm=models.draft_lm, **options)
+            options = {"draft_lm": models.draft_lm, "more_drafters": models.more_drafters, **options}
+            return cls(models.target, remote or models.drafter, **options)
 
     @classmethod
     @computes
@@ -352,10 +366,11 @@ class RapidEngine(SharedResource):
     def fingerprints(self) -> dict[str, str | None]:
         """Return a fingerprint of the present weights of each model; None if it cannot be computed.
 
-        Reads all weights once. The keys are "target", and "drafter" and "draft_lm" if they are other models.
+        Reads all weights once. The keys are "target", and "drafter", "draft_lm" and "drafter 2" if they are others.
         """
         self.require_open()
         models = {"target": self.target, "drafter": self.drafter, "draft_lm": self.draft_lm}
+        models |= {f"drafter {number}": each for number, each in enumerate(self.more_drafters, start=2)}
         others = {name: model for name, model in models.items() if name == "target" or model is not self.target}
         return {name: self._prefixes.fingerprint_of(model) for name, model in others.items() if model is not None}
 
@@ -724,7 +739,13 @@ class RapidEngine(SharedResource):
 
     def _models(self) -> EngineModels:
         return EngineModels(
-            self.target, self.drafter, self.draft_lm, self.vocabulary, self._vocab_size, self.draft_head
+            self.target,
+            self.drafter,
+            self.draft_lm,
+            self.vocabulary,
+            self._vocab_size,
+            self.draft_head,
+            self.more_drafters,
         )
 
 

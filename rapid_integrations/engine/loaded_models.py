@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ class EngineModels:
         drafter: the model that reads the retrieved chunks; it may be the target itself, or on another machine.
         draft_lm: the model that only proposes; None without one.
         draft_head: a head that was trained for the target; None without one.
+        more_drafters: further models that read the drafter's prompt; q is the mean of all drafters.
         vocabulary: the vocabulary of all models.
         vocab_size: V, the number of logits that all models have.
     """
@@ -58,16 +59,23 @@ class EngineModels:
     vocabulary: Vocabulary
     vocab_size: int
     draft_head: DraftHead | None = None
+    more_drafters: tuple[CausalLM, ...] = ()
 
     @property
     def self_speculation(self) -> bool:
-        """Whether the target drafts for itself."""
-        return self.drafter is self.target
+        """Whether the target drafts for itself, and nobody else does."""
+        return self.drafter is self.target and not self.more_drafters
+
+    @property
+    def drafters(self) -> str:
+        """The names of all drafters, for statistics."""
+        return " + ".join(each.name for each in (self.drafter, *self.more_drafters))
 
     @property
     def all(self) -> tuple[CausalLM, ...]:
         """The models by role. A model with two roles occurs twice."""
-        return (self.target, self.drafter, *(() if self.draft_lm is None else (self.draft_lm,)))
+        draft_lm = () if self.draft_lm is None else (self.draft_lm,)
+        return (self.target, self.drafter, *draft_lm, *self.more_drafters)
 
 
 class Models(NamedTuple):
@@ -76,6 +84,7 @@ class Models(NamedTuple):
     target: LoadedModel
     drafter: LoadedModel | None
     draft_lm: LoadedModel | None
+    more_drafters: tuple[LoadedModel, ...] = ()
 
 
 @contextmanager
@@ -83,6 +92,7 @@ def loaded_models(
     target: str | Path,
     drafter: str | Path | None,
     draft_lm: str | Path | None,
+    more_drafters: Sequence[str | Path] = (),
     *,
     dtype: str | torch.dtype,
     device: str | torch.device,
@@ -128,7 +138,23 @@ def loaded_models(
             if str(draft_lm) != str(target) or draft_lm_quantization not in (None, quantization):
                 small = loader.load(draft_lm, dtype=dtype, device=device, quantization=draft_lm_quantization, **shared)
                 on_failure.callback(small.lm.close)
-        yield Models(loaded, other, small)
+        more = []
+        for name in more_drafters:
+            if str(name) == str(target) and drafter_quantization in (None, quantization):
+                more.append(loaded)
+                continue
+            more.append(
+                loader.load(
+                    name,
+                    quantization=drafter_quantization or quantization,
+                    dtype=drafter_dtype or dtype,
+                    device=drafter_device or device,
+                    device_map=_map_of_drafter(device_map, drafter_device, drafter_device_map),
+                    **shared,
+                )
+            )
+            on_failure.callback(more[-1].lm.close)
+        yield Models(loaded, other, small, tuple(more))
         on_failure.pop_all()
 
 
@@ -200,6 +226,19 @@ def require_nothing_to_load(remote: DrafterService | None, settings: Iterable[ob
         raise ConfigurationError(
             "drafter_quantization, drafter_dtype, drafter_device and drafter_device_map say how a drafter is loaded, "
             "but a RemoteDrafter is loaded on its own machine: leave them out"
+        )
+
+
+def require_local(drafter: object, more_drafters: Sequence[LoadedModel]) -> None:
+    """Refuse several drafters if one of them is on another machine.
+
+    Raises:
+        ConfigurationError: the drafter is, and there are more of them.
+    """
+    if more_drafters and isinstance(drafter, DrafterService):
+        raise ConfigurationError(
+            "more_drafters=... beside a RemoteDrafter: a drafter on another machine sends only its best tokens, and is "
+            "the only one. Leave out more_drafters, or name a drafter that runs here"
         )
 
 

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from rapid_integrations.cache.datastore import open_datastore
+from rapid_integrations.cache.stored_answers import StoredAnswers, stored_answers
 from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_lengths import DraftLengths
+from rapid_integrations.decoding.proposal import SelfDrafting
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.ops import ops_for
-from rapid_integrations.models.causal_lm import CausalLM, MovesKeys
+from rapid_integrations.models.causal_lm import CausalLM, HasParts, MovesKeys
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.sampling import Law
 
@@ -26,6 +28,9 @@ PAPER_ETA_LARGER_DRAFTER = 40.0
 # Each with its part that runs no model.
 _HYBRIDS = {"hybrid": "prompt_lookup", "tree_hybrid": "retrieval_tree", "adaptive": "retrieval_tree"}
 _HEADS = ("draft_head", "draft_head_tree")
+_SPARSE = ("magicdec", "triforce")
+_SELF_DRAFTING = ("skipped_layers", *_SPARSE)
+_WITHOUT_PARTS = "prompt_lookup"  # proposes in their place if the target has no parts; it runs no model either
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Plan:
         takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
         datastore: the index of the user's own texts, or None.
         draft_head: whether there is a trained head.
+        self_drafting: how the target drafts for itself.
+        weights: of several drafters' distributions, which sum to 1; empty if there is one drafter.
+        answers: what the datastore has gained, and gains from this request; None if it does not grow.
     """
 
     law: Law
@@ -48,6 +56,9 @@ class Plan:
     takes_rows: bool = False
     datastore: SuffixIndex | None = None
     draft_head: bool = False
+    self_drafting: SelfDrafting = SelfDrafting()
+    weights: tuple[float, ...] = ()
+    answers: StoredAnswers | None = None
 
     @property
     def uses_drafter(self) -> bool:
@@ -59,7 +70,14 @@ class Plan:
     def uses_draft_lm(self) -> bool:
         """Whether the request needs the model that only proposes."""
         only_model = self.draft_lm and not self.draft_head
-        return self.proposer == "draft_lm" or (self.proposer in _HYBRIDS and only_model)
+        helps = self.proposer == "triforce" and self.draft_lm
+        return self.proposer == "draft_lm" or helps or (self.proposer in _HYBRIDS and only_model)
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether passages are needed: for another prompt than the target's, or to choose rows of the target."""
+        over_passages = self.proposer in _SPARSE and self.self_drafting.retrieved
+        return self.uses_drafter or self.uses_draft_lm or over_passages
 
     @property
     def uses_draft_head(self) -> bool:
@@ -128,6 +146,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             f"proposer={proposer!r} needs a trained head: give the engine draft_head=FOLDER (docs/heads.md), or use "
             "another proposer"
         )
+    if proposer in _SELF_DRAFTING and not (isinstance(models.target, HasParts) and models.target.has_parts):
+        proposer = _WITHOUT_PARTS
     takes_rows = speculation.chunk_cache == "target"
     if takes_rows and not (
         models.self_speculation and isinstance(models.target, MovesKeys) and models.target.moves_keys
@@ -142,9 +162,17 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
             "proposer='datastore' needs an index of your texts: make one with rapid datastore build FILES -o index, "
             "and give datastore='index'"
         )
-    datastore = None
+    datastore, answers = None, None
     if speculation.datastore is not None:
-        datastore = open_datastore(Path(speculation.datastore), models.vocabulary.digest, models.vocab_size)
+        path, vocabulary = Path(speculation.datastore), models.vocabulary
+        datastore = open_datastore(path, vocabulary.digest, models.vocab_size)
+        if speculation.datastore_grows:
+            answers = stored_answers(path, vocabulary.digest, models.vocab_size, min(vocabulary.eos_token_ids))
+    elif speculation.datastore_grows:
+        raise ConfigurationError(
+            "datastore_grows=True needs a datastore to grow: make one with rapid datastore build FILES -o index, and "
+            "give datastore='index'"
+        )
     return Plan(
         law,
         proposer,
@@ -154,7 +182,47 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         takes_rows=takes_rows,
         datastore=datastore,
         draft_head=models.draft_head is not None,
+        self_drafting=_self_drafting(speculation, models.target),
+        weights=_weights(speculation, models),
+        answers=answers,
     )
+
+
+def _weights(speculation: SpeculationConfig, models: EngineModels) -> tuple[float, ...]:
+    """Return the weights of several drafters, which sum to 1.
+
+    Raises:
+        ConfigurationError: as many are not given as there are drafters.
+    """
+    drafters, given = 1 + len(models.more_drafters), speculation.drafter_weights
+    if given is not None and len(given) != drafters:
+        raise ConfigurationError(
+            f"drafter_weights={given} are {len(given)} weights, and the engine has {drafters} drafters: give one for "
+            "each, that of the drafter first, or leave them out",
+            code="wrong_value",
+        )
+    if drafters == 1:
+        return ()
+    given = given or (1.0,) * drafters
+    return tuple(each / sum(given) for each in given)
+
+
+def _self_drafting(speculation: SpeculationConfig, target: CausalLM) -> SelfDrafting:
+    """Return how the target drafts for itself.
+
+    Raises:
+        ConfigurationError: it has no such layers, or none would be left.
+    """
+    skipped = None if speculation.draft_skip_layers is None else frozenset(speculation.draft_skip_layers)
+    if skipped is not None and isinstance(target, HasParts):
+        layers = target.num_layers
+        if max(skipped, default=0) >= layers or len(skipped) >= layers:
+            raise ConfigurationError(
+                f"draft_skip_layers={speculation.draft_skip_layers}: {target.name} has the layers 0 to {layers - 1}, "
+                "and at least one of them has to be left. Leave draft_skip_layers out to have them chosen",
+                code="wrong_value",
+            )
+    return SelfDrafting(skipped, speculation.draft_sinks, speculation.draft_recent, speculation.draft_retrieved)
 
 
 def draft_lengths(

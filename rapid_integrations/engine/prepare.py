@@ -89,7 +89,7 @@ class Preparing:
 
         # 2) compress the context for the drafter
         with recorder.phase("compress"):
-            if plan.uses_drafter or plan.uses_draft_lm:
+            if plan.retrieves:
                 prompts = self._compressed(rendered, target_ids, asked)
             else:
                 prompts = PreparedPrompt(rendered, rendered, target_ids, target_ids, None)
@@ -99,7 +99,8 @@ class Preparing:
 
         plan = plan.for_prompts(prompts, models.self_speculation)
         if plan.uses_drafter:
-            _require_room(models.drafter, prompts.drafter_ids, asked.sampling.max_new_tokens)
+            for model in (models.drafter, *models.more_drafters):
+                _require_room(model, prompts.drafter_ids, asked.sampling.max_new_tokens)
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)

@@ -80,7 +80,8 @@ class Request:
             (models.target, "target", target, len(target) + new)
         ]
         if self.plan.uses_drafter and not isinstance(models.drafter, ModelElsewhere):
-            readers.append((models.drafter, "drafter", drafter, len(drafter) + new))
+            for model in (models.drafter, *models.more_drafters):
+                readers.append((model, "drafter", drafter, len(drafter) + new))
         if self.plan.uses_draft_lm and models.draft_lm is not None:
             readers.append((models.draft_lm, "drafter", drafter, len(drafter) + new))
         return readers

@@ -17,6 +17,7 @@ from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import MOST_TOKENS, ProposerRequest
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.decoding.several_drafters import SeveralDrafters
 from rapid_integrations.decoding.stopping import Stopping, Taken
 from rapid_integrations.decoding.text_stream import TextStream
 from rapid_integrations.engine.loaded_models import EngineModels
@@ -98,12 +99,23 @@ class Run:
                     taken = [(run, self._target.cache) for run in request.runs]
                     yield from moved_rows.prefill(reader, taken, partial(self._report, "prefill drafter"))
                 self._drafter = Drafter(reader, self._rules)
+            if self._drafter is not None and models.more_drafters:
+                yield from self._add_drafters(self._drafter, capacity)
             if request.plan.uses_draft_lm:
                 assert models.draft_lm is not None, "the plan was made for these models"
                 reader = self._readers.open(models.draft_lm, "drafter", drafter_ids, capacity)
                 yield from self._read(reader, "prefill draft model")
                 self._draft_lm = Drafter(reader, self._rules)
         request.recorder.start_decoding()
+
+    def _add_drafters(self, first: Drafter, capacity: int) -> Steps[None]:
+        """Have further drafters read the drafter's prompt, and take the mean of all."""
+        members = [first]
+        for model in self._models.more_drafters:
+            reader = self._readers.open(model, "drafter", self._request.prompts.drafter_ids, capacity)
+            yield from self._read(reader, "prefill further drafters")
+            members.append(Drafter(reader, self._rules))
+        self._drafter = SeveralDrafters(members, self._request.plan.weights, self._rules)
 
     def rounds(self, emit: Callable[[CompletionChunk], None]) -> Steps[None]:
         """Decode round by round: propose, pass, accept, commit. Gives the answer to `emit`, piece by piece.
@@ -125,7 +137,19 @@ class Run:
         texts = IndexedTexts() if self._depends() else self._readers.texts
         ids = prompts.target_ids, prompts.drafter_ids
         proposer = proposer_class(plan.proposer).from_request(
-            ProposerRequest(*ids, rules, lengths, drafter, draft_lm, texts, plan.datastore, self._head)
+            ProposerRequest(
+                *ids,
+                rules,
+                lengths,
+                drafter,
+                draft_lm,
+                texts,
+                plan.datastore,
+                self._head,
+                self._target,
+                plan.self_drafting,
+                () if plan.answers is None or self._depends() else plan.answers.texts(),
+            )
         )
         vocabulary, kept = self._models.vocabulary, request.kept_tokens
         text = TextStream(
@@ -143,6 +167,8 @@ class Run:
             emit=lambda taken: emit(pieces.piece(taken)),
             observer=None if request.tracer is None else request.tracer.begin(plan.law, rules.penalty, drafter),
         )
+        if plan.answers is not None:
+            plan.answers.add(self._target.tokens[len(prompts.target_ids) :])
 
     def abstained(self) -> CompletionChunk | None:
         """Return the whole answer of a request that abstains, without a pass; None if it is to be answered.
@@ -181,7 +207,11 @@ class Run:
     def _step_bytes(self, drafter: Drafter) -> float:
         if isinstance(drafter, DrafterElsewhere):
             return step_bytes(self._models.drafter, len(self._request.prompts.drafter_ids) - 1)
-        return step_bytes(drafter.reader.model, drafter.reader.cache.length)
+        readers = [each.reader for each in drafter.members]
+        weights = {id(reader.model): reader.model.weight_bytes for reader in readers}  # read once for all of them
+        return sum(weights.values()) + sum(
+            step_bytes(reader.model, reader.cache.length) - reader.model.weight_bytes for reader in readers
+        )
 
     def _scores_together(self) -> bool:
         return self._target is not None and scores_in_the_same_pass(self._target, self._scorer())
@@ -203,8 +233,9 @@ class Run:
         models, prompts = self._models, self._request.prompts
         plan, recorder = self._request.plan, self._request.recorder
         remote = self._drafter if isinstance(self._drafter, DrafterElsewhere) else None
-        local = None if self._drafter is None or remote is not None else self._drafter.reader
-        drafters = [each for each in (local, None if self._draft_lm is None else self._draft_lm.reader) if each]
+        members = () if self._drafter is None or remote is not None else self._drafter.members
+        local = members[0].reader if members else None
+        drafters = [each.reader for each in (*members, *([] if self._draft_lm is None else [self._draft_lm]))]
         reused = 0 if local is None else local.reused
         readers = [*([] if self._target is None else [self._target]), *drafters]
         seconds = recorder.seconds
@@ -215,7 +246,7 @@ class Run:
             segmentation=prompts.target.segmentation,
             retrieval=None if prompts.compression is None else prompts.compression.source,
             target=models.target.name,
-            drafter=models.drafter.name if plan.uses_drafter else None,
+            drafter=models.drafters if plan.uses_drafter else None,
             rounds=recorder.rounds,
             drafted_tokens=recorder.drafted,
             accepted_tokens=recorder.accepted,

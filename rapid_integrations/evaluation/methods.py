@@ -4,7 +4,7 @@ lc          the target reads the whole document
 rag         the drafter's model reads what was retrieved
 rag-target  the target reads what was retrieved
 sd          naive speculative decoding: RAPID's drafter, the target's own distribution (law "target")
-magicdec    the target drafts for itself from the first and the last tokens of the document (StreamingLLM's view)
+magicdec    the target drafts for itself over the first and the last rows of its own cache (StreamingLLM's view)
 rapid       the engine: law, eta, tail rule, proposer and draft length as options
 
 A method is written as its name, or "name:option=value,option=value". Every table uses this name.
@@ -23,7 +23,7 @@ METHODS = {
     "rag": "the drafter's model reads what was retrieved",
     "rag-target": "the target reads what was retrieved",
     "sd": "naive speculative decoding: the drafter reads what was retrieved, law target",
-    "magicdec": "the target drafts from the first and last tokens of the document, law target",
+    "magicdec": "the target drafts over the first and last rows of its own cache, law target",
     "rapid": "RAPID: the drafter reads what was retrieved, the output follows law and eta",
 }
 PAPER_SINKS = 4  # tokens, arXiv 2502.20330, section 4.1
@@ -34,7 +34,12 @@ _SPECULATION: dict[str, dict[str, Any]] = {
     "rag": _ALONE,
     "rag-target": _ALONE,
     "sd": {"law": "target", "proposer": "drafter", "draft_length": PAPER_DRAFT_LENGTH},
-    "magicdec": {"law": "target", "proposer": "drafter", "draft_length": PAPER_DRAFT_LENGTH},
+    "magicdec": {
+        "law": "target",
+        "proposer": "magicdec",
+        "draft_length": PAPER_DRAFT_LENGTH,
+        "draft_retrieved": False,
+    },
     "rapid": {"law": "auto"},
 }
 _SHORT = {"draft": "draft_length", "tail": "tail_rule"}
@@ -59,8 +64,7 @@ class Method:
         speculation: the settings of its decoding.
         retrieved: tokens that retrieval may keep; None takes the run's compression settings.
         unrelated: whether the drafter reads passages of another document (the robustness study).
-        sinks, recent: tokens that "magicdec" keeps at the document's beginning and end. If `recent` is None, it keeps
-            as many as retrieval would.
+        recent: last tokens over which "magicdec" drafts; None: as many as retrieval would keep.
     """
 
     name: str
@@ -68,7 +72,6 @@ class Method:
     speculation: SpeculationConfig
     retrieved: int | None = None
     unrelated: bool = False
-    sinks: int = PAPER_SINKS
     recent: int | None = None
     options: dict[str, str] = field(default_factory=dict)
 
@@ -104,13 +107,14 @@ def parse_method(text: str) -> Method:
     for key in _OF_SPECULATION:
         if key in options:
             speculation[_SHORT.get(key, key)] = _number(options[key])
+    if kind == "magicdec":
+        speculation["draft_sinks"] = _tokens(options, "sinks", text) or PAPER_SINKS
     return Method(
         name=text,
         kind=kind,
         speculation=SpeculationConfig(**speculation),
         retrieved=_tokens(options, "retrieved", text),
         unrelated="context" in options,
-        sinks=_tokens(options, "sinks", text) or PAPER_SINKS,
         recent=_tokens(options, "recent", text),
         options=options,
     )

@@ -17,7 +17,7 @@ from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.evaluation.contexts import SinksAndRecent, UnrelatedPassages, middle_cut
+from rapid_integrations.evaluation.contexts import UnrelatedPassages, middle_cut
 from rapid_integrations.evaluation.methods import Method
 from rapid_integrations.evaluation.predictions import Prediction, PredictionFile
 from rapid_integrations.evaluation.tasks.base import Item, PlannedTask
@@ -221,15 +221,13 @@ class Runner:
             self._reader(method),
             prompt,
             sampling=sampling,
-            speculation=method.speculation,
+            speculation=self._speculation_of(document, method, compression),
             compression=compression,
             compressor=compressor,
             on_progress=self._report,
         )
 
     def _compressor(self, document: _Document, method: Method) -> ContextCompressor:
-        if method.kind == "magicdec":
-            return SinksAndRecent(self._engine.vocabulary, method.sinks, method.recent)
         if not method.unrelated:
             return self._engine.compressor
         if document.other is None:
@@ -245,6 +243,13 @@ class Runner:
         share = min(1.0, method.retrieved / max(1, self._count(document.text)))
         return CompressionConfig(**{**self._compression.model_dump(), "ratio": share, "min_tokens": 1})
 
+    def _speculation_of(self, document: _Document, method: Method, compression: CompressionConfig) -> SpeculationConfig:
+        if method.kind != "magicdec":
+            return method.speculation
+        sinks = method.speculation.draft_sinks
+        recent = method.recent or max(1, compression.budget(self._count(document.text)) - sinks)
+        return SpeculationConfig(**{**method.speculation.model_dump(), "draft_recent": recent})
+
     def _sampling_of(
         self, document: _Document, item: Item, max_new_tokens: int, form: StructuredOutput | None
     ) -> SamplingParams:
@@ -258,13 +263,8 @@ class Runner:
         """Return the engine with the answering target."""
         if method.kind == "rag":
             return self._drafter_alone
-        return self._target_alone if method.kind == "magicdec" else self._engine
+        return self._engine
 
     @cached_property
     def _drafter_alone(self) -> RapidEngine:
         return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.drafter)
-
-    @cached_property
-    def _target_alone(self) -> RapidEngine:
-        """The engine whose target drafts for itself."""
-        return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.target)

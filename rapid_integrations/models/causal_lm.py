@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache.cache_view import CacheView
 
 
 @runtime_checkable
@@ -129,6 +130,34 @@ class MovesKeys(Protocol):
 
     def shifted(self, layer: int, keys: Tensor, by: int) -> Tensor:
         """Return a layer's cached keys (1, H_kv, T, D) as they are `by` positions further on."""
+        ...
+
+
+class PartOfLM(CausalLM, Protocol):
+    """A model without some of its layers, which reads on behind rows that the whole model has."""
+
+    def new_view(self, cache: KVCache, runs: Sequence[tuple[int, int]] | None = None) -> CacheView:
+        """Return a view of the whole model's cache; see `CacheView` for `runs`."""
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A model whose layers may be left out, and which reads views of its caches.
+
+    Attributes:
+        num_layers: of its decoder.
+    """
+
+    num_layers: int
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether that is so for this model."""
+        ...
+
+    def part(self, skipped: frozenset[int] = frozenset()) -> PartOfLM:
+        """Return the model without some layers. It shares the weights, and is the same object for the same layers."""
         ...
 
 

@@ -13,9 +13,11 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import MAX_ROWS
+from rapid_integrations.models.causal_lm import PartOfLM
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.not_a_number import nan_taught
+from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.skeleton import Skeleton
 
 
@@ -47,6 +49,7 @@ class DecoderLM(SharedResource):
         self.hidden_size: int = skeleton.config.hidden_size
         self.model = skeleton
         self._fused = FusedDecoder(skeleton, quantization)
+        self._parts = Parts(self, self._fused)
 
     @property
     def weight_bytes(self) -> int:
@@ -77,6 +80,15 @@ class DecoderLM(SharedResource):
     def reads_trees(self) -> bool:
         """Whether several continuations may be read at once: they may."""
         return True
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether layers may be left out: any may."""
+        return True
+
+    def part(self, skipped: frozenset[int] = frozenset()) -> PartOfLM:
+        """Return the model without some layers; see `HasParts`."""
+        return self._parts.part(skipped)
 
     def fingerprint(self) -> str:
         """Return a digest that identifies this model with its present weights. This reads all weights."""

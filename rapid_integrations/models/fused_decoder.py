@@ -123,6 +123,24 @@ class FusedDecoder(SharedResource):
             return False
 
     @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return len(self._layers)
+
+    def part(self, layers: Sequence[int]) -> FusedDecoder:
+        """Return a decoder of some of the layers, which shares every weight with this one.
+
+        On a GPU it computes with PyTorch's operators, as graphs of steps are captured for whole caches.
+        """
+        other = object.__new__(FusedDecoder)
+        other.__dict__.update(self.__dict__)
+        other._layers = [self._layers[each] for each in layers]
+        other._native = None if self._native is None else self._native.part(layers)
+        if other._gpu is not None:
+            other._gpu, other.kernels = None, "none (PyTorch's operators read a part of a model)"
+        return other
+
+    @property
     def windows(self) -> list[int | None]:
         """The number of keys that a query sees in each layer, or of its chunk; None means all."""
         attentions = [layer.described.attention for layer in self._layers]
@@ -231,7 +249,7 @@ class FusedDecoder(SharedResource):
 
     def _tables(self, rows: Sequence[Rows]) -> list[Tables]:
         """Return for each reader the cosines and sines of at least its first length + T positions."""
-        longest = max(each.cache.length + each.count for each in rows)
+        longest = max(each.cache.position + each.count for each in rows)
         return [self._rotations.tables(longest, self._is_long(each.cache)) for each in rows]
 
     @staticmethod
@@ -329,7 +347,7 @@ class FusedDecoder(SharedResource):
         """Return cosines and sines of every row's position, (T of all, pairs) float32."""
         parts = []
         for each, (cos, sin) in zip(rows, self._tables(rows), strict=True):
-            behind = slice(each.cache.length, each.cache.length + each.count)
+            behind = slice(each.cache.position, each.cache.position + each.count)
             own = (cos[behind], sin[behind])
             parts.append(own if each.parents is None else (own[0][each.depths], own[1][each.depths]))
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])

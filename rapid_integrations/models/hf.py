@@ -27,7 +27,7 @@ from rapid_integrations.errors import (
 )
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
-from rapid_integrations.models.causal_lm import cache_variant
+from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
@@ -40,6 +40,7 @@ from rapid_integrations.models.host_cache import (
     reads_one_by_one,
 )
 from rapid_integrations.models.not_a_number import nan_taught, numbers
+from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
 
@@ -114,6 +115,7 @@ class HuggingFaceLM(SharedResource):
         self._cache_argument = _cache_argument(model.base_model)
         self._cache_argument_of_head = _cache_argument(model) or self._cache_argument or "cache"
         self._fused: FusedDecoder | None = None
+        self._parts: Parts | None = None
         self._kv_bytes_per_token = 0  # measured by the check
         self._state_bytes = 0  # likewise
         self._one_by_one = reads_one_by_one(model)
@@ -130,6 +132,16 @@ class HuggingFaceLM(SharedResource):
     def own_attention(self) -> str:
         """The attention setting that the model came with."""
         return self._shared.own_attention
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether layers may be left out: transformers' own forward does not allow it."""
+        return self._parts is not None
+
+    def part(self, skipped: frozenset[int] = frozenset()) -> PartOfLM:
+        """Return the model without some layers; see `HasParts`."""
+        assert self._parts is not None, "whoever asks has looked at `has_parts`"
+        return self._parts.part(skipped)
 
     def fingerprint(self) -> str:
         """Return a digest that identifies this model with its present weights. This reads all weights.
@@ -370,6 +382,7 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
+            self._parts = Parts(self, fused)
             # `MovesKeys`: only what is known about a model can do it
             self.moves_keys, self.shifted = fused.moves_keys, fused.shifted
             if quantization is not None:  # what is lost by it is no fault of ours

@@ -18,6 +18,9 @@ PROPOSERS: Final[dict[str, str | type]] = {
     "draft_head": "rapid_integrations.proposers.draft_head:DraftHeadProposer",
     "draft_head_tree": "rapid_integrations.proposers.draft_head:DraftHeadTree",
     "tree_hybrid": "rapid_integrations.proposers.hybrid:TreeHybrid",
+    "skipped_layers": "rapid_integrations.proposers.skipped_layers:SkippedLayers",
+    "magicdec": "rapid_integrations.proposers.magicdec:MagicDec",
+    "triforce": "rapid_integrations.proposers.triforce:TriForce",
     "adaptive": "rapid_integrations.proposers.adaptive:Adaptive",
     "none": "rapid_integrations.decoding.proposal:NoProposer",
 }

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from rapid_integrations.cache.growing_text import GrowingText
 from rapid_integrations.decoding.proposal import ProposerRequest
-from rapid_integrations.proposers.retrieval_tree import GrowingSource, IndexedSource, RetrievalTree
+from rapid_integrations.proposers.retrieval_tree import GrowingSource, RetrievalTree, stored_sources
 
 
 class DatastoreTree(RetrievalTree):
@@ -23,5 +23,5 @@ class DatastoreTree(RetrievalTree):
         """Return a proposer over the request's datastore."""
         assert request.datastore is not None, "the plan requires one for this proposer"
         output = GrowingText()
-        sources: list[IndexedSource | GrowingSource] = [GrowingSource(output), IndexedSource(request.datastore)]
+        sources = [GrowingSource(output), *stored_sources(request)]
         return cls(sources, output, request.target_ids, request.rules.eos_token_ids, request.lengths.of_trees())

@@ -62,13 +62,17 @@ class PromptLookup(Proposer):
         """Learn how many tokens pay."""
         self._length.observe(times)
 
-    def find(self, max_tokens: int) -> tuple[int, ...]:
-        """Return at most `max_tokens` tokens that followed the longest match, the last one of equal length."""
+    def find(self, max_tokens: int, behind: Sequence[int] = ()) -> tuple[int, ...]:
+        """Return at most `max_tokens` tokens that followed the longest match, the last one of equal length.
+
+        `behind` are draft tokens that come before them.
+        """
         if max_tokens < 1:
             return ()
+        tail = (*self._tail, *behind)[-MAX_NGRAM:]
         longest, copied = self._min_ngram - 1, tuple[int, ...]()
         for source in self._sources:
-            length, end = source.longest_match(self._tail)
+            length, end = source.longest_match(tail)
             if length > longest:
                 longest, copied = length, source.after(end, max_tokens)
         return self._up_to_eos(copied)

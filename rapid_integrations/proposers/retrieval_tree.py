@@ -101,8 +101,7 @@ class RetrievalTree(Proposer):
         ]
         if request.drafter_ids != request.target_ids:  # the retrieved text counts twice: it is about the question
             sources.append(IndexedSource(SuffixIndex.build(request.drafter_ids)))
-        if request.datastore is not None:
-            sources.append(IndexedSource(request.datastore))
+        sources += stored_sources(request)
         eos = request.rules.eos_token_ids
         return cls(sources, output, request.target_ids, eos, request.lengths.of_trees())
 
@@ -148,3 +147,9 @@ class RetrievalTree(Proposer):
         self._found = 0, []
         self._output.extend(token_ids)
         self._tail = [*self._tail, *token_ids][-LONGEST:]
+
+
+def stored_sources(request: ProposerRequest) -> list[IndexedSource | GrowingSource]:
+    """Return the request's datastore and the answers that it has gained; nothing without one."""
+    stored = [] if request.datastore is None else [request.datastore, *request.stored_answers]
+    return [IndexedSource(each) if isinstance(each, SuffixIndex) else GrowingSource(each) for each in stored]

@@ -4,7 +4,8 @@ Glossary, used throughout the package (arXiv 2502.20330 where it has a symbol):
 
     z        target logits, (V,), after penalties
     p        target distribution, softmax(z / T), given the long context
-    q        drafter distribution, softmax of its logits / T, given the compressed context
+    q        drafter distribution, softmax of its logits / T, given the compressed context; of several drafters, the
+             weighted mean of theirs
     p_hat    retrieval-augmented target distribution: softmax(z / T + eta * (q - p)), with a tail rule
     eta      strength of the knowledge transfer from drafter to target; "auto" and "nearest" choose it at each position
     T        temperature; greedy is the argmax of the law formed at T = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.constraint import mask
+from rapid_integrations.sampling.mixture import mixed_logits
 from rapid_integrations.sampling.ops import Ops, Shift
 from rapid_integrations.sampling.torch_ops import REFERENCE
 
@@ -100,6 +102,10 @@ class Law:
         None for a point mass on its best token.
         """
         return None if self.greedy else self._restrict(self.softmax(drafter_logits), drafter_logits, allowed)
+
+    def mixed(self, drafter_logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Return logits (V,) whose q is the weighted mean of several drafters' q; see `mixed_logits`."""
+        return mixed_logits(drafter_logits, weights, self._temperature)
 
     @property
     def _temperature(self) -> float:

@@ -123,10 +123,9 @@ class Tracer:
         law, draft = self._law, round.draft[:position]
         z = self._penalty.apply(round.z[position], draft)
         p = law.softmax(z)
-        logits = None if self._drafter is None else self._drafter.known_logits(round.places[position])
+        logits = None if self._drafter is None else self._drafter.known_logits(round.places[position], draft)
         if logits is None:
             return p, None, None
-        logits = self._penalty.apply(logits, draft)
         return p, law.softmax(logits), law.form(z, logits) if law.needs_drafter else None
 
     def _top(self, probs: Tensor | None) -> tuple[Candidate, ...]:

@@ -125,3 +125,25 @@ def test_greedy_output_is_what_transformers_generates(engine, plain):
     assert accepted >= 0.99 * drafted  # the same model and the same prompt
     assert 0 < totals["drafter", "document"][1] < totals["drafter", "document"][0]
     assert totals["prompt_lookup", "document"][1] > 0
+
+
+def test_the_target_drafts_for_itself_and_answers_the_same(engine, plain):
+    drafted = dict.fromkeys(("skipped_layers", "magicdec", "triforce"), 0)
+    for prompt in (*handbook_prompts(engine), SHORT[6]):
+        expected, gaps = generated_with_gaps(plain, engine.explain(prompt).target_ids, NEW)
+        for proposer in drafted:
+            layers = (8, 14, 20, 25) if prompt == SHORT[6] else None  # or a search
+            answer = engine.generate(
+                prompt,
+                sampling=SamplingParams(max_new_tokens=NEW),
+                speculation=SpeculationConfig(
+                    law="target", proposer=proposer, draft_length=4, draft_recent=64, draft_skip_layers=layers
+                ),
+            )
+            pairs = zip(answer.token_ids, expected, strict=False)
+            where = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+            assert where is None or gaps[where] < TIE, f"{proposer}, token {where} ({prompt!r:.60})"
+            assert answer.stats.proposer == proposer
+            drafted[proposer] += answer.stats.accepted_tokens
+    print(f"\naccepted draft tokens: {drafted}")
+    assert all(drafted.values())

@@ -109,7 +109,9 @@ class ToyRequest:
             draft_lm = Drafter(reader, rules)
         length = self.draft_length
         lengths = DraftLengths(length, length) if callable(length) else DraftLengths.fixed(length)
-        asked = ProposerRequest(self.target_prompt, self.drafter_prompt, rules, lengths, scorer, draft_lm)
+        asked = ProposerRequest(
+            self.target_prompt, self.drafter_prompt, rules, lengths, scorer, draft_lm, target=target
+        )
         if isinstance(self.proposer, str):
             proposer: Proposer = proposer_class(self.proposer).from_request(asked)
         else:

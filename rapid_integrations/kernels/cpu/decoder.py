@@ -153,6 +153,16 @@ class NativeDecoder(SharedResource):
             logit_softcap=logit_softcap or 0.0,
         )
 
+    def part(self, layers: Sequence[int]) -> NativeDecoder:
+        """Return a decoder of some of the layers, which shares everything else with this one."""
+        other = object.__new__(NativeDecoder)
+        other.__dict__.update(self.__dict__)
+        other._layers = (Layer * len(layers))(*(self._layers[each] for each in layers))
+        other._model = Model.from_buffer_copy(self._model)
+        other._model.layers, other._model.layer = len(layers), other._layers
+        other._addresses, other._segments = WeakKeyDictionary(), WeakKeyDictionary()
+        return other
+
     @staticmethod
     def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int) -> bool:
         """Whether the kernels take matrices of these widths, and heads of this one."""
@@ -210,7 +220,7 @@ class NativeDecoder(SharedResource):
         if rows.parents is not None and any(not -1 <= parent < row for row, parent in enumerate(rows.parents)):
             raise CacheError(f"parents={rows.parents}: each has to come before its child")
         cos, sin = tables
-        skipped = cache.length * self._model.turned * cos.element_size()  # bytes
+        skipped = cache.position * self._model.turned * cos.element_size()  # bytes
         return StepRows(
             rows=count,
             keep=rows.keep,
@@ -242,7 +252,8 @@ class NativeDecoder(SharedResource):
         segments = (Segment * (len(cache.shared) + 1))()
         for each, segment in zip(cache.segments, segments, strict=True):
             keys, values = self._addresses_of(each.buffers)
-            segment.begin, segment.capacity = each.begin, each.buffers.layer(0)[0].shape[2]
+            # The stride says it, too, for a part of a buffer (`CacheView`).
+            segment.begin, segment.capacity = each.begin, each.buffers.layer(0)[0].stride(1) // self._model.head_dim
             # The arrays live as long as the buffers, which the cache holds. Equal addresses mean equal buffers.
             segment.keys, segment.values = ctypes.addressof(keys), ctypes.addressof(values)
         self._segments[tail] = segments

@@ -97,7 +97,7 @@ class _Request:
         )
         lengths = DraftLengths.fixed(self.length)
         prompts = _TARGET_PROMPT, _DRAFTER_PROMPT
-        request = ProposerRequest(*prompts, rules, lengths, drafter, draft_lm, draft_head=head)
+        request = ProposerRequest(*prompts, rules, lengths, drafter, draft_lm, draft_head=head, target=target)
         tokens: list[int] = []
         run_alone(
             decode(

@@ -1,5 +1,7 @@
 """A language model that is a table: its every probability is known, and a wrong cache changes them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache.cache_view import CacheView
 from rapid_integrations.errors import CacheError
 from rapid_integrations.sampling.trees import path_to
 
@@ -46,6 +49,8 @@ class TableLM:
         self._states = torch.randn(self.num_layers + 1, ROWS, self.hidden_size, generator=draw).to(device)
         self._embedding = torch.randn(vocab_size + padding, self.hidden_size, generator=draw).to(device)
         self.vocab_size = vocab_size + padding
+        self.seed = seed
+        self._parts: dict[frozenset[int], TableLM] = {}
         self.device = torch.device(device)
         self.passes: list[tuple[Any, ...]] = []  # (T, keep) of each forward pass; of a shared one, those of its readers
 
@@ -112,6 +117,20 @@ class TableLM:
             texts = [[*before, *(ids[each] for each in path_to(parents, row))] for row in range(rows.count)]
             places = [_rows(text)[-1] for text in texts]
             rows.give(torch.cat([self._states[level][places] for level in wanted.levels], dim=-1))
+
+    has_parts = True
+
+    def part(self, skipped: frozenset[int] = frozenset()) -> TableLM:
+        """Return the table of a model without some layers; see `HasParts`. It reads this one's caches."""
+        if not skipped:
+            return self
+        if skipped not in self._parts:
+            self._parts[skipped] = TableLM(1000 * self.seed + hash(tuple(sorted(skipped))) % 997, self.vocab_size)
+        return self._parts[skipped]
+
+    def new_view(self, cache: KVCache, runs: Sequence[tuple[int, int]] | None = None) -> CacheView:
+        """Return a view of a cache; see `PartOfLM`. A table has one layer, whichever are left out."""
+        return CacheView(cache, runs)
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """Return tokens' rows of a random embedding table, which heads read; see `GivesStates`."""

@@ -73,11 +73,12 @@ class RemoteScorer(DrafterElsewhere):
         """The number of tokens of the prompt that were in a cache there."""
         return self._reused
 
-    def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
-        """Write at most `tokens` tokens; see `Drafter.draft`.
+    def draft(self, tokens: int, rng: Randomness, source: str = "", behind: Sequence[int] = ()) -> Steps[Proposal]:
+        """Write at most `tokens` tokens behind the text; see `Drafter.draft`.
 
         A server that draws by itself proposes point masses: whatever it draws from, the law stays exact.
         """
+        assert not behind, "only drafters of this process write behind draft tokens"
         if self.lost or not tokens:
             return Proposal((), None, source)
         if not self._back_end.follows_draws and not self._rules.law.greedy:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rapid_integrations.benchmarks.proposers import CHEAP, ProposerRun, ProposersBench, ProposersResult
+from rapid_integrations.benchmarks.proposers import CHEAP, SELF_DRAFTING, ProposerRun, ProposersBench, ProposersResult
 from rapid_integrations.config import SpeculationConfig
 from rapid_integrations.evaluation.questions import Question, load_questions
 from rapid_integrations.outputs import DecodeStats
@@ -26,7 +26,7 @@ def test_all_proposers_and_what_is_said_of_each(bench, kinds, tmp_path):
     figures = summary(found)
     assert list(figures["kinds"]) == ["quote", "free"] and figures["questions"] == 2
     for rows in figures["kinds"].values():
-        assert set(rows) == set(CHEAP)
+        assert set(rows) == {*CHEAP, *SELF_DRAFTING}
         for row in rows.values():
             assert row["same"] == row["answers"] == 1  # greedy answers do not depend on the proposer
             assert 1 <= row["tokens_per_pass"] and row["proposal_ms"] >= 0

@@ -26,12 +26,28 @@ def test_an_index_is_built_and_copied_from(run):
         assert copied["token_ids"] == plain["token_ids"] and copied["stats"]["proposer"] == proposer
 
 
+def test_answers_are_added_if_asked(run, folder):
+    run("datastore", "build", "document.md", "-o", "grows")
+    ask = ["ask", "other.txt", "-q", "where is the cat?", "--max-new-tokens", "12", "--json", "--law", "target"]
+    ask += ["--proposer", "datastore", "--datastore", "grows", "--draft-length", "4"]
+    first = json.loads(run(*ask).stdout)
+    assert not (folder / "grows.answers").exists()
+    counts = [json.loads(run(*ask, "--datastore-grows").stdout)["stats"]["accepted_tokens"] for _ in range(2)]
+    assert (folder / "grows.answers").stat().st_size > 4 * len(first["token_ids"])
+    assert counts[1] > counts[0] == first["stats"]["accepted_tokens"]  # the same answer is copied
+    seeded = [*ask, "--datastore-grows", "--temperature", "1", "--seed", "3"]
+    drawn = [json.loads(run(*seeded).stdout) for _ in range(2)]
+    assert drawn[0]["token_ids"] == drawn[1]["token_ids"]
+    assert drawn[0]["stats"]["drafted_tokens"] == drawn[1]["stats"]["drafted_tokens"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["ask", "other.txt", "-q", "where?", "--proposer", "datastore"], "rapid datastore build"),
         (["ask", "other.txt", "-q", "where?", "--datastore", "other.txt"], "damaged, or is no datastore"),
         (["ask", "other.txt", "-q", "where?", "--datastore", "nowhere"], "cannot be read"),
+        (["ask", "other.txt", "-q", "where?", "--datastore-grows"], "needs a datastore to grow"),
         (["datastore", "build", "empty.txt", "-o", "index2"], ""),
         (["datastore", "build", "other.txt", "-o", os.sep.join(("nowhere", "index"))], "cannot be written"),
     ],

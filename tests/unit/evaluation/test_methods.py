@@ -26,7 +26,7 @@ def test_options():
     assert parse_method("rapid:eta=2.5").speculation.eta == 2.5
     assert parse_method("rapid:proposer=prompt_lookup").speculation.proposer == "prompt_lookup"
     sparse = parse_method("magicdec:sinks=8,recent=100")
-    assert (sparse.sinks, sparse.recent) == (8, 100)
+    assert (sparse.speculation.draft_sinks, sparse.recent) == (8, 100) and not sparse.speculation.draft_retrieved
 
 
 @pytest.mark.parametrize(
