@@ -85,7 +85,8 @@ def _draft(
     subset: tuple[int, ...],
 ) -> Draft:
     evidence = _BETWEEN.join(passages[position].strip() for position in subset)
-    rationale, before = "", ()
+    rationale = ""
+    before: tuple[int, ...] = ()
     if config.rationale == "written":
         asked = Prompt.without_context(_RATIONALE.format(evidence=evidence, question=question), question)
         sampling: SamplingParams = options.get("sampling") or engine.sampling
