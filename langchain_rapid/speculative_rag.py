@@ -34,8 +34,9 @@ def speculative_rag(
 
         chain = {"context": retriever, "question": RunnablePassthrough()} | speculative_rag(llm, prompt, drafts=5)
 
-    Its input has a value for each of the prompt's variables. It replaces `prompt | llm | StrOutputParser()`. The
-    engine's drafter writes the drafts (the target, if it drafts for itself). No model reads all documents.
+    Its input has a value for each of the prompt's variables. It replaces `prompt | llm | StrOutputParser()`. Settings
+    of a call (`max_tokens=64`) are those of its drafts. The engine's drafter writes the drafts (the target, if it
+    drafts for itself). No model reads all documents.
 
     Args:
         llm: a local `RapidLLM` or `ChatRapid`, or one with bound settings.
@@ -51,7 +52,7 @@ def speculative_rag(
     model, bound = bound_model(llm, "speculative_rag")
     settings = SpeculativeRAGConfig(**config)
 
-    def asking(values: Mapping[str, Any]) -> tuple[SpeculativeRAG, dict[str, Any]]:
+    def asking(values: Mapping[str, Any], of_call: Mapping[str, Any]) -> tuple[SpeculativeRAG, dict[str, Any]]:
         from rapid_integrations.engine.speculative_rag import SpeculativeRAG
 
         passages, asked = _passages(values.get(context), context), _question(values.get(question), question)
@@ -59,7 +60,7 @@ def speculative_rag(
         def request(text: str) -> Any:
             filled = prompt.invoke({**values, context: text})
             given: Any = filled.to_messages() if isinstance(model, ChatRapid) else filled.to_string()
-            return model._request(given, None, bound, None)
+            return model._request(given, None, {**bound, **of_call}, None)
 
         options = request("").options
         kept = {name: options[name] for name in _SETTINGS if name in options}
@@ -74,14 +75,14 @@ def speculative_rag(
     def said(answer: SpeculativeAnswer) -> Any:
         return answer if return_drafts else answer.text
 
-    def answer(values: Mapping[str, Any]) -> Any:
+    def answer(values: Mapping[str, Any], **of_call: Any) -> Any:
         with as_langchain_errors():
-            drafting, arguments = asking(values)
+            drafting, arguments = asking(values, of_call)
             return said(drafting.answer(**arguments))
 
-    async def aanswer(values: Mapping[str, Any]) -> Any:
+    async def aanswer(values: Mapping[str, Any], **of_call: Any) -> Any:
         with as_langchain_errors():
-            drafting, arguments = asking(values)
+            drafting, arguments = asking(values, of_call)
             return said(await drafting.aanswer(**arguments))
 
     return RunnableLambda(answer, aanswer, name="SpeculativeRAG")

@@ -32,8 +32,9 @@ def test_a_chain_chooses_one_of_several_drafts(engine, seen, kind, prompt):
 
 def test_bound_settings_are_those_of_the_drafts(engine):
     link = speculative_rag(RapidLLM(engine=engine).bind(max_tokens=2), TEXT, return_drafts=True)
-    found = link.invoke({"context": [each.page_content for each in DOCUMENTS], "question": "7?"})
-    assert all(len(draft.completion.token_ids) <= 2 for draft in found.drafts)
+    values = {"context": [each.page_content for each in DOCUMENTS], "question": "7?"}
+    assert all(len(draft.completion.token_ids) <= 2 for draft in link.invoke(values).drafts)
+    assert all(len(draft.completion.token_ids) == 1 for draft in link.invoke(values, max_tokens=1).drafts)
 
 
 def test_mistakes_are_taught(engine):
