@@ -242,7 +242,7 @@ class Compressor(SharedResource):
                 threshold = least  # otherwise a chunk that words find may have a low similarity
         ranks = fused(kinds)
         if config.rounds > 1 and config.search != "vectors":
-            ranks = with_second_round(ranks, document.words(), set(index_terms(query)))
+            ranks = with_second_round(ranks, document.words(), index_terms(query))
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
         return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source, similarity)
 
