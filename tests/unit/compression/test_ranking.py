@@ -66,5 +66,5 @@ def test_a_second_round_looks_for_names_and_for_what_the_best_chunk_lacks():
     gained = with_second_round(ranks, words, question) - ranks
     assert np.argmax(ranks) == 0
     assert gained[1] > gained[3] and gained[2] > gained[3]  # a name of the best chunk; a term that it lacks
-    assert gained[0] == pytest.approx(gained[3])  # what is found already gains no more than what has nothing to do with it
+    assert gained[0] == pytest.approx(gained[3])  # it is found already
     assert with_second_round(np.array([]), WordIndex([]), question).tolist() == []
