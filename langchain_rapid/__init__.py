@@ -14,6 +14,7 @@ from langchain_rapid.errors import ContextOverflowError
 from langchain_rapid.llm import RapidLLM
 from langchain_rapid.provider import register_provider
 from langchain_rapid.read_ahead import aread_ahead, read_ahead
+from langchain_rapid.speculative_rag import speculative_rag
 from langchain_rapid.template_capture import capture_templates
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "in_document_order",
     "read_ahead",
     "register_provider",
+    "speculative_rag",
 ]

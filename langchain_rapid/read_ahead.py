@@ -66,15 +66,7 @@ def _reading(
     llm: Runnable[Any, Any], prompt: BasePromptTemplate[Any], values: Mapping[str, Any], question: str
 ) -> tuple[ChatRapid | RapidLLM, dict[str, Any]]:
     """Return the model and the arguments of `RapidEngine.read`."""
-    bound: dict[str, Any] = {}
-    while isinstance(llm, RunnableBinding):
-        bound = {**llm.kwargs, **bound}
-        llm = llm.bound
-    if not isinstance(llm, (ChatRapid, RapidLLM)):
-        raise ConfigurationError(
-            f"read_ahead takes a ChatRapid or RapidLLM, not {shown(llm)}: give it the model of the chain prompt | llm"
-        )
-    model = llm
+    model, bound = bound_model(llm, "read_ahead")
 
     def request(asked: str) -> Request:
         filled = prompt.invoke({**values, question: asked})
@@ -84,3 +76,20 @@ def _reading(
     options = request(_ANY).options
     settings = {name: options[name] for name in _SETTINGS if name in options}
     return model, {"prompt": lambda _, asked: request(asked).prompt, **settings}
+
+
+def bound_model(llm: Runnable[Any, Any], asking: str) -> tuple[ChatRapid | RapidLLM, dict[str, Any]]:
+    """Return the model behind bindings, and what is bound.
+
+    Raises:
+        ConfigurationError: it is no model of this package. `asking` is the function that was given it.
+    """
+    bound: dict[str, Any] = {}
+    while isinstance(llm, RunnableBinding):
+        bound = {**llm.kwargs, **bound}
+        llm = llm.bound
+    if not isinstance(llm, (ChatRapid, RapidLLM)):
+        raise ConfigurationError(
+            f"{asking} takes a ChatRapid or RapidLLM, not {shown(llm)}: give it the model of the chain prompt | llm"
+        )
+    return llm, bound

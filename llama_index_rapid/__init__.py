@@ -11,6 +11,7 @@ from __future__ import annotations
 from llama_index_rapid.document_order import DocumentOrder
 from llama_index_rapid.llm import RapidLLM
 from llama_index_rapid.read_ahead import ReadAhead
+from llama_index_rapid.speculative_synthesizer import SpeculativeSynthesizer
 from llama_index_rapid.structured import RapidProgram
 
-__all__ = ["DocumentOrder", "RapidLLM", "RapidProgram", "ReadAhead"]
+__all__ = ["DocumentOrder", "RapidLLM", "RapidProgram", "ReadAhead", "SpeculativeSynthesizer"]

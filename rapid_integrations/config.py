@@ -368,8 +368,8 @@ class CompressionConfig(Settings):
         default=1,
         ge=1,
         le=2,
-        description="number of searches; 2 also finds chunks that share names with the best chunk, for questions of "
-        'several hops. search="vectors" has one round',
+        description="number of searches; the second one looks for what the best chunk names and for what it lacks of "
+        'the question, for questions of several hops. search="vectors" has one round',
     )
     threshold: float | None = Field(
         default=None,

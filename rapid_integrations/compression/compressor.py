@@ -21,7 +21,7 @@ from rapid_integrations.compression.embedder import Embedder
 from rapid_integrations.compression.embedding_cache import EmbeddingCache
 from rapid_integrations.compression.index import ChunkIndex
 from rapid_integrations.compression.indexed_document import IndexedDocument
-from rapid_integrations.compression.joining import join_chunks, label_tokens
+from rapid_integrations.compression.joining import join_chunks, label_tokens, runs_of
 from rapid_integrations.compression.passage_labels import LabelsOf
 from rapid_integrations.compression.passages import Passage, cut_at
 from rapid_integrations.compression.ranking import fused, with_neighbours, with_second_round
@@ -63,6 +63,15 @@ class Compression:
     source: str = "embedder"
     relevance: float = 1.0
     similarity: float | None = None
+
+    @property
+    def passages(self) -> list[str]:
+        """The selected chunks of all contexts, in document order, neighbours of one context joined."""
+        return [
+            "".join(chunk.text for chunk in run)
+            for of_context in self.selected
+            for run in runs_of([each.chunk for each in of_context])
+        ]
 
 
 class ContextCompressor(Protocol):
@@ -233,7 +242,7 @@ class Compressor(SharedResource):
                 threshold = least  # otherwise a chunk that words find may have a low similarity
         ranks = fused(kinds)
         if config.rounds > 1 and config.search != "vectors":
-            ranks = with_second_round(ranks, document.words(), set(index_terms(query)))
+            ranks = with_second_round(ranks, document.words(), index_terms(query))
         ranks = with_neighbours(ranks, config.neighbours, document.firsts)
         return _Found(ranks.tolist(), scores, [score >= threshold for score in scores], relevance, source, similarity)
 

@@ -45,3 +45,14 @@ def join_chunks(chunks: Sequence[Chunk], labels: LabelsOf | None = None) -> str:
     if labels is not None and before is not None:
         parts.append(labels.behind(before.end))
     return "".join(parts)
+
+
+def runs_of(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Return the chunks of one text, in order, as runs of neighbours."""
+    runs: list[list[Chunk]] = []
+    for chunk in chunks:
+        if runs and runs[-1][-1].index + 1 == chunk.index:
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    return runs

@@ -7,7 +7,7 @@ Unlike ranks, this keeps how far the best chunks stand out.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,18 +35,20 @@ def fused(kinds: list[np.ndarray]) -> np.ndarray:
     return np.asarray(np.mean([standardised(scores) for scores in kinds], axis=0))
 
 
-def with_second_round(ranks: np.ndarray, words: WordIndex, known: Collection[str]) -> np.ndarray:
-    """Return `ranks` (n,), standardised, raised for the chunks that share names with the best one.
+def with_second_round(ranks: np.ndarray, words: WordIndex, question: Sequence[str]) -> np.ndarray:
+    """Return `ranks` (n,), standardised, raised for the chunks that a second search by words finds.
 
     A question of several hops names the first passage only ("Who founded the publisher of the journal X?"), and that
-    passage names the next one. `known` are the question's terms.
+    passage names the next one. So the second search looks for the names of the best chunk, and for the terms of the
+    question that the best chunk lacks. `question` are the question's terms.
     """
     if not len(ranks):
         return ranks
     best = int(np.argmax(ranks))
-    linked = words.scores(words.names_in(best, known))
-    linked[best] = 0.0  # it holds all of them, and is found already
-    return np.asarray(ranks + _SECOND_ROUND * standardised(linked))
+    there = set(words.terms[best])
+    found = words.scores([term for term in question if term not in there] + words.names_in(best, set(question)))
+    found[best] = 0.0  # it is found already
+    return np.asarray(ranks + _SECOND_ROUND * standardised(found))
 
 
 def with_neighbours(scores: np.ndarray, weight: float, firsts: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ rag-target  the target reads what was retrieved
 sd          naive speculative decoding: RAPID's drafter, the target's own distribution (law "target")
 magicdec    the target drafts for itself over the first and the last rows of its own cache (StreamingLLM's view)
 rapid       the engine: law, eta, tail rule, proposer and draft length as options
+speculative_rag  the drafter's model answers from several subsets of what was retrieved, the target chooses one answer
 
 A method is written as its name, or "name:option=value,option=value". Every table uses this name.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, SpeculationConfig
+from rapid_integrations.engine.speculative_rag.settings import SpeculativeRAGConfig
 from rapid_integrations.errors import ConfigurationError
 
 METHODS = {
@@ -25,6 +27,7 @@ METHODS = {
     "sd": "naive speculative decoding: the drafter reads what was retrieved, law target",
     "magicdec": "the target drafts over the first and last rows of its own cache, law target",
     "rapid": "RAPID: the drafter reads what was retrieved, the output follows law and eta",
+    "speculative_rag": "drafts from subsets of what was retrieved, the target chooses one (arXiv 2407.08223)",
 }
 PAPER_SINKS = 4  # tokens, arXiv 2502.20330, section 4.1
 
@@ -41,6 +44,7 @@ _SPECULATION: dict[str, dict[str, Any]] = {
         "draft_retrieved": False,
     },
     "rapid": {"law": "auto"},
+    "speculative_rag": _ALONE,
 }
 _SHORT = {"draft": "draft_length", "tail": "tail_rule"}
 _OF_SPECULATION = ("law", "eta", "tail", "tail_alpha", "proposer", "draft", "max_draft_length")
@@ -51,6 +55,7 @@ _OPTIONS = {
     "sd": ("draft", "proposer", "retrieved", "context"),
     "magicdec": ("draft", "recent", "sinks"),
     "rapid": (*_OF_SPECULATION, "retrieved", "context"),
+    "speculative_rag": (*SpeculativeRAGConfig.model_fields, "retrieved", "context"),
 }
 
 
@@ -73,6 +78,7 @@ class Method:
     retrieved: int | None = None
     unrelated: bool = False
     recent: int | None = None
+    drafting: SpeculativeRAGConfig = SpeculativeRAGConfig()
     options: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -85,8 +91,9 @@ def parse_method(text: str) -> Method:
     """Return the method of a text "name:option=value,...".
 
     Options: law, eta (a number, auto or nearest), tail, tail_alpha, proposer, draft (tokens or auto) and
-    max_draft_length of "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; retrieved
-    (tokens) and context=unrelated of all that retrieve.
+    max_draft_length of "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; drafts,
+    passages, rationale and rationale_tokens of "speculative_rag"; retrieved (tokens) and context=unrelated of all that
+    retrieve.
 
     Raises:
         ConfigurationError: the method or option is unknown, or the value is invalid.
@@ -116,6 +123,9 @@ def parse_method(text: str) -> Method:
         retrieved=_tokens(options, "retrieved", text),
         unrelated="context" in options,
         recent=_tokens(options, "recent", text),
+        drafting=SpeculativeRAGConfig(
+            **{name: _number(options[name]) for name in SpeculativeRAGConfig.model_fields if name in options}
+        ),
         options=options,
     )
 

@@ -16,6 +16,7 @@ from zlib import crc32
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.engine.speculative_rag import SpeculativeRAG
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.contexts import UnrelatedPassages, middle_cut
 from rapid_integrations.evaluation.methods import Method
@@ -211,6 +212,10 @@ class Runner:
         sampling = self._sampling_of(document, item, item.max_new_tokens, item.form)
         compressor = self._compressor(document, method)
         compression = self._compression_for(document, method)
+        if method.kind == "speculative_rag":
+            found = compressor.compress((document.text,), item.query, compression, self._report)
+            drafting = SpeculativeRAG(self._engine, method.drafting)
+            return drafting.answer(found.passages, item.query, item.without_context, sampling=sampling).best.completion
         if method.view == "retrieved":
             # The same prompt as RAPID's drafter reads, so that one prefill serves both if the model is the same.
             found = compressor.compress((document.text,), item.query, compression, self._report)

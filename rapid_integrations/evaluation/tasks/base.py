@@ -51,6 +51,10 @@ class Item:
         spans = ((start, start + len(document)),) if document else ()
         return Prompt(text=self.before + document + self.after, context_spans=spans, query=self.query)
 
+    def without_context(self, document: str) -> Prompt:
+        """Return the same prompt with `document` as text that both models read whole."""
+        return Prompt.without_context(self.before + document + self.after, self.query)
+
 
 class Task(Protocol):
     """A benchmark.

@@ -5,7 +5,15 @@ import threading
 import numpy as np
 import pytest
 
-from rapid_integrations.compression import Chunk, ChunkIndex, Compressor, EmbeddingCache, ScoredChunk, chunk_text
+from rapid_integrations.compression import (
+    Chunk,
+    ChunkIndex,
+    Compression,
+    Compressor,
+    EmbeddingCache,
+    ScoredChunk,
+    chunk_text,
+)
 from rapid_integrations.compression.joining import join_chunks
 from rapid_integrations.config import CompressionConfig
 from rapid_integrations.errors import PromptError
@@ -300,3 +308,12 @@ def test_every_public_name_is_there():
 
     assert all(hasattr(package, name) for name in package.__all__)
     assert package.__all__ == sorted(package.__all__)
+
+
+def test_neighbours_among_what_was_kept_are_one_passage():
+    def piece(context, index):
+        return ScoredChunk(Chunk(index, 4 * index, 4 * index + 4, f"{context}{index}; ", 2), 0.5)
+
+    selected = ((piece("a", 0), piece("a", 1), piece("a", 4)), (piece("b", 0),), ())
+    found = Compression(("", "", ""), selected, context_tokens=20, kept_tokens=8, shortened=True)
+    assert found.passages == ["a0; a1; ", "a4; ", "b0; "]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rapid_integrations.compression.ranking import fused, standardised, with_neighbours
+from rapid_integrations.compression.ranking import fused, standardised, with_neighbours, with_second_round
+from rapid_integrations.compression.word_index import WordIndex, index_terms
 
 
 def test_standardised_scores_have_mean_0_and_deviation_1():
@@ -55,3 +56,15 @@ def test_the_next_context_is_no_neighbour():
 
 def test_large_scores_stay_finite():
     assert np.isfinite(with_neighbours(np.array([0.0, 1e6, -1e6]), 0.3, np.array([True, False, False]))).all()
+
+
+def test_a_second_round_looks_for_names_and_for_what_the_best_chunk_lacks():
+    texts = ["the zeta journal, of omega", "omega is a press", "founded by hugo", *(f"filler{n}" for n in range(20))]
+    words = WordIndex(texts)
+    question = index_terms("who founded the zeta journal")
+    ranks = standardised(words.scores(question))
+    gained = with_second_round(ranks, words, question) - ranks
+    assert np.argmax(ranks) == 0
+    assert gained[1] > gained[3] and gained[2] > gained[3]  # a name of the best chunk; a term that it lacks
+    assert gained[0] == pytest.approx(gained[3])  # it is found already
+    assert with_second_round(np.array([]), WordIndex([]), question).tolist() == []

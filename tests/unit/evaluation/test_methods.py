@@ -25,6 +25,14 @@ def test_options():
     assert method.unrelated and method.retrieved == 512
     assert parse_method("rapid:eta=2.5").speculation.eta == 2.5
     assert parse_method("rapid:proposer=prompt_lookup").speculation.proposer == "prompt_lookup"
+    drafting = parse_method("speculative_rag:drafts=3,passages=4,rationale=written,retrieved=512")
+    assert drafting.drafting.model_dump() == {
+        "drafts": 3,
+        "passages": 4,
+        "rationale": "written",
+        "rationale_tokens": 64,
+    }
+    assert drafting.retrieved == 512 and drafting.speculation.proposer == "none"
     sparse = parse_method("magicdec:sinks=8,recent=100")
     assert (sparse.speculation.draft_sinks, sparse.recent) == (8, 100) and not sparse.speculation.draft_retrieved
 

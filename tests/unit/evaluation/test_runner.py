@@ -12,7 +12,7 @@ from tests.toys.models import byte_tokenizer, tiny_model, words
 from tests.toys.readers import Readers
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
-ALL = ("lc", "rag", "rag-target", "sd", "magicdec", "rapid")
+ALL = ("lc", "rag", "rag-target", "sd", "magicdec", "rapid", "speculative_rag:drafts=2,passages=1")
 
 
 class Words:
@@ -85,7 +85,7 @@ def test_every_method_answers_every_question(run, shared):
     asked = [key[1:] for key in predictions][: 2 * len(ALL)]
     assert asked == [(item, method) for method in ALL for item in ("0.0", "0.1")]
     evaluated = [step[1:] for step in seen if step[0] == "evaluate"]
-    assert evaluated[0] == (0, 24) and evaluated[-1] == (24, 24)
+    assert evaluated[0] == (0, 28) and evaluated[-1] == (28, 28)
     for (_, item, method), prediction in predictions.items():
         target_alone = predictions["words", item, "lc"]
         # Verification makes these the target's own output, token for token (greedy, float32).
@@ -94,6 +94,8 @@ def test_every_method_answers_every_question(run, shared):
             assert method == "magicdec" or prediction.stats.drafted_tokens > 0
         if method in ("rag", "rag-target"):
             assert prediction.usage.prompt_tokens < target_alone.usage.prompt_tokens / 2
+        if method.startswith("speculative_rag"):  # with the template of "rag"
+            assert 0 < prediction.usage.prompt_tokens <= predictions["words", item, "rag"].usage.prompt_tokens
         if method == "rapid":
             assert prediction.stats.law == "augmented"
             read = predictions["words", item, "rag"].usage.prompt_tokens
