@@ -28,7 +28,9 @@ def save_packed(folder, model, make, settings, only=lambda name, weight: ".layer
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     model.config.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    config |= {"architectures": [type(model).__name__], "quantization_config": settings}
+    config["architectures"] = [type(model).__name__]
+    if settings is not None:
+        config["quantization_config"] = settings
     (folder / "config.json").write_text(json.dumps(config))
     byte_tokenizer().save_pretrained(folder)
     return folder
