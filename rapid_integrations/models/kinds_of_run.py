@@ -63,13 +63,13 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
         folder = path if path.is_dir() else None
         try:
             if folder is not None:
-                described = read_json(folder / "config.json")
-                refuse_another_task(str(name), described, folder)
-                loader.refuse_unknown_family(str(name), described)
+                own = read_json(folder / "config.json")
+                refuse_another_task(str(name), own, folder)
+                loader.refuse_unknown_family(str(name), own)
             config = AutoConfig.from_pretrained(str(path if folder else name), revision=revision)
-            described = config.to_dict()
+            described: Mapping[str, Any] = config.to_dict()
             if folder is not None:
-                described = with_settings_beside(folder, read_json(folder / "config.json"))
+                described = with_settings_beside(folder, own)
             refuse_quantized(str(name), described)
             _, model_class = loader.class_for(str(name), config)
         except UnsupportedModelError as error:

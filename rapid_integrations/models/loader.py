@@ -137,7 +137,13 @@ def _load(
                     if quantization is None and (kept := _in_blocks(path, str(name), dtype, device, on_progress)):
                         return LoadedModel(*kept)
                 model, tokenizer = _load_folder_or_hub(
-                    *(str(path or name), path, dtype, device_of(device), revision, trust_remote_code, on_progress),
+                    str(path or name),
+                    path,
+                    dtype,
+                    device_of(device),
+                    revision,
+                    trust_remote_code,
+                    on_progress,
                     **placement,
                 )
         check_tokenizer(str(path or name), tokenizer)
@@ -314,7 +320,7 @@ def _load_folder_or_hub(
     device: torch.device,
     revision: str | None,
     trust_remote_code: bool,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress | None,
     **placement: Any,
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer

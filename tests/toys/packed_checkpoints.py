@@ -18,6 +18,8 @@ def save_packed(folder, model, make, settings, only=lambda name, weight: ".layer
     """Save a model with its layers' matrices quantised; return the folder."""
     tensors = {}
     for name, weight in model.state_dict().items():
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
         if only(name, weight):
             stem = name.removesuffix("weight")
             made = {f"{stem}{end}": tensor for end, tensor in make(weight).items()}

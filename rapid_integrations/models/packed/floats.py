@@ -34,7 +34,9 @@ def fp8_weights(weight: Tensor, scale: Tensor, block: tuple[int, int] | None) ->
         if counts == (-(-rows // block[0]), -(-columns // block[1])):
             spread = factor.repeat_interleave(block[0], -2)[..., :rows, :].repeat_interleave(block[1], -1)
             return values * spread[..., :columns]
-    raise ValueError(f"its weights have the shape {tuple(weight.shape)}, which its scales {tuple(scale.shape)} do not fit")
+    raise ValueError(
+        f"its weights have the shape {tuple(weight.shape)}, which its scales {tuple(scale.shape)} do not fit"
+    )
 
 
 def mxfp4_weights(blocks: Tensor, scales: Tensor) -> Tensor:

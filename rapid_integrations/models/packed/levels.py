@@ -90,11 +90,13 @@ def levels_of(parts: Mapping[str, Tensor], scheme: Scheme) -> Levels:
 def unpacked(words: Tensor, bits: int) -> Tensor:
     """Return (A, B * 32 / bits) int16 levels, 0 to 2^bits - 1, of words (A, B) int32, the lowest bits first."""
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
-    return ((words[..., None] >> shifts) & (2**bits - 1)).to(torch.int16).flatten(1)
+    levels: Tensor = (words[..., None] >> shifts) & (2**bits - 1)
+    return levels.to(torch.int16).flatten(1)
 
 
 def _in_order(levels: Tensor) -> Tensor:
-    return levels.view(len(levels), -1, 8)[..., _AWQ_PLACES].flatten(1)
+    ordered: Tensor = levels.view(len(levels), -1, 8)[..., _AWQ_PLACES]
+    return ordered.flatten(1)
 
 
 def _compressed(parts: Mapping[str, Tensor], bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

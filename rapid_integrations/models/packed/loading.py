@@ -10,8 +10,8 @@ import torch
 
 from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
-from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.comparison import compare
+from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.packed.tensors import PackedTensors
 from rapid_integrations.models.quick_start import ends_of

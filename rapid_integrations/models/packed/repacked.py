@@ -27,13 +27,15 @@ class RepackedBlocks(StoredBlocks):
         read: returns its levels.
     """
 
+    _own: tuple[str, tuple[int, int], Callable[[], Levels]]
+
     def __init__(self, name: str, form: BlockFormat, shape: tuple[int, int], read: Callable[[], Levels]) -> None:
         for key, value in {"form": form, "order": None, "release": lambda: None}.items():
             object.__setattr__(self, key, value)
         object.__setattr__(self, "_own", (name, shape, read))
 
     @property
-    def raw(self) -> Tensor:  # type: ignore[override]
+    def raw(self) -> Tensor:
         """(O, bytes of a row) uint8."""
         name, _, read = self._own
         return block_rows(name, read(), self.form)
@@ -41,13 +43,11 @@ class RepackedBlocks(StoredBlocks):
     @property
     def shape(self) -> tuple[int, int]:
         """(O, K)."""
-        shape: tuple[int, int] = self._own[1]
-        return shape
+        return self._own[1]
 
     def dense(self) -> Tensor:
         """Return the weights, (O, K) float32."""
-        levels: Levels = self._own[2]()
-        return levels.dense()
+        return self._own[2]().dense()
 
 
 def held_in_half(scale: Tensor) -> bool:

@@ -170,7 +170,7 @@ def _compressed(name: str, settings: Mapping[str, Any]) -> Scheme:
         return Scheme(f"{method} {layout}, FP8", "fp8", 8, block=block)
     if layout not in ("pack-quantized", "int-quantized") or kind != "int":
         raise _unsupported(name, method, f"in the format {layout!r} of type {kind!r}")
-    if bits not in ((4, 8) if layout == "pack-quantized" else (8,)):
+    if bits != 8 and (bits != 4 or layout == "int-quantized"):
         raise _unsupported(name, method, f"in the format {layout!r} with {bits!r} bits")
     if strategy not in ("group", "channel", "tensor"):
         raise _unsupported(name, method, f"with the strategy {strategy!r} for scales")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from rapid_integrations.models.packed.levels import Levels, levels_of
 from rapid_integrations.models.packed.repacked import RepackedBlocks, held_in_half
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.skeleton import mapped_weights
+
+T = TypeVar("T", Tensor, Levels)
 
 _FP8 = (torch.float8_e4m3fn,)
 _INTEGER_PARTS = {
@@ -74,7 +76,7 @@ class PackedWeight:
         rows, columns = self.shape
         return RepackedBlocks(self.name, form, (rows, columns), self.levels)
 
-    def _read(self, read: Callable[[], Tensor | Levels]) -> Any:
+    def _read(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except (KeyError, ValueError, RuntimeError) as error:

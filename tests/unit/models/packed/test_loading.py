@@ -59,7 +59,8 @@ def written(folder, name, kind="llama", scale=0.3, **shape):
             if parameter.ndim == 2:
                 parameter.mul_(scale)
     path = packed_checkpoints.save_packed(folder / "model", model, make, settings)
-    model.load_state_dict(dict(PackedTensors(path, scheme_of("it", settings)).dense(torch.float32)))
+    model.load_state_dict(dict(PackedTensors(path, scheme_of("it", settings)).dense(torch.float32)), strict=False)
+    model.tie_weights()
     return path, model
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.packed.levels import levels_of
 from rapid_integrations.models.packed.scheme import scheme_of
 from rapid_integrations.models.packed.tensors import PackedTensors, PackedWeight
@@ -65,8 +66,6 @@ def test_blocks_hold_the_same_numbers(name):
     if any(word in name for word in ("act-order", "narrow")) or ("8 bits, asym" in name or "integers, asym" in name):
         assert blocks is None
         return
-    from rapid_integrations.models.block_linear import StoredBlocks
-
     as_in_a_file = StoredBlocks(blocks.form, blocks.raw, None, lambda: None)
     assert as_in_a_file.shape == blocks.shape == (48, 64)
     assert torch.equal(as_in_a_file.dense(), weight.dense())  # as the gguf package computes it
