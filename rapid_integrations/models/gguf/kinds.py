@@ -10,7 +10,7 @@ _PICTURES = frozenset(
     {"flux", "sd1", "sdxl", "sd3", "aura", "hidream", "wan", "ltxv", "cosmos", "hyvid", "lumina2", "qwen_image", "pig"}
 )
 _SPEECH = ("whisper", "wavtokenizer", "parakeet")
-_UNROLLABLE = (
+_RECURRENT = (
     "mamba",
     "rwkv",
     "jamba",
@@ -61,10 +61,11 @@ def refuse_gguf(header: GgufHeader) -> None:
         )
     if architecture == "t5":
         raise UnsupportedModelError(f"{path} is an encoder-decoder model (t5); a decoder-only causal LM is needed")
-    if architecture.startswith(_UNROLLABLE):
+    if architecture.startswith(_RECURRENT):
         raise UnsupportedModelError(
-            f"{path} has layers with recurrent state ({architecture}), which cannot be rolled back, so a rejected "
-            "draft could not be undone"
+            f"{path} has layers with recurrent state ({architecture}), which are read from safetensors only: their "
+            "tensors have other forms in GGUF files. Take the model's safetensors; `rapid models check` says whether "
+            "its family runs"
         )
     if not architecture:
         raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")

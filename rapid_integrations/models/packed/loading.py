@@ -128,4 +128,7 @@ def without_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def rounding_words(scheme: Scheme, dtype: torch.dtype) -> str:
     """Return a dtype's name, and whether it rounds what weights stand for."""
     exact = dtype == torch.float32 or (scheme.layout == "mxfp4" and dtype == torch.bfloat16)
-    return f"{str(dtype).removeprefix('torch.')} ({'exactly' if exact else 'rounded a second time'})"
+    words = "exactly" if exact else "rounded a second time"
+    if scheme.layout == "fp8" and dtype == torch.float32:
+        words = "products with scales rounded to 24 bits"
+    return f"{str(dtype).removeprefix('torch.')} ({words})"

@@ -85,5 +85,6 @@ def test_what_loading_says():
     half, whole = torch.bfloat16, torch.float32
     fp8, mxfp4 = (scheme_of("it", {"quant_method": method}) for method in ("fp8", "mxfp4"))
     assert rounding_words(fp8, half) == "bfloat16 (rounded a second time)"
-    assert rounding_words(fp8, whole) == "float32 (exactly)"
+    assert rounding_words(fp8, whole) == "float32 (products with scales rounded to 24 bits)"
+    assert rounding_words(scheme_of("it", {"quant_method": "awq"}), whole) == "float32 (exactly)"
     assert rounding_words(mxfp4, half) == "bfloat16 (exactly)"
