@@ -213,7 +213,7 @@ def test_weights_that_no_model_has_are_said(folder):
         ("flux", {}, ["makes pictures"]),
         ("whisper", {}, ["speech"]),
         ("llada", {}, ["diffusion language model"]),
-        ("mamba", {}, ["recurrent state", "read from safetensors only", "Take the model's safetensors"]),
+        ("mamba2", {}, ["recurrent state", "only those of mamba and lfm2 are read", "Take the model's safetensors"]),
         ("t5", {}, ["encoder-decoder"]),
         ("imatrix", {}, ["not a model"]),
         ("brandnew", {}, ["'brandnew' model", "transformers reads GGUF files of"]),
