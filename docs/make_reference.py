@@ -193,7 +193,52 @@ of these families (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with singl
 behind the first 1,024 tokens. Prefixes of all of them are kept in memory, and not on disk.
 
 {families}
+
+## Quantised checkpoints
+
+Folders of safetensors may hold weights that are quantised. No other package is needed. `rapid models check` says how
+they are kept, from config.json alone, and the progress of loading says it again.
+
+{formats}
+
+- **in blocks**: the integers are repacked into blocks that the kernels multiply with, and no number is rounded. This is
+  for Llama, Mistral, Qwen2 and Qwen3, in bfloat16 on a processor, if float16 holds every scale. A product rounds its
+  inputs to eight bits, as for GGUF files. Loading compares the model with transformers' own each time.
+- **dequantised**: the weights become numbers of the model's dtype, and take its memory. bfloat16 rounds what they stand
+  for, which is a second rounding. float32 has it exactly, but for FP8, whose product with its scale is rounded to 24
+  bits. All formats are dequantised for other families, in other dtypes, on other devices, and if `quantization=` asks
+  for int8 or int4.
+
+Scales of inputs and of cached keys and values are not used: inputs are not rounded, or as this page says. On a hub,
+`rapid models check` works by name, and loading wants a folder (`hf download NAME --local-dir FOLDER`). GPTQ with other
+bits, with other settings for some modules or in the layout of Marlin, AWQ in other layouts than "gemm",
+compressed-tensors with several ways of quantising, sparse matrices or rotated inputs, NVFP4, bitsandbytes, MLX and
+ExLlama are refused with the reason.
 """
+
+# Settings of the formats that are read. What becomes of them is asked of the code.
+FORMATS: dict[str, dict[str, Any]] = {
+    "GPTQ, 4 bits": {"quant_method": "gptq", "bits": 4, "sym": True},
+    "GPTQ, 4 bits, asymmetric": {"quant_method": "gptq", "bits": 4, "sym": False},
+    "GPTQ, 8 bits": {"quant_method": "gptq", "bits": 8, "sym": True},
+    "GPTQ, 8 bits, asymmetric": {"quant_method": "gptq", "bits": 8, "sym": False},
+    "GPTQ, act-order": {"quant_method": "gptq", "bits": 4, "desc_act": True},
+    "AWQ, gemm": {"quant_method": "awq", "bits": 4},
+    **{
+        f"compressed-tensors {layout}, {bits} bits": {
+            "quant_method": "compressed-tensors",
+            "format": layout,
+            "config_groups": {"0": {"weights": {"num_bits": bits, "strategy": "channel", "type": kind}}},
+        }
+        for layout, bits, kind in (
+            *(("pack-quantized", 4, "int"), ("pack-quantized", 8, "int")),
+            *(("int-quantized", 8, "int"), ("float-quantized", 8, "float")),
+        )
+    },
+    "FP8 (DeepSeek's blocks, or one scale)": {"quant_method": "fp8"},
+    "FBGEMM FP8": {"quant_method": "fbgemm_fp8"},
+    "MXFP4 (GPT-OSS)": {"quant_method": "mxfp4"},
+}
 
 # Sizes of published models, if the defaults of a configuration are those of none.
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -248,7 +293,20 @@ def models() -> str:
         short = reason.removeprefix(f"{kind.architecture} ").removeprefix(f"{kind.architecture}: ").partition("; ")[0]
         found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
     rows = [row for kind in found.values() for row in kind]
-    return MODELS.format(families=_table(("family", "class", "how", "reason"), rows))
+    return MODELS.format(families=_table(("family", "class", "how", "reason"), rows), formats=_formats())
+
+
+def _formats() -> str:
+    from rapid_integrations.models.packed.scheme import scheme_of
+
+    rows: list[Row] = []
+    for name, settings in FORMATS.items():
+        scheme = scheme_of(name, settings)
+        assert scheme is not None
+        kept = "dequantised" if scheme.form is None else f"in blocks ({scheme.form.name})"
+        exact = "no" if scheme.form is not None or scheme.layout == "mxfp4" else "in bfloat16"
+        rows.append((name, kept, exact, "" if scheme.form is not None else scheme.why_dense))
+    return _table(("format", "kept", "rounded a second time", "why"), rows)
 
 
 def transformers_names() -> Iterator[tuple[str, str]]:

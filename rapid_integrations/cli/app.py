@@ -177,6 +177,8 @@ def check_model(
             sys.stdout.write(f"{kind.how}: {kind.architecture or name}\n")
             if kind.reason:
                 sys.stdout.write(kind.reason + "\n")
+            if kind.weights:
+                sys.stdout.write(kind.weights + "\n")
     if kind.how == "refused":
         raise typer.Exit(1)
 

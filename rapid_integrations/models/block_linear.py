@@ -72,18 +72,19 @@ class BlockLinear:
     def __init__(self, stored: StoredBlocks, bias: Tensor | None = None, arena: Arena | None = None) -> None:
         self._form, self._bias = stored.form, bias
         self._rows = stored.shape[0]
-        shape = panels_shape(stored.form, *stored.raw.shape)
+        raw = stored.raw  # once, because some weights are put into blocks when they are asked for
+        shape = panels_shape(stored.form, *raw.shape)
         self._panels = torch.empty(shape, dtype=torch.uint8) if arena is None else arena.empty(shape, torch.uint8)
-        self._take(stored)
+        self._take(stored, raw)
         self.step_bytes = self._panels.nbytes
 
-    def _take(self, stored: StoredBlocks) -> None:
+    def _take(self, stored: StoredBlocks, raw: Tensor) -> None:
         """Fill the panels. Of the file only some megabytes are held in memory at once."""
-        rows, row_bytes = stored.raw.shape
+        rows, row_bytes = raw.shape
         at_once = rows if stored.order is not None else max(1, _READ // (row_bytes * PANEL_ROWS)) * PANEL_ROWS
         for start in range(0, rows, at_once):
             panels = self._panels[start // PANEL_ROWS : -(-(start + at_once) // PANEL_ROWS)]
-            pack(stored.form, stored.raw[start : start + at_once], panels, stored.order)
+            pack(stored.form, raw[start : start + at_once], panels, stored.order)
             stored.release()
 
     def __call__(self, x: Tensor) -> Tensor:

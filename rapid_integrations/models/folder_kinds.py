@@ -10,6 +10,7 @@ from typing import Any
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models.gguf.parts import cut_files
+from rapid_integrations.models.packed.scheme import UNQUANTISED, scheme_of, settings_of
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, is_lfs_pointer, named, pointer_words
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -18,14 +19,7 @@ _DEEPEST_JSON = 64
 
 _ORIGINAL = "Take the original model with safetensors, or its GGUF file"
 _QUANTIZED = {
-    "awq": "AWQ",
-    "gptq": "GPTQ",
     "bitsandbytes": "bitsandbytes",
-    "fp8": "FP8",
-    "fbgemm_fp8": "FP8",
-    "finegrained_fp8": "FP8",
-    "compressed-tensors": "compressed-tensors",
-    "mxfp4": "MXFP4",
     "nvfp4": "NVFP4",
     "modelopt": "NVIDIA ModelOpt",
     "exl2": "ExLlamaV2",
@@ -175,10 +169,7 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
             f"{folder} holds a whole model and an adapter (adapter_config.json): which of them is meant? Move the "
             "adapter's files out to run the model alone, or merge both with peft (merge_and_unload)"
         )
-    refuse_quantized(str(folder), config)
-    for name, kind in _PACKED_BESIDE.items():
-        if name in names:
-            refuse_quantized(str(folder), {"quantization_config": {"quant_method": kind}})
+    refuse_quantized(str(folder), with_settings_beside(folder, config))
     if has_weights:
         return
     start = f"{folder} could not be loaded: it has no {SINGLE}"
@@ -204,36 +195,40 @@ def refuse_weights_of_another_kind(folder: Path, config: Mapping[str, Any]) -> N
     raise ModelLoadError(f"{start} nor {INDEX}: there are no weights. Fetch them")
 
 
+def with_settings_beside(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration with the settings of the quantisation that older tools wrote into a file beside it."""
+    if settings_of(config) is None:
+        for name, kind in _PACKED_BESIDE.items():
+            if (folder / name).exists():
+                return {**config, "quantization_config": {"quant_method": kind, **read_json(folder / name)}}
+    return config
+
+
 def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
     """Refuse a configuration whose weights are quantised in a format that this engine cannot read.
 
     Raises:
         UnsupportedModelError: the message has the format and what to use instead.
     """
-    packed = config.get("quantization_config")
-    if packed is None:
-        packed = config.get("compression_config")
-    if packed is None and isinstance(config.get("text_config"), Mapping):
-        packed = config["text_config"].get("quantization_config")
+    packed = settings_of(config)
     if packed is not None and not (isinstance(packed, Mapping) and packed):
         raise ModelLoadError(
             f"{name} could not be loaded: its quantization_config is {str(packed)[:60]!r}, which states no "
             "method. Remove it if the weights are not quantised"
         )
-    instead = (
-        "Take the model's unquantised safetensors (quantization='int8' or 'int4' packs them here), or a GGUF file of it"
-    )
     if isinstance(packed, Mapping):
+        if scheme_of(name, packed) is not None:
+            return
         method = str(packed.get("quant_method", "an unnamed method"))
         if packed.get("quant_method") is None and (packed.get("load_in_4bit") or packed.get("load_in_8bit")):
             method = "bitsandbytes"
         kind = _QUANTIZED.get(method, method)
         raise UnsupportedModelError(
-            f"{name} holds weights that are quantised with {kind}, which this engine cannot read. {instead}"
+            f"{name} holds weights that are quantised with {kind}, which this engine cannot read. {UNQUANTISED}"
         )
     if isinstance(mlx := config.get("quantization"), Mapping) and {"group_size", "bits"} <= set(mlx):
         raise UnsupportedModelError(
-            f"{name} holds weights quantised with MLX, which this engine cannot read. {instead}"
+            f"{name} holds weights quantised with MLX, which this engine cannot read. {UNQUANTISED}"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,17 @@ from rapid_integrations.kernels.cpu import COLUMNS, HEAD_DIMS, MAX_COLUMNS
 from rapid_integrations.models import loader
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
-from rapid_integrations.models.folder_kinds import read_json, refuse_another_task, refuse_quantized
+from rapid_integrations.models.folder_kinds import (
+    read_json,
+    refuse_another_task,
+    refuse_quantized,
+    with_settings_beside,
+)
 from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of
 from rapid_integrations.models.hf import refuse_unsupported
+from rapid_integrations.models.packed.loading import without_settings
+from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
+from rapid_integrations.models.skeleton import shape_of
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,13 @@ class KindOfRun:
             without int8 or int4. "refused": it does not run.
         architecture: the class in transformers, or the configuration's `model_type`.
         reason: why it is not on the kernels, or does not run; empty for kernels.
+        weights: of a quantised checkpoint its format, how that is kept, and whether it is rounded a second time.
     """
 
     how: Literal["kernels", "operators", "transformers", "refused"]
     architecture: str
     reason: str = ""
+    weights: str = ""
 
 
 def check(name: str | Path, revision: str | None = None) -> KindOfRun:
@@ -52,17 +63,29 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
         folder = path if path.is_dir() else None
         try:
             if folder is not None:
-                described = read_json(folder / "config.json")
-                refuse_another_task(str(name), described, folder)
-                loader.refuse_unknown_family(str(name), described)
+                own = read_json(folder / "config.json")
+                refuse_another_task(str(name), own, folder)
+                loader.refuse_unknown_family(str(name), own)
             config = AutoConfig.from_pretrained(str(path if folder else name), revision=revision)
-            refuse_quantized(str(name), config.to_dict())
+            described: Mapping[str, Any] = config.to_dict()
+            if folder is not None:
+                described = with_settings_beside(folder, own)
+            refuse_quantized(str(name), described)
             _, model_class = loader.class_for(str(name), config)
         except UnsupportedModelError as error:
             return KindOfRun("refused", "", str(error))
     if model_class is None:
         return KindOfRun("refused", config.model_type, "only code that comes with the model can run it")
-    return kind_of(config, model_class)
+    kind = kind_of(config, model_class)
+    return replace(kind, weights=_weights(str(name), described, kind.how == "kernels"))
+
+
+def _weights(name: str, config: Mapping[str, Any], kernels: bool) -> str:
+    settings = settings_of(config)
+    scheme = scheme_of(name, settings) if isinstance(settings, Mapping) else None
+    if scheme is None:
+        return ""
+    return kept_words(scheme, kernels and shape_of(without_settings(config)) is not None)
 
 
 def kind_of(config: Any, model_class: Any) -> KindOfRun:

@@ -34,12 +34,16 @@ from rapid_integrations.models.folder_kinds import (
     refuse_quantized,
     refuse_weights_of_another_kind,
     refuse_what_is_no_file,
+    with_settings_beside,
 )
 from rapid_integrations.models.gguf.converted import converted_copy, load_gguf
 from rapid_integrations.models.gguf.parts import sets_of_parts
 from rapid_integrations.models.gguf.stored import load_stored
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
+from rapid_integrations.models.packed.loading import load_dequantised, load_in_blocks
+from rapid_integrations.models.packed.scheme import Scheme, scheme_of, settings_of
+from rapid_integrations.models.packed.tensors import PackedTensors
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.placement import device_of, dtype_of
 from rapid_integrations.models.quick_start import QuickModel, quick_model
@@ -151,8 +155,17 @@ def _load(
             else:
                 if path is not None:
                     check_folder(path)
+                    if quantization is None and (kept := _in_blocks(path, str(name), dtype, device, on_progress)):
+                        return LoadedModel(*kept)
                 model, tokenizer = _load_folder_or_hub(
-                    str(path or name), path, dtype, device_of(device), revision, trust_remote_code, **placement
+                    str(path or name),
+                    path,
+                    dtype,
+                    device_of(device),
+                    revision,
+                    trust_remote_code,
+                    on_progress,
+                    **placement,
                 )
         check_tokenizer(str(path or name), tokenizer)
         fresh = None
@@ -165,6 +178,24 @@ def _load(
         if fresh is not None and equal:
             fresh.remember()
         return loaded
+
+
+def _in_blocks(
+    folder: Path, name: str, dtype: str | torch.dtype, device: str | torch.device, on_progress: OnProgress | None
+) -> tuple[Any, Vocabulary] | None:
+    """Do what `load_in_blocks` does for a folder, and return None if its weights are not quantised."""
+    config = with_settings_beside(folder, read_json(folder / "config.json"))
+    scheme = _scheme(name, config)
+    if scheme is None:
+        return None
+    own = config.get("dtype", config.get("torch_dtype"))
+    kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device_of(device))
+    return load_in_blocks(folder, name, config, scheme, kind, device_of(device), on_progress)
+
+
+def _scheme(name: str, config: Mapping[str, Any]) -> Scheme | None:
+    settings = settings_of(config)
+    return scheme_of(name, settings) if isinstance(settings, Mapping) else None
 
 
 def _quick_model(
@@ -310,6 +341,7 @@ def _load_folder_or_hub(
     device: torch.device,
     revision: str | None,
     trust_remote_code: bool,
+    on_progress: OnProgress | None,
     **placement: Any,
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
@@ -322,21 +354,31 @@ def _load_folder_or_hub(
     refuse_quantized(name, described)
     refuse_another_task(name, described)
     auto_class, model_class = class_for(name, config)
+    scheme = _scheme(name, described if folder is None else with_settings_beside(folder, described))
+    if scheme is not None and (folder is None or model_class is None):
+        raise UnsupportedModelError(
+            f"{name} holds weights that are quantised with {scheme.name}, which are read from a folder, for a family "
+            f"that transformers knows. Fetch it (hf download {name} --local-dir FOLDER) and give the folder"
+        )
+    packed = None
     if folder is not None:
         weights = read_weights(folder)
+        elements = weights.elements
+        if scheme is not None:
+            packed = PackedTensors(folder, scheme)
+            elements = packed.elements
         if model_class is not None:
-            check_size(name, config, model_class, weights.elements, len(weights.shapes))
+            check_size(name, config, model_class, elements, len(weights.shapes))
     tokenizer = AutoTokenizer.from_pretrained(name, **origin)
-    model, report = auto_class.from_pretrained(
-        name,
-        config=config,
-        dtype=dtype_of(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device),
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # the report lists them, and they are refused by name
-        output_loading_info=True,
-        **origin,
-        **placement,
-    )
+    kind = dtype_of(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device)
+    # Mismatched sizes are in the report, and are refused by name.
+    asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
+    if folder is not None and packed is not None:
+        model, report = load_dequantised(folder, config, packed, model_class, kind, on_progress, **asked)
+    else:
+        model, report = auto_class.from_pretrained(
+            name, config=config, dtype=kind, use_safetensors=True, **origin, **asked
+        )
     require_all_weights(name, report)
     if unexpected := sorted(key for key in report["unexpected_keys"] if not reads_no_text(key)):
         warnings.warn(

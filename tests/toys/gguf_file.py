@@ -74,6 +74,30 @@ def write_gguf(path, model, tokenizer, merges=(), *, parts=1, leave_out=(), form
     return paths
 
 
+def write_tensors(path, architecture, tensors, tokenizer, merges, **metadata):
+    """Write tensors (by name, float32), a tokenizer and keys of an architecture, "__" for dots ("ssm__state_size")."""
+    writer = gguf.GGUFWriter(str(path), architecture)
+    for key, value in metadata.items():
+        name = f"{architecture}.{key.replace('__', '.')}"
+        if isinstance(value, list):
+            writer.add_array(name, value)
+        else:
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(name, value)
+    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(BOS_ID)
+    writer.add_eos_token_id(EOS_ID)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor.detach().contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def blocks(weights, form):
     """Return the blocks of a matrix, (O, bytes of a row): rounded by the gguf package, or random ones of its size.
 

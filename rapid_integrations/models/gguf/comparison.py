@@ -127,7 +127,9 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         short = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
         some[name] = weight if len(weight.shape) == 1 else short
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    return {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}, some
+    small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
+    small.pop("layer_types", None)  # one for each layer of the whole model, and all of one kind (`shape_of`)
+    return small, some
 
 
 def _format(weight: Any) -> str:

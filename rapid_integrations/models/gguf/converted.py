@@ -176,7 +176,8 @@ def _as_configuration(header: GgufHeader) -> dict[str, Any]:
     """Return the sizes that a file states, under the names that configurations use."""
     prefix = header.architecture
     stated = {name: header.metadata.get(f"{prefix}.{key}") for key, name in _SIZES.items()}
-    return {name: value for name, value in stated.items() if value is not None}
+    left_out = (None, 0) if prefix == "mamba" else (None,)  # it has no heads, and no layers beside the recurrent ones
+    return {name: value for name, value in stated.items() if value not in left_out}
 
 
 def ends_of_answers(header: GgufHeader, own: Any, most: int) -> list[int]:

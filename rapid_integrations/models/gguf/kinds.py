@@ -10,7 +10,7 @@ _PICTURES = frozenset(
     {"flux", "sd1", "sdxl", "sd3", "aura", "hidream", "wan", "ltxv", "cosmos", "hyvid", "lumina2", "qwen_image", "pig"}
 )
 _SPEECH = ("whisper", "wavtokenizer", "parakeet")
-_UNROLLABLE = (
+_RECURRENT = (
     "mamba",
     "rwkv",
     "jamba",
@@ -22,6 +22,7 @@ _UNROLLABLE = (
     "plamo",
     "kimi-linear",
 )
+_RECURRENT_READ = ("mamba", "lfm2")  # of these, those whose tensors transformers turns into its own
 _DIFFUSED = ("dream", "llada")
 
 
@@ -61,10 +62,11 @@ def refuse_gguf(header: GgufHeader) -> None:
         )
     if architecture == "t5":
         raise UnsupportedModelError(f"{path} is an encoder-decoder model (t5); a decoder-only causal LM is needed")
-    if architecture.startswith(_UNROLLABLE):
+    if architecture.startswith(_RECURRENT) and architecture not in _RECURRENT_READ:
         raise UnsupportedModelError(
-            f"{path} has layers with recurrent state ({architecture}), which cannot be rolled back, so a rejected "
-            "draft could not be undone"
+            f"{path} has layers with recurrent state ({architecture}), whose tensors have other forms in GGUF files "
+            f"than in models; of such files only those of {' and '.join(_RECURRENT_READ)} are read. Take the model's "
+            "safetensors; `rapid models check` says whether its family runs"
         )
     if not architecture:
         raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")
@@ -87,4 +89,4 @@ def _readable() -> frozenset[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     others = {"gpt-oss", "qwen2moe", "qwen3moe", "minimax-m2"}  # spelt as in GGUF
-    return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5", "mamba", "lfm2"}
+    return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5"}

@@ -70,16 +70,15 @@ def test_a_folder_without_a_configuration(tmp_path, files, words):
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [
-        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "AWQ"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "GPTQ"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 8}}, "AWQ"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "GPTQ"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
         ({"quantization_config": {"load_in_8bit": True}}, "bitsandbytes"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "FP8"),
+        ({"quantization_config": {"quant_method": "fp8", "fmt": "e5m2"}}, "FP8"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
-        ({"quantization_config": {"quant_method": "mxfp4"}}, "MXFP4"),
         ({"quantization_config": {"quant_method": "exl2"}}, "ExLlamaV2"),
         ({"quantization_config": {"quant_method": "brand-new"}}, "brand-new"),
-        ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "AWQ"),
+        ({"text_config": {"quantization_config": {"quant_method": "awq", "version": "gemv"}}}, "AWQ"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
     ],
 )
@@ -214,7 +213,7 @@ def test_weights_that_no_model_has_are_said(folder):
         ("flux", {}, ["makes pictures"]),
         ("whisper", {}, ["speech"]),
         ("llada", {}, ["diffusion language model"]),
-        ("mamba", {}, ["recurrent state", "rolled back"]),
+        ("mamba2", {}, ["recurrent state", "only those of mamba and lfm2 are read", "Take the model's safetensors"]),
         ("t5", {}, ["encoder-decoder"]),
         ("imatrix", {}, ["not a model"]),
         ("brandnew", {}, ["'brandnew' model", "transformers reads GGUF files of"]),
@@ -264,7 +263,7 @@ def test_a_family_that_transformers_does_not_know(folder):
 
 @pytest.mark.parametrize(("file", "kind"), [("quantize_config.json", "GPTQ"), ("quant_config.json", "AWQ")])
 def test_quantisation_that_stands_beside_the_configuration(folder, file, kind):
-    (folder / file).write_text('{"bits": 4}')
+    (folder / file).write_text('{"bits": 3}')
     refused(folder, f"quantised with {kind}", "unquantised safetensors", kind=UnsupportedModelError)
 
 
