@@ -1,6 +1,7 @@
 """A GPU that is not there: tensors without numbers, which know their device.
 
-To ask for a number raises, as it would make the host wait; so does a mixture of devices.
+To ask for a number raises, as it would make the host wait; so does a mixture of devices, and a copy from the host that
+waits for what the device still has to do.
 """
 
 import contextlib
@@ -24,6 +25,13 @@ class _Methods(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name in _WAITS and getattr(args[0], "device", None) == CUDA:
             raise HostWaitsError(name)
+        if name == "pin_memory" and args[0].device.type == "cpu":
+            pinned = args[0].clone()
+            pinned.in_pinned_memory = True
+            return pinned
+        if name == "to" and args[0].device.type == "cpu" and CUDA in (*args[1:], *(kwargs or {}).values()):
+            if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
+                raise HostWaitsError("a copy from the host")
         if name == "contiguous" and args[0].device.type == "cuda":
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
         if name in ("__invert__", "bitwise_not") and args[0].device.type == "cuda":
@@ -64,5 +72,5 @@ def _indexed(tensor, index):
 @contextlib.contextmanager
 def fake_gpu():
     """Let tensors be made on `CUDA` within the block."""
-    with FakeTensorMode(), _Methods():
+    with FakeTensorMode(allow_non_fake_inputs=True), _Methods():
         yield CUDA

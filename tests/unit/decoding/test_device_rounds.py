@@ -1,0 +1,289 @@
+"""Rounds that are decided where the logits lie: what they give, and how often the host waits for that."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rapid_integrations.cache import KVCache
+from rapid_integrations.decoding import device_rounds
+from rapid_integrations.decoding.draft_lengths import DraftLengths
+from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
+from rapid_integrations.decoding.reader import Reader
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.text_stream import TextStream
+from rapid_integrations.errors import NotANumberError
+from rapid_integrations.proposers import proposer_class
+from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
+from rapid_integrations.sampling import Law, Penalties, Randomness, TorchOps
+from rapid_integrations.sampling.rows import TorchRows
+from tests.toys.enumerated_requests import Stubborn
+from tests.toys.fake_gpu import CUDA, HostWaitsError, fake_gpu
+from tests.toys.requests import ToyRequest
+
+V = 6
+ON_DEVICE = TorchOps(TorchRows())
+LAWS = [
+    Law("target"),
+    Law("augmented"),
+    Law("target", temperature=0.8, top_p=0.9),
+    Law("augmented", temperature=0.8, trust=0.3, relevance=0.9),
+    Law("augmented", temperature=1.2, eta=3.0, tail_rule="restore", top_k=4, min_p=0.02),
+]
+IDS = [f"{law.kind} T={law.temperature} eta={law.eta}" for law in LAWS]
+
+
+class Counted(Randomness):
+    """Counts the uniform numbers that it gives."""
+
+    used = 0
+
+    def _uniform(self):
+        self.used += 1
+        return super()._uniform()
+
+
+class Seen:
+    """Keeps what an observer is shown, without the times."""
+
+    def __init__(self, *_):
+        self.rounds = []
+
+    def observe(self, seen):
+        z = [[round(each, 4) for each in row] for row in seen.z.tolist()]
+        self.rounds.append((seen.draft, seen.places, seen.source, z, seen.accepted, seen.corrected, seen.taken))
+
+
+class Decisions:
+    """Counts how many rounds the device decided."""
+
+    def __init__(self, monkeypatch):
+        self.rounds = 0
+        read = device_rounds.numbers_of
+
+        def counted(verdict):
+            self.rounds += 1
+            return read(verdict)
+
+        monkeypatch.setattr(device_rounds, "numbers_of", counted)
+
+
+def result_of(toy: ToyRequest, ops, seed=1):
+    """Return all that is known of an answer: tokens, statistics, what observers saw, caches, and chance used."""
+    observers = []
+
+    def observer(*given):
+        observers.append(Seen(*given))
+        return observers[-1]
+
+    rng = Counted(seed)
+    run = replace(toy, law=replace(toy.law, ops=ops), observer=observer).run(rng)
+    recorder = run.recorder
+    counts = (recorder.rounds, recorder.drafted, recorder.accepted, recorder.tokens)
+    texts = [(reader.tokens, reader.cache.length) for reader in (run.target, run.drafter)]
+    return run.tokens, run.text, run.finish_reason, counts, texts, rng.used, observers[0].rounds
+
+
+def toy(law, proposer="drafter", length=3, seed=0, **more):
+    shared = more.pop("shared", False)
+    if shared:
+        target = drafter = SharedTableLM(seed, V)
+    else:
+        target, drafter = TableLM(seed, V), TableLM(seed + 1 if seed % 2 else seed, V)
+    models = {"target": target, "drafter": drafter, "vocab_size": V}
+    return ToyRequest(law, proposer, length, **{"max_new_tokens": 25, **models, **more})
+
+
+def same(request, seed=1):
+    expected = result_of(request, TorchOps(), seed)
+    assert result_of(request, ON_DEVICE, seed) == expected
+    return expected
+
+
+@pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup", "draft_lm", "hybrid"])
+@pytest.mark.parametrize("law", LAWS, ids=IDS)
+def test_an_answer_is_the_hosts_token_for_token_and_count_for_count(monkeypatch, law, proposer):
+    decisions, rounds = Decisions(monkeypatch), 0
+    for seed in range(6):
+        more = {"eos": frozenset({4}) if seed % 3 else frozenset(), "shared": seed % 2 == 0}
+        more |= {"repetition_penalty": 1.3} if seed == 4 else {"frequency_penalty": 0.4} if seed == 5 else {}
+        found = same(toy(law, proposer, (1, 3, 6)[seed % 3], seed, **more), seed)
+        rounds += found[3][0]
+    assert decisions.rounds == rounds
+
+
+def test_a_draft_that_is_written_on_the_device_ends_with_the_answer(monkeypatch):
+    """The device writes on behind the end, which the host does not; nothing of that is counted, drawn or kept."""
+    ended = 0
+    for seed in range(12):
+        request = toy(LAWS[2 + seed % 2], length=6, seed=seed, eos=frozenset({1, 4}), max_new_tokens=12)
+        tokens, _, reason, (_, drafted, _, _), *_ = same(request, seed)
+        ended += reason == "eos" and drafted % 6 != 0
+    assert ended > 3
+
+
+def tree(token_ids, parents):
+    class Tree(Proposer):
+        def propose(self, limit, rng):
+            return Proposal(token_ids, source="tree", parents=parents) if limit >= 2 else Proposal(())
+
+        def commit(self, token_ids):
+            pass
+
+    return lambda asked: Tree()
+
+
+@pytest.mark.parametrize("law", LAWS[:4], ids=IDS[:4])
+def test_trees_are_decided_by_the_host(monkeypatch, law):
+    decisions = Decisions(monkeypatch)
+    rounds = same(toy(law, tree((0, 1, 2, 3), (-1, -1, 0, 1))))[3][0]
+    assert 0 < decisions.rounds < rounds  # the last round has no tree
+
+
+@pytest.mark.parametrize("law", [Law("paper", temperature=1.0, eta=2.0), Law("lenient", leniency=0.3)], ids=str)
+def test_the_other_laws_are_the_hosts(monkeypatch, law):
+    decisions = Decisions(monkeypatch)
+    same(toy(law))
+    assert decisions.rounds == 0
+
+
+@pytest.mark.parametrize("law", LAWS[:4], ids=IDS[:4])
+def test_a_constraint_is_the_hosts(monkeypatch, law):
+    decisions = Decisions(monkeypatch)
+    found = same(toy(law, "hybrid", allowed_after=lambda output: {0, 2, 5} if len(output) % 2 else {1, 3, 4}))
+    assert decisions.rounds == 0 and all((token in (0, 2, 5)) == at % 2 for at, token in enumerate(found[0]))
+
+
+def test_drawn_and_copied_tokens_in_one_chain_are_the_hosts(monkeypatch):
+    class Mixed(Stubborn):
+        def propose(self, limit, rng):
+            proposal = super().propose(limit, rng)
+            return replace(proposal, probs=[None, *proposal.probs[1:]]) if len(proposal.token_ids) > 1 else proposal
+
+    decisions = Decisions(monkeypatch)
+    rows = [[0.3, 0.1, 0.2, 0.2, 0.1, 0.1], [0.0, 0.2, 0.2, 0.2, 0.2, 0.2]]
+    rounds = same(toy(LAWS[2], lambda asked: Mixed(rows)))[3][0]
+    assert 0 < decisions.rounds < rounds
+
+
+class Damaged(TableLM):
+    """Computes NaN from its sixth token on."""
+
+    name = "damaged"
+
+    def read(self, token_ids, cache, keep):
+        logits = super().read(token_ids, cache, keep)
+        return logits * float("nan") if cache.length > 8 else logits
+
+
+@pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup"])
+@pytest.mark.parametrize("whose", ["target", "drafter"])
+@pytest.mark.parametrize("law", LAWS[1:4:2], ids=IDS[1:4:2])
+def test_nan_is_reported_with_the_verdict(law, whose, proposer):
+    request = replace(toy(law, proposer), **{whose: Damaged(1, V)})
+    with pytest.raises(NotANumberError, match="damaged"):
+        result_of(request, ON_DEVICE)
+
+
+def test_nan_is_reported_in_a_round_of_a_tree():
+    request = replace(toy(LAWS[1], tree((0, 1), (-1, -1))), target=Damaged(1, V))
+    with pytest.raises(NotANumberError, match="damaged"):
+        result_of(request, ON_DEVICE)
+
+
+# --- waits ----------------------------------------------------------------------------------------------------------
+
+
+class FakeLM(SharedTableLM):
+    """A model on the GPU that is not there. Its logits have no numbers."""
+
+    device = CUDA
+
+    def forward(self, rows):
+        for each in rows:
+            assert each.token_ids.device == CUDA and not each.check
+            each.cache.advance(each.count)
+        return [torch.empty(each.keep, self.vocab_size, device=CUDA) for each in rows]
+
+
+class FakeEvent:
+    """Has happened when it is asked for."""
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self, stream):
+        pass
+
+    def query(self):
+        return True
+
+    def elapsed_time(self, other):
+        return 2.0
+
+
+class Scripted:
+    """Says what a verdict's numbers are, and counts how often the host asks."""
+
+    def __init__(self, accepted, written):
+        self.waits, self._accepted, self._written = 0, accepted, written
+
+    def __call__(self, verdict):
+        self.waits += 1
+        count = verdict.shape[0] - 7
+        assert verdict.device == CUDA
+        return [min(self._accepted, count), 2, 1, 0, 0, 0, count, *([3] * count)]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+@pytest.mark.parametrize("together", [True, False], ids=["one model", "two models"])
+@pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup", "draft_lm"])
+@pytest.mark.parametrize("law", LAWS, ids=IDS)
+def test_a_round_waits_once(monkeypatch, law, proposer, together, penalty):
+    """Everything else that would make the host wait raises: numbers of tensors, copies from the host, the clock."""
+    if penalty != 1.0 and proposer in ("drafter", "draft_lm"):
+        pytest.skip("a draft that penalties depend on is written token by token, with a wait for each")
+
+    def never(device=None):
+        raise HostWaitsError("the clock")
+
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    scripted = Scripted(2, [])
+    monkeypatch.setattr(device_rounds, "numbers_of", scripted)
+    with fake_gpu():
+        target = FakeLM(0, V)
+        drafter_lm = target if together else FakeLM(1, V)
+        prompt = (0, 1, 2, 3, 3, 3, 3, 0, 1, 2)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+        with monkeypatch.context() as patched:
+            patched.setattr("rapid_integrations.sampling.penalties.sent", lambda values, device: values)
+            penalty_ = Penalties(1.0, prompt, V, CUDA)
+        rules = Rules(replace(law, ops=ON_DEVICE), V, penalty_)
+        readers = [Reader(lm, prompt, 200, KVCache(1, 200)) for lm in (target, drafter_lm, FakeLM(2, V))]
+        for reader in readers:
+            reader.cache.advance(len(prompt) - 1)
+        scorer, draft_lm = (Drafter(reader, rules) for reader in readers[1:])
+        asked = ProposerRequest(prompt, prompt, rules, DraftLengths.fixed(4), scorer, draft_lm)
+        recorder = Recorder(CUDA)
+        recorder.start_decoding()
+        monkeypatch.setattr(torch.cuda, "synchronize", never)
+        run_alone(
+            decode(
+                target=readers[0],
+                proposer=proposer_class(proposer).from_request(asked),
+                scorer=scorer if law.needs_drafter else None,
+                rules=rules,
+                stopping=Stopping(frozenset(), 20, TextStream(lambda tokens: "x" * len(tokens))),
+                rng=Randomness(0, ON_DEVICE),
+                recorder=recorder,
+                emit=lambda taken: None,
+            )
+        )
+    assert recorder.rounds == scripted.waits > 5
+    assert recorder.seconds["verify"] == pytest.approx(2e-3 * recorder.rounds)
