@@ -26,7 +26,7 @@ class _Mark:
             if not event.query():
                 event.synchronize()
         both = zip(self.events, end.events, strict=True)
-        return 1e-3 * max(begin.elapsed_time(event) for begin, event in both)
+        return max(1e-3 * float(begin.elapsed_time(event)) for begin, event in both)
 
 
 class Recorder:

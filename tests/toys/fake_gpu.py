@@ -40,7 +40,9 @@ class _Methods(TorchFunctionMode):
             return _indexed(*args)
         if function is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
             place = _indexed(args[0], args[1])
-            return place.copy_(args[2]) if isinstance(args[2], torch.Tensor) else place.fill_(args[2])
+            if isinstance(args[2], torch.Tensor):
+                return torch.ops.aten.copy_.default(place, args[2])
+            return torch.ops.aten.fill_.Scalar(place, args[2])
         return function(*args, **(kwargs or {}))
 
 
@@ -74,3 +76,15 @@ def fake_gpu():
     """Let tensors be made on `CUDA` within the block."""
     with FakeTensorMode(allow_non_fake_inputs=True), _Methods():
         yield CUDA
+
+
+def moved(model, dtype):
+    """Return a model, made before, whose weights are on `CUDA` and have no numbers; within `fake_gpu`."""
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                empty = torch.empty(weight.shape, dtype=dtype, device=CUDA)
+                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CUDA)
+    return model

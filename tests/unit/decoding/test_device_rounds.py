@@ -21,82 +21,9 @@ from rapid_integrations.errors import NotANumberError
 from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
 from rapid_integrations.sampling import Law, Penalties, Randomness, TorchOps
-from rapid_integrations.sampling.rows import TorchRows
+from tests.toys.device_rounds import IDS, LAWS, ON_DEVICE, Decisions, V, result_of, toy
 from tests.toys.enumerated_requests import Stubborn
 from tests.toys.fake_gpu import CUDA, HostWaitsError, fake_gpu
-from tests.toys.requests import ToyRequest
-
-V = 6
-ON_DEVICE = TorchOps(TorchRows())
-LAWS = [
-    Law("target"),
-    Law("augmented"),
-    Law("target", temperature=0.8, top_p=0.9),
-    Law("augmented", temperature=0.8, trust=0.3, relevance=0.9),
-    Law("augmented", temperature=1.2, eta=3.0, tail_rule="restore", top_k=4, min_p=0.02),
-]
-IDS = [f"{law.kind} T={law.temperature} eta={law.eta}" for law in LAWS]
-
-
-class Counted(Randomness):
-    """Counts the uniform numbers that it gives."""
-
-    used = 0
-
-    def _uniform(self):
-        self.used += 1
-        return super()._uniform()
-
-
-class Seen:
-    """Keeps what an observer is shown, without the times."""
-
-    def __init__(self, *_):
-        self.rounds = []
-
-    def observe(self, seen):
-        z = [[round(each, 4) for each in row] for row in seen.z.tolist()]
-        self.rounds.append((seen.draft, seen.places, seen.source, z, seen.accepted, seen.corrected, seen.taken))
-
-
-class Decisions:
-    """Counts how many rounds the device decided."""
-
-    def __init__(self, monkeypatch):
-        self.rounds = 0
-        read = device_rounds.numbers_of
-
-        def counted(verdict):
-            self.rounds += 1
-            return read(verdict)
-
-        monkeypatch.setattr(device_rounds, "numbers_of", counted)
-
-
-def result_of(toy: ToyRequest, ops, seed=1):
-    """Return all that is known of an answer: tokens, statistics, what observers saw, caches, and chance used."""
-    observers = []
-
-    def observer(*given):
-        observers.append(Seen(*given))
-        return observers[-1]
-
-    rng = Counted(seed)
-    run = replace(toy, law=replace(toy.law, ops=ops), observer=observer).run(rng)
-    recorder = run.recorder
-    counts = (recorder.rounds, recorder.drafted, recorder.accepted, recorder.tokens)
-    texts = [(reader.tokens, reader.cache.length) for reader in (run.target, run.drafter)]
-    return run.tokens, run.text, run.finish_reason, counts, texts, rng.used, observers[0].rounds
-
-
-def toy(law, proposer="drafter", length=3, seed=0, **more):
-    shared = more.pop("shared", False)
-    if shared:
-        target = drafter = SharedTableLM(seed, V)
-    else:
-        target, drafter = TableLM(seed, V), TableLM(seed + 1 if seed % 2 else seed, V)
-    models = {"target": target, "drafter": drafter, "vocab_size": V}
-    return ToyRequest(law, proposer, length, **{"max_new_tokens": 25, **models, **more})
 
 
 def same(request, seed=1):
