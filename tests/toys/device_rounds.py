@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rapid_integrations.decoding import device_rounds
+from rapid_integrations.decoding.draft_lengths import DraftLengths
+from rapid_integrations.decoding.drafter import Drafter
+from rapid_integrations.decoding.loop import decode
+from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.decoding.proposal import ProposerRequest
+from rapid_integrations.decoding.reader import Reader
+from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.rules import Rules
+from rapid_integrations.decoding.stopping import Stopping
+from rapid_integrations.decoding.text_stream import TextStream
+from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
-from rapid_integrations.sampling import Law, Randomness, TorchOps
+from rapid_integrations.sampling import Law, Penalties, Randomness, TorchOps
 from rapid_integrations.sampling.rows import TorchRows
 from tests.toys.requests import ToyRequest
 
@@ -73,11 +84,37 @@ def result_of(toy: ToyRequest, ops, seed=1):
     return run.tokens, run.text, run.finish_reason, counts, texts, rng.used, observers[0].rounds
 
 
-def toy(law, proposer="drafter", length=3, seed=0, **more):
+def toy(law, proposer="drafter", length=3, seed=0, device="cpu", **more):
     shared = more.pop("shared", False)
-    if shared:
-        target = drafter = SharedTableLM(seed, V)
-    else:
-        target, drafter = TableLM(seed, V), TableLM(seed + 1 if seed % 2 else seed, V)
+    target = (SharedTableLM if shared else TableLM)(seed, V, device=device)
+    drafter = target if shared else TableLM(seed + 1 if seed % 2 else seed, V, device=device)
     models = {"target": target, "drafter": drafter, "vocab_size": V}
     return ToyRequest(law, proposer, length, **{"max_new_tokens": 25, **models, **more})
+
+
+def decoded(models, law, proposer, rng, repetition=1.0, begin=lambda: None, ops=ON_DEVICE, tokens=8) -> Recorder:
+    """Decode with a target, a drafter and a model that proposes, without an engine; `begin` is called before rounds."""
+    prompt = (0, 1, 2, 3, 3, 3, 3, 0, 1, 2)
+    device, width = models[0].device, models[0].vocab_size
+    rules = Rules(replace(law, ops=ops), width, Penalties(repetition, prompt, width, device))
+    readers = [Reader(lm, prompt, 200, lm.new_cache(200)) for lm in models]
+    for reader in readers:
+        run_alone(reader.prefill())
+    scorer, draft_lm = (Drafter(reader, rules) for reader in readers[1:])
+    asked = ProposerRequest(prompt, prompt, rules, DraftLengths.fixed(4), scorer, draft_lm)
+    recorder = Recorder(device)
+    recorder.start_decoding()
+    begin()
+    run_alone(
+        decode(
+            target=readers[0],
+            proposer=proposer_class(proposer).from_request(asked),
+            scorer=scorer if law.needs_drafter else None,
+            rules=rules,
+            stopping=Stopping(frozenset(), tokens, TextStream(lambda written: "x" * len(written))),
+            rng=rng,
+            recorder=recorder,
+            emit=lambda taken: None,
+        )
+    )
+    return recorder

@@ -9,8 +9,10 @@ import contextlib
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-CUDA = torch.device("cuda", 0)
+CUDA, MPS = torch.device("cuda", 0), torch.device("mps", 0)
 _WAITS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__iter__")
 
 
@@ -21,24 +23,28 @@ class HostWaitsError(Exception):
 class _Methods(TorchFunctionMode):
     """Calls operators in place of methods that enter the device, which PyTorch's build for processors does not have."""
 
+    def __init__(self, device, may_wait):
+        super().__init__()
+        self._device, self._may_wait = device, may_wait
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name in _WAITS and getattr(args[0], "device", None) == CUDA:
+        if not self._may_wait and name in _WAITS and getattr(args[0], "device", None) == self._device:
             raise HostWaitsError(name)
         if name == "pin_memory" and args[0].device.type == "cpu":
             pinned = args[0].clone()
             pinned.in_pinned_memory = True
             return pinned
-        if name == "to" and args[0].device.type == "cpu" and CUDA in (*args[1:], *(kwargs or {}).values()):
+        if name == "to" and args[0].device.type == "cpu" and self._device in (*args[1:], *(kwargs or {}).values()):
             if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
                 raise HostWaitsError("a copy from the host")
-        if name == "contiguous" and args[0].device.type == "cuda":
+        if name == "contiguous" and args[0].device == self._device:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
-        if name in ("__invert__", "bitwise_not") and args[0].device.type == "cuda":
+        if name in ("__invert__", "bitwise_not") and args[0].device == self._device:
             return torch.ops.aten.bitwise_not(args[0])
-        if function is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
+        if function is torch.Tensor.__getitem__ and args[0].device == self._device:
             return _indexed(*args)
-        if function is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
+        if function is torch.Tensor.__setitem__ and args[0].device == self._device:
             place = _indexed(args[0], args[1])
             if isinstance(args[2], torch.Tensor):
                 return torch.ops.aten.copy_.default(place, args[2])
@@ -72,19 +78,34 @@ def _indexed(tensor, index):
 
 
 @contextlib.contextmanager
-def fake_gpu():
-    """Let tensors be made on `CUDA` within the block."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _Methods():
-        yield CUDA
+def fake_gpu(device=CUDA, may_wait=False):
+    """Let tensors be made on a device within the block; `may_wait`: vectors may go to the processor."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _Methods(device, may_wait):
+        yield device
 
 
-def moved(model, dtype):
-    """Return a model, made before, whose weights are on `CUDA` and have no numbers; within `fake_gpu`."""
+class NoDoubles(TorchDispatchMode):
+    """Raises AssertionError if a tensor in double precision is made on a device, as Apple's GPUs have none."""
+
+    def __init__(self, device):
+        super().__init__()
+        self._device = device
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        made = operator(*args, **(kwargs or {}))
+        for each in tree_leaves(made):
+            double = isinstance(each, torch.Tensor) and each.dtype == torch.float64
+            assert not double or each.device != self._device, f"{operator} makes doubles"
+        return made
+
+
+def moved(model, dtype, device=CUDA):
+    """Return a model, made before, whose weights are on a device and have no numbers; within `fake_gpu`."""
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None:
-                empty = torch.empty(weight.shape, dtype=dtype, device=CUDA)
+                empty = torch.empty(weight.shape, dtype=dtype, device=device)
                 module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
         for name, buffer in module._buffers.items():
-            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CUDA)
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
     return model

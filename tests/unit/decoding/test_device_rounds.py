@@ -5,23 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rapid_integrations.cache import KVCache
 from rapid_integrations.decoding import device_rounds
-from rapid_integrations.decoding.draft_lengths import DraftLengths
-from rapid_integrations.decoding.drafter import Drafter
-from rapid_integrations.decoding.loop import decode
-from rapid_integrations.decoding.passes import run_alone
-from rapid_integrations.decoding.proposal import Proposal, Proposer, ProposerRequest
-from rapid_integrations.decoding.reader import Reader
-from rapid_integrations.decoding.recorder import Recorder
-from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.decoding.stopping import Stopping
-from rapid_integrations.decoding.text_stream import TextStream
+from rapid_integrations.decoding.proposal import Proposal, Proposer
 from rapid_integrations.errors import NotANumberError
-from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.suite.table_model import SharedTableLM, TableLM
-from rapid_integrations.sampling import Law, Penalties, Randomness, TorchOps
-from tests.toys.device_rounds import IDS, LAWS, ON_DEVICE, Decisions, V, result_of, toy
+from rapid_integrations.sampling import Law, Randomness, TorchOps
+from tests.toys.device_rounds import IDS, LAWS, ON_DEVICE, Decisions, V, decoded, result_of, toy
 from tests.toys.enumerated_requests import Stubborn
 from tests.toys.fake_gpu import CUDA, HostWaitsError, fake_gpu
 
@@ -135,7 +124,7 @@ class FakeLM(SharedTableLM):
 
     def forward(self, rows):
         for each in rows:
-            assert each.token_ids.device == CUDA and not each.check
+            assert each.token_ids.device == CUDA and (each.of_prompt or not each.check)
             each.cache.advance(each.count)
         return [torch.empty(each.keep, self.vocab_size, device=CUDA) for each in rows]
 
@@ -176,6 +165,13 @@ class Scripted:
         return [count if self._whole else max(0, count - 1), 2, 1, 0, 0, 0, count, *([3] * count)]
 
 
+def never(device):
+    raise HostWaitsError("the clock")
+
+
+CLOCK = torch.cuda, "synchronize", never
+
+
 @pytest.mark.parametrize(
     ("law", "proposer", "together", "repetition"),
     [
@@ -194,39 +190,16 @@ class Scripted:
 def test_a_round_waits_once(monkeypatch, law, proposer, together, repetition):
     """Everything else that would make the host wait raises: numbers of tensors, copies from the host, the clock."""
 
-    def never(device=None):
-        raise HostWaitsError("the clock")
-
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     # If a drafter of its own has written a draft that stands, it reads on: that takes another wait.
     scripted = Scripted(whole=together or law.kind == "target" or proposer != "drafter")
     monkeypatch.setattr(device_rounds, "numbers_of", scripted)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr("rapid_integrations.decoding.reader.prefill_chunk", lambda device: 4096)
     with fake_gpu():
         target = FakeLM(0)
-        drafter_lm = target if together else FakeLM(1)
-        prompt = (0, 1, 2, 3, 3, 3, 3, 0, 1, 2)
-        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-        rules = Rules(replace(law, ops=ON_DEVICE), V, Penalties(repetition, prompt, V, CUDA))
-        readers = [Reader(lm, prompt, 200, KVCache(1, 200)) for lm in (target, drafter_lm, FakeLM(2))]
-        for reader in readers:
-            reader.cache.advance(len(prompt) - 1)
-        scorer, draft_lm = (Drafter(reader, rules) for reader in readers[1:])
-        asked = ProposerRequest(prompt, prompt, rules, DraftLengths.fixed(4), scorer, draft_lm)
-        recorder = Recorder(CUDA)
-        recorder.start_decoding()
-        monkeypatch.setattr(torch.cuda, "synchronize", never)
-        run_alone(
-            decode(
-                target=readers[0],
-                proposer=proposer_class(proposer).from_request(asked),
-                scorer=scorer if law.needs_drafter else None,
-                rules=rules,
-                stopping=Stopping(frozenset(), 8, TextStream(lambda tokens: "x" * len(tokens))),
-                rng=Halves(0, ON_DEVICE),
-                recorder=recorder,
-                emit=lambda taken: None,
-            )
-        )
+        models = target, target if together else FakeLM(1), FakeLM(2)
+        recorder = decoded(models, law, proposer, Halves(0), repetition, begin=lambda: monkeypatch.setattr(*CLOCK))
     assert recorder.rounds == scripted.waits > 1
     assert recorder.seconds["verify"] == pytest.approx(2e-3 * recorder.rounds)

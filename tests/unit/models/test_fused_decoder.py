@@ -14,7 +14,7 @@ from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import Int4Linear, make_linear
 from tests.toys.every_family import tiny
-from tests.toys.fake_gpu import HostWaitsError, fake_gpu, moved
+from tests.toys.fake_gpu import CUDA, MPS, HostWaitsError, NoDoubles, fake_gpu, moved
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
@@ -194,11 +194,11 @@ def test_a_weight_that_the_kernels_read_wrongly_is_seen(monkeypatch):
         taken_over("llama", torch.bfloat16, "int4", **wide)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3", "phi3"])
-def test_a_pass_on_a_gpu_waits_for_nothing_but_its_check(kind):
+@pytest.mark.parametrize(("kind", "device"), [("llama", CUDA), ("gemma3", CUDA), ("llama", MPS)], ids=str)
+def test_a_pass_on_a_gpu_waits_for_nothing_but_its_check(kind, device):
     model = tiny_model(kind, 1)
-    with fake_gpu() as gpu:
-        fused = FusedDecoder(moved(model, torch.bfloat16))
+    with fake_gpu(device) as gpu, NoDoubles(device):
+        fused = FusedDecoder(moved(model, torch.bfloat16, device))
         assert fused.kernels.startswith("none (")  # there is no GPU in truth
         cache = KVCache(len(fused.windows), 100)
         read = torch.empty(30, dtype=torch.int64, device=gpu)
