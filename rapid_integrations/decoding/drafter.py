@@ -58,7 +58,7 @@ class Drafter:
         written: list[int] = []
         proposed: list[Tensor] = []
         while len(written) < tokens and not (written and written[-1] in rules.eos_token_ids):
-            yield from self._read(written, check=True)
+            yield from self.score(written) if self.elsewhere else self._read(written, check=True)
             if self.lost:
                 break
             logits = rules.penalty.apply(self.logits(len(written)), written)

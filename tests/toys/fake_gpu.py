@@ -35,7 +35,8 @@ class _Methods(TorchFunctionMode):
             pinned = args[0].clone()
             pinned.in_pinned_memory = True
             return pinned
-        if name == "to" and args[0].device.type == "cpu" and self._device in (*args[1:], *(kwargs or {}).values()):
+        to_device = self._device in (*args[1:], *(kwargs or {}).values())
+        if not self._may_wait and name == "to" and args[0].device.type == "cpu" and to_device:
             if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
                 raise HostWaitsError("a copy from the host")
         if name == "contiguous" and args[0].device == self._device:
