@@ -59,6 +59,7 @@ STAGES = {  # in the order of their value
     "attention": Stage(60, "attention"),
     "steps": Stage(120, "steps"),
     "prefill": Stage(70, "attention"),
+    "prompt": Stage(45, "steps"),
     "linears": Stage(60, "steps"),
     "steps_int4": Stage(60, "steps"),
     "law": Stage(25, "rounds"),

@@ -13,6 +13,8 @@ from benchmarks.gpu_stages.model import random_lm
 from benchmarks.gpu_stages.timing import caught_up, kernels, launch_ms, ms, peak_gb, wall_ms
 from rapid_integrations.benchmarks.shapes import random_cache
 from rapid_integrations.cache import Rows
+from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.decoding.reader import Reader, prefill_chunk
 from rapid_integrations.models.linear import make_linear
 
 
@@ -82,6 +84,19 @@ def steps(say: Say) -> None:
 
 def steps_int4(say: Say) -> None:
     _steps(say, "int4", (RETRIEVAL,))
+
+
+def prompt(say: Say) -> None:
+    """A whole prompt in pieces, as a request reads it: the seconds until the first token may come."""
+    lm = random_lm()
+    length = CONTEXTS[-1]
+    reader = Reader(lm, [(7 * i) % lm.vocab_size for i in range(length + 1)], length + 1)
+    caught_up()
+    began = time.perf_counter()
+    run_alone(reader.prefill())
+    caught_up()
+    say(length=length, chunk=prefill_chunk(lm.device), prefill_s=time.perf_counter() - began, peak_gb=peak_gb())
+    lm.close()
 
 
 def linears(say: Say) -> None:

@@ -80,16 +80,15 @@ class Drafter:
         """
         rules, rows = self._rules, self._rules.law.ops.rows
         assert rows is not None, "the rules say so"
-        device = self.reader.model.device
-        shares = None
-        if not rules.law.greedy:
-            shares = sent(torch.tensor(rng.ahead(tokens), dtype=torch.float64), device)
-        ids = torch.empty(0, dtype=torch.int64, device=device)
+        shares = torch.tensor(rng.ahead(tokens), dtype=torch.float64)
+        ids = torch.empty(0, dtype=torch.int64, device=self.reader.model.device)
         proposed: list[Tensor] = []
         for place in range(tokens):
             yield from self._read(DeviceTokens(ids), check=False)
             logits = rules.penalty.apply(self.logits(place))
-            if shares is None:
+            if place == 0:  # a model on several devices takes ids on one of them, and may give logits on another
+                ids, shares = ids.to(logits.device, non_blocking=True), sent(shares, logits.device)
+            if rules.law.greedy:
                 token = logits.argmax()
             else:
                 proposed.append(rules.law.propose_rows(logits[None])[0])

@@ -27,25 +27,30 @@ class _Methods(TorchFunctionMode):
         super().__init__()
         self._device, self._may_wait = device, may_wait
 
+    def _is_there(self, given):
+        """Whether a tensor is on such a device, or a device is one."""
+        device = given if isinstance(given, torch.device) else getattr(given, "device", None)
+        return device is not None and device.type == self._device.type
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if not self._may_wait and name in _WAITS and getattr(args[0], "device", None) == self._device:
+        if not self._may_wait and name in _WAITS and self._is_there(args[0]):
             raise HostWaitsError(name)
         if name == "pin_memory" and args[0].device.type == "cpu":
             pinned = args[0].clone()
             pinned.in_pinned_memory = True
             return pinned
-        to_device = self._device in (*args[1:], *(kwargs or {}).values())
+        to_device = any(self._is_there(each) for each in (*args[1:], *(kwargs or {}).values()))
         if not self._may_wait and name == "to" and args[0].device.type == "cpu" and to_device:
             if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
                 raise HostWaitsError("a copy from the host")
-        if name == "contiguous" and args[0].device == self._device:
+        if name == "contiguous" and args[0].device.type == self._device.type:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
-        if name in ("__invert__", "bitwise_not") and args[0].device == self._device:
+        if name in ("__invert__", "bitwise_not") and args[0].device.type == self._device.type:
             return torch.ops.aten.bitwise_not(args[0])
-        if function is torch.Tensor.__getitem__ and args[0].device == self._device:
+        if function is torch.Tensor.__getitem__ and args[0].device.type == self._device.type:
             return _indexed(*args)
-        if function is torch.Tensor.__setitem__ and args[0].device == self._device:
+        if function is torch.Tensor.__setitem__ and args[0].device.type == self._device.type:
             place = _indexed(args[0], args[1])
             if isinstance(args[2], torch.Tensor):
                 return torch.ops.aten.copy_.default(place, args[2])

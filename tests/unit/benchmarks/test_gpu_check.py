@@ -43,7 +43,7 @@ def test_stages_are_where_the_table_says():
     for name, stage in STAGES.items():
         text = (ROOT / "benchmarks" / "gpu_stages" / f"{stage.module}.py").read_text()
         assert f"\ndef {name}(say: Say" in text
-    assert sum(stage.seconds for stage in STAGES.values()) < 660
+    assert sum(stage.seconds for stage in STAGES.values()) < 700
 
 
 def test_speeds_are_modelled_from_steps():

@@ -118,15 +118,15 @@ def test_nan_is_reported_in_a_round_of_a_tree():
 class FakeLM(SharedTableLM):
     """A model on the GPU that is not there. Its logits have no numbers."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, device=CUDA, ends=None):
         super().__init__(seed, V)
-        self.device = CUDA
+        self.device, self._ends = device, ends or device
 
     def forward(self, rows):
         for each in rows:
-            assert each.token_ids.device == CUDA and (each.of_prompt or not each.check)
+            assert each.token_ids.device == self.device and (each.of_prompt or not each.check)
             each.cache.advance(each.count)
-        return [torch.empty(each.keep, self.vocab_size, device=CUDA) for each in rows]
+        return [torch.empty(each.keep, self.vocab_size, device=self._ends) for each in rows]
 
 
 class Halves(Randomness):
@@ -155,21 +155,33 @@ class FakeEvent:
 class Scripted:
     """Says what a verdict's numbers are, and counts how often the host asks."""
 
-    def __init__(self, whole):
-        self.waits, self._whole = 0, whole
+    def __init__(self, whole, begin):
+        self.waits, self._whole, self.begin = 0, whole, begin
 
     def __call__(self, verdict):
         self.waits += 1
         count = verdict.shape[0] - 7
-        assert verdict.device == CUDA
+        assert verdict.device.type == "cuda"
         return [count if self._whole else max(0, count - 1), 2, 1, 0, 0, 0, count, *([3] * count)]
 
 
-def never(device):
-    raise HostWaitsError("the clock")
+@pytest.fixture
+def clock(monkeypatch):
+    """Return what scripts the verdicts of a GPU that is not there; from `begin` on its clock is not asked."""
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr("rapid_integrations.decoding.reader.prefill_chunk", lambda device: 4096)
 
+    def never(device):
+        raise HostWaitsError("the clock")
 
-CLOCK = torch.cuda, "synchronize", never
+    def scripted(whole):
+        verdicts = Scripted(whole, begin=lambda: monkeypatch.setattr(torch.cuda, "synchronize", never))
+        monkeypatch.setattr(device_rounds, "numbers_of", verdicts)
+        return verdicts
+
+    return scripted
 
 
 @pytest.mark.parametrize(
@@ -187,19 +199,24 @@ CLOCK = torch.cuda, "synchronize", never
     ],
     ids=lambda each: f"{each.kind} T={each.temperature} eta={each.eta}" if isinstance(each, Law) else str(each),
 )
-def test_a_round_waits_once(monkeypatch, law, proposer, together, repetition):
+def test_a_round_waits_once(clock, law, proposer, together, repetition):
     """Everything else that would make the host wait raises: numbers of tensors, copies from the host, the clock."""
-
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     # If a drafter of its own has written a draft that stands, it reads on: that takes another wait.
-    scripted = Scripted(whole=together or law.kind == "target" or proposer != "drafter")
-    monkeypatch.setattr(device_rounds, "numbers_of", scripted)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    monkeypatch.setattr("rapid_integrations.decoding.reader.prefill_chunk", lambda device: 4096)
+    scripted = clock(whole=together or law.kind == "target" or proposer != "drafter")
     with fake_gpu():
         target = FakeLM(0)
         models = target, target if together else FakeLM(1), FakeLM(2)
-        recorder = decoded(models, law, proposer, Halves(0), repetition, begin=lambda: monkeypatch.setattr(*CLOCK))
+        recorder = decoded(models, law, proposer, Halves(0), repetition, begin=scripted.begin)
     assert recorder.rounds == scripted.waits > 1
     assert recorder.seconds["verify"] == pytest.approx(2e-3 * recorder.rounds)
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "draft_lm"])
+def test_models_on_several_gpus_wait_once_and_mix_no_devices(clock, proposer):
+    """The target begins on one GPU and ends on the other, as `device_map` has it; the drafter is on the other one."""
+    scripted, other = clock(whole=proposer != "drafter"), torch.device("cuda", 1)
+    with fake_gpu():
+        models = FakeLM(0, CUDA, other), FakeLM(1, other), FakeLM(2, other, CUDA)
+        repetition = 1.2 if proposer == "prompt_lookup" else 1.0
+        recorder = decoded(models, LAWS[4], proposer, Halves(0), repetition, begin=scripted.begin)
+    assert recorder.rounds == scripted.waits > 1
