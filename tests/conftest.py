@@ -1,6 +1,7 @@
 """What holds for every test: how much is tried, kernels that are compiled once, and no process that is not declared."""
 
 import gc
+import os
 import signal
 import sys
 import weakref
@@ -43,6 +44,12 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_configure(config):
+    """Hide GPUs from tests that are not theirs: a request with device="auto" would run there, and not on kernels."""
+    if config.option.markexpr.strip() != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items):

@@ -24,6 +24,7 @@ class Rows:
         parents: the tokens are a tree. For each of the T tokens it holds the index of the token that it follows, which
             is smaller than its own, or -1 behind what has been read. None is a chain.
         states: the hidden states of these rows that somebody wants, too.
+        check: the pass looks for NaN among the logits, for which the host waits. If not, whoever wants them looks.
     """
 
     token_ids: Tensor
@@ -32,6 +33,7 @@ class Rows:
     of_prompt: bool = False
     parents: tuple[int, ...] | None = None
     states: WantedStates | None = None
+    check: bool = True
 
     @property
     def count(self) -> int:

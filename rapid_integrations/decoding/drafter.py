@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.decoding.device_tokens import DeviceTokens
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.sampling import Randomness, mask
+from rapid_integrations.sampling.sending import sent
 
 
 class Drafter:
@@ -55,10 +59,13 @@ class Drafter:
             behind: draft tokens of this round that come before them.
         """
         rules = self._rules
+        if rules.on_device and tokens > 0 and not behind and not rules.penalty.depends_on_text:
+            return (yield from self._draft_on_device(tokens, rng, source))
         written = list(behind)
         proposed: list[Tensor] = []
         while len(written) < len(behind) + tokens and not (written and written[-1] in rules.eos_token_ids):
-            yield from self.score(written)
+            # A round on a device looks for NaN with its verdict; the host draws from these logits before.
+            yield from self._read(written, check=True) if rules.on_device else self.score(written)
             if self.lost:
                 break
             logits = self.penalised(len(written), written)
@@ -73,14 +80,40 @@ class Drafter:
                 proposed.append(distribution)
         return Proposal(tuple(written[len(behind) :]), proposed or None, source)
 
+    def _draft_on_device(self, tokens: int, rng: Randomness, source: str) -> Steps[Proposal]:
+        """Write `tokens` tokens without a wait for the device; see `draft`.
+
+        Nobody knows where an answer ends. The tokens behind its end are left out by the verdict.
+        """
+        rules, rows = self._rules, self._rules.law.ops.rows
+        assert rows is not None, "the rules say so"
+        shares = torch.tensor(rng.ahead(tokens), dtype=torch.float64)
+        ids = torch.empty(0, dtype=torch.int64, device=self.reader.model.device)
+        proposed: list[Tensor] = []
+        for place in range(tokens):
+            yield from self._read(DeviceTokens(ids), check=False)
+            logits = rules.penalty.apply(self.logits(place))
+            if place == 0:  # a model on several devices takes ids on one of them, and may give logits on another
+                ids, shares = ids.to(logits.device, non_blocking=True), sent(shares, logits.device)
+            if rules.law.greedy:
+                token = logits.argmax()
+            else:
+                proposed.append(rules.law.propose_rows(logits[None])[0])
+                token = rows.draw(proposed[-1], shares[place : place + 1])
+            ids = torch.cat([ids, token.view(1)])
+        return Proposal(DeviceTokens(ids), proposed or None, source, written=torch.stack(self._rows))
+
     def scores(self, positions: int) -> bool:
         """Whether the logits after each of the first `positions` draft tokens are known, and those before the draft."""
         return len(self._rows) > positions
 
     def score(self, draft: Sequence[int], parents: Sequence[int] | None = None) -> Steps[None]:
         """Read what is still needed to know the logits behind every token of `draft`, which may be a tree."""
+        yield from self._read(draft, parents, check=not self._rules.on_device)
+
+    def _read(self, draft: Sequence[int], parents: Sequence[int] | None = None, *, check: bool) -> Steps[None]:
         if (rows := self.wants(draft, parents)) is not None:
-            (logits,) = yield Wanted(self.reader.model, (rows,))
+            (logits,) = yield Wanted(self.reader.model, (replace(rows, check=check),))
             self.scored(logits)
 
     def begin(self, draft: Sequence[int]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
+from rapid_integrations.decoding.device_rounds import decide_on_device, decided_on_device
 from rapid_integrations.decoding.draft_length import RoundTimes
+from rapid_integrations.decoding.host_rounds import Laws, decide_on_host
 from rapid_integrations.decoding.observer import Observer, Round
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.decoding.proposal import Committed, Proposal, Proposer, Scorer
@@ -14,8 +17,8 @@ from rapid_integrations.decoding.reader import Reader, first_columns
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.stopping import Stopping, Taken
-from rapid_integrations.sampling import ROOT, Randomness, paper_residual, verify, verify_tree
-from rapid_integrations.sampling.trees import children_of, path_to
+from rapid_integrations.sampling import ROOT, Randomness
+from rapid_integrations.sampling.trees import children_of
 
 
 def decode(
@@ -46,7 +49,7 @@ def decode(
         emit: takes the output of each round.
         observer: sees every round; its time is not counted.
     """
-    law, constraint = rules.law, rules.constraint
+    constraint = rules.constraint
     while True:
         # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted
         before = dict(recorder.seconds)
@@ -58,29 +61,28 @@ def decode(
                 proposal = proposal.chain()
             if constraint is not None:
                 proposal = proposal.allowed_by(constraint)  # copied text may violate it
-            draft, parents = proposal.token_ids, proposal.parents
 
         # 2) pass: the target reads the whole draft, and the drafter scores what it has not written itself
-        z = yield from _read(target, scorer, proposal, rules.vocab_size, recorder)
+        z = yield from _read(target, scorer, proposal, rules, recorder)
 
         # 3) accept a path; correct where every token is wrong, or add one after a fully accepted path
-        laws = _Laws(rules, z, proposal, scorer)
-        stands = laws.tolerates if law.kind == "lenient" else None
-        if parents is None:
-            residual_at = laws.paper_residual if law.kind == "paper" and not law.greedy else None
-            verdict = verify(draft, proposal.probs, laws.law, rng, residual_at, law.ops, stands)
-            path, correction = tuple(range(verdict.accepted)), verdict.correction
+        if decided_on_device(rules, proposal):
+            decided = decide_on_device(target, rules, z, proposal, scorer, rng)
         else:
-            in_tree = verify_tree(draft, parents, proposal.probs, laws.law, rng, law.ops, stands)
-            path, correction = in_tree.path, in_tree.correction
+            decided = decide_on_host(target, rules, z, proposal, scorer, rng)
+        proposal, path, correction = decided.proposal, decided.path, decided.correction
+        draft, parents = proposal.token_ids, proposal.parents
         tokens = [draft[each] for each in path]
         if correction is not None:
             tokens.append(correction)
         elif rules.eos_token_ids.isdisjoint(tokens):
-            if scorer is not None and not scorer.scores(len(draft)):
-                with recorder.phase("score"):
-                    yield from scorer.score(draft, parents)
-            tokens.append(rng.draw(laws.bonus(path[-1] + 1 if path else 0)))
+            if decided.bonus is not None:
+                tokens.append(decided.bonus)
+            else:
+                if scorer is not None and not scorer.scores(len(draft)):
+                    with recorder.phase("score"):
+                        yield from scorer.score(draft, parents)
+                tokens.append(rng.draw(Laws(rules, z, proposal, scorer).bonus(path[-1] + 1 if path else 0)))
 
         # 4) commit the output; every cache discards the rest
         taken = stopping.take(tokens)
@@ -102,70 +104,6 @@ def decode(
             return
 
 
-class _Laws:
-    """The laws of one round, each formed on first use, because a rejection makes later ones unnecessary.
-
-    A place in the draft is 0 for the committed text, and i + 1 for what follows draft token i.
-    """
-
-    def __init__(self, rules: Rules, z: Tensor, proposal: Proposal, scorer: Scorer | None) -> None:
-        self._law, self._penalty, self._constraint = rules.law, rules.penalty, rules.constraint
-        self._z = z  # (K + 1, V)
-        self._proposal = proposal
-        self._scorer = scorer
-        self._formed: dict[int, Tensor] = {}
-
-    def law(self, place: int) -> Tensor:
-        """Return the law (V,) at a place."""
-        if place not in self._formed:
-            drafter_logits = None
-            assert self._scorer is not None or not self._law.needs_drafter
-            if self._scorer is not None and not self._scorer.lost:
-                drafter_logits = self._scorer.penalised(place, self._before(place))
-            self._formed[place] = self._form(place, drafter_logits)
-        return self._formed[place]
-
-    def target(self, place: int) -> Tensor:
-        """Return p (V,), truncated and masked like the law."""
-        return self._form(place, None)
-
-    def bonus(self, place: int) -> Tensor:
-        """Return the distribution of the token after a fully accepted path: the law, or p in the paper.
-
-        The paper has no greedy rule, and a round without a draft has no bonus token. Both follow p_hat.
-        """
-        published = self._law.kind == "paper" and not self._law.greedy and place > 0
-        return self.target(place) if published else self.law(place)
-
-    def paper_residual(self, place: int) -> Tensor:
-        """Return the distribution of Eq. 10 where the next token of a chain is rejected."""
-        assert self._proposal.probs is not None
-        proposed = self._proposal.probs[place]
-        assert proposed is not None, "the drafter draws its tokens"
-        return paper_residual(self.target(place), self.law(place), proposed.to(self._z.device))
-
-    def tolerates(self, token: int) -> bool:
-        """Whether the law "lenient" lets a draft token stand, given by its index."""
-        parents = self._proposal.parents
-        place = token if parents is None else parents[token] + 1
-        z, allowed = self._restricted(place)
-        return self._law.tolerates(z, self._proposal.token_ids[token], allowed)
-
-    def _before(self, place: int) -> tuple[int, ...]:
-        draft, parents = self._proposal.token_ids, self._proposal.parents
-        return draft[:place] if parents is None else tuple(draft[each] for each in path_to(parents, place - 1))
-
-    def _form(self, place: int, drafter_logits: Tensor | None) -> Tensor:
-        z, allowed = self._restricted(place)
-        return self._law.form(z, drafter_logits, allowed)
-
-    def _restricted(self, place: int) -> tuple[Tensor, Tensor | None]:
-        """Return the target's logits (V,) after penalties, and which tokens the constraint allows."""
-        before = self._before(place)
-        allowed = None if self._constraint is None else self._constraint.allowed(before)
-        return self._penalty.apply(self._z[place], before), allowed
-
-
 def scores_in_the_same_pass(target: Reader, scorer: Scorer | None) -> bool:
     """Whether target and drafter read a draft together: they share their weights, which are then read once for both."""
     return scorer is not None and all(_shares(target, each) for each in scorer.members)
@@ -183,9 +121,7 @@ def _reads_trees(target: Reader, scorer: Scorer | None) -> bool:
     return target.model.reads_trees and all(each.reader.model.reads_trees for each in members)
 
 
-def _read(
-    target: Reader, scorer: Scorer | None, proposal: Proposal, vocab_size: int, recorder: Recorder
-) -> Steps[Tensor]:
+def _read(target: Reader, scorer: Scorer | None, proposal: Proposal, rules: Rules, recorder: Recorder) -> Steps[Tensor]:
     """Return the target's logits (K + 1, V) at every place of a draft. Afterwards its drafter's are known, too.
 
     Only those behind the last token of a chain that the drafter wrote itself may still be missing: they are needed if
@@ -199,14 +135,17 @@ def _read(
     scoring = [(each, rows) for each, rows in wanted if rows is not None]
     with recorder.phase("verify"):
         rows = target.wants(draft, len(draft) + 1, parents)
-        z, *scored = yield Wanted(target.model, (rows, *(own for _, own in scoring)))
+        wanted_rows = (rows, *(own for _, own in scoring))
+        # A round that is decided on the device looks for NaN there, and the host hears of it with the verdict.
+        checked = tuple(replace(each, check=not rules.on_device) for each in wanted_rows)
+        z, *scored = yield Wanted(target.model, checked)
     for (each, _), logits in zip(scoring, scored, strict=True):
         each.scored(logits)
     if scorer is not None and len(scoring) < len(members):
         if parents is not None or not scorer.scores(max(len(draft) - 1, 0)):
             with recorder.phase("score"):
                 yield from scorer.score(draft, parents)
-    return first_columns(z, vocab_size)
+    return first_columns(z, rules.vocab_size)
 
 
 def _seen_by_observers(
@@ -218,7 +157,7 @@ def _seen_by_observers(
     """
     draft, parents = proposal.token_ids, proposal.parents
     if parents is None:
-        return tuple(draft), tuple(range(len(draft) + 1)), proposal.source, z
+        return tuple(draft), tuple(range(len(draft) + 1)), proposal.source, z[: len(draft) + 1]
     shown = [*path, *children_of(parents, path[-1] if path else ROOT)[:1]]
     places = (0, *(each + 1 for each in shown))
     return tuple(draft[each] for each in shown), places, proposal.source, z[list(places)]

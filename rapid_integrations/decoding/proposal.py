@@ -35,18 +35,20 @@ class Proposal:
     """Guessed tokens: a chain, or a tree of several continuations.
 
     Attributes:
-        token_ids: K tokens; K may be 0.
+        token_ids: K tokens; K may be 0. `DeviceTokens` are a chain that the host does not know yet.
         probs: K times (V,), the distribution that each token was really drawn from, given its siblings before it. None
             is a point mass: the proposer was certain to propose this token. None in place of all is the same for all.
         source: the registered name of the proposer. Only observers read it.
         parents: K times the index of the token that a token follows, smaller than its own, or -1 for the text so far.
             Siblings are tried in their order. None is a chain.
+        written: logits that the chain was written by, if the host has looked at none of them, so that there may be NaN.
     """
 
     token_ids: tuple[int, ...]
     probs: Sequence[Tensor | None] | None = None
     source: str = ""
     parents: tuple[int, ...] | None = None
+    written: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the parents, as a model would read a wrong text without any error.

@@ -13,9 +13,11 @@ from torch import Tensor
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, TokenIds, common_prefix
+from rapid_integrations.decoding.device_tokens import UNKNOWN, DeviceTokens
 from rapid_integrations.decoding.passes import Steps, Wanted
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.sampling.sending import sent
 
 PREFILL_CHUNK = 1024  # tokens per forward pass: bounds the memory of a prefill, and the time that other requests wait
 GPU_CHUNK = 4096  # a GPU's products need so many rows to reach its speed; gate and up of 8B take 235 MB of them
@@ -107,7 +109,7 @@ class Reader:
         """Return the rows of further draft tokens; a pass over them has to follow.
 
         Args:
-            draft: tokens to append to those already tried; may be empty.
+            draft: tokens to append to those already tried; may be empty. They may be `DeviceTokens`.
             keep: the number of last tokens whose logits are wanted; at most one more than there are in `draft`.
             parents: `draft` is a tree; see `Proposal.parents`. It takes the place of what was already tried.
         """
@@ -121,7 +123,12 @@ class Reader:
         if parents is not None:
             before = len(pending)
             rows = (*range(-1, before - 1), *(parent + before for parent in parents))
-        return Rows(self._ids([*pending, *draft]), self.cache, keep, parents=rows, states=self.states)
+        if isinstance(draft, DeviceTokens):
+            ids = draft.ids.to(self.model.device, non_blocking=True)
+            ids = torch.cat([self._ids(pending), ids]) if pending else ids
+        else:
+            ids = self._ids([*pending, *draft])
+        return Rows(ids, self.cache, keep, parents=rows, states=self.states)
 
     def forget_draft(self) -> None:
         """Discard every draft token that was tried since the last commit.
@@ -146,7 +153,8 @@ class Reader:
         path: list[int] = []
         for token in token_ids[:-1]:
             at = path[-1] if path else -1
-            follows = (k for k in range(at + 1, held) if self._parents[k] == at and self._tried[k] == token)
+            # Of tokens that the host did not know, those that were accepted are committed before the last one.
+            follows = (k for k in range(at + 1, held) if self._parents[k] == at and self._tried[k] in (token, UNKNOWN))
             if (found := next(follows, None)) is None:
                 break
             path.append(found)
@@ -161,7 +169,7 @@ class Reader:
         if self._on_processor:
             return ids
         self._require_known(token_ids)
-        return ids.to(self.model.device)
+        return sent(ids, self.model.device)
 
     def _require_known(self, token_ids: list[int]) -> None:
         """Refuse ids that the model does not have: a GPU that looks one up fails in all that the process does later.

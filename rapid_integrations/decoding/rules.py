@@ -18,6 +18,7 @@ class Rules:
         eos_token_ids: any of these ends the answer.
         constraint: the form that the output must have. It is the law's mask, and the loop keeps it up to date. None
             allows everything.
+        by_host: the host decides every round, as it has to if another process reads or there are several drafters.
     """
 
     law: Law
@@ -25,3 +26,14 @@ class Rules:
     penalty: Penalties
     eos_token_ids: frozenset[int] = frozenset()
     constraint: Constraint | None = None
+    by_host: bool = False
+
+    @property
+    def on_device(self) -> bool:
+        """Whether rounds of chains are decided where the logits lie, without a wait before the verdict.
+
+        A constraint and the laws "paper" and "lenient" are the host's.
+        """
+        if self.by_host or self.constraint is not None or self.law.ops.rows is None:
+            return False
+        return self.law.kind in ("target", "augmented")

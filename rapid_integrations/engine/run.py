@@ -57,7 +57,8 @@ class Run:
             bias=sampling.logit_bias,
         )
         eos = models.vocabulary.eos_token_ids
-        self._rules = Rules(request.plan.law, models.vocab_size, penalty, eos, request.held.constraint)
+        law, by_host = request.plan.law, isinstance(models.drafter, ModelElsewhere) or bool(models.more_drafters)
+        self._rules = Rules(law, models.vocab_size, penalty, eos, request.held.constraint, by_host)
         self._target: Reader | None = None
         self._drafter: Drafter | None = None
         self._draft_lm: Drafter | None = None

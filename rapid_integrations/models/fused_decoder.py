@@ -317,7 +317,9 @@ class FusedDecoder(SharedResource):
             given.hand_over(torch.split(normed, ended))
             asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
             if len(asked_for):
-                return list(torch.split(numbers(self.logits_of(asked_for)), kept))
+                return list(
+                    torch.split(numbers(self.logits_of(asked_for), check=any(each.check for each in rows)), kept)
+                )
             return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
         given.hand_over(None)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]

@@ -43,6 +43,7 @@ from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.sampling.sending import sent
 
 UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers sees the whole text, if nobody says another
 CHECK_TOKENS = 24
@@ -263,7 +264,7 @@ class HuggingFaceLM(SharedResource):
             return self._read_with_state(rows, rows.cache.state)
         if self._with_state:
             raise CacheError(f"{self.name} has recurrent layers, but the cache holds no state: take `new_cache`")
-        positions = rows.cache.length + torch.tensor(rows.depths, device=self.device)
+        positions = rows.cache.length + sent(torch.tensor(rows.depths), self.device)
         with attention.tree_read(rows):
             logits = self._pass(rows.token_ids, positions, rows.cache, rows.keep, given=rows)
         rows.cache.advance(rows.count)
@@ -325,7 +326,7 @@ class HuggingFaceLM(SharedResource):
         with attention.prefix_expected(bool(cache.shared) and not self._joins_segments):
             read = self.model(**inputs, logits_to_keep=keep) if keep else self.model.base_model(**inputs)
             if keep:
-                logits = numbers(read.logits[0])  # (keep, V)
+                logits = numbers(read.logits[0], check=given is None or given.check)  # (keep, V)
         if given is not None and wanted is not None:
             given.give(torch.cat([read.hidden_states[level][0] for level in wanted.levels], dim=-1))
         if states is not None:

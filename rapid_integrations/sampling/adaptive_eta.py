@@ -45,8 +45,10 @@ def adaptive_eta(
             away. 1 is "nearest".
 
     Returns:
-        (..., 1), float64.
+        (..., 1), float64; on the processor if the device has no such numbers.
     """
+    if p.device.type == "mps":  # Apple's GPUs have no double precision
+        p, q, direction, log_p = (each.cpu() for each in (p, q, direction, log_p))
     moved = direction.abs().topk(min(_MOVED, direction.shape[-1]), dim=-1).indices
     parts = (each.gather(-1, moved).view(-1, moved.shape[-1]) for each in (p, q, direction, log_p))
     # A sum of its own: 1 less the others would be rounding and nothing else where a token that moves has nearly all.

@@ -50,7 +50,7 @@ def augmented_target(
     if isinstance(eta, str):
         trust = 1.0 if eta == "nearest" else trust
         chosen = adaptive_eta(p, q, direction, log_p, relevance=relevance, trust=trust)
-        strength = chosen.to(p.dtype)
+        strength = chosen.to(p.dtype).to(p.device)
     else:
         strength = eta
     p_hat = torch.softmax(log_p + strength * direction, dim=-1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from rapid_integrations.sampling.constraint import mask
 from rapid_integrations.sampling.mixture import mixed_logits
 from rapid_integrations.sampling.ops import Ops, Shift
+from rapid_integrations.sampling.rows import points, softmax_rows, truncate_rows
 from rapid_integrations.sampling.torch_ops import REFERENCE
 
 if TYPE_CHECKING:
@@ -85,6 +86,21 @@ class Law:
         law = self._restrict(p_hat, z, allowed)
         return self._point(law) if self.greedy else law
 
+    def form_rows(self, z: Tensor, drafter_logits: Tensor | None) -> Tensor:
+        """Return what `form` gives for each row of logits (R, V) without a mask; `ops.rows` computes it.
+
+        Only the kinds "target" and "augmented" have it.
+        """
+        assert self.ops.rows is not None, "the request's rounds are computed on the host"
+        if drafter_logits is None:
+            return points(z) if self.greedy else self._truncate_rows(softmax_rows(z, self._temperature))
+        p_hat = self.ops.rows.p_hat(z, drafter_logits, self._temperature, **self._shift)
+        return points(p_hat) if self.greedy else self._truncate_rows(p_hat)
+
+    def propose_rows(self, drafter_logits: Tensor) -> Tensor:
+        """Return what `propose` gives for each row of logits (R, V) without a mask, if the law is not greedy."""
+        return self._truncate_rows(softmax_rows(drafter_logits, self._temperature))
+
     def tolerates(self, z: Tensor, token: int, allowed: Tensor | None = None) -> bool:
         """Whether the kind "lenient" lets a draft token stand without a trial. The output then does not follow p.
 
@@ -140,6 +156,9 @@ class Law:
         if self.greedy or not (self.top_k or self.top_p < 1.0 or self.min_p):
             return probs
         return self.ops.truncate(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+
+    def _truncate_rows(self, probs: Tensor) -> Tensor:
+        return truncate_rows(probs, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
 
     def _point(self, scores: Tensor) -> Tensor:
         return self.ops.point_mass(self.ops.best(scores), scores)

@@ -28,11 +28,48 @@ class Shift(TypedDict):
     tail_alpha: float
 
 
+class RowOps(Protocol):
+    """What is computed for all positions of a round at once, on the device where the logits lie.
+
+    Nothing here asks for a number, so nothing makes the host wait for the device.
+    """
+
+    def p_hat(self, z: Tensor, drafter_logits: Tensor, temperature: float, **shift: Unpack[Shift]) -> Tensor:
+        """Return p_hat (R, V) of both models' logits (R, V) at this temperature, untruncated."""
+        ...
+
+    def draw(self, probs: Tensor, share: Tensor) -> Tensor:
+        """Return what `Ops.draw` does with `probs` (V,) and a share (1,) float64, as an int64 without dimensions."""
+        ...
+
+    def verify(
+        self, laws: Tensor, draft: Tensor, proposed: Tensor | None, uniforms: Tensor, length: Tensor | None = None
+    ) -> Tensor:
+        """Return what becomes of a chain of K draft tokens: what `verify` and the draw behind a whole chain give.
+
+        Args:
+            laws: (K + 1, V) float32, the law at each position and behind the last one.
+            draft: (K,) int64; K may be 0.
+            proposed: (K, V) float32, what each token was drawn from; None for point masses.
+            uniforms: (at least K + 2,) float64 in [0, 1), in the order in which they are used.
+            length: int64 without dimensions: how many tokens count; None: all.
+
+        Returns:
+            (3,) int64: how many tokens stand, the token behind them, and how many uniform numbers were used.
+        """
+        ...
+
+
 class Ops(Protocol):
     """What is computed at a position; `TorchOps` defines each result, and the others agree with it up to rounding.
 
     Vectors are (V,) and stay as they are, except in `truncate`.
+
+    Attributes:
+        rows: computes whole rounds where the logits lie; None: the host takes one position after another.
     """
+
+    rows: RowOps | None
 
     def softmax(self, logits: Tensor, temperature: float) -> Tensor:
         """Return softmax(logits / temperature); the temperature is at least 1e-30."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from rapid_integrations.sampling.sending import sent
+
 
 class Penalties:
     """The penalties of one request: repetition, then frequency and presence.
@@ -51,6 +53,11 @@ class Penalties:
             self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
             self._bias[torch.tensor(list(pairs), device=device)] = torch.tensor(list(pairs.values()), device=device)
 
+    @property
+    def depends_on_text(self) -> bool:
+        """Whether logits depend on which tokens were written before."""
+        return self._seen is not None or self._lowered is not None
+
     def add(self, token_ids: Iterable[int]) -> None:
         """Make further tokens part of the output."""
         token_ids = list(token_ids)
@@ -77,6 +84,17 @@ class Penalties:
             logits = logits - lowered
         return logits if self._bias is None else logits + self._bias.to(logits.device)
 
+    def apply_rows(self, logits: Tensor, draft: Sequence[int]) -> Tensor:
+        """Return the penalised logits at every position of a chain.
+
+        Args:
+            logits: (R, V).
+            draft: at least R - 1 tokens; row i lies behind the first i of them.
+        """
+        if not self.depends_on_text:
+            return self.apply(logits)
+        return torch.stack([self.apply(row, draft[:place]) for place, row in enumerate(logits.unbind())])
+
     def _repeated(self, logits: Tensor, seen: Tensor, draft: Sequence[int]) -> Tensor:
         seen = seen.to(logits.device)
         if draft:
@@ -87,11 +105,11 @@ class Penalties:
     def _lower(self, lowered: Tensor, times: Mapping[int, int]) -> None:
         """Set what tokens lose that were written so many times."""
         losses = [count * self.frequency + self.presence for count in times.values()]
-        ids = torch.tensor(list(times), dtype=torch.long, device=lowered.device)
-        lowered[ids] = torch.tensor(losses, dtype=lowered.dtype, device=lowered.device)
+        ids = sent(torch.tensor(list(times), dtype=torch.long), lowered.device)
+        lowered[ids] = sent(torch.tensor(losses, dtype=lowered.dtype), lowered.device)
 
     @staticmethod
     def _mark(seen: Tensor, token_ids: Iterable[int]) -> None:
         # A prompt may hold ids of padding rows, which have no logit here.
         ids = [token for token in token_ids if token < seen.shape[0]]
-        seen[torch.tensor(ids, dtype=torch.long, device=seen.device)] = True
+        seen[sent(torch.tensor(ids, dtype=torch.long), seen.device)] = True

@@ -47,6 +47,11 @@ class Randomness:
             self._ready = self._more() + self._ready
         return self._ready[: -count - 1 : -1]
 
+    def skip(self, count: int) -> None:
+        """Count the next `count` uniform numbers as used: another machine has decided by them."""
+        for _ in range(count):
+            self._uniform()
+
     def _uniform(self) -> float:
         if not self._ready:
             self._ready = self._more()

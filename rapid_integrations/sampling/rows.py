@@ -1,4 +1,4 @@
-"""The law and the verification for all positions of a round at once, with uniform numbers that are passed in.
+"""The law and the verification for all positions of a round at once, on the device where the logits lie.
 
 Nothing here asks for a number, so nothing makes the host wait for a GPU. The results are those of `Law.form`, `verify`
 and `Randomness.draw`, and as many uniform numbers are used in the same order: a seed means the same with both.
@@ -8,139 +8,107 @@ R is K + 1: one row for each place of a chain of K draft tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.adaptive_eta import _CLOSE, _MOVED, _SLOPE_LEFT, ETA_MOST
-from rapid_integrations.sampling.law import Law
-from rapid_integrations.sampling.ops import LEAST_SUM
+from rapid_integrations.sampling.ops import LEAST_SUM, Shift
 
 _STEPS = 40  # halving [0, `ETA_MOST`] so often leaves less than `_CLOSE`; Newton's steps need ten at most
 
 
-@dataclass(frozen=True)
-class RoundVerdict:
-    """What became of a draft, as numbers on its device: each an int64 without dimensions.
+class TorchRows:
+    """`RowOps` in torch, on any device that has numbers in double precision; see there for each operation."""
 
-    Attributes:
-        accepted: how many of the first draft tokens stand.
-        token: the token behind them: the correction, or the bonus. -1 if an accepted token ends the answer.
-        used: how many uniform numbers were used.
-        length: how many draft tokens counted: those up to the first that ends an answer.
-    """
+    def p_hat(self, z: Tensor, drafter_logits: Tensor, temperature: float, **shift: Unpack[Shift]) -> Tensor:
+        """Return p_hat (R, V)."""
+        logits, of_drafter = divided(z, temperature), divided(drafter_logits, temperature)
+        p, q = torch.softmax(logits, dim=-1), torch.softmax(of_drafter, dim=-1)
+        log_p = torch.log_softmax(logits, dim=-1)
+        direction = q - p
+        if shift["tail_rule"] == "mask":
+            direction = direction * (q >= shift["tail_alpha"] * q.amax(-1, keepdim=True))
+        strength: float | Tensor
+        if isinstance(shift["eta"], str):
+            trust = 1.0 if shift["eta"] == "nearest" else shift["trust"]
+            in_common = torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64)
+            chosen = shift["relevance"] * (trust + (1.0 - trust) * in_common) * _eta(p, q, direction, log_p)
+            strength = chosen.to(p.dtype)
+        else:
+            strength = shift["eta"]
+        p_hat = torch.softmax(log_p + strength * direction, dim=-1)
+        if shift["tail_rule"] == "restore":
+            p_hat = torch.where(p_hat < shift["tail_alpha"] * p_hat.amax(-1, keepdim=True), p, p_hat)
+            p_hat = p_hat / p_hat.sum(-1, keepdim=True)
+        return p_hat
 
-    accepted: Tensor
-    token: Tensor
-    used: Tensor
-    length: Tensor
+    def draw(self, probs: Tensor, share: Tensor) -> Tensor:
+        """Return the index at which the running sum of `probs` (V,) exceeds this share of its total."""
+        running = probs.cumsum(-1, dtype=torch.float64)
+        total = running.narrow(0, -1, 1)
+        # A row of NaN has no last entry; an index behind it would end the process's use of a GPU.
+        last = torch.searchsorted(running, total).clamp(max=probs.shape[0] - 1)
+        return torch.searchsorted(running, share * total, right=True).minimum(last).squeeze(0)
+
+    def verify(
+        self, laws: Tensor, draft: Tensor, proposed: Tensor | None, uniforms: Tensor, length: Tensor | None = None
+    ) -> Tensor:
+        """Return how many tokens of a draft stand, the token behind them, and how many uniform numbers were used."""
+        count = draft.shape[0]
+        places = torch.arange(count + 1, device=draft.device)
+        length = places.narrow(0, count, 1).squeeze(0) if length is None else length
+        columns = draft.unsqueeze(1)
+        likely = laws.narrow(0, 0, count).gather(1, columns).squeeze(1).double()  # (K,)
+        if proposed is None:
+            # A token is rejected unless it stands: the first that is ends the search, and the end of the draft does.
+            keeps = torch.cat([likely.clamp(max=1.0), _one(likely)])
+            tried = (keeps > 0.0) & (keeps < 1.0) & (places < length)
+            before = tried.cumsum(0) - tried.long()
+            shares = uniforms.index_select(0, before)
+            stops = (places >= length) | (keeps <= 0.0) | (tried & (shares >= keeps))
+            accepted = places.where(stops, count).amin()
+            used = tried.long().where(places <= accepted, 0).sum()
+            rest = _without(laws.index_select(0, accepted.unsqueeze(0)), _at(draft, accepted))
+        else:
+            accepted, used, rest = _block(laws, columns, proposed, likely, uniforms, length, places)
+        probs = torch.where(accepted >= length, laws.index_select(0, accepted.unsqueeze(0)), rest).squeeze(0)
+        token = self.draw(probs, uniforms.index_select(0, used.unsqueeze(0)))
+        return torch.stack([accepted, token, used + 1])
 
 
-def serves(law: Law) -> bool:
-    """Return whether `laws` and `verdict` compute this kind of law."""
-    return law.kind in ("target", "augmented")
+def softmax_rows(logits: Tensor, temperature: float) -> Tensor:
+    """Return softmax(logits / temperature) of rows (R, V)."""
+    return torch.softmax(divided(logits, temperature), dim=-1)
 
 
-def laws(law: Law, z: Tensor, drafter_logits: Tensor | None) -> Tensor:
-    """Return what `Law.form` gives for each row, without a mask.
-
-    Args:
-        law: of the kind "target" or "augmented".
-        z: (R, V) target logits after penalties, float32.
-        drafter_logits: (R, V) the drafter's; None for the kind "target".
-
-    Returns:
-        (R, V) float32.
-    """
-    if drafter_logits is None:
-        return _point(z) if law.greedy else truncated(law, torch.softmax(_divided(law, z), dim=-1))
-    logits, of_drafter = _divided(law, z), _divided(law, drafter_logits)
-    p, q = torch.softmax(logits, dim=-1), torch.softmax(of_drafter, dim=-1)
-    log_p = torch.log_softmax(logits, dim=-1)
-    direction = q - p
-    if law.tail_rule == "mask":
-        direction = direction * (q >= law.tail_alpha * q.amax(-1, keepdim=True))
-    strength: float | Tensor
-    if isinstance(law.eta, str):
-        trust = 1.0 if law.eta == "nearest" else law.trust
-        in_common = torch.minimum(p, q).sum(-1, keepdim=True, dtype=torch.float64)
-        chosen = law.relevance * (trust + (1.0 - trust) * in_common) * _eta(p, q, direction, log_p)
-        strength = chosen.to(p.dtype)
-    else:
-        strength = law.eta
-    p_hat = torch.softmax(log_p + strength * direction, dim=-1)
-    if law.tail_rule == "restore":
-        p_hat = torch.where(p_hat < law.tail_alpha * p_hat.amax(-1, keepdim=True), p, p_hat)
-        p_hat = p_hat / p_hat.sum(-1, keepdim=True)
-    return _point(p_hat) if law.greedy else truncated(law, p_hat)
-
-
-def truncated(law: Law, probs: Tensor) -> Tensor:
+def truncate_rows(probs: Tensor, *, top_k: int, top_p: float, min_p: float) -> Tensor:
     """Return rows (R, V) as `truncate` leaves each of them."""
-    if 0 < law.top_k < probs.shape[-1]:
-        least = probs.topk(law.top_k, dim=-1).values.narrow(-1, law.top_k - 1, 1)
+    if 0 < top_k < probs.shape[-1]:
+        least = probs.topk(top_k, dim=-1).values.narrow(-1, top_k - 1, 1)
         probs = _scaled(probs.where(probs >= least, 0.0))
-    if law.top_p < 1.0:
+    if top_p < 1.0:
         values, order = probs.sort(dim=-1, descending=True)
-        stays = values.cumsum(-1) - values < law.top_p  # of the better ones; so the first always stays
+        stays = values.cumsum(-1) - values < top_p  # of the better ones; so the first always stays
         probs = _scaled(torch.zeros_like(probs).scatter(-1, order, values.where(stays, 0.0)))
-    if law.min_p > 0.0:
-        probs = _scaled(probs.where(probs >= law.min_p * probs.amax(-1, keepdim=True), 0.0))
+    if min_p > 0.0:
+        probs = _scaled(probs.where(probs >= min_p * probs.amax(-1, keepdim=True), 0.0))
     return probs
 
 
-def draw(probs: Tensor, share: Tensor) -> Tensor:
-    """Return the index at which the running sum of `probs` (V,) exceeds this share of its total; see `Ops.draw`."""
-    running = probs.cumsum(-1, dtype=torch.float64)
-    total = running.narrow(0, -1, 1)
-    last = torch.searchsorted(running, total)
-    return torch.searchsorted(running, share * total, right=True).minimum(last).squeeze(0)
+def points(scores: Tensor) -> Tensor:
+    """Return rows (R, V) that are 1 at the best entry of each row, and 0 elsewhere."""
+    return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
 
 
-def verdict(
-    formed: Tensor, draft: Tensor, proposed: Tensor | None, uniforms: Tensor, ends: Sequence[int] = ()
-) -> RoundVerdict:
-    """Accept a prefix of a draft, and draw the token behind it, as `verify` and the decoding loop do.
-
-    Args:
-        formed: (K + 1, V), the laws.
-        draft: (K,) int64; tokens behind the first that ends an answer do not count.
-        proposed: (K, V), what each token was drawn from; None for point masses.
-        uniforms: (at least K + 2,) float64 in [0, 1).
-        ends: ids that end an answer.
-    """
-    count = draft.shape[0]
-    places = torch.arange(count + 1, device=draft.device)
-    ended = torch.zeros_like(draft, dtype=torch.bool)
-    for each in ends:
-        ended = ended | (draft == each)
-    length = torch.cat([places.narrow(0, 1, count).where(ended, count), places.narrow(0, count, 1)]).amin()
-    columns = draft.unsqueeze(1)
-    likely = formed.narrow(0, 0, count).gather(1, columns).squeeze(1).double()  # (K,)
-    if proposed is None:
-        chances = torch.where(places < length, torch.cat([1.0 - likely.clamp(max=1.0), _one(likely)]), 1.0)
-        # A token is rejected with this probability: the first that is ends the search, and the end of the draft does.
-        keeps = torch.cat([likely.clamp(max=1.0), _one(likely)])
-        tried = (keeps > 0.0) & (keeps < 1.0) & (places < length)
-        before = tried.cumsum(0) - tried.long()
-        shares = uniforms.index_select(0, before)
-        stops = (places >= length) | (chances >= 1.0) | (tried & (shares >= keeps))
-        accepted = places.where(stops, count).amin()
-        used = tried.long().where(places <= accepted, 0).sum()
-        rest = _without(formed.index_select(0, accepted.unsqueeze(0)), _at(draft, accepted))
-    else:
-        accepted, used, rest = _block(formed, columns, proposed, likely, uniforms, length, places)
-    whole = accepted >= length
-    ending = whole & (ended & (places.narrow(0, 0, count) < length)).any()
-    probs = torch.where(whole, formed.index_select(0, accepted.unsqueeze(0)), rest).squeeze(0)
-    token = draw(probs, uniforms.index_select(0, used.unsqueeze(0)))
-    return RoundVerdict(accepted, torch.where(ending, -1, token), used + (~ending).long(), length)
+def divided(logits: Tensor, temperature: float) -> Tensor:
+    """Return rows of logits (R, V) / temperature, up to a constant that softmax does not see."""
+    return logits if temperature == 1.0 else (logits - logits.amax(-1, keepdim=True)) / temperature
 
 
 def _block(
-    formed: Tensor,
+    laws: Tensor,
     columns: Tensor,
     proposed: Tensor,
     likely: Tensor,
@@ -155,8 +123,8 @@ def _block(
     for place in range(count):
         stands.append((stands[-1] * ratios.narrow(0, place, 1)).clamp(max=1.0))
     accept = torch.cat(stands)  # (K + 1,)
-    factor = accept.narrow(0, 0, count).to(formed.dtype).unsqueeze(1)
-    residual = (formed.narrow(0, 0, count) * factor - proposed).clamp(min=0.0)  # (K, V)
+    factor = accept.narrow(0, 0, count).to(laws.dtype).unsqueeze(1)
+    residual = (laws.narrow(0, 0, count) * factor - proposed).clamp(min=0.0)  # (K, V)
     left = torch.cat([residual.sum(-1).double(), torch.zeros_like(_one(likely))])
     shorter = torch.where(accept < 1.0, left / (left + 1.0 - accept), 1.0)
     chances = torch.where(places == length, accept, torch.where((places < length) & (accept > 0.0), shorter, 0.0))
@@ -167,10 +135,10 @@ def _block(
     used = tried.long().where(places >= accepted, 0).sum()
     at = accepted.clamp(max=max(count - 1, 0)).unsqueeze(0)
     if not count:
-        return accepted, used, formed
+        return accepted, used, laws
     rest, whole = residual.index_select(0, at), left.index_select(0, at)
     scaled = torch.where(whole >= LEAST_SUM, rest * (1.0 / whole).to(rest.dtype), rest)
-    return accepted, used, torch.where(whole > 0.0, scaled, formed.index_select(0, at))
+    return accepted, used, torch.where(whole > 0.0, scaled, laws.index_select(0, at))
 
 
 def _without(law: Tensor, token: Tensor) -> Tensor:
@@ -191,17 +159,8 @@ def _one(like: Tensor) -> Tensor:
     return torch.ones(1, dtype=like.dtype, device=like.device)
 
 
-def _point(scores: Tensor) -> Tensor:
-    return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
-
-
 def _scaled(probs: Tensor) -> Tensor:
     return probs / probs.sum(-1, keepdim=True)
-
-
-def _divided(law: Law, logits: Tensor) -> Tensor:
-    temperature = law._temperature
-    return logits if temperature == 1.0 else (logits - logits.amax(-1, keepdim=True)) / temperature
 
 
 def _eta(p: Tensor, q: Tensor, direction: Tensor, log_p: Tensor) -> Tensor:

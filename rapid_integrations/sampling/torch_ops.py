@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.sampling.augmented_target import augmented_target
-from rapid_integrations.sampling.ops import LEAST_SUM, Ops, Shift
+from rapid_integrations.sampling.ops import LEAST_SUM, Ops, RowOps, Shift
 from rapid_integrations.sampling.truncation import truncate
 
 
 class TorchOps:
-    """`Ops` in torch; see there for what each operation returns."""
+    """`Ops` in torch; see there for what each operation returns.
+
+    Args:
+        rows: computes whole rounds.
+    """
+
+    def __init__(self, rows: RowOps | None = None) -> None:
+        self.rows = rows
 
     def softmax(self, logits: Tensor, temperature: float) -> Tensor:
         """Return softmax(logits / temperature)."""

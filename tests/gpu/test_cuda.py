@@ -8,10 +8,14 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.config import CompressionConfig
+from rapid_integrations.decoding import device_rounds
+from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.models.attention import rapid_attention
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import make_linear
-from rapid_integrations.sampling import Law
+from rapid_integrations.sampling import Law, Randomness, TorchOps
+from rapid_integrations.sampling.rows import TorchRows
+from tests.toys.device_rounds import IDS, LAWS, decoded, result_of, toy
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import KINDS, ROPES, VOCAB_SIZE, byte_tokenizer, tiny_model, words
 
@@ -125,6 +129,40 @@ def test_a_seed_gives_the_same_sample_on_both_devices():
             tuple(engine.generate(Prompt.from_context(words(5, 60), words(55, 3)), sampling=sampling).token_ids)
         )
     assert len(answers) == 1, answers  # a near tie may part them: look at the first difference before worrying
+
+
+@pytest.mark.parametrize("rows", [None, TorchRows()], ids=["kernels", "torch"])
+@pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup", "draft_lm"])
+@pytest.mark.parametrize("law", LAWS, ids=IDS)
+def test_rounds_on_the_device_are_the_hosts(law, proposer, rows):
+    ops = ops_for(CUDA) if rows is None else TorchOps(rows)
+    for seed in range(6):
+        request = {"eos": frozenset({4}) if seed % 2 else frozenset(), "length": (1, 3, 6)[seed % 3], "seed": seed}
+        expected = result_of(toy(law, proposer, **request), TorchOps(), seed)
+        found = result_of(toy(law, proposer, device="cuda", **request), ops, seed)
+        assert found[:6] == expected[:6]  # what observers see is rounded otherwise
+
+
+@pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup"])
+@pytest.mark.parametrize("law", LAWS, ids=IDS)
+def test_pytorch_counts_one_wait_a_round(monkeypatch, law, proposer):
+    """From the first verdict on, PyTorch raises at every other wait: a number of a tensor, a copy from the host."""
+    rounds = []
+    read = device_rounds.numbers_of
+
+    def verdict(numbers):
+        torch.cuda.set_sync_debug_mode("default")
+        rounds.append(read(numbers))
+        torch.cuda.set_sync_debug_mode("error")
+        return rounds[-1]
+
+    monkeypatch.setattr(device_rounds, "numbers_of", verdict)
+    lm = HuggingFaceLM(tiny_model("llama", 1).to(CUDA), take_over=True)
+    try:
+        decoded((lm, lm, lm), law, proposer, Randomness(0), ops=ops_for(CUDA), tokens=40)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(rounds) > 3
 
 
 @pytest.mark.parametrize("eta", ["auto", "nearest", 10.0])

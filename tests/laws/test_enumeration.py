@@ -448,6 +448,7 @@ def test_the_drafter_may_live_on_another_device(proposer):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup"])
 @pytest.mark.parametrize(("target", "drafter"), [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")])
 def test_two_real_devices(target, drafter, proposer):

@@ -1,6 +1,7 @@
 """A GPU that is not there: tensors without numbers, which know their device.
 
-To ask for a number raises, as it would make the host wait; so does a mixture of devices.
+To ask for a number raises, as it would make the host wait; so does a mixture of devices, and a copy from the host that
+waits for what the device still has to do.
 """
 
 import contextlib
@@ -8,8 +9,10 @@ import contextlib
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-CUDA = torch.device("cuda", 0)
+CUDA, MPS = torch.device("cuda", 0), torch.device("mps", 0)
 _WAITS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__iter__")
 
 
@@ -20,19 +23,38 @@ class HostWaitsError(Exception):
 class _Methods(TorchFunctionMode):
     """Calls operators in place of methods that enter the device, which PyTorch's build for processors does not have."""
 
+    def __init__(self, device, may_wait):
+        super().__init__()
+        self._device, self._may_wait = device, may_wait
+
+    def _is_there(self, given):
+        """Whether a tensor is on such a device, or a device is one."""
+        device = given if isinstance(given, torch.device) else getattr(given, "device", None)
+        return device is not None and device.type == self._device.type
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name in _WAITS and getattr(args[0], "device", None) == CUDA:
+        if not self._may_wait and name in _WAITS and self._is_there(args[0]):
             raise HostWaitsError(name)
-        if name == "contiguous" and args[0].device.type == "cuda":
+        if name == "pin_memory" and args[0].device.type == "cpu":
+            pinned = args[0].clone()
+            pinned.in_pinned_memory = True
+            return pinned
+        to_device = any(self._is_there(each) for each in (*args[1:], *(kwargs or {}).values()))
+        if not self._may_wait and name == "to" and args[0].device.type == "cpu" and to_device:
+            if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
+                raise HostWaitsError("a copy from the host")
+        if name == "contiguous" and args[0].device.type == self._device.type:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
-        if name in ("__invert__", "bitwise_not") and args[0].device.type == "cuda":
+        if name in ("__invert__", "bitwise_not") and args[0].device.type == self._device.type:
             return torch.ops.aten.bitwise_not(args[0])
-        if function is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
+        if function is torch.Tensor.__getitem__ and args[0].device.type == self._device.type:
             return _indexed(*args)
-        if function is torch.Tensor.__setitem__ and args[0].device.type == "cuda":
+        if function is torch.Tensor.__setitem__ and args[0].device.type == self._device.type:
             place = _indexed(args[0], args[1])
-            return place.copy_(args[2]) if isinstance(args[2], torch.Tensor) else place.fill_(args[2])
+            if isinstance(args[2], torch.Tensor):
+                return torch.ops.aten.copy_.default(place, args[2])
+            return torch.ops.aten.fill_.Scalar(place, args[2])
         return function(*args, **(kwargs or {}))
 
 
@@ -62,7 +84,34 @@ def _indexed(tensor, index):
 
 
 @contextlib.contextmanager
-def fake_gpu():
-    """Let tensors be made on `CUDA` within the block."""
-    with FakeTensorMode(), _Methods():
-        yield CUDA
+def fake_gpu(device=CUDA, may_wait=False):
+    """Let tensors be made on a device within the block; `may_wait`: vectors may go to the processor."""
+    with FakeTensorMode(allow_non_fake_inputs=True), _Methods(device, may_wait):
+        yield device
+
+
+class NoDoubles(TorchDispatchMode):
+    """Raises AssertionError if a tensor in double precision is made on a device, as Apple's GPUs have none."""
+
+    def __init__(self, device):
+        super().__init__()
+        self._device = device
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        made = operator(*args, **(kwargs or {}))
+        for each in tree_leaves(made):
+            double = isinstance(each, torch.Tensor) and each.dtype == torch.float64
+            assert not double or each.device != self._device, f"{operator} makes doubles"
+        return made
+
+
+def moved(model, dtype, device=CUDA):
+    """Return a model, made before, whose weights are on a device and have no numbers; within `fake_gpu`."""
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                empty = torch.empty(weight.shape, dtype=dtype, device=device)
+                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+    return model

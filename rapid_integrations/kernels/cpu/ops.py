@@ -27,6 +27,7 @@ class NativeOps(NumPyOps):
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        super().__init__()
         self._library = library
 
     def softmax(self, logits: Tensor, temperature: float) -> Tensor:

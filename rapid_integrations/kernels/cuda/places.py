@@ -111,7 +111,7 @@ class Places:
         self._layers, self._kv_heads, self._head_dim = layers, kv_heads, head_dim
         self._group, self._tile_rows, self._like = group, tile_rows, like
         whole = sum(Parts.sizes(rows))
-        self._sent = torch.zeros(whole, dtype=torch.int64, device="cpu", pin_memory=like.device.type == "cuda")
+        self._sent = torch.zeros(whole, dtype=torch.int64, device="cpu")
         # NumPy's assignments take a third of the time of PyTorch's.
         self._host = {name: part.numpy() for name, part in vars(Parts.of(self._sent, rows)).items()}
         self._block = torch.zeros(whole, dtype=torch.int64, device=like.device)
@@ -124,7 +124,7 @@ class Places:
         self._grow(_BUFFERS)
 
     def fill(self, rows: Sequence[Rows], tables: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Send where a step's rows lie. The step before must have been waited for, since its block is overwritten.
+        """Send where a step's rows lie. Steps before it may still run.
 
         Args:
             rows: of one or several readers; every cache has been filled by an earlier forward pass.
@@ -167,7 +167,9 @@ class Places:
         host["work"][: len(rows)] = begins_of_work
         host["work"][len(rows) :] = work
         self.longest = longest
-        self._block.copy_(self._sent, non_blocking=True)
+        # Pinned memory is a copy that stays as it is until the device has read it: the next step overwrites `_sent`.
+        sent = self._sent.pin_memory() if self._block.device.type == "cuda" else self._sent
+        self._block.copy_(sent, non_blocking=True)
         for own, token_ids in elsewhere:
             self.parts.ids[own] = token_ids
 

@@ -86,7 +86,7 @@ class GraphSteps(SharedResource):
                 first += each.count
                 kept.append(self._logits[first - each.keep : first])
             logits = torch.cat(kept)  # a copy: the next step overwrites them
-            if bool(logits.isnan().any()):  # the one wait for the device
+            if any(each.check for each in rows) and bool(logits.isnan().any()):  # the one wait for the device
                 raise FloatingPointError("NaN among the logits")
         return list(torch.split(logits, [each.keep for each in rows]))
 

@@ -74,6 +74,7 @@ def _choose(
     verdict,
     source,
     factors,
+    lengths,
     draft,
     width,
     blocks,
@@ -82,6 +83,7 @@ def _choose(
     BLOCKS: tl.constexpr,
 ):
     round_ = tl.program_id(0).to(tl.int64)
+    counted = tl.load(lengths + round_).to(tl.int32)
     own = stands + round_ * (draft + 1)
     mine = uniforms + round_ * given
     used = tl.full([], 0, tl.int64)
@@ -90,13 +92,13 @@ def _choose(
     factor = tl.full([], 1.0, tl.float64)
     going = tl.full([], 1, tl.int1)
     if DRAWN:  # from the longest prefix to the empty one
-        for step in range(0, draft + 1):
-            length = draft - step
+        for step in range(0, counted + 1):
+            length = counted - step
             chance = tl.load(own + length)
             if going & (chance > 0.0):
                 odds = chance
                 total = tl.full([], 1.0, tl.float64)
-                if length < draft:
+                if length < counted:
                     b = tl.arange(0, BLOCKS)
                     row = (round_ * draft + length) * blocks
                     total = tl.sum(tl.load(left + row + b, mask=b < blocks, other=0.0), 0)
@@ -104,11 +106,11 @@ def _choose(
                 ends, used = _happens(mine, used, odds)
                 if ends:
                     accepted = length.to(tl.int64)
-                    kind = tl.where((length < draft) & (total > 0.0), _RESIDUAL, _LAW).to(tl.int64)
+                    kind = tl.where((length < counted) & (total > 0.0), _RESIDUAL, _LAW).to(tl.int64)
                     factor = chance
                     going = tl.full([], 0, tl.int1)
     else:  # a point mass each: token by token, from the front
-        for position in range(0, draft):
+        for position in range(0, counted):
             if going:
                 stays, used = _happens(mine, used, tl.load(own + position + 1))
                 if stays:
@@ -202,13 +204,19 @@ def _draw(
     if not DRAWN:
         # If nothing else remains of the law, the rejection was an accident of rounding.
         token = tl.load(tokens + round_ * draft + tl.maximum(tl.minimum(accepted, draft - 1), 0))
-        chosen = tl.where((accepted < draft) & (whole < _LEAST_SUM), token, chosen)
+        chosen = tl.where((tl.load(source + round_) == _WITHOUT) & (whole < _LEAST_SUM), token, chosen)
     tl.store(verdict + round_ * 3 + 1, chosen)
 
 
 @where_it_lies
 def verify_rounds(
-    laws: Tensor, tokens: Tensor, proposed: Tensor | None, uniforms: Tensor, *, block: int = BLOCK
+    laws: Tensor,
+    tokens: Tensor,
+    proposed: Tensor | None,
+    uniforms: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    block: int = BLOCK,
 ) -> Tensor:
     """Return what becomes of G drafts of K tokens, without waiting for the device.
 
@@ -217,6 +225,7 @@ def verify_rounds(
         tokens: (G, K) int64, the drafts; K may be 0.
         proposed: (G, K, V) float32, what each token was drawn from; None for point masses.
         uniforms: (G, U) float64 in [0, 1), at least K + 2 for each round, in the order in which they are used.
+        lengths: (G,) int64, how many tokens of each draft count; None: all.
         block: tokens of a program, a power of two.
 
     Returns:
@@ -233,6 +242,7 @@ def verify_rounds(
     verdict = torch.empty(rounds, 3, dtype=torch.int64, device=laws.device)
     source = torch.empty(rounds, dtype=torch.int64, device=laws.device)
     factors = laws.new_empty(rounds, dtype=torch.float64)
+    lengths = torch.full((rounds,), draft, device=laws.device) if lengths is None else lengths
     weighed = laws.new_empty(rounds, blocks, dtype=torch.float64)
     last = {"BLOCKS": triton.next_power_of_2(blocks)}
     options = {"num_warps": 8, **OPTIONS}
@@ -250,6 +260,7 @@ def verify_rounds(
         verdict,
         source,
         factors,
+        lengths,
         draft,
         width,
         blocks,

@@ -152,7 +152,7 @@ class Text:
             ops=ops_for(device),
         )
         none = Penalties(1.0, opening.token_ids, opening.vocab_size, device)
-        self._rules = Rules(law, opening.vocab_size, none, opening.eos)
+        self._rules = Rules(law, opening.vocab_size, none, opening.eos, by_host=True)
         self.opened: Future[int] = Future()
         self._calls: deque[Call] = deque()
         self._arrived: Future[None] = Future()

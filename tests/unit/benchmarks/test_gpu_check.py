@@ -1,33 +1,67 @@
-"""What of the GPU check runs without a GPU: the watcher, the model of speeds, and what its stages call."""
+"""What of the GPU check runs without a GPU: the watcher, every stage on tiny shapes, and the model of speeds."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from benchmarks import gpu_check
+from benchmarks.gpu_stages import CONTEXTS, RETRIEVAL, ROWS, STAGES, Stage, attention
+from benchmarks.gpu_stages.modelled import modelled
+from tests.toys.repository import ROOT
+
+
+def ended(folder):
+    return {each["stage"]: each["ended"] for each in gpu_check.results_in(folder) if "ended" in each}
 
 
 @pytest.mark.slow  # the child imports PyTorch anew
 @pytest.mark.process
-def test_a_stage_that_fails_is_written_down_and_the_next_one_runs(tmp_path):
-    gpu_check.watch(["law", "modelled"], tmp_path, 120)
-    ended = {each["stage"]: each["ended"] for each in gpu_check._read(tmp_path) if "ended" in each}
-    assert list(ended) == ["law", "modelled"] and ended["modelled"] == "done"
-    assert torch.cuda.is_available() or "Error" in ended["law"]
+def test_a_stage_that_fails_or_takes_too_long_is_written_down_and_the_next_one_runs(tmp_path, monkeypatch):
+    monkeypatch.setitem(STAGES, "env", Stage(0, "machine"))
+    gpu_check.watch(["env", "law", "modelled"], tmp_path, 120)
+    found = ended(tmp_path)
+    assert list(found) == ["env", "law", "modelled"]
+    assert found["env"] == "over 0 s" and found["modelled"] == "done"
+    assert torch.cuda.is_available() or "Error" in found["law"]
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_every_stage_runs_dry_by_the_command_of_the_documentation(tmp_path):
+    stages = [name for name in STAGES if name != "correctness"]  # whose tests are skipped without a GPU
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), "--out", str(tmp_path), "--seconds", "300"]
+    subprocess.run([*command, "--dry", "--only", ",".join(stages)], cwd=tmp_path, check=True, capture_output=True)
+    assert ended(tmp_path) == dict.fromkeys(stages, "done")
+    results = gpu_check.results_in(tmp_path)
+    assert [each for each in results if "failed" in each and each.get("form") != "fp8"] == []
+    assert {each["stage"] for each in results if "ended" not in each} == set(stages)
+
+
+def test_stages_are_where_the_table_says():
+    for name, stage in STAGES.items():
+        text = (ROOT / "benchmarks" / "gpu_stages" / f"{stage.module}.py").read_text()
+        assert f"\ndef {name}(say: Say" in text
+    assert sum(stage.seconds for stage in STAGES.values()) < 700
 
 
 def test_speeds_are_modelled_from_steps():
     results = [
         {"stage": stage, "quantization": form, "length": length, "new": new, "today_ms": cost, "graph_ms": cost / 2}
         for stage, form, cost in (("steps", None, 20.0), ("steps_int4", "int4", 4.0))
-        for length in (gpu_check.RETRIEVAL, *gpu_check.CONTEXTS)
-        for new in gpu_check.ROWS
+        for length in (RETRIEVAL, *CONTEXTS)
+        for new in ROWS
     ]
+    results += [{"stage": "law", "law": "greedy auto", "position_ms": 0.7}, {"stage": "law", "rows_round_ms": 0.9}]
     said = []
-    gpu_check.modelled(lambda **values: said.append(values), results)
-    assert {each["way"] for each in said} == {"today", "graph"} and {each["drafter"] for each in said} == {
-        "bfloat16",
-        "int4",
+    modelled(lambda **values: said.append(values), results)
+    assert {(each["way"], round(each["law_ms"], 9)) for each in said} == {
+        ("today", 0.7),
+        ("today", 0.1),
+        ("graph", 0.1),
     }
+    assert {each["drafter"] for each in said} == {"bfloat16", "int4"}
     best = max(said, key=lambda each: each["to_target"])
     assert best["drafter"] == "int4" and best["acceptance"] == 0.9 and best["to_target"] > 1.5
 
@@ -35,5 +69,5 @@ def test_speeds_are_modelled_from_steps():
 def test_the_ways_of_attention_that_are_compared_agree():
     query = torch.randn(1, 4, 9, 64)
     key, value = (torch.randn(1, 2, 100, 64) for _ in "kv")
-    for way in (gpu_check.folded, gpu_check.masked):
-        assert gpu_check.relative(way(query, key, value, 0.1), gpu_check.today(query, key, value, 0.1)) < 1e-5
+    for way in (attention.folded, attention.masked):
+        assert attention.relative(way(query, key, value, 0.1), attention.today(query, key, value, 0.1)) < 1e-5

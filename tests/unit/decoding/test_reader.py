@@ -30,7 +30,7 @@ class Model:
 
 @pytest.mark.parametrize("wrong", [300, -1])
 def test_an_id_that_the_model_does_not_have_never_reaches_the_device(wrong, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "to", lambda ids, device: f"{len(ids)} ids on {device}")
+    monkeypatch.setattr("rapid_integrations.decoding.reader.sent", lambda ids, device: f"{len(ids)} ids on {device}")
     reader = Reader(Model(), [1, 2], 8)
     with pytest.raises(ConfigurationError, match=f"token id {wrong} was given to tiny, whose ids are 0 to 299"):
         reader.wants([299, wrong], 1)

@@ -8,6 +8,7 @@ from rapid_integrations.kernels.cpu.numpy_ops import NumPyOps
 from rapid_integrations.kernels.cpu.ops import NativeOps
 from rapid_integrations.kernels.ops import ops_for
 from rapid_integrations.sampling import TorchOps
+from rapid_integrations.sampling.rows import TorchRows
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -20,6 +21,11 @@ def test_the_kernels_on_processors():
 def test_numpy_without_kernels():
     with without_kernels():
         assert type(ops_for(CPU, CPU)) is NumPyOps
+
+
+def test_rounds_are_decided_on_gpus_if_all_models_are_there():
+    assert type(ops_for(CUDA, torch.device("cuda", 1)).rows) is TorchRows
+    assert ops_for(CUDA, CPU).rows is ops_for(torch.device("mps")).rows is ops_for(CPU).rows is None
 
 
 def test_torch_if_any_model_is_elsewhere():

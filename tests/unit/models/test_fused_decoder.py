@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rapid_integrations.cache import Rows
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import hf, taken_weights
@@ -14,6 +14,7 @@ from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import Int4Linear, make_linear
 from tests.toys.every_family import tiny
+from tests.toys.fake_gpu import CUDA, MPS, HostWaitsError, NoDoubles, fake_gpu, moved
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
@@ -191,3 +192,21 @@ def test_a_weight_that_the_kernels_read_wrongly_is_seen(monkeypatch):
     )
     with pytest.raises(UnsupportedModelError, match="differs from the model's own by"):
         taken_over("llama", torch.bfloat16, "int4", **wide)
+
+
+@pytest.mark.parametrize(("kind", "device"), [("llama", CUDA), ("gemma3", CUDA), ("llama", MPS)], ids=str)
+def test_a_pass_on_a_gpu_waits_for_nothing_but_its_check(kind, device):
+    model = tiny_model(kind, 1)
+    with fake_gpu(device) as gpu, NoDoubles(device):
+        fused = FusedDecoder(moved(model, torch.bfloat16, device))
+        assert fused.kernels.startswith("none (")  # there is no GPU in truth
+        cache = KVCache(len(fused.windows), 100)
+        read = torch.empty(30, dtype=torch.int64, device=gpu)
+        fused.forward([Rows(read, cache, 0, of_prompt=True)])
+        cache.advance(30)
+        for new in (1, 5):
+            (logits,) = fused.forward([Rows(read[:new], cache, new, check=False)])
+            cache.advance(new)
+            assert logits.shape == (new, VOCAB_SIZE) and logits.device == gpu and logits.dtype == torch.float32
+        with pytest.raises(HostWaitsError):
+            fused.forward([Rows(read[:1], cache, 1)])

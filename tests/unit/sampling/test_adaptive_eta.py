@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor
 
 from rapid_integrations.sampling import Law, augmented_target
 from rapid_integrations.sampling.adaptive_eta import ETA_MOST, adaptive_eta
 from tests.toys.budget import examples
+from tests.toys.fake_gpu import MPS, NoDoubles, fake_gpu
 from tests.toys.reference_law import augmented, automatic_eta
 from tests.unit.sampling.strategies import distributions, logits
 
@@ -144,3 +146,18 @@ def test_rows_do_not_know_of_each_other():
         for column in range(3):
             one = (each[row, column] for each in (p, q, q - p, p.log()))
             assert torch.equal(together[row, column], adaptive_eta(*one))
+
+
+@pytest.mark.parametrize("rule", TAIL_RULES)
+def test_a_device_without_double_precision_is_asked_for_none(rule, monkeypatch):
+    """Apple's GPUs refuse float64, which the search needs: it is made on the processor."""
+
+    def numbers(tensor):
+        assert tensor.device.type == "cpu"
+        return [[0.1] * tensor.shape[1]] * tensor.shape[0] if tensor.ndim == 2 else [0.1] * tensor.shape[0]
+
+    with fake_gpu(MPS, may_wait=True) as gpu, NoDoubles(gpu):
+        monkeypatch.setattr(FakeTensor, "tolist", numbers)
+        z, drafter_logits = (torch.empty(200, device=gpu) for _ in "zd")
+        found = Law("augmented", temperature=0.7, tail_rule=rule, min_p=0.01).form(z, drafter_logits)
+        assert found.device == gpu and found.dtype == torch.float32

@@ -1,12 +1,15 @@
 """All positions of a round at once, against the host's law, verification and randomness on thousands of rounds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from rapid_integrations.sampling import Law, Randomness, verify
-from rapid_integrations.sampling.rows import draw, laws, serves, truncated, verdict
+from rapid_integrations.sampling import Law, Randomness, TorchOps, verify
+from rapid_integrations.sampling.rows import TorchRows
 from tests.toys.fake_gpu import HostWaitsError, fake_gpu
 
+ROWS = TorchRows()
 LAWS = [
     Law("target"),
     Law("target", temperature=1.0, top_k=4),
@@ -17,6 +20,7 @@ LAWS = [
     Law("augmented", temperature=0.7, eta="nearest", top_p=0.9),
     Law("augmented", temperature=1.3, eta=3.0, tail_rule="restore"),
 ]
+ON_DEVICE = [replace(law, ops=TorchOps(ROWS)) for law in LAWS]
 IDS = [f"{law.kind} T={law.temperature} eta={law.eta}" for law in LAWS]
 
 
@@ -34,14 +38,14 @@ def logits(generator, rows, width):
     return torch.randn(rows, width, generator=generator) * torch.rand(1, generator=generator) * 8
 
 
-def host_round(law, z, d, draft, proposed, seed, ends):
-    """Return what the loop makes of a chain that the drafter has ended where it would: accepted, token, used."""
+def host_round(law, z, d, draft, proposed, seed):
+    """Return what the host makes of a chain: accepted, the token behind them, uniform numbers used."""
     rng = Counted(seed)
     formed = [law.form(z[i], None if d is None else d[i]) for i in range(len(z))]
     found = verify(draft, proposed, lambda place: formed[place], rng)
     token = found.correction
     if token is None:
-        token = -1 if any(each in ends for each in draft) else rng.draw(formed[len(draft)])
+        token = rng.draw(formed[len(draft)])
     return found.accepted, token, rng.used
 
 
@@ -52,10 +56,9 @@ def test_a_law_of_each_row(law):
         for _ in range(10):
             z, d = logits(generator, 4, width), logits(generator, 4, width)
             d = None if law.kind == "target" else d
-            found = laws(law, z, d)
+            found = replace(law, ops=TorchOps(ROWS)).form_rows(z, d)
             expected = torch.stack([law.form(z[i], None if d is None else d[i]) for i in range(4)])
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
-    assert serves(law) and not serves(Law("paper"))
 
 
 @pytest.mark.parametrize("drawn", [True, False], ids=["drawn", "copied"])
@@ -76,21 +79,19 @@ def test_rounds_end_as_the_hosts_do(law, drawn):
             draft = [int(row.argmax()) if seed % 2 else each for row, each in zip(d[:count], draft, strict=True)]
         else:
             draft = [int(torch.multinomial(row, 1, generator=generator)) for row in proposed]
-        ends = {0} if seed % 3 == 0 else set()
-        length = next((i + 1 for i, each in enumerate(draft) if each in ends), count)
+        length = count if seed % 3 or not count else 1 + seed % count
         d = None if law.kind == "target" else d
         cut = None if proposed is None else proposed[:length]
-        expected = host_round(law, z[: length + 1], d, draft[:length], cut, seed, ends)
-        found = verdict(
-            laws(law, z, d),
+        expected = host_round(law, z[: length + 1], d, draft[:length], cut, seed)
+        found = ROWS.verify(
+            replace(law, ops=TorchOps(ROWS)).form_rows(z, d),
             torch.tensor(draft, dtype=torch.int64),
             None if proposed is None else torch.stack(proposed) if count else torch.empty(0, width),
             torch.tensor(Randomness(seed).ahead(count + 2), dtype=torch.float64),
-            sorted(ends),
+            None if length == count else torch.tensor(length),
         )
-        assert (int(found.accepted), int(found.token), int(found.used)) == expected, seed
-        assert int(found.length) == length
-        seen.add((expected[0], expected[1] == -1))
+        assert tuple(found.tolist()) == expected, seed
+        seen.add((expected[0], expected[0] == length))
     assert len(seen) > 5
 
 
@@ -100,19 +101,20 @@ def test_a_draw_is_the_hosts():
         probs = torch.rand(50, generator=generator) * (torch.rand(50, generator=generator) > 0.5)
         probs[seed % 50] = 0.3
         share = torch.rand(1, generator=generator, dtype=torch.float64)
-        assert int(draw(probs, share)) == Randomness()._ops.draw(probs, float(share))
+        assert int(ROWS.draw(probs, share)) == Randomness()._ops.draw(probs, float(share))
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-@pytest.mark.parametrize("law", LAWS, ids=IDS)
+@pytest.mark.parametrize("law", ON_DEVICE, ids=IDS)
 def test_nothing_makes_the_host_wait(law, drawn):
     with fake_gpu() as gpu:
         z, d = (torch.empty(6, 300, device=gpu) for _ in "zd")
         with pytest.raises(HostWaitsError):
             float(z.sum())
-        formed = laws(law, z, None if law.kind == "target" else d)
+        formed = law.form_rows(z, None if law.kind == "target" else d)
         draft = torch.empty(5, dtype=torch.int64, device=gpu)
         uniforms = torch.empty(7, dtype=torch.float64, device=gpu)
-        found = verdict(formed, draft, torch.empty(5, 300, device=gpu) if drawn else None, uniforms, (2, 3))
-        assert {each.device for each in vars(found).values()} == {gpu}
-        assert truncated(law, formed).shape == (6, 300)
+        length = torch.empty((), dtype=torch.int64, device=gpu)
+        found = ROWS.verify(formed, draft, torch.empty(5, 300, device=gpu) if drawn else None, uniforms, length)
+        assert found.device == gpu and found.shape == (3,)
+        assert law.propose_rows(z).shape == (6, 300)

@@ -72,6 +72,16 @@ def test_shapes(draft, width, block):
     check(*rounds(6, draft, width, seed=draft), block)
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+def test_only_the_first_tokens_of_a_draft_count(drawn):
+    laws, tokens, proposed, uniforms = rounds(30)
+    lengths = torch.arange(30) % (K + 1)
+    found = verify_rounds(laws, tokens, proposed if drawn else None, uniforms, lengths, block=64).tolist()
+    for row, own in enumerate(lengths.tolist()):
+        cut = proposed[row, :own] if drawn and own else None
+        assert found[row] == expected_of(laws[row], tokens[row, :own], cut, uniforms[row])
+
+
 def test_greedy_laws_use_no_chance_to_accept():
     laws, tokens, _, uniforms = rounds(12)
     best = torch.zeros_like(laws).scatter_(2, laws.argmax(-1, keepdim=True), 1.0)
