@@ -11,6 +11,7 @@ import sys
 import torch
 
 from rapid_integrations.models.linear import make_linear
+from tests.toys.budget import in_turn
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -58,7 +59,7 @@ def worst(quantization, dtype):
         guard(made)
         dense = made.dense()
         assert dense.shape == held.shape
-        for rows in ROWS:
+        for rows in in_turn(ROWS, out + columns):  # by day each width meets each number of rows, with another height
             x = torch.randn(rows, columns, generator=generator).to(dtype)
             expected = x.float() @ dense.float().T + (0 if bias is None else bias.float())
             size = (x.float().square() @ dense.float().square().T).sum().sqrt()  # without what cancels out
