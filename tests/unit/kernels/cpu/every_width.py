@@ -17,7 +17,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 WIDTHS = range(1, 131)
 SHAPES = [
-    *itertools.product((1, 3, 16, 100), WIDTHS),  # (out, in)
+    *((out, width) for width in WIDTHS for out in in_turn((1, 3, 16, 100), width)),  # (out, in)
     *itertools.product(WIDTHS, (32, 33)),
     (100, 64),
     (64, 100),
