@@ -41,7 +41,11 @@ ODD = {
 
 
 FORMS = [(form, dtype) for dtype in (torch.bfloat16, torch.float32) for form in ("int8", "int4", None)]
-CASES = [("llama", shape, *form) for shape in ODD for form in FORMS]
+CASES = [
+    pytest.param("llama", shape, *form, marks=pytest.mark.long if form[1] == torch.float32 else ())
+    for shape in ODD
+    for form in FORMS
+]
 # Of a second family each shape in one form by day, and each form with several shapes.
 CASES += [
     pytest.param("qwen3", shape, *form, marks=pytest.mark.long if number % 6 == place else pytest.mark.slow)
