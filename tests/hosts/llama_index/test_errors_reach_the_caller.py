@@ -24,7 +24,6 @@ from rapid_integrations import (
     PromptError,
 )
 from rapid_integrations.errors import HostPartError, MissingExtraError
-from tests.toys.budget import in_turn
 from tests.toys.chat_templates import QWEN25
 from tests.toys.embedder import HashEmbedder
 from tests.toys.llama_index_llms import SMALL, make_llm
@@ -114,7 +113,7 @@ ERRORS = [
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms())
 async def test_in_every_response_mode(engine, monkeypatch, mode, form):
     llm = over(engine)
-    for error in in_turn(ERRORS, ASKING.index(mode) + FORMS.index(form)):
+    for error in ERRORS:
         with monkeypatch.context() as patch:
             patch.setattr(type(engine), "stream", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
             with pytest.raises(type(error)) as caught:
@@ -126,7 +125,7 @@ async def test_in_every_response_mode(engine, monkeypatch, mode, form):
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms())
 async def test_a_prompt_that_does_not_fit(engine, base_engine, mode, form):
     """Whatever LlamaIndex packed: this model's answers are longer than it was told."""
-    for used in in_turn((engine, base_engine), ASKING.index(mode) + FORMS.index(form)):
+    for used in (engine, base_engine):
         llm = Longer(engine=used, compression=SMALL, embed_model=HashEmbedder(), max_new_tokens=12)
         with pytest.raises(ContextOverflowError, check=lambda error: error.new_tokens == 9000):
             await ask(llm, mode, form)
