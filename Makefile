@@ -37,8 +37,9 @@ test: $(STAMP)
 test-quick: $(STAMP)
 	RAPID_TESTS=quick $(PYTEST) $(PARALLEL) -m "not (process or long or $(UNUSUAL))" tests/unit $(HEAVY:%=--ignore=tests/unit/%)
 
+# Without what needs a GPU or downloads from a hub.
 test-slow: $(STAMP)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not (gpu or network)"
 
 # Everything that needs neither an accelerator nor a model hub, with all examples.
 test-nightly: $(STAMP) test-fallback

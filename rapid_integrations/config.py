@@ -525,8 +525,16 @@ def unknown_name(
     return f"{said}; docs/configuration.md lists all options"
 
 
-def require_known(function: Callable[..., Any], options: Iterable[str], *others: Callable[..., Any]) -> None:
+def require_known(
+    function: Callable[..., Any], options: Iterable[str], *others: Callable[..., Any], owner: type | None = None
+) -> None:
     """Refuse keyword arguments that neither `function` takes nor any of `others`, to which it passes them on.
+
+    Args:
+        function: the function that was called.
+        options: the names that it was given.
+        others: functions to which it passes its arguments on.
+        owner: the class that the message names. None names the class that defines the function.
 
     Raises:
         ConfigurationError: an argument is unknown.
@@ -537,4 +545,5 @@ def require_known(function: Callable[..., Any], options: Iterable[str], *others:
     takes = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     known = [name for name in dict.fromkeys(takes) if name != "self"]
     if known:  # without known names, it is a wrapper that takes anything, and its function refuses unknown names
-        refuse_unknown(function.__qualname__, options, known)
+        name = function.__qualname__ if owner is None else f"{owner.__name__}.{function.__name__}"
+        refuse_unknown(name, options, known)

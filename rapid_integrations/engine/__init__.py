@@ -1,4 +1,4 @@
-"""The engine turns a prompt into a stream of text. Start with `engine`, which reads in the order of its five stages.
+"""The engine turns a prompt into a stream of text. Start with `running`, which reads in the order of its five stages.
 
 Importing this package loads none of its modules. Each name is loaded when it is first used.
 """

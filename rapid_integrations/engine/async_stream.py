@@ -16,7 +16,8 @@ from rapid_integrations.progress import ignore_progress
 from rapid_integrations.prompt import PromptLike
 
 if TYPE_CHECKING:
-    from rapid_integrations.engine.engine import CompletionStream, RapidEngine
+    from rapid_integrations.engine.answering import AnsweringEngine
+    from rapid_integrations.engine.stream import CompletionStream
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
         self._stream = stream
 
     @classmethod
-    async def start(cls, engine: RapidEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
+    async def start(cls, engine: AnsweringEngine, prompt: PromptLike, options: dict[str, Any]) -> AsyncCompletionStream:
         """Prepare the request in a thread. Errors of the request are raised here."""
         return cls(await prepared_in_thread(engine, partial(engine.stream, prompt), options))
 
@@ -71,7 +72,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
         await self.aclose()
 
 
-async def prepared_in_thread(engine: RapidEngine, prepare: Callable[..., T], options: dict[str, Any]) -> T:
+async def prepared_in_thread(engine: AnsweringEngine, prepare: Callable[..., T], options: dict[str, Any]) -> T:
     """Call `prepare` with `options` in a thread. A cancelled task stops it at its next report of progress."""
     engine.require_open()  # before anything waits for a thread: a forked child has none
     cancelled = threading.Event()

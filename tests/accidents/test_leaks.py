@@ -37,12 +37,12 @@ def engine(**options):
 def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
     before = threads()
     with engine(prefix_cache_dir=tmp_path / "prefixes", embedding_cache=tmp_path / "embeddings.sqlite") as running:
-        for number in range(3):
+        for number in range(2):
             one_request(running, number, outcome)
         gc.collect()
         process = psutil.Process()
         handles = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
-        for number in range(3, 8):
+        for number in range(2, 6):
             one_request(running, number, outcome)
         gc.collect()
         count = process.num_fds if hasattr(process, "num_fds") else process.num_handles

@@ -1,5 +1,6 @@
 """The commands of all pages exist; what `rapid ask` is told there, it does (on a tiny model)."""
 
+import functools
 import re
 import shlex
 
@@ -22,16 +23,22 @@ MODULES = [str(each) for each in ROOT.rglob("*.py") if ".venv" not in each.parts
 ASKED = [command for command in COMMANDS if command.values[0].startswith("ask ")]
 
 
+@functools.cache
+def help_of(*name):
+    result = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 @pytest.mark.parametrize(("command", "standard_input"), COMMANDS)
 def test_it_exists_with_its_options(command, standard_input):
     words = shlex.split(command)
     name = []
     while words and re.fullmatch(r"[a-z]+(-[a-z]+)*", words[0]):
         name.append(words.pop(0))
-    result = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
+    said = help_of(*name)
     for option in (word for word in words if word.startswith("-") and len(word) > 1):
-        assert option in result.stdout, option
+        assert option in said, option
 
 
 @pytest.mark.parametrize(("command", "standard_input"), ASKED)

@@ -9,7 +9,7 @@ from tests.toys.budget import examples
 from tests.toys.distributions import chi_square_p_value
 from tests.toys.requests import ToyRequest
 
-RUNS = examples(2000)
+RUNS = max(1000, examples(2000))  # a thousand tell eta 4 from 5 at 7e-9
 ALPHA = 1e-4
 
 LAW = Law("augmented", temperature=1.0, eta=5.0)

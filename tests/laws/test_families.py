@@ -13,6 +13,7 @@ from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models import loader
 from rapid_integrations.models.fused_decoder import FAMILIES
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.budget import in_turn
 from tests.toys.embedder import HashEmbedder
 from tests.toys.greedy_answers import COMPRESSION, DOCUMENTS, SHORT, ask, assert_same_answer, generated, text_of
 from tests.toys.models import KINDS, ROPES, byte_tokenizer, tiny_model
@@ -39,9 +40,9 @@ def test_greedy_output_is_what_transformers_generates(kind, take_over):
     with engine_of(kind, take_over) as running:
         ours = type(tiny_model(kind, SEED)).__name__ in FAMILIES
         assert (running.target._fused is not None) == (take_over and ours)
-        for prompt in (SHORT[3], *DOCUMENTS):
+        for number, prompt in enumerate((SHORT[3], *DOCUMENTS), take_over):
             expected = generated(kind, SEED, text_of(prompt))
-            for proposer, length in PROPOSERS:
+            for proposer, length in in_turn(PROPOSERS, number):
                 answer = ask(running, prompt, proposer, length)
                 assert_same_answer(answer, *expected)
                 if prompt in DOCUMENTS:

@@ -6,13 +6,21 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 BUDGET = os.environ.get("RAPID_TESTS", "usual")
-_SHARE = {"quick": 0.1, "usual": 0.5, "nightly": 1.0}[BUDGET]
+_SHARE = {"quick": 0.1, "usual": 0.25, "nightly": 1.0}[BUDGET]
 _LEAST = 5  # examples: what hypothesis tries first is what is likeliest to be wrong
 
 
 def examples(nightly: int) -> int:
     """Return how many examples of a property to try, of those that are tried at night."""
     return max(_LEAST, round(nightly * _SHARE))
+
+
+def in_turn(values, number):
+    """Return every second of `values` by day, from the first or the second on as `number` says, and all at night.
+
+    Of all combinations of two parameters, those of neighbours in one of them cover every value of the other.
+    """
+    return values if BUDGET == "nightly" else values[number % 2 :: 2]
 
 
 # No test depends on the clock, or on what an earlier run has found; a failure prints how to repeat it.

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from rapid_integrations.compression import Compression, ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.engine.async_stream import in_thread
-from rapid_integrations.engine.engine import _FREED, RapidEngine
-from rapid_integrations.engine.life import EngineLife
+from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.engine.life import FREED, EngineLife
 from rapid_integrations.engine.prepare import Preparing
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.read_ahead import DocumentsLike, PromptOf, prompts_about
@@ -242,7 +242,7 @@ class RemoteEngine(RapidEngine):
         self._link.close()
         for stream in tuple(self._streams):
             stream.end_with_engine()
-        for name in _FREED:
+        for name in FREED:
             vars(self).pop(name, None)
 
     def _body(self, asked: Asked, options: dict[str, Any], **more: bool) -> bytes:

@@ -18,6 +18,7 @@ from tests.toys.engines import DOCUMENT, SMALL, engine
 from tests.toys.errors import coded
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
+pytestmark = pytest.mark.long  # each runs whole conversations
 SHORT = SamplingParams(max_new_tokens=12)
 QUESTIONS = ("which words?", "and why those?", "what else is there?")
 

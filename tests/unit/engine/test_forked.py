@@ -13,6 +13,7 @@ from tests.toys.host_llms import CALLS, HOSTS, ask, build
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]

@@ -20,6 +20,7 @@ from tests.toys.leaks import settled
 from tests.toys.models import words
 from tests.toys.prefix_requests import DOCUMENT, about, assert_entries_are_right, engine
 
+pytestmark = pytest.mark.long  # each reads documents in several engines
 TWO = [Document(text=words(3, 90), source="a/first.md"), Document(text=words(4, 90), source="second.md")]
 SYSTEM = {"role": "system", "content": "Answer briefly."}
 

@@ -11,12 +11,13 @@ import sys
 import torch
 
 from rapid_integrations.models.linear import make_linear
+from tests.toys.budget import in_turn
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 WIDTHS = range(1, 131)
 SHAPES = [
-    *itertools.product((1, 3, 16, 100), WIDTHS),  # (out, in)
+    *((out, width) for width in WIDTHS for out in in_turn((1, 3, 16, 100), width)),  # (out, in)
     *itertools.product(WIDTHS, (32, 33)),
     (100, 64),
     (64, 100),
@@ -58,7 +59,7 @@ def worst(quantization, dtype):
         guard(made)
         dense = made.dense()
         assert dense.shape == held.shape
-        for rows in ROWS:
+        for rows in in_turn(ROWS, out + columns):  # by day each width meets each number of rows, with another height
             x = torch.randn(rows, columns, generator=generator).to(dtype)
             expected = x.float() @ dense.float().T + (0 if bias is None else bias.float())
             size = (x.float().square() @ dense.float().square().T).sum().sqrt()  # without what cancels out

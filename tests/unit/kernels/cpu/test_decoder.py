@@ -20,6 +20,7 @@ from rapid_integrations.kernels.cpu import library as build
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
+from tests.toys.budget import in_turn
 from tests.toys.decoders import FAMILIES, error, ids, model, pair, read
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import EOS_ID, VOCAB_SIZE, byte_tokenizer, words
@@ -57,7 +58,7 @@ def test_head_shapes(head_dim, heads):
 
 
 @pytest.mark.parametrize("past", [1, 15, 16, 17, 63, 64, 65, 511, 512, 513, 1023])
-@pytest.mark.parametrize("window", [None, 1, 64, 100, 600])
+@pytest.mark.parametrize("window", [None, 1, 100, *(pytest.param(each, marks=pytest.mark.long) for each in (64, 600))])
 def test_every_edge_of_tiles_chunks_and_windows(past, window):
     ours, exact = pair("mistral", sliding_window=window)
     text = ids(past + 20)
@@ -388,6 +389,11 @@ def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):
         embedder=HashEmbedder(threshold=-1.0),
         compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
     )
+    ways = [
+        (proposer, length)
+        for proposer in ("drafter", "prompt_lookup", "hybrid", "retrieval_tree", "tree_hybrid", "adaptive")
+        for length in (1, 4, 16)
+    ]
     for seed in range(4):
         answers = {
             engine.generate(
@@ -395,7 +401,6 @@ def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):
                 sampling=SamplingParams(max_new_tokens=60),
                 speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=5.0),
             ).token_ids
-            for proposer in ("none", "drafter", "prompt_lookup", "hybrid", "retrieval_tree", "tree_hybrid", "adaptive")
-            for length in (1, 4, 16)
+            for proposer, length in [("none", 1), *in_turn(ways, seed)]
         }
         assert len(answers) == 1

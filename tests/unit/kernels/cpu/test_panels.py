@@ -40,10 +40,21 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("quantization", ["int8", "int4", None])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("shape", ODD)
-@pytest.mark.parametrize("kind", ["llama", pytest.param("qwen3", marks=pytest.mark.long)])
+FORMS = [(form, dtype) for dtype in (torch.bfloat16, torch.float32) for form in ("int8", "int4", None)]
+CASES = [
+    pytest.param("llama", shape, *form, marks=pytest.mark.long if form[1] == torch.float32 else ())
+    for shape in ODD
+    for form in FORMS
+]
+# Of a second family each shape in one form by day, and each form with several shapes.
+CASES += [
+    pytest.param("qwen3", shape, *form, marks=pytest.mark.long if number % 6 == place else pytest.mark.slow)
+    for number, shape in enumerate(ODD)
+    for place, form in enumerate(FORMS)
+]
+
+
+@pytest.mark.parametrize(("kind", "shape", "quantization", "dtype"), CASES)
 def test_models_of_odd_widths_compute_what_their_weights_say(kind, shape, dtype, quantization):
     """Against transformers with the very weights (dequantised) in the same dtype, for a prefill, drafts and steps."""
     lm = HuggingFaceLM(tiny_model(kind, 2, **ODD[shape]).to(dtype), take_over=True, quantization=quantization)

@@ -69,6 +69,7 @@ def test_a_forked_child_has_threads_of_its_own(four_threads, rotated):
     assert in_child(lambda: rotated() == expected and worker_threads()) == "returned 3"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_is_forked_while_others_compute(four_threads, rotated):
     expected, stop = rotated(), threading.Event()
