@@ -149,6 +149,13 @@ class Scorer(Committed, Protocol):
         """Take the logits that `wants` asked for."""
         ...
 
+    def logits(self, position: int) -> Tensor:
+        """Return the drafter's logits (V,) after the first `position` draft tokens, which have been scored.
+
+        Only rounds that are decided on a device ask for them; those of several drafters are not.
+        """
+        ...
+
     def penalised(self, position: int, before: Sequence[int]) -> Tensor:
         """Return the drafter's logits (V,) at a place of the draft, which has been scored, after penalties.
 

@@ -45,6 +45,10 @@ class SeveralDrafters(Drafter):
         """Not to be called: the members say what they want."""
         raise NotImplementedError("each of `members` is asked")
 
+    def logits(self, position: int) -> Tensor:
+        """Not to be called: their mean is formed after penalties."""
+        raise NotImplementedError("`penalised` is asked, or each of `members`")
+
     def penalised(self, position: int, before: Sequence[int]) -> Tensor:
         """Return the logits (V,) of the mean of the drafters' distributions after penalties."""
         logits = [each.penalised(position, before) for each in self._members]
