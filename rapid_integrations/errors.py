@@ -164,6 +164,14 @@ class OutOfMemoryError(RapidError, MemoryError):
 class NotANumberError(RapidError, ArithmeticError):
     """A model computed logits that are not numbers (NaN)."""
 
+    @classmethod
+    def of_model(cls, name: str) -> NotANumberError:
+        """Return the error that names the model and the way out."""
+        return cls(
+            f"{name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
+            "narrow for what it computes; try dtype='bfloat16' or 'float32'"
+        )
+
 
 class MissingExtraError(RapidError, ImportError):
     """An optional package is not installed."""

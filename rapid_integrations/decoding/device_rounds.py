@@ -1,7 +1,8 @@
 """A round's laws and verdict, computed where the logits lie: the host waits once, for a few numbers.
 
-The host's own way (`loop.py`) takes one position after another, and waits for a device at each of them. The results are
-the same: the same tokens, the same numbers of accepted tokens, and as many uniform numbers, which decide the same.
+The host's own way (`host_rounds.py`) takes one position after another, and waits for a device at each of them. The
+results are the same: the same tokens, the same numbers of accepted tokens, and as many uniform numbers, which decide
+the same.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rapid_integrations.decoding.host_rounds import Decided
 from rapid_integrations.decoding.proposal import Proposal, Scorer
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.models.not_a_number import nan_found
+from rapid_integrations.errors import NotANumberError
 from rapid_integrations.sampling import Randomness
 from rapid_integrations.sampling.sending import sent
 
@@ -73,9 +74,11 @@ def decide_on_device(
     numbers = numbers_of(torch.cat([found, *flags, counts, ids]))
     accepted, token, used, nan_of_target, nan_of_drafter, nan_of_writer, counted = numbers[:7]
     if nan_of_target:
-        raise nan_found(target.model.name)
+        raise NotANumberError.of_model(target.model.name)
     if nan_of_drafter or nan_of_writer:
-        raise nan_found(scorer.reader.model.name if nan_of_drafter and scorer is not None else "the draft model")
+        raise NotANumberError.of_model(
+            scorer.reader.model.name if nan_of_drafter and scorer is not None else "the draft model"
+        )
     known = _cut(proposal, numbers[7 : 7 + counted])
     path, whole = tuple(range(accepted)), accepted == counted
     ended = not rules.eos_token_ids.isdisjoint(known.token_ids[:accepted])

@@ -9,7 +9,7 @@ from torch import Tensor
 from rapid_integrations.decoding.proposal import Proposal, Scorer
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.decoding.rules import Rules
-from rapid_integrations.models.not_a_number import nan_found
+from rapid_integrations.errors import NotANumberError
 from rapid_integrations.sampling import Randomness, paper_residual, verify, verify_tree
 from rapid_integrations.sampling.trees import path_to
 
@@ -63,10 +63,10 @@ def decide_on_host(
 def _require_numbers(target: Reader, z: Tensor, scorer: Scorer | None, places: int) -> None:
     """Raise NotANumberError if a logit of the target or the drafter is NaN."""
     if bool(z.isnan().any()):
-        raise nan_found(target.model.name)
+        raise NotANumberError.of_model(target.model.name)
     known = [] if scorer is None else [scorer.logits(place) for place in range(places + 1) if scorer.scores(place)]
     if scorer is not None and any(bool(row.isnan().any()) for row in known):
-        raise nan_found(scorer.reader.model.name)
+        raise NotANumberError.of_model(scorer.reader.model.name)
 
 
 class Laws:

@@ -41,12 +41,4 @@ def nan_taught(name: str) -> Iterator[None]:
     try:
         yield
     except FloatingPointError:
-        raise nan_found(name) from None
-
-
-def nan_found(name: str) -> NotANumberError:
-    """Return the error for a model among whose logits there is NaN."""
-    return NotANumberError(
-        f"{name} computed logits that are no numbers (NaN): its weights are damaged, or its dtype is too "
-        "narrow for what it computes; try dtype='bfloat16' or 'float32'"
-    )
+        raise NotANumberError.of_model(name) from None

@@ -40,6 +40,12 @@ from rapid_integrations.compression.default_compressor import DefaultCompressor
 from rapid_integrations.documents import ReadLimits, Skipped
 from rapid_integrations.engine.async_stream import AsyncCompletionStream
 from rapid_integrations.engine.chat import ChatAnswer, Turn
+from rapid_integrations.engine.speculative_rag import (
+    ScoredDraft,
+    SpeculativeAnswer,
+    SpeculativeRAG,
+    SpeculativeRAGConfig,
+)
 from rapid_integrations.errors import EngineClosedError, NotPicklableError, RapidError
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
@@ -75,6 +81,10 @@ def _chunk():
     return Chunk(0, 0, 2, "ab", 1)
 
 
+def _draft(world):
+    return ScoredDraft((0, 1), "passages", world["completion"], 0.5, 0.5, 0.5)
+
+
 # Plain values: a copy is equal, a pickle comes back equal, and both go on being used in a child.
 VALUES = {
     rapid.Completion: lambda w: w["completion"],
@@ -95,6 +105,9 @@ VALUES = {
     rapid.PreparedPrompt: lambda w: w["prepared"],
     rapid.Prompt: lambda w: PROMPT,
     Turn: lambda w: Turn("q", "a"),
+    SpeculativeRAGConfig: lambda w: SpeculativeRAGConfig(drafts=3),
+    ScoredDraft: lambda w: _draft(w),
+    SpeculativeAnswer: lambda w: SpeculativeAnswer((_draft(w),), 0),
     ReadLimits: lambda w: ReadLimits(),
     Skipped: lambda w: Skipped("a.png", "is a picture"),
     Chunk: lambda w: _chunk(),
@@ -140,6 +153,8 @@ ELSEWHERE = {
     *HOSTS,  # below
     llama_index_rapid.DocumentOrder,  # below
     llama_index_rapid.RapidProgram,  # below
+    llama_index_rapid.SpeculativeSynthesizer,  # as the LLM that it holds
+    SpeculativeRAG,  # as the engine that it holds
     llama_index_rapid.ReadAhead,  # as the LLM that it holds: tests/unit/llama_index_rapid/test_read_ahead.py
     rapid.Chat,  # below
     rapid.RemoteDrafter,  # an address; it holds nothing until an engine connects it

@@ -253,7 +253,7 @@ class NativeDecoder(SharedResource):
         for each, segment in zip(cache.segments, segments, strict=True):
             keys, values = self._addresses_of(each.buffers)
             # The stride says it, too, for a part of a buffer (`CacheView`).
-            segment.begin, segment.capacity = each.begin, each.buffers.layer(0)[0].stride(1) // self._model.head_dim
+            segment.begin, segment.capacity = each.begin, _rows_apart(each.buffers.layer(0)[0])
             # The arrays live as long as the buffers, which the cache holds. Equal addresses mean equal buffers.
             segment.keys, segment.values = ctypes.addressof(keys), ctypes.addressof(values)
         self._segments[tail] = segments
@@ -298,6 +298,11 @@ class _States:
                 own = self._states[:, begin : begin + each.count]
                 each.give(torch.cat([own[self._levels.index(level)] for level in asked.levels], dim=-1))
             begin += each.count
+
+
+def _rows_apart(rows: Tensor) -> int:
+    """Return how many rows lie between the first ones of two heads, for (1, H_kv, rows, width) or a part of it."""
+    return rows.stride(1) // rows.stride(2)
 
 
 def _on_processor(token_ids: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.models import loader
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.gguf_file import write_tensors
+from tests.toys.model_folder import home  # noqa: F401 (fixture)
 from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer, randomise
 
 pytestmark = pytest.mark.usefixtures("home")
