@@ -253,8 +253,9 @@ class SpeculationFields(BaseModel):
         description='what drafts tokens: "drafter", "draft_lm" (a third model), "draft_head" or "draft_head_tree" (a '
         'trained head), "prompt_lookup", "retrieval_tree", "datastore", "hybrid", "tree_hybrid", "adaptive" (whichever '
         'is fastest so far), "skipped_layers" (the target without some layers), "magicdec" or "triforce" (the target '
-        'over few rows of its own cache) or "none" (one token at a time). "auto" is "hybrid", and "drafter" for the '
-        "published law. It changes the speed, but not the distribution of the output",
+        'over few rows of its own cache) or "none" (one token at a time). "auto" is "tree_hybrid" on processors, '
+        '"hybrid" elsewhere, and "drafter" for the published law. It changes the speed, but not the distribution of '
+        "the output",
     )
     datastore: str | None = Field(
         default=None,
@@ -318,9 +319,10 @@ class SpeculationConfig(SpeculationFields, Settings):
       the question names (`rapid_integrations.sampling.adaptive_eta`). None is "auto", except for the law "paper": there
       it is 10, or 40 with a larger drafter.
     - `tail_rule`, `tail_alpha`: "mask" drops the shift of tokens with q < alpha * max q; "restore" is Eq. 9.
-    - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time. "auto" is
-      "hybrid", which copies if the text repeats and drafts otherwise, and "drafter" for the law "paper". "adaptive"
-      prefers a tree of copies, drafts or nothing, whichever gave the most tokens for its cost so far.
+    - `proposer`: a name registered in `rapid_integrations.proposers`; "none" decodes one token at a time. "hybrid"
+      copies if the text repeats and drafts otherwise, and "tree_hybrid" copies several continuations at once. "auto" is
+      "tree_hybrid" on processors, "hybrid" elsewhere, and "drafter" for the law "paper". "adaptive" prefers a tree of
+      copies, drafts or nothing, whichever gave the most tokens for its cost so far.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
     - `chunk_cache`: "target" spares the drafter its prefill. q is then that of a drafter whose chunks have seen what
       stands before them in the document (`rapid_integrations.decoding.moved_rows`).

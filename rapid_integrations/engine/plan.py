@@ -12,6 +12,7 @@ from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.draft_lengths import DraftLengths
+from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.proposal import SelfDrafting
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.loaded_models import EngineModels
@@ -103,6 +104,18 @@ class Plan:
         return replace(self, law=replace(self.law, kind=kind), proposer=proposer)
 
 
+def _hybrid_for(models: EngineModels) -> str:
+    """Return "tree_hybrid" if models of this process read trees on a processor, else "hybrid".
+
+    Rounds of chains are decided on a GPU with one wait, those of trees by the host (`decoding/device_rounds.py`).
+    """
+    if isinstance(models.drafter, ModelElsewhere):
+        return "hybrid"
+    readers = (models.target, models.drafter, *models.more_drafters)
+    trees = all(each.device.type == "cpu" and each.reads_trees for each in readers)
+    return "tree_hybrid" if trees else "hybrid"
+
+
 def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, models: EngineModels) -> Plan:
     """Decide every default of a request.
 
@@ -114,7 +127,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     kind = ("target" if smaller else "augmented") if speculation.law == "auto" else speculation.law
     proposer = speculation.proposer
     if proposer == "auto":
-        proposer = "drafter" if kind == "paper" else "hybrid"
+        proposer = "drafter" if kind == "paper" else _hybrid_for(models)
     proposer_class(proposer)  # refuses an unknown name
     if kind == "paper" and proposer != "drafter":
         raise ConfigurationError(

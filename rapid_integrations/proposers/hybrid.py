@@ -62,13 +62,15 @@ class Hybrid(Proposer):
 
     def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
         """Copy if the text repeats and copies pay, otherwise draft."""
+        drafts = min(self._drafts.next(), limit)
         copied = self._lookup.propose(limit, rng)
-        self._copied = bool(copied.token_ids) and not self._drafts_are_faster()
+        self._copied = bool(copied.token_ids) and not (drafts and self._drafts_are_better())
         if self._copied:
             return copied
-        return (yield from self._model.draft(min(self._drafts.next(), limit), rng, self._source))
+        return (yield from self._model.draft(drafts, rng, self._source))
 
-    def _drafts_are_faster(self) -> bool:
+    def _drafts_are_better(self) -> bool:
+        """Whether drafts, which pay in this round, are likelier to be right than what was found."""
         return False
 
     def observe(self, times: RoundTimes) -> None:
@@ -90,12 +92,15 @@ class Hybrid(Proposer):
 
 
 class TreeHybrid(Hybrid):
-    """Proposes a tree of what followed the same words before, or what the language model drafts if that is faster."""
+    """Proposes a tree of what followed the same words before, or what the language model drafts.
 
-    def _drafts_are_faster(self) -> bool:
+    Behind a match of two tokens the model drafts, unless its drafts do not pay. So where they cost as much as the pass
+    that verifies them, as those of a target that drafts for itself over a short text, every match is used.
+    """
+
+    def _drafts_are_better(self) -> bool:
         assert isinstance(self._lookup, RetrievalTree)
-        tree, drafts = self._lookup.speed, self._drafts.speed
-        return tree is not None and drafts is not None and drafts > tree
+        return self._lookup.matched < MIN_COPIED_NGRAM
 
     @classmethod
     def search(cls, request: ProposerRequest) -> RetrievalTree:

@@ -125,9 +125,9 @@ class RetrievalTree(Proposer):
         return depth_first(candidates[: self._shape.choose([each.chance for each in candidates])])
 
     @property
-    def speed(self) -> float | None:
-        """Expected tokens per unit of cost of the last proposal; None if that is not known."""
-        return self._shape.speed
+    def matched(self) -> int:
+        """Number of the text's last tokens behind which the last proposal was found; 0 if nothing was."""
+        return self._found[0]
 
     def _continuations(self, depth: int) -> tuple[int, list[Weighted]]:
         """Return the length of the longest match, and all continuations; that of a longer match weighs more."""

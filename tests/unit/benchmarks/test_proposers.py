@@ -32,7 +32,7 @@ def test_all_proposers_and_what_is_said_of_each(bench, kinds, tmp_path):
             assert 1 <= row["tokens_per_pass"] and row["proposal_ms"] >= 0
             assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
         assert rows["none"]["ratio"]["median"] == 1 and rows["none"]["acceptance"] is None
-        assert rows["auto"]["used"] == "hybrid"
+        assert rows["auto"]["used"] == "tree_hybrid"
     assert "a pass" in found.stdout and "tree_hybrid" in found.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 

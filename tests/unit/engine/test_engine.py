@@ -110,7 +110,7 @@ def test_a_context_too_short_to_compress_is_read_whole(shared):
     prepared = shared.explain(short)
     assert prepared.drafter_ids == prepared.target_ids and not prepared.compression.shortened
     completion = shared.generate(short)
-    assert completion.stats.law == "target" and completion.stats.proposer == "prompt_lookup"
+    assert completion.stats.law == "target" and completion.stats.proposer == "retrieval_tree"
     kept = shared.generate(short, speculation=SpeculationConfig(law="target", proposer="none"))
     assert completion.token_ids == kept.token_ids
 

@@ -52,8 +52,8 @@ def test_a_model_that_reads_the_same_twice_follows_the_target():
 @pytest.mark.parametrize(
     ("law", "proposer", "planned"),
     [
-        ("augmented", "auto", "hybrid"),
-        ("target", "auto", "hybrid"),
+        ("augmented", "auto", "tree_hybrid"),
+        ("target", "auto", "tree_hybrid"),
         ("paper", "auto", "drafter"),
         ("augmented", "drafter", "drafter"),
         ("target", "none", "none"),
@@ -63,6 +63,16 @@ def test_auto_chooses_the_proposer_by_the_law(law, proposer, planned):
     models = EngineModels(TableLM(1), TableLM(2), None, None, 4)
     asked = SpeculationConfig(law=law, proposer=proposer)
     assert plan_request(asked, SamplingParams(), models).proposer == planned
+
+
+@pytest.mark.parametrize("change", [{"device": torch.device("cuda")}, {"reads_trees": False}])
+@pytest.mark.parametrize("which", [0, 1])
+def test_auto_proposes_no_trees_to_models_that_read_none_or_on_a_gpu(monkeypatch, which, change):
+    both = [TableLM(1), TableLM(2)]
+    for name, value in change.items():
+        monkeypatch.setattr(both[which], name, value)
+    models = EngineModels(*both, None, None, 4)
+    assert plan_request(SpeculationConfig(law="target"), SamplingParams(), models).proposer == "hybrid"
 
 
 def test_auto_uses_a_model_that_only_proposes():

@@ -11,12 +11,16 @@ from rapid_integrations import (
     SpeculationConfig,
     VocabularyMismatchError,
 )
+from rapid_integrations.cache.growing_text import GrowingText
+from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundTimes
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.proposal import Proposal
+from rapid_integrations.decoding.tree_shape import FixedShape
 from rapid_integrations.models.loader import wrap
-from rapid_integrations.proposers.hybrid import Hybrid
+from rapid_integrations.proposers.hybrid import Hybrid, TreeHybrid
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
+from rapid_integrations.proposers.retrieval_tree import IndexedSource, RetrievalTree
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 
@@ -122,6 +126,34 @@ class Model:
 
     def commit(self, token_ids):
         self.committed += token_ids
+
+
+class TestTreeHybrid:
+    """What it prefers, over a text in which 4 follows (2, 3) and (1, 2, 3)."""
+
+    @pytest.fixture(params=[(0.6, True), (2.0, False)], ids=["drafts pay", "drafts do not pay"])
+    def case(self, request):
+        propose, pays = request.param
+        drafted = AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05))
+        assert (drafted.next() > 0) == pays
+        source = IndexedSource(SuffixIndex.build(list(range(1, 20))))
+        tree = RetrievalTree([source], GrowingText(), [1, 2, 3], frozenset(), FixedShape(3))
+        return TreeHybrid(tree, Model(), "drafter", drafted), pays
+
+    def test_three_tokens_that_match_are_enough(self, case):
+        hybrid, _ = case
+        assert run_alone(hybrid.propose(50, None)).token_ids == (4, 5, 6)
+
+    def test_behind_two_the_model_drafts_if_it_pays(self, case):
+        hybrid, pays = case
+        hybrid.commit([9, 2, 3])
+        assert run_alone(hybrid.propose(50, None)).source == ("drafter" if pays else "retrieval_tree")
+
+    def test_behind_nothing_too(self, case):
+        hybrid, pays = case
+        hybrid.commit([9, 9, 9])
+        proposal = run_alone(hybrid.propose(50, None))
+        assert proposal.source == "drafter" and bool(proposal.token_ids) == pays
 
 
 class TestHybridLearnsBothLengths:
