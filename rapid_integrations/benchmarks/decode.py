@@ -314,6 +314,7 @@ class DecodeBench:
         return self._params.model_copy(update={"max_new_tokens": tokens})
 
     def _timed(self, name: str, number: int, method: Method, prompt: Prompt) -> Run:
+        self._engine.clear_texts()  # a proposer would copy the answer that the warm-up or an earlier repeat gave
         before = self._clock.seconds
         output = method(prompt, self._new_tokens)
         repeated = repeated_ngrams(output.token_ids)

@@ -220,6 +220,7 @@ class TogetherBench:
             result.skipped[way] = str(error)
         self._step()
         if way in DRAINS:
+            self._engine.clear_texts()  # a proposer would copy the answers that were just given
             streams = [asking.stream(self._engine) for asking in askings]
             result.add(method, "decoding", way, self._timed(lambda: DRAINS[way](streams), alone, kv=False))
             self._step()

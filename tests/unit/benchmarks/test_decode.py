@@ -2,6 +2,11 @@
 
 import pytest
 
+from rapid_integrations import SpeculationConfig
+from rapid_integrations.benchmarks.decode import DecodeBench
+from rapid_integrations.evaluation.questions import Question
+from rapid_integrations.progress import ignore_progress
+from tests.toys.engines import DOCUMENT, engine
 from tests.unit.benchmarks.conftest import summary
 
 SHORT = ("--context", "1500", "--new-tokens", "12", "--max-questions", "2")
@@ -72,3 +77,18 @@ def test_errors_are_taught(bench, arguments, said):
     result = bench("decode", *arguments)
     assert result.exit_code == 1
     assert said in " ".join(result.stderr.split()), result.stderr
+
+
+def test_no_run_copies_the_answer_of_an_earlier_one():
+    with engine() as shared:
+        bench = DecodeBench(
+            shared,
+            speculation=SpeculationConfig(law="target", proposer="retrieval_tree", draft_length=4),
+            context_tokens=800,
+            new_tokens=32,
+            repeats=3,
+            on_progress=ignore_progress,
+            methods=("target", "rapid"),
+        )
+        rounds = [each.rounds for each in bench.run([Question(DOCUMENT, "which words?")]).stats("rapid")]
+        assert len(set(rounds)) == 1, rounds
