@@ -97,6 +97,7 @@ class TableLM:
     reads_trees = True
     rows_together = 32
 
+    @torch.inference_mode()
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read what each reader wants; see `CausalLM.forward`."""
         for each in rows:
