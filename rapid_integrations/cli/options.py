@@ -243,7 +243,6 @@ class SpeculationOptions:
     draft_length: Annotated[
         str, typer.Option(help="Draft tokens per round: auto or a number.", rich_help_panel=SPECULATION)
     ] = "auto"
-
     drafter_weights: Annotated[
         str | None,
         typer.Option(

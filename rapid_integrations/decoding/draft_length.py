@@ -33,11 +33,6 @@ class DraftLength(Protocol):
         """Return the draft length of the coming round."""
         ...
 
-    @property
-    def speed(self) -> float | None:
-        """Expected tokens per unit of cost with the best K; None if that is not known."""
-        ...
-
     def observe(self, times: RoundTimes) -> None:
         """Learn from a finished round."""
         ...
@@ -52,10 +47,6 @@ class FixedDraftLength:
     def next(self) -> int:
         """Return K."""
         return self._length
-
-    @property
-    def speed(self) -> None:
-        """It is not known."""
 
     def observe(self, times: RoundTimes) -> None:
         """Do nothing, because K is fixed."""
@@ -191,13 +182,6 @@ class AdaptiveDraftLength:
             return best
         self._plain_rounds += 1
         return 1 if self._plain_rounds % self.PROBE_EVERY == 0 else 0
-
-    @property
-    def speed(self) -> float | None:
-        """Expected tokens per unit of cost with the best K; None before the first measured round."""
-        if self._measure and not self._verify.measured:
-            return None
-        return max(self._speed(length) for length in range(self._min, self._max + 1))
 
     def _speed(self, length: int) -> float:
         a = self.acceptance

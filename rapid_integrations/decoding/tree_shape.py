@@ -27,11 +27,6 @@ class TreeShape(Protocol):
         """
         ...
 
-    @property
-    def speed(self) -> float | None:
-        """Expected output per unit of cost of what was chosen last; None if that is not known."""
-        ...
-
     def observe(self, times: RoundTimes) -> None:
         """Learn from a finished round what rows cost."""
         ...
@@ -50,10 +45,6 @@ class FixedShape:
     def choose(self, chances: Sequence[float]) -> int:
         """Return how many tokens to propose."""
         return min(len(chances), self.most)
-
-    @property
-    def speed(self) -> None:
-        """It is not known."""
 
     def observe(self, times: RoundTimes) -> None:
         """Do nothing, because the shape is fixed."""
@@ -76,7 +67,6 @@ class AdaptiveShape:
         self._verify = LinearCost(costs.verify, costs.verify_per_token)
         self._score = LinearCost(costs.score, costs.score_per_token)
         self._measure = measure
-        self._best = 0.0
 
     def choose(self, chances: Sequence[float]) -> int:
         """Return how many tokens to propose."""
@@ -85,13 +75,7 @@ class AdaptiveShape:
             tokens += chance
             if (speed := tokens / self._cost(count)) > most_speed:
                 best, most_speed = count, speed
-        self._best = most_speed
         return best
-
-    @property
-    def speed(self) -> float | None:
-        """Expected output per unit of cost of what was chosen last; None before the first measured round."""
-        return None if self._measure and not self._verify.measured else self._best
 
     def observe(self, times: RoundTimes) -> None:
         """Learn what a round of so many rows costs."""
