@@ -52,11 +52,16 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Mark what a fixture starts."""
+    """Mark what a fixture starts, and begin with what takes longest, so that no core waits for it at the end.
+
+    One worker then has most of what starts processes: the interpreter of `children` is started once, too.
+    """
     for item in items:
         if _STARTING.intersection(item.fixturenames):
             item.add_marker(pytest.mark.process)
+    items.sort(key=lambda item: item.get_closest_marker("process") is None)  # otherwise in their order
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -184,6 +184,7 @@ with RapidEngine.from_pretrained(sys.argv[1], embedder=sys.argv[2], dtype="float
 """
 
 
+@pytest.mark.slow  # each part of it is tested above in this process
 @pytest.mark.process
 def test_a_whole_program_without_a_home_of_its_own(read_only, tmp_path):
     from tests.toys.embedding_model import save_tiny_embedder

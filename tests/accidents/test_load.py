@@ -204,7 +204,7 @@ def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_fifty_callers_on_tiny_models(seed, tmp_path, caches):  # noqa: F811
     def make(**options):
         return RapidEngine.from_models(

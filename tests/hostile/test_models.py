@@ -339,17 +339,36 @@ def test_a_gguf_tensor_behind_the_end_of_the_file(gguf_file, original):
 # --- in a process of its own ------------------------------------------------------------------------------------------
 
 
-def test_a_good_folder_passes_the_check_in_a_process_of_its_own(folder, monkeypatch):
+@pytest.fixture
+def forked(children, monkeypatch):
+    """The program reads in a fork of an interpreter that has imported its modules, and not in a new one; a list of them."""
+    seen = []
+
+    def run(command, *, env, timeout, **_):
+        seen.append(command)
+        assert command[1:3] == ["-P", "-m"]
+        return children.run_module(command[3], *command[4:], seconds=timeout, **env)
+
+    monkeypatch.setattr(isolated.subprocess, "run", run)
+    return seen
+
+
+def test_a_good_folder_passes_the_check_in_a_process_of_its_own(folder):
     assert load(folder, dtype="float32", verify="isolated").lm.num_parameters > 0
+
+
+def test_a_variable_asks_for_the_check(folder, forked, monkeypatch):
     monkeypatch.setenv("RAPID_VERIFY", "isolated")
     assert load(folder, dtype="float32").lm.num_parameters > 0
+    assert len(forked) == 1
 
 
-def test_a_good_gguf_file_passes_it(gguf_file):
+def test_a_good_gguf_file_passes_it(gguf_file, forked):
     assert load(gguf_file(), dtype="float32", verify="isolated").lm.num_parameters > 0
+    assert len(forked) == 1
 
 
-def test_what_is_refused_there_has_the_same_words(folder, original):
+def test_what_is_refused_there_has_the_same_words(folder, original, forked):
     change(folder, "config.json", num_hidden_layers=-1)
     refused(folder, original, "num_hidden_layers = -1", verify="isolated", seconds=90)
 
@@ -386,7 +405,7 @@ def test_what_keeps_that_process_busy_is_refused(folder, monkeypatch):
         isolated.check_in_a_child(folder, folder, seconds=1)
 
 
-def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder, original, children):
+def test_a_tokenizer_that_really_kills_is_refused_and_this_process_lives(folder, original, children, forked):
     """Replacements in a chain, each below the bound for one: the child runs out of memory."""
     script = (
         "import sys\n"

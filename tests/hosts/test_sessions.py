@@ -50,6 +50,7 @@ def run(root, record, *options):
     return json.loads(record.read_text())
 
 
+@pytest.mark.slow  # two processes that import both hosts; only `make test-hosts` rests on them
 @pytest.mark.process
 def test_two_runs_of_a_suite_and_their_verdict(tmp_path):
     package = tmp_path / "suite" / "tests"

@@ -15,9 +15,10 @@ from pathlib import Path
 from tests.toys.repository import ROOT
 
 _PROGRAM = """
-import json, os, sys
+import gc, json, os, sys
 import tests.toys.models, rapid_integrations.engine.engine
 
+gc.freeze()  # the end of a child looks through what is its own; all of it would be copied, and take a second
 print("ready", flush=True)
 for line in sys.stdin:
     asked = json.loads(line)

@@ -228,6 +228,7 @@ class TestInANotebook:
             progress("embed", 4, 4)
         assert written[0].startswith("embed 2 of 4 (") and written[-1].startswith("embed 4 of 4 (")
 
+    @pytest.mark.slow  # the cookbooks run in a real one, too
     @pytest.mark.process
     def test_a_real_one_without_widgets(self, monkeypatch):
         """No warning, no empty output: nothing for a short request, one line for a longer one; in both hosts."""

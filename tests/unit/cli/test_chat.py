@@ -176,7 +176,9 @@ AGAIN = "(Ctrl-C again leaves; so does /quit)\n"
 def press_until(session, text, after):
     """Press Ctrl-C; CPython loses one that comes between readline's prompt and its wait for a key."""
     for _ in range(10):
-        session.type("half a ques\x03")
+        session.type("half a ques")
+        session.wait_for("half a ques", after=after)  # readline has shown it, so it waits for the next key
+        session.type("\x03")
         if session.shows_within(text, 5.0, after):  # another one would be one too many
             return session.wait_for(text, after=after)
     raise AssertionError(f"no {text!r}:\n{session.shown}")

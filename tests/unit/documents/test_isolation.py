@@ -82,10 +82,10 @@ def test_a_small_pdf_that_draws_without_end_is_ended(tmp_path):
     (tmp_path / "endless.pdf").write_bytes(data)
     (tmp_path / "fine.pdf").write_bytes(pdf("words"))
     assert len(data) < 10_000
-    documents = read_documents(tmp_path, skip_unreadable=True, time_limit_s=5.0)
+    documents = read_documents(tmp_path, skip_unreadable=True, time_limit_s=2.0)
     assert [document.text for document in documents] == ["words"]
     (skipped,) = documents.skipped
-    assert skipped.reason == "takes more than 5 s to read: split it, or raise the time limit"
+    assert skipped.reason == "takes more than 2 s to read: split it, or raise the time limit"
 
 
 def test_a_reader_that_crashes_is_an_error_of_the_file(hostile):
@@ -109,7 +109,7 @@ def test_what_a_library_prints_is_no_answer(hostile):
 
 def test_the_others_of_a_folder_are_read(hostile):
     documents = read_documents(
-        hostile, skip_unreadable=True, time_limit_s=5.0, limits=ReadLimits(memory_bytes=2 * 2**30)
+        hostile, skip_unreadable=True, time_limit_s=2.0, limits=ReadLimits(memory_bytes=2 * 2**30)
     )
     assert [document.text for document in documents] == ["words of fine", "words of PRINT"]
     assert len(documents.skipped) == 4

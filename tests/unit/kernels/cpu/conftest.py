@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from filelock import FileLock
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler, library
@@ -13,14 +14,18 @@ STRICT = ("-Wall", "-Wextra", "-Werror")
 
 
 @pytest.fixture(scope="session")
-def portable(tmp_path_factory):
+def portable(kernels):
     """The kernels without any instruction that only some processors have; the compiler has nothing to say of them.
 
-    By day it optimises less, which takes half of the time. (With -O1 the last bits of norms are others.)
+    They are kept beside this machine's own, under a hash of the same things: no run compiles them again. By day the
+    compiler optimises less, which takes half of the time. (With -O1 the last bits of norms are others.)
     """
-    target = tmp_path_factory.mktemp("portable") / "portable.so"
-    effort = () if BUDGET == "nightly" else ("-O2",)
-    compiler.compile_to(compiler.find_compiler(), target, "-DRAPID_PORTABLE", *STRICT, *effort)
+    command, effort = compiler.find_compiler(), () if BUDGET == "nightly" else ("-O2",)
+    target = kernels / "-".join(["portable", *effort, compiler._name(command)])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):  # the other worker wants them, too
+        if not target.exists():
+            compiler.compile_to(command, target, "-DRAPID_PORTABLE", *STRICT, *effort)
     return opened(target)
 
 
