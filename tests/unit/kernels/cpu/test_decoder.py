@@ -3,9 +3,6 @@
 import ctypes
 import logging
 import math
-import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -181,9 +178,7 @@ except MemoryError as error:
 """
 
 
-@pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallopt"), reason="memory is bounded on Linux, with GNU's allocator"
-)
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="it bounds the memory of the GNU C library")
 def test_a_step_without_memory_is_an_error_and_the_next_one_works(children):
     run = children.run(_LITTLE_MEMORY, seconds=120)
     assert run.returncode == 0 and "clear: a decode step found no memory" in run.stdout, run.stderr[-2000:]
