@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-import tests.toys.budget  # noqa: F401 (loads the profile)
+from tests.toys.budget import left_for_the_night
 from tests.toys.children import Children
 
 # A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start,
@@ -52,15 +52,20 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """Mark what a fixture starts, and begin with what takes longest, so that no core waits for it at the end.
+    """Mark what a fixture starts and what is left for the night; begin with what takes longest.
 
-    One worker then has most of what starts processes: the interpreter of `children` is started once, too.
+    Then no core waits for it at the end. One worker has most of what starts processes: the interpreter of `children` is
+    started once, too.
     """
     for item in items:
         if _STARTING.intersection(item.fixturenames):
             item.add_marker(pytest.mark.process)
+        turn = item.get_closest_marker("in_turn")
+        if turn is not None and left_for_the_night(sum(item.callspec.indices.values()), *turn.args):
+            item.add_marker(pytest.mark.slow)
+    yield  # what the markers leave out is gone
     items.sort(key=lambda item: item.get_closest_marker("process") is None)  # otherwise in their order
 
 

@@ -73,6 +73,7 @@ def test_either_and_nothing_else(family, marked):
     assert "answer" in kinds
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("choice", ["required", "add", "none"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_choice_leaves_one_of_them(family, choice):

@@ -199,6 +199,7 @@ SCRIPTS = (
 )
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(("kind", "seed"), [("llama", 1), ("qwen2", 2), ("mistral", 7), ("gemma3", 7)])
 def test_whatever_is_proposed_changes_nothing(monkeypatch, kind, seed, script):
@@ -363,6 +364,7 @@ AUGMENTED = {
 }
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("tail_rule", ["mask", "restore"])
 @pytest.mark.parametrize("case", AUGMENTED)
 def test_the_augmented_law_is_p_hat_whatever_proposes(monkeypatch, case, tail_rule):

@@ -34,6 +34,7 @@ def engine_of(kind, take_over):
     return RapidEngine(target, embedder=HashEmbedder(threshold=-1.0), compression=COMPRESSION)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("take_over", [False, True], ids=["as it is", "taken over"])
 @pytest.mark.parametrize("kind", [*KINDS, *ROPES])
 def test_greedy_output_is_what_transformers_generates(kind, take_over):

@@ -138,6 +138,7 @@ LAWS = [
 ]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("law", LAWS, ids=str)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
 def test_the_output_follows_the_law_of_the_cut_drafter(law, proposer):

@@ -65,6 +65,7 @@ def off(asked):
 MAKERS = pytest.mark.parametrize("proposer", [sparse, hierarchy, skipping])
 
 
+@pytest.mark.in_turn(2)
 @MAKERS
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 @pytest.mark.parametrize("settings", SETTINGS[::3])

@@ -69,6 +69,7 @@ OPENINGS = {"qwen2.5": "Well.<tool_call>", "qwen3": "<think>hm</think>\n<tool_ca
             "mistral": "[TOOL_CALLS]", "tagged": "Well. <function="}  # fmt: skip
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_auto_holds_the_rest_of_a_call_to_its_grammar(family, marked):
@@ -114,6 +115,7 @@ def test_drafts_change_nothing():
     assert len(texts) == 1
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_call_that_max_new_tokens_cuts_is_no_text(family, marked):

@@ -46,6 +46,7 @@ CASES = [
 ]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(("draw", "parents", "tokens", "settings"), CASES)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_the_output_follows_the_law(kind, draw, parents, tokens, settings):
@@ -116,6 +117,7 @@ def near(expected, goods):
     return draw
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("law", sorted(set(LAWS) - {"paper"}))
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
 def test_after_every_round_each_cache_is_what_a_fresh_prefill_makes(kind, law):

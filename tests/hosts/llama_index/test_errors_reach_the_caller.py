@@ -110,6 +110,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms())
 async def test_in_every_response_mode(engine, monkeypatch, mode, form):
     llm = over(engine)
@@ -122,6 +123,7 @@ async def test_in_every_response_mode(engine, monkeypatch, mode, form):
     assert await ask(llm, mode, form) not in ("", "Empty Response")  # the next request works
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms())
 async def test_a_prompt_that_does_not_fit(engine, base_engine, mode, form):
     """Whatever LlamaIndex packed: this model's answers are longer than it was told."""
@@ -138,6 +140,7 @@ class Longer(RapidLLM):
         return super()._request(prompt, {**overrides, "max_new_tokens": 9000}, raw)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms(WITH_CLASS))
 async def test_an_object_that_is_cut_off(each_engine, mode, form):
     if mode == ResponseMode.TREE_SUMMARIZE and "stream" in form:
@@ -146,6 +149,7 @@ async def test_an_object_that_is_cut_off(each_engine, mode, form):
         await ask(over(each_engine, max_new_tokens=5), mode, form, output_cls=Essay)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(("mode", "form"), modes_and_forms([ResponseMode.REFINE, ResponseMode.COMPACT]))
 async def test_structured_answer_filtering_that_is_cut_off(each_engine, mode, form):
     with pytest.raises(IncompleteOutputError, match="max_new_tokens"):

@@ -50,6 +50,7 @@ def best_paragraph(question):
 # --- query engines --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("mode", ONE_CALL)
 @pytest.mark.parametrize("kind", ["chat", "base"])
 @pytest.mark.parametrize("form", ["query", "aquery"])
@@ -180,6 +181,7 @@ def chat_engine(kind, index, llm):
     )
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("form", ["chat", "stream_chat", "achat", "astream_chat"])
 @pytest.mark.parametrize("kind", [ContextChatEngine, CondensePlusContextChatEngine])
 async def test_chat_engines_over_several_turns(index, embedding, llm, given, kind, form):

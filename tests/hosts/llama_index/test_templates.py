@@ -63,6 +63,7 @@ def own_texts(template, llm, values, documents):
     return [piece.strip() for text in texts for piece in text.split(MARK)]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("kind", ["chat", "base"])
 @pytest.mark.parametrize("template", templates())
 def test_of_each_prompt_only_the_document_is_shortened(llm, base_llm, template, kind):

@@ -190,6 +190,7 @@ def test_trees_of_texts_with_a_shared_beginning_have_the_same_bits_in_one_pass()
             assert torch.equal(lm.forward([Rows(tokens_on_path(tokens, TREE, row), each, 1)])[0][0], found[row])
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])

@@ -88,6 +88,7 @@ def kind(request):
 
 
 class TestWithStructuredOutput:
+    @pytest.mark.in_turn(2)
     @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
     async def test_every_kind_in_every_form(self, kind, method):
         schema, expected = kind

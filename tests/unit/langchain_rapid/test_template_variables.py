@@ -46,6 +46,7 @@ class TestHistories:
         )
         expect(seen[0], target)
 
+    @pytest.mark.in_turn(2)
     @pytest.mark.parametrize("context", ["handbook", "context"])
     @pytest.mark.parametrize("history", ["chat_history", "history", "conversation", "messages", "agent_scratchpad"])
     def test_a_text(self, either, seen, context, history):

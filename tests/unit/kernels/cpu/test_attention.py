@@ -30,6 +30,7 @@ def test_windows(path, window):
     check(HuggingFaceLM(model("mistral", sliding_window=window), take_over=True))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.long
 @pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 1), (14, 2)])

@@ -54,6 +54,7 @@ def test_head_shapes(head_dim, heads):
     assert error(found[100:], expected[100:]) < 0.03
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("past", [1, 15, 16, 17, 63, 64, 65, 511, 512, 513, 1023])
 @pytest.mark.parametrize("window", [None, 1, 100, *(pytest.param(each, marks=pytest.mark.long) for each in (64, 600))])
 def test_every_edge_of_tiles_chunks_and_windows(past, window):

@@ -7,6 +7,7 @@ import torch
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.budget import in_turn
 from tests.toys.models import tiny_model
 
 IDS = torch.arange(3, 83)
@@ -43,8 +44,8 @@ ODD = {
 FORMS = [(form, dtype) for dtype in (torch.bfloat16, torch.float32) for form in ("int8", "int4", None)]
 CASES = [
     pytest.param("llama", shape, *form, marks=pytest.mark.long if form[1] == torch.float32 else ())
-    for shape in ODD
-    for form in FORMS
+    for number, shape in enumerate(ODD)
+    for form in in_turn(FORMS, number)
 ]
 # Of a second family each shape in one form by day, and each form with several shapes.
 CASES += [
