@@ -24,9 +24,9 @@ def in_turn(values, number):
 
 
 def left_for_the_night(place, one_in):
-    """Return whether a case is left out by day: of those in a row, one of so many is tried, and half as many in a hurry.
+    """Return whether a case is left out by day: one of so many in a row is tried then, and half as many in a hurry.
 
-    The place of a combination is the sum of its parameters' places: each value of one meets every so-manieth of another.
+    The place of a combination is the sum of its parameters' places: a value of one still meets several of the other.
     """
     return place % {"quick": 2 * one_in, "usual": one_in, "nightly": 1}[BUDGET] != 0
 
