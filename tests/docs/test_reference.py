@@ -22,7 +22,7 @@ SPEC.loader.exec_module(reference)
     [
         ("configuration.md", reference.configuration),
         ("command_line.md", reference.command_line),
-        ("models.md", reference.models),
+        pytest.param("models.md", reference.models, marks=pytest.mark.slow),  # it imports every family of transformers
     ],
 )
 def test_the_reference_is_up_to_date(file, written):
