@@ -105,7 +105,7 @@ def test_an_answer_has_a_time_limit(app_of, engine):
 
 def test_a_silent_stream_is_kept_open_by_comments(app_of, engine):
     with running(app_of(comment_s=0.02)) as address, client_of(address) as client:
-        document = {"documents": [{"text": words(3, 2500)}], "progress": True}
+        document = {"documents": [{"text": words(3, 800)}], "progress": True}
         body = {**SHORT, "stream": True, "rapid": document}
         text = client.post("/v1/chat/completions", json=body).text
         found, ended = events(text)

@@ -82,6 +82,7 @@ SAMPLED = [
 ]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(("way", "temperature"), SAMPLED)
 def test_answers_are_those_of_a_drafter_here(pair, way, temperature):
     here, there = pair
@@ -91,6 +92,7 @@ def test_answers_are_those_of_a_drafter_here(pair, way, temperature):
     assert (theirs.stats.rounds, theirs.stats.drafted_tokens) == (mine.stats.rounds, mine.stats.drafted_tokens)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -178,7 +180,7 @@ def test_several_requests_share_round_trips(server):
     ):
         alone = [
             here.generate(PROMPT, sampling=SamplingParams(max_new_tokens=NEW, temperature=1.0, seed=s), speculation=way)
-            for s in range(6)
+            for s in range(4)
         ]
 
         async def together():
@@ -186,7 +188,7 @@ def test_several_requests_share_round_trips(server):
                 there.agenerate(
                     PROMPT, sampling=SamplingParams(max_new_tokens=NEW, temperature=1.0, seed=s), speculation=way
                 )
-                for s in range(6)
+                for s in range(4)
             ]
             return await asyncio.gather(*asked)
 
@@ -339,6 +341,7 @@ def greedily(prompt_ids, token_ids, at):
     return tuple(written[at:])
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("silent", [True, False])
 @pytest.mark.parametrize("proposer", ["drafter", "none", "prompt_lookup"])
 @pytest.mark.parametrize("rounds", [0, 3])

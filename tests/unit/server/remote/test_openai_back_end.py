@@ -40,6 +40,7 @@ def drafter(request, writer):
         yield RemoteDrafter(f"{url}/v1" if kind == "openai" else url, kind)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none"])
 @pytest.mark.parametrize("law", ["augmented", "target"])
 def test_greedy_answers_are_those_of_a_drafter_cut_to_20(drafter, law, proposer):
