@@ -187,7 +187,9 @@ def load_bert(source: str, device: str | None) -> BertEncoder | None:
     from safetensors import safe_open
     from tokenizers import Tokenizer
 
-    on_device = torch.device(device) if device is not None else torch.accelerator.current_accelerator()
+    # Otherwise a PyTorch that was built for CUDA names it on a machine that has no GPU.
+    here = torch.accelerator.current_accelerator(check_available=True)
+    on_device = torch.device(device) if device is not None else here
     try:
         with safe_open(folder / _WEIGHTS, framework="pt") as file:
             names = [name for name in file.keys() if not name.startswith(_UNUSED)]  # noqa: SIM118 (no mapping)

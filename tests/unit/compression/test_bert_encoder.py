@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from rapid_integrations import packaged
 from rapid_integrations.compression import SentenceTransformerEmbedder, embedding_model
@@ -116,6 +117,14 @@ def test_the_packaged_embedder_has_the_vectors_of_sentence_transformers(monkeypa
     assert np.abs(ours.embed(texts) - theirs.embed(texts)).max() < 1e-3
     assert np.abs(ours.embed_query("How long?") - theirs.embed_query("How long?")).max() < 1e-3
     assert [ours.split(text) for text in texts] == [theirs.split(text) for text in texts]
+
+
+def test_a_torch_that_was_built_for_gpus_runs_where_there_is_none(folder, monkeypatch):
+    def built_for_cuda(check_available=False):
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", built_for_cuda)
+    assert load_bert(str(folder), None).encode(["the cat"]).shape[0] == 1
 
 
 @pytest.mark.process
