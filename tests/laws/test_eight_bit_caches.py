@@ -3,6 +3,7 @@
 import pytest
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
+from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
 from tests.toys.decoders import model
 from tests.toys.embedder import HashEmbedder
@@ -42,6 +43,9 @@ def test_what_is_proposed_and_rejected_changes_no_answer(kind):
                 assert shared.generate(about(QUESTIONS[0]), speculation=asked).token_ids == plain.token_ids
 
 
+@pytest.mark.skipif(
+    native_library() is None, reason="PyTorch's sums in bfloat16 depend on how many rows are read at once"
+)
 @pytest.mark.parametrize("law", ["target", "augmented"])
 def test_shared_documents_company_and_restarts_change_no_answer(tmp_path, law):
     asked = SpeculationConfig(law=law, draft_length=3)
