@@ -36,7 +36,7 @@ class CacheView(KVCache):
         if base.state is not None or not base.filled_layers:
             raise CacheError("a view takes a cache with rows, and no layer of its model may be recurrent", code="view")
         kept = range(base.layers) if layers is None else layers
-        super().__init__(len(kept), 0, base.variant)
+        super().__init__(len(kept), 0, base.variant, kv_dtype=base.kv_dtype)
         self._base = base
         wanted = [(0, base.length)] if runs is None else [*runs[:-1], (runs[-1][0], base.length)]
         parts: list[Segment] = []

@@ -77,13 +77,13 @@ def open_datastore(path: Path, vocabulary: str, vocab_size: int) -> SuffixIndex:
     """
     try:
         found = path.stat()
+        index, theirs, highest = _opened(path, found.st_ino, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise ConfigurationError(
             f"datastore={str(path)!r} cannot be read ({error.strerror}): make it with rapid datastore build FILES -o "
             f"{path}",
             code="no_datastore",
         ) from None
-    index, theirs, highest = _opened(path, found.st_ino, found.st_size, found.st_mtime_ns)
     if theirs != vocabulary or highest >= vocab_size:
         raise ConfigurationError(
             f"datastore={str(path)!r} holds the tokens of another vocabulary than the target's. Build it again with "
@@ -108,7 +108,7 @@ def _opened(path: Path, inode: int, size: int, modified: int) -> tuple[SuffixInd
         told = header["__metadata__"]
         count, vocabulary, wanted = int(told["tokens"]), str(told["vocabulary"]), str(told["digest"])
         expected = _header(count, vocabulary, wanted)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _damaged(path) from None
     start = len(expected)
     if mapped[:start] != expected or size != start + 4 * (count - 1) + 4 * count or count < 2:

@@ -6,6 +6,7 @@ file, with a checksum, so several processes may append at the same time. What th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -29,6 +30,7 @@ _UNINDEXED = 2048  # tokens that are searched without an index; one for as many 
 _FORMAT = b"rapid-answers-1\n"
 _RECORD = struct.Struct(">II")  # number of tokens, checksum
 _BYTES = 4  # of a token
+_NO_FILE = (0, 0)
 
 
 class StoredAnswers(SharedResource):
@@ -41,7 +43,7 @@ class StoredAnswers(SharedResource):
         separator: a token behind each answer, behind which nothing is proposed.
 
     Raises:
-        ConfigurationError: the file holds tokens of another vocabulary, or is something else.
+        ConfigurationError: the file holds tokens of another vocabulary, is something else, or cannot be read.
     """
 
     def __init__(self, datastore: Path, vocabulary: str, vocab_size: int, separator: int) -> None:
@@ -49,7 +51,7 @@ class StoredAnswers(SharedResource):
         self._vocab_size, self._separator = vocab_size, separator
         self._header = _FORMAT + hashlib.sha256(vocabulary.encode()).hexdigest().encode()
         self._lock = threading.Lock()
-        self._file: tuple[int, int] = (0, 0)  # the inode, and how many bytes of it were read
+        self._file = _NO_FILE  # the inode, and how many bytes of it were read
         self._whole = True  # whether all that is in the file could be read
         self._answers: list[list[int]] = []
         self._index: SuffixIndex | None = None
@@ -75,50 +77,75 @@ class StoredAnswers(SharedResource):
             try:
                 self._refresh()
                 held = sum(map(len, self._answers))
-                if held + len(token_ids) > MOST_TOKENS:
-                    self._rewrite(held + len(token_ids) - MOST_TOKENS // 2)
-                elif not self._whole:
-                    self._rewrite(0)
-                data = _record(token_ids)
-                if not self.path.exists():
-                    data = self._header + data
-                handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-                try:
-                    os.write(handle, data)
-                finally:
-                    os.close(handle)
-            except OSError as error:
+                over = held + len(token_ids) - MOST_TOKENS
+                if over > 0 or not self._whole:
+                    self._rewrite(over + MOST_TOKENS // 2 if over > 0 else 0)
+                    self._refresh()
+                self._append(_record(token_ids))
+            except (OSError, ConfigurationError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
                 warnings.warn(
-                    f"the answer was not added to {self.path} ({error.strerror}): make it writable, or leave out "
+                    f"the answer was not added to {self.path} ({reason}): make it writable, or leave out "
                     "datastore_grows",
                     RuntimeWarning,
                     stacklevel=2,
                 )
 
+    def _append(self, record: bytes) -> None:
+        """Write an answer behind the others, and the header before it if there was no file."""
+        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if self._file == _NO_FILE:  # another process may begin it in this moment, and a second header does no harm
+            flags, record = flags | os.O_CREAT, self._header + record
+        handle = os.open(self.path, flags, 0o600)
+        try:
+            if os.write(handle, record) < len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+
     def _refresh(self) -> None:
-        """Read what is new in the file."""
+        """Read what is new in the file.
+
+        Raises:
+            ConfigurationError: it cannot be read, or does not begin as such a file does.
+        """
         try:
             with open(self.path, "rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
+                inode, size = os.fstat(file.fileno()).st_ino, os.fstat(file.fileno()).st_size
                 known, done = self._file
-                if inode != known or done > os.fstat(file.fileno()).st_size:
-                    self._answers, self._index, self._indexed, self._whole, done = [], None, 0, True, 0
-                    if file.read(len(self._header)) != self._header:
+                if inode != known or not len(self._header) <= done <= size:
+                    self._forget()
+                    found = file.read(len(self._header))
+                    if not self._header.startswith(found):
                         raise ConfigurationError(
                             f"{self.path} holds answers of another vocabulary than the target's, or is another file. "
                             "Move it away, and a new one is begun",
                             code="foreign_datastore",
                         )
-                    done = len(self._header)
+                    done = len(found)
+                    if found != self._header:  # cut off by a full disk; there are no answers, and the next one mends it
+                        self._whole, self._file = False, (inode, done)
+                        return
                 file.seek(done)
                 self._file = inode, done + self._take(file.read())
         except FileNotFoundError:
-            self._answers, self._index, self._indexed, self._whole, self._file = [], None, 0, True, (0, 0)
+            self._forget()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path} cannot be read ({error.strerror}): make it readable, or leave out datastore_grows",
+                code="no_datastore",
+            ) from error
+
+    def _forget(self) -> None:
+        self._answers, self._index, self._indexed, self._whole, self._file = [], None, 0, True, _NO_FILE
 
     def _take(self, data: bytes) -> int:
         """Add the answers of further bytes, up to what is damaged; return how many bytes they are."""
         at = 0
         while at + _RECORD.size <= len(data):
+            if data.startswith(self._header, at):  # of a process that began the file in the same moment as another
+                at += len(self._header)
+                continue
             count, checksum = _RECORD.unpack_from(data, at)
             tokens = data[at + _RECORD.size : at + _RECORD.size + _BYTES * count]
             answer = [each[0] for each in struct.iter_unpack(">I", tokens)] if len(tokens) == _BYTES * count else []

@@ -17,6 +17,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike
@@ -24,12 +25,17 @@ from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import ToolRequest
 from rapid_integrations.trace.tracer import Tracer
 
+_SETTINGS = {"sampling": SamplingParams, "speculation": SpeculationConfig, "compression": CompressionConfig}
 ToolDeclarations: TypeAlias = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The arguments of `RapidEngine.stream`, with the engine's defaults filled in."""
+    """The arguments of `RapidEngine.stream`, with the engine's defaults filled in.
+
+    Raises:
+        ConfigurationError: settings are of another class than they should be, such as a dict.
+    """
 
     prompt: PromptLike
     sampling: SamplingParams
@@ -41,6 +47,16 @@ class Asked:
     parallel_tool_calls: bool
     apply_chat_template: bool | None
     report: OnProgress
+
+    def __post_init__(self) -> None:
+        """Refuse settings of another class: an attribute that they lack would be missed far from here."""
+        for name, settings in _SETTINGS.items():
+            if not isinstance(given := getattr(self, name), settings):
+                raise ConfigurationError(
+                    f"{name}={given!r:.100} is a {type(given).__name__}, and {name} takes a {settings.__name__}: give "
+                    f"{settings.__name__}(...) with these settings",
+                    code="wrong_value",
+                )
 
 
 @dataclass(frozen=True)

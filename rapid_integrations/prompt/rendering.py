@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt.chat_template import ChatTemplate, locate
@@ -38,6 +38,10 @@ def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPr
         if chat_template is None:
             return _render_raw(prompt)
         prompt = [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Iterable):
+        raise PromptError(
+            f"a prompt is a text, chat messages or a Prompt, not a {type(prompt).__name__}: give one of them"
+        )
     if chat_template is None:
         raise PromptError(
             "this model has no chat template, so messages cannot be rendered: pass a string or a Prompt",

@@ -32,9 +32,11 @@ class Randomness:
         self._ready: list[float] = []  # the next ones, last first
 
     def accept(self, probability: float) -> bool:
-        """Return True with this probability; certain outcomes draw nothing."""
-        if probability >= 1.0:
-            return True
+        """Return True with this probability. Only what is impossible draws nothing.
+
+        Whether a probability is 1 or all but 1 can hang on the rounding of a pass, which depends on what else is read
+        in it. If certainty saved a number, a seed would give another sample in company than alone.
+        """
         return probability > 0.0 and self._uniform() < probability
 
     def draw(self, probs: Tensor) -> int:

@@ -64,7 +64,7 @@ class TorchRows:
         if proposed is None:
             # A token is rejected unless it stands: the first that is ends the search, and the end of the draft does.
             keeps = torch.cat([likely.clamp(max=1.0), _one(likely)])
-            tried = (keeps > 0.0) & (keeps < 1.0) & (places < length)
+            tried = (keeps > 0.0) & (places < length)
             before = tried.cumsum(0) - tried.long()
             shares = uniforms.index_select(0, before)
             stops = (places >= length) | (keeps <= 0.0) | (tried & (shares >= keeps))
@@ -128,9 +128,9 @@ def _block(
     left = torch.cat([residual.sum(-1).double(), torch.zeros_like(_one(likely))])
     shorter = torch.where(accept < 1.0, left / (left + 1.0 - accept), 1.0)
     chances = torch.where(places == length, accept, torch.where((places < length) & (accept > 0.0), shorter, 0.0))
-    tried = (chances > 0.0) & (chances < 1.0)
+    tried = chances > 0.0
     later = tried.long().flip(0).cumsum(0).flip(0) - tried.long()  # the longest prefix is tried first
-    hit = (chances >= 1.0) | (tried & (uniforms.index_select(0, later) < chances))
+    hit = tried & (uniforms.index_select(0, later) < chances)
     accepted = places.where(hit, 0).amax()
     used = tried.long().where(places >= accepted, 0).sum()
     at = accepted.clamp(max=max(count - 1, 0)).unsqueeze(0)

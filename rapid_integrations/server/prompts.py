@@ -113,7 +113,7 @@ def _engine_message(given: GivenMessage, references: list[DocumentReference]) ->
             else:
                 parts.append(part)
         message["content"] = _joined_parts(parts)
-    elif given.content is None and not given.tool_calls:
+    elif given.content is None and not (given.role == "assistant" and given.tool_calls):
         message["content"] = ""
     if given.tool_calls:
         message["tool_calls"] = [call.model_dump() for call in given.tool_calls]

@@ -37,7 +37,8 @@ def test_what_is_proposed_and_rejected_changes_no_answer(kind):
     with engine(kind) as shared:
         plain = shared.generate(about(QUESTIONS[0]), speculation=SpeculationConfig(law="target", proposer="none"))
         assert plain.stats.kv_dtype == "int8"
-        for proposer in ("prompt_lookup", "retrieval_tree", "drafter"):
+        own = ("skipped_layers", "magicdec", "triforce")
+        for proposer in ("prompt_lookup", "retrieval_tree", "tree_hybrid", "drafter", *own):
             for length in (1, 5):
                 asked = SpeculationConfig(law="target", proposer=proposer, draft_length=length)
                 assert shared.generate(about(QUESTIONS[0]), speculation=asked).token_ids == plain.token_ids

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from rapid_integrations import (
     OutOfMemoryError,
     RapidEngine,
+    SamplingParams,
     SpeculationConfig,
 )
 from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS
 from rapid_integrations.decoding import reader as sequence
 from rapid_integrations.decoding.passes import run_alone
+from rapid_integrations.models import loader
 from rapid_integrations.models.causal_lm import MovesKeys
 from tests.toys.budget import examples
 from tests.toys.embedder import HashEmbedder
@@ -345,3 +347,19 @@ def test_questions_at_once_hold_their_document_once(kept, monkeypatch):
             assert texts == expected
             assert peak < 1.7 * one  # a tail takes three tiles at most; a second copy would make it more than 2
             del streams
+
+
+@pytest.mark.parametrize("proposer", ["drafter", "magicdec", "skipped_layers"])
+def test_a_drafter_that_is_all_but_the_target_uses_as_many_numbers(proposer):
+    """It has the target's weights and text, so whether its tokens are certain hangs on the last bits of a pass."""
+    model = tiny_model("llama", 0, num_hidden_layers=1)
+    model.requires_grad_(False)
+    model.model.layers[0].self_attn.o_proj.weight.mul_(0.05)
+    asked = SpeculationConfig(law="target", proposer=proposer, draft_length=4, draft_recent=2048)
+    with RapidEngine(loader.wrap(model, byte_tokenizer(), take_over=True), embedder=None) as engine:
+        for seed in range(6):
+            sampling = SamplingParams(max_new_tokens=24, temperature=0.7, seed=seed)
+            alone = engine.generate(words(seed, 150), sampling=sampling, speculation=asked)
+            assert alone.stats.acceptance_rate > 0.9
+            again = engine.generate(words(seed, 150), sampling=sampling, speculation=asked)
+            assert again.stats.cached_prompt_tokens > 0 and again.token_ids == alone.token_ids

@@ -1,7 +1,7 @@
 """Kernels: drafts are accepted or rejected, and the next token is drawn, for many requests at once.
 
-`sampling.verification` and `sampling.randomness` define the result, and which uniform number decides what: a certain
-outcome takes none. A round is four launches, and the host reads three integers of it:
+`sampling.verification` and `sampling.randomness` define the result, and which uniform number decides what: an
+impossible outcome takes none. A round is four launches, and the host reads three integers of it:
 
     _accept    how likely each prefix of the draft is to stand
     _left      what each law leaves over the drafter's distribution, by block
@@ -59,9 +59,8 @@ def _left(laws, proposed, stands, left, draft, width, blocks, BLOCK: tl.constexp
 @triton.jit
 def _happens(uniforms, used, chance):
     """Return whether an event of this probability happens, and how many uniform numbers were used then."""
-    certain = (chance >= 1.0) | (chance <= 0.0)
     share = tl.load(uniforms + used)
-    return (chance >= 1.0) | ((share < chance) & (chance > 0.0)), used + tl.where(certain, 0, 1)
+    return (share < chance) & (chance > 0.0), used + tl.where(chance > 0.0, 1, 0)
 
 
 @triton.jit

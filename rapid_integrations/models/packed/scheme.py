@@ -165,8 +165,7 @@ def _compressed(name: str, settings: Mapping[str, Any]) -> Scheme:
     own = weights[0]
     bits, kind, strategy = own.get("num_bits"), own.get("type", "int"), own.get("strategy")
     if layout in ("float-quantized", "naive-quantized") and kind == "float" and bits == 8:
-        shape = own.get("block_structure")
-        block = (int(shape[0]), int(shape[1])) if isinstance(shape, list) and len(shape) == 2 else None
+        block = _block(name, method, "block_structure", own.get("block_structure"))
         return Scheme(f"{method} {layout}, FP8", "fp8", 8, block=block)
     if layout not in ("pack-quantized", "int-quantized") or kind != "int":
         raise _unsupported(name, method, f"in the format {layout!r} of type {kind!r}")
@@ -189,9 +188,16 @@ def _compressed(name: str, settings: Mapping[str, Any]) -> Scheme:
 def _fp8(name: str, settings: Mapping[str, Any]) -> Scheme:
     if settings.get("fmt", "e4m3") != "e4m3":
         raise _unsupported(name, "FP8", f"with numbers of the format {settings['fmt']!r}, and only 'e4m3' is read")
-    shape = settings.get("weight_block_size")
-    block = (int(shape[0]), int(shape[1])) if isinstance(shape, (list, tuple)) and len(shape) == 2 else None
+    block = _block(name, "FP8", "weight_block_size", settings.get("weight_block_size"))
     return Scheme("FP8", "fp8", 8, block=block)
+
+
+def _block(name: str, method: str, key: str, given: Any) -> tuple[int, int] | None:
+    if not isinstance(given, (list, tuple)):  # the shapes of the scales say it
+        return None
+    if len(given) != 2 or any(type(each) is not int or each < 1 for each in given):
+        raise _unsupported(name, method, f"with {key} = {given!r}, and two whole numbers from 1 on are needed")
+    return given[0], given[1]
 
 
 def _mxfp4(name: str, settings: Mapping[str, Any]) -> Scheme:

@@ -18,7 +18,7 @@ from rapid_integrations.models.packed.repacked import RepackedBlocks, held_in_ha
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.skeleton import mapped_weights
 
-T = TypeVar("T", Tensor, Levels)
+T = TypeVar("T")
 
 _FP8 = (torch.float8_e4m3fn,)
 _INTEGER_PARTS = {
@@ -68,9 +68,16 @@ class PackedWeight:
         return self._read(lambda: levels_of(self.parts, self.scheme))
 
     def blocks(self) -> RepackedBlocks | None:
-        """Return the weight in blocks for the kernels, or None if these would not hold it exactly."""
+        """Return the weight in blocks for the kernels, or None if these would not hold it exactly.
+
+        Raises:
+            ModelLoadError: its tensors do not belong together.
+        """
+        return self._read(self._blocks)
+
+    def _blocks(self) -> RepackedBlocks | None:
         form = self.scheme.form
-        scale = self.parts["scales" if "scales" in self.parts else "weight_scale"]
+        scale = self.parts["scales" if self.scheme.layout in ("gptq", "awq") else "weight_scale"]
         if form is None or self.shape[1] % form.columns or not held_in_half(scale):
             return None
         rows, columns = self.shape
@@ -129,6 +136,18 @@ class PackedTensors:
             yield name, numbers.to(dtype) if numbers.is_floating_point() else numbers
 
 
+def _require_dimensions(name: str, tensor: Tensor, dimensions: int) -> None:
+    if tensor.ndim != dimensions:
+        raise _wrong(name, f"it has the shape {tuple(tensor.shape)}, and {dimensions} dimensions are needed")
+
+
+def _wrong(name: str, why: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"{name} could not be loaded: {why}. The files are incomplete or of another format than their configuration "
+        "says; fetch them again"
+    )
+
+
 def _weights(held: dict[str, Tensor], scheme: Scheme) -> Iterator[tuple[str, Tensor | PackedWeight]]:
     left = {name: tensor for name, tensor in held.items() if name.rpartition(".")[2] not in _NOT_WEIGHTS}
     find = {"fp8": _fp8, "mxfp4": _mxfp4}.get(scheme.layout, _integers)
@@ -152,6 +171,7 @@ def _mxfp4(left: dict[str, Tensor], scheme: Scheme) -> Iterator[PackedWeight]:
         parts = {"blocks": blocks}
         if f"{name}_scales" in left:
             parts["scales"] = left.pop(f"{name}_scales")
+        _require_dimensions(first, blocks, 4)
         experts, rows, *columns = blocks.shape
         yield PackedWeight(name, (experts, 2 * prod(columns), rows), parts, scheme)
 
@@ -163,6 +183,7 @@ def _integers(left: dict[str, Tensor], scheme: Scheme) -> Iterator[PackedWeight]
         module = mark.removesuffix(names[0])
         parts = {name: left.pop(f"{module}{name}") for name in names if f"{module}{name}" in left}
         first = parts[names[0]]
+        _require_dimensions(mark, first, 2)
         of_a_word = 32 // scheme.bits
         shape = {
             "gptq": (first.shape[1], first.shape[0] * of_a_word),
@@ -170,5 +191,7 @@ def _integers(left: dict[str, Tensor], scheme: Scheme) -> Iterator[PackedWeight]
             "int-quantized": tuple(first.shape),
         }.get(scheme.layout)
         if shape is None:
-            shape = tuple(parts["weight_shape"].tolist()) if "weight_shape" in parts else tuple(first.shape)
+            shape = tuple(map(int, parts["weight_shape"].flatten())) if "weight_shape" in parts else tuple(first.shape)
+            if len(shape) != 2:
+                raise _wrong(mark, f"its weight_shape has {len(shape)} numbers, and a matrix has 2")
         yield PackedWeight(f"{module}weight", shape, parts, scheme)

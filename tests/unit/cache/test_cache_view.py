@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations.cache import TILE, KVCache
 from rapid_integrations.cache.cache_view import CacheView
+from rapid_integrations.cache.levels import restored
 from rapid_integrations.cache.recurrent_state import RecurrentState
 from rapid_integrations.errors import CacheError
 
@@ -37,6 +38,18 @@ def seen(view, slot=0):
 def test_everything_is_seen_without_runs():
     view = CacheView(filled(100))
     assert seen(view) == list(range(100)) and view.length == view.position == 100
+
+
+def test_new_rows_are_stored_as_the_other_caches_are():
+    cache = KVCache(LAYERS, 512, kv_dtype="int8")
+    write(cache, 0, 100)
+    view = CacheView(cache)
+    assert view.kv_dtype == "int8"
+    write(view, 100, 103)
+    write(cache, 100, 103)
+    keys, values = view.layer(1)
+    assert keys.dtype == torch.int8 and torch.equal(restored(keys, torch.float32), -restored(values, torch.float32))
+    assert all(map(torch.equal, view.layer(1), cache.layer(1)))
 
 
 def test_runs_and_layers():

@@ -90,3 +90,15 @@ def test_a_file_that_was_made_to_do_harm_is_refused(stored):
     stored.write_bytes(whole)
     with pytest.raises(ConfigurationError, match="damaged"):
         open_datastore(stored, "words", 10)
+
+
+@pytest.mark.parametrize("header", [b"[" * 60_000, b'{"__metadata__":' + b"[" * 60_000])
+def test_a_header_that_is_nested_without_end(stored, header):
+    stored.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ConfigurationError, match="damaged"):
+        open_datastore(stored, "words", 10)
+
+
+def test_a_folder_is_no_datastore(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        open_datastore(tmp_path, "words", 10)

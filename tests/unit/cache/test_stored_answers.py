@@ -1,5 +1,6 @@
 """A datastore gains answers: what is appended is found again by all, and damage costs only what it hit."""
 
+import os
 import threading
 
 import pytest
@@ -106,6 +107,49 @@ def test_a_file_that_was_removed_is_begun_anew(index):
     assert answers.texts() == []
     answers.add([1, 2, 4])
     assert behind(answers, [1, 2]) == {(4, END)}
+
+
+@pytest.mark.parametrize("left", [0, 1, 20, 79])
+def test_a_full_disk_cuts_off_the_beginning_or_an_answer(index, monkeypatch, left):
+    """What a full disk leaves of a new file is no file of somebody else, and the next answer mends it."""
+    answers, write = opened(index), os.write
+    monkeypatch.setattr(module.os, "write", lambda handle, data: write(handle, data[:left]))
+    with pytest.warns(RuntimeWarning, match="No space left on device"):
+        answers.add([1, 2, 3])
+    monkeypatch.undo()
+    assert answers.path.stat().st_size == left
+    for each in (answers, opened(index)):
+        assert each.texts() == [] == each.texts()
+    answers.add([1, 2, 4])
+    assert behind(answers, [1, 2]) == behind(opened(index), [1, 2]) == {(4, END)}
+
+
+def test_two_that_begin_the_file_in_the_same_moment(index, tmp_path):
+    one, other = opened(index), opened(index)
+    one.add([1, 2, 3])
+    first = one.path.read_bytes()
+    one.path.unlink()
+    other.add([1, 2, 4])
+    one.path.write_bytes(first + other.path.read_bytes())  # each has written its own header
+    one.add([1, 2, 5])
+    assert behind(opened(index), [1, 2], 1) == behind(one, [1, 2], 1) == {(3,), (4,), (5,)}
+
+
+def test_a_file_that_cannot_be_read(index):
+    answers = opened(index)
+    answers.path.mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        opened(index)
+    with pytest.warns(RuntimeWarning, match="was not added"):
+        answers.add([1, 2])
+
+
+def test_a_file_that_another_has_put_there_costs_the_answer_and_no_error(index):
+    answers = opened(index)
+    answers.path.write_text("a letter to somebody")
+    with pytest.warns(RuntimeWarning, match="Move it away"):
+        answers.add([1, 2])
+    assert answers.path.read_text() == "a letter to somebody"
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):

@@ -1,12 +1,13 @@
 """Whether a prompt has room is known before anything is retrieved for it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.errors import ContextOverflowError, PromptError
+from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
 from tests.toys.embedder import HashEmbedder
@@ -144,3 +145,22 @@ def test_a_reranker_orders_what_the_drafter_reads():
         prepared = running.explain(Prompt.from_context(NAMES, "Where does name7 live?"))
     assert prepared.compression.source == "reranker"
     assert prepared.drafter.contexts[0].endswith(NAMES[-8:])  # the question names the beginning
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("sampling", {"temperature": 1.0}, "SamplingParams"),
+        ("speculation", "prompt_lookup", "SpeculationConfig"),
+        ("compression", 4096, "CompressionConfig"),
+    ],
+)
+def test_settings_of_another_class_are_refused(name, given, wanted):
+    with engine() as asked, pytest.raises(ConfigurationError, match=f"{name}=.* takes a {wanted}: give {wanted}"):
+        asked.generate("words", **{name: given})
+
+
+@pytest.mark.parametrize("prompt", [None, 5, Path("report.md")])
+def test_what_is_no_prompt_is_refused(prompt):
+    with engine() as asked, pytest.raises(PromptError, match="a prompt is a text, chat messages or a Prompt"):
+        asked.generate(prompt)

@@ -107,3 +107,11 @@ def test_text_completions_take_documents_and_find_contexts(client):
 def test_what_cannot_be_a_prompt_is_refused(client, messages, rapid, code):
     answer = client.post("/v1/chat/completions", json={"model": "tiny", "messages": messages, "rapid": rapid})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("rapid", [{"documents": [{"text": "a report"}]}, {"context": "a report"}])
+def test_a_question_without_text_is_refused_whatever_it_carries(client, rapid):
+    calls = [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [{"role": "user", "content": None, "tool_calls": calls}]
+    answer = client.post("/v1/chat/completions", json={"model": "tiny", "messages": messages, "rapid": rapid})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "prompt.empty_question"

@@ -124,6 +124,34 @@ def test_tensors_that_contradict_each_other():
         weight_of({"weight": make(MATRIX)["weight"], "scale": torch.ones(3, 3)}, settings).dense()
 
 
+@pytest.mark.parametrize("form", [packed_checkpoints.gptq(), packed_checkpoints.awq(), packed_checkpoints.compressed()])
+def test_blocks_without_scales(form):
+    make, settings = form
+    parts = {name: each for name, each in make(MATRIX).items() if name not in ("scales", "weight_scale")}
+    missing = (set(make(MATRIX)) - set(parts)).pop()
+    with pytest.raises(ModelLoadError, match=f"it.weight could not be loaded: its tensor '{missing}' is missing"):
+        weight_of(parts, settings).blocks()
+
+
+@pytest.mark.parametrize(
+    ("form", "part", "damage", "words"),
+    [
+        (packed_checkpoints.gptq(), "qweight", torch.flatten, "2 dimensions are needed"),
+        (packed_checkpoints.compressed(8, 0, packed=False), "weight", torch.flatten, "2 dimensions are needed"),
+        (packed_checkpoints.compressed(), "weight_shape", lambda shape: shape[:1], "a matrix has 2"),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named(tmp_path, form, part, damage, words):
+    make, settings = form
+
+    def damaged(weight):
+        return {name: damage(each) if name == part else each for name, each in make(weight).items()}
+
+    folder = packed_checkpoints.save_packed(tmp_path, tiny_model("llama", 1, intermediate_size=64), damaged, settings)
+    with pytest.raises(ModelLoadError, match=rf"model\.layers\.\S* could not be loaded: .*{words}"):
+        PackedTensors(folder, scheme_of("it", settings))
+
+
 def test_a_list_of_groups_of_minus_one_says_nothing():
     make, settings = packed_checkpoints.gptq()
     parts = make(MATRIX)
