@@ -13,12 +13,11 @@ from torch.nn.functional import gelu, relu, silu
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.description import Experts, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
-from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
@@ -139,14 +138,14 @@ class TakenLayer:
         layer, attention = self.described, self.described.attention
         pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
         return NativeLayer(
-            qkv=_native(self.qkv),
-            out=_native(self.out),
+            qkv=native_matrix(self.qkv),
+            out=native_matrix(self.out),
             before_attention=layer.before_attention,
             before_mlp=layer.before_mlp,
             rope=self.rope,
             scale=attention.scale,
-            gate_up=None if pair is None else _native(pair[0]),
-            down=None if pair is None else _native(pair[1]),
+            gate_up=None if pair is None else native_matrix(pair[0]),
+            down=None if pair is None else native_matrix(pair[1]),
             experts=_native_experts(self.mlp) if isinstance(self.mlp, TakenExperts) else None,
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
@@ -158,6 +157,7 @@ class TakenLayer:
             gated=self.gated,
             parallel=layer.parallel,
             residual=layer.residual,
+            latent=None if self.latent is None else self.latent.native(),
         )
 
 
@@ -215,11 +215,5 @@ def _take_experts(experts: Experts, quantization: Quantization | None, arena: Ar
 
 def _native_experts(experts: TakenExperts) -> NativeExperts:
     router = NativeMatrix(experts.router.bfloat16().contiguous(), bias=experts.router_bias)
-    gate_up, down = ([_native(each) for each in part] for part in (experts.gate_up, experts.down))
+    gate_up, down = ([native_matrix(each) for each in part] for part in (experts.gate_up, experts.down))
     return NativeExperts(experts.routing, router, gate_up, down)
-
-
-def _native(weight: Linear) -> AnyMatrix:
-    matrix = weight.native()
-    assert matrix is not None
-    return matrix

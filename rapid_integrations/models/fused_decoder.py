@@ -83,7 +83,9 @@ class FusedDecoder(SharedResource):
         on_gpu = not why_not_cuda(model.device)  # or in the interpreter, for tests
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
-        native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
+        native = library is not None and NativeDecoder.serves(
+            library, columns_of(described), described.head_dim, rank_of(described)
+        )
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
         arena = Arena() if native else None
         self._layers = [
@@ -434,13 +436,22 @@ class FusedDecoder(SharedResource):
         return head
 
 
+def rank_of(described: Decoder) -> int | None:
+    """Return how many numbers the latents of a decoder's attention have; None: it is not latent."""
+    latent = described.layers[0].attention.latent
+    return None if latent is None else latent.rank
+
+
 def columns_of(described: Decoder) -> Iterator[int]:
     """Yield the width of every row of numbers that a step computes with."""
     yield described.embedding.weight.shape[1]
-    yield described.heads * described.head_dim
+    if rank_of(described) is None:
+        yield described.heads * described.head_dim
     for layer in described.layers:
-        if layer.attention.latent is not None:
-            yield 1  # the kernels have no latent attention
+        if (latent := layer.attention.latent) is not None:
+            yield from (latent.plain, described.heads * latent.value)
+            if latent.query_up is not None:
+                yield latent.query_up.in_features
         if isinstance(layer.mlp, Experts):
             yield 0 if layer.mlp.router[0].shape[0] <= MAX_EXPERTS else 1  # more of them are not served
             yield layer.mlp.inner

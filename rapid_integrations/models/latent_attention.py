@@ -22,10 +22,11 @@ from rapid_integrations.cache import LayerRows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import restored
 from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu import NativeLatent
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.description import Latent
-from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+from rapid_integrations.models.linear import Linear, PlainLinear, make_linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fuse
@@ -107,6 +108,18 @@ class TakenLatent:
             assert described.query_up is not None
             held.append((self.query_up, Linears([described.query_up])))
         return held
+
+    def native(self) -> NativeLatent:
+        """Return the attention for the kernels; every product was made for them."""
+        own = self.described
+        return NativeLatent(
+            rotated=own.rotated,
+            norm=own.norm,
+            keys=[native_matrix(each) for each in self.keys],
+            values=[native_matrix(each) for each in self.values],
+            query=own.query_norm,
+            query_up=None if self.query_up is None else native_matrix(self.query_up),
+        )
 
     def rows(self, qkv: Tensor, rope: Rope, spread: Tables, balance: Tensor | None) -> LatentRows:
         """Return what `qkv`, (T, ...) as the first product gives it, holds, normalised and rotated.
