@@ -68,8 +68,8 @@ class Attention:
     """An attention.
 
     Attributes:
-        qkv: matrices of queries, keys and values, or one that holds all of them. Of latent attention: of queries or what
-            they are computed from, and then of the latent and the rotated key.
+        qkv: matrices of queries, keys and values, or one that holds all of them. Of latent attention they are those of
+            queries, or of what queries are computed from, and of the latent with the rotated key behind it.
         out: the matrix behind it.
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.

@@ -365,12 +365,13 @@ class FusedDecoder(SharedResource):
         attended, end = [], 0
         for each, begin in zip(rows, first, strict=True):
             start, end = end, end + each.count
-            written = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
-            segments = each.cache.write(index, *written)
+            keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
+            segments = each.cache.write(index, keys, latents)
             if begin < each.count:
-                queries = (part[start + begin : end] for part in (new.plain, new.rotated))
+                plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
                 seen = None if each.parents is None else masks[each][None, None][begin:]
-                attended.append(layer.latent.attend(*queries, segments, layer.described.attention.scale, seen))
+                scale = layer.described.attention.scale
+                attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
         return attended
 
     def _embedded(self, token_ids: Tensor) -> Tensor:

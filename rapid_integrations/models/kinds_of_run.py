@@ -10,7 +10,14 @@ from typing import Any, Literal
 import torch
 
 from rapid_integrations.errors import RapidError, UnsupportedModelError
-from rapid_integrations.kernels.cpu import COLUMNS, HEAD_DIMS, LATENT_COLUMNS, MAX_COLUMNS, ROTATED_COLUMNS, serves_latents
+from rapid_integrations.kernels.cpu import (
+    COLUMNS,
+    HEAD_DIMS,
+    LATENT_COLUMNS,
+    MAX_COLUMNS,
+    ROTATED_COLUMNS,
+    serves_latents,
+)
 from rapid_integrations.models import loader
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
@@ -112,8 +119,8 @@ def _not_on_kernels(described: Decoder) -> str:
     if (rank := rank_of(described)) is not None:
         if not serves_latents(rank, described.head_dim):
             return (
-                f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve multiples "
-                f"of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
+                f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve "
+                f"multiples of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
             )
     elif described.head_dim not in HEAD_DIMS:
         return f"its heads have {described.head_dim} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"

@@ -77,16 +77,17 @@ class TakenLatent:
         by_head = latent.up.weight.data.view(-1, latent.plain + latent.value, latent.rank)
         keys, values = by_head[:, : latent.plain].transpose(1, 2), by_head[:, latent.plain :]
         if quantization is not None:
-            both = [
+            to_keys, to_values = (
                 [make_linear(each.contiguous(), None, quantization, arena=arena) for each in part]
                 for part in (keys, values)
-            ]
+            )
             empty(latent.up)
-            return cls(latent, query_up, *both, None)
+            return cls(latent, query_up, to_keys, to_values, None)
         if arena is not None:
             keys, values = (arena.copy(part.contiguous()) for part in (keys, values))
             empty(latent.up)
-        return cls(latent, query_up, *([PlainLinear(each) for each in part] for part in (keys, values)), (keys, values))
+        plain_keys, plain_values = ([PlainLinear(each) for each in part] for part in (keys, values))
+        return cls(latent, query_up, plain_keys, plain_values, (keys, values))
 
     @property
     def products(self) -> dict[str, Linear]:
@@ -127,7 +128,8 @@ class TakenLatent:
         `balance`, (H + 1, rotated), are factors of queries and keys as a cache in eight bits stores them.
         """
         own = self.described
-        queries, latents, keys = qkv.split([qkv.shape[1] - own.rank - own.rotated, own.rank, own.rotated], dim=1)
+        widths = [qkv.shape[1] - own.rank - own.rotated, own.rank, own.rotated]
+        queries, latents, keys = torch.split(qkv, widths, dim=1)
         if self.query_up is not None:
             queries = self.query_up(normalised(own.query_norm, queries))
         by_head = queries.reshape(len(qkv), -1, own.plain + own.rotated)

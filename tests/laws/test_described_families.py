@@ -16,7 +16,20 @@ from rapid_integrations.models.loader import wrap
 from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
 from tests.toys.models import byte_tokenizer
 
-USUAL = ("cohere2", "deepseek_v2", "deepseek_v3", "exaone4", "gemma2", "gemma3_text", "glm4", "glm4_moe", "gpt_oss", "granite", "olmo3", "phi3")
+USUAL = (
+    "cohere2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "exaone4",
+    "gemma2",
+    "gemma3_text",
+    "glm4",
+    "glm4_moe",
+    "gpt_oss",
+    "granite",
+    "olmo3",
+    "phi3",
+)
 OTHERS = (
     *("axk1", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),

@@ -3,15 +3,14 @@
 import pytest
 import torch
 
+from rapid_integrations import RapidEngine
 from rapid_integrations.cache import Rows
-from rapid_integrations.cache.kv_cache import KVCache
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models import latent_attention
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
-from rapid_integrations import RapidEngine
 from tests.toys.decoders import error, ids
 from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import LAYERS, tiny
