@@ -34,6 +34,8 @@ from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fu
 MOST_ABSORBED: Final = 128
 """Queries that attend to the latents themselves. More of them pay for computing the keys and values of all heads."""
 
+_MOST_NUMBERS: Final = 2**26  # that are made at once; a few heads at a time compute a long text
+
 
 @dataclass(frozen=True)
 class LatentRows:
@@ -157,40 +159,29 @@ class TakenLatent:
             return self._absorbed(plain, rotated, held, scale, seen)
         keys, latents = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
         to_keys, to_values = self._stacked()
-        whole = torch.cat([latents @ to_keys, keys.expand(len(to_keys), -1, -1)], dim=2)  # (H, L, plain + rotated)
-        values = latents @ to_values.transpose(1, 2)  # (H, L, value)
-        query = torch.cat([plain, rotated], dim=2).transpose(0, 1)
-        return attend(query[None], [(whole[None], values[None])], scale, None, seen=seen)[0]
+        query = torch.cat([plain, rotated], dim=2).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
+        attended = []
+        for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1])):
+            own_keys = _for_each_head(latents, to_keys[block])
+            whole = torch.cat([own_keys, keys.expand(len(own_keys), -1, -1)], dim=2)  # (heads, L, plain + rotated)
+            values = _for_each_head(latents, to_values[block].transpose(1, 2))
+            attended.append(attend(query[:, block], [(whole[None], values[None])], scale, None, seen=seen)[0])
+        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
 
     def _absorbed(
         self, plain: Tensor, rotated: Tensor, held: Sequence[LayerRows], scale: float, seen: Tensor | None
     ) -> Tensor:
-        new, heads, _ = plain.shape
-        total = sum(len(keys) for keys, _ in held)
         by_head = plain.transpose(0, 1)  # (H, T, plain)
         if self.stacked is not None:
             to_latents = torch.bmm(by_head, self.stacked[0].transpose(1, 2))
         else:
             to_latents = torch.stack([product(own) for product, own in zip(self.keys, by_head, strict=True)])
-        to_latents = (to_latents * scale).flatten(0, 1).t()  # (rank, H*T)
-        to_keys = (rotated.transpose(0, 1) * scale).flatten(0, 1).t()  # (rotated, H*T)
-        scores = torch.cat([torch.addmm(keys @ to_keys, latents, to_latents) for keys, latents in held])  # (L, H*T)
-        scores = scores.t().contiguous().view(heads, new, total)
-        if seen is not None:
-            scores.masked_fill_(~seen, float("-inf"))
-        elif new > 1:
-            ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
-            scores[..., total - new :].masked_fill_(ahead, float("-inf"))
-        weights = torch.softmax(scores, dim=-1).flatten(0, 1)  # computed in float32 inside, whatever the dtype
-        parts = torch.split(weights, [len(keys) for keys, _ in held], dim=1)
-        mixed = parts[0] @ held[0][1]  # (H*T, rank)
-        for part, (_, latents) in zip(parts[1:], held[1:], strict=True):
-            mixed = torch.addmm(mixed, part, latents)
-        by_head = mixed.view(heads, new, -1)
+        to_latents, to_keys = to_latents * scale, rotated.transpose(0, 1) * scale
+        blocks = _blocks(len(by_head), len(plain) * sum(len(keys) for keys, _ in held))
+        mixed = torch.cat([_mixed(to_latents[block], to_keys[block], held, seen) for block in blocks])  # (H, T, rank)
         if self.stacked is not None:
-            return torch.bmm(by_head, self.stacked[1].transpose(1, 2)).transpose(0, 1)
-        values = [product(own) for product, own in zip(self.values, by_head, strict=True)]
-        return torch.stack(values, dim=1)
+            return torch.bmm(mixed, self.stacked[1].transpose(1, 2)).transpose(0, 1)
+        return torch.stack([product(own) for product, own in zip(self.values, mixed, strict=True)], dim=1)
 
     def _stacked(self) -> tuple[Tensor, Tensor]:
         """Return what makes keys and values of latents: (H, rank, plain) and (H, value, rank)."""
@@ -198,6 +189,45 @@ class TakenLatent:
             return self.stacked
         keys, values = (torch.stack([each.dense() for each in part]) for part in (self.keys, self.values))
         return keys, values
+
+
+def _blocks(heads: int, each: int) -> list[slice]:
+    """Return blocks of heads for which few numbers are made at once; one head makes `each`."""
+    most = max(1, _MOST_NUMBERS // each)
+    return [slice(begin, begin + most) for begin in range(0, heads, most)]
+
+
+def _mixed(to_latents: Tensor, to_keys: Tensor, held: Sequence[LayerRows], seen: Tensor | None) -> Tensor:
+    """Return the latents as the heads mix them, (H, T, rank).
+
+    Args:
+        to_latents, to_keys: (H, T, rank) and (H, T, rotated), what meets latents and rotated keys.
+        held: of each segment rotated keys (rows, rotated) and latents (rows, rank).
+        seen: see `TakenLatent.attend`.
+    """
+    heads, new, _ = to_latents.shape
+    by_latents, by_keys = to_latents.flatten(0, 1).t(), to_keys.flatten(0, 1).t()  # (rank or rotated, H*T)
+    scores = torch.cat([torch.addmm(keys @ by_keys, latents, by_latents) for keys, latents in held])  # (L, H*T)
+    scores = scores.t().contiguous().view(heads, new, -1)
+    if seen is not None:
+        scores.masked_fill_(~seen, float("-inf"))
+    elif new > 1:
+        ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
+        scores[..., -new:].masked_fill_(ahead, float("-inf"))
+    weights = torch.softmax(scores, dim=-1).flatten(0, 1)  # computed in float32 inside, whatever the dtype
+    parts = torch.split(weights, [len(keys) for keys, _ in held], dim=1)
+    mixed = parts[0] @ held[0][1]  # (H*T, rank)
+    for part, (_, latents) in zip(parts[1:], held[1:], strict=True):
+        mixed = torch.addmm(mixed, part, latents)
+    return mixed.view(heads, new, -1)
+
+
+def _for_each_head(latents: Tensor, weights: Tensor) -> Tensor:
+    """Return (H, L, n) of latents (L, rank) and (H, rank, n). One product of all heads would copy the latents."""
+    out = latents.new_empty(len(weights), len(latents), weights.shape[2])
+    for own, weight in zip(out, weights, strict=True):
+        torch.mm(latents, weight, out=own)
+    return out
 
 
 class _UpHolder:

@@ -49,9 +49,11 @@ def test_the_cache_holds_latents_and_rotated_keys_alone():
     assert lm.kv_bytes_per_token == cache.bytes_per_token == LAYERS * (RANK + ROTATED) * 4
 
 
+@pytest.mark.parametrize("numbers", [1, 40_000, 2**26])
 @pytest.mark.parametrize("most", [0, 1000])
-def test_both_ways_to_attend_give_the_models_own_logits(monkeypatch, most):
+def test_both_ways_to_attend_give_the_models_own_logits(monkeypatch, most, numbers):
     monkeypatch.setattr(latent_attention, "MOST_ABSORBED", most)
+    monkeypatch.setattr(latent_attention, "_MOST_NUMBERS", numbers)
     lm, own, text = taken(), model(), ids(230)
     own.set_attn_implementation("eager")
     expected = own(input_ids=text[None]).logits[0]
