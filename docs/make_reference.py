@@ -186,6 +186,12 @@ Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") ch
 angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
 together. So its keys never have to change, and rows are shared only among texts with the same angles.
 
+Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5, MiniCPM3, Youtu, A.X K1) is cached as latents: a
+token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads. Few tokens attend to
+the latents themselves; for prompts, the keys and values of the heads are computed anew, by PyTorch's operators.
+`kv_dtype="int8"` serves them. GPUs compute them with PyTorch's operators. Longcat-Flash (two attentions a layer), Mistral 4
+(queries that grow with the position) and Kimi-Linear run in transformers' forward.
+
 Recurrent layers (Mamba, gated delta nets, lightning attention) and short convolutions keep a state in place of keys and
 values. It is kept at the start of a round, where a rejected draft is undone, and every 512 to 4,096 tokens of a prompt,
 where other prompts with the same beginning go on. The tokens behind it are read once more. transformers continues some
@@ -243,6 +249,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 # Sizes of published models, if the defaults of a configuration are those of none.
 PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
+    "deepseek_v2": {"moe_intermediate_size": 1408},
     "stablelm": {"hidden_size": 2048},
     **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16}),
     "phi3": {
@@ -256,7 +263,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("deepseek_v2", "deepseek_v3", "ernie4_5_moe", "exaone_moe", "gemma4_text", "glm4_moe_lite", "gpt2", "gpt_neox"),
+    *("ernie4_5_moe", "exaone_moe", "gemma4_text", "gpt2", "gpt_neox"),
     *("granitemoeshared", "helium", "llama4_text", "minimax_m2", "nanochat", "opt", "phi", "phimoe", "vaultgemma"),
     *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "gemma3n_text", "glm_moe_dsa", "granitemoehybrid", "jamba"),
     *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),

@@ -82,7 +82,8 @@ class Routing:
         sigmoid: scores are sigmoids of the router's outputs, and not their softmax.
         normalised: the weights of the experts that are taken are divided by their sum.
         scale: factor on the weights.
-        groups, groups_taken: experts are taken only of the groups whose two best scores have the largest sums.
+        groups, groups_taken: experts are taken only of the groups whose best scores have the largest sums.
+        group_best: how many best scores of a group are summed, 1 or 2.
         correction: (N,) float32, added to the scores for the choice, and not for the weights.
         shared: one more expert is taken by every row.
         shared_gate: the router has one more output, whose sigmoid is the shared expert's weight; it is 1 otherwise.
@@ -94,6 +95,7 @@ class Routing:
     scale: float = 1.0
     groups: int = 1
     groups_taken: int = 1
+    group_best: int = 2
     correction: Tensor | None = None
     shared: bool = False
     shared_gate: bool = False

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, relu, rms_norm, silu
+from torch.nn.functional import gelu, relu, silu
 
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.description import Experts, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
-from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.latent_attention import TakenLatent
+from rapid_integrations.models.linear import Linear, native_matrix
+from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
 
@@ -33,6 +34,7 @@ class TakenLayer:
         rope: how its heads are rotated.
         qkv, out: products of the attention.
         mlp: the products of an MLP, gate and up first, or its experts.
+        latent: what latent attention has beside these; None: it is another one.
     """
 
     described: Layer
@@ -40,16 +42,18 @@ class TakenLayer:
     qkv: Linear
     out: Linear
     mlp: tuple[Linear, Linear] | TakenExperts
+    latent: TakenLatent | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
         attention, mlp = layer.attention, layer.mlp
         qkv, out = fuse(attention.qkv, quantization, arena), fuse([attention.out], quantization, arena)
+        latent = None if attention.latent is None else TakenLatent.of(attention.latent, quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
-            return cls(layer, rope, qkv, out, pair)
-        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena))
+            return cls(layer, rope, qkv, out, pair, latent)
+        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), latent)
 
     @cached_property
     def kind(self) -> AttentionKind:
@@ -70,7 +74,7 @@ class TakenLayer:
     @property
     def products(self) -> dict[str, Linear]:
         """All products by name."""
-        named = {"qkv": self.qkv, "out": self.out}
+        named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
         if isinstance(self.mlp, TakenExperts):
             for name in ("gate_up", "down"):
                 named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.mlp, name))}
@@ -80,7 +84,7 @@ class TakenLayer:
     @property
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
-        own = self.qkv.step_bytes + self.out.step_bytes
+        own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
         if isinstance(self.mlp, TakenExperts):
             return own + self.mlp.step_bytes
         return own + sum(product.step_bytes for product in self.mlp)
@@ -89,6 +93,8 @@ class TakenLayer:
         """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
         attention, mlp = described.attention, described.mlp
         held: list[tuple[Any, Any]] = [(self.qkv, Linears(attention.qkv)), (self.out, Linears([attention.out]))]
+        if self.latent is not None and attention.latent is not None:
+            held += self.latent.matrices(attention.latent)
         if isinstance(mlp, Mlp):
             assert not isinstance(self.mlp, TakenExperts)
             return [*held, (self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
@@ -132,14 +138,14 @@ class TakenLayer:
         layer, attention = self.described, self.described.attention
         pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
         return NativeLayer(
-            qkv=_native(self.qkv),
-            out=_native(self.out),
+            qkv=native_matrix(self.qkv),
+            out=native_matrix(self.out),
             before_attention=layer.before_attention,
             before_mlp=layer.before_mlp,
             rope=self.rope,
             scale=attention.scale,
-            gate_up=None if pair is None else _native(pair[0]),
-            down=None if pair is None else _native(pair[1]),
+            gate_up=None if pair is None else native_matrix(pair[0]),
+            down=None if pair is None else native_matrix(pair[1]),
             experts=_native_experts(self.mlp) if isinstance(self.mlp, TakenExperts) else None,
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
@@ -151,22 +157,8 @@ class TakenLayer:
             gated=self.gated,
             parallel=layer.parallel,
             residual=layer.residual,
+            latent=None if self.latent is None else self.latent.native(),
         )
-
-
-def normalised(norm: Norm | None, x: Tensor) -> Tensor:
-    """Return x, (..., E), as a norm leaves it."""
-    if norm is None:
-        return x
-    if norm.weight is not None and norm.bias is None and not norm.centred and not norm.offset and norm.weight.ndim == 1:
-        return rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
-    wide = x.float()
-    if norm.centred:
-        wide = wide - wide.mean(dim=-1, keepdim=True)
-    wide = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + norm.eps)
-    if norm.weight is not None:
-        wide = wide * (norm.weight.float() + norm.offset)
-    return (wide if norm.bias is None else wide + norm.bias.float()).to(x.dtype)
 
 
 def add_and_norm(
@@ -223,11 +215,5 @@ def _take_experts(experts: Experts, quantization: Quantization | None, arena: Ar
 
 def _native_experts(experts: TakenExperts) -> NativeExperts:
     router = NativeMatrix(experts.router.bfloat16().contiguous(), bias=experts.router_bias)
-    gate_up, down = ([_native(each) for each in part] for part in (experts.gate_up, experts.down))
+    gate_up, down = ([native_matrix(each) for each in part] for part in (experts.gate_up, experts.down))
     return NativeExperts(experts.routing, router, gate_up, down)
-
-
-def _native(weight: Linear) -> AnyMatrix:
-    matrix = weight.native()
-    assert matrix is not None
-    return matrix

@@ -39,11 +39,37 @@ class Rotation:
 
 
 @dataclass(frozen=True)
+class Latent:
+    """What multi-head latent attention has beside a plain one (DeepSeek-AI 2024, arXiv 2405.04434).
+
+    A token's keys and values are linear in a vector that all heads share, the latent, and in one rotated key.
+
+    Attributes:
+        rank: numbers of the latent.
+        plain, rotated: numbers of a head's query and key that are not rotated, and those that are.
+        value: numbers of a head's value.
+        norm: of the latent.
+        up: the matrix behind it, (H * (plain + value), rank): of each head its keys and then its values.
+        query_norm, query_up: of queries that are compressed, too; None: they are not.
+    """
+
+    rank: int
+    plain: int
+    rotated: int
+    value: int
+    norm: Norm
+    up: nn.Linear
+    query_norm: Norm | None = None
+    query_up: nn.Linear | None = None
+
+
+@dataclass(frozen=True)
 class Attention:
     """An attention.
 
     Attributes:
-        qkv: matrices of queries, keys and values, or one that holds all of them.
+        qkv: matrices of queries, keys and values, or one that holds all of them. Of latent attention they are those of
+            queries, or of what queries are computed from, and of the latent with the rotated key behind it.
         out: the matrix behind it.
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
@@ -51,6 +77,7 @@ class Attention:
         query, key: norms of queries and keys.
         rotation: index of the rotation; None: there is none.
         interleaved, norm_behind: see `Rope`.
+        latent: of multi-head latent attention; None: it is another one.
     """
 
     qkv: Inputs
@@ -63,6 +90,7 @@ class Attention:
     rotation: int | None = 0
     interleaved: bool = False
     norm_behind: bool = False
+    latent: Latent | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +174,7 @@ class Decoder:
     """A whole decoder.
 
     Attributes:
-        heads, kv_heads, head_dim: of every attention.
+        heads, kv_heads, head_dim: of every attention. Latent ones have one key head, of the rotated numbers.
         embedding: the module that holds the table (V, E).
         embedding_scale: factor on its rows.
         layers: from the first to the last.

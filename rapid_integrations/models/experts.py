@@ -74,7 +74,7 @@ class TakenExperts:
 
 def _best_groups(choice: Tensor, routing: Routing) -> Tensor:
     grouped = choice.view(len(choice), routing.groups, -1)  # (T, groups, N / groups)
-    sums = grouped.topk(min(2, grouped.shape[2]), dim=-1).values.sum(dim=-1)
+    sums = grouped.topk(min(routing.group_best, grouped.shape[2]), dim=-1).values.sum(dim=-1)
     kept = sums.topk(routing.groups_taken, dim=-1).indices
     mask = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, kept, True)
     return grouped.masked_fill(~mask[..., None], float("-inf")).flatten(1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -38,13 +38,14 @@ from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, normalised
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm
 from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.key_balance import PROBE_TOKENS, balance_of, probe_ids, with_queries
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
+from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head, turned
 from rapid_integrations.models.taken_weights import Linears, empty, fill, lent
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from rapid_integrations.kernels.cuda.steps import GraphSteps
 
 __all__ = ["FAMILIES", "FusedDecoder"]
+
+Masks: TypeAlias = "dict[Rows, dict[tuple[int | None, int | None], Tensor]]"
+"""Of the readers that read trees: for each window and chunk of a layer which keys a row sees."""
 
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
 
@@ -79,7 +83,9 @@ class FusedDecoder(SharedResource):
         on_gpu = not why_not_cuda(model.device)  # or in the interpreter, for tests
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
-        native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
+        native = library is not None and NativeDecoder.serves(
+            library, columns_of(described), described.head_dim, rank_of(described)
+        )
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
         arena = Arena() if native else None
         self._layers = [
@@ -190,9 +196,9 @@ class FusedDecoder(SharedResource):
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
         described = self._described
-        whole = described.head_dim * self._dtype.itemsize
-        row = described.head_dim + SCALE_BYTES if self.kv_dtype == "int8" else whole
-        return 2 * len(self._layers) * described.kv_heads * row
+        widths = [described.head_dim if each.latent is None else each.latent.described.rank for each in self._layers]
+        width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
+        return sum(described.kv_heads * ((described.head_dim + each) * width + 2 * more) for each in widths)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
@@ -260,7 +266,6 @@ class FusedDecoder(SharedResource):
     def _read(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Do `forward` with PyTorch's products."""
         described = self._described
-        heads, kv_heads, head_dim = described.heads, described.kv_heads, described.head_dim
         counts = [each.count for each in rows]
         # Rows of which the last layer's output is wanted, and those of them whose logits are.
         ended = [each.count if wants_last(each) else each.keep for each in rows]
@@ -269,7 +274,8 @@ class FusedDecoder(SharedResource):
         x: Tensor = self._embedded(_joined([each.token_ids for each in rows]))  # (T of all, E)
         kernels = self._native is not None and prefill.serves_prefill(x)
         tables = self._tables_of(rows)
-        spreads = {} if kernels else self._spread(tables, x.dtype)
+        any_latent = any(each.latent is not None for each in self._layers)
+        spreads = {} if kernels and not any_latent else self._spread(tables, x.dtype)
         sights = {(each.described.attention.window, each.kind.chunk) for each in self._layers}
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
         more: Tensor | None = None  # what the layer before adds to x
@@ -279,30 +285,19 @@ class FusedDecoder(SharedResource):
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
-            qkv = layer.qkv(normed).view(-1, heads + 2 * kv_heads, head_dim)
-            spread = tables if kernels else spreads[layer.rope]
-            qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
             last = index == len(self._layers) - 1
-            attended = []  # of each text (T, H, D)
-            v = qkv[:, heads + kv_heads :]
-            parts = zip(rows, ended, torch.split(qk, counts), torch.split(v, counts), strict=True)
-            for each, asked, own_qk, own_v in parts:
-                if self._balance is not None:
-                    own_qk = (own_qk * self._balance[index]).to(own_qk.dtype)  # by powers of two: nothing is rounded
-                by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
-                first = each.count - asked if last else 0  # of the last layer only what is asked for
-                if first < each.count:
-                    attention = own.attention
-                    query = by_head[:, :heads, first:]
-                    sight = (attention.window, layer.kind.chunk)
-                    seen = None if each.parents is None else masks[each][sight][first:]
-                    attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
+            first = [each.count - asked if last else 0 for each, asked in zip(rows, ended, strict=True)]
+            qkv = layer.qkv(normed)
+            if layer.latent is not None:
+                attended = self._attended_latents(index, qkv, rows, first, spreads[layer.rope], masks)
+            else:
+                spread = tables if kernels else spreads[layer.rope]
+                attended = self._attended(index, qkv, rows, first, tables, spread, masks, kernels)
             if last:
                 if not attended:
                     break
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
-            more = layer.out(_joined(attended).reshape(x.shape[0], heads * head_dim))
+            more = layer.out(_joined(attended).reshape(x.shape[0], -1))
             if own.parallel:
                 more = more + layer.mixed(normed, kernels)
                 continue
@@ -323,6 +318,61 @@ class FusedDecoder(SharedResource):
             return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
         given.hand_over(None)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+
+    def _attended(
+        self,
+        index: int,
+        qkv: Tensor,
+        rows: Sequence[Rows],
+        first: Sequence[int],
+        tables: Tables,
+        spread: Tables,
+        masks: Masks,
+        kernels: bool,
+    ) -> list[Tensor]:
+        """Write the rows of a layer's keys and values; return what each text's rows from `first` on attend to.
+
+        What a text attends to is (T, H, D). Texts of which nothing is asked for are left out.
+        """
+        layer, described = self._layers[index], self._described
+        heads, kv_heads = described.heads, described.kv_heads
+        qkv = qkv.view(-1, heads + 2 * kv_heads, described.head_dim)
+        qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
+        counts = [each.count for each in rows]
+        attention = layer.described.attention
+        attended = []
+        parts = zip(rows, first, torch.split(qk, counts), torch.split(qkv[:, heads + kv_heads :], counts), strict=True)
+        for each, begin, own_qk, own_v in parts:
+            if self._balance is not None:
+                own_qk = (own_qk * self._balance[index]).to(own_qk.dtype)  # by powers of two: nothing is rounded
+            by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+            segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+            if begin < each.count:
+                query = by_head[:, :heads, begin:]
+                sight = (attention.window, layer.kind.chunk)
+                seen = None if each.parents is None else masks[each][sight][begin:]
+                attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
+        return attended
+
+    def _attended_latents(
+        self, index: int, qkv: Tensor, rows: Sequence[Rows], first: Sequence[int], spread: Tables, masks: Masks
+    ) -> list[Tensor]:
+        """Do `_attended` for a layer whose attention is latent."""
+        layer = self._layers[index]
+        assert layer.latent is not None
+        balance = None if self._balance is None else self._balance[index]
+        new = layer.latent.rows(qkv, layer.rope, spread, balance)
+        attended, end = [], 0
+        for each, begin in zip(rows, first, strict=True):
+            start, end = end, end + each.count
+            keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
+            segments = each.cache.write(index, keys, latents)
+            if begin < each.count:
+                plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
+                seen = None if each.parents is None else masks[each][None, None][begin:]
+                scale = layer.described.attention.scale
+                attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
+        return attended
 
     def _embedded(self, token_ids: Tensor) -> Tensor:
         rows = self.embedded(token_ids)
@@ -387,11 +437,22 @@ class FusedDecoder(SharedResource):
         return head
 
 
+def rank_of(described: Decoder) -> int | None:
+    """Return how many numbers the latents of a decoder's attention have; None: it is not latent."""
+    latent = described.layers[0].attention.latent
+    return None if latent is None else latent.rank
+
+
 def columns_of(described: Decoder) -> Iterator[int]:
     """Yield the width of every row of numbers that a step computes with."""
     yield described.embedding.weight.shape[1]
-    yield described.heads * described.head_dim
+    if rank_of(described) is None:
+        yield described.heads * described.head_dim
     for layer in described.layers:
+        if (latent := layer.attention.latent) is not None:
+            yield from (latent.plain, described.heads * latent.value)
+            if latent.query_up is not None:
+                yield latent.query_up.in_features
         if isinstance(layer.mlp, Experts):
             yield 0 if layer.mlp.router[0].shape[0] <= MAX_EXPERTS else 1  # more of them are not served
             yield layer.mlp.inner

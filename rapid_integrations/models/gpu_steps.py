@@ -45,6 +45,8 @@ def gpu_steps(
         return None, "weights in the blocks of a GGUF file are multiplied by PyTorch's operators there"
     if any(isinstance(layer.mlp, TakenExperts) for layer in layers):
         return None, "the kernels for GPUs have no experts"
+    if any(layer.latent is not None for layer in layers):
+        return None, "the kernels for GPUs have no latent attention"
     model = StepModel(
         [_step_layer(layer) for layer in layers],
         table.data,

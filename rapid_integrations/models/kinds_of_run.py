@@ -10,7 +10,14 @@ from typing import Any, Literal
 import torch
 
 from rapid_integrations.errors import RapidError, UnsupportedModelError
-from rapid_integrations.kernels.cpu import COLUMNS, HEAD_DIMS, MAX_COLUMNS
+from rapid_integrations.kernels.cpu import (
+    COLUMNS,
+    HEAD_DIMS,
+    LATENT_COLUMNS,
+    MAX_COLUMNS,
+    ROTATED_COLUMNS,
+    serves_latents,
+)
 from rapid_integrations.models import loader
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
@@ -20,7 +27,7 @@ from rapid_integrations.models.folder_kinds import (
     refuse_quantized,
     with_settings_beside,
 )
-from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of
+from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of, rank_of
 from rapid_integrations.models.hf import refuse_unsupported
 from rapid_integrations.models.packed.loading import without_settings
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
@@ -109,7 +116,13 @@ def kind_of(config: Any, model_class: Any) -> KindOfRun:
 
 
 def _not_on_kernels(described: Decoder) -> str:
-    if described.head_dim not in HEAD_DIMS:
+    if (rank := rank_of(described)) is not None:
+        if not serves_latents(rank, described.head_dim):
+            return (
+                f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve "
+                f"multiples of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
+            )
+    elif described.head_dim not in HEAD_DIMS:
         return f"its heads have {described.head_dim} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
     for width in columns_of(described):
         if width % COLUMNS or width > MAX_COLUMNS:

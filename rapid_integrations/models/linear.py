@@ -54,6 +54,13 @@ class Linear(Protocol):
         ...
 
 
+def native_matrix(product: Linear) -> AnyMatrix:
+    """Return the weight of a product that was made for this package's kernels."""
+    matrix = product.native()
+    assert matrix is not None
+    return matrix
+
+
 class PlainLinear:
     """Weights (O, K) in PyTorch's layout, without a copy."""
 

@@ -33,6 +33,11 @@ PICTURES = {
 SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}}
 QWEN_TOWER = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 14}
 QWEN_TOKENS = {"image_token_id": 261, "video_token_id": 262, "vision_start_token_id": 260, "vision_end_token_id": 263}
+LATENT = {
+    **{"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8},
+    **{"v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1},
+    **{"topk_group": 1, "first_k_dense_replace": 1},
+}
 MODELS = {
     "Mistral3": {
         "text_config": {"model_type": "mistral", **TEXT, "head_dim": 8, "sliding_window": 20},
@@ -76,6 +81,11 @@ MODELS = {
         "text_config": {"model_type": "qwen2", **TEXT},
         "vision_config": {**PICTURES, "image_size": [28, 28], "patch_size": [14, 14]},
         "image_token_id": 261,
+    },
+    "Kimi_K25": {
+        "text_config": {"model_type": "deepseek_v3", **TEXT, **LATENT},
+        "vision_config": {**PICTURES, "patch_size": 14, "text_hidden_size": 32, "merge_kernel_size": [2, 2]},
+        "image_token_id": 200,  # its own forward reads another token in its place, and so this one is in no text
     },
 }
 NEW = 12

@@ -16,16 +16,41 @@ from rapid_integrations.models.loader import wrap
 from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
 from tests.toys.models import byte_tokenizer
 
-USUAL = ("cohere2", "exaone4", "gemma2", "gemma3_text", "glm4", "glm4_moe", "gpt_oss", "granite", "olmo3", "phi3")
+USUAL = (
+    "cohere2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "exaone4",
+    "gemma2",
+    "gemma3_text",
+    "glm4",
+    "glm4_moe",
+    "gpt_oss",
+    "granite",
+    "olmo3",
+    "phi3",
+)
 OTHERS = (
+    *("axk1", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2"),
 )
+YARN = {
+    **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
+    **{"mscale": 0.7, "mscale_all_dim": 1.0},
+}
 # Settings that the small defaults say nothing of.
 SETTINGS = {
     "cohere": {"use_qk_norm": True},
+    "deepseek_v2": {
+        **{"num_experts": 8, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2},
+        **{"routed_scaling_factor": 2.0, "q_lora_rank": None},
+    },
+    "deepseek_v3": {"n_group": 2, "topk_group": 1, "rope_parameters": YARN},
     "glm4_moe": {"n_group": 2, "topk_group": 1, "use_qk_norm": True},
+    "minicpm3": {"dim_model_base": 16, "scale_emb": 3},
+    "youtu": {"rope_interleave": False},
     "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "embedding_multiplier": 3.0},
     "granitemoe": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "logits_scaling": 2.0},
     "qwen3_moe": {"norm_topk_prob": True, "decoder_sparse_step": 2},
@@ -72,7 +97,7 @@ def test_greedy_output_is_what_transformers_generates(family):
     assert together(lm) == [generated(reference), second]
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", "glm4_moe", "gpt_oss", "phi3"])
+@pytest.mark.parametrize("family", ["deepseek_v3", "gemma3_text", "glm4_moe", "gpt_oss", "phi3"])
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):
     lm = HuggingFaceLM(tiny(family, hidden_size=64), take_over=True, quantization=quantization)

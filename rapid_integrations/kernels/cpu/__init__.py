@@ -7,12 +7,16 @@ same work.
 from rapid_integrations.kernels.cpu.decoder import (
     COLUMNS,
     HEAD_DIMS,
+    LATENT_COLUMNS,
     MAX_COLUMNS,
     MAX_EXPERTS,
     MAX_ROWS,
+    ROTATED_COLUMNS,
     NativeDecoder,
     NativeExperts,
+    NativeLatent,
     NativeLayer,
+    serves_latents,
 )
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
 from rapid_integrations.kernels.cpu.matrices import NativeMatrix
@@ -20,15 +24,19 @@ from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 __all__ = [
     "COLUMNS",
     "HEAD_DIMS",
+    "LATENT_COLUMNS",
     "MAX_COLUMNS",
     "MAX_EXPERTS",
     "MAX_ROWS",
+    "ROTATED_COLUMNS",
     "NativeDecoder",
     "NativeExperts",
+    "NativeLatent",
     "NativeLayer",
     "NativeMatrix",
     "native_library",
     "native_variant",
+    "serves_latents",
     "why_not_native",
     "without_kernels",
 ]

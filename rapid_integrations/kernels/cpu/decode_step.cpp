@@ -38,7 +38,7 @@ namespace {
 struct Partial {  // of a row and a chunk: the highest score, the sum of the weights, and the values mixed with them
   float* max;
   float* sum;
-  float* mixed;  // of each of them (D,)
+  float* mixed;  // of each of them so many numbers as a value has
 };
 
 // out (hidden,): a token's row of the embedding table.
@@ -90,15 +90,17 @@ int rapid_decode_step(const Model* model, const Step* step) {
     for (int t = part.own; t < part.own + part.rows; t++)
       if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
   const int T = parts.rows, kept = int(parts.kept.size());
-  const int E = model->hidden, H = model->heads, KV = model->kv_heads, D = model->head_dim;
-  const int G = H / KV, wide = (H + 2 * KV) * D, kind = step->kv;
-  const size_t bytes = row_bytes(kind, D);
+  const int E = model->hidden, H = model->heads, KV = key_groups(*model), D = model->head_dim;
+  const int G = H / KV, kind = step->kv;
+  const Widths widths(*model, kind);
+  const int wide = int(widths.qkv), width = int(widths.query), mixed_width = int(widths.mixed), heads_width = int(widths.out);
+  const size_t key_bytes = widths.key_bytes, value_bytes = widths.value_bytes;
   const Places places(*model, parts, step->kv);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
-  bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, D)
+  bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, width)
   const Partial partial{base + places.max, base + places.sum, base + places.mixed};
-  bf16* by_head = (bf16*)(base + places.heads);  // (T, H * D), padded
+  bf16* by_head = (bf16*)(base + places.heads);  // (T, heads_width), padded
   bf16* hidden = (bf16*)(base + places.hidden);  // (T, I), padded
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
@@ -108,7 +110,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
   float *const before = base + places.before, *const added = base + places.added;  // (T, E)
-  const size_t widest = std::max({size_t(E), size_t(model->intermediate), size_t(H) * D, Needs(*model).widest});
+  const size_t widest = places.widest;
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
     const int threads = team.threads;
@@ -160,6 +162,56 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
       product(m, s.first, s.last, in, rows, {added, size_t(E), 0});
       add_behind(norm, s, layer.residual, rows, taken, kept);
+    };
+
+    // Queries as they meet latents and rotated keys, and the new rows of the caches.
+    auto latent_rows = [&](const Layer& layer, int index) {
+      const Latent& l = *layer.latent;
+      const size_t both = size_t(l.plain + l.rotated);
+      const float* queries = qkv;  // (T, H, both)
+      size_t apart = size_t(wide);
+      if (l.query_up.rows) {
+        const int compressed = l.query_up.columns;
+        for (int t = 0; t < T; t++) normalise(l.query, qkv + size_t(t) * wide, compressed, mine + t * padded(compressed));
+        const Input in = given(mine, T, compressed, l.query_up);
+        const Share<int> s = share(l.query_up.rows, PANEL, thread, threads);
+        float* const products = base + places.queries;
+        product(l.query_up, s.first, s.last, in, T, {products, size_t(l.query_up.rows), 0});
+        queries = products, apart = size_t(l.query_up.rows);
+        team.barrier();
+      }
+      const Norm none{};
+      const auto turned = [&](int t, const float* from, int head, bf16* to) {
+        const Part& part = parts.part[parts.part_of[t]];
+        const size_t at = size_t(part.depth + t - part.first) * model->turned;
+        turn(none, layer.rope, from, 1, 0, part.asked->cos + at, part.asked->sin + at, l.rotated, to);
+        if (layer.balance)
+          for (int d = 0; d < l.rotated; d++)
+            to[d] = to_bf16(to_float(to[d]) * ((const float*)layer.balance)[size_t(head) * l.rotated + d]);
+      };
+      for (int head = thread; head < H; head += threads) {
+        for (int t = 0; t < T; t++)
+          for (int d = 0; d < l.plain; d++) mine[t * padded(l.plain) + d] = to_bf16(queries[t * apart + head * both + d]);
+        const Input in = given(mine, T, l.plain, l.keys[head]);
+        product(l.keys[head], 0, l.rank, in, T, {space, size_t(l.rank), 0});
+        for (int t = 0; t < T; t++) {
+          const Part& part = parts.part[parts.part_of[t]];
+          bf16* const to = q + (size_t(part.first) * H + size_t(head) * part.rows + t - part.first) * width;
+          for (int d = 0; d < l.rank; d++) to[d] = to_bf16(space[size_t(t) * l.rank + d]);
+          turned(t, queries + t * apart + head * both + l.plain, head, to + l.rank);
+        }
+      }
+      for (int t = thread; t < T; t += threads) {
+        const Part& part = parts.part[parts.part_of[t]];
+        const Segment& tail = part.tail();
+        const int64_t behind = part.asked->past - tail.begin + part.own + t - part.first;
+        const float* latent = qkv + size_t(t + 1) * wide - l.rotated - l.rank;
+        bf16 row[512];
+        normalise(l.latent, latent, l.rank, row);
+        store_row(kind, row, l.rank, (uint8_t*)tail.values[index] + size_t(behind) * value_bytes);
+        turned(t, latent + l.rank, H, row);
+        store_row(kind, row, l.rotated, (uint8_t*)tail.keys[index] + size_t(behind) * key_bytes);
+      }
     };
 
     auto add_experts = [&](const Layer& layer, const float* read, int rows) {
@@ -236,7 +288,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
       team.barrier();
-      for (int i = thread; i < T * (H + 2 * KV); i += threads) {
+      if (layer.latent) latent_rows(layer, index);
+      for (int i = layer.latent ? T * (H + 2 * KV) : thread; i < T * (H + 2 * KV); i += threads) {
         const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
         const float* projected = qkv + size_t(t) * wide;
         const Part& part = parts.part[parts.part_of[t]];
@@ -245,7 +298,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const int own = t - part.first;  // among the chain's rows
         const int64_t behind = asked.past - tail.begin + part.own + own;
         const auto row_of = [&](void* const* rows, int of) {
-          return (uint8_t*)rows[index] + (size_t(of) * tail.capacity + behind) * bytes;
+          return (uint8_t*)rows[index] + (size_t(of) * tail.capacity + behind) * key_bytes;
         };
         bf16 row[512];
         if (head >= H + KV) {
@@ -276,16 +329,16 @@ int rapid_decode_step(const Model* model, const Step* step) {
         int64_t first = begin + CHUNK, end = begin;
         int64_t* const position = (int64_t*)space;
         bf16* const together = (bf16*)(space + whole_lines(size_t(parts.most_rows) * sizeof(int64_t) / sizeof(float)));
-        const bf16* queries = together;  // (group.rows, D)
+        const bf16* queries = together;  // (group.rows, width)
         int row = 0;
         for (const int r : group.members) {
           const Part& part = parts.part[r];
           const int each = G * part.rows;
-          const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * D;
+          const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * width;
           if (group.members.size() == 1)
             queries = own;
           else
-            std::memcpy(together + size_t(row) * D, own, size_t(each) * D * sizeof(bf16));
+            std::memcpy(together + size_t(row) * width, own, size_t(each) * width * sizeof(bf16));
           for (int i = 0; i < each; i++) position[row++] = part.position() + i % part.rows;
           const int64_t oldest = seen_from(part.position(), layer.sight).begin;
           first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
@@ -297,33 +350,40 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Rows& any = *member.asked;
         for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
           if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
-          const size_t head = size_t(kv) * s->capacity * bytes;
-          segments[count++] = {s->begin, (const uint8_t*)s->keys[index] + head, (const uint8_t*)s->values[index] + head};
+          const size_t head = layer.latent ? 0 : size_t(kv) * s->capacity;  // all heads share latents
+          segments[count++] = {s->begin, (const uint8_t*)s->keys[index] + head * key_bytes,
+                               (const uint8_t*)s->values[index] + head * value_bytes};
         }
         if (!member.path.empty() && any.past < end) {
           // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
           // rows of the tile in which they begin: so sums run in the same order.
           const int64_t from = std::max(begin, any.past / TILE * TILE);
           const Segment& tail = member.tail();
-          const size_t head = size_t(kv) * tail.capacity * bytes;
+          const size_t head = layer.latent ? 0 : size_t(kv) * tail.capacity;
           uint8_t* const keys = (uint8_t*)(space + places.gathered - whole_lines(places.gathered_rows * places.row));
-          uint8_t* const values = keys + places.gathered_rows * bytes;
+          uint8_t* const values = keys + places.gathered_rows * key_bytes;
           for (int64_t at = from; at < end; at++) {
             const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
-            const size_t row = head + size_t(held - tail.begin) * bytes;
-            std::memcpy(keys + size_t(at - from) * bytes, (const uint8_t*)tail.keys[index] + row, bytes);
-            std::memcpy(values + size_t(at - from) * bytes, (const uint8_t*)tail.values[index] + row, bytes);
+            const size_t row = head + size_t(held - tail.begin), to = size_t(at - from);
+            std::memcpy(keys + to * key_bytes, (const uint8_t*)tail.keys[index] + row * key_bytes, key_bytes);
+            std::memcpy(values + to * value_bytes, (const uint8_t*)tail.values[index] + row * value_bytes, value_bytes);
           }
           while (count && segments[count - 1].begin >= from) count--;
           segments[count++] = {from, keys, values};
         }
         const size_t at = group.partial + size_t(kv) * group.rows;
-        attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, partial.max + at,
-               partial.sum + at, partial.mixed + at * D, space + places.gathered);
+        float *const max = partial.max + at, *const sum = partial.sum + at, *const mixed = partial.mixed + at * mixed_width;
+        if (const Latent* l = layer.latent) {
+          const auto attend_own = kind == KV_INT8 ? attend_latents<KV_INT8> : attend_latents<KV_BF16>;
+          attend_own(l->rank, l->rotated, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum,
+                     mixed, space + places.gathered);
+        } else {
+          attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum, mixed,
+                 space + places.gathered);
+        }
       }
       team.barrier();
-      for (int i = thread; i < H * rows; i += threads) {
-        const int head = i % H, t = taken ? taken[i / H] : i / H;
+      const auto combined = [&](int t, int head, bf16* to) {  // what row t's head mixes of all chunks
         const Part& part = parts.part[parts.part_of[t]];
         const int row = (head % G) * part.rows + t - part.first;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
@@ -337,19 +397,32 @@ int rapid_decode_step(const Model* model, const Step* step) {
           if (partial.sum[at(c)] == 0) continue;
           const float weight = std::exp(partial.max[at(c)] - highest);
           sum += weight * partial.sum[at(c)];
-          const float* mixed = partial.mixed + at(c) * D;
-          for (int d = 0; d < D; d++) out[d] += weight * mixed[d];
+          const float* mixed = partial.mixed + at(c) * mixed_width;
+          for (int d = 0; d < mixed_width; d++) out[d] += weight * mixed[d];
         }
         if (layer.sinks) {
           const Shares with = with_sink(highest, sum, sink_of(layer.sinks, head));
           sum = with.sum;
-          for (int d = 0; d < D; d++) out[d] *= with.factor;
+          for (int d = 0; d < mixed_width; d++) out[d] *= with.factor;
         }
-        for (int d = 0; d < D; d++) by_head[i / H * padded(H * D) + head * D + d] = to_bf16(out[d] / sum);
+        for (int d = 0; d < mixed_width; d++) to[d] = to_bf16(out[d] / sum);
+      };
+      if (const Latent* l = layer.latent) {
+        for (int head = thread; head < H && rows > 0; head += threads) {
+          for (int i = 0; i < rows; i++) combined(taken ? taken[i] : i, head, mine + size_t(i) * padded(l->rank));
+          const Input in = given(mine, rows, l->rank, l->values[head]);
+          product(l->values[head], 0, l->value, in, rows, {space, size_t(l->value), 0});
+          for (int i = 0; i < rows; i++)
+            for (int d = 0; d < l->value; d++)
+              by_head[i * padded(heads_width) + size_t(head) * l->value + d] = to_bf16(space[size_t(i) * l->value + d]);
+        }
+      } else {
+        for (int i = thread; i < H * rows; i += threads)
+          combined(taken ? taken[i / H] : i / H, i % H, by_head + i / H * padded(heads_width) + i % H * D);
       }
       team.barrier();
       if (rows > 0) {
-        const Input in = given(by_head, rows, H * D, layer.out);
+        const Input in = given(by_head, rows, heads_width, layer.out);
         add_product(layer.out, layer.after_attention, in, layer, rows, taken, layer.parallel ? before : nullptr);
       }
       team.barrier();

@@ -18,6 +18,7 @@ from rapid_integrations.kernels.cpu.interface import (
     KV_BF16,
     KV_INT8,
     Experts,
+    Latent,
     Layer,
     Matrix,
     Model,
@@ -48,6 +49,7 @@ MAX_ROWS = 32  # beyond it, kernels for many rows are the faster ones
 COLUMNS = 32  # every matrix must have a multiple of this many
 MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
+LATENT_COLUMNS, ROTATED_COLUMNS = 64, 32  # latents and rotated keys have multiples of this many numbers, up to 512
 HEAD_DIMS = (32, 64, 96, 128, 256)  # that the code for AVX-512 serves; other processors serve every even number to 512
 
 
@@ -65,10 +67,27 @@ class NativeExperts:
 
 
 @dataclass(frozen=True)
+class NativeLatent:
+    """What multi-head latent attention has beside another one.
+
+    `keys` and `values` have for each head (rank, plain) and (value, rank); `rotated` are the numbers of a rotated key.
+    `query` and `query_up` are the norm and the matrix of compressed queries, and None if there are none.
+    """
+
+    rotated: int
+    norm: Norm
+    keys: Sequence[AnyMatrix]
+    values: Sequence[AnyMatrix]
+    query: Norm | None = None
+    query_up: AnyMatrix | None = None
+
+
+@dataclass(frozen=True)
 class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
-    `gate_up` and `down` are None if the layer has `experts`. `window` is None if a query sees everything.
+    `gate_up` and `down` are None if the layer has `experts`. `window` is None if a query sees everything. `latent` is
+    None if the attention is not latent, which it is in all layers or in none.
     """
 
     qkv: AnyMatrix
@@ -90,6 +109,7 @@ class NativeLayer:
     gated: bool = True
     parallel: bool = False
     residual: float = 1.0
+    latent: NativeLatent | None = None
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -130,6 +150,8 @@ class NativeDecoder(SharedResource):
         self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
         self._layers = (Layer * len(layers))(*(_layer(layer, self._kept) for layer in layers))
         self._vocab_size = head.rows
+        latent = layers[0].latent
+        self._value_dim = head_dim if latent is None else latent.values[0].columns
         self._kv = KV_BF16
         self._scratch = Scratch()
         self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
@@ -164,10 +186,11 @@ class NativeDecoder(SharedResource):
         return other
 
     @staticmethod
-    def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int) -> bool:
-        """Whether the kernels take matrices of these widths, and heads of this one."""
+    def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int, rank: int | None = None) -> bool:
+        """Whether the kernels take matrices of these widths, and heads of this one, or latents of `rank` numbers."""
         fit = all(width % COLUMNS == 0 and width <= MAX_COLUMNS for width in columns)
-        return bool(library.rapid_serves_head_dim(head_dim)) and fit
+        heads = bool(library.rapid_serves_head_dim(head_dim)) if rank is None else serves_latents(rank, head_dim)
+        return heads and fit
 
     def store_in_eight_bits(self, balance: Sequence[Tensor]) -> None:
         """Take caches with rows in eight bits from now on.
@@ -264,8 +287,10 @@ class NativeDecoder(SharedResource):
             return known
         layers = [buffers.layer(index) for index in range(self._model.layers)]
         dtype, more = (torch.int8, SCALE_BYTES) if self._kv == KV_INT8 else (torch.bfloat16, 0)
-        shape = (1, self._model.kv_heads, layers[0][0].shape[2], self._model.head_dim + more)
-        for buffer in (each for layer in layers for each in layer):
+        rows = (1, self._model.kv_heads, layers[0][0].shape[2])
+        widths = self._model.head_dim + more, self._value_dim + more
+        for buffer, width in (each for layer in layers for each in zip(layer, widths, strict=True)):
+            shape = (*rows, width)
             if buffer.shape != shape or buffer.dtype != dtype or buffer.device.type != "cpu":
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
@@ -335,6 +360,11 @@ def sight_struct(scale: float, window: int | None, kind: AttentionKind) -> Sight
     return Sight(window=window or 0, chunk=kind.chunk or 0, scale=scale, softcap=kind.softcap or 0.0)
 
 
+def serves_latents(rank: int, rotated: int) -> bool:
+    """Whether the kernels take latents of `rank` numbers beside keys of `rotated` ones."""
+    return rank % LATENT_COLUMNS == 0 and rotated % ROTATED_COLUMNS == 0 and max(rank, rotated) <= 512
+
+
 _NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")
 
 
@@ -358,6 +388,28 @@ def _layer(layer: NativeLayer, kept: list[object]) -> Layer:
         experts = _experts(layer.experts, kept)
         kept.append(experts)
         filled.experts = ctypes.pointer(experts)
+    if layer.latent is not None:
+        latent = _latent(layer.latent, kept)
+        kept.append(latent)
+        filled.latent = ctypes.pointer(latent)
+    return filled
+
+
+def _latent(latent: NativeLatent, kept: list[object]) -> Latent:
+    keys, values = ((Matrix * len(part))(*map(matrix_of, part)) for part in (latent.keys, latent.values))
+    kept += [keys, values]
+    filled = Latent(
+        rank=latent.values[0].columns,
+        plain=latent.keys[0].columns,
+        rotated=latent.rotated,
+        value=latent.values[0].rows,
+        query=norm_struct(latent.query),
+        latent=norm_struct(latent.norm),
+        keys=keys,
+        values=values,
+    )
+    if latent.query_up is not None:
+        filled.query_up = matrix_of(latent.query_up)
     return filled
 
 
@@ -372,6 +424,7 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
         normalised=routing.normalised,
         groups=routing.groups,
         groups_taken=routing.groups_taken,
+        group_best=routing.group_best,
         widest=max(matrix.columns for matrix in experts.down),
         shared=(2 if routing.shared_gate else 1) if routing.shared else 0,
         scale=routing.scale,

@@ -32,7 +32,7 @@ struct Routed {  // rows whose routes all threads see
   int32_t* taken(int t) const { return (int32_t*)(weights(t) + pairs_of_row(e)); }
 };
 
-// Leaves only the experts of the groups whose two best scores have the largest sums.
+// Leaves only the experts of the groups whose best scores have the largest sums.
 inline void keep_groups(const Experts& e, float* choice) {
   const int size = e.count / e.groups;
   float best[MOST_EXPERTS];
@@ -43,7 +43,7 @@ inline void keep_groups(const Experts& e, float* choice) {
         second = first, first = choice[i];
       else
         second = std::max(second, choice[i]);
-    best[g] = size > 1 ? first + second : first;
+    best[g] = size > 1 && e.group_best > 1 ? first + second : first;
   }
   bool kept[MOST_EXPERTS] = {};
   for (int n = 0; n < e.groups_taken; n++) {

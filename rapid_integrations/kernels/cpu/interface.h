@@ -48,10 +48,18 @@ struct Experts {  // matrices of which each row takes a few
   int32_t groups, groups_taken;  // only experts of the best groups are taken
   int32_t widest;             // intermediate numbers of one expert, at most
   int32_t shared;             // 1: one more expert, the last one, is taken by every row, 2: with a gate of its own
-  float scale, reserved;      // of the weights
+  float scale;                // of the weights
+  int32_t group_best;         // best scores of a group that are summed, 1 or 2
   Matrix router;              // BF16 (count, hidden); the last row is the shared expert's gate if it has one
   const void* correction;     // float (count,), added to scores for the choice alone, or null
   const Matrix *gate_up, *down;  // one after another
+};
+
+struct Latent {  // of multi-head latent attention; see `latents.h`
+  int32_t rank, plain, rotated, value;
+  Norm query, latent;         // of compressed queries, and of latents
+  Matrix query_up;            // (heads (plain + rotated), ...), behind compressed queries; of no rows: they are not
+  const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
 struct Layer {
@@ -62,6 +70,7 @@ struct Layer {
   const void* sinks;          // float (heads,), scores of a key without a value, or null
   const void* balance;        // float (heads + kv_heads, head_dim), factors of queries and keys as they are stored, or null
   const Experts* experts;     // in place of gate_up and down, or null
+  const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
   int32_t activation;         // see Activation
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
   int32_t parallel;           // attention and MLP read the same rows

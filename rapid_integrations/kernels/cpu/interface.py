@@ -59,10 +59,22 @@ class Experts(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("count", "taken", "routing", "normalised")),
         *((name, ctypes.c_int32) for name in ("groups", "groups_taken", "widest", "shared")),
-        *((name, ctypes.c_float) for name in ("scale", "reserved")),
+        ("scale", ctypes.c_float),
+        ("group_best", ctypes.c_int32),
         ("router", Matrix),
         ("correction", ctypes.c_void_p),
         *((name, ctypes.POINTER(Matrix)) for name in ("gate_up", "down")),
+    )
+
+
+class Latent(ctypes.Structure):
+    """What multi-head latent attention has beside another one."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("rank", "plain", "rotated", "value")),
+        *((name, Norm) for name in ("query", "latent")),
+        ("query_up", Matrix),
+        *((name, ctypes.POINTER(Matrix)) for name in ("keys", "values")),
     )
 
 
@@ -76,6 +88,7 @@ class Layer(ctypes.Structure):
         ("sight", Sight),
         *((name, ctypes.c_void_p) for name in ("sinks", "balance")),
         ("experts", ctypes.POINTER(Experts)),
+        ("latent", ctypes.POINTER(Latent)),
         *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel")),
         ("residual", ctypes.c_float),
     )
@@ -162,7 +175,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Experts, Layer, Model),
+    *(Matrix, Norm, Rope, Sight, Experts, Latent, Layer, Model),
     *(Segment, Rows, Step, Rotation, LayerSegment, Attention),
 )
 

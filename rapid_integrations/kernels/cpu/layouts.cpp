@@ -35,13 +35,16 @@ std::string layouts() {
 
          WHOLE(Experts) + FIELD(Experts, count) + FIELD(Experts, taken) + FIELD(Experts, routing) +
          FIELD(Experts, normalised) + FIELD(Experts, groups) + FIELD(Experts, groups_taken) + FIELD(Experts,
-         widest) + FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, reserved) + FIELD(Experts,
+         widest) + FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, group_best) + FIELD(Experts,
          router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
+
+         WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
+         FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
 
          WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
          FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, rope) + FIELD(Layer,
-         sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) + FIELD(Layer, activation) + FIELD(Layer, gated)
+         sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) + FIELD(Layer, latent) + FIELD(Layer, activation) + FIELD(Layer, gated)
          + FIELD(Layer, parallel) + FIELD(Layer, residual) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model,

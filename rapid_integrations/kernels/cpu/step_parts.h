@@ -34,11 +34,22 @@ struct Part {
   }
 };
 
+constexpr int LATENT_HEADS = 16;  // at most so many heads are one task over latents: each task packs them once
+
+// Groups of heads that attend as one task each: those that share a key head, and of latent attention, where all of them
+// do, at least two groups, so that threads have something to share.
+inline int key_groups(const Model& model) {
+  if (!model.layer->latent) return model.kv_heads;
+  int together = std::max(1, std::min(LATENT_HEADS, model.heads / 2));
+  while (model.heads % together) together--;
+  return model.heads / together;
+}
+
 // Parts for which the same chunk of the same keys is attended to at once: the keys are then read and packed once.
 struct Group {
   int chunk, rows;           // rows: of all members, for one key head
   std::vector<int> members;  // parts
-  size_t partial;            // where its results begin: (kv_heads, rows)
+  size_t partial;            // where its results begin: (key_groups, rows)
 };
 
 struct Place {  // of a reader's results for one chunk: from `offset` on, and so far from one key head to the next
@@ -61,7 +72,7 @@ struct Parts {
   int most_rows = 0;         // of one group
 
   Parts(const Model& model, const Step& step) {
-    const int G = model.heads / model.kv_heads;
+    const int KV = key_groups(model), G = model.heads / KV;
     std::vector<int> group_of;            // of each part's chunks
     std::vector<const void*> holders;
     for (int r = 0; r < step.readers; r++) {
@@ -91,18 +102,18 @@ struct Parts {
     }
     for (Group& group : groups) {
       group.partial = partials;
-      partials += size_t(model.kv_heads) * group.rows;
+      partials += size_t(KV) * group.rows;
       most_rows = std::max(most_rows, group.rows);
     }
     for (size_t i = 0; i < places.size(); i++) {
       places[i].offset += groups[group_of[i]].partial;
       places[i].stride = groups[group_of[i]].rows;
     }
-    for (int kv = 0; kv < model.kv_heads; kv++)
+    for (int kv = 0; kv < KV; kv++)
       for (size_t g = 0; g < groups.size(); g++)
         if (groups[g].members.size() > 1) tasks.push_back({int(g), kv});  // the longest ones first
     for (const Part& each : part)
-      for (int kv = 0; kv < model.kv_heads; kv++)
+      for (int kv = 0; kv < KV; kv++)
         for (int c = 0; c < each.chunks; c++) {
           const int group = group_of[each.first_place + c];
           if (groups[group].members.size() == 1) tasks.push_back({group, kv});

@@ -8,6 +8,7 @@
 #include "attend.h"
 #include "experts.h"
 #include "interface.h"
+#include "latents.h"
 #include "numbers.h"
 #include "product.h"
 #include "scratch.h"
@@ -36,9 +37,36 @@ struct Needs {  // of the layers that have more than others
   }
 };
 
+struct Widths {  // numbers of what attention works with, and bytes of a cache's rows
+  size_t qkv;      // of what a layer's first product gives
+  size_t queries;  // of all heads' queries if a second product gives them, or 0
+  size_t query;    // of a head's query as it meets keys
+  size_t mixed;    // of what a head mixes
+  size_t out;      // of what all heads give
+  size_t widest;   // of rows that enter one of its products
+  size_t key_bytes, value_bytes;
+
+  Widths(const Model& model, int kv) {
+    const size_t H = size_t(model.heads), D = size_t(model.head_dim);
+    if (const Latent* l = model.layer->latent) {
+      const size_t compressed = size_t(l->query_up.rows ? l->query_up.columns : 0);
+      qkv = size_t(model.layer->qkv.rows);
+      queries = size_t(l->query_up.rows);
+      query = size_t(l->rank + l->rotated);
+      mixed = size_t(l->rank);
+      out = H * size_t(l->value);
+      widest = std::max({out, compressed, mixed, size_t(l->plain)});
+      key_bytes = row_bytes(kv, l->rotated), value_bytes = row_bytes(kv, l->rank);
+    } else {
+      qkv = (H + 2 * size_t(model.kv_heads)) * D, queries = 0, query = mixed = D, out = widest = H * D;
+      key_bytes = value_bytes = row_bytes(kv, model.head_dim);
+    }
+  }
+};
+
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
-  size_t qkv, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
+  size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
   size_t before, added, routed;                      // shared, too, and only there if a layer needs them
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
@@ -48,32 +76,39 @@ struct Places {
                                                      // the keys and values of a tree's chain
   size_t gathered_rows;                              // how many of those
   size_t row;                                        // floats that hold a key and its value
+  size_t widest;                                     // numbers of a row that enters a product, at most
 
   Places(const Model& model, const Parts& parts, int kv) {
-    const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads), D = size_t(model.head_dim);
-    const size_t KV = size_t(model.kv_heads), I = size_t(model.intermediate);
+    const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads);
+    const size_t I = size_t(model.intermediate);
     const Needs needs(model);
-    const size_t most = size_t(parts.most_rows), widest = std::max({E, I, H * D, needs.widest});
+    const Widths widths(model, kv);
+    const size_t most = size_t(parts.most_rows);
+    widest = std::max({E, I, widths.widest, needs.widest});
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
-    qkv = reserve(T * (H + 2 * KV) * D);
-    q = reserve(T * H * D / 2 + LINE);
+    qkv = reserve(T * widths.qkv);
+    queries = reserve(T * widths.queries);
+    q = reserve(T * H * widths.query / 2 + LINE);
     max = reserve(parts.partials);
     sum = reserve(parts.partials);
-    mixed = reserve(parts.partials * D);
+    mixed = reserve(parts.partials * widths.mixed);
     x = reserve(T * E);
-    heads = reserve(T * padded(int(H * D)) / 2);
+    heads = reserve(T * padded(int(widths.out)) / 2);
     hidden = reserve(T * std::max(padded(int(I)), needs.hidden) / 2);
     before = reserve(needs.before ? T * E : 0);
     added = reserve(needs.added ? T * E : 0);
     routed = reserve(T * needs.routed);
     own = floats;
-    row = row_bytes(kv, int(D)) * 2 / sizeof(float);
+    row = (widths.key_bytes + widths.value_bytes) / sizeof(float);
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
-    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * D / 2 + LINE) +
+    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * widths.query / 2 + LINE) +
                whole_lines(gathered_rows * row);
-    const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, 64);
-    space = whole_lines(std::max(products, gathered + attention_floats(kv, int(D), int(most))));
+    const Latent* const latent = model.layer->latent;
+    const size_t own_floats = latent ? latent_floats(latent->rank, latent->rotated, int(most))
+                                     : attention_floats(kv, model.head_dim, int(most));
+    const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, latent ? std::max(64, std::max(latent->rank, latent->value)) : 64);
+    space = whole_lines(std::max(products, gathered + own_floats));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
     extra = space + input;
     if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);

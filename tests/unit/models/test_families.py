@@ -17,10 +17,15 @@ SIZES = {
     **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96},
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
 }
+LATENT = {
+    **{"kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "qk_head_dim": 64, "v_head_dim": 32},
+    **{"q_lora_rank": 96, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2},
+}
 # What a family has in place of `head_dim`, and settings of which the small defaults say nothing.
 OTHERS = {
     "cohere": {"use_qk_norm": True},
     "glm": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"), LATENT),
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
     **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
@@ -29,9 +34,12 @@ OTHERS = {
 DENSE = (
     *("arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"),
     *("hunyuan_v1_dense", "llama", "ministral", "olmo", "olmo2", "olmo3", "phi3", "seed_oss", "smollm3"),
-    *("stablelm", "starcoder2"),
+    *("minicpm3", "stablelm", "starcoder2", "youtu"),
 )
-EXPERTS = ("glm4_moe", "gpt_oss", "granitemoe", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
+EXPERTS = (
+    *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
+    *("glm4_moe", "gpt_oss", "granitemoe", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
+)
 
 
 def model(family):
@@ -82,6 +90,6 @@ def test_experts(family, quantization):
     assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
 
 
-@pytest.mark.parametrize("family", ["cohere2", "gemma2", "gpt_oss", "olmo3", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["cohere2", "deepseek_v3", "gemma2", "gpt_oss", "olmo3", "qwen3_moe"])
 def test_company_and_shared_beginnings_change_no_bit(family):
     check(on_kernels(family))

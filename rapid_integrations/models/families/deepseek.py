@@ -1,0 +1,81 @@
+"""DeepSeek V2 and V3, GLM-4.7-Flash, MiniCPM3 and families like them: multi-head latent attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rapid_integrations.kernels.layers import Routing
+from rapid_integrations.models.description import Attention, Decoder, Experts, Latent, Stack
+from rapid_integrations.models.families.parts import activation, decoder, gated_mlp, layer, rms_norm
+
+
+def describe(model: Any) -> Decoder:
+    """Describe a model."""
+    config, base = model.config, model.base_model
+    minicpm = type(base).__name__ == "MiniCPM3Model"
+    interleaved = getattr(config, "rope_interleave", not minicpm)
+    residual = base.layers[0].residual_scale if minicpm else 1.0
+    layers = []
+    for each in base.layers:
+        mlp = _experts(each.mlp, config) if hasattr(each.mlp, "experts") else gated_mlp(each.mlp, config)
+        behind = getattr(each.mlp, "post_mlp_layernorm", None)  # of A.X K1
+        own = layer(each, _attention(each.self_attn, interleaved), mlp, residual=residual)
+        layers.append(own if behind is None else replace(own, after_mlp=rms_norm(behind)))
+    described = decoder(
+        model,
+        layers,
+        rms_norm(base.norm),
+        embedding_scale=float(config.scale_emb) if minicpm else 1.0,
+        logit_scale=config.dim_model_base / config.hidden_size if minicpm else 1.0,
+    )
+    return replace(described, kv_heads=1, head_dim=config.qk_rope_head_dim)
+
+
+def _attention(module: Any, interleaved: bool) -> Attention:
+    compressed = module.q_lora_rank is not None
+    return Attention(
+        qkv=(module.q_a_proj if compressed else module.q_proj, module.kv_a_proj_with_mqa),
+        out=module.o_proj,
+        scale=module.scaling,
+        interleaved=interleaved,
+        latent=Latent(
+            rank=module.kv_lora_rank,
+            plain=module.qk_nope_head_dim,
+            rotated=module.qk_rope_head_dim,
+            value=module.v_head_dim,
+            norm=rms_norm(module.kv_a_layernorm),
+            up=module.kv_b_proj,
+            query_norm=rms_norm(module.q_a_layernorm) if compressed else None,
+            query_up=module.q_b_proj if compressed else None,
+        ),
+    )
+
+
+def _experts(module: Any, config: Any) -> Experts:
+    router = module.gate
+    correction = getattr(router, "e_score_correction_bias", None)  # DeepSeek V2 has none, and no sigmoids
+    grouped = getattr(router, "topk_method", "noaux_tc") != "greedy"
+    return Experts(
+        router=(router.weight, None),
+        routing=Routing(
+            taken=router.top_k,
+            sigmoid=correction is not None,
+            normalised=bool(getattr(router, "norm_topk_prob", False)),
+            scale=float(router.routed_scaling_factor),
+            groups=router.num_group if grouped else 1,
+            groups_taken=router.topk_group if grouped else 1,
+            group_best=1 if correction is None else 2,
+            correction=None if correction is None else correction.float(),
+            shared=True,
+        ),
+        gate_up=Stack(module.experts, "gate_up_proj"),
+        down=Stack(module.experts, "down_proj"),
+        activation=activation(config.hidden_act),
+        inner=module.experts.intermediate_dim,
+        shared=gated_mlp(module.shared_experts, config),
+    )
+
+
+_PREFIXES = ("AXK1", "DeepseekV2", "DeepseekV3", "Glm4MoeLite", "MiniCPM3", "Youtu")
+CLASSES = dict.fromkeys((f"{prefix}ForCausalLM" for prefix in _PREFIXES), describe)

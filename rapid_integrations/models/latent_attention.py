@@ -1,0 +1,247 @@
+"""Multi-head latent attention, computed by PyTorch's operators on a cache of latents.
+
+The cache holds for each token its rotated key and its latent, in the places of keys and values, and not the keys and
+values of the heads. There are two ways to attend to them, with the same result up to rounding:
+
+- Few queries are multiplied with the matrix that makes keys of latents (it is absorbed). All heads then attend to the
+  latents themselves, as to keys and values of one head, and what they mix becomes their values.
+- For many queries the keys and values of all heads are computed anew from the latents. With DeepSeek V3's widths, a
+  score and its value then cost 320 products instead of 1,088.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from rapid_integrations.cache import LayerRows
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.cache.levels import restored
+from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu import NativeLatent
+from rapid_integrations.kernels.layers import Rope
+from rapid_integrations.models.attention import attend
+from rapid_integrations.models.description import Latent
+from rapid_integrations.models.linear import Linear, PlainLinear, make_linear, native_matrix
+from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.rotation import Tables, turned
+from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fuse
+
+MOST_ABSORBED: Final = 128
+"""Queries that attend to the latents themselves. More of them pay for computing the keys and values of all heads."""
+
+_MOST_NUMBERS: Final = 2**26  # that are made at once; a few heads at a time compute a long text
+
+
+@dataclass(frozen=True)
+class LatentRows:
+    """What the new tokens of a pass have before they attend.
+
+    Attributes:
+        plain: (T, H, plain), the part of the queries that is not rotated.
+        rotated: (T, H, rotated), the other part.
+        keys: (T, 1, rotated), the rotated keys.
+        latents: (T, 1, rank), normalised.
+    """
+
+    plain: Tensor
+    rotated: Tensor
+    keys: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class TakenLatent:
+    """A latent attention whose weights were taken over.
+
+    Attributes:
+        described: the attention.
+        query_up: the product that makes queries of compressed ones; None: they are not compressed.
+        keys: for each head the product (rank, plain) of its queries with the matrix that makes its keys.
+        values: for each head the product (value, rank) that makes its values.
+        stacked: both as tensors, (H, rank, plain) and (H, value, rank), unless they are quantised.
+    """
+
+    described: Latent
+    query_up: Linear | None
+    keys: Sequence[Linear]
+    values: Sequence[Linear]
+    stacked: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def of(cls, latent: Latent, quantization: Quantization | None, arena: Arena | None) -> TakenLatent:
+        """Take the weights from their modules."""
+        query_up = None if latent.query_up is None else fuse([latent.query_up], quantization, arena)
+        by_head = latent.up.weight.data.view(-1, latent.plain + latent.value, latent.rank)
+        keys, values = by_head[:, : latent.plain].transpose(1, 2), by_head[:, latent.plain :]
+        if quantization is not None:
+            to_keys, to_values = (
+                [make_linear(each.contiguous(), None, quantization, arena=arena) for each in part]
+                for part in (keys, values)
+            )
+            empty(latent.up)
+            return cls(latent, query_up, to_keys, to_values, None)
+        if arena is not None:
+            keys, values = (arena.copy(part.contiguous()) for part in (keys, values))
+            empty(latent.up)
+        plain_keys, plain_values = ([PlainLinear(each) for each in part] for part in (keys, values))
+        return cls(latent, query_up, plain_keys, plain_values, (keys, values))
+
+    @property
+    def products(self) -> dict[str, Linear]:
+        """All products by name."""
+        named = {} if self.query_up is None else {"query_up": self.query_up}
+        for name, part in (("latent_keys", self.keys), ("latent_values", self.values)):
+            named |= {f"{name}.{index}": each for index, each in enumerate(part)}
+        return named
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes that a step of one row reads."""
+        return sum(product.step_bytes for product in self.products.values())
+
+    def matrices(self, described: Latent) -> Matrices:
+        """Return the products with the modules of `described` whose weights they hold."""
+        held: list[tuple[Any, Any]] = [((self.keys, self.values), _UpHolder(described.up))]
+        if self.query_up is not None:
+            assert described.query_up is not None
+            held.append((self.query_up, Linears([described.query_up])))
+        return held
+
+    def native(self) -> NativeLatent:
+        """Return the attention for the kernels; every product was made for them."""
+        own = self.described
+        return NativeLatent(
+            rotated=own.rotated,
+            norm=own.norm,
+            keys=[native_matrix(each) for each in self.keys],
+            values=[native_matrix(each) for each in self.values],
+            query=own.query_norm,
+            query_up=None if self.query_up is None else native_matrix(self.query_up),
+        )
+
+    def rows(self, qkv: Tensor, rope: Rope, spread: Tables, balance: Tensor | None) -> LatentRows:
+        """Return what `qkv`, (T, ...) as the first product gives it, holds, normalised and rotated.
+
+        `balance`, (H + 1, rotated), are factors of queries and keys as a cache in eight bits stores them.
+        """
+        own = self.described
+        widths = [qkv.shape[1] - own.rank - own.rotated, own.rank, own.rotated]
+        queries, latents, keys = torch.split(qkv, widths, dim=1)
+        if self.query_up is not None:
+            queries = self.query_up(normalised(own.query_norm, queries))
+        by_head = queries.reshape(len(qkv), -1, own.plain + own.rotated)
+        both = turned(torch.cat([by_head[..., own.plain :], keys[:, None]], dim=1), rope, *spread)
+        if balance is not None:
+            both = (both * balance).to(both.dtype)  # by powers of two: nothing is rounded
+        latents = normalised(own.norm, latents)
+        return LatentRows(by_head[..., : own.plain], both[:, :-1], both[:, -1:], latents[:, None])
+
+    def attend(
+        self, plain: Tensor, rotated: Tensor, segments: Sequence[LayerRows], scale: float, seen: Tensor | None
+    ) -> Tensor:
+        """Return what the last T of L positions attend to, (T, H, value).
+
+        Args:
+            plain: (T, H, plain).
+            rotated: (T, H, rotated).
+            segments: rotated keys (1, 1, rows, rotated) and latents (1, 1, rows, rank) of L positions, or both in eight
+                bits (`cache.levels`).
+            scale: of the scores.
+            seen: (T, L) bool, True where a query sees a key; None: it sees those up to its own.
+        """
+        held = [(restored(keys, plain.dtype)[0, 0], restored(latents, plain.dtype)[0, 0]) for keys, latents in segments]
+        if len(plain) <= MOST_ABSORBED:
+            return self._absorbed(plain, rotated, held, scale, seen)
+        keys, latents = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
+        to_keys, to_values = self._stacked()
+        query = torch.cat([plain, rotated], dim=2).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
+        attended = []
+        for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1])):
+            own_keys = _for_each_head(latents, to_keys[block])
+            whole = torch.cat([own_keys, keys.expand(len(own_keys), -1, -1)], dim=2)  # (heads, L, plain + rotated)
+            values = _for_each_head(latents, to_values[block].transpose(1, 2))
+            attended.append(attend(query[:, block], [(whole[None], values[None])], scale, None, seen=seen)[0])
+        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
+
+    def _absorbed(
+        self, plain: Tensor, rotated: Tensor, held: Sequence[LayerRows], scale: float, seen: Tensor | None
+    ) -> Tensor:
+        by_head = plain.transpose(0, 1)  # (H, T, plain)
+        if self.stacked is not None:
+            to_latents = torch.bmm(by_head, self.stacked[0].transpose(1, 2))
+        else:
+            to_latents = torch.stack([product(own) for product, own in zip(self.keys, by_head, strict=True)])
+        to_latents, to_keys = to_latents * scale, rotated.transpose(0, 1) * scale
+        blocks = _blocks(len(by_head), len(plain) * sum(len(keys) for keys, _ in held))
+        mixed = torch.cat([_mixed(to_latents[block], to_keys[block], held, seen) for block in blocks])  # (H, T, rank)
+        if self.stacked is not None:
+            return torch.bmm(mixed, self.stacked[1].transpose(1, 2)).transpose(0, 1)
+        return torch.stack([product(own) for product, own in zip(self.values, mixed, strict=True)], dim=1)
+
+    def _stacked(self) -> tuple[Tensor, Tensor]:
+        """Return what makes keys and values of latents: (H, rank, plain) and (H, value, rank)."""
+        if self.stacked is not None:
+            return self.stacked
+        keys, values = (torch.stack([each.dense() for each in part]) for part in (self.keys, self.values))
+        return keys, values
+
+
+def _blocks(heads: int, each: int) -> list[slice]:
+    """Return blocks of heads for which few numbers are made at once; one head makes `each`."""
+    most = max(1, _MOST_NUMBERS // each)
+    return [slice(begin, begin + most) for begin in range(0, heads, most)]
+
+
+def _mixed(to_latents: Tensor, to_keys: Tensor, held: Sequence[LayerRows], seen: Tensor | None) -> Tensor:
+    """Return the latents as the heads mix them, (H, T, rank).
+
+    Args:
+        to_latents, to_keys: (H, T, rank) and (H, T, rotated), what meets latents and rotated keys.
+        held: of each segment rotated keys (rows, rotated) and latents (rows, rank).
+        seen: see `TakenLatent.attend`.
+    """
+    heads, new, _ = to_latents.shape
+    by_latents, by_keys = to_latents.flatten(0, 1).t(), to_keys.flatten(0, 1).t()  # (rank or rotated, H*T)
+    scores = torch.cat([torch.addmm(keys @ by_keys, latents, by_latents) for keys, latents in held])  # (L, H*T)
+    scores = scores.t().contiguous().view(heads, new, -1)
+    if seen is not None:
+        scores.masked_fill_(~seen, float("-inf"))
+    elif new > 1:
+        ahead = torch.ones(new, new, dtype=torch.bool, device=scores.device).triu(1)
+        scores[..., -new:].masked_fill_(ahead, float("-inf"))
+    weights = torch.softmax(scores, dim=-1).flatten(0, 1)  # computed in float32 inside, whatever the dtype
+    parts = torch.split(weights, [len(keys) for keys, _ in held], dim=1)
+    mixed = parts[0] @ held[0][1]  # (H*T, rank)
+    for part, (_, latents) in zip(parts[1:], held[1:], strict=True):
+        mixed = torch.addmm(mixed, part, latents)
+    return mixed.view(heads, new, -1)
+
+
+def _for_each_head(latents: Tensor, weights: Tensor) -> Tensor:
+    """Return (H, L, n) of latents (L, rank) and (H, rank, n). One product of all heads would copy the latents."""
+    out = latents.new_empty(len(weights), len(latents), weights.shape[2])
+    for own, weight in zip(out, weights, strict=True):
+        torch.mm(latents, weight, out=own)
+    return out
+
+
+class _UpHolder:
+    """The module whose weight is held as two products for each head."""
+
+    def __init__(self, up: nn.Linear) -> None:
+        self.up = up
+
+    def fill(self, fused: tuple[Sequence[Linear], Sequence[Linear]]) -> None:
+        """See `Holder`."""
+        keys, values = (torch.stack([each.dense() for each in part]) for part in fused)
+        whole = torch.cat([keys.transpose(1, 2), values], dim=1).flatten(0, 1)
+        self.up.weight = nn.Parameter(whole.to(self.up.weight.dtype), requires_grad=False)
+
+    def weights(self) -> dict[tuple[nn.Module, str], Any]:
+        """See `Holder`."""
+        return {(self.up, "weight"): self.up.weight}
