@@ -52,6 +52,8 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
     """
     model = model_on_no_device(config, dtype)
     described = describe(model)
+    if any(rotation.long is not None for rotation in described.rotations):
+        raise ValueError("its rotations follow the length of the text")
     stacks = {(id(each.module), each.name): each for each in stacks_of(described)}
     expected = set(model.state_dict())
     tied = bool(model.config.tie_word_embeddings)

@@ -168,6 +168,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
     if "first_k_dense_replace" in config:
         small["first_k_dense_replace"] = sum(number < config["first_k_dense_replace"] for number in taken)
+    if config.get("mlp_only_layers"):
+        small["mlp_only_layers"] = [n for n, number in enumerate(taken) if number in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
 
 

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.models.block_experts import StoredStack
+from rapid_integrations.models.packed.experts import mxfp4_stack
 from rapid_integrations.models.packed.floats import fp8_weights, mxfp4_weights
 from rapid_integrations.models.packed.levels import Levels, levels_of
 from rapid_integrations.models.packed.repacked import RepackedBlocks, held_in_half
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.skeleton import mapped_weights
 
-T = TypeVar("T", Tensor, Levels)
+T = TypeVar("T", Tensor, Levels, StoredStack)
 
 _FP8 = (torch.float8_e4m3fn,)
 _INTEGER_PARTS = {
@@ -67,9 +69,11 @@ class PackedWeight:
         """
         return self._read(lambda: levels_of(self.parts, self.scheme))
 
-    def blocks(self) -> RepackedBlocks | None:
+    def blocks(self) -> RepackedBlocks | StoredStack | None:
         """Return the weight in blocks for the kernels, or None if these would not hold it exactly."""
         form = self.scheme.form
+        if form is not None and self.scheme.layout == "mxfp4":
+            return self._read(lambda: mxfp4_stack(form, self.name, self.parts["blocks"], self.parts["scales"]))
         scale = self.parts["scales" if "scales" in self.parts else "weight_scale"]
         if form is None or self.shape[1] % form.columns or not held_in_half(scale):
             return None
@@ -112,9 +116,9 @@ class PackedTensors:
         """The number of elements of all weights in a model."""
         return sum(prod(each.shape) for each in self.weights.values())
 
-    def blocks(self) -> dict[str, Tensor | RepackedBlocks] | None:
+    def blocks(self) -> dict[str, Tensor | RepackedBlocks | StoredStack] | None:
         """Return all weights, quantised ones in blocks, or None if these would not hold one of them exactly."""
-        found: dict[str, Tensor | RepackedBlocks] = {}
+        found: dict[str, Tensor | RepackedBlocks | StoredStack] = {}
         for name, weight in self.weights.items():
             kept = weight.blocks() if isinstance(weight, PackedWeight) else weight
             if kept is None:
