@@ -68,7 +68,11 @@ class StoredStack:
         rows = [part[0].shape[0] for part in self.parts]
         found: list[Linear] = []
         for index, matrices in enumerate(zip(*self.parts, strict=True)):
-            own = [None] * len(rows) if biases is None else [each.contiguous() for each in biases[index].split(rows)]
+            own = (
+                [None] * len(rows)
+                if biases is None
+                else [each.contiguous() for each in torch.split(biases[index], rows)]
+            )
             joined = [BlockLinear(matrix, bias, arena) for matrix, bias in zip(matrices, own, strict=True)]
             found.append(joined[0] if len(joined) == 1 else JoinedLinear(joined))
         return found

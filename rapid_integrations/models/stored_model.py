@@ -103,7 +103,7 @@ def _put(module: Any, kind: str, weight: Any, stack: Stack | None, dtype: torch.
         module.stacks = {**getattr(module, "stacks", {}), kind: replace(weight, given=stack.given)}
         setattr(module, kind, nothing)
     elif isinstance(weight, StoredBlocks) and kind == "weight" and isinstance(module, (nn.Linear, nn.Embedding)):
-        module.stored = weight
+        setattr(module, "stored", weight)  # noqa: B010 (a module of torch has no such attribute)
         setattr(module, kind, nothing)
     elif not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__}.{kind} is no matrix that the kernels multiply with")

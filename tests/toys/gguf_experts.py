@@ -149,6 +149,8 @@ def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(BOS_ID)
     writer.add_eos_token_id(EOS_ID)
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)
     for key, value in metadata.items():
         name = f"{gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind]]}.{key.replace('__', '.')}"
         writer.kv_data[0].pop(name, None)

@@ -146,15 +146,15 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         else:
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
-    for number, layer in sorted(by_layer.items()):
+    for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
-        kinds.setdefault((layer_types[number], *formats), number)
+        kinds.setdefault((layer_types[index], *formats), index)
     taken = sorted(kinds.values())[:_MOST_LAYERS]
     experts = _experts_of(config)
     some = {
         f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
-        for n, number in enumerate(taken)
-        for part, weight in by_layer[number].items()
+        for n, index in enumerate(taken)
+        for part, weight in by_layer[index].items()
     }
     count = min(_MOST_TOKENS, config["vocab_size"])
     for name, weight in outer.items():
@@ -163,13 +163,13 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
     if config.get("layer_types"):
-        small["layer_types"] = [layer_types[number] for number in taken]
+        small["layer_types"] = [layer_types[index] for index in taken]
     if config.get("sliding_window"):
         small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
     if "first_k_dense_replace" in config:
-        small["first_k_dense_replace"] = sum(number < config["first_k_dense_replace"] for number in taken)
+        small["first_k_dense_replace"] = sum(index < config["first_k_dense_replace"] for index in taken)
     if config.get("mlp_only_layers"):
-        small["mlp_only_layers"] = [n for n, number in enumerate(taken) if number in config["mlp_only_layers"]]
+        small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
 
 

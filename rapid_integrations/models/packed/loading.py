@@ -61,12 +61,12 @@ def load_in_blocks(
     config = without_settings(config)
     if library is None or not isinstance(config.get("architectures"), list):
         return None
-    experts = shape_of(config) is None
-    if experts and (config := _with_experts(config)) is None:
-        return None
     weights: Any = PackedTensors(folder, scheme).blocks()
-    if weights is not None and experts:
-        weights = joined_experts(weights)
+    if shape_of(config) is None:
+        whole = _with_experts(config)
+        if whole is None or weights is None:
+            return None
+        config, weights = whole, joined_experts(weights)
     if weights is None:
         return None
     try:
