@@ -29,9 +29,8 @@ from rapid_integrations.models.folder_kinds import (
 )
 from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of, rank_of
 from rapid_integrations.models.hf import refuse_unsupported
-from rapid_integrations.models.packed.loading import without_settings
+from rapid_integrations.models.packed.loading import lies_in_blocks
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
-from rapid_integrations.models.skeleton import shape_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _weights(name: str, config: Mapping[str, Any], kernels: bool) -> str:
     scheme = scheme_of(name, settings) if isinstance(settings, Mapping) else None
     if scheme is None:
         return ""
-    return kept_words(scheme, kernels and shape_of(without_settings(config)) is not None)
+    return kept_words(scheme, kernels and lies_in_blocks(config))
 
 
 def kind_of(config: Any, model_class: Any) -> KindOfRun:

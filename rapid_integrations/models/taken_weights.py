@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
@@ -69,11 +69,12 @@ Matrices: TypeAlias = Sequence[tuple[Any, Holder]]
 def take_stack(stack: Stack, quantization: Quantization | None, arena: Arena | None) -> list[Linear]:
     """Return a product for each expert, and take the weights from the module if they are not used as they lie."""
     held = getattr(stack.module, stack.name)
+    stored = getattr(stack.module, "stacks", {}).get(stack.name)
+    if stored is not None:
+        return list(stored.products(_biases(stack), arena))
     whole = held.data if stack.taken is None else stack.taken(held.data)
-    biases: Any = [None] * len(whole)
-    if stack.bias is not None:
-        own = getattr(stack.module, stack.bias).data
-        biases = (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
+    own = _biases(stack)
+    biases: Any = [None] * len(whole) if own is None else own
     if quantization is None and stack.taken is None:
         return [PlainLinear(weight, bias) for weight, bias in zip(whole, biases, strict=True)]
     taken = [
@@ -82,6 +83,13 @@ def take_stack(stack: Stack, quantization: Quantization | None, arena: Arena | N
     ]
     held.data = held.data.new_empty(0)
     return taken
+
+
+def _biases(stack: Stack) -> Tensor | None:
+    if stack.bias is None:
+        return None
+    own: Tensor = getattr(stack.module, stack.bias).data
+    return (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
 
 
 def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:

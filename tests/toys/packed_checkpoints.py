@@ -14,10 +14,15 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # outputs of a word, the lowest bits first
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
-def save_packed(folder, model, make, settings, only=lambda name, weight: ".layers." in name and weight.ndim == 2):
+def of_layers(name, weight):
+    routes = name.endswith(("gate.weight", "expert_gate.weight"))  # tools leave what chooses experts alone
+    return ".layers." in name and weight.ndim == 2 and not routes
+
+
+def save_packed(folder, model, make, settings, only=of_layers):
     """Save a model with its layers' matrices quantised; return the folder."""
     tensors = {}
-    for name, weight in model.state_dict().items():
+    for name, weight in published(model).items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
         if only(name, weight):
@@ -36,6 +41,24 @@ def save_packed(folder, model, make, settings, only=lambda name, weight: ".layer
     (folder / "config.json").write_text(json.dumps(config))
     byte_tokenizer().save_pretrained(folder)
     return folder
+
+
+def published(model):
+    """Return a model's weights under the names of published checkpoints: most have a matrix for each expert."""
+    kind, found = model.config.model_type, {}
+    for name, weight in model.state_dict().items():
+        if ".mlp.experts." not in name or kind == "gpt_oss":
+            mixtral = kind == "mixtral" and ".mlp." in name
+            found[name.replace(".mlp.", ".block_sparse_moe.") if mixtral else name] = weight
+            continue
+        module, _, part = name.rpartition(".")
+        names = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+        if kind == "mixtral":
+            module, names = module.replace(".mlp.", ".block_sparse_moe."), {"gate": "w1", "up": "w3", "down": "w2"}
+        for index, own in enumerate(weight):
+            parts = {"down": own} if part == "down_proj" else dict(zip(("gate", "up"), own.chunk(2), strict=True))
+            found |= {f"{module}.{index}.{names[end]}.weight": each for end, each in parts.items()}
+    return found
 
 
 def packed_words(levels, bits, order=None):

@@ -11,6 +11,9 @@
 // of its groups (16 for the rows' scales or the first half, 16 for their minima or the second half); the rows' scales;
 // the rows' minima. Of the fifth bits of a group, byte 4 row + c % 4 has that of column c at bit c / 4. Of its fifth and
 // sixth, byte 64 (c / 16) + 4 row + c % 4 has those of column c from bit 2 (c / 4 % 4) on.
+//
+// MXFP4 has numbers of a list in place of levels. They are looked up, and its scales are bfloat16: these have every power
+// of two that the format has, and float16 has not.
 
 #pragma once
 
@@ -43,7 +46,7 @@ inline uint16_t half_at(const uint8_t* p) {
 }
 
 // Where everything lies in a block of a panel.
-template <int BITS, int OFFSET_, int GROUPS_, bool MINIMA_, bool HALVES_>
+template <int BITS, int OFFSET_, int GROUPS_, bool MINIMA_, bool HALVES_, bool LISTED = false>
 struct BlockPanel {
   static constexpr int OFFSET = OFFSET_;
   static constexpr int GROUPS = GROUPS_;       // of a block
@@ -65,17 +68,27 @@ struct BlockPanel {
   static inline const uint8_t* scales(const uint8_t* block) { return block + GROUPS * (LOW + HIGH + INTEGERS); }
   static inline const uint8_t* minima(const uint8_t* block) { return scales(block) + 2 * PANEL; }
 
+  // Twice the numbers of e2m1, and OFFSET more.
+  static constexpr uint8_t LIST[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+  static inline int listed(uint8_t level) { return LISTED ? LIST[level] : level; }
+  static inline float number(uint16_t scale) {  // what the bits of a scale or minimum stand for
+    if constexpr (LISTED) return to_float(bf16{scale});
+    return from_half(scale);
+  }
+
   static inline int level(const uint8_t* block, int g, int row, int c) {
     const int place = row * 4 + c % 4;
     if constexpr (BITS == 8) return low(block, g)[c / 4 * 64 + place];
     const uint8_t both = low(block, g)[c / 8 * 64 + place];
     int level = c % 8 < 4 ? both & 15 : both >> 4;
+    if constexpr (LISTED) return LIST[level];
     if constexpr (HIGH_BITS == 1) level |= (high(block, g)[place] >> c / 4 & 1) << 4;
     if constexpr (HIGH_BITS == 2) level |= (high(block, g)[c / 16 * 64 + place] >> c / 4 % 4 * 2 & 3) << 4;
     return level;
   }
   static inline float scale(const uint8_t* block, int g, int row, int c) {
-    const float of_block = from_half(half_at(scales(block) + 2 * row));
+    const float of_block = number(half_at(scales(block) + 2 * row));
     if constexpr (HALVES) return of_block * float(int8_t(integers(block, g)[c / 16 * PANEL + row]));
     if constexpr (GROUPS > 1) return of_block * float(integers(block, g)[row]);
     return of_block;
@@ -92,6 +105,7 @@ struct BlockPanel {
     if constexpr (BITS == 8) return _mm512_loadu_si512(low(block, g) + 64 * I);
     const __m512i both = _mm512_loadu_si512(low(block, g) + I / 2 * 64);
     const __m512i levels = _mm512_and_si512(I % 2 ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
+    if constexpr (LISTED) return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)LIST)), levels);
     constexpr int OR_OF_AND = 0xf8;  // a | (b & c)
     if constexpr (HIGH_BITS == 1) {
       const __m512i bits = _mm512_loadu_si512(high(block, g));
@@ -106,7 +120,10 @@ struct BlockPanel {
     }
     return levels;
   }
-  static inline __m512 halves_at(const uint8_t* p) { return _mm512_cvtph_ps(load_256(p)); }
+  static inline __m512 halves_at(const uint8_t* p) {
+    if constexpr (LISTED) return widen(load_256(p));
+    return _mm512_cvtph_ps(load_256(p));
+  }
   static inline __m512 bytes_at(const uint8_t* p) {  // integers of 16 rows
     const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
     return _mm512_cvtepi32_ps(HALVES ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
@@ -188,6 +205,17 @@ struct BlockOf256 : BlockPanel<FIFTH ? 5 : 4, 0, 8, true, false> {
   }
 };
 
+struct BlockMXFP4 : BlockPanel<4, 12, 1, false, false, true> {
+  static constexpr int RAW = 17;
+  static inline void levels(const uint8_t* raw, int, uint8_t* out) {
+    for (int c = 0; c < 16; c++) out[c] = raw[1 + c] & 15, out[c + 16] = raw[1 + c] >> 4;
+  }
+  static inline BlockFigures read(const uint8_t* raw) {  // 2^(exponent - 128), for the numbers are doubled
+    const int exponent = raw[0];
+    return {uint16_t(exponent > 1 ? (exponent - 1) << 7 : 32 << exponent), 0, {}, {}};
+  }
+};
+
 using BlockQ4_K = BlockOf256<false>;
 using BlockQ5_K = BlockOf256<true>;
 
@@ -221,6 +249,7 @@ auto with_format(int32_t kind, const F& f) -> decltype(f(BlockQ4_0{})) {
     case Q4_K: return f(BlockQ4_K{});
     case Q5_K: return f(BlockQ5_K{});
     case Q6_K: return f(BlockQ6_K{});
+    case MXFP4: return f(BlockMXFP4{});
     default: return decltype(f(BlockQ4_0{}))();
   }
 }
@@ -230,7 +259,7 @@ template <class B>
 inline void raw_row(const uint8_t* raw, int columns, float* out) {
   for (int block = 0; block < columns / (GROUP * B::GROUPS); block++, raw += B::RAW) {
     const BlockFigures figures = B::read(raw);
-    const float scale = from_half(figures.scale), minimum = from_half(figures.minimum);
+    const float scale = B::number(figures.scale), minimum = B::number(figures.minimum);
     for (int g = 0; g < B::GROUPS; g++, out += GROUP) {
       uint8_t levels[GROUP];
       B::levels(raw, g, levels);
@@ -240,7 +269,7 @@ inline void raw_row(const uint8_t* raw, int columns, float* out) {
           own *= float(int8_t(c < 16 ? figures.first[g] : figures.second[g]));
         else if constexpr (B::GROUPS > 1)
           own *= float(figures.first[g]), less *= float(figures.second[g]);
-        out[c] = float(int(levels[c]) - B::OFFSET) * own + less;
+        out[c] = float(B::listed(levels[c]) - B::OFFSET) * own + less;
       }
     }
   }

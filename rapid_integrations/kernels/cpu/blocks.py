@@ -31,6 +31,7 @@ class BlockFormat:
         minima: whether there are any.
         halves: whether each half of a group has an integer.
         file_bytes: of a block in a file.
+        listed: whether levels count the numbers of `FP4_LEVELS`, and scales are bfloat16 in panels.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BlockFormat:
     minima: bool
     halves: bool
     file_bytes: int
+    listed: bool = False
 
     @property
     def kind(self) -> int:
@@ -86,9 +88,14 @@ FORMATS = {
         BlockFormat("Q4_K", 12, 4, 0, 8, True, False, 144),
         BlockFormat("Q5_K", 13, 5, 0, 8, True, False, 176),
         BlockFormat("Q6_K", 14, 6, 32, 8, False, True, 210),
+        BlockFormat("MXFP4", 39, 4, 12, 1, False, False, 17, listed=True),
     )
 }
 """The formats that the kernels compute with, by their numbers in GGUF."""
+
+
+FP4_LEVELS = (12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)
+"""Of the sixteen numbers of e2m1: twice their values, and 12 more."""
 
 
 def pack(form: BlockFormat, raw: Tensor, out: Tensor, order: Tensor | None = None) -> None:
@@ -171,11 +178,14 @@ def _weights(form: BlockFormat, panels: Tensor) -> Tensor:
         shifts = torch.arange(0, 8, form.high_bits, dtype=torch.uint8)[:, None, None]
         parts = high.reshape(count, blocks, groups, form.high_bits, 1, PANEL_ROWS, 4) >> shifts
         levels = levels | (parts & 2**form.high_bits - 1).flatten(3, 4) << 4
+    if form.listed:
+        levels = torch.tensor(FP4_LEVELS, dtype=torch.uint8)[levels.long()]
     ordered = levels.permute(0, 4, 1, 2, 3, 5).reshape(count, PANEL_ROWS, blocks, groups, GROUP)
     numbers: Tensor = ordered.float() - form.offset  # (panel, row, block, group, column)
 
     def of_rows(halves: Tensor) -> Tensor:
-        return halves.contiguous().view(torch.float16).float().transpose(1, 2)[..., None]  # (panel, row, block, 1)
+        kind = torch.bfloat16 if form.listed else torch.float16
+        return halves.contiguous().view(kind).float().transpose(1, 2)[..., None]  # (panel, row, block, 1)
 
     scale = of_rows(figures[..., : 2 * PANEL_ROWS])
     minimum = of_rows(figures[..., 2 * PANEL_ROWS : 4 * PANEL_ROWS]) if form.minima else None

@@ -148,7 +148,8 @@ struct Attention {  // of the last `rows` of past + rows positions
 enum Kind : int32_t {
   BF16 = 0, INT8 = 1, INT4 = 2, PARTS = 3,
   // Formats of GGUF files: 16 more than their numbers there.
-  Q4_0 = 18, Q4_1 = 19, Q5_0 = 22, Q5_1 = 23, Q8_0 = 24, Q4_K = 28, Q5_K = 29, Q6_K = 30
+  Q4_0 = 18, Q4_1 = 19, Q5_0 = 22, Q5_1 = 23, Q8_0 = 24, Q4_K = 28, Q5_K = 29, Q6_K = 30,
+  MXFP4 = 55
 };
 enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
 // Of queries and keys: each head with the same weights, each with its own, or all heads as one row.

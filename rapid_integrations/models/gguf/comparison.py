@@ -16,44 +16,63 @@ from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, NotANumberError, UnsupportedModelError
+from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.skeleton import Skeleton, shape_of
+from rapid_integrations.models.stored_model import model_on_no_device, stored_model
 
 _MOST_LAYERS = 3
 _MOST_TOKENS = 4096  # of the vocabulary
 _LAYER = "model.layers."
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
+_MOST_KEYS = 7  # that a query of a sliding window sees
+_FEW_EXPERTS = 8
+_COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
+_OF_ROUTERS = (".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias")  # a number for each expert
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
 
-def transformers_model(config: Mapping[str, Any], skeleton: Skeleton, dtype: torch.dtype, *, exact: bool = True) -> Any:
+def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dtype, *, exact: bool = True) -> Any:
     """Return a model of transformers with the weights of ours: in float32 exactly those of the file.
 
     Args:
         config: of the model, under transformers' names.
-        skeleton: holds its weights.
+        skeleton: holds its weights; see `model_of`.
         dtype: of the model.
         exact: let the gguf package dequantise the blocks. Otherwise the kernels do it, in bfloat16, in a tenth of the
             time.
     """
-    import transformers
-
-    model_class = getattr(transformers, config["architectures"][0])
-    own = transformers.AutoConfig.for_model(**config)
-    with torch.device("meta"):
-        model = model_class._from_config(own, dtype=dtype)
-    base = model.base_model
-    base.rotary_emb = type(base.rotary_emb)(config=own)  # on no device it has computed nothing
+    model = model_on_no_device(config, dtype)
     for name, module in skeleton.named_modules():
         stored = getattr(module, "stored", None)
         for kind, parameter in module.named_parameters(recurse=False):
             held = parameter.data
             if kind == "weight" and stored is not None:
                 held = stored.dense() if exact else stored.rounded()
+            elif (stack := getattr(module, "stacks", {}).get(kind)) is not None:
+                held = stack.numbers(exact=exact)
             setattr(model.get_submodule(name), kind, torch.nn.Parameter(held.to(dtype, copy=True), requires_grad=False))
+        for kind, held in module.named_buffers(recurse=False):
+            if kind in model.get_submodule(name)._buffers:
+                model.get_submodule(name)._buffers[kind] = held.clone()
     model.tie_weights()
     return model.eval()
+
+
+def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
+    """Return a model in bfloat16 that holds these weights: a `Skeleton`, or transformers' own if it has experts.
+
+    Raises:
+        KeyError, ValueError, NotDescribedError: weights are missing, left over or of another shape, or the family is
+            another one.
+    """
+    shape = shape_of(config)
+    if shape is not None:
+        return Skeleton(shape[0], weights, tied=shape[1]).to(torch.bfloat16)
+    if not _has_experts(config):
+        raise ValueError(f"{config.get('model_type')} models are not read in blocks")
+    return stored_model(config, weights, torch.bfloat16)
 
 
 def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
@@ -69,21 +88,20 @@ def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) ->
         ModelLoadError: the model computes NaN.
     """
     small = _small(config, weights)
-    shape = shape_of(small[0])
-    assert shape is not None
-    skeleton = Skeleton(shape[0], small[1], tied=shape[1]).to(torch.bfloat16)
-    lm = DecoderLM(skeleton, name, Path(), shape[0].max_position_embeddings, None)
+    built = model_of(*small)
+    lm = DecoderLM(built, name, Path(), config["max_position_embeddings"], None)
     ids = 7919 * torch.arange(1, sum(_PARTS) + 1) % lm.vocab_size
     try:
         computed = _passes(lm, ids)
     except NotANumberError as found:
         raise ModelLoadError(f"{name} could not be loaded: {found}") from None
-    model = transformers_model(small[0], skeleton, torch.float32, exact=False)
+    model = transformers_model(small[0], built, torch.float32, exact=False)
     expected = _eager(model, ids)
-    error = _distance(computed, expected)
+    distance = _distance_of_most if _has_experts(config) else _distance
+    error = distance(computed, expected)
     # Some weights blow up what is rounded: transformers' own error in bfloat16 was 17% for a real model. Inputs of
     # eight bits round three times as coarsely.
-    if not error <= _TOLERANCE and not error <= 3 * _distance(_eager(model.to(torch.bfloat16), ids), expected) < 0.6:
+    if not error <= _TOLERANCE and not error <= 3 * distance(_eager(model.to(torch.bfloat16), ids), expected) < 0.6:
         raise UnsupportedModelError(
             f"{name}: what this engine computes with the file's weights differs from transformers by {error:.2%} "
             f"(allowed {_TOLERANCE:.0%}); RAPID_QUICK_START=0 lets transformers read the file"
@@ -102,6 +120,15 @@ def _distance(computed: Tensor, expected: Tensor) -> float:
     return float((computed - expected).norm() / expected.norm())
 
 
+def _distance_of_most(computed: Tensor, expected: Tensor) -> float:
+    """Return the median of the tokens' distances. Rounding may send a token to another expert, but not half of them."""
+    return float(((computed - expected).norm(dim=1) / expected.norm(dim=1)).median())
+
+
+def _has_experts(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("num_experts_per_tok"))
+
+
 def _passes(lm: DecoderLM, ids: Tensor) -> Tensor:
     cache = lm.new_cache(len(ids))
     return torch.cat([lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(ids, _PARTS)])
@@ -111,26 +138,57 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     """Return configuration and weights of a model of a few of the layers and tokens."""
     by_layer: dict[int, dict[str, Any]] = {}
     outer = {}
+    layer_types = config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]
     for name, weight in weights.items():
         if name.startswith(_LAYER):
             number, _, part = name.removeprefix(_LAYER).partition(".")
             by_layer.setdefault(int(number), {})[part] = weight
         else:
             outer[name] = weight
-    kinds: dict[tuple[str, ...], dict[str, Any]] = {}
-    for _, layer in sorted(by_layer.items()):
-        kinds.setdefault(tuple(f"{part}: {_format(weight)}" for part, weight in sorted(layer.items())), layer)
-    taken = list(kinds.values())[:_MOST_LAYERS]
-    some = {f"{_LAYER}{n}.{part}": weight for n, layer in enumerate(taken) for part, weight in layer.items()}
+    kinds: dict[tuple[str, ...], int] = {}
+    for index, layer in sorted(by_layer.items()):
+        formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
+        kinds.setdefault((layer_types[index], *formats), index)
+    taken = sorted(kinds.values())[:_MOST_LAYERS]
+    experts = _experts_of(config)
+    some = {
+        f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
+        for n, index in enumerate(taken)
+        for part, weight in by_layer[index].items()
+    }
     count = min(_MOST_TOKENS, config["vocab_size"])
     for name, weight in outer.items():
         short = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
         some[name] = weight if len(weight.shape) == 1 else short
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
-    small.pop("layer_types", None)  # one for each layer of the whole model, and all of one kind (`shape_of`)
-    return small, some
+    if config.get("layer_types"):
+        small["layer_types"] = [layer_types[index] for index in taken]
+    if config.get("sliding_window"):
+        small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
+    if "first_k_dense_replace" in config:
+        small["first_k_dense_replace"] = sum(index < config["first_k_dense_replace"] for index in taken)
+    if config.get("mlp_only_layers"):
+        small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
+    return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
+
+
+def _experts_of(config: Mapping[str, Any]) -> int:
+    """Return how many experts the comparison has, 0 if there are none."""
+    if not _has_experts(config):
+        return 0
+    whole: int = next(config[name] for name in _COUNTS if name in config)
+    return whole if config.get("n_group", 1) > 1 else min(whole, max(_FEW_EXPERTS, 2 * config["num_experts_per_tok"]))
+
+
+def _first_experts(part: str, weight: Any, count: int) -> Any:
+    """Return what a layer's weight holds of the first experts; others are returned as they are."""
+    if isinstance(weight, StoredStack):
+        return weight.first(count)
+    return weight[:count] if ".experts." in part or part.endswith(_OF_ROUTERS) else weight
 
 
 def _format(weight: Any) -> str:
+    if isinstance(weight, StoredStack):
+        return weight.formats
     return weight.form.name if isinstance(weight, StoredBlocks) else str(weight.dtype)

@@ -26,10 +26,14 @@ import torch
 from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.config_bounds import check_numbers, check_size
+from rapid_integrations.models.description import NotDescribedError
+from rapid_integrations.models.gguf.experts import configuration_with_experts, weights_with_experts
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.kinds import refuse_gguf
 from rapid_integrations.models.gguf.parts import join, parts_of, read_parts
 from rapid_integrations.models.gguf.rope import rope_of
+from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.stored_model import stored_model
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
 
@@ -60,18 +64,11 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
     Raises:
         ModelLoadError: parts or weights are missing, or the file is not a causal LM.
     """
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
     parts = parts_of(path)
     folder = _converted_folder(parts, dtype)
     if _is_complete(folder):
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-            )
-            require_all_weights(str(folder), report)
-            # AutoTokenizer may choose a family's class, which changes the tokenizer (Qwen's adds a normaliser).
-            return model, PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+            return _from_copy(folder, dtype, **options)
         except Exception as error:  # transformers may raise anything for a damaged copy; the GGUF file is intact
             if is_out_of_memory(error):
                 raise
@@ -81,6 +78,10 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
         shutil.rmtree(folder, ignore_errors=True)  # a copy made by an earlier version
     headers = read_parts(parts)
     refuse_gguf(headers[0])
+    if (read := _read_experts(path, headers, dtype)) is not None:
+        _keep(*read, folder)
+        elsewhere = options.get("device_map") not in (None, "cpu")
+        return _from_copy(folder, dtype, **options) if elsewhere else read
     with _one_file(headers, folder.parent) as whole:
         model, tokenizer = _read(path, whole, headers, dtype, **options)
     _keep(model, tokenizer, folder)
@@ -99,6 +100,43 @@ def converted_copy(path: Path, dtype: torch.dtype) -> Path | None:
     """
     folder = _converted_folder(parts_of(path), dtype)
     return folder if _is_complete(folder) else None
+
+
+def _from_copy(folder: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+    )
+    require_all_weights(str(folder), report)
+    # AutoTokenizer may choose a family's class, which changes the tokenizer (Qwen's adds a normaliser).
+    return model, PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+
+def _read_experts(path: Path, headers: Sequence[GgufHeader], dtype: torch.dtype) -> tuple[Any, Any] | None:
+    """Return (model, tokenizer) of a family with experts, or None if the file holds another or says what is not known.
+
+    transformers reads few of these families, and not all of their tensors.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    config = configuration_with_experts(headers)
+    if config is None:
+        return None
+    check_numbers(str(path), config, "its metadata")
+    check_tokens(path, headers[0])
+    weights = weights_with_experts(MappedTensors(headers), config, dtype, in_blocks=False)
+    if weights is None:
+        return None
+    try:
+        model = stored_model(config, weights, dtype)
+    except (ValueError, NotDescribedError):  # transformers says what is wrong
+        return None
+    model.config._name_or_path = str(path)
+    if ends := ends_of_answers(headers[0], config["eos_token_id"], config["vocab_size"]):
+        model.generation_config.eos_token_id = ends
+    first = headers[0].path
+    return model, PreTrainedTokenizerFast.from_pretrained(first.parent, gguf_file=first.name, local_files_only=True)
 
 
 def _read(

@@ -36,8 +36,8 @@ _KEYS = {
     "rope.scaling.type",
     "vocab_size",
 }
-_OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_IN_A_LAYER = {
+OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+IN_A_LAYER = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
@@ -133,7 +133,7 @@ def weights_of(tensors: MappedTensors, config: Mapping[str, Any], dtype: torch.d
         order = None
         if config["model_type"] in _INTERLEAVED and (".attn_q." in name or ".attn_k." in name):
             heads = config["num_attention_heads" if ".attn_q." in name else "num_key_value_heads"]
-            order = _order(heads, config["head_dim"])
+            order = rows_of_heads(heads, config["head_dim"])
             if tensors.tensors[name].shape[-1] != len(order):
                 return None
         blocks = tensors.blocks(name, order)
@@ -150,7 +150,7 @@ def _all_names(config: Mapping[str, Any]) -> set[str]:
     names = {"model.embed_tokens.weight", "model.norm.weight"}
     if not config["tie_word_embeddings"]:
         names.add("lm_head.weight")
-    parts = {f"{part}.weight" for part in _IN_A_LAYER.values() if not part.endswith(("q_norm", "k_norm"))}
+    parts = {f"{part}.weight" for part in IN_A_LAYER.values() if not part.endswith(("q_norm", "k_norm"))}
     parts |= _MORE.get(config["model_type"], set())
     return names | {f"model.layers.{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
 
@@ -159,15 +159,15 @@ def _own_name(name: str) -> str | None:
     stem, _, kind = name.rpartition(".")
     if kind not in ("weight", "bias"):
         return None
-    if stem in _OUTER:
-        return f"{_OUTER[stem]}.{kind}"
+    if stem in OUTER:
+        return f"{OUTER[stem]}.{kind}"
     first, _, rest = stem.partition(".")
     number, _, part = rest.partition(".")
-    if first != "blk" or not number.isdecimal() or part not in _IN_A_LAYER:
+    if first != "blk" or not number.isdecimal() or part not in IN_A_LAYER:
         return None
-    return f"model.layers.{int(number)}.{_IN_A_LAYER[part]}.{kind}"
+    return f"model.layers.{int(number)}.{IN_A_LAYER[part]}.{kind}"
 
 
-def _order(heads: int, head_dim: int) -> Tensor:
+def rows_of_heads(heads: int, head_dim: int) -> Tensor:
     """Return which row of a file is row 0, 1, ... of queries or keys: of each head the even rows, then the odd."""
     return torch.arange(heads * head_dim).view(heads, head_dim // 2, 2).transpose(1, 2).reshape(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
+from rapid_integrations.models.gguf.experts_config import ARCHITECTURES
 from rapid_integrations.models.gguf.header import GgufHeader
 
 _VECTORS = ("bert", "jina-", "t5encoder", "gemma-embedding", "eurobert")
@@ -80,7 +81,7 @@ def refuse_gguf(header: GgufHeader) -> None:
         )
     if architecture not in (readable := _readable()):
         raise UnsupportedModelError(
-            f"{path} is a {architecture!r} model; transformers reads GGUF files of {', '.join(sorted(readable))}. Take "
+            f"{path} is a {architecture!r} model; GGUF files are read of {', '.join(sorted(readable))}. Take "
             "the model's safetensors"
         )
 
@@ -88,5 +89,5 @@ def refuse_gguf(header: GgufHeader) -> None:
 def _readable() -> frozenset[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    others = {"gpt-oss", "qwen2moe", "qwen3moe", "minimax-m2"}  # spelt as in GGUF
+    others = {"minimax-m2", *ARCHITECTURES}  # spelt as in GGUF; families with experts are read without transformers
     return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5"}

@@ -33,15 +33,20 @@ from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
 from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.gguf.comparison import compare, transformers_model
+from rapid_integrations.models.description import NotDescribedError
+from rapid_integrations.models.families import describe
+from rapid_integrations.models.fused_decoder import columns_of
+from rapid_integrations.models.gguf.comparison import compare, model_of, transformers_model
 from rapid_integrations.models.gguf.converted import check_tokens, ends_of_answers
 from rapid_integrations.models.gguf.description import configuration_of, weights_of
+from rapid_integrations.models.gguf.experts import configuration_with_experts, weights_with_experts
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
-from rapid_integrations.models.skeleton import Shape, Skeleton, shape_of
+from rapid_integrations.models.skeleton import Skeleton
+from rapid_integrations.models.stored_model import parameters_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.packaged.checked import is_checked, key_of, remember
@@ -55,15 +60,17 @@ class StoredLM(DecoderLM):
     """A `DecoderLM` whose weights lie in the blocks of a GGUF file.
 
     Args:
-        skeleton: its weights and numbers.
+        skeleton: its weights and numbers; see `comparison.model_of`.
         name: for messages.
         folder: its configuration and tokenizer.
         config: its configuration, under transformers' names.
     """
 
-    def __init__(self, skeleton: Skeleton, name: str, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, skeleton: Any, name: str, folder: Path, config: dict[str, Any]) -> None:
         self._config = config
         super().__init__(skeleton, name, folder, skeleton.config.max_position_embeddings, None)
+        if not isinstance(skeleton, Skeleton):
+            self.num_parameters = parameters_of(skeleton)
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
@@ -98,17 +105,22 @@ def load_stored(
     if library is None:
         return None
     headers = read_parts(parts_of(path))
-    config = configuration_of(headers)
+    config = configuration_of(headers) or configuration_with_experts(headers)
     if config is None:
         return None
     check_numbers(str(path), config, "its metadata")
-    shape = shape_of(config)
-    weights = weights_of(MappedTensors(headers), config, _DTYPE)
-    if shape is None or weights is None or not _served(library, shape[0]):
+    tensors = MappedTensors(headers)
+    read = weights_with_experts if "num_experts_per_tok" in config else weights_of
+    weights = read(tensors, config, _DTYPE)
+    if weights is None:
         return None
     try:
-        skeleton = Skeleton(shape[0], weights, tied=shape[1]).to(_DTYPE)
-    except ValueError:  # a weight has a shape that the metadata does not say; transformers' way of loading says so
+        skeleton = model_of(config, weights)
+    except (ValueError, NotDescribedError):  # a weight has a shape that the metadata does not say, or another fault;
+        return None  # transformers' way of loading says so
+    described = describe(skeleton)
+    # PyTorch's operators would unpack the blocks at each step.
+    if not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
     key, folder = _key(headers), _kept(headers)
     known = _tokenizer_of(folder) if is_checked(key) else None
@@ -129,12 +141,6 @@ def _give_memory_back() -> None:
     """Let the system have what was freed; glibc keeps it otherwise (210 MB after the comparison of a 1.5B model)."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or another system
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _served(library: ctypes.CDLL, shape: Shape) -> bool:
-    """Return whether the kernels run the decode steps; PyTorch's operators would unpack the blocks each time."""
-    columns = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads * shape.head_dim
-    return NativeDecoder.serves(library, columns, shape.head_dim)
 
 
 def _tokenizer_of(folder: Path) -> QuickTokenizer | None:

@@ -57,6 +57,21 @@ class MappedTensors:
         raw = self._raw(name).view(tensor.shape[1], -1)
         return StoredBlocks(form, raw, order, partial(_release, data, start, tensor.size))
 
+    def stack(self, name: str) -> list[StoredBlocks] | None:
+        """Return the matrix of each expert in its blocks, or None if the kernels do not compute with this format."""
+        tensor = self.tensors[name]
+        form = FORMATS.get(tensor.kind)
+        if form is None or len(tensor.shape) != 3:
+            return None
+        data, start = self._places[name]
+        _, rows, experts = tensor.shape
+        size = tensor.size // experts
+        raw = self._raw(name).view(experts, rows, -1)
+        return [
+            StoredBlocks(form, own, None, partial(_release, data, start + index * size, size))
+            for index, own in enumerate(raw)
+        ]
+
     def numbers(self, name: str, dtype: torch.dtype) -> Tensor:
         """Return a tensor in a dtype, in a new memory; blocks are dequantised by the gguf package."""
         from gguf import GGMLQuantizationType

@@ -10,17 +10,22 @@ import torch
 
 from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
-from rapid_integrations.models.gguf.comparison import compare
+from rapid_integrations.models.description import NotDescribedError
+from rapid_integrations.models.families import describe
+from rapid_integrations.models.fused_decoder import columns_of
+from rapid_integrations.models.gguf.comparison import compare, model_of
 from rapid_integrations.models.gguf.stored import StoredLM
+from rapid_integrations.models.packed.experts import joined_experts
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.packed.tensors import PackedTensors
 from rapid_integrations.models.quick_start import ends_of
-from rapid_integrations.models.skeleton import Skeleton, shape_of
+from rapid_integrations.models.skeleton import shape_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 _SETTINGS = ("quantization_config", "compression_config")
+_WITH_EXPERTS = {"glm4_moe", "gpt_oss", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"}
 
 
 def load_in_blocks(
@@ -37,7 +42,7 @@ def load_in_blocks(
     The kernels compute with blocks, in bfloat16 on a processor. The model is compared with transformers' own.
 
     Args:
-        folder: a model of the Llama family, whose files were checked.
+        folder: a model of the Llama family or of a family with experts, whose files were checked.
         name: for messages.
         config: its parsed config.json.
         scheme: how its weights are quantised.
@@ -54,19 +59,22 @@ def load_in_blocks(
     tell = on_progress or ignore_progress
     library = native_library(tell)
     config = without_settings(config)
-    shape = shape_of(config)
-    if library is None or shape is None or not isinstance(config.get("architectures"), list):
+    if library is None or not isinstance(config.get("architectures"), list):
         return None
-    numbers = shape[0]
-    columns = numbers.hidden_size, numbers.intermediate_size, numbers.num_attention_heads * numbers.head_dim
-    if not NativeDecoder.serves(library, columns, numbers.head_dim):
-        return None
-    weights = PackedTensors(folder, scheme).blocks()
+    weights: Any = PackedTensors(folder, scheme).blocks()
+    if shape_of(config) is None:
+        whole = _with_experts(config)
+        if whole is None or weights is None:
+            return None
+        config, weights = whole, joined_experts(weights)
     if weights is None:
         return None
     try:
-        skeleton = Skeleton(numbers, weights, tied=shape[1]).to(dtype)
-    except (KeyError, ValueError):  # transformers' way of loading says what is missing or left over
+        skeleton = model_of(config, weights)
+    except (KeyError, ValueError, NotDescribedError):  # transformers' way of loading says what is missing or left over
+        return None
+    described = describe(skeleton)
+    if not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 0, 1)
     from transformers import AutoTokenizer
@@ -78,6 +86,24 @@ def load_in_blocks(
     lm = StoredLM(skeleton, name, folder, dict(config))
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 1, 1)
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
+
+
+def lies_in_blocks(config: Mapping[str, Any]) -> bool:
+    """Return whether a model with this parsed config.json is of a family whose matrices may lie in blocks."""
+    config = without_settings(config)
+    return shape_of(config) is not None or _with_experts(config) is not None
+
+
+def _with_experts(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the configuration of a family with experts with every number that its file leaves out, or None."""
+    from transformers import AutoConfig
+
+    if config.get("model_type") not in _WITH_EXPERTS or config.get("auto_map"):
+        return None
+    whole: dict[str, Any] = AutoConfig.for_model(**config).to_dict()
+    if whole.get("decoder_sparse_step", 1) != 1:
+        return None
+    return whole | {"architectures": config.get("architectures")}
 
 
 def load_dequantised(

@@ -47,9 +47,11 @@ class Scheme:
         """The format of GGUF blocks that holds every level exactly, or None if none does.
 
         Each block has 32 columns, an offset and a float16 scale. A zero point moves a level of four bits by up to 16,
-        for which five bits suffice.
+        for which five bits suffice. MXFP4 has a format of its own.
         """
-        if self.layout in ("fp8", "mxfp4") or self.ordered or self.group % GROUP:
+        if self.layout == "mxfp4":
+            return _BY_NAME["MXFP4"]
+        if self.layout == "fp8" or self.ordered or self.group % GROUP:
             return None
         if self.bits == 4:
             return _BY_NAME["Q5_0" if self.asymmetric else "Q4_0"]
@@ -60,8 +62,6 @@ class Scheme:
         """Why no blocks hold the levels."""
         if self.layout == "fp8":
             return "floats of eight bits have no integer levels"
-        if self.layout == "mxfp4":
-            return "its experts lie in stacks"
         if self.ordered:
             return "the columns of a group lie apart (desc_act)"
         if self.group % GROUP:
@@ -85,9 +85,14 @@ def kept_words(scheme: Scheme, family: bool) -> str:
         return f"{scheme.name}: dequantised, because {scheme.why_dense}; {dense}"
     if not family:
         return f"{scheme.name}: dequantised, because this family's matrices do not lie in blocks; {dense}"
-    return (
+    repacked = (
         f"{scheme.name}: repacked into blocks of the kernels ({scheme.form.name}) without a second rounding, in "
-        "bfloat16 on a processor, if float16 holds its scales; "
+        "bfloat16 on a processor"
+    )
+    if scheme.layout == "mxfp4":
+        return f"{repacked}; dequantised otherwise; {dense}"
+    return (
+        f"{repacked}, if float16 holds its scales; "
         "dequantised otherwise, which bfloat16 rounds a second time and float32 does not"
     )
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.errors import ModelLoadError
+from rapid_integrations.models.block_experts import StoredStack
+from rapid_integrations.models.packed.experts import mxfp4_stack
 from rapid_integrations.models.packed.floats import fp8_weights, mxfp4_weights
 from rapid_integrations.models.packed.levels import Levels, levels_of
 from rapid_integrations.models.packed.repacked import RepackedBlocks, held_in_half
@@ -67,7 +69,7 @@ class PackedWeight:
         """
         return self._read(lambda: levels_of(self.parts, self.scheme))
 
-    def blocks(self) -> RepackedBlocks | None:
+    def blocks(self) -> RepackedBlocks | StoredStack | None:
         """Return the weight in blocks for the kernels, or None if these would not hold it exactly.
 
         Raises:
@@ -75,8 +77,10 @@ class PackedWeight:
         """
         return self._read(self._blocks)
 
-    def _blocks(self) -> RepackedBlocks | None:
+    def _blocks(self) -> RepackedBlocks | StoredStack | None:
         form = self.scheme.form
+        if form is not None and self.scheme.layout == "mxfp4":
+            return mxfp4_stack(form, self.name, self.parts["blocks"], self.parts["scales"])
         scale = self.parts["scales" if self.scheme.layout in ("gptq", "awq") else "weight_scale"]
         if form is None or self.shape[1] % form.columns or not held_in_half(scale):
             return None
@@ -119,9 +123,9 @@ class PackedTensors:
         """The number of elements of all weights in a model."""
         return sum(prod(each.shape) for each in self.weights.values())
 
-    def blocks(self) -> dict[str, Tensor | RepackedBlocks] | None:
+    def blocks(self) -> dict[str, Tensor | RepackedBlocks | StoredStack] | None:
         """Return all weights, quantised ones in blocks, or None if these would not hold one of them exactly."""
-        found: dict[str, Tensor | RepackedBlocks] = {}
+        found: dict[str, Tensor | RepackedBlocks | StoredStack] = {}
         for name, weight in self.weights.items():
             kept = weight.blocks() if isinstance(weight, PackedWeight) else weight
             if kept is None:

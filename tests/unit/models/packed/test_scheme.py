@@ -62,7 +62,10 @@ def test_methods_that_are_not_known():
         (packed_checkpoints.awq(), ["AWQ, 4 bits: repacked", "(Q5_0)"]),
         (packed_checkpoints.compressed(8, 0, packed=False), ["compressed-tensors int-quantized, 8 bits", "(Q8_0)"]),
         (packed_checkpoints.fp8(), ["FP8: dequantised", "no integer levels"]),
-        (packed_checkpoints.mxfp4(), ["MXFP4: dequantised", "bfloat16 has every value exactly"]),
+        (
+            packed_checkpoints.mxfp4(),
+            ["MXFP4: repacked", "(MXFP4) without a", "has every value exactly"],
+        ),
     ],
 )
 def test_what_the_check_says(tmp_path, made, words):

@@ -1,0 +1,113 @@
+"""transformers' model of a family with experts, whose weights in blocks lie beside its modules.
+
+Its modules have no memory for these weights. `FusedDecoder` takes the blocks over, as it does those of a `Skeleton`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rapid_integrations.models.block_experts import StoredStack
+from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
+from rapid_integrations.models.description import Decoder, Experts, Stack
+from rapid_integrations.models.families import describe
+
+
+def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """Return transformers' model without memory for its weights, with the angles of its rotary embeddings.
+
+    Args:
+        config: of the model, under transformers' names.
+        dtype: of its weights.
+    """
+    import transformers
+
+    model_class = getattr(transformers, config["architectures"][0])
+    own = transformers.AutoConfig.for_model(**config)
+    with torch.device("meta"):
+        model = model_class._from_config(own, dtype=dtype)
+    base = model.base_model
+    base.rotary_emb = type(base.rotary_emb)(config=own)  # on no device it has computed nothing
+    return model.eval()
+
+
+def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """Return transformers' model with these weights.
+
+    Args:
+        config: of the model, under transformers' names.
+        weights: by transformers' names, `Tensor`, `StoredBlocks` or `StoredStack`. A stack is (N, O, K), a matrix for
+            each expert, also in families that hold another form of it.
+        dtype: of the weights that are tensors.
+
+    Raises:
+        ValueError: a weight is missing, left over, of another shape, or in a form that no product reads.
+        NotDescribedError: the family is not described.
+    """
+    model = model_on_no_device(config, dtype)
+    described = describe(model)
+    if any(rotation.long is not None for rotation in described.rotations):
+        raise ValueError("its rotations follow the length of the text")
+    stacks = {(id(each.module), each.name): each for each in stacks_of(described)}
+    expected = set(model.state_dict())
+    tied = bool(model.config.tie_word_embeddings)
+    if tied:
+        expected.discard("lm_head.weight")
+    if expected != weights.keys():
+        raise ValueError(f"weights are missing or left over, such as {min(expected ^ weights.keys())}")
+    for name, weight in weights.items():
+        module_name, _, kind = name.rpartition(".")
+        module = model.get_submodule(module_name)
+        stack = stacks.get((id(module), kind))
+        held = module.get_buffer(kind) if kind in module._buffers else module.get_parameter(kind)
+        whole = held if stack is None or stack.taken is None else stack.taken(held)
+        if tuple(whole.shape) != tuple(weight.shape):
+            raise ValueError(f"{name} has the shape {tuple(weight.shape)}, not {tuple(whole.shape)}")
+        if stack is not None and isinstance(weight, Tensor) and stack.given is not None:
+            weight = stack.given(weight).contiguous()
+        _put(module, kind, weight, stack, dtype)
+    if isinstance(table := weights["model.embed_tokens.weight"], StoredBlocks):
+        model.set_input_embeddings(BlockTable(table))
+    if tied and isinstance(table, StoredBlocks):
+        _put(model.lm_head, "weight", table, None, dtype)
+    elif tied:
+        model.lm_head.weight = model.base_model.embed_tokens.weight
+    return model.requires_grad_(False)
+
+
+def stacks_of(described: Decoder) -> list[Stack]:
+    """Return the stacks of all layers."""
+    mlps = [layer.mlp for layer in described.layers]
+    return [stack for each in mlps if isinstance(each, Experts) for stack in (each.gate_up, each.down)]
+
+
+def parameters_of(model: Any) -> int:
+    """Return the number of weights of a stored model, each once."""
+    sizes = {id(each): each.numel() for each in model.parameters()}
+    for module in model.modules():
+        for stored in (getattr(module, "stored", None), *getattr(module, "stacks", {}).values()):
+            if stored is not None:
+                sizes[id(stored)] = prod(stored.shape)
+    return sum(sizes.values())
+
+
+def _put(module: Any, kind: str, weight: Any, stack: Stack | None, dtype: torch.dtype) -> None:
+    nothing = nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False)
+    if isinstance(weight, StoredStack) and stack is not None:
+        module.stacks = {**getattr(module, "stacks", {}), kind: replace(weight, given=stack.given)}
+        setattr(module, kind, nothing)
+    elif isinstance(weight, StoredBlocks) and kind == "weight" and isinstance(module, (nn.Linear, nn.Embedding)):
+        setattr(module, "stored", weight)  # noqa: B010 (a module of torch has no such attribute)
+        setattr(module, kind, nothing)
+    elif not isinstance(weight, Tensor):
+        raise ValueError(f"{type(module).__name__}.{kind} is no matrix that the kernels multiply with")
+    elif kind in module._buffers:  # such as corrections of the scores of experts, which are float32 in every model
+        module._buffers[kind] = weight.float()
+    else:
+        setattr(module, kind, nn.Parameter(weight.to(dtype), requires_grad=False))

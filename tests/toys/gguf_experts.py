@@ -1,0 +1,158 @@
+"""Tiny models with experts as GGUF files, under the tensor names that the gguf package has for their families."""
+
+import gguf
+import torch
+from gguf.quants import dequantize
+
+from tests.toys.gguf_file import blocks
+from tests.toys.models import BOS_ID, EOS_ID, SPECIAL_TOKENS
+
+ARCHITECTURES = {
+    "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
+    "qwen2_moe": gguf.MODEL_ARCH.QWEN2MOE,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
+    "olmoe": gguf.MODEL_ARCH.OLMOE,
+    "gpt_oss": gguf.MODEL_ARCH.GPT_OSS,
+    "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
+    "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
+}
+# llama.cpp's converter moves the rows of queries and keys of these families.
+_INTERLEAVED = ("mixtral", "granitemoe")
+
+
+def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **metadata):
+    """Write a model with experts; return its path.
+
+    `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
+    then gets the weights that they stand for. Other tensors are float32. `metadata`: keys without the architecture's
+    prefix, "__" for dots, beside those that every file has; None removes one.
+    """
+    config, kind = model.config, model.config.model_type
+    architecture = ARCHITECTURES[kind]
+    writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        for part, own in _parts(kind, name, tensor):
+            stem, _, end = part.rpartition(".")
+            if end not in ("weight", "bias"):
+                stem, end = part, "weight"
+            theirs = f"{names.get_name(stem)}.{end}"
+            assert not theirs.startswith("None"), part
+            written = _rows(own, config, stem)
+            form = formats(theirs) if own.ndim > 1 else None
+            if form is None:
+                writer.add_tensor(theirs, written.contiguous().float().numpy())
+                continue
+            flat = written.reshape(-1, written.shape[-1]).contiguous().numpy()
+            raw = blocks(flat, form)
+            writer.add_tensor(theirs, raw.reshape(*written.shape[:-1], -1), raw_dtype=form)
+            own.copy_(_rows_back(torch.from_numpy(dequantize(raw, form)).view(written.shape), config, stem))
+    _describe(writer, config, tokenizer, merges, metadata)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _parts(kind, name, tensor):
+    """Yield what a file has of a tensor, each under a name that the gguf package knows, as a view of the tensor."""
+    if name.endswith("e_score_correction_bias"):
+        yield name.replace("mlp.gate.e_score_correction_bias", "mlp.gate.e_score_correction.bias"), tensor
+        return
+    if ".experts." not in name:
+        yield name.replace(".router.weight", ".router.layer.weight") if kind == "granitemoe" else name, tensor
+        return
+    module, _, part = name.rpartition(".")
+    bias = part.endswith("_bias")
+    end = "bias" if bias else "weight"
+    module = module.replace("block_sparse_moe", "mlp")
+    if part.startswith("down"):
+        yield f"{module}.down_proj.{end}", tensor.transpose(1, 2) if kind == "gpt_oss" and not bias else tensor
+    elif kind == "gpt_oss":
+        whole = tensor if bias else tensor.transpose(1, 2)
+        yield f"{module}.gate_proj.{end}", whole[:, ::2]
+        yield f"{module}.up_proj.{end}", whole[:, 1::2]
+    else:
+        half = tensor.shape[1] // 2
+        yield f"{module}.gate_proj.{end}", tensor[:, :half]
+        yield f"{module}.up_proj.{end}", tensor[:, half:]
+
+
+def _heads(config, stem):
+    if config.model_type not in _INTERLEAVED or not stem.endswith(("q_proj", "k_proj")):
+        return None
+    return config.num_attention_heads if stem.endswith("q_proj") else config.num_key_value_heads
+
+
+def _rows(tensor, config, stem):
+    if (heads := _heads(config, stem)) is None:
+        return tensor
+    return tensor.view(heads, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _rows_back(tensor, config, stem):
+    if (heads := _heads(config, stem)) is None:
+        return tensor
+    return tensor.view(heads, -1, 2, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _describe(writer, config, tokenizer, merges, metadata):
+    kind = config.model_type
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")]
+    writer.add_expert_count(next(each for each in counts if each))
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    if kind != "gpt_oss":
+        writer.add_feed_forward_length(config.intermediate_size)
+    if kind in ("qwen3_moe", "qwen2_moe", "glm4_moe"):
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if kind == "qwen2_moe":
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    if kind == "gpt_oss":
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_sliding_window(config.sliding_window)
+        if config.rope_parameters["rope_type"] == "yarn":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+            writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+            writer.add_rope_scaling_orig_ctx_len(config.rope_parameters["original_max_position_embeddings"])
+    if kind == "glm4_moe":
+        writer.add_rope_dimension_count(int(head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0)))
+        writer.add_expert_shared_count(config.n_shared_experts)
+        writer.add_leading_dense_block_count(config.first_k_dense_replace)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+        writer.add_expert_weights_norm(config.norm_topk_prob)
+    if kind == "granitemoe":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    assert len(tokens) == config.vocab_size
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    kinds = gguf.TokenType
+    control = {*SPECIAL_TOKENS, *(token.content for token in tokenizer.added_tokens_decoder.values())}
+    writer.add_token_types([kinds.CONTROL if token in control else kinds.NORMAL for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(BOS_ID)
+    writer.add_eos_token_id(EOS_ID)
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)
+    for key, value in metadata.items():
+        name = f"{gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind]]}.{key.replace('__', '.')}"
+        writer.kv_data[0].pop(name, None)
+        if value is not None:
+            {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](name, value)

@@ -1,0 +1,238 @@
+"""GGUF files of models with experts: their blocks are kept, and the answers are those of the dequantised weights."""
+
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Kind
+
+from rapid_integrations.cache import Rows
+from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.kernels.cpu.blocks import FORMATS
+from rapid_integrations.kernels.cpu.matrices import product
+from rapid_integrations.models import loader
+from rapid_integrations.models.block_experts import StoredStack
+from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear, StoredBlocks
+from rapid_integrations.models.gguf import stored
+from rapid_integrations.models.gguf.experts import configuration_with_experts
+from rapid_integrations.models.gguf.header import read_header
+from rapid_integrations.models.gguf.stored import StoredLM
+from rapid_integrations.models.gguf.tensors import MappedTensors
+from tests.toys.every_family import decoded, generated, tiny
+from tests.toys.gguf_experts import ARCHITECTURES, write_experts
+from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer
+
+pytestmark = pytest.mark.usefixtures("home")
+needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+
+MERGES = (("t", "h"),)
+TOKENIZER = byte_tokenizer(merges=MERGES)
+IDS = torch.arange(3, 83)
+ROUNDED = 0.05  # of bfloat16, and of inputs with eight bits; what is wrong is off by 1
+SIZES = {
+    **{"vocab_size": len(TOKENIZER), "hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "sliding_window": 40},
+    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
+    **{"eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
+}
+OTHERS = {
+    "glm4_moe": {"use_qk_norm": True, "routed_scaling_factor": 1.5},
+    "granitemoe": {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
+    "qwen3_moe": {"norm_topk_prob": True},
+    "qwen2_moe": {"use_sliding_window": False, "max_window_layers": 2, "sliding_window": None},
+    "mixtral": {"sliding_window": None},
+}
+ROPE = {
+    "gpt_oss": {
+        **{"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+        **{"original_max_position_embeddings": 256, "rope_theta": 150000.0},
+    },
+    "glm4_moe": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+}
+
+
+def mixed(name):
+    """Blocks of most kinds, several in one matrix; what llama.cpp keeps in float32 is left."""
+    if "gate_inp" in name or name.endswith("bias") or "sinks" in name:
+        return None
+    if "ffn_down_exps" in name:
+        return Kind.Q8_0
+    return {"ffn_up_exps": Kind.Q5_0, "attn_k": Kind.Q8_0}.get(name.split(".")[-2], Kind.Q4_0)
+
+
+def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=None, **sizes):
+    """Write a file; return its path and a float32 model with the weights that the file stands for."""
+    fields = type(tiny(family).config).__dataclass_fields__
+    rope = ROPE.get(family, {"rope_type": "default", "rope_theta": 1e4})
+    chosen = {**SIZES, **OTHERS.get(family, {}), "rope_parameters": rope, **sizes}
+    model = tiny(family, 1, **{key: value for key, value in chosen.items() if key in fields})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale)
+        (folder / "files").mkdir(exist_ok=True)
+        path = write_experts(folder / "files" / name, model, TOKENIZER, MERGES, formats, **(metadata or {}))
+    return path, model
+
+
+@torch.inference_mode()
+def logits(loaded, parts=(60, 2, 1, 17)):
+    cache = loaded.lm.new_cache(len(IDS))
+    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(IDS, list(parts))])
+
+
+@torch.inference_mode()
+def errors(loaded, model):
+    """Return the relative error of each token. Rounding sends some tokens to other experts."""
+    expected = model(IDS[None]).logits[0]
+    return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
+
+
+def load(path, **options):
+    return loader.load(path, **{"dtype": "bfloat16"} | options)
+
+
+def layers(loaded):
+    return loaded.lm._fused._layers
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_family_in_its_blocks(tmp_path, family):
+    path, model = write(tmp_path, family)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and not loaded.lm.kernels.startswith("none")
+    experts = layers(loaded)[-1].mlp
+    assert all(isinstance(each, JoinedLinear) for each in experts.gate_up[: SIZES["num_experts"]])
+    assert all(isinstance(each, BlockLinear) for each in experts.down)
+    theirs, ours = model.state_dict(), loaded.lm.transformers_copy(torch.float32).state_dict()
+    assert theirs.keys() == ours.keys()
+    for name, weight in theirs.items():
+        kept = "norm" in name or "gate.weight" in name or "router" in name or name.endswith(("bias", "sinks"))
+        held = weight.bfloat16().float() if kept and "correction" not in name else weight
+        assert torch.equal(ours[name], held), name
+    assert errors(loaded, model).median() < ROUNDED
+    assert loaded.lm.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_float32_has_the_logits_of_the_dequantised_weights(tmp_path, family):
+    path, model = write(tmp_path, family)
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+def k_formats(name):
+    """As llama.cpp's Q4_K_M."""
+    if mixed(name) is None or name in ("token_embd.weight", "output.weight"):
+        return None
+    return Kind.Q6_K if "down_exps" in name or "attn_v" in name else Kind.Q5_K if "up_exps" in name else Kind.Q4_K
+
+
+def mxfp4(name):
+    """As the files of GPT-OSS."""
+    return Kind.MXFP4 if name.endswith("exps.weight") else Kind.Q8_0 if mixed(name) is not None else None
+
+
+@needs_kernels
+@pytest.mark.parametrize(("family", "formats"), [("qwen3_moe", k_formats), ("gpt_oss", mxfp4)])
+def test_formats_of_published_files(tmp_path, family, formats):
+    wide = dict.fromkeys(("hidden_size", "moe_intermediate_size"), 256) if formats is k_formats else {}
+    path, model = write(tmp_path, family, formats, **wide)
+    loaded = load(path)
+    forms = {each.native().form.name for each in layers(loaded)[0].mlp.down}
+    assert forms == {"Q6_K" if formats is k_formats else "MXFP4"}
+    assert errors(loaded, model).median() < ROUNDED
+    assert torch.equal(logits(loaded, (60, 20)), logits(loaded, (60, *[1] * 20)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss"])
+def test_a_token_has_its_bits_alone_among_drafts_and_in_company(tmp_path, family):
+    lm = load(write(tmp_path, family)[0]).lm
+
+    def behind(ids):
+        cache = lm.new_cache(64)
+        lm.forward([Rows(ids, cache, 0)])
+        return cache
+
+    first, second = IDS[:30], IDS[40:65]
+    draft, other = IDS[30:36], IDS[65:69]
+    alone = torch.cat([lm.forward([Rows(each[None], cache, 1)])[0] for cache in [behind(first)] for each in draft])
+    among = lm.forward([Rows(draft, behind(first), len(draft))])[0]
+    company = lm.forward([Rows(other, behind(second), len(other)), Rows(draft, behind(first), len(draft))])[1]
+    assert torch.equal(among, alone)
+    assert torch.equal(company, alone)
+
+
+@needs_kernels
+def test_the_product_of_an_expert_is_that_of_its_blocks_alone(tmp_path):
+    path, _ = write(tmp_path, "mixtral")
+    experts = layers(load(path))[1].mlp
+    tensors = MappedTensors([read_header(path)])
+    x = torch.randn(5, SIZES["hidden_size"], generator=torch.Generator().manual_seed(1)).bfloat16()
+    for index, joined in enumerate(experts.gate_up):
+        parts = []
+        for name in ("gate", "up"):
+            whole = tensors.tensors[f"blk.1.ffn_{name}_exps.weight"]
+            raw = tensors._raw(whole.name).view(SIZES["num_experts"], whole.shape[1], -1)[index].clone()
+            dense = BlockLinear(StoredBlocks(FORMATS[whole.kind], raw, None, lambda: None))
+            parts.append(product(dense.native(), x))
+        assert torch.equal(product(joined.native(), x), torch.cat(parts, dim=1))
+
+
+@needs_kernels
+def test_steps_on_operators_use_the_same_blocks(tmp_path, monkeypatch):
+    path, model = write(tmp_path, "gpt_oss")
+    loaded = load(path)
+    monkeypatch.setattr(loaded.lm._fused, "_native", None)
+    assert errors(loaded, model).median() < ROUNDED
+
+
+@needs_kernels
+def test_a_step_counts_only_the_experts_that_a_row_takes(tmp_path):
+    path, _ = write(tmp_path, "mixtral", lambda name: Kind.Q8_0 if "exps" in name else None)
+    experts = layers(load(path))[0].mlp
+    whole = sum(each.step_bytes for each in (*experts.gate_up, *experts.down))
+    assert experts.step_bytes - experts.router.nbytes == whole * experts.routing.taken / SIZES["num_experts"]
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(each, marks=[] if each == "gpt_oss" else [pytest.mark.slow]) for each in ARCHITECTURES]
+)
+def test_greedy_answers_in_float32(tmp_path, family):
+    path, model = write(tmp_path, family, scale=1.0)
+    assert decoded(load(path, dtype="float32").lm) == generated(model)
+
+
+@needs_kernels
+def test_later_starts_need_no_comparison(tmp_path, monkeypatch):
+    path, _ = write(tmp_path, "olmoe")
+    first = load(path)
+    monkeypatch.setattr(stored, "_converted", None)
+    monkeypatch.setattr(stored, "compare", None)
+    second = load(path)
+    assert torch.equal(logits(first), logits(second))
+    assert first.lm.fingerprint() == second.lm.fingerprint()
+
+
+@needs_kernels
+def test_gates_in_the_wrong_place_are_noticed(tmp_path, monkeypatch):
+    path, _ = write(tmp_path, "qwen3_moe", scale=1.0)
+    products = StoredStack.products
+
+    def products_wrongly(self, biases, arena):
+        return products(StoredStack(self.parts[::-1]), biases, arena)
+
+    monkeypatch.setattr(StoredStack, "products", products_wrongly)
+    with pytest.raises(UnsupportedModelError, match="differs from transformers"):
+        load(path)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("family", "metadata"),
+    [("olmoe", {"attention__clamp_kqv": 8.0}), ("glm4_moe", {"expert_gating_func": 1}), ("mixtral", {"unheard_of": 3})],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_is_not_known_is_not_read_in_blocks(tmp_path, family, metadata):
+    path, _ = write(tmp_path, family, metadata=metadata)
+    assert configuration_with_experts([read_header(path)]) is None
