@@ -7,24 +7,27 @@ reach the threshold. The first block and the queries' own one are always read. T
 blocks, chosen by the mean of their shares.
 
 The choice depends on the tokens of the text up to the end of the queries' block, and on nothing else. Blocks begin at
-multiples of 64 tokens of the text, and only whole blocks are sparse: what lies before the first whole block of a piece, or
-behind the last one, is read densely. So pieces that end at multiples of 64 give the same rows, however the text was cut
-into them.
+multiples of 64 tokens of the text, and only whole blocks are sparse: what lies before the first whole block of a piece,
+or behind the last one, is read densely. So pieces that end at multiples of 64 give the same rows, however the text was
+cut into them.
 
 The kernels do all of this if they serve the tensors. The operators here do the same, and are the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rapid_integrations.cache import TILE, LayerRows
 from rapid_integrations.cache.levels import restored
+from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
+from rapid_integrations.models.description import NotDescribedError
 
 BLOCK: Final = TILE
 STRIDE: Final = 16
@@ -32,7 +35,19 @@ STRIDE: Final = 16
 DENSE_BLOCKS: Final = 16
 """The first blocks of a text read all keys, which are few; the same as in select.cpp."""
 
-Dense = Callable[[Tensor, Sequence[LayerRows]], Tensor]
+Dense: TypeAlias = Callable[[Tensor, Sequence[LayerRows]], Tensor]
+
+
+@contextmanager
+def sparse_prefill_taught(name: str) -> Iterator[None]:
+    """Let the reason why a model cannot read prompts sparsely become an error that says what can be done."""
+    try:
+        yield
+    except NotDescribedError as error:
+        raise UnsupportedModelError(
+            f"{name}: sparse_prefill serves described families (docs/models.md) with full attention in every layer, on "
+            f"the processor; of this model, {error}. Leave it out"
+        ) from None
 
 
 def sparse_attention(
