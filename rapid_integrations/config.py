@@ -26,6 +26,9 @@ Quantization: TypeAlias = Literal["int8", "int4"]
 KVDtype: TypeAlias = Literal["int8"]
 """How keys and values are stored, if not in the model's dtype."""
 
+SparsePrefill: TypeAlias = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+"""The share of a block's estimated attention that a sparse prefill reads."""
+
 DEFAULT_TARGET = "smollm2-135m-instruct"
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 

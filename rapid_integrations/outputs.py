@@ -161,6 +161,7 @@ class DecodeStats(_Output):
       if they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as
       long.
     - `kv_dtype` is "int8" if the target stored keys and values in eight bits, and otherwise the dtype they had.
+    - `sparse_prefill` is the threshold of the sparse attention with which prompts were read, None if it was dense.
     - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, which
       `cached_drafter_tokens` counts, too.
     - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
@@ -197,6 +198,7 @@ class DecodeStats(_Output):
     scored_with_target: bool | None = None
     kernels: str = "none"
     kv_dtype: str = "none"
+    sparse_prefill: float | None = None
     chunk_cache: str = "off"
     queued_s: float = 0.0
     remote: RemoteDrafting | None = None

@@ -25,6 +25,7 @@ from rapid_integrations.config import (
     SamplingFields,
     SamplingParams,
     Settings,
+    SparsePrefill,
     SpeculationConfig,
     SpeculationFields,
     refuse_unknown,
@@ -55,6 +56,7 @@ NAMED = (
     "trust_remote_code",
     "verify",
     "kv_dtype",
+    "sparse_prefill",
 )
 _ENGINE_OPTIONS = (
     "draft_head",
@@ -181,6 +183,12 @@ class ModelFields(BaseModel):
         description='"int8" stores keys and values in eight bits: half of the memory and of the files in '
         "prefix_cache_dir, and slightly other answers. It needs a described family on the processor. None stores them "
         "in the model's dtype",
+    )
+    sparse_prefill: SparsePrefill | None = Field(
+        default=None,
+        description="reads prompts with sparse attention, which is faster for long documents and changes answers: the "
+        "share of a block's estimated attention that is read, such as 0.9. It needs a described family with full "
+        "attention on the processor. None reads all",
     )
     embedding_cache: str | Path | None = Field(
         default=None,

@@ -53,6 +53,9 @@ class KVCache(OneOwner):
             holds. The next pass reads those once more.
         kv_dtype: "int8" if rows are stored in eight bits: int8 (1, H_kv, rows, head_dim + 4), see `levels`. With None,
             they are stored as the layers produce them.
+        sparse_rows: rows, from the first one on, that belong to whole blocks of `TILE` tokens of a prompt, if the model
+            reads prompts sparsely. Only they may be used for other texts: how the others were read depends on where
+            the prompt ended. None if prompts are read densely.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class KVCache(OneOwner):
         self.variant = variant
         self.state = state
         self.kv_dtype = kv_dtype
+        self.sparse_rows: int | None = None
         self.shared: tuple[Segment, ...] = ()
         self._tail = Buffers(layers)
         self._begin = 0  # position of the tail's first row
@@ -261,13 +265,19 @@ class KVCache(OneOwner):
                         rows = held[:, :, first - segment.begin : last - segment.begin]
                         copied[:, :, first - begin : last - begin] = rows
         other._length = length
+        other.sparse_rows = None if self.sparse_rows is None else self.reusable(length)
         self._lent = max(self._lent, begin)
         if self.state is not None:
             other.state = self.state.fork(length)
         return other
 
     def reusable(self, length: int) -> int:
-        """Return how many of the first `length` tokens a fork need not read again: all, if no layer is recurrent."""
+        """Return how many of the first `length` tokens a fork need not read again.
+
+        These are all, if no layer is recurrent and prompts are read densely.
+        """
+        if self.sparse_rows is not None:
+            return min(length, self.sparse_rows) // TILE * TILE
         return length if self.state is None else self.state.reusable(length)
 
     def freeze(self) -> None:

@@ -141,6 +141,15 @@ class ModelOptions:
         ),
     ] = None
 
+    sparse_prefill: Annotated[
+        float | None,
+        typer.Option(
+            help="Read prompts with sparse attention, which is faster for long documents and changes answers: the "
+            "share of the estimated attention that is read, such as 0.9.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+
     def load(self, progress: ProgressView, **more: Any) -> RapidEngine:
         """Load the models and show the progress.
 

@@ -90,6 +90,9 @@ class Prefixes:
             found = self.store.load(_named(name, variant), prompt_ids, capacity, model.device, more_than)
             if found is not None:
                 found.variant = variant
+                if getattr(model, "sparse_prefill", None) is not None:
+                    found.sparse_rows = found.length  # a file has no others
+                    found.rollback(found.reusable(found.length))
                 return found
         return self.memory.take(key, prompt_ids, capacity)
 
@@ -202,6 +205,8 @@ class Prefixes:
         # There may be draft tokens after the committed text (if closed in the middle of a round). The rows before them
         # are always those of `tokens`, in order.
         cache.rollback(min(cache.length, len(reader.tokens)))
+        if cache.sparse_rows is not None:
+            cache.rollback(min(cache.length, cache.sparse_rows))
         token_ids = reader.tokens[: cache.length]
         # A drafter's prompt changes with each question, so it is saved only after it was reused once.
         comes_back = role == "target" or 2 * reader.reused >= len(token_ids)

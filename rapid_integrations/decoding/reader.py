@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache import TILE, KVCache, Rows
 from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.prefix_cache import MIN_REUSED_TOKENS, TokenIds, common_prefix
 from rapid_integrations.decoding.device_tokens import UNKNOWN, DeviceTokens
@@ -77,9 +77,15 @@ class Reader:
                     continue
                 self._share(other, shared)
             else:
-                ids = self._ids(self.tokens[done : min(done + self._chunk, stop)])
+                ids = self._ids(self.tokens[done : min(self._piece_end(done), stop)])
                 yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True, states=self.states),))
             report(self.cache.length, total)
+
+    def _piece_end(self, begin: int) -> int:
+        """Return where a piece of the prompt ends. Of a sparse prefill, only whole blocks can be used again."""
+        end = begin + self._chunk
+        whole = end // TILE * TILE
+        return whole if self.cache.sparse_rows is not None and whole > begin else end
 
     @cached_property
     def _chunk(self) -> int:

@@ -196,6 +196,7 @@ class RapidEngine(RunningEngine):
         trust_remote_code: bool = False,
         verify: Literal["isolated"] | None = None,
         kv_dtype: KVDtype | None = None,
+        sparse_prefill: float | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> RapidEngine:
@@ -206,7 +207,7 @@ class RapidEngine(RunningEngine):
                 name, the target drafts for itself on one copy of the weights, unless `drafter_quantization` differs.
             dtype, device, device_map, quantization, trust_remote_code, verify, on_progress: see there; the drafter's
                 own settings default to the target's.
-            kv_dtype: see there; it holds for all models.
+            kv_dtype, sparse_prefill: see there; they hold for all models.
             draft_lm, draft_lm_quantization: a model that only proposes; the target's own name shares its weights,
                 unless the quantization differs. It is loaded on the target's device.
             more_drafters: names or folders of further drafters, loaded as the drafter is; the target's own name shares
@@ -243,6 +244,7 @@ class RapidEngine(RunningEngine):
             trust_remote_code=trust_remote_code,
             verify=verify,
             kv_dtype=kv_dtype,
+            sparse_prefill=sparse_prefill,
             on_progress=on_progress,
         ) as models:
             options = {"draft_lm": models.draft_lm, "more_drafters": models.more_drafters, **options}

@@ -106,6 +106,7 @@ def loaded_models(
     trust_remote_code: bool,
     verify: Literal["isolated"] | None,
     kv_dtype: KVDtype | None,
+    sparse_prefill: float | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Models]:
     """Load the models of `RapidEngine.from_pretrained`; an error in the block closes them."""
@@ -113,6 +114,7 @@ def loaded_models(
         "trust_remote_code": trust_remote_code,
         "verify": verify,
         "kv_dtype": kv_dtype,
+        "sparse_prefill": sparse_prefill,
         "on_progress": on_progress,
     }
     with ExitStack() as on_failure:

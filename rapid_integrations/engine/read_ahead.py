@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+from rapid_integrations.cache import TILE
 from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes
@@ -140,11 +141,13 @@ class Reading:
         target, read = self._beginning.models[0], self._beginning.token_ids[:-1]
         self._prefixes.wait_until_saved()
         in_memory, on_disk = self._prefixes.kept(target, read)
+        sparse = getattr(target, "sparse_prefill", None) is not None
+        kept = len(read) // TILE * TILE if sparse else len(read)  # of a sparse prefill only whole blocks are kept
         return ReadAhead(
             tokens=len(read),
             cached_tokens=self._cached,
             kv_bytes=target.kv_bytes_per_token * len(read),
-            in_memory=in_memory == len(read),
+            in_memory=in_memory == kept,
             on_disk=len(read) - on_disk < max(1, len(read) // 10),  # `PrefixStore.save` adds no tenth to a file
             seconds=time.perf_counter() - self._started,
         )

@@ -271,6 +271,7 @@ class Run:
             scored_with_target=self._scores_together() if plan.law.needs_drafter else None,
             kernels=models.target.kernels,
             kv_dtype=getattr(models.target, "kv_dtype", None) or str(models.target.dtype).removeprefix("torch."),
+            sparse_prefill=getattr(models.target, "sparse_prefill", None),
             chunk_cache="off" if self._request.runs is None else "target",
             remote=None if remote is None else remote.statistics(),
         )

@@ -19,6 +19,7 @@ from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.not_a_number import nan_taught
 from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.skeleton import Skeleton
+from rapid_integrations.models.sparse_attention import sparse_prefill_taught
 
 
 class DecoderLM(SharedResource):
@@ -106,6 +107,20 @@ class DecoderLM(SharedResource):
     def store_in_eight_bits(self) -> None:
         """Store the keys and values of new caches in eight bits."""
         self._fused.store_in_eight_bits()
+
+    @property
+    def sparse_prefill(self) -> float | None:
+        """The threshold of the attention with which prompts are read, None if it is dense."""
+        return self._fused.sparse_prefill
+
+    def read_prompts_sparsely(self, threshold: float) -> None:
+        """Read prompts with sparse attention from now on; see `loader.load`.
+
+        Raises:
+            UnsupportedModelError: the model cannot do that.
+        """
+        with sparse_prefill_taught(self.name):
+            self._fused.read_prompts_sparsely(threshold)
 
     @property
     def moves_keys(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
@@ -48,6 +49,7 @@ from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head, turned
+from rapid_integrations.models.sparse_attention import BLOCK, DENSE_BLOCKS, STRIDE, sparse_attention
 from rapid_integrations.models.taken_weights import Linears, empty, fill, lent
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class FusedDecoder(SharedResource):
         ]
         self._head = self._take_head(quantization, arena)
         self.kv_dtype: KVDtype | None = None
+        self.sparse_prefill: float | None = None
         self._balance: list[Tensor] | None = None  # see `key_balance`; of each layer (H + H_kv, D)
         self._native = None
         self._gpu: GraphSteps | None = None
@@ -164,12 +167,33 @@ class FusedDecoder(SharedResource):
 
     def settings(self) -> dict[str, Any]:
         """Return what the logits depend on beside the weights and the rotation, as JSON."""
-        settings: dict[str, Any] = settings_of(self._described)
-        return settings if self.kv_dtype is None else {**settings, "kv_dtype": self.kv_dtype}
+        settings: dict[str, Any] = dict(settings_of(self._described))
+        if self.kv_dtype is not None:
+            settings["kv_dtype"] = self.kv_dtype
+        if self.sparse_prefill is not None:
+            settings["sparse_prefill"] = [self.sparse_prefill, BLOCK, STRIDE, DENSE_BLOCKS]
+        return settings
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(len(self._layers), capacity, variant, kv_dtype=self.kv_dtype)
+        cache = KVCache(len(self._layers), capacity, variant, kv_dtype=self.kv_dtype)
+        cache.sparse_rows = None if self.sparse_prefill is None else 0
+        return cache
+
+    def read_prompts_sparsely(self, threshold: float) -> None:
+        """Let prompts be read with sparse attention; see `sparse_attention`.
+
+        Raises:
+            NotDescribedError: the model does not run on a processor, or a layer's attention is not plain and full.
+        """
+        if self._embed.weight.device.type != "cpu":
+            raise NotDescribedError(f"it runs on {self._embed.weight.device}, and a sparse prefill on the processor")
+        kinds = [layer.kind for layer in self._layers]
+        limited = any(window is not None for window in self.windows)
+        latent = any(layer.latent is not None for layer in self._layers)
+        if limited or latent or any(kind.softcap is not None or kind.sinks is not None for kind in kinds):
+            raise NotDescribedError("some layers have windows, chunks, sinks, capped scores or latent keys")
+        self.sparse_prefill = threshold
 
     @property
     def _tokens(self) -> int:
@@ -251,7 +275,11 @@ class FusedDecoder(SharedResource):
             return self._native.forward(rows, self._tables(rows))
         if self._gpu is not None and filled and few and not any(each.wanted_states for each in rows):
             return self._gpu.forward(rows, self._tables(rows))
-        return self._read(rows)
+        logits = self._read(rows)
+        for each in rows:
+            if each.of_prompt and each.cache.sparse_rows == each.cache.length:
+                each.cache.sparse_rows = (each.cache.length + each.count) // BLOCK * BLOCK
+        return logits
 
     def _tables(self, rows: Sequence[Rows]) -> list[Tables]:
         """Return for each reader the cosines and sines of at least its first length + T positions."""
@@ -350,6 +378,10 @@ class FusedDecoder(SharedResource):
             if begin < each.count:
                 query = by_head[:, :heads, begin:]
                 sight = (attention.window, layer.kind.chunk)
+                if self.sparse_prefill is not None and each.of_prompt and each.parents is None:
+                    dense = partial(attend, scale=attention.scale, window=None, kind=layer.kind)
+                    attended.append(sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0])
+                    continue
                 seen = None if each.parents is None else masks[each][sight][begin:]
                 attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
         return attended

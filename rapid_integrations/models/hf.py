@@ -29,6 +29,7 @@ from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.config_bounds import has_experts
+from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.host_cache import (
@@ -42,6 +43,7 @@ from rapid_integrations.models.host_cache import (
 from rapid_integrations.models.not_a_number import nan_taught, numbers
 from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.positions import positions_of
+from rapid_integrations.models.sparse_attention import sparse_prefill_taught
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.sampling.sending import sent
 
@@ -215,6 +217,22 @@ class HuggingFaceLM(SharedResource):
             )
         self._fused.store_in_eight_bits()
         self._kv_bytes_per_token = self._fused.kv_bytes_per_token
+
+    @property
+    def sparse_prefill(self) -> float | None:
+        """The threshold of the attention with which prompts are read, None if it is dense."""
+        return None if self._fused is None else self._fused.sparse_prefill
+
+    def read_prompts_sparsely(self, threshold: float) -> None:
+        """Read prompts with sparse attention from now on; see `loader.load`.
+
+        Raises:
+            UnsupportedModelError: the model cannot do that.
+        """
+        with sparse_prefill_taught(self.name):
+            if self._fused is None:
+                raise NotDescribedError("it runs transformers' own forward pass")
+            self._fused.read_prompts_sparsely(threshold)
 
     @property
     def switch(self) -> int | None:

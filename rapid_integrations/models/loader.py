@@ -76,6 +76,7 @@ def load(
     trust_remote_code: bool = False,
     verify: Literal["isolated"] | None = None,
     kv_dtype: KVDtype | None = None,
+    sparse_prefill: float | None = None,
     on_progress: OnProgress | None = None,
     quick: bool = True,
 ) -> LoadedModel:
@@ -96,6 +97,9 @@ def load(
             child process and not this one. The environment variable RAPID_VERIFY=isolated has the same effect.
         kv_dtype: "int8" stores keys and values in eight bits, which takes half of the memory and changes logits
             slightly. None stores them in the model's dtype.
+        sparse_prefill: reads prompts with sparse attention (`sparse_attention`), which is faster for long ones and
+            changes logits: the share of a block's estimated attention that is read, above 0 and below 1. Decoding
+            stays dense. None reads all.
         on_progress: called with (stage, done, total).
         quick: load a model that was checked before without transformers (see `quick_start`).
 
@@ -105,27 +109,36 @@ def load(
     """
     if kv_dtype not in (None, "int8"):
         raise ConfigurationError(f"kv_dtype={kv_dtype!r}: use 'int8' or None")
+    if sparse_prefill is not None and not 0 < sparse_prefill < 1:
+        raise ConfigurationError(
+            f"sparse_prefill={sparse_prefill!r}: use a share above 0 and below 1, such as 0.9, or None"
+        )
     if verify not in (None, ISOLATED):
         raise ConfigurationError(f"verify={verify!r}: use 'isolated' or None")
     with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
         if asked_for(verify):
             check_in_a_child(_local_path(name, on_progress), name)
         loaded = _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress, quick)
-        return loaded if kv_dtype is None else _in_eight_bits(loaded)
+        _set_up(loaded, kv_dtype, sparse_prefill)
+        return loaded
 
 
-def _in_eight_bits(loaded: LoadedModel) -> LoadedModel:
-    """Return the model with its keys and values in eight bits; it is closed if it cannot store them so."""
+def _set_up(loaded: LoadedModel, kv_dtype: KVDtype | None, sparse_prefill: float | None) -> None:
+    """Let the model store keys and values, and read prompts, as asked for; it is closed if it cannot."""
+    if kv_dtype is None and sparse_prefill is None:
+        return
     from rapid_integrations.models.hf import HuggingFaceLM
 
     lm = loaded.lm
     assert isinstance(lm, (DecoderLM, HuggingFaceLM)), "no other model is loaded by name"
     try:
-        lm.store_in_eight_bits()
+        if kv_dtype is not None:
+            lm.store_in_eight_bits()
+        if sparse_prefill is not None:
+            lm.read_prompts_sparsely(sparse_prefill)
     except BaseException:
         lm.close()
         raise
-    return loaded
 
 
 def _load(

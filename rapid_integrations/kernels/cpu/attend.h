@@ -56,7 +56,7 @@ inline void attend_rows(size_t bytes, int D, const bf16* q, int rows, const int6
   std::fill(m, m + rows, -std::numeric_limits<float>::infinity());
   std::fill(l, l + rows, 0.0f);
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
-  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+  for (int64_t j0 = begin; j0 < end; j0 = tiles.next(j0, end)) {
     const HeadSegment& here = tiles.with(j0);
     const size_t skipped = size_t(j0 - here.begin) * bytes;
     const uint8_t *keys = here.keys + skipped, *values = here.values + skipped;

@@ -34,22 +34,36 @@ struct HeadSegment {
   const uint8_t *keys, *values;
 };
 
-// Goes through a head's segments, tile by tile.
+// Goes through a head's segments, tile by tile. `taken` has a byte for each tile from position 0 on, and those with a 0
+// are left out; null takes all. The first tile is always taken.
 class Tiles {
  public:
-  Tiles(const HeadSegment* segment, int count) : segment_(segment), last_(segment + count - 1) {}
+  Tiles(const HeadSegment* segment, int count, const uint8_t* taken = nullptr)
+      : segment_(segment), last_(segment + count - 1), taken_(taken) {}
+
+  // The tile that is read after this one, or `end` or more if this one is the last.
+  int64_t next(int64_t tile, int64_t end) const {
+    tile += TILE;
+    if (taken_)
+      while (tile < end && !taken_[tile / TILE]) tile += TILE;
+    return tile;
+  }
 
   // The segment with a tile's rows; a tile never lies before that of the call before.
   const HeadSegment& with(int64_t tile) {
     while (segment_ != last_ && segment_[1].begin <= tile) segment_++;
     return *segment_;
   }
-  const HeadSegment& behind(int64_t tile) const {
-    return segment_ != last_ && segment_[1].begin <= tile + TILE ? segment_[1] : *segment_;
+  // The segment with the rows of a tile that comes later.
+  const HeadSegment& later(int64_t tile) const {
+    const HeadSegment* found = segment_;
+    while (found != last_ && found[1].begin <= tile) found++;
+    return *found;
   }
 
  private:
   const HeadSegment *segment_, *const last_;
+  const uint8_t* taken_;
 };
 
 // Floats of scratch space for one call of `attend`.
@@ -204,7 +218,8 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
   const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+  for (int64_t j0 = begin, after; j0 < end; j0 = after) {
+    after = tiles.next(j0, end);
     const int present = int(std::min<int64_t>(TILE, end - j0));
     const HeadSegment& here = tiles.with(j0);
     const bf16 *keys = (const bf16*)here.keys + (j0 - here.begin) * D;
@@ -226,8 +241,8 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
         _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
         _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
       }
-    const HeadSegment& next = tiles.behind(j0);
-    const int64_t skipped = (j0 + TILE - next.begin) * D;
+    const HeadSegment& next = tiles.later(after);
+    const int64_t skipped = (after - next.begin) * D;
     const bf16 *next_keys = (const bf16*)next.keys + skipped, *next_values = (const bf16*)next.values + skipped;
     in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
       tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);

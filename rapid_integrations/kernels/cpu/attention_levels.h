@@ -156,7 +156,8 @@ void attend_levels(const bf16* q, int rows, const int64_t* position, Tiles tiles
   std::fill(lane_sums, lane_sums + rows * 16, 0.0f);
   std::fill(sums, sums + size_t(rows) * W, 0.0f);
   for (int r = 0; r < rows; r++) split[r] = split_query<D>(q + size_t(r) * D, queries + size_t(r) * 2 * D);
-  for (int64_t j0 = begin; j0 < end; j0 += TILE) {
+  for (int64_t j0 = begin, after; j0 < end; j0 = after) {
+    after = tiles.next(j0, end);
     const int present = int(std::min<int64_t>(TILE, end - j0));
     const HeadSegment& here = tiles.with(j0);
     const uint8_t *keys = here.keys + (j0 - here.begin) * ROW, *values = here.values + (j0 - here.begin) * ROW;
@@ -189,8 +190,8 @@ void attend_levels(const bf16* q, int rows, const int64_t* position, Tiles tiles
           _mm512_storeu_si512(to + 128 * half + 64, _mm512_unpackhi_epi16(ab[half], ce[half]));
         }
       }
-    const HeadSegment& next = tiles.behind(j0);
-    const int64_t skipped = (j0 + TILE - next.begin) * ROW;
+    const HeadSegment& next = tiles.later(after);
+    const int64_t skipped = (after - next.begin) * ROW;
     const uint8_t *next_keys = next.keys + skipped, *next_values = next.values + skipped;
     in_groups<LEVEL_ROWS>(rows, [&](auto count, int r) {
       level_scores<D, count>(queries + size_t(r) * 2 * D, split + r, packed_keys, key_scale, scores + r * TILE,

@@ -141,6 +141,8 @@ struct Attention {  // of the last `rows` of past + rows positions
   const LayerSegment* segment;
   const void* queries;
   void* out;                    // bf16 (rows, heads, head_dim)
+  const void* taken;            // uint8 (kv_heads, rows / 64, (past + rows) / 64): which blocks of 64 keys a block of 64
+                                // queries reads; past and rows are multiples of 64. Null: all
 };
 
 }  // extern "C"

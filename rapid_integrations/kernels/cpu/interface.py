@@ -170,7 +170,7 @@ class Attention(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("past", "row_stride", "head_stride")),
         ("segments", ctypes.c_int64),
         ("segment", ctypes.POINTER(LayerSegment)),
-        *((name, ctypes.c_void_p) for name in ("queries", "out")),
+        *((name, ctypes.c_void_p) for name in ("queries", "out", "taken")),
     )
 
 
@@ -221,6 +221,7 @@ def _declare(library: ctypes.CDLL) -> None:
     """Say what functions take that are not called with structs, and what they return."""
     real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
     library.rapid_step_floats.restype = whole
+    library.rapid_select_blocks.argtypes = (pointer, ctypes.c_float, pointer)
     library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
     library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole
     library.rapid_truncate.argtypes = (pointer, whole, whole, real, real)

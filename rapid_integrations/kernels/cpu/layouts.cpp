@@ -74,7 +74,7 @@ std::string layouts() {
          FIELD(Attention, head_dim) + FIELD(Attention, threads) + FIELD(Attention, kv) +
          FIELD(Attention, sight) + FIELD(Attention, sinks) + FIELD(Attention, past) + FIELD(Attention,
          row_stride) + FIELD(Attention, head_stride) + FIELD(Attention, segments) + FIELD(Attention, segment)
-         + FIELD(Attention, queries) + FIELD(Attention, out);
+         + FIELD(Attention, queries) + FIELD(Attention, out) + FIELD(Attention, taken);
 }
 
 }  // namespace

@@ -21,6 +21,15 @@
 namespace {
 
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
+constexpr int SPARSE_ROWS = 256;  // the same, if blocks of queries leave blocks of keys out
+
+// Queries that are computed together. Those of one selection begin at its multiples, so they divide TILE.
+int queries_together(const Attention& a, int group) {
+  if (!a.taken) return std::max(1, BLOCK_ROWS / group);
+  int block = TILE;
+  while (block > 1 && block * group > SPARSE_ROWS) block /= 2;
+  return block;
+}
 
 }  // namespace
 
@@ -44,7 +53,7 @@ void rapid_rotate(const Rotation* r) {
 // Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_attend(const Attention* a) {
   const int D = a->head_dim, H = a->heads, G = H / a->kv_heads;
-  const int block = std::max(1, BLOCK_ROWS / G), blocks = (a->rows + block - 1) / block;
+  const int block = queries_together(*a, G), blocks = (a->rows + block - 1) / block;
   const size_t rows = size_t(block) * G, queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
   const size_t positions = whole_lines(rows * sizeof(int64_t) / sizeof(float));
   const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + attention_floats(a->kv, D, int(rows)));
@@ -60,6 +69,8 @@ int rapid_attend(const Attention* a) {
     const int kv = task % a->kv_heads, start = (blocks - 1 - task / a->kv_heads) * block;  // the longest ones first
     const int T = std::min(block, a->rows - start);
     const int64_t past = a->past + start, oldest = seen_from(past, a->sight).begin;
+    const int64_t of_queries = int64_t(kv) * (a->rows / TILE) + start / TILE;
+    const uint8_t* taken = a->taken ? (const uint8_t*)a->taken + of_queries * ((a->past + a->rows) / TILE) : nullptr;
     bf16* const q = (bf16*)base;  // (G, T, D)
     float *highest = base + queries, *sum = highest + row_sums, *mixed = sum + row_sums + positions;
     int64_t* const position = (int64_t*)(sum + row_sums);
@@ -70,7 +81,7 @@ int rapid_attend(const Attention* a) {
                     (const bf16*)a->queries + (start + t) * a->row_stride + (int64_t(kv) * G + g) * a->head_stride,
                     D * sizeof(bf16));
       }
-    attend(a->kv, D, q, G * T, position, {&segments[size_t(kv) * count], count}, oldest / TILE * TILE, past + T, a->sight,
+    attend(a->kv, D, q, G * T, position, {&segments[size_t(kv) * count], count, taken}, oldest / TILE * TILE, past + T, a->sight,
            highest, sum, mixed, mixed + rows * D);
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++) {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import LayerRows
+from rapid_integrations.cache import TILE, LayerRows
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.kernels.cpu.decoder import norm_struct, rope_struct, sight_struct
 from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Rotation
@@ -48,7 +48,12 @@ def serves_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def attend(
-    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, kind: AttentionKind = PLAIN
+    query: Tensor,
+    segments: Sequence[LayerRows],
+    scale: float,
+    window: int | None,
+    kind: AttentionKind = PLAIN,
+    taken: Tensor | None = None,
 ) -> Tensor:
     """Return the causal attention of the last T of L positions, (1, T, H, D).
 
@@ -60,17 +65,51 @@ def attend(
         scale: of the scores, above 0.
         window: keys that a query sees, its own included; None: all.
         kind: what else the attention does.
+        taken: (H_kv, T / TILE, L / TILE) bool, which blocks of keys a block of queries reads, the first and its own
+            among them; T and L are then multiples of `TILE`. None: all.
     """
     library = loaded_library()
     assert library is not None
+    _, heads, new, head_dim = query.shape
+    call = _attention(query, segments, scale, window, kind)
+    if taken is not None:
+        assert taken.is_contiguous() and taken.shape == (call.kv_heads, new // TILE, (call.past + new) // TILE)
+        call.taken = taken.data_ptr()
+    out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
+    call.out = out.data_ptr()
+    if library.rapid_attend(ctypes.byref(call)):
+        raise MemoryError("attention found no memory for what it computes on the way")
+    return out
+
+
+def select_blocks(query: Tensor, segments: Sequence[LayerRows], scale: float, threshold: float) -> Tensor:
+    """Return which blocks of keys the blocks of queries read, (H_kv, T / TILE, L / TILE) bool; see select.cpp.
+
+    Args:
+        query, segments, scale: as for `attend`; T and L are multiples of `TILE`.
+        threshold: share of a block's estimated attention that the blocks it reads have together.
+    """
+    library = loaded_library()
+    assert library is not None
+    call = _attention(query, segments, scale, None, PLAIN)
+    shape = call.kv_heads, call.rows // TILE, (call.past + call.rows) // TILE
+    taken = torch.empty(shape, dtype=torch.bool, device="cpu")
+    if library.rapid_select_blocks(ctypes.addressof(call), threshold, taken.data_ptr()):
+        raise MemoryError("the selection of blocks found no memory for what it computes on the way")
+    return taken
+
+
+def _attention(
+    query: Tensor, segments: Sequence[LayerRows], scale: float, window: int | None, kind: AttentionKind
+) -> Attention:
+    """Return the call of `attend`, without its output."""
     _, heads, new, head_dim = query.shape
     asked, total = (LayerSegment * len(segments))(), 0
     for segment, (key, value) in zip(asked, segments, strict=True):
         segment.begin, total = total, total + key.shape[2]
         segment.key_stride, segment.value_stride = (each.stride(1) * each.element_size() for each in (key, value))
         segment.keys, segment.values = key.data_ptr(), value.data_ptr()
-    out = torch.empty(1, new, heads, head_dim, dtype=torch.bfloat16, device="cpu")
-    call = Attention(
+    return Attention(
         rows=new,
         heads=heads,
         kv_heads=segments[0][0].shape[1],
@@ -85,11 +124,7 @@ def attend(
         segments=len(segments),
         segment=asked,
         queries=query.data_ptr(),
-        out=out.data_ptr(),
     )
-    if library.rapid_attend(ctypes.byref(call)):
-        raise MemoryError("attention found no memory for what it computes on the way")
-    return out
 
 
 def rotate(

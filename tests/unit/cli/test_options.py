@@ -73,5 +73,5 @@ def test_an_engine_is_opened_with_what_was_chosen(monkeypatch):
     assert options.pop("on_progress") and stages == [("load models", 0, 1), ("load models", 1, 1)]
     given = {"target": "a", "quantization": "int4", "device": "cpu", "dtype": "float32"}
     defaults = {"drafter": None, "drafter_quantization": None, "draft_lm": None, "draft_head": None}
-    defaults |= {"more_drafters": (), "embedder": "all-minilm-l6-v2", "kv_dtype": None}
+    defaults |= {"more_drafters": (), "embedder": "all-minilm-l6-v2", "kv_dtype": None, "sparse_prefill": None}
     assert options == {**given, **defaults}

@@ -37,6 +37,7 @@ def test_a_drafters_own_device_comes_before_the_targets_map(monkeypatch, asked, 
             "drafter_device_map",
             "verify",
             "kv_dtype",
+            "sparse_prefill",
             "on_progress",
         )
     )
