@@ -20,7 +20,8 @@ USUAL = ("cohere2", "exaone4", "gemma2", "gemma3_text", "glm4", "glm4_moe", "gpt
 OTHERS = (
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
-    *("stablelm", "starcoder2"),
+    *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
+    "vaultgemma",
 )
 # Settings that the small defaults say nothing of.
 SETTINGS = {
