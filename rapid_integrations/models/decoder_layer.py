@@ -210,7 +210,10 @@ def _take_experts(experts: Experts, quantization: Quantization | None, arena: Ar
     if experts.shared_gate is not None:
         router = torch.cat([router, experts.shared_gate.weight])
     # Routes are chosen in the dtype of the model's weights, or in float32 if the model does so.
-    return TakenExperts(experts.routing, router.data, None if bias is None else bias.data, gate_up, down)
+    routing = experts.routing
+    if routing.correction is not None:
+        routing = replace(routing, correction=routing.correction.detach().float().contiguous())
+    return TakenExperts(routing, router.data, None if bias is None else bias.data, gate_up, down)
 
 
 def _native_experts(experts: TakenExperts) -> NativeExperts:

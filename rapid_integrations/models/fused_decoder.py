@@ -458,10 +458,11 @@ class FusedDecoder(SharedResource):
 
     def _take_head(self, quantization: Quantization | None, arena: Arena | None) -> Linear:
         module = self._described.head
+        bias = None if module.bias is None else module.bias.data
         if (stored := getattr(module, "stored", None)) is not None:
-            return BlockLinear(stored, None, arena)
+            return BlockLinear(stored, bias, arena)
         tied = module.weight is self._embed.weight
-        head = make_linear(module.weight.data, None, quantization and HEAD_QUANTIZATION, arena=arena)
+        head = make_linear(module.weight.data, bias, quantization and HEAD_QUANTIZATION, arena=arena)
         if isinstance(head, PlainLinear):
             module.weight.data = head.dense()  # this also sets the embedding table if it is tied to the head
         elif not tied:

@@ -1,4 +1,4 @@
-"""Gemma 1, 2 and 3: norms whose weights are stored less one, scaled embeddings, norms behind attention and MLP."""
+"""Gemma 1, 2 and 3 and VaultGemma: norms whose weights are stored less one, scaled embeddings, norms behind parts."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def describe_first(model: Any) -> Decoder:
 
 
 def describe(model: Any) -> Decoder:
-    """Describe Gemma 2 or the text part of Gemma 3."""
+    """Describe Gemma 2, the text part of Gemma 3, or VaultGemma, which has no norms behind attention and MLP."""
     config, base = model.config, model.base_model
     if getattr(config, "use_bidirectional_attention", False):
         raise NotDescribedError("its attention looks in both directions")
-    kinds = sorted(set(config.layer_types))
+    kinds, vault = sorted(set(config.layer_types)), type(model).__name__.startswith("Vault")
     of_kind = hasattr(base.rotary_emb, f"{kinds[0]}_inv_freq")
     layers = [
         Layer(
@@ -47,9 +47,9 @@ def describe(model: Any) -> Decoder:
             ),
             mlp=gated_mlp(each.mlp, config, "hidden_activation"),
             before_attention=rms_norm_plus_one(each.input_layernorm),
-            after_attention=rms_norm_plus_one(each.post_attention_layernorm),
+            after_attention=None if vault else rms_norm_plus_one(each.post_attention_layernorm),
             before_mlp=rms_norm_plus_one(each.pre_feedforward_layernorm),
-            after_mlp=rms_norm_plus_one(each.post_feedforward_layernorm),
+            after_mlp=None if vault else rms_norm_plus_one(each.post_feedforward_layernorm),
         )
         for index, each in enumerate(base.layers)
     ]
@@ -68,4 +68,5 @@ def _scale(base: Any) -> float:
     return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
 
 
-CLASSES = {"GemmaForCausalLM": describe_first, "Gemma2ForCausalLM": describe, "Gemma3ForCausalLM": describe}
+CLASSES = dict.fromkeys(("Gemma2ForCausalLM", "Gemma3ForCausalLM", "VaultGemmaForCausalLM"), describe)
+CLASSES["GemmaForCausalLM"] = describe_first

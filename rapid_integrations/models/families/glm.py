@@ -1,4 +1,4 @@
-"""GLM 4 (partly rotated heads in neighbouring pairs, norms behind attention and MLP), ERNIE 4.5 and Hunyuan."""
+"""GLM 4 (partly rotated heads in neighbouring pairs, norms behind attention and MLP), ERNIE 4.5 and Helium."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rapid_integrations.models.families.parts import attention, decoder, gated_m
 
 
 def describe(model: Any) -> Decoder:
-    """Describe GLM 4, of both generations, or ERNIE 4.5."""
+    """Describe GLM 4, of both generations, ERNIE 4.5 or Helium."""
     config, base = model.config, model.base_model
     layers = []
     for each in base.layers:
@@ -30,4 +30,4 @@ def describe(model: Any) -> Decoder:
     return decoder(model, layers, rms_norm(base.norm))
 
 
-CLASSES = dict.fromkeys(("GlmForCausalLM", "Glm4ForCausalLM", "Ernie4_5ForCausalLM"), describe)
+CLASSES = dict.fromkeys(("GlmForCausalLM", "Glm4ForCausalLM", "Ernie4_5ForCausalLM", "HeliumForCausalLM"), describe)

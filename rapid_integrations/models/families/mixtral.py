@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rapid_integrations.kernels.layers import Norm, Routing
-from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, Stack
+from rapid_integrations.kernels.layers import Routing
+from rapid_integrations.models.description import Decoder, Experts, Mlp, NotDescribedError, Stack
 from rapid_integrations.models.families.parts import (
     activation,
     attention,
@@ -14,6 +14,7 @@ from rapid_integrations.models.families.parts import (
     head_norms,
     layer,
     rms_norm,
+    rms_norm_of_all_heads,
     sliding,
 )
 
@@ -32,9 +33,10 @@ def describe(model: Any) -> Decoder:
         own = attention(
             each.self_attn,
             window=sliding(config, index) if kinds else getattr(config, "sliding_window", None),
-            norms=head_norms(each.self_attn, _norm_of_all_heads if olmoe else rms_norm),
+            norms=head_norms(each.self_attn, rms_norm_of_all_heads if olmoe else rms_norm),
         )
-        mlp = experts(module, config) if hasattr(module, "experts") else gated_mlp(module, config)
+        beside = getattr(each, "shared_mlp", None)
+        mlp = experts(module, config, beside) if hasattr(module, "experts") else gated_mlp(module, config)
         layers.append(layer(each, own, mlp, residual=float(config.residual_multiplier) if granite else 1.0))
     return decoder(
         model,
@@ -45,33 +47,32 @@ def describe(model: Any) -> Decoder:
     )
 
 
-def experts(module: Any, config: Any) -> Experts:
-    """Describe experts that a softmax chooses."""
+def experts(module: Any, config: Any, beside: Any = None) -> Experts:
+    """Describe experts that a softmax chooses, with an MLP that Granite has `beside` them."""
     router = module.gate if hasattr(module, "gate") else module.router
     shared = getattr(module, "shared_expert", None)
     gate = getattr(module, "shared_expert_gate", None)
+    mlp = None if shared is None else gated_mlp(shared, config)
+    if beside is not None:
+        mlp = Mlp((beside.input_linear,), beside.output_linear, activation(config.hidden_act))
     return Experts(
         router=(router.weight, None),
         routing=Routing(
             taken=router.top_k,
             normalised=bool(getattr(router, "norm_topk_prob", True)),
-            shared=shared is not None,
+            shared=mlp is not None,
             shared_gate=gate is not None,
         ),
         gate_up=Stack(module.experts, "gate_up_proj"),
         down=Stack(module.experts, "down_proj"),
         activation=activation(config.hidden_act),
         inner=module.experts.intermediate_dim,
-        shared=None if shared is None else gated_mlp(shared, config),
+        shared=mlp,
         shared_gate=gate,
     )
 
 
-def _norm_of_all_heads(module: Any) -> Norm:
-    return rms_norm(module, "all heads")
-
-
 CLASSES = dict.fromkeys(
-    ("MixtralForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM", "GraniteMoeForCausalLM"),
+    (f"{name}ForCausalLM" for name in ("Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "GraniteMoe", "GraniteMoeShared")),
     describe,
 )

@@ -12,6 +12,7 @@ from rapid_integrations.models.families.parts import (
     gated_mlp,
     head_norms,
     rms_norm,
+    rms_norm_of_all_heads,
     rotation_of,
     sliding,
 )
@@ -52,7 +53,7 @@ def describe(model: Any) -> Decoder:
                 attention=attention(
                     each.self_attn,
                     window=window,
-                    norms=head_norms(each.self_attn, rms_norm if exaone else _norm_of_all_heads),
+                    norms=head_norms(each.self_attn, rms_norm if exaone else rms_norm_of_all_heads),
                     rotation=None if unrotated else rotation,
                 ),
                 mlp=gated_mlp(each.mlp, config),
@@ -62,10 +63,6 @@ def describe(model: Any) -> Decoder:
         )
     rotations = [rotation_of(base.rotary_emb, kind) for kind in kinds] if of_kind else None
     return decoder(model, layers, rms_norm(base.norm), rotations=rotations)
-
-
-def _norm_of_all_heads(module: Any) -> Norm:
-    return rms_norm(module, "all heads")
 
 
 CLASSES = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM", "Exaone4ForCausalLM"), describe)

@@ -34,6 +34,11 @@ def rms_norm(module: Any, scope: NormScope = "every head") -> Norm:
     return Norm(module.weight, module.variance_epsilon, scope=scope)
 
 
+def rms_norm_of_all_heads(module: Any) -> Norm:
+    """Describe an RMS norm that takes all heads of a token as one row."""
+    return rms_norm(module, "all heads")
+
+
 def rms_norm_plus_one(module: Any) -> Norm:
     """Describe Gemma's RMS norm, whose weights are stored less one."""
     return Norm(module.weight, module.eps, offset=1.0)
@@ -64,12 +69,13 @@ def attention(
     rotation: int | None = 0,
     interleaved: bool = False,
     norm_behind: bool = False,
+    out: nn.Linear | None = None,
 ) -> Attention:
-    """Describe an attention with `q_proj`, `k_proj`, `v_proj` or `qkv_proj`, `o_proj` and `scaling`."""
+    """Describe an attention with `q_proj`, `k_proj`, `v_proj` or `qkv_proj`, `o_proj` (or `out`) and `scaling`."""
     fused = getattr(module, "qkv_proj", None)
     return Attention(
         qkv=(module.q_proj, module.k_proj, module.v_proj) if fused is None else (fused,),
-        out=module.o_proj,
+        out=module.o_proj if out is None else out,
         scale=module.scaling,
         window=window,
         kind=kind,
@@ -157,16 +163,10 @@ def decoder(
     logit_scale: float = 1.0,
     logit_softcap: float | None = None,
 ) -> Decoder:
-    """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`.
-
-    Raises:
-        NotDescribedError: its head is no plain matrix.
-    """
+    """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`."""
     base, config, head = model.base_model, model.config, model.lm_head
     if getattr(base.rotary_emb, "rope_type", None) == "longrope" and rotations is None:
         rotations = [long_rotation(config)]
-    if head.bias is not None:
-        raise NotDescribedError("the head has biases")
     first: nn.Module = base.layers[0].self_attn
     head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Decoder(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no comp
 
 SIZES = {
     **{"hidden_size": 128, "intermediate_size": 160, "head_dim": 32, "sliding_window": 70},
-    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96},
+    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "shared_intermediate_size": 96},
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
 }
 LATENT = {
@@ -28,17 +28,19 @@ OTHERS = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"), LATENT),
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
     **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
+    "granitemoeshared": {"attention_multiplier": 0.1, "residual_multiplier": 0.5},
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
     "stablelm": {"use_parallel_residual": True},
 }
 DENSE = (
     *("arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"),
     *("hunyuan_v1_dense", "llama", "ministral", "olmo", "olmo2", "olmo3", "phi3", "seed_oss", "smollm3"),
-    *("minicpm3", "stablelm", "starcoder2", "youtu"),
+    *("helium", "minicpm3", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
-    *("glm4_moe", "gpt_oss", "granitemoe", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
+    *("ernie4_5_moe", "exaone_moe", "glm4_moe", "gpt_oss", "granitemoe", "granitemoeshared", "minimax_m2", "mixtral"),
+    *("olmoe", "qwen2_moe", "qwen3_moe"),
 )
 
 
