@@ -33,6 +33,7 @@ class TakenLayer:
         rope: how its heads are rotated.
         qkv, out: products of the attention.
         mlp: the products of an MLP, gate and up first, or its experts.
+        input: the products of an input of its own, the gate first.
     """
 
     described: Layer
@@ -40,16 +41,20 @@ class TakenLayer:
     qkv: Linear
     out: Linear
     mlp: tuple[Linear, Linear] | TakenExperts
+    input: tuple[Linear, Linear] | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
         attention, mlp = layer.attention, layer.mlp
         qkv, out = fuse(attention.qkv, quantization, arena), fuse([attention.out], quantization, arena)
+        own = None
+        if layer.input is not None:
+            own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
-            return cls(layer, rope, qkv, out, pair)
-        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena))
+            return cls(layer, rope, qkv, out, pair, own)
+        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), own)
 
     @cached_property
     def kind(self) -> AttentionKind:
@@ -71,6 +76,8 @@ class TakenLayer:
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         named = {"qkv": self.qkv, "out": self.out}
+        if self.input is not None:
+            named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
         if isinstance(self.mlp, TakenExperts):
             for name in ("gate_up", "down"):
                 named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.mlp, name))}
@@ -80,7 +87,7 @@ class TakenLayer:
     @property
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
-        own = self.qkv.step_bytes + self.out.step_bytes
+        own = self.qkv.step_bytes + self.out.step_bytes + sum(each.step_bytes for each in self.input or ())
         if isinstance(self.mlp, TakenExperts):
             return own + self.mlp.step_bytes
         return own + sum(product.step_bytes for product in self.mlp)
@@ -89,6 +96,8 @@ class TakenLayer:
         """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
         attention, mlp = described.attention, described.mlp
         held: list[tuple[Any, Any]] = [(self.qkv, Linears(attention.qkv)), (self.out, Linears([attention.out]))]
+        if self.input is not None and described.input is not None:
+            held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
         if isinstance(mlp, Mlp):
             assert not isinstance(self.mlp, TakenExperts)
             return [*held, (self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
@@ -109,6 +118,15 @@ class TakenLayer:
         if isinstance(self.mlp, TakenExperts):
             return self.mlp(normed, activated)
         return self.mlp[1](activated(self.mlp[0](normed)))
+
+    def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
+        """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
+        own = self.described
+        if own.input is not None:
+            assert self.input is not None and given is not None
+            gate = activate(self.input[0](x), own.input.activation, gated=False)
+            x = x + normalised(own.input.norm, self.input[1](gate * given))
+        return x if own.scale is None else x * own.scale
 
     def queries_and_keys(
         self, qkv: Tensor, heads: int, kv_heads: int, tables: Tables, spread: Tables, kernels: bool

@@ -43,7 +43,7 @@ class Attention:
     """An attention.
 
     Attributes:
-        qkv: matrices of queries, keys and values, or one that holds all of them.
+        qkv: matrices of queries, keys and values, or one that holds all of them; of queries alone with `keys_of`.
         out: the matrix behind it.
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
@@ -51,6 +51,9 @@ class Attention:
         query, key: norms of queries and keys.
         rotation: index of the rotation; None: there is none.
         interleaved, norm_behind: see `Rope`.
+        value: norm of values.
+        kv_heads, head_dim: in place of the decoder's, if they differ.
+        keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
     """
 
     qkv: Inputs
@@ -63,6 +66,10 @@ class Attention:
     rotation: int | None = 0
     interleaved: bool = False
     norm_behind: bool = False
+    value: Norm | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    keys_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,33 @@ class Experts:
 
 
 @dataclass(frozen=True)
+class LayerInput:
+    """What a layer adds at its end: norm(projection(activation(gate(x)) * input)); see `LayerInputs`."""
+
+    gate: nn.Linear
+    projection: nn.Linear
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """Inputs of every layer, (T, layers, P): (norm(projection_scale * projection(x)) + scale * row of table) * factor.
+
+    Attributes:
+        embedding: the module that holds the table (V, layers * P).
+        projection: of the rows of the decoder's own table.
+    """
+
+    embedding: Any
+    scale: float
+    projection: nn.Linear
+    projection_scale: float
+    norm: Norm
+    factor: float
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer. A norm that is None is not there.
 
@@ -129,6 +163,8 @@ class Layer:
         after_attention, after_mlp: norms of what they give, before it is added.
         parallel: both read the same rows, and `before_mlp` is that of the attention.
         residual: factor on what they add.
+        input: what the layer adds at its end.
+        scale: (1,), factor on all that the layer gives; None: 1.
     """
 
     attention: Attention
@@ -139,6 +175,8 @@ class Layer:
     after_mlp: Norm | None = None
     parallel: bool = False
     residual: float = 1.0
+    input: LayerInput | None = None
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +193,7 @@ class Decoder:
         head: the matrix of the logits.
         logit_scale, logit_softcap: logits become softcap * tanh(scale * logit / softcap).
         rotations: what `Attention.rotation` counts.
+        inputs: of every layer; None: there are none.
     """
 
     heads: int
@@ -169,6 +208,18 @@ class Decoder:
     embedding_scale: float = 1.0
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    inputs: LayerInputs | None = None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all layers have keys and values of their own in heads of one shape, and no inputs of their own."""
+        return not any(
+            layer.input is not None
+            or layer.scale is not None
+            or any(each is not None for each in (own.value, own.kv_heads, own.head_dim, own.keys_of))
+            for layer in self.layers
+            for own in (layer.attention,)
+        )
 
 
 def parameters(described: Any) -> Iterator[Tensor]:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, linear
 
-from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache import KVCache, LayerRows, Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.config import KVDtype, Quantization
@@ -39,7 +39,7 @@ from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, normalised
-from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, settings_of
+from rapid_integrations.models.description import Decoder, Experts, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -80,6 +80,7 @@ class FusedDecoder(SharedResource):
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
         native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
+        native = native and described.uniform
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
         arena = Arena() if native else None
         self._layers = [
@@ -163,7 +164,8 @@ class FusedDecoder(SharedResource):
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return KVCache(len(self._layers), capacity, variant, kv_dtype=self.kv_dtype)
+        own = sum(layer.described.attention.keys_of is None for layer in self._layers)
+        return KVCache(own, capacity, variant, kv_dtype=self.kv_dtype)
 
     @property
     def _tokens(self) -> int:
@@ -179,7 +181,7 @@ class FusedDecoder(SharedResource):
         self._read([Rows(ids, cache, 0, of_prompt=True)])
         cache.advance(len(ids))
         self._balance = [
-            with_queries(balance_of(cache.layer(index)[0], layer.rope), self._described.heads)
+            with_queries(balance_of(cache.layer(_slot(index, layer))[0], layer.rope), self._described.heads)
             for index, layer in enumerate(self._layers)
         ]
         self.kv_dtype = "int8"
@@ -189,10 +191,21 @@ class FusedDecoder(SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
-        described = self._described
-        whole = described.head_dim * self._dtype.itemsize
-        row = described.head_dim + SCALE_BYTES if self.kv_dtype == "int8" else whole
-        return 2 * len(self._layers) * described.kv_heads * row
+        own = [layer for layer in self._layers if layer.described.attention.keys_of is None]
+        shapes = [self._shape(layer) for layer in own]
+        if self.kv_dtype == "int8":
+            return sum(2 * kv_heads * (head_dim + SCALE_BYTES) for kv_heads, head_dim in shapes)
+        return sum(2 * kv_heads * head_dim * self._dtype.itemsize for kv_heads, head_dim in shapes)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether layers may be left out: not if others read their keys, or have inputs by their number."""
+        return self._described.uniform
+
+    def _shape(self, layer: TakenLayer) -> tuple[int, int]:
+        """Return how many heads of keys a layer has, and how many numbers each has."""
+        own = layer.described.attention
+        return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
@@ -202,6 +215,8 @@ class FusedDecoder(SharedResource):
         for index, layer in enumerate(self._layers):
             for name, product in layer.products.items():
                 yield f"fused.{index}.{name}", bits_of(product)
+            if layer.described.scale is not None:
+                yield f"fused.{index}.scale", layer.described.scale
             if self._balance is not None:
                 yield f"fused.{index}.balance", self._balance[index]
         yield "fused.head", bits_of(self._head)
@@ -260,13 +275,15 @@ class FusedDecoder(SharedResource):
     def _read(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Do `forward` with PyTorch's products."""
         described = self._described
-        heads, kv_heads, head_dim = described.heads, described.kv_heads, described.head_dim
+        heads = described.heads
         counts = [each.count for each in rows]
         # Rows of which the last layer's output is wanted, and those of them whose logits are.
         ended = [each.count if wants_last(each) else each.keep for each in rows]
         kept = [each.keep for each in rows]
         given = GivenStates(rows)
-        x: Tensor = self._embedded(_joined([each.token_ids for each in rows]))  # (T of all, E)
+        token_ids = _joined([each.token_ids for each in rows])
+        x: Tensor = self._embedded(token_ids)  # (T of all, E)
+        inputs = None if described.inputs is None else self._inputs(described.inputs, token_ids, x)
         kernels = self._native is not None and prefill.serves_prefill(x)
         tables = self._tables_of(rows)
         spreads = {} if kernels else self._spread(tables, x.dtype)
@@ -274,27 +291,44 @@ class FusedDecoder(SharedResource):
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
         more: Tensor | None = None  # what the layer before adds to x
         factor = 1.0
+        # Behind the last layer that has keys of its own, only rows go on that are asked for.
+        cut = max(index for index, layer in enumerate(self._layers) if layer.described.attention.keys_of is None)
+        if cut + 1 < len(self._layers) and any(each.wanted_states for each in rows):
+            ended = counts
+        lent = {layer.described.attention.keys_of for layer in self._layers}
+        written: dict[tuple[int, int], list[LayerRows]] = {}  # by reader and layer, those that others read
         for index, layer in enumerate(self._layers):
             own = layer.described
+            kv_heads, head_dim = self._shape(layer)
+            reads = own.attention.keys_of
+            if reads is not None:
+                kv_heads = 0
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
             qkv = layer.qkv(normed).view(-1, heads + 2 * kv_heads, head_dim)
-            spread = tables if kernels else spreads[layer.rope]
+            spread = tables if kernels else spreads[layer.rope, head_dim]
             qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
-            last = index == len(self._layers) - 1
+            last = index == cut
             attended = []  # of each text (T, H, D)
             v = qkv[:, heads + kv_heads :]
+            if own.attention.value is not None:
+                v = normalised(own.attention.value, v)
             parts = zip(rows, ended, torch.split(qk, counts), torch.split(v, counts), strict=True)
-            for each, asked, own_qk, own_v in parts:
-                if self._balance is not None:
-                    own_qk = (own_qk * self._balance[index]).to(own_qk.dtype)  # by powers of two: nothing is rounded
+            for reader, (each, asked, own_qk, own_v) in enumerate(parts):
+                if self._balance is not None:  # powers of two: nothing is rounded
+                    own_qk = (own_qk * self._balance[index][: own_qk.shape[1]]).to(own_qk.dtype)
                 by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
-                first = each.count - asked if last else 0  # of the last layer only what is asked for
+                if reads is None:
+                    segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                    if index in lent:
+                        written[reader, index] = segments
+                else:
+                    segments = written[reader, reads]
+                first = each.count - asked if index >= cut else 0  # of the last layers only what is asked for
                 if first < each.count:
                     attention = own.attention
-                    query = by_head[:, :heads, first:]
+                    query = by_head[:, :heads, first:] if reads is None else by_head
                     sight = (attention.window, layer.kind.chunk)
                     seen = None if each.parents is None else masks[each][sight][first:]
                     attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
@@ -302,6 +336,11 @@ class FusedDecoder(SharedResource):
                 if not attended:
                     break
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
+                if index < len(self._layers) - 1:  # others follow, which have no keys of their own
+                    inputs = None if inputs is None else _last_rows(inputs, counts, ended)
+                    tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
+                    spreads = {} if kernels else self._spread(tables, x.dtype)
+                    counts = ended
             more = layer.out(_joined(attended).reshape(x.shape[0], heads * head_dim))
             if own.parallel:
                 more = more + layer.mixed(normed, kernels)
@@ -312,6 +351,11 @@ class FusedDecoder(SharedResource):
             more = layer.mixed(normed, kernels)
             if own.after_mlp is not None:
                 more = _after(own.after_mlp, more, kernels)
+            if own.input is not None or own.scale is not None:
+                x = layer.ended(
+                    add_and_norm(x, more, factor, None, kernels)[0], None if inputs is None else inputs[:, index]
+                )
+                more = None
         else:
             normed = add_and_norm(x, more, factor, described.norm, kernels)[1]
             given.hand_over(torch.split(normed, ended))
@@ -328,6 +372,12 @@ class FusedDecoder(SharedResource):
         rows = self.embedded(token_ids)
         scale = self._described.embedding_scale
         return rows if scale == 1 else rows * scale
+
+    def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
+        """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
+        rows = (embedding(token_ids, described.embedding.weight) * described.scale).view(len(x), len(self._layers), -1)
+        projected = linear(x, described.projection.weight) * described.projection_scale
+        return (normalised(described.norm, projected.view(rows.shape)) + rows) * described.factor
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """Return tokens' rows of the embedding table, (T, E)."""
@@ -367,12 +417,12 @@ class FusedDecoder(SharedResource):
         cos, sin = self._rotations.tables(abs(by) + 1)
         # Some models scale both tables. A difference of positions must not scale keys once more.
         step = cos[abs(by)][None] / cos[0], sin[abs(by)][None] / cos[0] * (1 if by > 0 else -1)
-        spread = spread_over_head(step, rope, self._described.head_dim, torch.float32)
+        spread = spread_over_head(step, rope, keys.shape[-1], torch.float32)
         return turned(keys[0].float(), rope, *spread).to(keys.dtype)[None]
 
-    def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[Rope, Tables]:
-        ropes = {layer.rope for layer in self._layers}
-        return {rope: spread_over_head(tables, rope, self._described.head_dim, dtype) for rope in ropes}
+    def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
+        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers}
+        return {each: spread_over_head(tables, *each, dtype) for each in ropes}
 
     def _take_head(self, quantization: Quantization | None, arena: Arena | None) -> Linear:
         module = self._described.head
@@ -400,6 +450,12 @@ def columns_of(described: Decoder) -> Iterator[int]:
                 yield layer.mlp.shared.down.in_features
         else:
             yield layer.mlp.down.in_features
+
+
+def _slot(index: int, layer: TakenLayer) -> int:
+    """Return which of a cache's keys and values a layer reads."""
+    source = layer.described.attention.keys_of
+    return index if source is None else source
 
 
 def _why_not_native(model: Any, suits: bool) -> str:

@@ -15,6 +15,7 @@ from rapid_integrations.models.description import Decoder, NotDescribedError, ma
 from rapid_integrations.models.families import (
     cohere,
     gemma,
+    gemma4,
     glm,
     glm_moe,
     gpt_oss,
@@ -29,7 +30,7 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(cohere, gemma, glm, glm_moe, gpt_oss, granite, hunyuan),
+    *(cohere, gemma, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
     *(llama, mixtral, olmo, phi, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
@@ -44,6 +45,7 @@ _TEXT_PARTS = {
     **dict.fromkeys(("Qwen2Model", "Qwen2VLTextModel", "Qwen2_5_VLTextModel"), "Qwen2ForCausalLM"),
     **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
     "Gemma3TextModel": "Gemma3ForCausalLM",
+    "Gemma4TextModel": "Gemma4ForCausalLM",
 }
 
 
