@@ -86,6 +86,7 @@ class Routing:
         correction: (N,) float32, added to the scores for the choice, and not for the weights.
         shared: one more expert is taken by every row.
         shared_gate: the router has one more output, whose sigmoid is the shared expert's weight; it is 1 otherwise.
+        scales_inputs: the weights are factors on what experts read, and not on what they give.
     """
 
     taken: int
@@ -97,3 +98,4 @@ class Routing:
     correction: Tensor | None = None
     shared: bool = False
     shared_gate: bool = False
+    scales_inputs: bool = False

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, relu, rms_norm, silu
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
-from rapid_integrations.models.description import Experts, Layer, Mlp
+from rapid_integrations.models.description import Experts, Growth, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.linear import Linear
 from rapid_integrations.models.rotation import Tables, turned
@@ -212,6 +213,14 @@ def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
     else:
         out = gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
     return out if up is None else out * up
+
+
+def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
+    """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
+    depths = range(rows.count) if rows.parents is None else rows.depths
+    positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
+    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + 1) / growth.every))
+    return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
 
 
 def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:

@@ -39,6 +39,14 @@ class Rotation:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Factors on queries that grow with their position: 1 + scale * log(1 + floor((position + 1) / every))."""
+
+    every: int
+    scale: float
+
+
+@dataclass(frozen=True)
 class Attention:
     """An attention.
 
@@ -53,6 +61,7 @@ class Attention:
         interleaved, norm_behind: see `Rope`.
         value: norm of values.
         kv_heads, head_dim: in place of the decoder's, if they differ.
+        growth: of queries; None: there is none.
         keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
     """
 
@@ -70,6 +79,7 @@ class Attention:
     kv_heads: int | None = None
     head_dim: int | None = None
     keys_of: int | None = None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,17 @@ class Decoder:
             for layer in self.layers
             for own in (layer.attention,)
         )
+
+    @property
+    def beyond_kernels(self) -> str:
+        """What the kernels, for processors and for GPUs, do not compute of it; empty if they compute all."""
+        if not self.uniform:
+            return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
+        if any(layer.attention.growth is not None for layer in self.layers):
+            return "its queries grow with their position"
+        if any(isinstance(layer.mlp, Experts) and layer.mlp.routing.scales_inputs for layer in self.layers):
+            return "its experts scale what they read"
+        return ""
 
 
 def parameters(described: Any) -> Iterator[Tensor]:

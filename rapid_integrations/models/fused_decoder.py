@@ -38,7 +38,7 @@ from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, normalised
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown, normalised
 from rapid_integrations.models.description import Decoder, Experts, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import GivenStates, wants_last
@@ -80,8 +80,8 @@ class FusedDecoder(SharedResource):
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
         native = library is not None and NativeDecoder.serves(library, columns_of(described), described.head_dim)
-        native = native and described.uniform
-        self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
+        native = native and not described.beyond_kernels
+        self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
         arena = Arena() if native else None
         self._layers = [
             TakenLayer.of(layer, self._rotations.rope(layer.attention), quantization, arena)
@@ -318,6 +318,8 @@ class FusedDecoder(SharedResource):
             for reader, (each, asked, own_qk, own_v) in enumerate(parts):
                 if self._balance is not None:  # powers of two: nothing is rounded
                     own_qk = (own_qk * self._balance[index][: own_qk.shape[1]]).to(own_qk.dtype)
+                if own.attention.growth is not None:
+                    own_qk = grown(own_qk, heads, own.attention.growth, each)
                 by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
                 if reads is None:
                     segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
@@ -458,10 +460,10 @@ def _slot(index: int, layer: TakenLayer) -> int:
     return index if source is None else source
 
 
-def _why_not_native(model: Any, suits: bool) -> str:
+def _why_not_native(model: Any, suits: bool, described: Decoder) -> str:
     if not suits:
         return f"they serve bfloat16 on the processor, not {model.dtype} on {model.device}"
-    return why_not_native() or "its matrices or heads have widths that they do not serve"
+    return why_not_native() or described.beyond_kernels or "its matrices or heads have widths that they do not serve"
 
 
 def _native_head(head: Linear) -> AnyMatrix:

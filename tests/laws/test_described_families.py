@@ -21,7 +21,7 @@ OTHERS = (
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
-    *("gemma4_text", "vaultgemma"),
+    *("gemma4_text", "llama4_text", "vaultgemma"),
 )
 # Settings that the small defaults say nothing of.
 SETTINGS = {
@@ -29,6 +29,10 @@ SETTINGS = {
     "glm4_moe": {"n_group": 2, "topk_group": 1, "use_qk_norm": True},
     "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "embedding_multiplier": 3.0},
     "granitemoe": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "logits_scaling": 2.0},
+    "llama4_text": {
+        **{"no_rope_layers": [1, 0, 1], "attention_chunk_size": 32, "floor_scale": 8, "attn_scale": 0.5},
+        **{"intermediate_size_mlp": 64, "moe_layers": [0, 2]},
+    },
     "qwen3_moe": {"norm_topk_prob": True, "decoder_sparse_step": 2},
     "stablelm": {"use_parallel_residual": True},
 }
@@ -99,7 +103,7 @@ def test_gemma_4_of_either_kind_is_what_transformers_generates(settings):
     assert together(lm) == [generated(reference), second]
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "phi3"])
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text", "phi3"])
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):
     lm = HuggingFaceLM(tiny(family, hidden_size=64), take_over=True, quantization=quantization)

@@ -22,6 +22,7 @@ from rapid_integrations.models.families import (
     granite,
     hunyuan,
     llama,
+    llama4,
     mixtral,
     olmo,
     phi,
@@ -31,7 +32,7 @@ from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
     *(cohere, gemma, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
-    *(llama, mixtral, olmo, phi, starcoder),
+    *(llama, llama4, mixtral, olmo, phi, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -46,6 +47,7 @@ _TEXT_PARTS = {
     **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
     "Gemma3TextModel": "Gemma3ForCausalLM",
     "Gemma4TextModel": "Gemma4ForCausalLM",
+    "Llama4ForCausalLM": "Llama4ForCausalLM",
 }
 
 
