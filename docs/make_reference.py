@@ -173,6 +173,8 @@ keeps it up to date. `rapid models check NAME_OR_FOLDER` says the same of one mo
 - **kernels**: this package's kernels compute it, in bfloat16 on a processor. Its weights may be int8 or int4, and
   several texts share a pass. PyTorch's operators compute it from the same description in other dtypes and on other
   devices, and if its heads or matrices have widths that the kernels do not serve.
+- **operators**: PyTorch's operators compute it from its description in every dtype. Its weights may be int8 or int4,
+  and several texts share a pass. The reason says what the kernels lack for it.
 - **transformers**: its own forward pass runs on this package's cache and attention, without int8 or int4, one text
   after another. A family that is not in this table runs so, if the comparison below finds no difference.
 - **refused**: it cannot be run exactly yet. The reason is an excerpt of the error.
@@ -265,7 +267,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("gemma4_text", "gpt2", "gpt_neox", "llama4_text", "nanochat", "opt", "phimoe"),
+    *("gpt2", "gpt_neox", "nanochat", "opt", "phimoe"),
     *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "gemma3n_text", "glm_moe_dsa", "granitemoehybrid", "jamba"),
     *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),
     *(
@@ -297,7 +299,7 @@ def models() -> str:
     for name in (*described, *sorted(FURTHER)):
         config = CONFIG_MAPPING[name](**PUBLISHED.get(name, {}))
         kind = kind_of(config, CLASSES[type(config)])
-        reason = kind.reason if kind.how == "refused" else ""
+        reason = kind.reason if kind.how in ("refused", "operators") else ""
         short = reason.removeprefix(f"{kind.architecture} ").removeprefix(f"{kind.architecture}: ").partition("; ")[0]
         found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
     rows = [row for kind in found.values() for row in kind]

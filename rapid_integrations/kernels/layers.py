@@ -87,6 +87,7 @@ class Routing:
         correction: (N,) float32, added to the scores for the choice, and not for the weights.
         shared: one more expert is taken by every row.
         shared_gate: the router has one more output, whose sigmoid is the shared expert's weight; it is 1 otherwise.
+        scales_inputs: the weights are factors on what experts read, and not on what they give.
     """
 
     taken: int
@@ -99,3 +100,4 @@ class Routing:
     correction: Tensor | None = None
     shared: bool = False
     shared_gate: bool = False
+    scales_inputs: bool = False

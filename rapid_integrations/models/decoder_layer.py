@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, relu, silu
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
-from rapid_integrations.models.description import Experts, Layer, Mlp
+from rapid_integrations.models.description import Experts, Growth, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
@@ -35,6 +36,7 @@ class TakenLayer:
         qkv, out: products of the attention.
         mlp: the products of an MLP, gate and up first, or its experts.
         latent: what latent attention has beside these; None: it is another one.
+        input: the products of an input of its own, the gate first.
     """
 
     described: Layer
@@ -43,6 +45,7 @@ class TakenLayer:
     out: Linear
     mlp: tuple[Linear, Linear] | TakenExperts
     latent: TakenLatent | None = None
+    input: tuple[Linear, Linear] | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
@@ -50,10 +53,13 @@ class TakenLayer:
         attention, mlp = layer.attention, layer.mlp
         qkv, out = fuse(attention.qkv, quantization, arena), fuse([attention.out], quantization, arena)
         latent = None if attention.latent is None else TakenLatent.of(attention.latent, quantization, arena)
+        own = None
+        if layer.input is not None:
+            own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
-            return cls(layer, rope, qkv, out, pair, latent)
-        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), latent)
+            return cls(layer, rope, qkv, out, pair, latent, own)
+        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), latent, own)
 
     @cached_property
     def kind(self) -> AttentionKind:
@@ -75,6 +81,8 @@ class TakenLayer:
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
+        if self.input is not None:
+            named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
         if isinstance(self.mlp, TakenExperts):
             for name in ("gate_up", "down"):
                 named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.mlp, name))}
@@ -85,6 +93,7 @@ class TakenLayer:
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
+        own += sum(each.step_bytes for each in self.input or ())
         if isinstance(self.mlp, TakenExperts):
             return own + self.mlp.step_bytes
         return own + sum(product.step_bytes for product in self.mlp)
@@ -95,6 +104,8 @@ class TakenLayer:
         held: list[tuple[Any, Any]] = [(self.qkv, Linears(attention.qkv)), (self.out, Linears([attention.out]))]
         if self.latent is not None and attention.latent is not None:
             held += self.latent.matrices(attention.latent)
+        if self.input is not None and described.input is not None:
+            held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
         if isinstance(mlp, Mlp):
             assert not isinstance(self.mlp, TakenExperts)
             return [*held, (self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
@@ -115,6 +126,15 @@ class TakenLayer:
         if isinstance(self.mlp, TakenExperts):
             return self.mlp(normed, activated)
         return self.mlp[1](activated(self.mlp[0](normed)))
+
+    def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
+        """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
+        own = self.described
+        if own.input is not None:
+            assert self.input is not None and given is not None
+            gate = activate(self.input[0](x), own.input.activation, gated=False)
+            x = x + normalised(own.input.norm, self.input[1](gate * given))
+        return x if own.scale is None else x * own.scale
 
     def queries_and_keys(
         self, qkv: Tensor, heads: int, kv_heads: int, tables: Tables, spread: Tables, kernels: bool
@@ -186,6 +206,14 @@ def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
     else:
         out = gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
     return out if up is None else out * up
+
+
+def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
+    """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
+    depths = range(rows.count) if rows.parents is None else rows.depths
+    positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
+    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + 1) / growth.every))
+    return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
 
 
 def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:

@@ -64,12 +64,21 @@ class Latent:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Factors on queries that grow with their position: 1 + scale * log(1 + floor((position + 1) / every))."""
+
+    every: int
+    scale: float
+
+
+@dataclass(frozen=True)
 class Attention:
     """An attention.
 
     Attributes:
-        qkv: matrices of queries, keys and values, or one that holds all of them. Of latent attention they are those of
-            queries, or of what queries are computed from, and of the latent with the rotated key behind it.
+        qkv: matrices of queries, keys and values, or one that holds all of them; of queries alone with `keys_of`. Of
+            latent attention they are those of queries, or of what queries are computed from, and of the latent with the
+            rotated key behind it.
         out: the matrix behind it.
         scale: of the scores.
         window: keys that a query sees, its own included; None: all.
@@ -78,6 +87,10 @@ class Attention:
         rotation: index of the rotation; None: there is none.
         interleaved, norm_behind: see `Rope`.
         latent: of multi-head latent attention; None: it is another one.
+        value: norm of values.
+        kv_heads, head_dim: in place of the decoder's, if they differ.
+        growth: of queries; None: there is none.
+        keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
     """
 
     qkv: Inputs
@@ -91,6 +104,11 @@ class Attention:
     interleaved: bool = False
     norm_behind: bool = False
     latent: Latent | None = None
+    value: Norm | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    keys_of: int | None = None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +167,33 @@ class Experts:
 
 
 @dataclass(frozen=True)
+class LayerInput:
+    """What a layer adds at its end: norm(projection(activation(gate(x)) * input)); see `LayerInputs`."""
+
+    gate: nn.Linear
+    projection: nn.Linear
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """Inputs of every layer, (T, layers, P): (norm(projection_scale * projection(x)) + scale * row of table) * factor.
+
+    Attributes:
+        embedding: the module that holds the table (V, layers * P).
+        projection: of the rows of the decoder's own table.
+    """
+
+    embedding: Any
+    scale: float
+    projection: nn.Linear
+    projection_scale: float
+    norm: Norm
+    factor: float
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer. A norm that is None is not there.
 
@@ -157,6 +202,8 @@ class Layer:
         after_attention, after_mlp: norms of what they give, before it is added.
         parallel: both read the same rows, and `before_mlp` is that of the attention.
         residual: factor on what they add.
+        input: what the layer adds at its end.
+        scale: (1,), factor on all that the layer gives; None: 1.
     """
 
     attention: Attention
@@ -167,6 +214,8 @@ class Layer:
     after_mlp: Norm | None = None
     parallel: bool = False
     residual: float = 1.0
+    input: LayerInput | None = None
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +232,7 @@ class Decoder:
         head: the matrix of the logits.
         logit_scale, logit_softcap: logits become softcap * tanh(scale * logit / softcap).
         rotations: what `Attention.rotation` counts.
+        inputs: of every layer; None: there are none.
     """
 
     heads: int
@@ -197,6 +247,29 @@ class Decoder:
     embedding_scale: float = 1.0
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    inputs: LayerInputs | None = None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all layers have keys and values of their own in heads of one shape, and no inputs of their own."""
+        return not any(
+            layer.input is not None
+            or layer.scale is not None
+            or any(each is not None for each in (own.value, own.kv_heads, own.head_dim, own.keys_of))
+            for layer in self.layers
+            for own in (layer.attention,)
+        )
+
+    @property
+    def beyond_kernels(self) -> str:
+        """What the kernels, for processors and for GPUs, do not compute of it; empty if they compute all."""
+        if not self.uniform:
+            return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
+        if any(layer.attention.growth is not None for layer in self.layers):
+            return "its queries grow with their position"
+        if any(isinstance(layer.mlp, Experts) and layer.mlp.routing.scales_inputs for layer in self.layers):
+            return "its experts scale what they read"
+        return ""
 
 
 def parameters(described: Any) -> Iterator[Tensor]:

@@ -47,8 +47,13 @@ class TakenExperts:
         out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for expert in torch.unique(taken).tolist():
             rows, slots = torch.where(taken == expert)
+            factors = weights[rows, slots, None]
+            if self.routing.scales_inputs:
+                read = (x[rows] * factors.to(x.dtype)).to(x.dtype)
+                out.index_add_(0, rows, self.down[expert](activated(self.gate_up[expert](read))).float())
+                continue
             own = self.down[expert](activated(self.gate_up[expert](x[rows])))
-            out.index_add_(0, rows, own.float() * weights[rows, slots, None])
+            out.index_add_(0, rows, own.float() * factors)
         return out.to(x.dtype)
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, linear
 
-from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache import KVCache, LayerRows, Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.config import KVDtype, Quantization
@@ -39,8 +39,8 @@ from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm
-from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, settings_of
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
+from rapid_integrations.models.description import Decoder, Experts, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "FusedDecoder"]
 
 Masks: TypeAlias = "dict[Rows, dict[tuple[int | None, int | None], Tensor]]"
+Written: TypeAlias = "dict[int, list[list[LayerRows]]]"  # what layers have that others read, by layer and text
 """Of the readers that read trees: for each window and chunk of a layer which keys a row sees."""
 
 HEAD_QUANTIZATION: Final[Quantization] = "int8"
@@ -88,7 +89,8 @@ class FusedDecoder(SharedResource):
         native = library is not None and NativeDecoder.serves(
             library, columns_of(described), described.head_dim, rank_of(described)
         )
-        self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits)})"
+        native = native and not described.beyond_kernels
+        self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
         arena = Arena() if native else None
         self._layers = [
             TakenLayer.of(layer, self._rotations.rope(layer.attention), quantization, arena)
@@ -176,7 +178,8 @@ class FusedDecoder(SharedResource):
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        cache = KVCache(len(self._layers), capacity, variant, kv_dtype=self.kv_dtype)
+        own = sum(layer.described.attention.keys_of is None for layer in self._layers)
+        cache = KVCache(own, capacity, variant, kv_dtype=self.kv_dtype)
         cache.sparse_rows = None if self.sparse_prefill is None else 0
         return cache
 
@@ -189,10 +192,12 @@ class FusedDecoder(SharedResource):
         if self._embed.weight.device.type != "cpu":
             raise NotDescribedError(f"it runs on {self._embed.weight.device}, and a sparse prefill on the processor")
         kinds = [layer.kind for layer in self._layers]
-        limited = any(window is not None for window in self.windows)
+        limited = any(window is not None for window in self.windows) or not self._described.uniform
         latent = any(layer.latent is not None for layer in self._layers)
         if limited or latent or any(kind.softcap is not None or kind.sinks is not None for kind in kinds):
-            raise NotDescribedError("some layers have windows, chunks, sinks, capped scores or latent keys")
+            raise NotDescribedError(
+                "some layers have windows, chunks, sinks, capped scores, latent keys or those of other layers"
+            )
         self.sparse_prefill = threshold
 
     @property
@@ -209,7 +214,7 @@ class FusedDecoder(SharedResource):
         self._read([Rows(ids, cache, 0, of_prompt=True)])
         cache.advance(len(ids))
         self._balance = [
-            with_queries(balance_of(cache.layer(index)[0], layer.rope), self._described.heads)
+            with_queries(balance_of(cache.layer(_slot(index, layer))[0], layer.rope), self._described.heads)
             for index, layer in enumerate(self._layers)
         ]
         self.kv_dtype = "int8"
@@ -219,10 +224,24 @@ class FusedDecoder(SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
-        described = self._described
-        widths = [described.head_dim if each.latent is None else each.latent.described.rank for each in self._layers]
+        own = [layer for layer in self._layers if layer.described.attention.keys_of is None]
         width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
-        return sum(described.kv_heads * ((described.head_dim + each) * width + 2 * more) for each in widths)
+        total = 0
+        for layer in own:
+            kv_heads, head_dim = self._shape(layer)
+            of_a_value = head_dim if layer.latent is None else layer.latent.described.rank
+            total += kv_heads * ((head_dim + of_a_value) * width + 2 * more)
+        return total
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether layers may be left out: not if others read their keys, or have inputs by their number."""
+        return self._described.uniform
+
+    def _shape(self, layer: TakenLayer) -> tuple[int, int]:
+        """Return how many heads of keys a layer has, and how many numbers each has."""
+        own = layer.described.attention
+        return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
@@ -232,6 +251,8 @@ class FusedDecoder(SharedResource):
         for index, layer in enumerate(self._layers):
             for name, product in layer.products.items():
                 yield f"fused.{index}.{name}", bits_of(product)
+            if layer.described.scale is not None:
+                yield f"fused.{index}.scale", layer.described.scale
             if self._balance is not None:
                 yield f"fused.{index}.balance", self._balance[index]
         yield "fused.head", bits_of(self._head)
@@ -299,7 +320,9 @@ class FusedDecoder(SharedResource):
         ended = [each.count if wants_last(each) else each.keep for each in rows]
         kept = [each.keep for each in rows]
         given = GivenStates(rows)
-        x: Tensor = self._embedded(_joined([each.token_ids for each in rows]))  # (T of all, E)
+        token_ids = _joined([each.token_ids for each in rows])
+        x: Tensor = self._embedded(token_ids)  # (T of all, E)
+        inputs = None if described.inputs is None else self._inputs(described.inputs, token_ids, x)
         kernels = self._native is not None and prefill.serves_prefill(x)
         tables = self._tables_of(rows)
         any_latent = any(each.latent is not None for each in self._layers)
@@ -308,23 +331,33 @@ class FusedDecoder(SharedResource):
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
         more: Tensor | None = None  # what the layer before adds to x
         factor = 1.0
+        # Behind the last layer that has keys of its own, only rows go on that are asked for.
+        cut = max(index for index, layer in enumerate(self._layers) if layer.described.attention.keys_of is None)
+        if cut + 1 < len(self._layers) and any(each.wanted_states for each in rows):
+            ended = counts
+        keys_of = (layer.described.attention.keys_of for layer in self._layers)
+        written: Written = {each: [] for each in keys_of if each is not None}
         for index, layer in enumerate(self._layers):
             own = layer.described
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
-            last = index == len(self._layers) - 1
-            first = [each.count - asked if last else 0 for each, asked in zip(rows, ended, strict=True)]
+            first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
             qkv = layer.qkv(normed)
+            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads else tables
             if layer.latent is not None:
-                attended = self._attended_latents(index, qkv, rows, first, spreads[layer.rope], masks)
+                attended = self._attended_latents(index, qkv, rows, first, spread, masks)
             else:
-                spread = tables if kernels else spreads[layer.rope]
-                attended = self._attended(index, qkv, rows, first, tables, spread, masks, kernels)
-            if last:
+                attended = self._attended(index, qkv, rows, counts, first, tables, spread, masks, written, kernels)
+            if index == cut:
                 if not attended:
                     break
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
+                if index < len(self._layers) - 1:  # others follow, which have no keys of their own
+                    inputs = None if inputs is None else _last_rows(inputs, counts, ended)
+                    tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
+                    spreads = {} if kernels else self._spread(tables, x.dtype)
+                    counts = ended
             more = layer.out(_joined(attended).reshape(x.shape[0], -1))
             if own.parallel:
                 more = more + layer.mixed(normed, kernels)
@@ -335,6 +368,11 @@ class FusedDecoder(SharedResource):
             more = layer.mixed(normed, kernels)
             if own.after_mlp is not None:
                 more = _after(own.after_mlp, more, kernels)
+            if own.input is not None or own.scale is not None:
+                x = layer.ended(
+                    add_and_norm(x, more, factor, None, kernels)[0], None if inputs is None else inputs[:, index]
+                )
+                more = None
         else:
             normed = add_and_norm(x, more, factor, described.norm, kernels)[1]
             given.hand_over(torch.split(normed, ended))
@@ -352,38 +390,52 @@ class FusedDecoder(SharedResource):
         index: int,
         qkv: Tensor,
         rows: Sequence[Rows],
+        counts: Sequence[int],
         first: Sequence[int],
         tables: Tables,
         spread: Tables,
         masks: Masks,
+        written: Written,
         kernels: bool,
     ) -> list[Tensor]:
         """Write the rows of a layer's keys and values; return what each text's rows from `first` on attend to.
 
-        What a text attends to is (T, H, D). Texts of which nothing is asked for are left out.
+        What a text attends to is (T, H, D). Texts of which nothing is asked for are left out. `qkv` has `counts` rows
+        of them: all, or those from `first` on if the layer reads the keys of another one, which are in `written`.
         """
-        layer, described = self._layers[index], self._described
-        heads, kv_heads = described.heads, described.kv_heads
-        qkv = qkv.view(-1, heads + 2 * kv_heads, described.head_dim)
-        qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
-        counts = [each.count for each in rows]
+        layer, heads = self._layers[index], self._described.heads
         attention = layer.described.attention
+        kv_heads, head_dim = self._shape(layer)
+        if attention.keys_of is not None:
+            kv_heads = 0
+        qkv = qkv.view(-1, heads + 2 * kv_heads, head_dim)
+        qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
+        values = qkv[:, heads + kv_heads :]
+        if attention.value is not None:
+            values = normalised(attention.value, values)
         attended = []
-        parts = zip(rows, first, torch.split(qk, counts), torch.split(qkv[:, heads + kv_heads :], counts), strict=True)
-        for each, begin, own_qk, own_v in parts:
-            if self._balance is not None:
-                own_qk = (own_qk * self._balance[index]).to(own_qk.dtype)  # by powers of two: nothing is rounded
+        parts = zip(rows, first, torch.split(qk, counts), torch.split(values, counts), strict=True)
+        for reader, (each, begin, own_qk, own_v) in enumerate(parts):
+            if self._balance is not None:  # powers of two: nothing is rounded
+                own_qk = (own_qk * self._balance[index][: own_qk.shape[1]]).to(own_qk.dtype)
+            if attention.growth is not None:
+                own_qk = grown(own_qk, heads, attention.growth, each)
             by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
-            segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
-            if begin < each.count:
+            if attention.keys_of is None:
                 query = by_head[:, :heads, begin:]
-                sight = (attention.window, layer.kind.chunk)
-                if self.sparse_prefill is not None and each.of_prompt and each.parents is None:
-                    dense = partial(attend, scale=attention.scale, window=None, kind=layer.kind)
-                    attended.append(sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0])
-                    continue
-                seen = None if each.parents is None else masks[each][sight][begin:]
-                attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
+                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                if index in written:
+                    written[index].append(segments)
+            else:
+                query, segments = by_head, written[attention.keys_of][reader]
+            if begin == each.count:
+                continue
+            if self.sparse_prefill is not None and each.of_prompt and each.parents is None:
+                dense = partial(attend, scale=attention.scale, window=None, kind=layer.kind)
+                attended.append(sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0])
+                continue
+            seen = None if each.parents is None else masks[each][attention.window, layer.kind.chunk][begin:]
+            attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
         return attended
 
     def _attended_latents(
@@ -410,6 +462,12 @@ class FusedDecoder(SharedResource):
         rows = self.embedded(token_ids)
         scale = self._described.embedding_scale
         return rows if scale == 1 else rows * scale
+
+    def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
+        """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
+        rows = (embedding(token_ids, described.embedding.weight) * described.scale).view(len(x), len(self._layers), -1)
+        projected = linear(x, described.projection.weight) * described.projection_scale
+        return (normalised(described.norm, projected.view(rows.shape)) + rows) * described.factor
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """Return tokens' rows of the embedding table, (T, E)."""
@@ -449,12 +507,12 @@ class FusedDecoder(SharedResource):
         cos, sin = self._rotations.tables(abs(by) + 1)
         # Some models scale both tables. A difference of positions must not scale keys once more.
         step = cos[abs(by)][None] / cos[0], sin[abs(by)][None] / cos[0] * (1 if by > 0 else -1)
-        spread = spread_over_head(step, rope, self._described.head_dim, torch.float32)
+        spread = spread_over_head(step, rope, keys.shape[-1], torch.float32)
         return turned(keys[0].float(), rope, *spread).to(keys.dtype)[None]
 
-    def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[Rope, Tables]:
-        ropes = {layer.rope for layer in self._layers}
-        return {rope: spread_over_head(tables, rope, self._described.head_dim, dtype) for rope in ropes}
+    def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
+        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers}
+        return {each: spread_over_head(tables, *each, dtype) for each in ropes}
 
     def _take_head(self, quantization: Quantization | None, arena: Arena | None) -> Linear:
         module = self._described.head
@@ -495,10 +553,16 @@ def columns_of(described: Decoder) -> Iterator[int]:
             yield layer.mlp.down.in_features
 
 
-def _why_not_native(model: Any, suits: bool) -> str:
+def _slot(index: int, layer: TakenLayer) -> int:
+    """Return which of a cache's keys and values a layer reads."""
+    source = layer.described.attention.keys_of
+    return index if source is None else source
+
+
+def _why_not_native(model: Any, suits: bool, described: Decoder) -> str:
     if not suits:
         return f"they serve bfloat16 on the processor, not {model.dtype} on {model.device}"
-    return why_not_native() or "its matrices or heads have widths that they do not serve"
+    return why_not_native() or described.beyond_kernels or "its matrices or heads have widths that they do not serve"
 
 
 def _native_head(head: Linear) -> AnyMatrix:

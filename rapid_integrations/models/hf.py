@@ -401,7 +401,7 @@ class HuggingFaceLM(SharedResource):
             if [self._windows.get(layer) for layer in range(len(fused.windows))] != fused.windows:
                 raise UnsupportedModelError(f"{self.name}: its layers' windows are not those that its masks have")
             self._fused = fused
-            self._parts = Parts(self, fused)
+            self._parts = Parts(self, fused) if fused.has_parts else None
             # `MovesKeys`: only what is known about a model can do it
             self.moves_keys, self.shifted = fused.moves_keys, fused.shifted
             if quantization is not None:  # what is lost by it is no fault of ours

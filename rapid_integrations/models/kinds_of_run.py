@@ -123,6 +123,8 @@ def _not_on_kernels(described: Decoder) -> str:
             )
     elif described.head_dim not in HEAD_DIMS:
         return f"its heads have {described.head_dim} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
+    if described.beyond_kernels:
+        return described.beyond_kernels
     for width in columns_of(described):
         if width % COLUMNS or width > MAX_COLUMNS:
             return f"a matrix has {width} columns; the kernels serve multiples of {COLUMNS} up to {MAX_COLUMNS:,}"

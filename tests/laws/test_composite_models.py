@@ -62,6 +62,20 @@ MODELS = {
         "eoi_token_index": 262,
         "image_token_index": 261,
     },
+    "Gemma4": {  # it reads the tokens of pictures as others, and so they are none of those that loading compares
+        "text_config": {
+            **{**TEXT, "pad_token_id": 0, "vocab_size": 1000, "vocab_size_per_layer_input": 1000},
+            **{"hidden_size_per_layer_input": 8, "num_hidden_layers": 5, "num_kv_shared_layers": 2},
+            **{"head_dim": 8, "global_head_dim": 16, "sliding_window": 16},
+            "layer_types": [*["sliding_attention"] * 2, "full_attention", "sliding_attention", "full_attention"],
+        },
+        "vision_config": {
+            **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4},
+            **{"num_key_value_heads": 4, "head_dim": 8, "patch_size": 4, "position_embedding_size": 64},
+        },
+        "audio_config": None,
+        **{"image_token_id": 999, "boi_token_id": 998, "eoi_token_id": 997},
+    },
     "Qwen2VL": {
         "text_config": {**TEXT, **SECTIONS},
         "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 14},

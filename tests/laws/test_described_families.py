@@ -35,7 +35,7 @@ OTHERS = (
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
-    "vaultgemma",
+    *("gemma4_text", "llama4_text", "vaultgemma"),
 )
 YARN = {
     **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
@@ -54,6 +54,10 @@ SETTINGS = {
     "youtu": {"rope_interleave": False},
     "granite": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "embedding_multiplier": 3.0},
     "granitemoe": {"attention_multiplier": 0.2, "residual_multiplier": 0.7, "logits_scaling": 2.0},
+    "llama4_text": {
+        **{"no_rope_layers": [1, 0, 1], "attention_chunk_size": 32, "floor_scale": 8, "attn_scale": 0.5},
+        **{"intermediate_size_mlp": 64, "moe_layers": [0, 2]},
+    },
     "qwen3_moe": {"norm_topk_prob": True, "decoder_sparse_step": 2},
     "stablelm": {"use_parallel_residual": True},
 }
@@ -98,7 +102,35 @@ def test_greedy_output_is_what_transformers_generates(family):
     assert together(lm) == [generated(reference), second]
 
 
-@pytest.mark.parametrize("family", ["deepseek_v3", "gemma3_text", "glm4_moe", "gpt_oss", "phi3"])
+def scaled(model):
+    """Return a model of Gemma 4 whose layers have factors, as published ones do and new ones do not."""
+    for index, layer in enumerate(model.model.layers):
+        layer.layer_scalar.fill_(0.7 + 0.1 * index)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_double_wide_mlp": True},
+        {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
+        | {"num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+    ],
+)
+def test_gemma_4_of_either_kind_is_what_transformers_generates(settings):
+    """The small published models share keys and have inputs of every layer; the large ones do neither."""
+    reference = scaled(tiny("gemma4_text", **settings))
+    lm = wrap(scaled(tiny("gemma4_text", **settings)), byte_tokenizer(), take_over=True).lm
+    assert lm._fused is not None and not lm.has_parts
+    assert decoded(lm) == generated(reference)
+    second = continued(reference, torch.cat([ids()[:65], ids()[:35]]))
+    assert together(lm) == [generated(reference), second]
+
+
+@pytest.mark.parametrize(
+    "family", ["deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text", "phi3"]
+)
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):
     lm = HuggingFaceLM(tiny(family, hidden_size=64), take_over=True, quantization=quantization)

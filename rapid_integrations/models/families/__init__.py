@@ -16,12 +16,14 @@ from rapid_integrations.models.families import (
     cohere,
     deepseek,
     gemma,
+    gemma4,
     glm,
     glm_moe,
     gpt_oss,
     granite,
     hunyuan,
     llama,
+    llama4,
     mixtral,
     olmo,
     phi,
@@ -30,8 +32,8 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(cohere, deepseek, gemma, glm, glm_moe, gpt_oss, granite, hunyuan),
-    *(llama, mixtral, olmo, phi, starcoder),
+    *(cohere, deepseek, gemma, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
+    *(llama, llama4, mixtral, olmo, phi, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -46,6 +48,8 @@ _TEXT_PARTS = {
     **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
     "Gemma3TextModel": "Gemma3ForCausalLM",
     "DeepseekV3Model": "DeepseekV3ForCausalLM",  # of Kimi K2.5
+    "Gemma4TextModel": "Gemma4ForCausalLM",
+    "Llama4ForCausalLM": "Llama4ForCausalLM",
 }
 
 

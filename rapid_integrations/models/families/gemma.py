@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from rapid_integrations.kernels.layers import AttentionKind
 from rapid_integrations.models.description import Decoder, Layer, NotDescribedError
 from rapid_integrations.models.families.parts import (
@@ -18,6 +16,7 @@ from rapid_integrations.models.families.parts import (
     rotation_of,
     sliding,
 )
+from rapid_integrations.models.families.parts import embedding_scale as scale_of
 
 
 def describe_first(model: Any) -> Decoder:
@@ -26,7 +25,7 @@ def describe_first(model: Any) -> Decoder:
     layers = [
         layer(each, attention(each.self_attn), gated_mlp(each.mlp, config), rms_norm_plus_one) for each in base.layers
     ]
-    return decoder(model, layers, rms_norm_plus_one(base.norm), embedding_scale=_scale(base))
+    return decoder(model, layers, rms_norm_plus_one(base.norm), embedding_scale=scale_of(base.embed_tokens))
 
 
 def describe(model: Any) -> Decoder:
@@ -58,14 +57,9 @@ def describe(model: Any) -> Decoder:
         layers,
         rms_norm_plus_one(base.norm),
         rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds] if of_kind else None,
-        embedding_scale=_scale(base),
+        embedding_scale=scale_of(base.embed_tokens),
         logit_softcap=config.final_logit_softcapping,
     )
-
-
-def _scale(base: Any) -> float:
-    table = base.embed_tokens  # its factor is rounded to the dtype of its rows
-    return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
 
 
 CLASSES = dict.fromkeys(("Gemma2ForCausalLM", "Gemma3ForCausalLM", "VaultGemmaForCausalLM"), describe)

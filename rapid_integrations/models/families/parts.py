@@ -14,6 +14,7 @@ from rapid_integrations.models.description import (
     Decoder,
     Experts,
     Layer,
+    LayerInputs,
     Mlp,
     NotDescribedError,
     Rotation,
@@ -30,8 +31,9 @@ _ACTIVATIONS: Final[dict[str, Activation]] = {
 
 
 def rms_norm(module: Any, scope: NormScope = "every head") -> Norm:
-    """Describe an RMS norm."""
-    return Norm(module.weight, module.variance_epsilon, scope=scope)
+    """Describe an RMS norm, whose epsilon has one of its two usual names."""
+    eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
+    return Norm(module.weight, eps, scope=scope)
 
 
 def rms_norm_of_all_heads(module: Any) -> Norm:
@@ -121,6 +123,11 @@ def layer(
     )
 
 
+def embedding_scale(table: Any) -> float:
+    """Return the factor on the rows of Gemma's tables, which is rounded to the dtype of the rows."""
+    return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
+
+
 def sliding(config: Any, index: int) -> int | None:
     """Return the window of a layer whose kind is in `layer_types`; None: it sees all keys."""
     kinds = getattr(config, "layer_types", None)
@@ -162,8 +169,13 @@ def decoder(
     embedding_scale: float = 1.0,
     logit_scale: float = 1.0,
     logit_softcap: float | None = None,
+    inputs: LayerInputs | None = None,
+    kv_heads: int | None = None,
 ) -> Decoder:
-    """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`."""
+    """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`.
+
+    `kv_heads` is for configurations that have several numbers of them.
+    """
     base, config, head = model.base_model, model.config, model.lm_head
     if getattr(base.rotary_emb, "rope_type", None) == "longrope" and rotations is None:
         rotations = [long_rotation(config)]
@@ -171,7 +183,7 @@ def decoder(
     head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Decoder(
         heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
+        kv_heads=config.num_key_value_heads if kv_heads is None else kv_heads,
         head_dim=head_dim,
         embedding=base.embed_tokens,
         layers=layers,
@@ -182,4 +194,5 @@ def decoder(
         embedding_scale=embedding_scale,
         logit_scale=logit_scale,
         logit_softcap=logit_softcap,
+        inputs=inputs,
     )

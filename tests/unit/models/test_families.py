@@ -42,6 +42,12 @@ EXPERTS = (
     *("ernie4_5_moe", "exaone_moe", "glm4_moe", "gpt_oss", "granitemoe", "granitemoeshared", "minimax_m2", "mixtral"),
     *("olmoe", "qwen2_moe", "qwen3_moe"),
 )
+RARE = ("ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "vaultgemma")
+
+
+def run(families):
+    """Return families as parameters of a test, the rare ones for the slow run."""
+    return [pytest.param(each, marks=pytest.mark.slow) if each in RARE else each for each in families]
 
 
 def model(family):
@@ -67,7 +73,7 @@ def errors(found, expected):
     return (found - expected).norm(dim=1) / expected.norm(dim=1)
 
 
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize("family", run(DENSE))
 def test_logits_and_bits(family):
     ours = on_kernels(family)
     exact = HuggingFaceLM(ours.transformers_copy(torch.float32))
@@ -79,7 +85,7 @@ def test_logits_and_bits(family):
     assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
 
 
-@pytest.mark.parametrize("family", EXPERTS)
+@pytest.mark.parametrize("family", run(EXPERTS))
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_experts(family, quantization):
     """Rounding sends some tokens to other experts, so the rows are compared one by one."""

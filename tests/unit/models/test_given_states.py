@@ -9,6 +9,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.cache.hidden_states import LAST, WantedStates
 from rapid_integrations.models.causal_lm import GivesStates
 from rapid_integrations.models.hf import HuggingFaceLM
+from tests.toys.every_family import tiny
 from tests.toys.models import tiny_model
 
 IDS = torch.tensor([7 * number % 200 for number in range(40)])
@@ -48,6 +49,21 @@ def test_states_are_those_of_transformers(kind, take_over, keep):
     assert isinstance(lm, GivesStates)
     given = _given(lm, [IDS[:33], IDS[33:38], IDS[38:]], keep)
     torch.testing.assert_close(given, _expected(kind, torch.float32), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_states_behind_the_last_layer_with_keys_of_its_own(keep):
+    """Rows that nobody asks for end there, unless their states are wanted."""
+    with torch.inference_mode():
+        read = tiny("gemma4_text")(IDS[None], output_hidden_states=True).hidden_states
+    lm = HuggingFaceLM(tiny("gemma4_text"), take_over=True)
+    taken = []
+    states = WantedStates((1, 4), 0, lambda first, ids, tree, given: taken.append(given))
+    alone, wanted = (Rows(IDS, lm.new_cache(64), keep, states=each) for each in (None, states))
+    without, logits = lm.forward([alone, wanted])
+    torch.testing.assert_close(taken[0], torch.cat([read[1][0], read[4][0]], dim=-1), atol=2e-4, rtol=1e-3)
+    assert len(logits) == keep
+    torch.testing.assert_close(without, logits, atol=1e-4, rtol=1e-4)
 
 
 def test_the_kernels_give_them_too():

@@ -1,0 +1,79 @@
+"""Gemma 4: heads of two sizes, layers that read the keys of others, and inputs of every layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.models.description import (
+    Attention,
+    Decoder,
+    Layer,
+    LayerInput,
+    LayerInputs,
+    NotDescribedError,
+)
+from rapid_integrations.models.families.parts import activation, decoder, gated_mlp, rms_norm, rotation_of, sliding
+from rapid_integrations.models.families.parts import embedding_scale as scale_of
+
+
+def describe(model: Any) -> Decoder:
+    """Describe a model without experts."""
+    config, base = model.config, model.base_model
+    if config.use_bidirectional_attention == "all" or config.enable_moe_block:
+        raise NotDescribedError("its attention looks in both directions, or it has experts beside an MLP")
+    kinds, inputs, layers = sorted(set(config.layer_types)), bool(config.hidden_size_per_layer_input), []
+    last: dict[str, int] = {}  # layer of each kind that has keys of its own
+    for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
+        if not each.self_attn.is_kv_shared_layer:
+            last[kind] = index
+        layers.append(
+            Layer(
+                attention=_attention(each.self_attn, config, index, kinds.index(kind), last[kind]),
+                mlp=gated_mlp(each.mlp, config, "hidden_activation"),
+                before_attention=rms_norm(each.input_layernorm),
+                after_attention=rms_norm(each.post_attention_layernorm),
+                before_mlp=rms_norm(each.pre_feedforward_layernorm),
+                after_mlp=rms_norm(each.post_feedforward_layernorm),
+                input=_input(each, config) if inputs else None,
+                scale=each.layer_scalar,
+            )
+        )
+    return decoder(
+        model,
+        layers,
+        rms_norm(base.norm),
+        rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
+        embedding_scale=scale_of(base.embed_tokens),
+        logit_softcap=config.final_logit_softcapping,
+        inputs=_inputs(base) if inputs else None,
+        kv_heads=config.num_attention_heads // base.layers[0].self_attn.num_key_value_groups,
+    )
+
+
+def _attention(own: Any, config: Any, index: int, rotation: int, last: int) -> Attention:
+    query, shared = rms_norm(own.q_norm), own.is_kv_shared_layer
+    shape: dict[str, Any] = {
+        "kv_heads": config.num_attention_heads // own.num_key_value_groups,
+        "head_dim": own.head_dim,
+    }
+    places: dict[str, Any] = {"window": sliding(config, index), "rotation": rotation}
+    if shared:
+        return Attention((own.q_proj,), own.o_proj, 1.0, query=query, key=query, keys_of=last, **shape, **places)
+    keys = own.k_proj, own.v_proj or own.k_proj  # some layers have values that are their keys before norm and rotation
+    norms: dict[str, Any] = {"query": query, "key": rms_norm(own.k_norm), "value": Norm(None, own.v_norm.eps)}
+    return Attention((own.q_proj, *keys), own.o_proj, 1.0, **norms, **shape, **places)
+
+
+def _input(each: Any, config: Any) -> LayerInput:
+    gate, projection = each.per_layer_input_gate, each.per_layer_projection
+    return LayerInput(gate, projection, activation(config.hidden_activation), rms_norm(each.post_per_layer_input_norm))
+
+
+def _inputs(base: Any) -> LayerInputs:
+    table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
+    scale, norm = base.per_layer_model_projection_scale, rms_norm(base.per_layer_projection_norm)
+    return LayerInputs(table, scale_of(table), projection, scale, norm, base.per_layer_input_scale)
+
+
+CLASSES = {"Gemma4ForCausalLM": describe}
