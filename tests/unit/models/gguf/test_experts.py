@@ -87,6 +87,11 @@ def errors(loaded, model):
     return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
 
 
+def each_of(*quick):
+    """Return all families; those that are not named are slow."""
+    return [pytest.param(each, marks=[] if each in quick else [pytest.mark.slow]) for each in ARCHITECTURES]
+
+
 def load(path, **options):
     return loader.load(path, **{"dtype": "bfloat16"} | options)
 
@@ -114,7 +119,7 @@ def test_a_family_in_its_blocks(tmp_path, family):
     assert loaded.lm.num_parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", each_of("mixtral", "gpt_oss"))
 def test_float32_has_the_logits_of_the_dequantised_weights(tmp_path, family):
     path, model = write(tmp_path, family)
     assert errors(load(path, dtype="float32"), model).max() < 1e-4
@@ -195,9 +200,7 @@ def test_a_step_counts_only_the_experts_that_a_row_takes(tmp_path):
     assert experts.step_bytes - experts.router.nbytes == whole * experts.routing.taken / SIZES["num_experts"]
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(each, marks=[] if each == "gpt_oss" else [pytest.mark.slow]) for each in ARCHITECTURES]
-)
+@pytest.mark.parametrize("family", each_of("gpt_oss"))
 def test_greedy_answers_in_float32(tmp_path, family):
     path, model = write(tmp_path, family, scale=1.0)
     assert decoded(load(path, dtype="float32").lm) == generated(model)

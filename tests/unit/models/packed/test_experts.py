@@ -56,7 +56,11 @@ def written(folder, family, made=None):
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(each, marks=[pytest.mark.slow] if each in ("olmoe", "glm4_moe") else []) for each in KINDS]
+    "family",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if each in ("olmoe", "glm4_moe", "qwen2_moe") else [])
+        for each in KINDS
+    ],
 )
 def test_experts_in_blocks(tmp_path, family):
     path, model = written(tmp_path, family)
