@@ -72,6 +72,7 @@ def test_greedy_output_is_what_transformers_generates(family):
     assert together(lm) == [generated(reference), second]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", ["gemma3_text", "glm4_moe", "gpt_oss", "phi3"])
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):

@@ -118,6 +118,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("qwen2", 1), ("gemma3", 7)])
 def test_a_separate_drafter_changes_nothing(kind, seed, other):
