@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items):
     Then no core waits for it at the end. One worker has most of what starts processes: the interpreter of `children` is
     started once, too.
     """
-    values = defaultdict(dict)  # those of each parameter of a test that were met before, by identity: their places
+    values = defaultdict(dict)  # of each parameter of a test: the values that were met before, with their places
     for item in items:
         if _STARTING.intersection(item.fixturenames):
             item.add_marker(pytest.mark.process)
@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items):
             place = 0
             for name, value in item.callspec.params.items():
                 met = values[item.function, name]
-                place += met.setdefault(id(value), len(met))
+                place += met.setdefault(repr(value), len(met))
             if left_for_the_night(place, *turn.args):
                 item.add_marker(pytest.mark.slow)
     yield  # what the markers leave out is gone
