@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import weakref
+from collections import defaultdict
 
 import pytest
 
@@ -59,12 +60,17 @@ def pytest_collection_modifyitems(items):
     Then no core waits for it at the end. One worker has most of what starts processes: the interpreter of `children` is
     started once, too.
     """
+    values = defaultdict(dict)  # of each parameter of a test: the values that were met before, with their places
     for item in items:
         if _STARTING.intersection(item.fixturenames):
             item.add_marker(pytest.mark.process)
-        turn = item.get_closest_marker("in_turn")
-        if turn is not None and left_for_the_night(sum(item.callspec.indices.values()), *turn.args):
-            item.add_marker(pytest.mark.slow)
+        if (turn := item.get_closest_marker("in_turn")) is not None:
+            place = 0
+            for name, value in item.callspec.params.items():
+                met = values[item.function, name]
+                place += met.setdefault(repr(value), len(met))
+            if left_for_the_night(place, *turn.args):
+                item.add_marker(pytest.mark.slow)
     yield  # what the markers leave out is gone
     items.sort(key=lambda item: item.get_closest_marker("process") is None)  # otherwise in their order
 

@@ -53,6 +53,7 @@ def control_tokens(ids):
     return [index for index in ids if index in CONTROL]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_document_is_answered_and_stays_data(kind):
     document = KINDS[kind](3000)

@@ -24,6 +24,7 @@ def templates(document):
     )
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("size", [50_000, pytest.param(200_000, marks=pytest.mark.hostile)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_segmentation_is_linear(kind, size):

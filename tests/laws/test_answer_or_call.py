@@ -51,6 +51,7 @@ def assert_either(answer):
     return "answer"
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(("family", "marked"), CASES)
 def test_either_and_nothing_else(family, marked):
     found = {assert_either(ask(engine(family, marked), temperature=1.5, seed=seed)) for seed in range(3)}
@@ -96,6 +97,7 @@ def plain(family, law):
     return ask(engine(family), speculation=SpeculationConfig(law=law, proposer="none")).token_ids
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("family", ["qwen2.5", "llama"])
 def test_every_law_and_proposer(family, way):

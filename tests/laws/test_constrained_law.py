@@ -84,6 +84,7 @@ def test_the_published_rule_stays_within_the_constraint(length):
         assert all(token in rule(output[:place]) for place, token in enumerate(output))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", Oracle])
 @pytest.mark.parametrize("kind", ["target", "augmented", "paper"])

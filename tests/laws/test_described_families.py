@@ -128,6 +128,7 @@ def test_gemma_4_of_either_kind_is_what_transformers_generates(settings):
     assert together(lm) == [generated(reference), second]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(
     "family", ["deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text", "phi3"]
 )

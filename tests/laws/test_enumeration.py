@@ -342,6 +342,7 @@ def test_a_prompt_of_one_token():
 # --- the caches ------------------------------------------------------------
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_caches_hold_the_text_and_nothing_else(kind, proposer):

@@ -118,6 +118,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("qwen2", 1), ("gemma3", 7)])
 def test_a_separate_drafter_changes_nothing(kind, seed, other):
@@ -135,10 +136,10 @@ def test_padding_rows_of_the_target_are_never_generated():
     kind, seed, wide = "llama", 2, 320
     running = engine(kind, seed, (kind, 102, ()), wide)
     padding = 0
-    for prompt in SHORT:
+    for number, prompt in enumerate(SHORT):
         expected = generated(kind, seed, prompt, vocab_size=wide, shared=VOCAB_SIZE)
         padding += max(generated(kind, seed, prompt, vocab_size=wide)[0]) >= VOCAB_SIZE
-        for proposer in ("drafter", "prompt_lookup", "hybrid", "tree_hybrid", "adaptive", "none"):
+        for proposer in in_turn(("drafter", "prompt_lookup", "hybrid", "tree_hybrid", "adaptive", "none"), number):
             assert_same_answer(ask(running, prompt, proposer, 4), *expected)
     assert padding  # without the cut it would be
 
@@ -418,7 +419,8 @@ def test_trust_in_what_was_retrieved_is_part_of_the_law():
     relevance = max(prepared.compression.relevance, trust)
     expected, gaps = slow_answer(*inputs, new=SLOWLY, relevance=relevance, trust=trust)
     assert expected != slow_answer(*inputs, new=SLOWLY, relevance=relevance)[0]
-    for proposer, length in (("none", 1), ("drafter", 4), ("drafter", "auto"), ("prompt_lookup", 4), ("hybrid", 4)):
+    ways = (("drafter", 4), ("none", 1), ("prompt_lookup", 4), ("drafter", "auto"), ("hybrid", 4))
+    for proposer, length in in_turn(ways, 0):
         answer = ask(running, prompt, proposer, length, "augmented", new=SLOWLY, eta="auto")
         assert_same_answer(answer, expected, gaps, TIE_AUGMENTED)
         assert answer.stats.query_coverage == prepared.query_coverage

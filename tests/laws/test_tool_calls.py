@@ -34,6 +34,7 @@ def plain(answer):
     return [(call.name, call.arguments) for call in answer.tool_calls]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_required_call_is_made(family, marked):

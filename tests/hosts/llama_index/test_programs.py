@@ -127,6 +127,7 @@ async def test_a_pydantic_selector_of_a_model_with_tools(engines):
 # --- programs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("form", ["call", "acall", "stream_call", "astream_call"])
 async def test_a_text_completion_program_is_held_to_its_class(each_llm, given, form):
     program = LLMTextCompletionProgram.from_defaults(

@@ -164,6 +164,7 @@ def tree_and_chains(lm, before, company=()):
         yield row, found[row], lm.forward([Rows(chain, alone, 1)])[0][0], cache, alone
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 @pytest.mark.parametrize("before", [3, 62, 509, 1100])  # the tree's rows cross a tile, or a chunk
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])

@@ -21,6 +21,7 @@ def same(request, seed=1):
     return expected
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("law", LAWS, ids=IDS)
 def test_an_answer_is_the_hosts_token_for_token_and_count_for_count(monkeypatch, law, proposer):

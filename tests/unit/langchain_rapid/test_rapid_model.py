@@ -381,6 +381,7 @@ class TestBatches:
             details = [found[i].message.usage_metadata["input_token_details"] for i in range(3)]
             assert [each["cache_read"] for each in details] == cached
 
+    @pytest.mark.in_turn(2)
     @pytest.mark.parametrize("cls", CLASSES)
     @pytest.mark.parametrize("form", ["batch", "abatch", "generate", "chain"])
     async def test_passes_are_shared_without_a_setting(self, cls, form, monkeypatch):

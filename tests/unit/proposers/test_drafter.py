@@ -58,6 +58,7 @@ def test_the_statistics_name_the_model_that_proposed(upward):
     assert named == {"none": None, "drafter": None, "draft_lm": name, "hybrid": name}
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.long
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("length", [1, 5, "auto"])

@@ -35,6 +35,7 @@ def ask(own, proposer, law="target", sampling=None, **options):
     return own.generate(PROMPT, speculation=speculation, sampling=sampling)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("name", NAMES)
 def test_greedy_answers_are_the_laws_own_and_nothing_more_is_prefilled(shared, name, law):

@@ -118,6 +118,7 @@ def depth_of(parents):
 ALL = list(shapes(3, 3))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("draw", [best_first, worst_first, the_same_again], ids=lambda draw: draw.__name__)
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_a_tree_of_certain_tokens_follows_the_law(law, draw):
@@ -140,6 +141,7 @@ SMALL = [(-1,), (-1, -1), (-1, -1, -1), (-1, 0), (-1, -1, 0), (-1, -1, 1), (-1, 
 LARGER = [(-1, -1, 0, 0, 1), (-1, 0, 0, 1, 2), (-1, -1, -1, 0, 0, 1)]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_a_tree_of_drawn_tokens_follows_the_law(law, draw):

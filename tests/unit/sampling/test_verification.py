@@ -142,6 +142,7 @@ LAWS = [
 ]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("propose", PROPOSALS, ids=lambda propose: propose.__name__)
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 @pytest.mark.parametrize("length", [1, 2])

@@ -44,6 +44,7 @@ def test_logits_are_those_of_the_same_weights_in_float32(kind, quantization):
     assert error(found[first:], expected[first:]) < min(1.2 * allowed, 0.05 if quantization else 0.03)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 1), (14, 2)])
 def test_head_shapes(head_dim, heads):

@@ -13,6 +13,7 @@ from tests.toys.models import tiny_model
 IDS = torch.arange(3, 83)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by Linux' call")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("quantization", ["int8", "int4", "None"])

@@ -53,6 +53,7 @@ def normed(lm, tokens, norm):
     return (x * (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt() * norm.weight.float()).bfloat16()
 
 
+@pytest.mark.in_turn(2)
 @torch.inference_mode()
 @pytest.mark.parametrize("columns", [32, 96, 416])
 @pytest.mark.parametrize("vocabulary", [VOCAB_SIZE, VOCAB_SIZE + 5])  # the last panel has fewer rows
