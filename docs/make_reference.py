@@ -188,11 +188,11 @@ Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") ch
 angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
 together. So its keys never have to change, and rows are shared only among texts with the same angles.
 
-Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5, MiniCPM3, Youtu, A.X K1) is cached as latents: a
-token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads. Few tokens attend to
-the latents themselves; for prompts, the keys and values of the heads are computed anew, by PyTorch's operators.
-`kv_dtype="int8"` serves them. GPUs compute them with PyTorch's operators. Longcat-Flash (two attentions a layer), Mistral 4
-(queries that grow with the position) and Kimi-Linear run in transformers' forward.
+Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5, MiniCPM3, Youtu, A.X K1) is cached as
+latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads. Few
+tokens attend to the latents themselves. For prompts, the keys and values of the heads are computed anew, by PyTorch's
+operators, which compute all of it on GPUs. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer)
+and Kimi-Linear run in transformers' forward.
 
 Recurrent layers (Mamba, gated delta nets, lightning attention) and short convolutions keep a state in place of keys and
 values. It is kept at the start of a round, where a rejected draft is undone, and every 512 to 4,096 tokens of a prompt,

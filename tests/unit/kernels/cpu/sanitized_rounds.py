@@ -20,11 +20,14 @@ from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.sampling.trees import path_to
 from tests.toys.decoders import FAMILIES, model
+from tests.toys.every_family import tiny
 
 
-def read_at_random(rng):
-    """Read a text in pieces of every length, with rollbacks, on a model of a random shape."""
-    kind = rng.choice(sorted(FAMILIES))
+def model_at_random(rng):
+    """Return a model of a random shape, in bfloat16."""
+    kind = rng.choice([*sorted(FAMILIES), "latent"])
+    if kind == "latent":
+        return latent_at_random(rng)
     kv_heads = rng.choice([1, 2, 4])
     shape = {
         **FAMILIES[kind],
@@ -35,7 +38,29 @@ def read_at_random(rng):
     }
     if kind == "mistral":
         shape["sliding_window"] = rng.choice([1, 63, 64, 100, 600])
-    lm = HuggingFaceLM(model(kind, **shape), take_over=True, quantization=rng.choice([None, "int8", "int4"]))
+    return model(kind, **shape)
+
+
+def latent_at_random(rng):
+    """Return a model with latent attention, with numbers so small that nothing explodes."""
+    heads = rng.choice([1, 2, 3, 48])
+    made = tiny(
+        "minicpm3",
+        **{"hidden_size": 96, "intermediate_size": 64, "num_attention_heads": heads, "num_key_value_heads": heads},
+        **{"kv_lora_rank": 64 * rng.randint(1, 8), "q_lora_rank": rng.choice([None, 32, 800])},
+        **{"qk_nope_head_dim": 32 * rng.randint(1, 4), "qk_rope_head_dim": 32 * rng.randint(1, 2)},
+        **{"v_head_dim": 32 * rng.randint(1, 5)},
+    )
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
+
+
+def read_at_random(rng):
+    """Read a text in pieces of every length, with rollbacks, on a model of a random shape."""
+    lm = HuggingFaceLM(model_at_random(rng), take_over=True, quantization=rng.choice([None, "int8", "int4"]))
     assert lm.kernels == "sanitized", lm.kernels
     if rng.random() < 0.5:
         lm.store_in_eight_bits()
