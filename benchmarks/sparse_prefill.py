@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from rapid_integrations.models import fused_decoder, loader
 SELECT = prefill.select_blocks
 LEAST_TOKENS = 2048  # of documents about which questions are asked: shorter ones are read nearly densely
 ENDS = 256  # last tokens whose laws are compared
+TOGETHER = 16  # tokens of a pass there
 
 
 class Watched:
@@ -87,13 +89,14 @@ def prefilled(lm, ids: torch.Tensor, ends: int = 0):
     return cache, watched, total
 
 
-def laws(lm, ids: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the laws behind the last tokens, (ENDS, V), read densely behind a prefill of the others; and density."""
-    cache, watched, _ = prefilled(lm, ids, ENDS)
+def laws(lm, ids: torch.Tensor) -> tuple[torch.Tensor, Watched, float]:
+    """Return the laws behind the last tokens, (ENDS, V), read densely behind a prefill of the others, and its times."""
+    cache, watched, total = prefilled(lm, ids, ENDS)
     found = []
-    for token in range(len(ids) - ENDS, len(ids), 4):
-        found.append(torch.softmax(lm.forward([Rows(ids[token : token + 4], cache, 4)])[0].float(), dim=-1))
-    return torch.cat(found), watched.density
+    for token in range(len(ids) - ENDS, len(ids), TOGETHER):
+        rows = Rows(ids[token : token + TOGETHER], cache, TOGETHER)
+        found.append(torch.softmax(lm.forward([rows])[0].float(), dim=-1))
+    return torch.cat(found), watched, total
 
 
 def documents(paths: list[Path], tokens: int, vocabulary, most: int):
@@ -108,6 +111,12 @@ def documents(paths: list[Path], tokens: int, vocabulary, most: int):
                 held, count = [], count + 1
             if count == most:
                 break
+
+
+def say(line: str) -> None:
+    """Write a line now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def choose(lm, setting: float | int | None) -> None:
@@ -143,7 +152,7 @@ def main() -> None:
     thresholds = [None, *(asked.threshold or (0.8, 0.9)), *asked.window]
     torch.set_num_threads(1)
     measure = {"time": measure_time, "close": measure_closeness, "answers": measure_answers}[asked.what]
-    print(json.dumps(measure(asked, thresholds)))
+    say(json.dumps(measure(asked, thresholds)))
 
 
 def measure_time(asked, thresholds) -> dict:
@@ -156,10 +165,7 @@ def measure_time(asked, thresholds) -> dict:
             choose(loaded.lm, threshold)
             _, watched, total = prefilled(loaded.lm, ids)
             times[str(threshold)].append((total, watched.seconds, watched.density))
-            print(
-                f"{threshold}: {total:.2f} s, attention {watched.seconds:.2f} s, density {watched.density:.2f}",
-                flush=True,
-            )
+            say(f"{threshold}: {total:.2f} s, attention {watched.seconds:.2f} s, density {watched.density:.2f}")
     return {name: [statistics.median(each) for each in zip(*runs, strict=True)] for name, runs in times.items()}
 
 
@@ -169,18 +175,18 @@ def measure_closeness(asked, thresholds) -> dict:
     found: dict = {str(each): [] for each in thresholds[1:]}
     for name, ids in documents(asked.data, asked.tokens, loaded.vocabulary, asked.documents):
         choose(loaded.lm, None)
-        exact, _ = laws(loaded.lm, ids)
+        exact, watched, total = laws(loaded.lm, ids)
+        say(f"{name} dense: {total:.2f} s, attention {watched.seconds:.2f} s")
         for threshold in thresholds[1:]:
             choose(loaded.lm, threshold)
-            other, density = laws(loaded.lm, ids)
+            other, watched, total = laws(loaded.lm, ids)
             distance = (exact - other).abs().sum(dim=-1) / 2
             same = (exact.argmax(dim=-1) == other.argmax(dim=-1)).float().mean()
-            row = (float(distance.median()), float(distance.mean()), float(same), density)
+            row = (float(distance.median()), float(distance.mean()), float(same), watched.density)
             found[str(threshold)].append(row)
-            print(
+            say(
                 f"{name} {threshold}: TV median {row[0]:.3f}, mean {row[1]:.3f}, top-1 {row[2]:.3f}, "
-                f"density {density:.2f}",
-                flush=True,
+                f"density {watched.density:.2f}, {total:.2f} s, attention {watched.seconds:.2f} s"
             )
     return {name: [statistics.mean(each) for each in zip(*rows, strict=True)] for name, rows in found.items()}
 
@@ -209,7 +215,7 @@ def measure_answers(asked, thresholds) -> dict:
                     choose(engine.target, threshold)
                     said = engine.generate(prompt, sampling=SamplingParams(max_new_tokens=48), speculation=alone)
                     scores[str(threshold)].append(token_f1(said.text, question["answers"]))
-                print(path.stem, tokens, {name: round(each[-1], 3) for name, each in scores.items()}, flush=True)
+                say(f"{path.stem} {tokens} { ({name: round(each[-1], 3) for name, each in scores.items()}) }")
     return {name: (statistics.mean(each), len(each)) for name, each in scores.items() if each}
 
 
