@@ -4,7 +4,7 @@
     python benchmarks/sparse_prefill.py close FILE.jsonl... --tokens 7000 --documents 4
     python benchmarks/sparse_prefill.py answers FILE.jsonl... --questions 10
 
-FILE.jsonl has a document and questions a line, as `rapid eval --data` takes it. `time` compares processor time of dense
+FILE.jsonl has a document and its questions with answers a line. `time` compares processor time of dense
 and sparse prefills in turns, on one thread. `close` compares the laws of the next token at the last positions of
 documents. `answers` asks the questions with the target alone (law "target"). The last line is JSON.
 """
@@ -14,19 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from rapid_integrations import Prompt, RapidEngine, SamplingParams, SpeculationConfig
-from rapid_integrations.cache import Rows
+from rapid_integrations.cache import TILE, Rows
 from rapid_integrations.config import DEFAULT_TARGET
 from rapid_integrations.decoding.reader import PREFILL_CHUNK
 from rapid_integrations.kernels.cpu import prefill
-from rapid_integrations.models import fused_decoder, loader, sparse_attention
+from rapid_integrations.models import fused_decoder, loader
 
+SELECT = prefill.select_blocks
+LEAST_TOKENS = 2048  # of documents about which questions are asked: shorter ones are read nearly densely
 ENDS = 256  # last tokens whose laws are compared
+TOGETHER = 16  # tokens of a pass there
 
 
 class Watched:
@@ -84,13 +89,14 @@ def prefilled(lm, ids: torch.Tensor, ends: int = 0):
     return cache, watched, total
 
 
-def laws(lm, ids: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the laws behind the last tokens, (ENDS, V), read densely behind a prefill of the others; and density."""
-    cache, watched, _ = prefilled(lm, ids, ENDS)
+def laws(lm, ids: torch.Tensor) -> tuple[torch.Tensor, Watched, float]:
+    """Return the laws behind the last tokens, (ENDS, V), read densely behind a prefill of the others, and its times."""
+    cache, watched, total = prefilled(lm, ids, ENDS)
     found = []
-    for token in range(len(ids) - ENDS, len(ids), 4):
-        found.append(torch.softmax(lm.forward([Rows(ids[token : token + 4], cache, 4)])[0].float(), dim=-1))
-    return torch.cat(found), watched.density
+    for token in range(len(ids) - ENDS, len(ids), TOGETHER):
+        rows = Rows(ids[token : token + TOGETHER], cache, TOGETHER)
+        found.append(torch.softmax(lm.forward([rows])[0].float(), dim=-1))
+    return torch.cat(found), watched, total
 
 
 def documents(paths: list[Path], tokens: int, vocabulary, most: int):
@@ -99,7 +105,7 @@ def documents(paths: list[Path], tokens: int, vocabulary, most: int):
         held: list[int] = []
         count = 0
         for line in path.open():
-            held += vocabulary.encode(json.loads(line)["context"])
+            held += vocabulary.encode(json.loads(line)["document"])
             while len(held) >= tokens and count < most:
                 yield path.stem, torch.tensor(held[:tokens])
                 held, count = [], count + 1
@@ -107,9 +113,27 @@ def documents(paths: list[Path], tokens: int, vocabulary, most: int):
                 break
 
 
-def set_threshold(lm, threshold: float | None) -> None:
-    """Let a loaded model read prompts otherwise."""
-    lm._fused.sparse_prefill = threshold
+def say(line: str) -> None:
+    """Write a line now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def choose(lm, setting: float | int | None) -> None:
+    """Let a loaded model read prompts densely (None), by a threshold below 1, or by tri-shape (a window in blocks)."""
+    windowed = setting is not None and setting >= 1
+    lm._fused.sparse_prefill = 0.5 if windowed else setting
+    prefill.select_blocks = partial(tri_shape, window=int(setting)) if windowed else SELECT
+
+
+def tri_shape(query, segments, scale, threshold, window: int) -> torch.Tensor:
+    """Return the blocks of MInference's tri-shape: the first one and the last `window`. The last rows are dense."""
+    rows = query.shape[2] // TILE
+    columns = sum(key.shape[2] for key, _ in segments) // TILE
+    last = torch.arange(columns - rows, columns)[:, None]
+    block = torch.arange(columns)
+    taken = (block <= last) & ((block > last - window) | (block == 0))
+    return taken.expand(segments[0][0].shape[1], rows, columns).contiguous()
 
 
 def main() -> None:
@@ -120,14 +144,15 @@ def main() -> None:
     parser.add_argument("--target", default=DEFAULT_TARGET)
     parser.add_argument("--tokens", type=int, default=7000)
     parser.add_argument("--threshold", type=float, action="append")
+    parser.add_argument("--window", type=int, action="append", default=[], help="blocks of tri-shape, to compare with")
     parser.add_argument("--documents", type=int, default=2)
     parser.add_argument("--questions", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=2)
     asked = parser.parse_args()
-    thresholds = [None, *(asked.threshold or (0.8, 0.9))]
+    thresholds = [None, *(asked.threshold or (0.8, 0.9)), *asked.window]
     torch.set_num_threads(1)
     measure = {"time": measure_time, "close": measure_closeness, "answers": measure_answers}[asked.what]
-    print(json.dumps(measure(asked, thresholds)))
+    say(json.dumps(measure(asked, thresholds)))
 
 
 def measure_time(asked, thresholds) -> dict:
@@ -137,10 +162,10 @@ def measure_time(asked, thresholds) -> dict:
     times: dict = {str(each): [] for each in thresholds}
     for _ in range(asked.repeats):
         for threshold in thresholds:
-            set_threshold(loaded.lm, threshold)
+            choose(loaded.lm, threshold)
             _, watched, total = prefilled(loaded.lm, ids)
             times[str(threshold)].append((total, watched.seconds, watched.density))
-            print(f"{threshold}: {total:.2f} s, attention {watched.seconds:.2f} s, density {watched.density:.2f}")
+            say(f"{threshold}: {total:.2f} s, attention {watched.seconds:.2f} s, density {watched.density:.2f}")
     return {name: [statistics.median(each) for each in zip(*runs, strict=True)] for name, runs in times.items()}
 
 
@@ -149,16 +174,20 @@ def measure_closeness(asked, thresholds) -> dict:
     loaded = loader.load(asked.target)
     found: dict = {str(each): [] for each in thresholds[1:]}
     for name, ids in documents(asked.data, asked.tokens, loaded.vocabulary, asked.documents):
-        set_threshold(loaded.lm, None)
-        exact, _ = laws(loaded.lm, ids)
+        choose(loaded.lm, None)
+        exact, watched, total = laws(loaded.lm, ids)
+        say(f"{name} dense: {total:.2f} s, attention {watched.seconds:.2f} s")
         for threshold in thresholds[1:]:
-            set_threshold(loaded.lm, threshold)
-            other, density = laws(loaded.lm, ids)
+            choose(loaded.lm, threshold)
+            other, watched, total = laws(loaded.lm, ids)
             distance = (exact - other).abs().sum(dim=-1) / 2
             same = (exact.argmax(dim=-1) == other.argmax(dim=-1)).float().mean()
-            row = (float(distance.median()), float(distance.mean()), float(same), density)
+            row = (float(distance.median()), float(distance.mean()), float(same), watched.density)
             found[str(threshold)].append(row)
-            print(f"{name} {threshold}: TV median {row[0]:.3f}, mean {row[1]:.3f}, top-1 {row[2]:.3f}, density {density:.2f}")
+            say(
+                f"{name} {threshold}: TV median {row[0]:.3f}, mean {row[1]:.3f}, top-1 {row[2]:.3f}, "
+                f"density {watched.density:.2f}, {total:.2f} s, attention {watched.seconds:.2f} s"
+            )
     return {name: [statistics.mean(each) for each in zip(*rows, strict=True)] for name, rows in found.items()}
 
 
@@ -174,16 +203,19 @@ def measure_answers(asked, thresholds) -> dict:
             count = 0
             for line in path.open():
                 item = json.loads(line)
+                tokens = len(engine.vocabulary.encode(item["document"]))
                 if count == asked.questions:
                     break
-                if not 2048 <= len(engine.vocabulary.encode(item["context"])) <= longest:
+                if not LEAST_TOKENS <= tokens <= longest:
                     continue
                 count += 1
-                prompt = Prompt.from_context(item["context"], item["question"])
+                question = item["questions"][0]
+                prompt = Prompt.from_context(item["document"], question["question"])
                 for threshold in thresholds:
-                    set_threshold(engine.target, threshold)
+                    choose(engine.target, threshold)
                     said = engine.generate(prompt, sampling=SamplingParams(max_new_tokens=48), speculation=alone)
-                    scores[str(threshold)].append(max(token_f1(said.text, each) for each in item["answers"]))
+                    scores[str(threshold)].append(token_f1(said.text, question["answers"]))
+                say(f"{path.stem} {tokens} { ({name: round(each[-1], 3) for name, each in scores.items()}) }")
     return {name: (statistics.mean(each), len(each)) for name, each in scores.items() if each}
 
 
