@@ -161,8 +161,8 @@ class DecodeStats(_Output):
       if they were compiled on this machine, or "none (reason)" if PyTorch's operators did, which take 2.5 times as
       long.
     - `kv_dtype` is "int8" if the target stored keys and values in eight bits, and otherwise the dtype they had.
-    - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, which
-      `cached_drafter_tokens` counts, too.
+    - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, and "view" if it read
+      them in place. `cached_drafter_tokens` counts them, too.
     - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
       `verify_s` then counts both. None if the law needs no drafter.
     - `remote` is what was exchanged with a drafter on another machine; None without one.
