@@ -302,8 +302,8 @@ class SpeculationFields(BaseModel):
         description='where the drafter gets the keys and values of the retrieved chunks. With "off", it reads them. '
         'With "target", it takes the rows that the target has of the document, moved to their new positions, and reads '
         "the first 16 tokens of each run of them. This saves nearly all of its prefill. It changes q, but no answer of "
-        'the law "target". With "view", it reads the rows where they lie, without a copy, and only the question anew. Both '
-        "need self-speculation",
+        'the law "target". With "view", it reads the rows where they lie, without a copy, and only the question '
+        "anew. Both need self-speculation",
     )
 
 

@@ -45,6 +45,9 @@ class ChunkView(KVCache):
         self._begin = self._lent = self._length = shared[-1].end
         self._left_out = last - self._length
         self.capacity = self._begin + -(-(capacity - self._begin) // TILE) * TILE
+        # The tail is there before the first pass, so that the same kernels compute each pass, as behind a fork.
+        for layer in range(base.layers):
+            self._tail.put(layer, *map(self._allocate, base.segments[-1].buffers.layer(layer)))
         base._lent = max(base._lent, last)
 
     @property

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rapid_integrations.cache import TILE, KVCache
 from rapid_integrations.cache.chunk_view import ChunkView
 from rapid_integrations.cache.prefix_cache import common_prefix
@@ -49,7 +51,7 @@ def choose(drafter_ids: Sequence[int], target_ids: Sequence[int], runs: Sequence
         runs: what the first prompt has of the second one.
         closing: the number of tokens behind the last context. The drafter reads them itself.
     """
-    behind = common_prefix(drafter_ids[::-1], target_ids[::-1])
+    behind = common_prefix(np.asarray(drafter_ids[::-1]), np.asarray(target_ids[::-1]))
     own = max(1, min(closing, behind))
     end = len(target_ids) - own
     whole = end // TILE

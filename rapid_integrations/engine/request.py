@@ -10,8 +10,8 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
-from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.chunk_view import Chosen
+from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.moved_rows import Run
 from rapid_integrations.decoding.proposal import MOST_TOKENS
 from rapid_integrations.decoding.recorder import Recorder

@@ -67,7 +67,8 @@ def test_a_view_with_a_gap_sees_the_other_rows_at_their_positions():
         view.rollback(3 * TILE)
         before = base.length
         both = model.forward([Rows(torch.tensor([9]), base, 1), Rows(torch.tensor([5, 6, 7]), view, 3)])
-        assert torch.equal(both[1], alone) and base.length == before + 1
+        torch.testing.assert_close(both[1], alone, rtol=0, atol=LOGITS_TOLERANCE)
+        assert base.length == before + 1
         with pytest.raises(CacheError):
             base.rollback(TILE)  # the view has these rows, too
 
@@ -80,11 +81,9 @@ def test_views_that_cannot_be_made_are_refused(runs):
             ChunkView(base, runs, 600)
 
 
-@pytest.mark.parametrize("kv_dtype", [None, "int8"])
-def test_answers_do_not_depend_on_earlier_requests(kv_dtype):
-    options = {} if kv_dtype is None else {"kv_dtype": kv_dtype}
+def test_answers_do_not_depend_on_earlier_requests():
     prompt = about(DOCUMENT, "which words?")
-    with engine("qwen3", **options) as shared, engine("qwen3", prefix_cache_bytes=0, **options) as without:
+    with engine("qwen3") as shared, engine("qwen3", prefix_cache_bytes=0) as without:
         wanted = without.generate(prompt, speculation=VIEWED)
         assert wanted.stats.chunk_cache == "view" and wanted.stats.cached_drafter_tokens >= TILE
         shared.generate(about(DOCUMENT, "why?"))
@@ -95,8 +94,9 @@ def test_answers_do_not_depend_on_earlier_requests(kv_dtype):
 def test_the_target_s_law_is_the_same_and_rows_are_held_once():
     prompt = about(DOCUMENT, "which words?")
     with engine("qwen3", prefix_cache_bytes=0) as built:
+        asked = SpeculationConfig(law="target", proposer="drafter")
         found = {
-            way: built.generate(prompt, speculation=SpeculationConfig(law="target", proposer="drafter", chunk_cache=way))
+            way: built.generate(prompt, speculation=asked.model_copy(update={"chunk_cache": way}))
             for way in ("off", "view")
         }
         assert found["off"].token_ids == found["view"].token_ids
