@@ -300,12 +300,13 @@ class SpeculationFields(BaseModel):
     draft_retrieved: bool = Field(
         default=True, description="whether they also draft over the target's rows of the passages that were retrieved"
     )
-    chunk_cache: Literal["off", "target"] = Field(
+    chunk_cache: Literal["off", "target", "view"] = Field(
         default="off",
         description='where the drafter gets the keys and values of the retrieved chunks. With "off", it reads them. '
         'With "target", it takes the rows that the target has of the document, moved to their new positions, and reads '
         "the first 16 tokens of each run of them. This saves nearly all of its prefill. It changes q, but no answer of "
-        'the law "target". It needs self-speculation',
+        'the law "target". With "view", it reads the rows where they lie, without a copy, and only the question '
+        "anew. Both need self-speculation",
     )
 
 
@@ -327,8 +328,8 @@ class SpeculationConfig(SpeculationFields, Settings):
       "tree_hybrid" on processors, "hybrid" elsewhere, and "drafter" for the law "paper". "adaptive" prefers a tree of
       copies, drafts or nothing, whichever gave the most tokens for its cost so far.
     - `draft_length`: "auto" picks the length with the best expected speed, at most `max_draft_length`.
-    - `chunk_cache`: "target" spares the drafter its prefill. q is then that of a drafter whose chunks have seen what
-      stands before them in the document (`rapid_integrations.decoding.moved_rows`).
+    - `chunk_cache`: "target" and "view" spare the drafter its prefill. q is then that of a drafter whose chunks have
+      seen what stands before them in the document (`rapid_integrations.decoding.moved_rows`, `decoding.chunk_view`).
     """
 
 

@@ -162,8 +162,8 @@ class DecodeStats(_Output):
       long.
     - `kv_dtype` is "int8" if the target stored keys and values in eight bits, and otherwise the dtype they had.
     - `sparse_prefill` is the threshold of the sparse attention with which prompts were read, None if it was dense.
-    - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, which
-      `cached_drafter_tokens` counts, too.
+    - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, and "view" if it read
+      them in place. `cached_drafter_tokens` counts them, too.
     - `scored_with_target` says whether target and drafter read each draft in one pass, which reads shared weights once.
       `verify_s` then counts both. None if the law needs no drafter.
     - `remote` is what was exchanged with a drafter on another machine; None without one.

@@ -329,7 +329,8 @@ class KVCache(OneOwner):
 def distinct_bytes(caches: Iterable[KVCache]) -> int:
     """Return the bytes of all buffers that these caches refer to. A shared one counts once."""
     caches = list(caches)
-    held: dict[int, Buffers | Tensor] = {id(each.buffers): each.buffers for cache in caches for each in cache.segments}
+    held: dict[int, Buffers | Tensor] = {}
+    held |= {id(each.buffers.owner): each.buffers.owner for cache in caches for each in cache.segments}
     held |= {id(each): each for cache in caches if cache.state is not None for each in cache.state.tensors}
     return sum(each.nbytes for each in held.values())
 

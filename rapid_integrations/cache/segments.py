@@ -30,9 +30,17 @@ class Buffers:
     """Every layer's keys and values, each (1, H_kv, capacity, head_dim), or None until a layer is first written.
 
     They never move, so their addresses may be kept as long as this object lives.
+
+    Args:
+        layers: number of layers.
+        of: the buffers whose memory these are views of; None if the memory is their own.
+
+    Attributes:
+        owner: the buffers that hold the memory.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, of: Buffers | None = None) -> None:
+        self.owner: Buffers = self if of is None else of.owner
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.complete = False  # every layer has buffers; each step of a model asks

@@ -269,11 +269,11 @@ class SpeculationOptions:
         ),
     ] = None
     chunk_cache: Annotated[
-        Literal["off", "target"],
+        Literal["off", "target", "view"],
         typer.Option(
             "--chunk-cache",
-            help="target: the drafter takes the target's rows of the retrieved chunks. The first token comes sooner, "
-            "and q differs a little.",
+            help="target: the drafter takes the target's rows of the retrieved chunks. view: it reads them in place, "
+            "without a copy. The first token comes sooner, and q differs a little.",
             rich_help_panel=SPECULATION,
         ),
     ] = "off"

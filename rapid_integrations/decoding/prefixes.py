@@ -16,6 +16,7 @@ from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.prefix_cache import PrefixCache, Role
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.segments import MOST_COPIED
+from rapid_integrations.decoding.chunk_view import Chosen, reader_over
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
 from rapid_integrations.models.causal_lm import CausalLM, cache_bytes, cache_variant
@@ -246,6 +247,13 @@ class RequestReaders:
         reader = Reader(model, prompt_ids, capacity)
         reader.exact = False
         self.opened.append((reader, role))
+        return reader
+
+    def open_view(self, model: CausalLM, chosen: Chosen, target: KVCache, new_tokens: int) -> Reader:
+        """Return a drafter's reader over rows of the target's cache; see `reader_over` for the arguments."""
+        reader = reader_over(model, chosen, target, new_tokens)
+        reader.exact = False
+        self.opened.append((reader, "drafter"))
         return reader
 
     def open(self, model: CausalLM, role: Role, prompt_ids: Sequence[int], capacity: int) -> Reader:

@@ -42,6 +42,7 @@ class Plan:
         law, proposer, draft_length, max_draft_length: see `SpeculationConfig`.
         draft_lm: whether there is a model that only proposes.
         takes_rows: whether the drafter takes the target's rows of the retrieved chunks.
+        views_rows: whether it reads them in place.
         datastore: the index of the user's own texts, or None.
         draft_head: whether there is a trained head.
         self_drafting: how the target drafts for itself.
@@ -55,6 +56,7 @@ class Plan:
     max_draft_length: int
     draft_lm: bool = False
     takes_rows: bool = False
+    views_rows: bool = False
     datastore: SuffixIndex | None = None
     draft_head: bool = False
     self_drafting: SelfDrafting = SelfDrafting()
@@ -161,13 +163,21 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         )
     if proposer in _SELF_DRAFTING and not (isinstance(models.target, HasParts) and models.target.has_parts):
         proposer = _WITHOUT_PARTS
-    takes_rows = speculation.chunk_cache == "target"
+    chunks = speculation.chunk_cache
+    takes_rows = chunks == "target"
     if takes_rows and not (
         models.self_speculation and isinstance(models.target, MovesKeys) and models.target.moves_keys
     ):
         raise ConfigurationError(
             f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is "
             "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
+            code="other_rows",
+        )
+    if chunks == "view" and not (models.self_speculation and _is_viewed(models.target)):
+        raise ConfigurationError(
+            f"chunk_cache='view' reads the target's keys and values in place, but the drafter {models.drafter.name} is "
+            "another model, or it has sliding windows, a recurrent state, several drafters beside it or another "
+            "library's attention. Leave out the drafter, or use chunk_cache='off'",
             code="other_rows",
         )
     if proposer == "datastore" and speculation.datastore is None:
@@ -192,13 +202,19 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         speculation.draft_length,
         speculation.max_draft_length,
         draft_lm=models.draft_lm is not None,
-        takes_rows=takes_rows,
+        takes_rows=takes_rows or chunks == "view",
+        views_rows=chunks == "view",
         datastore=datastore,
         draft_head=models.draft_head is not None,
         self_drafting=_self_drafting(speculation, models.target),
         weights=_weights(speculation, models),
         answers=answers,
     )
+
+
+def _is_viewed(model: CausalLM) -> bool:
+    """Whether a model reads behind rows of a cache that has gaps: as its parts do, and with every key in sight."""
+    return isinstance(model, HasParts) and model.has_parts and getattr(model.part(), "sees_all_rows", False)
 
 
 def _weights(speculation: SpeculationConfig, models: EngineModels) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from rapid_integrations.compression import (
     query_presence,
 )
 from rapid_integrations.config import SamplingParams, StructuredOutput
+from rapid_integrations.decoding.chunk_view import choose
 from rapid_integrations.decoding.moved_rows import common_runs
 from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
@@ -105,11 +106,13 @@ class Preparing:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
         kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
-        runs = None
+        runs, chosen = None, None
         if plan.takes_rows and plan.uses_drafter:
             with recorder.phase("compress"):
                 runs = tuple(common_runs(prompts.drafter_ids, target_ids))
-        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer, runs)
+                if plan.views_rows:
+                    chosen = choose(prompts.drafter_ids, target_ids, runs, self._closing(prompts.target))
+        return Request(asked, prompts, plan, tools, held, recorder, kept, tracer, runs, chosen)
 
     def beginning(self, asked: Asked, other: Asked, models: EngineModels) -> Beginning:
         """Return what the prompts of all questions begin with, and index the contexts for retrieval.
@@ -149,6 +152,11 @@ class Preparing:
                 "of its own tokenizer",
                 code="wrong_value",
             )
+
+    def _closing(self, prompt: RenderedPrompt) -> int:
+        """Return roughly how many tokens stand behind the last context."""
+        begin = prompt.context_spans[-1][1] if prompt.context_spans else 0
+        return len(self._vocabulary.encode(prompt.text[begin:]))
 
     def prompts(self, asked: Asked) -> PreparedPrompt:
         """Return the prompts that both models would read. Only the embedder runs."""

@@ -10,6 +10,7 @@ from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
 from rapid_integrations.compression import ContextCompressor
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.chunk_view import Chosen
 from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.moved_rows import Run
 from rapid_integrations.decoding.proposal import MOST_TOKENS
@@ -73,6 +74,7 @@ class Request:
         kept_tokens: control tokens that stay in the text, because the parser of tool calls needs them.
         tracer: records the source of each token; None unless the caller asked for a trace.
         runs: what the drafter's prompt takes from the target's; None if the drafter reads its whole prompt.
+        chosen: the target's rows that the drafter reads in place; None if it has a cache of its own.
     """
 
     asked: Asked
@@ -84,6 +86,7 @@ class Request:
     kept_tokens: frozenset[int] = frozenset()
     tracer: Tracer | None = None
     runs: tuple[Run, ...] | None = None
+    chosen: Chosen | None = None
 
     def readers(self, models: EngineModels) -> list[tuple[CausalLM, Role, Sequence[int], int]]:
         """Return each reader's model, role and prompt, and the tokens that its cache has to have room for.
@@ -92,6 +95,8 @@ class Request:
         """
         new = self.asked.sampling.max_new_tokens + MOST_TOKENS
         target, drafter = self.prompts.target_ids, self.prompts.drafter_ids
+        if self.chosen is not None:  # the rows of the chunks are counted with the target's
+            drafter = self.chosen.token_ids[self.chosen.seen :]
         readers: list[tuple[CausalLM, Role, Sequence[int], int]] = [
             (models.target, "target", target, len(target) + new)
         ]

@@ -92,7 +92,10 @@ class Run:
             if isinstance(self._drafter, DrafterElsewhere):
                 yield from self._drafter.opened(partial(self._report, "prefill drafter"))
             elif request.plan.uses_drafter and not isinstance(models.drafter, ModelElsewhere):
-                if request.runs is None:
+                if request.chosen is not None:
+                    reader = self._readers.open_view(models.drafter, request.chosen, self._target.cache, new_tokens)
+                    yield from self._read(reader, "prefill drafter")
+                elif request.runs is None:
                     reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
                     yield from self._read(reader, "prefill drafter")
                 else:
@@ -272,7 +275,7 @@ class Run:
             kernels=models.target.kernels,
             kv_dtype=getattr(models.target, "kv_dtype", None) or str(models.target.dtype).removeprefix("torch."),
             sparse_prefill=getattr(models.target, "sparse_prefill", None),
-            chunk_cache="off" if self._request.runs is None else "target",
+            chunk_cache="off" if self._request.runs is None else self._request.asked.speculation.chunk_cache,
             remote=None if remote is None else remote.statistics(),
         )
 

@@ -5,7 +5,7 @@ rag         the drafter's model reads what was retrieved
 rag-target  the target reads what was retrieved
 sd          naive speculative decoding: RAPID's drafter, the target's own distribution (law "target")
 magicdec    the target drafts for itself over the first and the last rows of its own cache (StreamingLLM's view)
-rapid       the engine: law, eta, tail rule, proposer and draft length as options
+rapid       the engine: law, eta, tail rule, proposer, draft length and the drafter's chunks as options
 speculative_rag  the drafter's model answers from several subsets of what was retrieved, the target chooses one answer
 
 A method is written as its name, or "name:option=value,option=value". Every table uses this name.
@@ -46,8 +46,8 @@ _SPECULATION: dict[str, dict[str, Any]] = {
     "rapid": {"law": "auto"},
     "speculative_rag": _ALONE,
 }
-_SHORT = {"draft": "draft_length", "tail": "tail_rule"}
-_OF_SPECULATION = ("law", "eta", "tail", "tail_alpha", "proposer", "draft", "max_draft_length")
+_SHORT = {"draft": "draft_length", "tail": "tail_rule", "chunks": "chunk_cache"}
+_OF_SPECULATION = ("law", "eta", "tail", "tail_alpha", "proposer", "draft", "max_draft_length", "chunks")
 _OPTIONS = {
     "lc": (),
     "rag": ("retrieved", "context"),
@@ -90,10 +90,10 @@ class Method:
 def parse_method(text: str) -> Method:
     """Return the method of a text "name:option=value,...".
 
-    Options: law, eta (a number, auto or nearest), tail, tail_alpha, proposer, draft (tokens or auto) and
-    max_draft_length of "rapid"; draft of "sd" and "magicdec"; sinks and recent (tokens) of "magicdec"; drafts,
-    passages, rationale and rationale_tokens of "speculative_rag"; retrieved (tokens) and context=unrelated of all that
-    retrieve.
+    Options: law, eta (a number, auto or nearest), tail, tail_alpha, proposer, draft (tokens or auto),
+    max_draft_length and chunks (a value of `chunk_cache`) of "rapid"; draft of "sd" and "magicdec"; sinks and recent
+    (tokens) of "magicdec"; drafts, passages, rationale and rationale_tokens of "speculative_rag"; retrieved (tokens)
+    and context=unrelated of all that retrieve.
 
     Raises:
         ConfigurationError: the method or option is unknown, or the value is invalid.

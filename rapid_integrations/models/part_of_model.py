@@ -54,6 +54,11 @@ class PartOfModel(SharedResource):
         """Bytes of one token's keys and values in the layers that are kept."""
         return self._fused.kv_bytes_per_token
 
+    @property
+    def sees_all_rows(self) -> bool:
+        """Whether every layer attends to all rows: none has a sliding window or chunks."""
+        return not any(self._fused.windows)
+
     def fingerprint(self) -> str:
         """Raise an error: nothing that a part has read is kept."""
         raise CacheError(f"{self.name} reads views alone, which are not kept", code="view")

@@ -25,6 +25,8 @@ def test_options():
     assert method.unrelated and method.retrieved == 512
     assert parse_method("rapid:eta=2.5").speculation.eta == 2.5
     assert parse_method("rapid:proposer=prompt_lookup").speculation.proposer == "prompt_lookup"
+    assert parse_method("rapid:law=augmented,chunks=target").speculation.chunk_cache == "target"
+    assert parse_method("rapid:chunks=view").speculation.chunk_cache == "view"
     drafting = parse_method("speculative_rag:drafts=3,passages=4,rationale=written,retrieved=512")
     assert drafting.drafting.model_dump() == {
         "drafts": 3,
@@ -46,6 +48,7 @@ def test_options():
         ("rapid:eta", "'eta' is not an option"),
         ("rapid:eta=many", "eta"),
         ("rapid:law=exact", "law"),
+        ("rapid:chunks=moved", "chunk_cache"),
         ("rapid:context=other", "context takes 'unrelated'"),
         ("rapid:retrieved=0", "at least 1"),
         ("magicdec:recent=x", "a number of tokens"),
