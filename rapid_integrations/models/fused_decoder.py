@@ -390,7 +390,7 @@ class FusedDecoder(SharedResource):
         index: int,
         qkv: Tensor,
         rows: Sequence[Rows],
-        counts: Sequence[int],
+        counts: list[int],
         first: Sequence[int],
         tables: Tables,
         spread: Tables,
