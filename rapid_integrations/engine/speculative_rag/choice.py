@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rapid_integrations.config import require_known
+from rapid_integrations.engine.answering import AnsweringEngine
 from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.engine.speculative_rag.drafting import Draft, PromptOf, draft_all
 from rapid_integrations.engine.speculative_rag.scores import preference_of, probability_of, scores
 from rapid_integrations.engine.speculative_rag.settings import SpeculativeRAGConfig
 from rapid_integrations.engine.speculative_rag.subsets import subsets_of
-from rapid_integrations.errors import PromptError
+from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 
@@ -103,9 +105,20 @@ class SpeculativeRAG:
             options: arguments of `RapidEngine.stream` for the drafts: sampling, apply_chat_template, on_progress.
 
         Raises:
-            PromptError: there is no passage with text.
+            PromptError: there is no passage with text, or one text is given in place of passages.
+            ConfigurationError: an option is unknown, or is one that Speculative RAG sets itself.
             RapidError: see `RapidEngine.stream` and `scores`.
         """
+        require_known(AnsweringEngine.stream, options, owner=SpeculativeRAG)
+        if "speculation" in options:
+            raise ConfigurationError(
+                "Speculative RAG takes no speculation: its drafter writes each draft alone. Leave it out",
+                code="unknown_name",
+            )
+        if isinstance(passages, str):
+            raise PromptError(
+                "Speculative RAG drafts from several passages, and one text was given: give a list of texts"
+            )
         filled = [(position, text) for position, text in enumerate(passages) if text.strip()]
         if not filled:
             raise PromptError(

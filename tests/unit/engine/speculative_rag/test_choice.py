@@ -86,3 +86,16 @@ def test_an_error_of_a_draft_is_raised(own):
 def test_the_product_decides():
     one = ScoredDraft((0,), "", None, 0.5, 0.5, 0.5)
     assert one.score == 0.125 and ScoredDraft((1,), "", None, 0.0, 1.0, 1.0).score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("passages", "options", "error", "words"),
+    [
+        ("one text", {}, PromptError, "give a list of texts"),
+        (PASSAGES, {"temprature": 1.0}, ConfigurationError, "temprature"),
+        (PASSAGES, {"speculation": ALONE}, ConfigurationError, "takes no speculation"),
+    ],
+)
+def test_what_it_does_not_take_is_refused(own, passages, options, error, words):
+    with pytest.raises(error, match=words):
+        SpeculativeRAG(own).answer(passages, QUESTION, prompt_of, **options)
