@@ -4,8 +4,9 @@ python benchmarks/chunk_kv.py FOLDER --model smollm2-135m-instruct --documents 1
 
 FOLDER holds JSON lines {"document": ..., "questions": [{"question": ..., "answers": [...]}, ...]}. For each question,
 the drafter's prompt is prefilled, and again with rows from elsewhere. Then q is compared at every position of the exact
-answer. Ways: the target's own rows of the whole document; each chunk read alone; each chunk read behind the beginning
-of the drafter's prompt. The number is that of the tokens of each run that are read anew.
+answer. Ways: the target's own rows of the whole document, moved; the same rows where they lie ("view"); each chunk read
+alone; each chunk read behind the beginning of the drafter's prompt. The number is that of the tokens of each run that
+are read anew.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor
 from rapid_integrations import Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.prefix_cache import common_prefix
-from rapid_integrations.decoding import moved_rows
+from rapid_integrations.decoding import chunk_view, moved_rows
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
@@ -62,6 +63,13 @@ class Drafters:
                 taken.append((runs[0], cache))
                 begin = runs[0].begin + runs[0].length
         return taken
+
+    def viewing(self, prepared: PreparedPrompt, new_tokens: int) -> Reader:
+        """Return a reader that sees the target's rows of the chunks where they lie."""
+        closing = self._engine.vocabulary.encode(prepared.target.text[prepared.target.context_spans[-1][1] :])
+        runs = moved_rows.common_runs(prepared.drafter_ids, self._target_ids)
+        chosen = chunk_view.choose(prepared.drafter_ids, self._target_ids, runs, len(closing))
+        return chunk_view.reader_over(self._engine.drafter, chosen, self._target, new_tokens)
 
     def _chunk(self, ids: list[int]) -> KVCache:
         key = tuple(ids)
@@ -122,7 +130,10 @@ def measure(engine: RapidEngine, document: str, asked: dict[str, Any]) -> dict[s
     """
     prompt = Prompt.from_context(document, asked["question"])
     exact = engine.generate(prompt, speculation=SpeculationConfig(law="augmented"))
-    moved = engine.generate(prompt, speculation=SpeculationConfig(law="augmented", chunk_cache="target"))
+    elsewhere = {
+        name: engine.generate(prompt, speculation=SpeculationConfig(law="augmented", chunk_cache=way))
+        for name, way in ((f"target {moved_rows.REPAIRED}", "target"), ("view", "view"))
+    }
     prepared = engine.explain(prompt)
     ids, answer = prepared.drafter_ids, list(exact.token_ids)
     if prepared.compression is None or not prepared.compression.shortened:
@@ -135,22 +146,27 @@ def measure(engine: RapidEngine, document: str, asked: dict[str, Any]) -> dict[s
     p = q_along(target, answer)
     found: dict[str, dict[str, float]] = {}
     q: Tensor | None = None
-    for way, repaired in (("exact", 0), *WAYS):
-        taken = [] if way == "exact" else drafters.taken(way, prepared)
-        reader = Reader(engine.drafter, ids, len(ids) + len(answer))
+    for way, repaired in (("exact", 0), ("view", 0), *WAYS):
         begun = time.process_time()
-        run_alone(moved_rows.prefill(reader, taken, repaired=repaired))
+        if way == "view":
+            reader = drafters.viewing(prepared, len(answer))
+            run_alone(reader.prefill())
+        else:
+            taken = [] if way == "exact" else drafters.taken(way, prepared)
+            reader = Reader(engine.drafter, ids, len(ids) + len(answer))
+            begun = time.process_time()
+            run_alone(moved_rows.prefill(reader, taken, repaired=repaired))
         seconds = time.process_time() - begun
         own = q_along(reader, answer)
         q = own if q is None else q
-        found[way if way == "exact" else f"{way} {repaired}"] = {
+        found[f"{way} {repaired}" if (way, repaired) in WAYS else way] = {
             "tv": float((own - q).abs().sum(-1).mean() / 2),
             "greedy": float((own.argmax(-1) == q.argmax(-1)).float().mean()),
             "seconds": seconds,
             "taken": reader.reused / len(ids),
             "tv_to_p": float((own - p).abs().sum(-1).mean() / 2),
         }
-    for way, completion in (("exact", exact), (f"target {moved_rows.REPAIRED}", moved)):
+    for way, completion in (("exact", exact), *elsewhere.items()):
         f1 = token_f1(completion.text, asked["answers"])
         found[way] |= {"f1": f1, "same": float(completion.token_ids == exact.token_ids)}
     return found

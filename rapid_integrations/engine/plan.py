@@ -176,8 +176,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     if chunks == "view" and not (models.self_speculation and _is_viewed(models.target)):
         raise ConfigurationError(
             f"chunk_cache='view' reads the target's keys and values in place, but the drafter {models.drafter.name} is "
-            "another model, or it has sliding windows, a recurrent state, several drafters beside it or another "
-            "library's attention. Leave out the drafter, or use chunk_cache='off'",
+            "another model, or it has sliding windows, a recurrent state or another library's attention. Leave out the "
+            "drafter, or use chunk_cache='off'",
             code="other_rows",
         )
     if proposer == "datastore" and speculation.datastore is None:
