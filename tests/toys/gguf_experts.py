@@ -4,8 +4,9 @@ import gguf
 import torch
 from gguf.quants import dequantize
 
+from rapid_integrations.cache import Rows
 from tests.toys.gguf_file import blocks
-from tests.toys.models import BOS_ID, EOS_ID, SPECIAL_TOKENS
+from tests.toys.models import BOS_ID, EOS_ID, SPECIAL_TOKENS, byte_tokenizer
 
 ARCHITECTURES = {
     "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
@@ -18,6 +19,31 @@ ARCHITECTURES = {
 }
 # llama.cpp's converter moves the rows of queries and keys of these families.
 _INTERLEAVED = ("mixtral", "granitemoe")
+
+
+MERGES = (("t", "h"),)
+TOKENIZER = byte_tokenizer(merges=MERGES)
+IDS = torch.arange(3, 83)
+ROUNDED = 0.05  # of bfloat16, and of inputs with eight bits; what is wrong is off by 1
+SIZES = {
+    **{"vocab_size": len(TOKENIZER), "hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "sliding_window": 40},
+    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
+    **{"eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
+}
+
+
+@torch.inference_mode()
+def logits(loaded, parts=(60, 2, 1, 17)):
+    cache = loaded.lm.new_cache(len(IDS))
+    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(IDS, list(parts))])
+
+
+@torch.inference_mode()
+def errors(loaded, model):
+    """Return the relative error of each token. Rounding sends some tokens to other experts."""
+    expected = model(IDS[None]).logits[0]
+    return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
 
 
 def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **metadata):

@@ -18,22 +18,21 @@ from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from tests.toys.every_family import decoded, generated, tiny
-from tests.toys.gguf_experts import ARCHITECTURES, write_experts
-from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer
+from tests.toys.gguf_experts import (
+    ARCHITECTURES,
+    IDS,
+    MERGES,
+    ROUNDED,
+    SIZES,
+    TOKENIZER,
+    errors,
+    logits,
+    write_experts,
+)
 
 pytestmark = pytest.mark.usefixtures("home")
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
-MERGES = (("t", "h"),)
-TOKENIZER = byte_tokenizer(merges=MERGES)
-IDS = torch.arange(3, 83)
-ROUNDED = 0.05  # of bfloat16, and of inputs with eight bits; what is wrong is off by 1
-SIZES = {
-    **{"vocab_size": len(TOKENIZER), "hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "sliding_window": 40},
-    **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
-    **{"eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
-}
 OTHERS = {
     "glm4_moe": {"use_qk_norm": True, "routed_scaling_factor": 1.5},
     "granitemoe": {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
@@ -72,19 +71,6 @@ def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=N
         (folder / "files").mkdir(exist_ok=True)
         path = write_experts(folder / "files" / name, model, TOKENIZER, MERGES, formats, **(metadata or {}))
     return path, model
-
-
-@torch.inference_mode()
-def logits(loaded, parts=(60, 2, 1, 17)):
-    cache = loaded.lm.new_cache(len(IDS))
-    return torch.cat([loaded.lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(IDS, list(parts))])
-
-
-@torch.inference_mode()
-def errors(loaded, model):
-    """Return the relative error of each token. Rounding sends some tokens to other experts."""
-    expected = model(IDS[None]).logits[0]
-    return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
 
 
 def each_of(*quick):

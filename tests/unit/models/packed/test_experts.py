@@ -14,7 +14,7 @@ from rapid_integrations.models.packed.scheme import scheme_of
 from rapid_integrations.models.packed.tensors import PackedTensors
 from tests.toys import packed_checkpoints
 from tests.toys.every_family import tiny
-from tests.unit.models.gguf.test_experts import ROUNDED, SIZES, errors, logits
+from tests.toys.gguf_experts import ROUNDED, SIZES, errors, logits
 
 pytestmark = [
     pytest.mark.usefixtures("home"),
