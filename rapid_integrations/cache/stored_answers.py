@@ -1,7 +1,8 @@
 """Answers that a datastore has gained: a file beside its index, to which each answer is appended.
 
 The index itself is not touched: other processes have it mapped into memory. Each answer is one write to the end of the
-file, with a checksum, so several processes may append at the same time. What they appended is read before each request.
+file, with a checksum. Writers take turns by a lock file, because one that mends or shortens the file replaces it, and
+would lose what another one appends meanwhile. Readers need no lock. They read what others appended before each request.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from rapid_integrations.cache.growing_text import GrowingText
 from rapid_integrations.cache.suffix_index import SuffixIndex
@@ -30,6 +32,7 @@ _UNINDEXED = 2048  # tokens that are searched without an index; one for as many 
 _FORMAT = b"rapid-answers-1\n"
 _RECORD = struct.Struct(">II")  # number of tokens, checksum
 _BYTES = 4  # of a token
+_PATIENCE_S = 10.0  # with a writer of another process
 _NO_FILE = (0, 0)
 
 
@@ -75,15 +78,9 @@ class StoredAnswers(SharedResource):
             return
         with self._lock:
             try:
-                self._refresh()
-                held = sum(map(len, self._answers))
-                over = held + len(token_ids) - MOST_TOKENS
-                if over > 0 or not self._whole:
-                    self._rewrite(over + MOST_TOKENS // 2 if over > 0 else 0)
-                    self._refresh()
-                self._append(_record(token_ids))
+                self._add(token_ids)
             except (OSError, ConfigurationError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
+                reason = (isinstance(error, OSError) and error.strerror) or error
                 warnings.warn(
                     f"the answer was not added to {self.path} ({reason}): make it writable, or leave out "
                     "datastore_grows",
@@ -91,10 +88,20 @@ class StoredAnswers(SharedResource):
                     stacklevel=2,
                 )
 
+    def _add(self, token_ids: Sequence[int]) -> None:
+        with FileLock(f"{self.path}.lock", timeout=_PATIENCE_S):
+            self._refresh()
+            held = sum(map(len, self._answers))
+            over = held + len(token_ids) - MOST_TOKENS
+            if over > 0 or not self._whole:
+                self._rewrite(over + MOST_TOKENS // 2 if over > 0 else 0)
+                self._refresh()
+            self._append(_record(token_ids))
+
     def _append(self, record: bytes) -> None:
         """Write an answer behind the others, and the header before it if there was no file."""
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        if self._file == _NO_FILE:  # another process may begin it in this moment, and a second header does no harm
+        if self._file == _NO_FILE:
             flags, record = flags | os.O_CREAT, self._header + record
         handle = os.open(self.path, flags, 0o600)
         try:
@@ -143,9 +150,6 @@ class StoredAnswers(SharedResource):
         """Add the answers of further bytes, up to what is damaged; return how many bytes they are."""
         at = 0
         while at + _RECORD.size <= len(data):
-            if data.startswith(self._header, at):  # of a process that began the file in the same moment as another
-                at += len(self._header)
-                continue
             count, checksum = _RECORD.unpack_from(data, at)
             tokens = data[at + _RECORD.size : at + _RECORD.size + _BYTES * count]
             answer = [each[0] for each in struct.iter_unpack(">I", tokens)] if len(tokens) == _BYTES * count else []

@@ -4,6 +4,7 @@ import os
 import threading
 
 import pytest
+from filelock import FileLock
 
 from rapid_integrations.cache import stored_answers as module
 from rapid_integrations.cache.growing_text import GrowingText
@@ -124,17 +125,6 @@ def test_a_full_disk_cuts_off_the_beginning_or_an_answer(index, monkeypatch, lef
     assert behind(answers, [1, 2]) == behind(opened(index), [1, 2]) == {(4, END)}
 
 
-def test_two_that_begin_the_file_in_the_same_moment(index, tmp_path):
-    one, other = opened(index), opened(index)
-    one.add([1, 2, 3])
-    first = one.path.read_bytes()
-    one.path.unlink()
-    other.add([1, 2, 4])
-    one.path.write_bytes(first + other.path.read_bytes())  # each has written its own header
-    one.add([1, 2, 5])
-    assert behind(opened(index), [1, 2], 1) == behind(one, [1, 2], 1) == {(3,), (4,), (5,)}
-
-
 def test_a_file_that_cannot_be_read(index):
     answers = opened(index)
     answers.path.mkdir()
@@ -154,8 +144,18 @@ def test_a_file_that_another_has_put_there_costs_the_answer_and_no_error(index):
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
     answers = opened(tmp_path / "gone" / "index")
+    (tmp_path / "gone").write_text("a file in the place of the folder")
     with pytest.warns(RuntimeWarning, match="was not added"):
         answers.add([1, 2])
+
+
+def test_a_writer_that_does_not_end_costs_the_answer(index, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
+    answers = opened(index)
+    with FileLock(f"{answers.path}.lock"), pytest.warns(RuntimeWarning, match="was not added"):
+        answers.add([1, 2, 3])
+    answers.add([1, 2, 4])
+    assert behind(answers, [1, 2]) == {(4, END)}
 
 
 def test_threads_append_together(index):
