@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n auto --dist worksteal
 UNUSUAL := slow or gpu or network or hostile
-HEAVY := adapters benchmarks cli evaluation langchain_rapid llama_index_rapid  # they run whole requests, or import frameworks
+# They run whole requests, or import frameworks.
+HEAVY := adapters benchmarks cli engine evaluation langchain_rapid llama_index_rapid proposers server trace
 
 # A worker keeps a core busy: threads of one would wait for those of the other. Dozens of processes import the same
 # modules, which are compiled once.

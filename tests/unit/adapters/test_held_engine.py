@@ -105,6 +105,7 @@ def test_langchains_own_parts_arrive(folder):
 # --- other processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # spawning is two starts of the interpreter with everything imported
 @pytest.mark.process
 def test_the_same_answer_in_a_spawned_process(folder):
     llms = [build(host, folder) for host in HOSTS]

@@ -73,6 +73,7 @@ def errors(found, expected):
     return (found - expected).norm(dim=1) / expected.norm(dim=1)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", run(DENSE))
 def test_logits_and_bits(family):
     ours = on_kernels(family)
@@ -85,6 +86,7 @@ def test_logits_and_bits(family):
     assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", run(EXPERTS))
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_experts(family, quantization):

@@ -20,6 +20,7 @@ def asked(client, messages, **rapid):
     return answer.json()["rapid"]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("earlier", [[], EARLIER], ids=["first turn", "later turn"])
 @pytest.mark.parametrize("where", ["around", "before", "system"])
 def test_open_webui_needs_to_know_nothing(client, engine, where, earlier):
@@ -27,6 +28,7 @@ def test_open_webui_needs_to_know_nothing(client, engine, where, earlier):
     _found(client, engine, [*messages[:-1], *earlier, messages[-1]])
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("earlier", [[], EARLIER], ids=["first turn", "later turn"])
 @pytest.mark.parametrize("whole", [False, True], ids=["passages", "whole file"])
 def test_librechat_needs_to_know_nothing(client, engine, whole, earlier):

@@ -86,6 +86,7 @@ def layers(loaded):
     return loaded.lm._fused._layers
 
 
+@pytest.mark.in_turn(2)
 @needs_kernels
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_family_in_its_blocks(tmp_path, family):

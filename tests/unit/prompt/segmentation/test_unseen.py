@@ -51,6 +51,7 @@ def counted_over(layouts, each):
     return counted, wrong
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.long
 @pytest.mark.parametrize("each", [1, pytest.param(len(KINDS), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["unseen_layouts", "unseen_layouts_second", "unseen_layouts_sealed"])

@@ -8,6 +8,7 @@ from rapid_integrations.proposers import PROPOSERS
 from rapid_integrations.proposers.suite import check_proposer
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("name", sorted(set(PROPOSERS) - {"datastore", "draft_head", "draft_head_tree"}))
 def test_our_own_proposers_pass(name):
     check_proposer(name, new_tokens=3, draft_lengths=(2,))
