@@ -10,7 +10,10 @@ from tests.toys.decoders import error, ids, read
 from tests.toys.every_family import tiny
 from tests.toys.shared_beginnings import check
 
-pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
+]
 
 SIZES = {
     **{"hidden_size": 128, "intermediate_size": 160, "head_dim": 32, "sliding_window": 70},

@@ -30,7 +30,7 @@ from tests.toys.gguf_experts import (
     write_experts,
 )
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
 OTHERS = {

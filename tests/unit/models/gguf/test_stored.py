@@ -20,6 +20,7 @@ from tests.toys.gguf_file import write_gguf
 from tests.toys.models import byte_tokenizer, tiny_model
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.usefixtures("home"),
     pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
 ]
