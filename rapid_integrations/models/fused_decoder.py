@@ -35,6 +35,7 @@ from rapid_integrations.kernels.cpu import (
     why_not_native,
 )
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix
+from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
@@ -296,7 +297,8 @@ class FusedDecoder(SharedResource):
             return self._native.forward(rows, self._tables(rows))
         if self._gpu is not None and filled and few and not any(each.wanted_states for each in rows):
             return self._gpu.forward(rows, self._tables(rows))
-        logits = self._read(rows)
+        with on_torchs_threads():
+            logits = self._read(rows)
         for each in rows:
             if each.of_prompt and each.cache.sparse_rows == each.cache.length:
                 each.cache.sparse_rows = (each.cache.length + each.count) // BLOCK * BLOCK

@@ -221,6 +221,7 @@ def _declare(library: ctypes.CDLL) -> None:
     """Say what functions take that are not called with structs, and what they return."""
     real, whole, small, pointer = ctypes.c_double, ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
     library.rapid_step_floats.restype = whole
+    library.rapid_use_openmp.argtypes, library.rapid_take_torchs_threads.argtypes = (pointer,), (small,)
     library.rapid_select_blocks.argtypes = (pointer, ctypes.c_float, pointer)
     library.rapid_softmax.argtypes = (pointer, whole, real, pointer)
     library.rapid_draw.argtypes, library.rapid_draw.restype = (pointer, whole, real), whole

@@ -132,9 +132,73 @@ Pool& pool() {
   return *found;
 }
 
+// PyTorch's OpenMP, if it is GNU's. Its threads spin for a millisecond when they have nothing to do, and ours for some tens
+// of microseconds. So two pools that take turns on the same cores wait for each other each time: a prompt of 16 tokens
+// took twice as long as in one thread.
+struct OpenMP {
+  void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+  int (*thread)() = nullptr, (*threads)() = nullptr, (*most)() = nullptr, (*inside)() = nullptr, (*varies)() = nullptr;
+  long process = 0;  // its threads do not exist in a forked child, which would wait for them
+};
+
+OpenMP openmp;
+thread_local bool on_torchs_threads = false;
+
+struct Call {
+  Work work;
+  void* context;
+  Team& team;
+};
+
+void in_openmp(void* data) {
+  Call& call = *static_cast<Call*>(data);
+  const int thread = openmp.thread();
+  if (openmp.threads() >= call.team.threads) {
+    if (thread < call.team.threads) call.work(call.context, thread, call.team);
+  } else if (thread == 0) {  // the system gives no more threads
+    Team alone(1);
+    call.work(call.context, 0, alone);
+  }
+}
+
+// Runs a call in the threads of PyTorch's OpenMP, all of which are woken, as a smaller team would end the others.
+bool run_on_torchs_threads(int threads, Work work, void* context) {
+  if (!on_torchs_threads || !openmp.parallel || openmp.inside() || openmp.varies()) return false;
+#ifndef _WIN32
+  if (openmp.process != getpid()) return false;
+#endif
+  const int most = openmp.most();
+  if (most < 2) return false;
+  Team team(std::min(threads, most));
+  Call call{work, context, team};
+  openmp.parallel(in_openmp, &call, unsigned(most), 0);
+  return true;
+}
+
 }  // namespace
 
+extern "C" {
+
+// Tells how to compute in the threads of PyTorch's OpenMP: GNU's GOMP_parallel, omp_get_thread_num, omp_get_num_threads,
+// omp_get_max_threads, omp_in_parallel and omp_get_dynamic. Python calls it once, before any kernel.
+void rapid_use_openmp(void* const* functions) {
+  OpenMP found;
+  found.parallel = reinterpret_cast<decltype(found.parallel)>(functions[0]);
+  int (**const each[])() = {&found.thread, &found.threads, &found.most, &found.inside, &found.varies};
+  for (int i = 0; i < 5; i++) *each[i] = reinterpret_cast<int (*)()>(functions[i + 1]);
+#ifndef _WIN32
+  found.process = getpid();
+#endif
+  openmp = found;
+}
+
+// Whether this thread's calls run there from now on, because they take turns with PyTorch's own.
+void rapid_take_torchs_threads(int32_t taken) { on_torchs_threads = taken != 0; }
+
+}  // extern "C"
+
 void run_in_team(int threads, Work work, void* context) {
+  if (threads > 1 && run_on_torchs_threads(threads, work, context)) return;
   std::vector<Worker*> workers;
   try {
     if (threads > 1) workers = pool().take(size_t(threads) - 1);

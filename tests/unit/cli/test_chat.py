@@ -184,6 +184,7 @@ def press_until(session, text, after):
     raise AssertionError(f"no {text!r}:\n{session.shown}")
 
 
+@pytest.mark.slow  # CPython may lose the first one, and seconds pass until the next
 def test_ctrl_c_at_the_prompt_drops_the_line_and_twice_it_leaves(terminal):
     with terminal("document.md") as session:
         at = session.wait_for("\n> ")

@@ -50,7 +50,7 @@ def require(counted, wrong, right=0.99, worst=0.005):
 
 @pytest.mark.long
 def test_a_sample_of_generated_prompts():
-    require(*tally(case(seed) for seed in range(20_000, 20_200)))
+    require(*tally(case(seed) for seed in range(20_000, 20_120)))
 
 
 @pytest.mark.slow
