@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ _FUNCTIONS = (
     *("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"),
     *("omp_get_max_threads", "omp_in_parallel", "omp_get_dynamic"),
 )
+_telling = threading.Lock()
 _told: set[int] = set()  # handles of the libraries that know about OpenMP, or that there is none
 
 
@@ -31,15 +33,22 @@ def on_torchs_threads() -> Iterator[None]:
         yield
         return
     if library._handle not in _told:
-        _told.add(library._handle)
-        if (openmp := torchs_openmp()) is not None:
-            addresses = [ctypes.cast(getattr(openmp, name), ctypes.c_void_p) for name in _FUNCTIONS]
-            library.rapid_use_openmp((ctypes.c_void_p * len(_FUNCTIONS))(*addresses))
+        with _telling:  # the kernels of another engine's thread may begin in this moment
+            _tell(library)
     library.rapid_take_torchs_threads(1)
     try:
         yield
     finally:
         library.rapid_take_torchs_threads(0)
+
+
+def _tell(library: ctypes.CDLL) -> None:
+    if library._handle in _told:
+        return
+    if (openmp := torchs_openmp()) is not None:
+        addresses = [ctypes.cast(getattr(openmp, name), ctypes.c_void_p) for name in _FUNCTIONS]
+        library.rapid_use_openmp((ctypes.c_void_p * len(_FUNCTIONS))(*addresses))
+    _told.add(library._handle)
 
 
 def torchs_openmp() -> ctypes.CDLL | None:
