@@ -5,8 +5,8 @@ import torch
 from gguf.quants import dequantize
 
 from rapid_integrations.cache import Rows
-from tests.toys.gguf_file import blocks
-from tests.toys.models import BOS_ID, EOS_ID, SPECIAL_TOKENS, byte_tokenizer
+from tests.toys.gguf_file import blocks, describe_tokenizer
+from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer
 
 ARCHITECTURES = {
     "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
@@ -164,19 +164,7 @@ def _describe(writer, config, tokenizer, merges, metadata):
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
-    tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    assert len(tokens) == config.vocab_size
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    kinds = gguf.TokenType
-    control = {*SPECIAL_TOKENS, *(token.content for token in tokenizer.added_tokens_decoder.values())}
-    writer.add_token_types([kinds.CONTROL if token in control else kinds.NORMAL for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_bos_token_id(BOS_ID)
-    writer.add_eos_token_id(EOS_ID)
-    if tokenizer.chat_template:
-        writer.add_chat_template(tokenizer.chat_template)
+    describe_tokenizer(writer, config, tokenizer, merges)
     for key, value in metadata.items():
         name = f"{gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind]]}.{key.replace('__', '.')}"
         writer.kv_data[0].pop(name, None)

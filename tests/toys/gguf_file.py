@@ -134,19 +134,8 @@ def _as_in_models(config, name, tensor):
     return heads.transpose(1, 2).reshape(tensor.shape)
 
 
-def _describe(writer, config, tokenizer, merges, metadata):
-    writer.add_name("tiny")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    if config.head_dim != config.hidden_size // config.num_attention_heads:
-        writer.add_key_length(config.head_dim)
-        writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+def describe_tokenizer(writer, config, tokenizer, merges):
+    """Write the tokenizer and the chat template."""
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     assert len(tokens) == config.vocab_size
     writer.add_vocab_size(len(tokens))
@@ -160,6 +149,22 @@ def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_eos_token_id(EOS_ID)
     if tokenizer.chat_template:
         writer.add_chat_template(tokenizer.chat_template)
+
+
+def _describe(writer, config, tokenizer, merges, metadata):
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    if config.head_dim != config.hidden_size // config.num_attention_heads:
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    describe_tokenizer(writer, config, tokenizer, merges)
     for key, value in metadata.items():
         name = key.replace("__", ".")
         writer.kv_data[0].pop(name, None)
