@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,14 @@ from torch.nn.functional import linear
 
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels.cpu.blocks import BlockFormat, file_weights, pack, panels_shape, rows_of, weights_of
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeBlocks, NativeParts, NativeTable
+from rapid_integrations.kernels.cpu.matrices import (
+    AnyMatrix,
+    NativeBlocks,
+    NativeParts,
+    NativeTable,
+    multiplies_prompts,
+    prompt_product,
+)
 from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
 from rapid_integrations.models.linear import Linear
 
@@ -89,6 +97,10 @@ class BlockLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply, in the dtype of `x`."""
+        if multiplies_prompts(x, x.shape[1]):
+            return prompt_product(self.native(), x)
+        if len(x) == 1:  # as several rows are computed, see `multiplied`
+            return self(x.expand(2, -1))[:1]
         out = x.new_empty(len(x), self._rows)
         panels = max(1, _TILE // (2 * PANEL_ROWS * x.shape[1]))
         for start in range(0, len(self._panels), panels):
@@ -120,6 +132,9 @@ class JoinedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
+        matrix = self._matrix
+        if matrix is not None and multiplies_prompts(x, x.shape[1]):
+            return prompt_product(matrix, x)
         return torch.cat([part(x) for part in self._parts], dim=1)
 
     def dense(self) -> Tensor:
@@ -132,6 +147,10 @@ class JoinedLinear:
 
     def native(self) -> AnyMatrix | None:
         """Return all parts for the kernels, or None if one is in another form."""
+        return self._matrix
+
+    @cached_property
+    def _matrix(self) -> NativeParts | None:
         parts = [part.native() for part in self._parts]
         found = tuple(part for part in parts if part is not None and not isinstance(part, NativeParts))
         return NativeParts(found) if len(found) == len(parts) else None

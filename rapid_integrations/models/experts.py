@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from rapid_integrations.kernels.layers import Routing
-from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.linear import Linear, PlainLinear
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class TakenExperts:
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights, float32, and numbers of the experts that each row takes, both (T, taken)."""
         routing = self.routing
-        outputs = linear(x.to(self.router.dtype), self.router, self.router_bias).float()
+        outputs = PlainLinear(self.router, self.router_bias)(x.to(self.router.dtype)).float()
         logits = outputs[:, :-1] if routing.shared_gate else outputs
         scores = logits.sigmoid() if routing.sigmoid else logits.softmax(dim=-1)
         choice = scores if routing.correction is None else scores + routing.correction

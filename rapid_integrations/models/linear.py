@@ -15,6 +15,7 @@ and nothing is packed for PyTorch. Their products with integers round the inputs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, get_args
 
 import torch
@@ -25,7 +26,7 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels import cuda
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix, multiplies_prompts, prompt_product
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
 from rapid_integrations.models.gpu_linear import GpuInt4Linear, GpuInt8Linear, integers_multiplied
 
@@ -61,6 +62,25 @@ def native_matrix(product: Linear) -> AnyMatrix:
     return matrix
 
 
+def multiplied(x: Tensor, matrix: AnyMatrix | None, weight: Callable[[], Tensor], bias: Tensor | None = None) -> Tensor:
+    """Return x W^T + b, (T, O): a row of bfloat16 has the same bits on a processor, however many others there are.
+
+    PyTorch's products have them only for several rows, and on vectors. So one row is computed as two, and if the processor
+    has matrix units, this package's own kernel multiplies (docs/log/2026-11-28-matrix-units.md).
+
+    Args:
+        x: (T, K).
+        matrix: W and b for the kernels, None if W is stored in another form.
+        weight: returns W, (O, K), if it is needed.
+        bias: b, (O,).
+    """
+    if matrix is not None and multiplies_prompts(x, matrix.columns):
+        return prompt_product(matrix, x)
+    if len(x) == 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        return linear(x.expand(2, -1), weight(), bias)[:1]
+    return linear(x, weight(), bias)
+
+
 class PlainLinear:
     """Weights (O, K) in PyTorch's layout, without a copy."""
 
@@ -71,15 +91,16 @@ class PlainLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
-        return linear(x, self._weight, self._bias)
+        return multiplied(x, self.native(), self.dense, self._bias)
 
     def dense(self) -> Tensor:
         """Return the weights themselves."""
         return self._weight
 
     def native(self) -> NativeMatrix | None:
-        """Return the weights themselves."""
-        return NativeMatrix(self._weight, bias=self._bias)
+        """Return the weights themselves, or None if the kernels do not read them where they are."""
+        plain = self._weight.dtype == torch.bfloat16 and self._weight.is_contiguous()
+        return NativeMatrix(self._weight, bias=self._bias) if plain else None
 
 
 class PackedLinear:
@@ -138,8 +159,10 @@ class Int8Linear:
         if self._packed and self._ints is not None and x.shape[0] <= _FEW_ROWS:
             whole = pad(x, (0, self._beyond)) if self._beyond else x.contiguous()
             product: Tensor = torch.ops.aten._weight_int8pack_mm(whole, self._ints, self._scale)
+        elif (matrix := self.native()) is not None and multiplies_prompts(x, self._columns):
+            return prompt_product(matrix, x)
         else:
-            product = linear(x, self._levels(x.dtype)) * self._scale
+            product = multiplied(x, None, lambda: self._levels(x.dtype)) * self._scale
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:
@@ -187,7 +210,7 @@ class Int4Linear:
         if self._few is not None and x.shape[0] <= _FEW_ROWS and x.dtype == torch.bfloat16:
             product = self._few(x)
         else:
-            product = linear(x, self.dense().to(x.dtype))
+            return multiplied(x, self.native(), lambda: self.dense().to(x.dtype), self._bias)
         return product if self._bias is None else product + self._bias
 
     def dense(self) -> Tensor:

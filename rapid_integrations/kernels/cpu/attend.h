@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention.h"
+#include "attention_amx.h"
 #include "attention_levels.h"
 
 namespace {
@@ -11,22 +12,26 @@ namespace {
 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 
-template <int D>
-inline void attend_rows(int kv, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
-                        const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
-  if (kv == KV_INT8) return attend_levels<D>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-  attend_chunk<D>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+// Calls f with a head's width as a constant.
+template <class F>
+inline void with_head_dim(int D, const F& f) {
+  switch (D) {
+    case 32: return f(std::integral_constant<int, 32>());
+    case 64: return f(std::integral_constant<int, 64>());
+    case 96: return f(std::integral_constant<int, 96>());
+    case 128: return f(std::integral_constant<int, 128>());
+    default: return f(std::integral_constant<int, 256>());
+  }
 }
 
 inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
                    int64_t end, const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
-  switch (D) {
-    case 32: return attend_rows<32>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 64: return attend_rows<64>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 96: return attend_rows<96>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    case 128: return attend_rows<128>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    default: return attend_rows<256>(kv, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-  }
+  with_head_dim(D, [&](auto width) {
+    if (kv == KV_INT8)
+      attend_levels<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    else
+      attend_chunk<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+  });
 }
 
 #else
@@ -101,5 +106,43 @@ inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* positi
 }
 
 #endif
+
+// Whether the queries of prompts are computed on matrix units, whatever their number.
+inline bool prompts_on_amx(int kv) {
+#if RAPID_AMX
+  return kv == KV_BF16 && amx_usable();
+#else
+  (void)kv;
+  return false;
+#endif
+}
+
+// Rows that `q` and `mixed` have room for in `attend_prompt`.
+inline size_t prompt_rows(int kv, size_t rows) {
+#if RAPID_AMX
+  if (prompts_on_amx(kv)) return whole_groups(rows);
+#endif
+  (void)kv;
+  return rows;
+}
+
+// Floats of scratch space for one call of `attend_prompt`.
+inline size_t prompt_floats(int kv, int D, int rows) {
+#if RAPID_AMX
+  if (prompts_on_amx(kv)) return amx_floats(D, rows);
+#endif
+  return attention_floats(kv, D, rows);
+}
+
+// `attend` for queries of a prompt.
+inline void attend_prompt(int kv, int D, bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
+                          const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
+#if RAPID_AMX
+  if (prompts_on_amx(kv))
+    return with_head_dim(
+        D, [&](auto width) { attend_on_amx<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
+#endif
+  attend(kv, D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+}
 
 }  // namespace

@@ -201,6 +201,54 @@ inline void tile_softmax(float* scores, uint64_t visible, const Sight& sight, fl
   _mm512_storeu_ps(lane_sums, sum);
 }
 
+// Keys and values of a tile for products: `packed_keys` (D / 2, 64) has pairs of dimensions, a key a lane,
+// `packed_values` (32, D) pairs of keys, a dimension a lane. Keys that are not `present` are zeros.
+template <int D>
+inline void pack_tile(const HeadSegment& here, int64_t j0, int present, uint32_t* packed_keys, uint32_t* packed_values) {
+  const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const bf16 *keys = (const bf16*)here.keys + (j0 - here.begin) * D;
+  const bf16 *values = (const bf16*)here.values + (j0 - here.begin) * D;
+  for (int i = 0; i < TILE; i += 16)
+    for (int d = 0; d < D; d += 32) {
+      __m512i r[16];
+      for (int j = 0; j < 16; j++)
+        r[j] = i + j < present ? _mm512_loadu_si512(keys + (i + j) * D + d) : _mm512_setzero_si512();
+      transpose16(r);
+      for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed_keys + (d / 2 + j) * TILE + i, r[j]);
+    }
+  for (int j = 0; j < TILE; j += 2)
+    for (int d = 0; d < D; d += 32) {
+      const __m512i zero = _mm512_setzero_si512();
+      const __m512i a = j < present ? _mm512_loadu_si512(values + j * D + d) : zero;
+      const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j + 1) * D + d) : zero;
+      const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
+      _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
+      _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
+    }
+}
+
+struct Softening {  // what scores are multiplied with, before powers of e and of 2 are taken
+  explicit Softening(const Sight& sight)
+      : scale(sight.softcap != 0 ? 1.0f : sight.scale), log2(scale * 1.44269504f) {}  // capped ones are scaled already
+  const float scale, log2;
+};
+
+// Goes on with a row's softmax as `tile_softmax`: its weights for the tile at j0, of which it sees what lies in `span`.
+template <int D>
+inline void tile_weights(float* scores, int64_t j0, const Span& span, const Sight& sight, float log2, float* row_max,
+                         float* lane_sums, float* mixed, bf16* weights) {
+  const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
+  if (to <= from) {
+    std::memset(weights, 0, TILE * sizeof(bf16));
+    return;
+  }
+  __m512 e[4];
+  tile_softmax<D>(scores, visible_of(from, to), sight, log2, row_max, lane_sums, mixed, e);
+  for (int i = 0; i < 2; i++)  // whole lines: matrix units read them at once, and wait if they were written in parts
+    _mm512_storeu_si512(weights + 32 * i, (__m512i)_mm512_cvtne2ps_pbh(e[2 * i + 1], e[2 * i]));
+}
+
 // Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,
 // the sum of its weights, and the values mixed with them. What a row gets does not depend on the other rows.
 template <int D>
@@ -211,60 +259,28 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
   float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
   bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
   float* lane_sums = (float*)(weights + size_t(rows) * TILE);
-  const float scale = sight.softcap != 0 ? 1.0f : sight.scale;  // capped scores are scaled already
-  const float log2 = scale * 1.44269504f;  // weights are powers of 2
+  const Softening soft(sight);
   std::fill(row_max, row_max + rows, -std::numeric_limits<float>::infinity());
   std::fill(lane_sums, lane_sums + rows * 16, 0.0f);
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
-  const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
   for (int64_t j0 = begin, after; j0 < end; j0 = after) {
     after = tiles.next(j0, end);
-    const int present = int(std::min<int64_t>(TILE, end - j0));
-    const HeadSegment& here = tiles.with(j0);
-    const bf16 *keys = (const bf16*)here.keys + (j0 - here.begin) * D;
-    const bf16 *values = (const bf16*)here.values + (j0 - here.begin) * D;
-    for (int i = 0; i < TILE; i += 16)
-      for (int d = 0; d < D; d += 32) {
-        __m512i r[16];
-        for (int j = 0; j < 16; j++)
-          r[j] = i + j < present ? _mm512_loadu_si512(keys + (i + j) * D + d) : _mm512_setzero_si512();
-        transpose16(r);
-        for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed_keys + (d / 2 + j) * TILE + i, r[j]);
-      }
-    for (int j = 0; j < TILE; j += 2)
-      for (int d = 0; d < D; d += 32) {
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i a = j < present ? _mm512_loadu_si512(values + j * D + d) : zero;
-        const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j + 1) * D + d) : zero;
-        const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
-        _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
-        _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
-      }
+    pack_tile<D>(tiles.with(j0), j0, int(std::min<int64_t>(TILE, end - j0)), packed_keys, packed_values);
     const HeadSegment& next = tiles.later(after);
     const int64_t skipped = (after - next.begin) * D;
     const bf16 *next_keys = (const bf16*)next.keys + skipped, *next_values = (const bf16*)next.values + skipped;
     in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
       tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
     });
-    for (int r = 0; r < rows; r++) {
-      const Span span = seen_from(position[r], sight);
-      const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
-      bf16* w = weights + r * TILE;
-      if (to <= from) {
-        std::memset(w, 0, TILE * sizeof(bf16));
-        continue;
-      }
-      __m512 e[4];
-      tile_softmax<D>(scores + r * TILE, visible_of(from, to), sight, log2, row_max + r, lane_sums + r * 16, mixed + r * D, e);
-      for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
-    }
+    for (int r = 0; r < rows; r++)
+      tile_weights<D>(scores + r * TILE, j0, seen_from(position[r], sight), sight, soft.log2, row_max + r,
+                      lane_sums + r * 16, mixed + r * D, weights + r * TILE);
     in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
       tile_mix<D, count>(weights + r * TILE, packed_values, mixed + r * D, r ? nullptr : next_values);
     });
   }
   for (int r = 0; r < rows; r++) {
-    row_max[r] *= scale;
+    row_max[r] *= soft.scale;
     row_sum[r] = sum16(_mm512_loadu_ps(lane_sums + r * 16));
   }
 }

@@ -9,6 +9,7 @@
 #include "blocks.h"
 #include "numbers.h"
 #include "threads.h"
+#include "weight_pairs.h"
 
 namespace {
 
@@ -94,27 +95,10 @@ void pack_all(const uint8_t* raw, const int64_t* order, int rows, int columns, i
 
 #if RAPID_AVX512
 
-// One column, a row a lane: byte number `byte` of each lane is its level, and it is one of columns 4 I to 4 I + 3.
-template <class B, int I>
-inline __m512 weight_of(__m512i four, int byte, const typename B::Figures& figures) {
-  const __m512i level = _mm512_and_si512(_mm512_srl_epi32(four, _mm_cvtsi32_si128(8 * byte)), _mm512_set1_epi32(255));
-  const __m512 whole = _mm512_sub_ps(_mm512_cvtepi32_ps(level), _mm512_set1_ps(B::OFFSET));
-  return _mm512_fmadd_ps(whole, I < 4 ? figures.first : figures.second, figures.minimum);
-}
-
 template <class B>
 void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns
-  const auto figures = B::figures(block, g);
-  __m512i r[16];  // pairs of columns
-  unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
-    constexpr int I = decltype(i)::value;
-    const __m512i four = B::template four<I>(block, g);
-    auto rounded = [&](int byte) {
-      return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(weight_of<B, I>(four, byte, figures)));
-    };
-    r[2 * I] = _mm512_or_si512(rounded(0), _mm512_slli_epi32(rounded(1), 16));
-    r[2 * I + 1] = _mm512_or_si512(rounded(2), _mm512_slli_epi32(rounded(3), 16));
-  });
+  __m512i r[16];
+  block_pairs<B>(block, g, r);
   transpose16(r);
   for (int row = 0; row < PANEL; row++) _mm512_storeu_si512(out + row * stride, r[row]);
 }

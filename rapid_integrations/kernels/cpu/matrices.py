@@ -150,3 +150,34 @@ def product(matrix: AnyMatrix, x: Tensor) -> Tensor:
     if len(x) and library.rapid_product(ctypes.byref(struct), x.data_ptr(), len(x), threads, out.data_ptr()):
         raise MemoryError("a product found no memory for its rounded inputs")
     return out
+
+
+def multiplies_prompts(x: Tensor, columns: int) -> bool:
+    """Whether `prompt_product` takes inputs with so many columns: on processors with matrix units for bfloat16."""
+    library = loaded_library()
+    return (
+        library is not None
+        and x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and columns % GROUP == 0
+        and bool(library.rapid_multiplies_prompts())
+    )
+
+
+def prompt_product(matrix: AnyMatrix, x: Tensor) -> Tensor:
+    """Return x W^T + b, (T, O) bfloat16, for many rows at a time; see prompt_product.cpp.
+
+    A row's bits do not depend on the other rows, nor on the number of threads.
+
+    Args:
+        matrix: W.
+        x: (T, K) bfloat16, as `multiplies_prompts` has it.
+    """
+    library = loaded_library()
+    assert library is not None and x.shape[1] == matrix.columns
+    x, struct = x.contiguous(), matrix_of(matrix)
+    out = torch.empty(len(x), matrix.rows, dtype=torch.bfloat16, device="cpu")
+    threads = torch.get_num_threads()
+    if len(x) and library.rapid_prompt_product(ctypes.byref(struct), x.data_ptr(), len(x), threads, out.data_ptr()):
+        raise MemoryError("a product found no memory for its inputs")
+    return out

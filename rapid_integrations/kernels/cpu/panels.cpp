@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "attention.h"
 #include "numbers.h"
 #include "panels.h"
 #include "threads.h"
+#include "weight_pairs.h"
 
 namespace {
 
@@ -13,20 +13,8 @@ namespace {
 
 template <class Panel>
 void unpack(const uint8_t* group, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns
-  const __m512 offset = _mm512_set1_ps(Panel::OFFSET);
-  auto rounded = [&](__m512i four, int byte) {  // one column as bfloat16, a row a lane
-    const __m512i level = _mm512_and_si512(_mm512_srl_epi32(four, _mm_cvtsi32_si128(8 * byte)), _mm512_set1_epi32(255));
-    __m512 weight = _mm512_sub_ps(_mm512_cvtepi32_ps(level), offset);
-    if constexpr (Panel::SCALED)
-      weight = _mm512_fmadd_ps(weight, widen(load_256(Panel::scales(group))), widen(load_256(Panel::zeros(group))));
-    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(weight));
-  };
-  __m512i r[16];  // pairs of columns
-  for (int pair = 0; pair < 16; pair++) {
-    const __m512i four = Panel::four(group, pair / 2 * 4);
-    const __m512i even = rounded(four, pair % 2 * 2), odd = rounded(four, pair % 2 * 2 + 1);
-    r[pair] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
-  }
+  __m512i r[16];
+  panel_pairs<Panel>(group, r);
   transpose16(r);
   for (int row = 0; row < PANEL; row++) _mm512_storeu_si512(out + row * stride, r[row]);
 }

@@ -21,11 +21,12 @@
 namespace {
 
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
+constexpr int AMX_ROWS = 384;   // the same on matrix units, which a tile's keys are packed for
 constexpr int SPARSE_ROWS = 256;  // the same, if blocks of queries leave blocks of keys out
 
 // Queries that are computed together. Those of one selection begin at its multiples, so they divide TILE.
 int queries_together(const Attention& a, int group) {
-  if (!a.taken) return std::max(1, BLOCK_ROWS / group);
+  if (!a.taken) return std::max(1, (prompts_on_amx(a.kv) ? AMX_ROWS : BLOCK_ROWS) / group);
   int block = TILE;
   while (block > 1 && block * group > SPARSE_ROWS) block /= 2;
   return block;
@@ -54,9 +55,10 @@ void rapid_rotate(const Rotation* r) {
 int rapid_attend(const Attention* a) {
   const int D = a->head_dim, H = a->heads, G = H / a->kv_heads;
   const int block = queries_together(*a, G), blocks = (a->rows + block - 1) / block;
-  const size_t rows = size_t(block) * G, queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
+  const size_t rows = prompt_rows(a->kv, size_t(block) * G);
+  const size_t queries = whole_lines(rows * D / 2 + LINE), row_sums = whole_lines(rows);
   const size_t positions = whole_lines(rows * sizeof(int64_t) / sizeof(float));
-  const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + attention_floats(a->kv, D, int(rows)));
+  const size_t floats = whole_lines(queries + 2 * row_sums + positions + rows * D + prompt_floats(a->kv, D, int(rows)));
   const Floats space(size_t(a->threads) * floats);
   if (!space.get()) return 1;
   const int count = int(a->segments);
@@ -81,8 +83,8 @@ int rapid_attend(const Attention* a) {
                     (const bf16*)a->queries + (start + t) * a->row_stride + (int64_t(kv) * G + g) * a->head_stride,
                     D * sizeof(bf16));
       }
-    attend(a->kv, D, q, G * T, position, {&segments[size_t(kv) * count], count, taken}, oldest / TILE * TILE, past + T, a->sight,
-           highest, sum, mixed, mixed + rows * D);
+    attend_prompt(a->kv, D, q, G * T, position, {&segments[size_t(kv) * count], count, taken}, oldest / TILE * TILE, past + T,
+                  a->sight, highest, sum, mixed, mixed + rows * D);
     for (int g = 0; g < G; g++)
       for (int t = 0; t < T; t++) {
         const float* row = mixed + (size_t(g) * T + t) * D;

@@ -1,0 +1,256 @@
+// Products of a weight with many inputs, on the processor's matrix units (amx.h).
+//
+// A weight's numbers are made of its panels where they are needed, in the order in which the units read them, and stay in
+// a core's cache while the inputs pass by. Sums run over the columns in order, in float32, and are rounded once. So a row
+// of the product has the same bits whatever other rows it is computed with, and in however many threads. (oneDNN's
+// products on these units do not: how they divide the columns depends on the shape of the whole product.)
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "amx.h"
+#include "interface.h"
+#include "scratch.h"
+#include "threads.h"
+#include "weight_pairs.h"
+
+#if RAPID_AMX
+
+namespace {
+
+constexpr int TOGETHER = 2 * SIDE;      // inputs, and rows of the weight, whose sums the units hold at a time
+constexpr int MOST_INPUTS = 1024;       // that pass by a part of the weight
+constexpr int MOST_ROWS = 256;          // of a weight in one part: with 1,024 inputs its sums take 1 MB
+constexpr int COLUMNS = 512;            // of a part, about: 32 inputs of them stay in the nearest cache
+
+// The number of columns of a part, and of parts: all have as many whole groups, or one less.
+int columns_of_part(int columns) {
+  const int groups = columns / GROUP, parts = (columns + COLUMNS * 5 / 4 - 1) / (COLUMNS * 5 / 4);
+  return (groups + parts - 1) / parts * GROUP;
+}
+
+// The pairs of columns [from, to) of 16 rows from `row` on, a tile for each 32 columns.
+void pairs(const Matrix& m, int row, int from, int to, bf16* out) {
+  __m512i r[16];
+  auto keep = [&] {
+    for (int i = 0; i < 16; i++) _mm512_store_si512(out + i * 32, r[i]);
+    out += TILE_BYTES / sizeof(bf16);
+  };
+  if (m.kind == BF16) {
+    for (int c = from; c < to; c += GROUP) {
+      for (int i = 0; i < 16; i++)
+        r[i] = row + i < m.rows ? _mm512_loadu_si512((const bf16*)m.data + size_t(row + i) * m.columns + c)
+                                : _mm512_setzero_si512();
+      transpose16(r);
+      keep();
+    }
+  } else if (m.kind == INT8 || m.kind == INT4) {
+    const int bytes = m.kind == INT8 ? Int8Panel::BYTES : Int4Panel::BYTES;
+    const uint8_t* panel = (const uint8_t*)m.data + size_t(row / PANEL) * (m.columns / GROUP) * bytes;
+    for (int g = from / GROUP; g < to / GROUP; g++) {
+      if (m.kind == INT8)
+        panel_pairs<Int8Panel>(panel + size_t(g) * bytes, r);
+      else
+        panel_pairs<Int4Panel>(panel + size_t(g) * bytes, r);
+      keep();
+    }
+  } else {
+    with_format(m.kind, [&](auto format) {
+      using B = decltype(format);
+      const uint8_t* panel = (const uint8_t*)m.data + size_t(row / PANEL) * (m.columns / (GROUP * B::GROUPS)) * B::BYTES;
+      for (int g = from / GROUP; g < to / GROUP; g++) {
+        block_pairs<B>(panel + size_t(g / B::GROUPS) * B::BYTES, g % B::GROUPS, r);
+        keep();
+      }
+      return 0;
+    });
+  }
+}
+
+// sums (32, 32), rows `stride` floats apart, += 32 inputs times 32 rows of a weight over `steps` times 32 columns. Tiles of
+// 16 inputs or rows lie one behind the other, step by step. Lines from `ahead` on are asked for, four in a step.
+template <bool MORE_INPUTS, bool MORE_ROWS>
+WITH_AMX void add_products(const bf16* inputs, const bf16* weights, int steps, bool first, float* sums, size_t stride,
+                           const uint8_t* ahead) {
+  const size_t bytes = stride * sizeof(float), next = size_t(steps) * TILE_BYTES;
+  const uint8_t *x = (const uint8_t*)inputs, *w = (const uint8_t*)weights;
+  float* const below = sums + SIDE * stride;
+  if (first) {
+    AMX_ZERO(0);
+    AMX_ZERO(1);
+    AMX_ZERO(2);
+    AMX_ZERO(3);
+  } else {
+    AMX_LOAD(0, sums, bytes);
+    if (MORE_ROWS) AMX_LOAD(1, sums + SIDE, bytes);
+    if (MORE_INPUTS) AMX_LOAD(2, below, bytes);
+    if (MORE_INPUTS && MORE_ROWS) AMX_LOAD(3, below + SIDE, bytes);
+  }
+  for (int k = 0; k < steps; k++, x += TILE_BYTES, w += TILE_BYTES) {
+    for (int i = 0; i < 4; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+    AMX_LOAD(6, w, 64);
+    AMX_LOAD(4, x, 64);
+    AMX_DOT(0, 4, 6);
+    if (MORE_ROWS) {
+      AMX_LOAD(7, w + next, 64);
+      AMX_DOT(1, 4, 7);
+    }
+    if (MORE_INPUTS) {
+      AMX_LOAD(5, x + next, 64);
+      AMX_DOT(2, 5, 6);
+      if (MORE_ROWS) AMX_DOT(3, 5, 7);
+    }
+  }
+  AMX_STORE(0, sums, bytes);
+  if (MORE_ROWS) AMX_STORE(1, sums + SIDE, bytes);
+  if (MORE_INPUTS) AMX_STORE(2, below, bytes);
+  if (MORE_INPUTS && MORE_ROWS) AMX_STORE(3, below + SIDE, bytes);
+}
+
+// out (count,) = sums, scaled by each row's scale if there are any, with the biases added.
+void rounded(const float* sums, const bf16* scales, const bf16* biases, int count, bf16* out) {
+  for (int i = 0; i < count; i += 16) {
+    const __mmask16 there = count - i < 16 ? __mmask16((1u << (count - i)) - 1) : __mmask16(0xffff);
+    auto numbers = [&](const bf16* from) { return widen(_mm256_maskz_loadu_epi16(there, from + i)); };
+    __m512 x = _mm512_maskz_loadu_ps(there, sums + i);
+    if (scales) x = _mm512_mul_ps(x, numbers(scales));
+    if (biases) x = _mm512_add_ps(x, numbers(biases));
+    _mm256_mask_storeu_epi16(out + i, there, (__m256i)_mm512_cvtneps_pbh(x));
+  }
+}
+
+// Everything that a call of `prompt_product` needs, in all threads.
+struct Call {
+  const Matrix& m;
+  const bf16* x;       // (rows, columns)
+  int rows;
+  bf16* out;           // (rows, m.rows), rows `stride` apart
+  size_t stride;
+  int part;            // columns of a part
+  int at_once;         // rows of the weight in a part
+  bf16* inputs;        // tiles of 16 rows and 32 columns: those of a part of the columns behind each other, of 16 rows after 16
+
+  int tiles_of(int t) const { return (t + SIDE - 1) / SIDE; }
+  size_t floats() const {  // of one thread
+    return size_t(at_once) * part / 2 + size_t(tiles_of(std::min(rows, MOST_INPUTS)) + 1) * SIDE * at_once;
+  }
+
+  // Inputs [16 tile, 16 tile + 16) as tiles.
+  void take_inputs(int tile) const {
+    const int K = m.columns;
+    for (int from = 0; from < K; from += part) {
+      const int to = std::min(K, from + part);
+      bf16* tiles = inputs + size_t(tiles_of(rows)) * SIDE * from + size_t(tile) * SIDE * (to - from);
+      for (int c = from; c < to; c += GROUP, tiles += TILE_BYTES / sizeof(bf16))
+        for (int i = 0; i < SIDE; i++) {
+          const int t = tile * SIDE + i;
+          const __m512i row = t < rows ? _mm512_loadu_si512(x + size_t(t) * K + c) : _mm512_setzero_si512();
+          _mm512_store_si512(tiles + i * GROUP, row);
+        }
+    }
+  }
+
+  // Rows [first, first + count) of the weight times inputs [start, end); start is a multiple of 16.
+  WITH_AMX void multiply(int first, int count, int start, int end, float* space) const {
+    bf16* const weights = (bf16*)space;
+    float* const sums = space + size_t(at_once) * part / 2;
+    const int panels = (count + PANEL - 1) / PANEL, tiles = tiles_of(end - start);
+    const size_t stride = at_once;
+    for (int from = 0; from < m.columns; from += part) {
+      const int to = std::min(m.columns, from + part), steps = (to - from) / GROUP;
+      const size_t size = size_t(steps) * TILE_BYTES / sizeof(bf16);  // of a panel, or of 16 inputs
+      for (int p = 0; p < panels; p++) pairs(m, first + p * PANEL, from, to, weights + p * size);
+      const bf16* in = inputs + size_t(tiles_of(rows)) * SIDE * from + size_t(start / SIDE) * size;
+      for (int t = 0; t < tiles; t += 2)
+        for (int p = 0; p < panels; p += 2) {
+          float* to_sums = sums + size_t(t) * SIDE * stride + p * PANEL;
+          const bf16 *x_tiles = in + t * size, *w_tiles = weights + p * size;
+          const bool more_inputs = t + 1 < tiles, more_rows = p + 1 < panels;
+          const auto add = more_inputs ? (more_rows ? add_products<true, true> : add_products<true, false>)
+                                       : (more_rows ? add_products<false, true> : add_products<false, false>);
+          add(x_tiles, w_tiles, steps, from == 0, to_sums, stride, (const uint8_t*)(x_tiles + 2 * size) + p / 2 * 256 * steps);
+        }
+    }
+    const bf16* scales = m.kind == INT8 ? (const bf16*)m.scale + first : nullptr;
+    const bf16* biases = m.bias ? (const bf16*)m.bias + first : nullptr;
+    for (int t = start; t < end; t++)
+      rounded(sums + size_t(t - start) * stride, scales, biases, count, out + size_t(t) * this->stride + first);
+  }
+};
+
+// Floats that the calling thread keeps for its next call: a prompt has hundreds, and fresh memory is slow.
+float* kept_space(size_t floats) {
+  thread_local std::vector<float> kept;
+  try {
+    if (kept.size() < floats + LINE) kept = std::vector<float>(), kept.resize(floats + LINE);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+  return align(kept.data());
+}
+
+// Rows of a weight that are taken at once, so that all threads have as many parts.
+int rows_at_once(int rows, int threads) {
+  const int blocks = (rows + TOGETHER - 1) / TOGETHER, rounds = (rows + MOST_ROWS * threads - 1) / (MOST_ROWS * threads);
+  return (blocks + rounds * threads - 1) / (rounds * threads) * TOGETHER;
+}
+
+int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
+  if (m.kind == PARTS) {
+    const Matrix* part = (const Matrix*)m.data;
+    for (int i = 0, first = 0; i < m.parts; first += part[i++].rows)
+      if (prompt_product(part[i], x, rows, threads, out + first, stride)) return 1;
+    return 0;
+  }
+  Call call{m, x, rows, out, stride, columns_of_part(m.columns), rows_at_once(m.rows, threads), nullptr};
+  const int tiles = call.tiles_of(rows), parts = (m.rows + call.at_once - 1) / call.at_once;
+  const size_t floats = whole_lines(call.floats()), inputs = whole_lines(size_t(tiles) * SIDE * m.columns / 2);
+  float* const space = kept_space(inputs + size_t(threads) * floats);
+  if (!space) return 1;
+  call.inputs = (bf16*)space;
+  std::atomic<int> next{0};
+  in_parallel(threads, [&](int thread, Team& team) {
+    const Share<int> mine = share(tiles, 1, thread, team.threads);
+    for (int tile = mine.first; tile < mine.last; tile++) call.take_inputs(tile);
+    team.barrier();
+    const AmxTiles in_use;
+    for (int task = next++; task < parts * ((rows + MOST_INPUTS - 1) / MOST_INPUTS); task = next++) {
+      const int first = task % parts * call.at_once, start = task / parts * MOST_INPUTS;
+      call.multiply(first, std::min(call.at_once, m.rows - first), start, std::min(rows, start + MOST_INPUTS),
+                    space + inputs + size_t(thread) * floats);
+    }
+  });
+  return 0;
+}
+
+}  // namespace
+
+#endif
+
+extern "C" {
+
+// Whether `rapid_prompt_product` computes here.
+int rapid_multiplies_prompts() {
+#if RAPID_AMX
+  return amx_usable();
+#else
+  return 0;
+#endif
+}
+
+// out (rows, m.rows) bf16: the product of a weight with bf16 inputs (rows, m.columns), whose columns are a multiple of
+// 32. Returns 0, or 1 if there was no memory for what is computed on the way.
+int rapid_prompt_product(const Matrix* m, const void* x, int32_t rows, int32_t threads, void* out) {
+#if RAPID_AMX
+  return prompt_product(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
+#else
+  (void)m, (void)x, (void)rows, (void)threads, (void)out;
+  return 1;
+#endif
+}
+
+}  // extern "C"

@@ -1,0 +1,59 @@
+// Weights of 16 rows and 32 columns as numbers: 16 vectors with a pair of columns each, a row a lane. That is what the
+// processor's matrix units read, and what a transposition makes rows of.
+
+#pragma once
+
+#include "attention.h"
+#include "blocks.h"
+#include "numbers.h"
+#include "panels.h"
+
+#if RAPID_AVX512
+
+namespace {
+
+inline __m512i rounded_pair(__m512 even, __m512 odd) {  // bfloat16: even columns in the low halves of the lanes
+  alignas(64) static constexpr int16_t ORDER[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(ORDER), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+}
+
+// Column number BYTE of the four columns whose levels `four` has, less OFFSET.
+template <int BYTE, int OFFSET>
+inline __m512 level_at(__m512i four) {
+  const __m512i moved = BYTE ? _mm512_srli_epi32(four, 8 * BYTE) : four;
+  const __m512i level = BYTE == 3 ? moved : _mm512_and_si512(moved, _mm512_set1_epi32(255));
+  return _mm512_sub_ps(_mm512_cvtepi32_ps(level), _mm512_set1_ps(OFFSET));
+}
+
+// Of INT8 these are the levels alone: their scales are for whole rows, and apply to a product.
+template <class Panel>
+inline void panel_pairs(const uint8_t* group, __m512i r[16]) {
+  __m512 scale = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
+  if constexpr (Panel::SCALED) scale = widen(load_256(Panel::scales(group))), zero = widen(load_256(Panel::zeros(group)));
+  auto weight = [&](__m512 level) __attribute__((always_inline)) {
+    return Panel::SCALED ? _mm512_fmadd_ps(level, scale, zero) : level;
+  };
+  for (int i = 0; i < 8; i++) {
+    const __m512i four = Panel::four(group, 4 * i);
+    r[2 * i] = rounded_pair(weight(level_at<0, Panel::OFFSET>(four)), weight(level_at<1, Panel::OFFSET>(four)));
+    r[2 * i + 1] = rounded_pair(weight(level_at<2, Panel::OFFSET>(four)), weight(level_at<3, Panel::OFFSET>(four)));
+  }
+}
+
+template <class B>
+inline void block_pairs(const uint8_t* block, int g, __m512i r[16]) {
+  const auto figures = B::figures(block, g);
+  unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
+    constexpr int I = decltype(i)::value;
+    const __m512i four = B::template four<I>(block, g);
+    const __m512 scale = I < 4 ? figures.first : figures.second;
+    auto weight = [&](__m512 level) __attribute__((always_inline)) { return _mm512_fmadd_ps(level, scale, figures.minimum); };
+    r[2 * I] = rounded_pair(weight(level_at<0, B::OFFSET>(four)), weight(level_at<1, B::OFFSET>(four)));
+    r[2 * I + 1] = rounded_pair(weight(level_at<2, B::OFFSET>(four)), weight(level_at<3, B::OFFSET>(four)));
+  });
+}
+
+}  // namespace
+
+#endif
