@@ -4,11 +4,14 @@
 
 #if RAPID_AMX
 
+#include <atomic>
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace {
+
+std::atomic<bool> wanted{true};
 
 bool permitted() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -24,7 +27,29 @@ bool permitted() {
 
 bool amx_usable() {
   static const bool usable = permitted();
-  return usable;
+  return usable && wanted.load(std::memory_order_relaxed);
 }
 
 #endif
+
+extern "C" {
+
+// Whether products and attention of prompts are computed on matrix units.
+int rapid_uses_amx() {
+#if RAPID_AMX
+  return amx_usable();
+#else
+  return 0;
+#endif
+}
+
+// Does without them, or with them again if the processor has them: to compare, and not while another thread computes.
+void rapid_use_amx(int32_t used) {
+#if RAPID_AMX
+  wanted.store(used != 0, std::memory_order_relaxed);
+#else
+  (void)used;
+#endif
+}
+
+}  // extern "C"

@@ -235,6 +235,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_unpack_blocks.argtypes = (small, pointer, small, small, small, pointer)
     library.rapid_block_rows.argtypes = (small, pointer, pointer, whole, small, small, pointer)
     library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
+    library.rapid_use_amx.argtypes = (small,)
     library.rapid_prompt_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

@@ -68,6 +68,20 @@ def without_kernels() -> Iterator[None]:
             _outcome = before
 
 
+@contextmanager
+def without_matrix_units() -> Iterator[None]:
+    """Compute prompts inside, in the whole process, as on a processor without matrix units: to compare."""
+    library = loaded_library()
+    used = library is not None and bool(library.rapid_uses_amx())
+    if library is not None:
+        library.rapid_use_amx(0)
+    try:
+        yield
+    finally:
+        if library is not None:
+            library.rapid_use_amx(used)
+
+
 def why_not_native() -> str:
     """Return why `native_library` has nothing to give; empty if it has."""
     return _get(ignore_progress).reason

@@ -160,7 +160,7 @@ def multiplies_prompts(x: Tensor, columns: int) -> bool:
         and x.dtype == torch.bfloat16
         and x.device.type == "cpu"
         and columns % GROUP == 0
-        and bool(library.rapid_multiplies_prompts())
+        and bool(library.rapid_uses_amx())
     )
 
 

@@ -233,17 +233,8 @@ int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* 
 
 extern "C" {
 
-// Whether `rapid_prompt_product` computes here.
-int rapid_multiplies_prompts() {
-#if RAPID_AMX
-  return amx_usable();
-#else
-  return 0;
-#endif
-}
-
-// out (rows, m.rows) bf16: the product of a weight with bf16 inputs (rows, m.columns), whose columns are a multiple of
-// 32. Returns 0, or 1 if there was no memory for what is computed on the way.
+// out (rows, m.rows) bf16: the product of a weight with bf16 inputs (rows, m.columns), whose columns are a multiple of 32.
+// To be called only if `rapid_uses_amx`. Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_prompt_product(const Matrix* m, const void* x, int32_t rows, int32_t threads, void* out) {
 #if RAPID_AMX
   return prompt_product(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
