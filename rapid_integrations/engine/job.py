@@ -107,11 +107,14 @@ class Job:
     def cut(self, tokens: int) -> None:
         """Want only the first `tokens` of a prompt's piece at first, and the rest of it after the next pass."""
         assert self.wanted is not None
-        (rows,) = self.wanted.rows
-        if rows.count > tokens:
-            parts = rows.token_ids[:tokens], rows.token_ids[tokens:]
-            head, rest = (replace(rows, token_ids=part) for part in parts)
-            self.wanted, self._rest = Wanted(self.wanted.model, (head,)), Wanted(self.wanted.model, (rest,))
+        head, rest, room = [], [], tokens
+        for rows in self.wanted.rows:
+            now, later = (replace(rows, token_ids=part) for part in (rows.token_ids[:room], rows.token_ids[room:]))
+            head += [now] if now.count else []
+            rest += [later] if later.count else []
+            room -= now.count
+        if rest:
+            self.wanted, self._rest = Wanted(self.wanted.model, tuple(head)), Wanted(self.wanted.model, tuple(rest))
 
     def fail(self, error: BaseException) -> None:
         """Let the computation see an error of its pass, which may end it."""

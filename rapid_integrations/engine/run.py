@@ -12,10 +12,10 @@ from rapid_integrations.decoding import moved_rows
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.elsewhere import DrafterElsewhere, ModelElsewhere
 from rapid_integrations.decoding.loop import decode, scores_in_the_same_pass
-from rapid_integrations.decoding.passes import Steps
+from rapid_integrations.decoding.passes import RIDERS, Steps, side_by_side
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import MOST_TOKENS, ProposerRequest
-from rapid_integrations.decoding.reader import Reader
+from rapid_integrations.decoding.reader import Reader, prefill_chunk
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.several_drafters import SeveralDrafters
 from rapid_integrations.decoding.stopping import Stopping, Taken
@@ -85,20 +85,26 @@ class Run:
             if request.plan.uses_draft_head:
                 assert models.draft_head is not None, "the plan was made for these models"
                 self._head = HeadDrafter(models.draft_head, self._target, self._rules, own_rows_only=self._depends())
-            yield from self._read(self._target, "prefill target")
+            capacity = len(drafter_ids) + new_tokens
+            reads_target = self._read(self._target, "prefill target")
+            if self._reads_all_of_its_prompt():
+                reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
+                reads_drafter = self._read(reader, "prefill drafter")
+                yield from side_by_side(reads_target, reads_drafter, prefill_chunk(models.target.device) + RIDERS)
+                self._drafter = Drafter(reader, self._rules)
+            else:
+                yield from reads_target
             if self._head is not None:
                 self._head.read_prompt()
-            capacity = len(drafter_ids) + new_tokens
             if isinstance(self._drafter, DrafterElsewhere):
                 yield from self._drafter.opened(partial(self._report, "prefill drafter"))
-            elif request.plan.uses_drafter and not isinstance(models.drafter, ModelElsewhere):
+            elif request.plan.uses_drafter and self._drafter is None:
+                assert not isinstance(models.drafter, ModelElsewhere), "it has begun already"
                 if request.chosen is not None:
                     reader = self._readers.open_view(models.drafter, request.chosen, self._target.cache, new_tokens)
                     yield from self._read(reader, "prefill drafter")
-                elif request.runs is None:
-                    reader = self._readers.open(models.drafter, "drafter", drafter_ids, capacity)
-                    yield from self._read(reader, "prefill drafter")
                 else:
+                    assert request.runs is not None, "it reads all of its prompt"
                     reader = self._readers.open_empty(models.drafter, "drafter", drafter_ids, capacity)
                     taken = [(run, self._target.cache) for run in request.runs]
                     yield from moved_rows.prefill(reader, taken, partial(self._report, "prefill drafter"))
@@ -190,6 +196,12 @@ class Run:
             usage=self._usage(),
             stats=self._stats(),
         )
+
+    def _reads_all_of_its_prompt(self) -> bool:
+        """Whether a drafter of this process reads its whole prompt, and takes no rows from the target."""
+        request, drafter = self._request, self._models.drafter
+        own = request.chosen is None and request.runs is None
+        return request.plan.uses_drafter and own and not isinstance(drafter, ModelElsewhere)
 
     def _depends(self) -> bool:
         """Whether the answer depends on what is proposed, which must then not depend on earlier requests.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import torch
 
-from rapid_integrations.decoding.passes import Wanted
+from rapid_integrations.decoding.passes import RIDERS, Wanted
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.job import Job
 from rapid_integrations.errors import EngineClosedError, SharedResource
@@ -183,14 +183,14 @@ class Worker(SharedResource):
     def _prefill(self) -> None:
         """Read one piece of the prompt of the first request that has one to read: a short one if answers flow.
 
-        Documents that are read ahead come after the prompts of questions.
+        Others' short pieces ride along. Documents that are read ahead come after the prompts of questions.
         """
         reading = [job for job in self._running if _reads(job) and _is_piece(job.wanted)]
         job = min(reading, key=lambda job: job.ahead, default=None)
         if job is not None:
             if any(other.awaits() or (_reads(other) and not _is_piece(other.wanted)) for other in self._running):
                 job.cut(PIECE_BESIDE_ANSWERS)
-            self._pass([job])
+            self._pass([job, *_riders(job, reading)])
 
     def _pass(self, jobs: list[Job]) -> None:
         """Read what several requests want in one pass, and let each go on."""
@@ -255,6 +255,20 @@ def _together(jobs: list[Job]) -> Iterator[list[Job]]:
             group.append(job)
             rows += job.wanted.count
         yield group
+
+
+def _riders(job: Job, reading: list[Job]) -> Iterator[Job]:
+    """Yield the requests whose pieces share the pass of the first one's, which thus has at most `RIDERS` more rows."""
+    assert job.wanted is not None
+    model, rows = job.wanted.model, job.wanted.count
+    most = max(PIECE_BESIDE_ANSWERS, rows) + RIDERS
+    for other in reading:
+        wanted = other.wanted
+        if other is job or wanted is None or wanted.model is not model or not model.prompts_together:
+            continue
+        if rows + wanted.count <= most:
+            rows += wanted.count
+            yield other
 
 
 def _use_threads(threads: int) -> None:

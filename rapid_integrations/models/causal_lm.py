@@ -95,6 +95,11 @@ class CausalLM(Protocol):
         ...
 
     @property
+    def prompts_together(self) -> bool:
+        """Whether pieces of several texts' prompts may share a pass, in which each token has the bits it has alone."""
+        ...
+
+    @property
     def reads_trees(self) -> bool:
         """Whether `forward` takes a tree of tokens (`Rows.parents`). If not, only chains are proposed to it."""
         ...

@@ -78,6 +78,11 @@ class DecoderLM(SharedResource):
         return True
 
     @property
+    def prompts_together(self) -> bool:
+        """Whether pieces of several prompts share a pass: if the kernels compute what lies between its products."""
+        return self._fused.prompts_together
+
+    @property
     def reads_trees(self) -> bool:
         """Whether several continuations may be read at once: they may."""
         return True

@@ -164,6 +164,11 @@ class FusedDecoder(SharedResource):
         return sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes
 
     @property
+    def prompts_together(self) -> bool:
+        """Whether a prompt's row has the same bits beside others' rows: not where PyTorch multiplies by heads."""
+        return self._native is not None and all(layer.latent is None for layer in self._layers)
+
+    @property
     def switch(self) -> int | None:
         """Capacity in tokens above which a text has other rotations; None: all have the same."""
         return self._rotations.switch

@@ -250,6 +250,11 @@ class HuggingFaceLM(SharedResource):
         return self._fused is not None
 
     @property
+    def prompts_together(self) -> bool:
+        """Whether pieces of several prompts share a pass: if the kernels compute what lies between its products."""
+        return self._fused is not None and self._fused.prompts_together
+
+    @property
     def reads_trees(self) -> bool:
         """Whether several continuations may be read at once, which the check has found out."""
         return self._reads_trees

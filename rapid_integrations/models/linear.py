@@ -65,7 +65,7 @@ def native_matrix(product: Linear) -> AnyMatrix:
 def multiplied(x: Tensor, matrix: AnyMatrix | None, weight: Callable[[], Tensor], bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b, (T, O): a row of bfloat16 has the same bits on a processor, however many others there are.
 
-    PyTorch's products have them only for several rows, and on vectors. So one row is computed as two, and if the processor
+    PyTorch's products have them only for several rows, and on vectors. So one row is computed as two. If the processor
     has matrix units, this package's own kernel multiplies (docs/log/2026-11-28-matrix-units.md).
 
     Args:

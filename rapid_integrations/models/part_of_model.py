@@ -30,6 +30,7 @@ class PartOfModel(SharedResource):
     """
 
     passes_together = True
+    prompts_together = False
     reads_trees = False
     rows_together = MAX_ROWS
 

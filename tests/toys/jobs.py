@@ -24,9 +24,9 @@ class BadTokenError(Exception):
 class WatchedLM(SharedTableLM):
     """Notes each pass: (rows, keep) of its readers. While `gate` is closed, passes wait at it."""
 
-    def __init__(self, seed=0, rows_together=32):
+    def __init__(self, seed=0, rows_together=32, prompts_together=False):
         super().__init__(seed)
-        self.rows_together = rows_together
+        self.rows_together, self.prompts_together = rows_together, prompts_together
         self.noted, self.threads = [], []
         self.gate, self.inside = threading.Event(), threading.Event()
         self.gate.set()

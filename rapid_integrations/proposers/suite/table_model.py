@@ -94,6 +94,7 @@ class TableLM:
         return torch.cat(logits)[rows.count - rows.keep :]
 
     passes_together = False
+    prompts_together = False
     reads_trees = True
     rows_together = 32
 

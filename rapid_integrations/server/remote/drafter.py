@@ -115,6 +115,7 @@ class RemoteModel:
     kernels = "none (on another machine)"
     rows_together = 0
     passes_together = False
+    prompts_together = False
     reads_trees = False
 
     def __init__(self, drafter: RemoteDrafter, back_end: BackEnd, described: Described, weight_bytes: int) -> None:

@@ -61,6 +61,23 @@ def test_it_wants_and_goes_on_until_it_ends():
     assert events(job) == [Ended(None)]
 
 
+def test_a_piece_of_several_prompts_is_cut_where_the_room_ends():
+    computation = Computation()
+    lm, job = computation.wanted.model, computation.job
+    parts = [Rows(torch.arange(count), lm.new_cache(9), 0, of_prompt=True) for count in (2, 4, 3)]
+    computation.wanted = Wanted(lm, tuple(parts))
+    job.start()
+    job.cut(9)
+    assert job.wanted is computation.wanted
+    job.cut(4)
+    assert [rows.token_ids.tolist() for rows in job.wanted.rows] == [[0, 1], [0, 1]]
+    job.resume([], 0.0)
+    assert [rows.token_ids.tolist() for rows in job.wanted.rows] == [[2, 3], [0, 1, 2]]
+    assert [rows.cache for rows in job.wanted.rows] == [parts[1].cache, parts[2].cache] and computation.got == []
+    job.resume(["logits"], 0.0)
+    assert computation.got == [["logits"]]
+
+
 def test_time_that_belongs_to_others_is_not_its_own():
     computation = Computation()
     computation.job.start()

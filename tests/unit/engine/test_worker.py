@@ -103,6 +103,16 @@ def test_prompts_are_read_one_after_another(worker):
     assert lm.noted[1:] == [piece, piece, ONE_STEP, piece, piece, ONE_STEP]
 
 
+def test_short_pieces_of_other_prompts_ride_along_if_that_changes_no_bit(worker):
+    lm = WatchedLM(rows_together=4, prompts_together=True)
+    counts = (200, 60, 100, 6)
+    jobs = [ToyJob(worker, lm, [([1] * count, 0)] + steps(1)) for count in counts]
+    results = submitted_at_once(worker, lm, jobs)
+    assert [tokens for tokens, _, _ in results] == [job.expected() for job in jobs]
+    # With a hundred more rows, the pass would have more than a piece beside answers and the riders.
+    assert lm.noted[1:] == [[(200, 0), (60, 0), (6, 0)], ONE_STEP * 3, [(100, 0)], ONE_STEP]
+
+
 def test_a_pass_has_as_many_threads_as_its_caller_allows(worker):
     lm = WatchedLM()
 
