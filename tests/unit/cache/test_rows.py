@@ -100,7 +100,7 @@ def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_o
     assert all(each.cache.shared for each in rows)
     for (shared, new), found in zip(texts, lm.forward(rows), strict=True):
         assert torch.allclose(found, expected[shared : shared + new], rtol=1e-4, atol=1e-4)
-    assert not lm._joins_segments
+    assert not lm._host.joins_segments
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -122,7 +122,7 @@ def test_a_model_that_computes_with_the_keys_of_its_cache_gets_all_of_them(part,
             lm.forward([Rows(ids(400, 0)[at : at + new], fork, new)])[0], expected[at : at + new], atol=1e-4
         )
         assert fork.length == at + new
-    assert lm._joins_segments
+    assert lm._host.joins_segments
 
 
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
