@@ -18,6 +18,7 @@ from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidErro
 from rapid_integrations.models import attention
 from rapid_integrations.models.config_bounds import has_experts
 from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.host_cache import HeldLayer
 from rapid_integrations.models.host_forward import HostForward
 
 CHECK_TOKENS = 24
@@ -65,6 +66,7 @@ class EagerCheck:
         self._lm, self._model, self._host, self._at_rest = lm, model, host, at_rest
         self._expected = torch.empty(0)
         self._decoder = False
+        self._row_bytes: list[int] = []  # of one token, by number of the keys and values in the cache
         self.kv_bytes_per_token = 0
         self.state_bytes = 0
         self.reads_trees = False
@@ -103,6 +105,14 @@ class EagerCheck:
             with fused.lend(self._model):
                 self._expected = self._eager_logits()
         self._compare(self._expected)
+
+    def windows_of(self, held: Sequence[HeldLayer]) -> tuple[tuple[int | None, ...], tuple[int, int]]:
+        """Return the windows through which a cache's keys and values are seen, and what `windowed` of a model says."""
+        if any(each.slot is not None and layer not in self.windows for layer, each in enumerate(held)):
+            return (), (0, 0)  # its layers do not say who they are
+        windows = tuple(self.windows.get(layer) for layer, each in enumerate(held) if each.slot is not None)
+        nbytes = sum(size for size, window in zip(self._row_bytes, windows, strict=True) if window is not None)
+        return windows, (max((each or 0 for each in windows), default=0), nbytes)
 
     @contextmanager
     def _narrow_windows(self) -> Iterator[None]:
@@ -149,6 +159,7 @@ class EagerCheck:
             cache = self._lm.new_cache(CHECK_TOKENS)
             logits = [self._lm.forward([Rows(part, cache, len(part))])[0] for part in parts]
             self.kv_bytes_per_token = cache.bytes_per_token
+            self._row_bytes = [sum(each[:, :, 0].nbytes for each in cache.layer(slot)) for slot in range(cache.layers)]
             self.state_bytes = 0 if cache.state is None else max(each.nbytes for each in cache.state.states)
             if cache.filled_layers != cache.layers:
                 without = cache.layers - cache.filled_layers

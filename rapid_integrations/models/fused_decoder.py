@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache import KVCache, Rows, freed_pages
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.config import KVDtype, Quantization
@@ -149,6 +149,28 @@ class FusedDecoder(OperatorsPass, SharedResource):
         return [attention.window or attention.kind.chunk for attention in attentions]
 
     @property
+    def kept_windows(self) -> tuple[int | None, ...]:
+        """Through which windows the keys and values of a cache are seen; see `KVCache`. Empty: every row is kept."""
+        if self._embed.weight.device.type != "cpu" or not freed_pages.serves():
+            return ()
+        kept: list[int | None] = []
+        for window, layer in zip(self.windows, self._layers, strict=True):
+            source = layer.described.attention.keys_of
+            if source is None:
+                kept.append(window)
+            elif (other := kept[source]) is not None:  # the widest of those that read the same keys
+                kept[source] = None if window is None else max(window, other)
+        return tuple(kept)
+
+    @property
+    def windowed(self) -> tuple[int, int]:
+        """The widest window of the layers that free rows, and the bytes of a token's rows in them; zeros: none."""
+        windows = self.kept_windows
+        freeing = [index for index, window in enumerate(windows) if window is not None]
+        nbytes = sum(self._row_bytes(self._layers[index]) for index in freeing)
+        return max((windows[index] or 0 for index in freeing), default=0), nbytes
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes that one decode step reads: the matrices that a row takes, and one row of the embedding table."""
         return sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes
@@ -170,7 +192,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
         own = sum(layer.described.attention.keys_of is None for layer in self._layers)
-        cache = KVCache(own, capacity, variant, kv_dtype=self.kv_dtype)
+        cache = KVCache(own, capacity, variant, kv_dtype=self.kv_dtype, windows=self.kept_windows)
         cache.sparse_rows = None if self.sparse_prefill is None else 0
         return cache
 
@@ -215,14 +237,13 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
-        own = [layer for layer in self._layers if layer.described.attention.keys_of is None]
+        return sum(self._row_bytes(layer) for layer in self._layers if layer.described.attention.keys_of is None)
+
+    def _row_bytes(self, layer: TakenLayer) -> int:
         width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
-        total = 0
-        for layer in own:
-            kv_heads, head_dim = self._shape(layer)
-            of_a_value = head_dim if layer.latent is None else layer.latent.described.rank
-            total += kv_heads * ((head_dim + of_a_value) * width + 2 * more)
-        return total
+        kv_heads, head_dim = self._shape(layer)
+        of_a_value = head_dim if layer.latent is None else layer.latent.described.rank
+        return kv_heads * ((head_dim + of_a_value) * width + 2 * more)
 
     @property
     def has_parts(self) -> bool:
@@ -291,8 +312,12 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     @property
     def moves_keys(self) -> bool:
-        """Whether a cached key can be moved: not if it was normalised behind its rotation, or by a text's capacity."""
-        return self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
+        """Whether cached keys can be moved.
+
+        Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some.
+        """
+        moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
+        return moved_by_rotation and not any(self.windows)
 
     def shifted(self, layer: int, keys: Tensor, by: int) -> Tensor:
         """Return a layer's keys (1, H_kv, T, D) as they are `by` positions further on; see `MovesKeys`."""

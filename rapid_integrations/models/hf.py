@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache, RecurrentState, Rows
+from rapid_integrations.cache import KVCache, RecurrentState, Rows, freed_pages
 from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import (
@@ -100,6 +100,8 @@ class HuggingFaceLM(SharedResource):
         self._fused: FusedDecoder | None = None
         self._parts: Parts | None = None
         self._kv_bytes_per_token = self._state_bytes = 0  # measured by the check
+        self._windows: tuple[int | None, ...] = ()  # likewise
+        self._windowed = 0, 0
         at_rest = attention.ATTENTION_NAME if self._shared.users else self.own_attention
         check = EagerCheck(self, model, self._host, at_rest)
         with refused_with_the_reason(self.name, model):
@@ -107,6 +109,8 @@ class HuggingFaceLM(SharedResource):
             self._take_over(check, take_over, quantization)
         self._kv_bytes_per_token, self._state_bytes = check.kv_bytes_per_token, check.state_bytes
         self._reads_trees = check.reads_trees
+        if self._fused is None and self.device.type == "cpu" and freed_pages.serves() and not self._host.with_state:
+            self._windows, self._windowed = check.windows_of(self._held)
         self._shared.users += 1
         self._closed = False
         model.set_attn_implementation(attention.ATTENTION_NAME)
@@ -149,6 +153,11 @@ class HuggingFaceLM(SharedResource):
         return self._kv_bytes_per_token + -(-self._state_bytes // spacing(self._state_bytes, self._kv_bytes_per_token))
 
     @property
+    def windowed(self) -> tuple[int, int]:
+        """The window of the layers that free rows, and their part of `kv_bytes_per_token`; zeros: none."""
+        return self._windowed if self._fused is None else self._fused.windowed
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of the recurrent states of all layers behind one position."""
         return self._state_bytes
@@ -177,7 +186,7 @@ class HuggingFaceLM(SharedResource):
             return self._fused.new_cache(capacity, cache_variant(self, capacity))
         with_state = self._host.with_state
         state = RecurrentState(spacing(self._state_bytes, self._kv_bytes_per_token)) if with_state else None
-        return KVCache(self._with_keys, capacity, cache_variant(self, capacity), state)
+        return KVCache(self._with_keys, capacity, cache_variant(self, capacity), state, windows=self._windows)
 
     @property
     def kv_dtype(self) -> KVDtype | None:
@@ -242,7 +251,7 @@ class HuggingFaceLM(SharedResource):
                 return self._host.read_all(rows)
             logits = self._fused.forward(rows)
         for each in rows:
-            each.cache.advance(each.count)
+            each.cache.advance(each.count, of_prompt=each.of_prompt)
         return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
 
     def embedded(self, token_ids: Tensor) -> Tensor:

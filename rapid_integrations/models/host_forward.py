@@ -68,7 +68,7 @@ class HostForward:
         positions = rows.cache.length + sent(torch.tensor(rows.depths), self._device)
         with attention.tree_read(rows):
             logits = self._pass(rows.token_ids, positions, rows.cache, rows.keep, given=rows)
-        rows.cache.advance(rows.count)
+        rows.cache.advance(rows.count, of_prompt=rows.of_prompt)
         return logits
 
     def _read_with_state(self, rows: Rows, state: RecurrentState) -> Tensor:

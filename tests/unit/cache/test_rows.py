@@ -92,7 +92,7 @@ def test_nobody_asks_for_logits():
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
 def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_over):
     lm = HuggingFaceLM(tiny_model(kind, 1), take_over=take_over)
-    assert lm.kv_bytes_per_token == begun(lm, 0, 5).nbytes // 512
+    assert lm.kv_bytes_per_token == begun(lm, 0, 5).bytes_per_token
     whole, document = ids(700, 0), lm.new_cache(700)
     expected = lm.forward([Rows(whole, document, 700)])[0]
     texts = [(500, 1), (500, 5), (300, 90), (640, 3)]  # tokens that are shared, new tokens
