@@ -210,12 +210,11 @@ class KVCache(OneOwner):
             )
 
     def _allocate(self, like: Tensor, layer: int) -> Tensor:
-        """Return an uninitialised buffer (1, H_kv, rows of the tail, head_dim)."""
+        """Return a buffer (1, H_kv, rows of the tail, head_dim). On GPUs it has zeros, as files may lack rows."""
         batch, heads, _, head_dim = like.shape
         shape = batch, heads, self.capacity - self._begin, head_dim
-        if like.device.type != "cpu":  # a file may lack rows that nobody may see, but zeros
-            return like.new_zeros(shape) if layer in self._tail.windowed else like.new_empty(shape)
-        return (self._small_pages if layer in self._tail.windowed else self._arena).empty(shape, like.dtype)
+        arena = self._small_pages if layer in self._tail.windowed else self._arena
+        return arena.empty(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
 
     def advance(self, tokens: int, *, of_prompt: bool = False) -> None:
         """Count the `tokens` rows that every layer has just written, and free those that nothing can need any more.

@@ -506,3 +506,12 @@ def test_a_file_is_not_read_where_rows_are_missing(tmp_path):
         other = [*tokens[:290].tolist(), *text(9, 100)]
         found = store.load("model", other, 400, torch.device("cpu"), 0)
         assert found is not None and found.length == cache.reusable(290) == 256 == store.holds("model", other)
+
+
+def test_a_file_with_windows_of_other_layers_is_refused(tmp_path):
+    with rows_freed_early():
+        cache, tokens = windowed(390)
+        cache.windows = (None, 10, 10)
+        write_cache(tmp_path / "freed", cache, tokens, "model")
+        with pytest.raises(CacheError, match="windows of other layers"):
+            read_cache(tmp_path / "freed", 600)
