@@ -17,6 +17,7 @@ from torch.nn.functional import embedding, linear
 from rapid_integrations.cache import KVCache, LayerRows, Rows
 from rapid_integrations.kernels.cpu import NativeDecoder, prefill
 from rapid_integrations.kernels.layers import Rope
+from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
@@ -27,6 +28,8 @@ from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
 from rapid_integrations.models.sparse_attention import sparse_attention
+
+_ROOT_OF_2 = 2**0.5
 
 Masks: TypeAlias = "dict[Rows, dict[tuple[int | None, int | None], Tensor]]"
 Written: TypeAlias = "dict[int, list[list[LayerRows]]]"  # what layers have that others read, by layer and text
@@ -76,6 +79,8 @@ class OperatorsPass:
         spreads = {} if kernels and not any_latent else self._spread(tables, x.dtype)
         sights = {(each.described.attention.window, each.kind.chunk) for each in self._layers}
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
+        paths = described.streams
+        streams = x[None] if paths is None else alternating.spread(paths, x)
         more: Tensor | None = None  # what the layer before adds to x
         factor = 1.0
         # Behind the last layer that has keys of its own, only rows go on that are asked for.
@@ -86,6 +91,9 @@ class OperatorsPass:
         written: Written = {each: [] for each in keys_of if each is not None}
         for index, layer in enumerate(self._layers):
             own = layer.described
+            if paths is not None and own.alternation is not None:
+                streams = alternating.predicted(own.alternation, paths.active, streams)
+                x = streams[paths.active]
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
@@ -100,6 +108,8 @@ class OperatorsPass:
                 if not attended:
                     break
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
+                if paths is not None:
+                    streams = torch.stack([_last_rows(each, counts, ended) for each in streams])
                 if index < len(self._layers) - 1:  # others follow, which have no keys of their own
                     inputs = None if inputs is None else _last_rows(inputs, counts, ended)
                     tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
@@ -111,16 +121,23 @@ class OperatorsPass:
                 continue
             if own.after_attention is not None:
                 more = _after(own.after_attention, more, kernels)
+            if own.laurel is not None:
+                x, more = (x + more + alternating.augmented(own.laurel, normed)) / _ROOT_OF_2, None
             x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
             more = layer.mixed(normed, kernels)
             if own.after_mlp is not None:
                 more = _after(own.after_mlp, more, kernels)
-            if own.input is not None or own.scale is not None:
+            if paths is not None:
+                assert inputs is not None
+                streams, more = self._updated(layer, streams, x + more, inputs[:, index]), None
+            elif own.input is not None or own.scale is not None:
                 x = layer.ended(
                     add_and_norm(x, more, factor, None, kernels)[0], None if inputs is None else inputs[:, index]
                 )
                 more = None
         else:
+            if paths is not None:
+                x = alternating.merged(paths, streams)
             normed = add_and_norm(x, more, factor, described.norm, kernels)[1]
             given.hand_over(torch.split(normed, ended))
             asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
@@ -131,6 +148,15 @@ class OperatorsPass:
             return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
         given.hand_over(None)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+
+    def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor) -> Tensor:
+        """Return the streams (n, T, E) behind a layer that has computed the active one, and meets its own input."""
+        own, described = layer.described.alternation, self._described.streams
+        assert own is not None and described is not None
+        streams = alternating.corrected(own, described.active, guesses, x)
+        active = streams[described.active]
+        added = layer.of_input(active if own.output is None else active * own.output, given)
+        return torch.cat([streams[:1], streams[1:] + added])
 
     def _attended(
         self,
@@ -212,6 +238,7 @@ class OperatorsPass:
 
     def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
         """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
+        token_ids = token_ids.where(token_ids < len(described.embedding.weight), 0)  # the table may be the shorter one
         rows = (embedding(token_ids, described.embedding.weight) * described.scale).view(len(x), len(self._layers), -1)
         projected = linear(x, described.projection.weight) * described.projection_scale
         return (normalised(described.norm, projected.view(rows.shape)) + rows) * described.factor
