@@ -26,7 +26,7 @@ from rapid_integrations.cache import TILE, Rows
 from rapid_integrations.config import DEFAULT_TARGET
 from rapid_integrations.decoding.reader import PREFILL_CHUNK
 from rapid_integrations.kernels.cpu import prefill
-from rapid_integrations.models import fused_decoder, loader
+from rapid_integrations.models import loader, operators_pass
 
 SELECT = prefill.select_blocks
 LEAST_TOKENS = 2048  # of documents about which questions are asked: shorter ones are read nearly densely
@@ -39,15 +39,15 @@ class Watched:
 
     def __enter__(self) -> Watched:
         self.seconds, self.taken, self.seen = 0.0, 0, 0
-        self._before = fused_decoder.attend, fused_decoder.sparse_attention, prefill.select_blocks
+        self._before = operators_pass.attend, operators_pass.sparse_attention, prefill.select_blocks
         dense, sparse, select = self._before
         self._depth = 0
-        fused_decoder.attend, fused_decoder.sparse_attention = self._timed(dense), self._timed(sparse)
+        operators_pass.attend, operators_pass.sparse_attention = self._timed(dense), self._timed(sparse)
         prefill.select_blocks = self._counted(select)
         return self
 
     def __exit__(self, *error: object) -> None:
-        fused_decoder.attend, fused_decoder.sparse_attention, prefill.select_blocks = self._before
+        operators_pass.attend, operators_pass.sparse_attention, prefill.select_blocks = self._before
 
     def _timed(self, function):
         def timed(*args, **options):

@@ -268,7 +268,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # Families of the table beside those that are described.
 FURTHER = (
     *("gpt2", "gpt_neox", "nanochat", "opt", "phimoe"),
-    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "gemma3n_text", "glm_moe_dsa", "granitemoehybrid", "jamba"),
+    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "glm_moe_dsa", "granitemoehybrid", "jamba"),
     *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),
     *(
         "bailing_hybrid",

@@ -26,9 +26,13 @@ class Arena:
 
     A block is freed when the last tensor in it is gone. Each tensor has a storage of its own that ends with it, so code
     that copies or saves a whole storage does not copy the block.
+
+    Args:
+        large_pages: False for tensors of which parts are freed: a large page stays as long as a part of it is needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, large_pages: bool = True) -> None:
+        self._advice = "MADV_HUGEPAGE" if large_pages else "MADV_NOHUGEPAGE"
         self._block: mmap.mmap | bytearray = bytearray(0)
         self._used = 0
         self._lock = threading.Lock()
@@ -41,7 +45,7 @@ class Arena:
         with self._lock:
             start = -(-self._used // _ALIGNMENT) * _ALIGNMENT
             if start + size > len(self._block):
-                block = _new_block(max(_BLOCK, size))
+                block = _new_block(max(_BLOCK, size), self._advice)
                 if block is None:
                     return torch.empty(tuple(shape), dtype=dtype)
                 self._block, start = block, 0
@@ -62,9 +66,9 @@ class Arena:
         return whole
 
 
-def _new_block(size: int) -> mmap.mmap | None:
-    """Return memory that asks for large pages, or None if the system does not know them."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
+def _new_block(size: int, advice: str) -> mmap.mmap | None:
+    """Return memory that asks for large pages, or for none, or None if the system does not know them."""
+    if not hasattr(mmap, advice):
         return None
     try:
         # Private: shared memory has no large pages, and a forked process would write into ours.
@@ -72,7 +76,7 @@ def _new_block(size: int) -> mmap.mmap | None:
     except OSError as error:
         raise MemoryError(f"{size:,} bytes were requested: {error}") from error
     try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(getattr(mmap, advice))
     except OSError as error:  # a kernel without them
         logger.debug("no large pages: %s", error)
     return memory  # tensors hold it as long as they live

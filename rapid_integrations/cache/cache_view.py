@@ -27,7 +27,8 @@ class CacheView(KVCache):
         layers: numbers of the layers that are read; None: all.
 
     Raises:
-        CacheError: the other cache is empty, or some of its layers are recurrent.
+        CacheError: the other cache is empty, some of its layers are recurrent, or there are gaps and layers have freed
+            rows.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class CacheView(KVCache):
     ) -> None:
         if base.state is not None or not base.filled_layers:
             raise CacheError("a view takes a cache with rows, and no layer of its model may be recurrent", code="view")
+        if runs is not None and base.freed:
+            raise CacheError("a view with gaps needs rows that layers with a sliding window have freed", code="view")
         kept = range(base.layers) if layers is None else layers
         super().__init__(len(kept), 0, base.variant, kv_dtype=base.kv_dtype)
         self._base = base

@@ -21,7 +21,8 @@ class ChunkView(KVCache):
         capacity: tokens that must fit, those that are seen included.
 
     Raises:
-        CacheError: layers are recurrent, or a run is not in whole tiles or goes beyond the other cache's end.
+        CacheError: layers are recurrent or have freed rows, or a run is not in whole tiles or goes beyond the other
+            cache's end.
     """
 
     def __init__(self, base: KVCache, runs: Sequence[tuple[int, int]], capacity: int) -> None:
@@ -33,6 +34,8 @@ class ChunkView(KVCache):
                 f"recurrent layers; this one holds {base.length:,}",
                 code="view",
             )
+        if base.freed:
+            raise CacheError("a view of chunks needs rows that layers with a sliding window have freed", code="view")
         shared: list[Segment] = []
         for begin, end in runs:
             for segment in base.segments:
@@ -47,7 +50,7 @@ class ChunkView(KVCache):
         self.capacity = self._begin + -(-(capacity - self._begin) // TILE) * TILE
         # The tail is there before the first pass, so that the same kernels compute each pass, as behind a fork.
         for layer in range(base.layers):
-            self._tail.put(layer, *map(self._allocate, base.segments[-1].buffers.layer(layer)))
+            self._tail.put(layer, *(self._allocate(each, layer) for each in base.segments[-1].buffers.layer(layer)))
         base._lent = max(base._lent, last)
 
     @property

@@ -2,8 +2,8 @@
 
 A decode step must not copy the cache. So the whole capacity (prompt + output + draft) is allocated once, a forward pass
 writes its T new rows after `length`, and attention reads views. Lowering `length` forgets a rejected draft; the rows
-after it are dead until they are overwritten. Sliding-window layers keep all rows too, so that a rollback is exact for
-them as well.
+after it are dead until they are overwritten. Layers with a sliding window free the rows that nothing can need any more
+(`windows.py`). Those that stay keep their places.
 
 A text that begins like another one refers to that cache's rows (`fork`) and holds only what comes behind them.
 
@@ -19,10 +19,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache import freed_pages, windows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import quantised
 from rapid_integrations.cache.recurrent_state import RecurrentState
 from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment, shared_part
+from rapid_integrations.cache.windows import Range
 from rapid_integrations.config import KVDtype
 from rapid_integrations.errors import CacheError, OneOwner
 
@@ -44,6 +46,7 @@ class KVCache(OneOwner):
         variant: see the attributes; forks inherit it.
         state: see the attributes.
         kv_dtype: see the attributes; forks inherit it.
+        windows: see the attributes; forks inherit them.
 
     Attributes:
         capacity: tokens that fit.
@@ -56,6 +59,8 @@ class KVCache(OneOwner):
         sparse_rows: rows, from the first one on, that belong to whole blocks of `TILE` tokens of a prompt, if the model
             reads prompts sparsely. Only they may be used for other texts: how the others were read depends on where
             the prompt ended. None if prompts are read densely.
+        windows: of each layer how many keys a query sees, its own included; None: all. Empty if no layer frees rows,
+            because all see everything, or because the memory's system takes no rows back.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class KVCache(OneOwner):
         variant: int = 0,
         state: RecurrentState | None = None,
         kv_dtype: KVDtype | None = None,
+        windows: Sequence[int | None] = (),
     ) -> None:
         self.capacity = allocated_tokens(capacity)
         self.layers = layers
@@ -73,11 +79,17 @@ class KVCache(OneOwner):
         self.kv_dtype = kv_dtype
         self.sparse_rows: int | None = None
         self.shared: tuple[Segment, ...] = ()
-        self._tail = Buffers(layers)
+        self.windows = tuple(windows) if freed_pages.serves() and any(windows) else ()
+        self._window = max((each for each in self.windows if each is not None), default=0)  # 0: nothing is ever freed
+        windowed = [layer for layer, window in enumerate(self.windows) if window is not None]
+        self._tail = Buffers(layers, windowed=windowed)
+        self._freed_to = 0  # what was to be freed before this position is freed
+        self._prompt_end = 0
         self._begin = 0  # position of the tail's first row
         self._lent = 0  # rows before this position belong to other caches, too
         self._length = 0
         self._arena = Arena()
+        self._small_pages = Arena(large_pages=False) if self._window else self._arena
         self._frozen = False
         self._written: dict[torch.device, torch.cuda.Event] = {}
 
@@ -93,9 +105,10 @@ class KVCache(OneOwner):
 
     @property
     def nbytes(self) -> int:
-        """Number of allocated bytes of the own tail, which does not depend on the length, and of recurrent states.
+        """Number of bytes of the own tail and of recurrent states.
 
-        See also `distinct_bytes`.
+        The tail's are allocated at once, whatever the length. Layers with a sliding window count the rows that they
+        hold. See also `distinct_bytes`.
         """
         return self._tail.nbytes + (0 if self.state is None else sum(each.nbytes for each in self.state.tensors))
 
@@ -103,7 +116,7 @@ class KVCache(OneOwner):
     def bytes_per_token(self) -> int:
         """Bytes of one token's rows in all layers that have been written."""
         rows = self.capacity - self._begin
-        return self._tail.nbytes // rows if rows else 0
+        return self._tail.allocated // rows if rows else 0
 
     @property
     def filled_layers(self) -> int:
@@ -137,12 +150,37 @@ class KVCache(OneOwner):
             keys, values = quantised(keys), quantised(values)
         begin, end = self._length - self._begin, self._length - self._begin + keys.shape[2]
         if self._tail.keys[layer] is None:
-            self._tail.put(layer, self._allocate(keys), self._allocate(values))
+            self._tail.put(layer, self._allocate(keys, layer), self._allocate(values, layer))
         key_buffer, value_buffer = self._tail.layer(layer)
         key_buffer[:, :, begin:end] = keys
         value_buffer[:, :, begin:end] = values
         own = key_buffer[:, :, :end], value_buffer[:, :, :end]
         return [*(segment.rows(layer) for segment in self.shared), own] if self.shared else [own]
+
+    def restore(self, layer: int, ranges: Sequence[Range], keys: Tensor, values: Tensor) -> None:
+        """Store the rows that a file has of a layer, those of some ranges of positions, one behind the other.
+
+        Args:
+            layer: index of the layer.
+            ranges: ascending.
+            keys, values: (1, H_kv, rows, head_dim), as they are stored.
+        """
+        self._check_room(ranges[-1][1] if ranges else 0)
+        if self._tail.keys[layer] is None:
+            self._tail.put(layer, self._allocate(keys, layer), self._allocate(values, layer))
+        at = 0
+        for begin, end in ranges:
+            for buffer, rows in zip(self._tail.layer(layer), (keys, values), strict=True):
+                buffer[:, :, begin:end] = rows[:, :, at : at + end - begin]
+            at += end - begin
+
+    def restored(self, length: int, freed: Sequence[Range]) -> None:
+        """Count the rows of the first `length` tokens that `restore` has stored, but those that were freed."""
+        self._check_room(length)
+        self._length = self._tail.written = self._prompt_end = length
+        self._tail.freed = tuple((begin, min(end, length)) for begin, end in freed if begin < length)
+        self._freed_to = max((end for _, end in self._tail.freed), default=0)
+        self._stays(length)
 
     def tail(self, new: int) -> Buffers:
         """Return the own tail's buffers, for a kernel that writes `new` rows itself.
@@ -171,21 +209,57 @@ class KVCache(OneOwner):
                 code="full",
             )
 
-    def _allocate(self, like: Tensor) -> Tensor:
-        """Return an uninitialised buffer (1, H_kv, rows of the tail, head_dim)."""
+    def _allocate(self, like: Tensor, layer: int) -> Tensor:
+        """Return a buffer (1, H_kv, rows of the tail, head_dim). On GPUs it has zeros, as files may lack rows."""
         batch, heads, _, head_dim = like.shape
         shape = batch, heads, self.capacity - self._begin, head_dim
-        return self._arena.empty(shape, like.dtype) if like.device.type == "cpu" else like.new_empty(shape)
+        arena = self._small_pages if layer in self._tail.windowed else self._arena
+        return arena.empty(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
 
-    def advance(self, tokens: int) -> None:
-        """Count the `tokens` rows that every layer has just written."""
+    def advance(self, tokens: int, *, of_prompt: bool = False) -> None:
+        """Count the `tokens` rows that every layer has just written, and free those that nothing can need any more.
+
+        Args:
+            tokens: number of rows.
+            of_prompt: they belong to a prompt, behind which other texts may go on.
+        """
         self._length += tokens
+        self._tail.written = max(self._tail.written, self._length - self._begin)
+        if self._window:
+            self._prompt_end = self._length if of_prompt else self._prompt_end
+            self._free_rows()
+
+    def _free_rows(self) -> None:
+        begin, end = max(self._freed_to, self._begin), self._length - self._window - windows.BRANCHES
+        keys = self._tail.keys[0]
+        if end - begin < windows.STEP or keys is None or keys.device.type != "cpu":
+            return
+        stay = windows.kept(self._window, self._length, self._prompt_end, self._tail.points)
+        for first, last in windows.without((begin, end), stay):
+            self._tail.free((first - self._begin, last - self._begin))
+        self._freed_to = end
+
+    @property
+    def freed(self) -> list[Range]:
+        """The ranges of positions whose rows the layers with a sliding window have freed, ascending."""
+        return [
+            (begin + segment.begin, min(end + segment.begin, segment.end))
+            for segment in self.segments
+            for begin, end in segment.buffers.freed
+            if begin + segment.begin < segment.end
+        ]
+
+    def _stays(self, length: int) -> None:
+        """Keep the rows that a text needs which goes on behind the first `length` tokens, whoever writes them."""
+        for each in self.segments if self._window else ():
+            each.buffers.owner.points.add(length)
 
     def rollback(self, to_length: int) -> None:
         """Forget every token after the first `to_length`, in O(1).
 
         Raises:
-            CacheError: there are fewer tokens, other caches have some of the rows, too, or the cache is frozen.
+            CacheError: there are fewer tokens, other caches have some of the rows, too, rows before them were freed, or
+                the cache is frozen.
         """
         if not 0 <= to_length <= self._length:
             raise CacheError(
@@ -197,7 +271,16 @@ class KVCache(OneOwner):
                 f"{self._length if self._frozen else self._lent:,} rows, too; take a fork of so many tokens",
                 code="shared",
             )
+        if not self.branches(to_length):
+            raise CacheError(
+                f"cannot roll back to {to_length:,} tokens: rows before them were freed, which layers with a sliding "
+                f"window need there; {windows.reusable(to_length, self._window, self.freed):,} would do",
+                code="window",
+            )
         self._length = to_length
+        if self._window:
+            self._tail.write_again(max(0, to_length - self._begin))
+            self._freed_to = min(self._freed_to, to_length)
         if self.state is not None:
             self.state.rollback(to_length)
 
@@ -243,28 +326,37 @@ class KVCache(OneOwner):
             tile: segments end at its multiples. Caches that the kernels read need the default.
 
         Raises:
-            CacheError: the cache holds fewer tokens, or `capacity` is smaller than `length`.
+            CacheError: the cache holds fewer tokens, rows before them were freed (see `reusable`), or `capacity` is
+                smaller than `length`.
         """
         if not 0 <= length <= self._length:
             raise CacheError(f"cannot fork {length:,} tokens: the cache holds {self._length:,}", code="fork")
         if capacity < length:
             raise CacheError(f"a KV cache of {capacity:,} tokens cannot take {length:,}: ask for more", code="full")
-        other = KVCache(self.layers, capacity, self.variant, kv_dtype=self.kv_dtype)
+        freed = self.freed if self._window else []
+        if not self.branches(length):
+            raise CacheError(f"cannot fork {length:,} tokens: rows before them were freed", code="window")
+        other = KVCache(self.layers, capacity, self.variant, kv_dtype=self.kv_dtype, windows=self.windows)
         other.shared = shared_part(self.segments, length, tile)
         begin = other.shared[-1].end if other.shared else 0
         if begin:
             other._begin = other._lent = begin
             other.capacity = begin + _in_buckets(capacity - begin, tile)
         for layer in range(self.layers if self._tail.complete else 0):
-            for_tail = self._tail.layer(layer)
-            other._tail.put(layer, *map(other._allocate, for_tail))
+            other._tail.put(layer, *(other._allocate(each, layer) for each in self._tail.layer(layer)))
             for segment in self.segments:
-                first, last = max(begin, segment.begin), min(length, segment.end)
-                if first < last:
+                whole = max(begin, segment.begin), min(length, segment.end)
+                for first, last in windows.without(whole, freed if layer in other._tail.windowed else ()):
                     for held, copied in zip(segment.rows(layer), other._tail.layer(layer), strict=True):
                         rows = held[:, :, first - segment.begin : last - segment.begin]
                         copied[:, :, first - begin : last - begin] = rows
-        other._length = length
+        other._length, other._tail.written = length, length - begin
+        if self._window:
+            self._stays(length)
+            other._stays(length)
+            inside = [(max(first, begin), min(last, length)) for first, last in freed]
+            other._tail.freed = tuple((first - begin, last - begin) for first, last in inside if first < last)
+            other._freed_to, other._prompt_end = min(self._freed_to, length), length
         other.sparse_rows = None if self.sparse_rows is None else self.reusable(length)
         self._lent = max(self._lent, begin)
         if self.state is not None:
@@ -274,11 +366,23 @@ class KVCache(OneOwner):
     def reusable(self, length: int) -> int:
         """Return how many of the first `length` tokens a fork need not read again.
 
-        These are all, if no layer is recurrent and prompts are read densely.
+        These are all, if no layer is recurrent or has freed rows, and prompts are read densely.
         """
+        if self._window:
+            length = windows.reusable(length, self._window, self.freed)
         if self.sparse_rows is not None:
             return min(length, self.sparse_rows) // TILE * TILE
         return length if self.state is None else self.state.reusable(length)
+
+    def branches(self, length: int) -> bool:
+        """Whether layers with a sliding window hold what a text needs that goes on behind the first `length` tokens."""
+        return not self._window or windows.reusable(length, self._window, self.freed) == length
+
+    def mark(self, position: int) -> None:
+        """Keep what a text needs that goes on behind the first `position` tokens, because another one has done so."""
+        self._stays(position)
+        if self.state is not None:
+            self.state.mark(position)
 
     def freeze(self) -> None:
         """Refuse further writes and rollbacks. Another thread may read the rows from now on; safe to call again."""

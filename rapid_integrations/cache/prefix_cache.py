@@ -44,8 +44,8 @@ class PrefixCache(SharedResource):
     stay. Each of them has rows that only a continued chat needs.
 
     Entries hold prompt and output. A fork takes the part that the next prompt shares with them anyway, and a chat turn
-    that repeats the answer finds it cached. `KVCache` keeps every row of sliding-window layers, so a fork is exact for
-    them too.
+    that repeats the answer finds it cached. Where layers with a sliding window have freed the rows that it needs, it
+    takes less (`KVCache.reusable`).
 
     The drafter's prompt changes with every question, because retrieval chooses it. Its entries are seldom used again,
     so they must not evict documents (see `DRAFTER_SHARE`).
@@ -101,8 +101,8 @@ class PrefixCache(SharedResource):
             self._clock += 1
             entry.used = self._clock
         cache = entry.cache.fork(shared, capacity)  # a cache without shared rows would need more memory, not less
-        if cache.state is not None:  # the next question about this text will part from it at the same place
-            cache.state.mark(common_prefix(entry.token_ids, ids[:-1]))
+        # The next question about this text will part from it at the same place.
+        cache.mark(common_prefix(entry.token_ids, ids[:-1]))
         return cache
 
     def put(self, model: object, role: Role, token_ids: Sequence[int], cache: KVCache) -> None:
@@ -160,14 +160,15 @@ class PrefixCache(SharedResource):
                 continue
             same = [entry for entry in self._entries if entry.model is new.model]
             common = {id(entry): common_prefix(entry.token_ids, new.token_ids) for entry in same}
-            longer = [entry for entry in same if common[id(entry)] == size]
+            longer = [entry for entry in same if common[id(entry)] == size and entry.cache.branches(size)]
             if longer:
                 longer[0].used = max(longer[0].used, new.used)
                 continue
             answers = [entry for entry in same if 2 * common[id(entry)] >= max(size, len(entry.token_ids))]
             answers.sort(key=lambda entry: -entry.used)
             for entry in same:
-                if common[id(entry)] == len(entry.token_ids) or entry in answers[MOST_ANSWERS - 1 :]:
+                continued = common[id(entry)] == len(entry.token_ids) and new.cache.branches(len(entry.token_ids))
+                if continued or entry in answers[MOST_ANSWERS - 1 :]:
                     self._entries.remove(entry)
             self._entries.append(new)
         self._evict()

@@ -231,7 +231,7 @@ class PrefixStore(SharedResource):
             saved = self._prefix(file, model)
             if saved is None:
                 continue
-            shared = common_prefix(saved.token_ids, token_ids)
+            shared = saved.reusable(common_prefix(saved.token_ids, token_ids))
             if shared > best[1] and 2 * shared >= len(saved.token_ids):
                 best = (file, shared)
         return best

@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.segments import Segment
+from rapid_integrations.cache.windows import Range, reusable, without
 from rapid_integrations.errors import CacheError
 
 _FORMAT = "rapid-integrations KV cache 2"
+_WITH_WINDOWS = "rapid-integrations KV cache 3"  # some layers have only the rows that a sliding window may need
 _TOKENS = "token_ids"
 _LABEL = "label."
 _NO_DIGEST = "0" * 64
@@ -41,11 +45,19 @@ class SavedPrefix:
         model: fingerprint of the model that wrote it.
         token_ids: (n,) the tokens whose rows it holds.
         labels: what people are told about it, by name. Nothing is found by them.
+        windows: see `KVCache`.
+        freed: ranges of positions whose rows the layers with a window do not have.
     """
 
     model: str
     token_ids: NDArray[np.int64]
     labels: Mapping[str, str] = field(default_factory=dict)
+    windows: tuple[int | None, ...] = ()
+    freed: tuple[Range, ...] = ()
+
+    def reusable(self, length: int) -> int:
+        """Return how many of the first `length` tokens a text can go on behind."""
+        return reusable(length, max((each or 0 for each in self.windows), default=0), self.freed)
 
 
 def write_cache(
@@ -76,7 +88,7 @@ def write_cache(
     assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
     layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
-    header = partial(_header, layout, model, cache.length, labels or {})
+    header = partial(_header, layout, SavedPrefix(model, token_ids, labels or {}, cache.windows, tuple(cache.freed)))
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         file.write(header(_NO_DIGEST))
@@ -95,9 +107,9 @@ def write_cache(
 
 
 def layout_of(cache: KVCache) -> Layout:
-    """Return name, dtype and shape (1, H_kv, length, head_dim) of the tensors in a file, in their order."""
+    """Return name, dtype and shape (1, H_kv, rows, head_dim) of the tensors in a file, in their order."""
     return [
-        (f"{index}.{part}", rows.dtype, (*rows.shape[:2], cache.length, rows.shape[3]))
+        (f"{index}.{part}", rows.dtype, (*rows.shape[:2], _count(_ranges(cache, index, cache.length)), rows.shape[3]))
         for index in range(cache.layers)
         for part, rows in zip(("key", "value"), cache.segments[-1].rows(index), strict=True)
     ]
@@ -106,10 +118,30 @@ def layout_of(cache: KVCache) -> Layout:
 def _pieces(cache: KVCache) -> Iterator[bytes]:
     """Yield the rows' bytes, a head of a segment at a time, so that little is held twice."""
     for index in range(cache.layers):
-        for parts in zip(*(segment.rows(index) for segment in cache.segments), strict=True):
-            held = [cache.fetched(rows).view(torch.uint8).numpy()[0] for rows in parts]  # each (H_kv, rows, bytes)
-            for head in range(len(held[0])):
+        ranges = _ranges(cache, index, cache.length)
+        for parts in zip(*(_held(segment, index, ranges) for segment in cache.segments), strict=True):
+            whole = [rows for part in parts for rows in part]
+            held = [cache.fetched(rows).view(torch.uint8).numpy()[0] for rows in whole]  # each (H_kv, rows, bytes)
+            for head in range(len(held[0]) if held else 0):
                 yield from (part[head].tobytes() for part in held)
+
+
+def _ranges(cache: KVCache | SavedPrefix, layer: int, length: int) -> list[Range]:
+    """Return the ranges of positions whose rows a layer has, of the first `length` tokens."""
+    windowed = layer < len(cache.windows) and cache.windows[layer] is not None
+    return without((0, length), cache.freed if windowed else ())
+
+
+def _count(ranges: list[Range]) -> int:
+    return sum(end - begin for begin, end in ranges)
+
+
+def _held(segment: Segment, layer: int, ranges: list[Range]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return a segment's keys and its values of some ranges of positions."""
+    inside = [(max(begin, segment.begin), min(end, segment.end)) for begin, end in ranges]
+    rows = [slice(begin - segment.begin, end - segment.begin) for begin, end in inside if begin < end]
+    keys, values = segment.rows(layer)
+    return [keys[:, :, each] for each in rows], [values[:, :, each] for each in rows]
 
 
 def read_prefix(path: Path) -> SavedPrefix:
@@ -134,14 +166,16 @@ def read_cache(
         device: the device of the cache.
 
     Raises:
-        CacheError: the file is damaged or is not a saved cache, or it holds fewer tokens than `length` or more than
-            `capacity`.
+        CacheError: the file is damaged or is not a saved cache, or it holds fewer tokens than `length`, not the rows
+            that a text needs behind it, or more than `capacity`.
     """
     with _errors_as_cache_errors(path), _open(path) as file:
         saved = _prefix(path, file)
         wanted = len(saved.token_ids) if length is None else length
         if wanted > len(saved.token_ids):
             raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for", code="short")
+        if saved.reusable(wanted) < wanted:
+            raise CacheError(f"{path} does not hold the rows before {wanted:,} tokens that windows need", code="window")
         names = [name for name in file.keys() if name != _TOKENS]  # noqa: SIM118 (no mapping)
         layers = len(names) // 2
         expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
@@ -153,33 +187,41 @@ def read_cache(
         stored = {file.get_slice(name).get_dtype() for name in names}
         if "I8" in stored and len(stored) > 1:
             raise CacheError(f"{path} is not a saved KV cache: only some of its rows are in eight bits", code="foreign")
-        cache = KVCache(layers, capacity, kv_dtype="int8" if "I8" in stored else None)
+        if saved.windows and len(saved.windows) != layers:
+            raise CacheError(f"{path} is not a saved KV cache: it has windows of other layers", code="foreign")
+        cache = KVCache(layers, capacity, kv_dtype="int8" if "I8" in stored else None, windows=saved.windows)
         for index in range(layers):
             rows = [file.get_tensor(f"{index}.{part}") for part in ("key", "value")]
             for part, tensor in zip(("key", "value"), rows, strict=True):
-                if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != len(tokens):
+                expected_rows = _count(_ranges(saved, index, len(tokens)))
+                if tensor.ndim != 4 or tensor.shape[0] != 1 or tensor.shape[2] != expected_rows:
                     raise CacheError(
                         f"{path} is not a saved KV cache: {index}.{part} has shape {tuple(tensor.shape)}",
                         code="foreign",
                     )
                 digest.update(tensor.view(torch.uint8).numpy().data)
                 layout.append((f"{index}.{part}", tensor.dtype, tuple(tensor.shape)))
-            cache.write(index, *(tensor[:, :, :wanted].to(device) for tensor in rows))
+            ranges = _ranges(saved, index, wanted)
+            keys, values = (tensor[:, :, : _count(ranges)].to(device) for tensor in rows)
+            cache.restore(index, ranges, keys, values)
         metadata = file.metadata()
-        digest.update(_header(layout, saved.model, int(metadata["rows"]), saved.labels, _NO_DIGEST))
+        digest.update(_header(layout, saved, _NO_DIGEST))
         if metadata.get("sha256") != digest.hexdigest():
             raise CacheError(
                 f"{path} is not a valid saved KV cache: its content does not match its digest, so it is damaged",
                 code="foreign",
             )
-    cache.advance(wanted)
+    cache.restored(wanted, saved.freed)
     return saved, cache
 
 
-def _header(layout: Layout, model: str, rows: int, labels: Mapping[str, str], digest: str) -> bytes:
+def _header(layout: Layout, saved: SavedPrefix, digest: str) -> bytes:
     """Return the length and the JSON header of a safetensors file."""
-    metadata = {"format": _FORMAT, "model": model, "rows": f"{rows:012d}", "sha256": digest}
-    named = {f"{_LABEL}{name}": labels[name] for name in sorted(labels)}
+    rows = len(saved.token_ids)
+    metadata = {"format": _FORMAT, "model": saved.model, "rows": f"{rows:012d}", "sha256": digest}
+    if saved.windows:
+        metadata |= {"format": _WITH_WINDOWS, "windows": json.dumps(saved.windows), "freed": json.dumps(saved.freed)}
+    named = {f"{_LABEL}{name}": saved.labels[name] for name in sorted(saved.labels)}
     entries: dict[str, Any] = {"__metadata__": {**metadata, **named}}
     begin = 0
     for name, dtype, shape in layout:
@@ -201,7 +243,7 @@ def _open(path: Path) -> Any:
 
 def _prefix(path: Path, file: Any) -> SavedPrefix:
     metadata = file.metadata() or {}
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in (_FORMAT, _WITH_WINDOWS):
         raise CacheError(
             f"{path} is not a saved KV cache: its content is something else, or of another version", code="foreign"
         )
@@ -211,7 +253,14 @@ def _prefix(path: Path, file: Any) -> SavedPrefix:
             f"{path} is not a saved KV cache: its tokens are {tokens.dtype}, {tuple(tokens.shape)}", code="foreign"
         )
     labels = {name.removeprefix(_LABEL): text for name, text in metadata.items() if name.startswith(_LABEL)}
-    return SavedPrefix(metadata["model"], tokens.numpy()[: int(metadata["rows"])].copy(), labels)
+    windows, freed = json.loads(metadata.get("windows", "[]")), json.loads(metadata.get("freed", "[]"))
+    return SavedPrefix(
+        metadata["model"],
+        tokens.numpy()[: int(metadata["rows"])].copy(),
+        labels,
+        tuple(None if each is None else int(each) for each in windows),
+        tuple((int(begin), int(end)) for begin, end in freed),
+    )
 
 
 @contextmanager

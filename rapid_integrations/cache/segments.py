@@ -7,12 +7,14 @@ buffer with the last cache that refers to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import Tensor
 
+from rapid_integrations.cache import freed_pages
+from rapid_integrations.cache.windows import Range
 from rapid_integrations.errors import CacheError
 
 TILE = 64
@@ -34,21 +36,57 @@ class Buffers:
     Args:
         layers: number of layers.
         of: the buffers whose memory these are views of; None if the memory is their own.
+        windowed: layers whose rows are freed (`windows`).
 
     Attributes:
         owner: the buffers that hold the memory.
+        windowed: see the arguments.
+        freed: ranges of rows that are freed in the windowed layers, ascending. It is replaced, never changed.
+        points: positions behind which other texts go on, whose rows therefore stay.
+        written: rows, from the first one on, that have been written at some time. Memory is taken by writing.
     """
 
-    def __init__(self, layers: int, of: Buffers | None = None) -> None:
+    def __init__(self, layers: int, of: Buffers | None = None, windowed: Collection[int] = ()) -> None:
         self.owner: Buffers = self if of is None else of.owner
+        self.windowed = frozenset(windowed)
+        self.freed: tuple[Range, ...] = ()
+        self.points: set[int] = set()
+        self.written = 0
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.complete = False  # every layer has buffers; each step of a model asks
 
     @property
     def nbytes(self) -> int:
-        """Number of allocated bytes."""
+        """Number of bytes: the allocated ones, but of windowed layers those of the rows that they hold."""
+        if not self.windowed:
+            return self.allocated
+        held = self.written - sum(end - begin for begin, end in self.freed)
+        total = 0
+        for part in (self.keys, self.values):
+            for layer, each in enumerate(part):
+                if each is not None:
+                    total += each.nbytes // each.shape[2] * held if layer in self.windowed else each.nbytes
+        return total
+
+    @property
+    def allocated(self) -> int:
+        """Number of bytes that would be held if every row was."""
         return sum(each.nbytes for each in (*self.keys, *self.values) if each is not None)
+
+    def free(self, rows: Range) -> None:
+        """Free the windowed layers' rows from the first to the second number; nobody may need them any more."""
+        begin, end = rows
+        for layer in self.windowed:
+            for each in self.layer(layer):
+                for head in each[0]:
+                    freed_pages.free(head[begin:end])
+        self.freed = tuple(sorted((*self.freed, rows)))
+
+    def write_again(self, begin: int) -> None:
+        """Note that rows from `begin` on will be written again, whether they were freed or not."""
+        if self.freed and self.freed[-1][1] > begin:
+            self.freed = tuple((first, min(last, begin)) for first, last in self.freed if first < begin)
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Set the buffers of a layer that has none yet."""

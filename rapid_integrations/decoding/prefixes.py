@@ -19,7 +19,7 @@ from rapid_integrations.cache.segments import MOST_COPIED
 from rapid_integrations.decoding.chunk_view import Chosen, reader_over
 from rapid_integrations.decoding.reader import Reader
 from rapid_integrations.errors import CacheError
-from rapid_integrations.models.causal_lm import CausalLM, cache_bytes, cache_variant
+from rapid_integrations.models.causal_lm import CausalLM, cache_bytes, cache_variant, rows_bytes
 
 _WAY_OUT = (
     "Its caches and those of earlier requests have been freed, and the next request can use them. Shorten the "
@@ -122,7 +122,7 @@ class Prefixes:
 
     def tell_if_too_long(self, model: CausalLM, capacity: int) -> None:
         """Warn once if a text is too long for a cache whose size nobody chose, and will not be kept."""
-        needed, budget = allocated_tokens(capacity) * model.kv_bytes_per_token, self.memory.max_bytes
+        needed, budget = rows_bytes(model, allocated_tokens(capacity)), self.memory.max_bytes
         if self._told or not self._automatic or not 0 < budget < needed:
             return
         self._told = True

@@ -73,6 +73,7 @@ class Reader:
             other, shared = self._most_shared()
             if other is not None:
                 if other.cache.length < shared:
+                    other.cache.mark(shared)  # layers with a sliding window keep what is needed there
                     yield None
                     continue
                 self._share(other, shared)

@@ -11,7 +11,7 @@ from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.request import Asked, Request
-from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.causal_lm import CausalLM, rows_bytes
 from rapid_integrations.structured.held import Held
 
 CLEARLY = 2  # times as many tokens the target has to read at least
@@ -33,7 +33,7 @@ def fits_beside(prompts: PreparedPrompt, models: EngineModels, sampling: Samplin
     If they did not, the request would wait for the answer that is to shorten the wait for it.
     """
     target, drafter = (
-        model.kv_bytes_per_token * allocated_tokens(len(ids) + sampling.max_new_tokens)
+        rows_bytes(model, allocated_tokens(len(ids) + sampling.max_new_tokens))
         for model, ids in ((models.target, prompts.target_ids), (models.drafter, prompts.drafter_ids))
     )
     return target + 2 * drafter <= nbytes

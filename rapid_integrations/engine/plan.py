@@ -163,6 +163,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         )
     if proposer in _SELF_DRAFTING and not (isinstance(models.target, HasParts) and models.target.has_parts):
         proposer = _WITHOUT_PARTS
+    if proposer in _SPARSE and not _is_viewed(models.target):  # rows before a gap are freed where windows hide them
+        proposer = _WITHOUT_PARTS
     chunks = speculation.chunk_cache
     takes_rows = chunks == "target"
     if takes_rows and not (
@@ -170,7 +172,8 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
     ):
         raise ConfigurationError(
             f"chunk_cache='target' takes the target's keys and values, but the drafter {models.drafter.name} is "
-            "another model, or its keys cannot be moved. Leave out the drafter, or use chunk_cache='off'",
+            "another model, or its keys cannot be moved, or are freed behind sliding windows. Leave out the "
+            "drafter, or use chunk_cache='off'",
             code="other_rows",
         )
     if chunks == "view" and not (models.self_speculation and _is_viewed(models.target)):

@@ -24,7 +24,7 @@ from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import Beginning
 from rapid_integrations.engine.worker import Worker
-from rapid_integrations.models.causal_lm import cache_bytes
+from rapid_integrations.models.causal_lm import cache_bytes, rows_bytes
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt, PromptLike
@@ -146,7 +146,7 @@ class Reading:
         return ReadAhead(
             tokens=len(read),
             cached_tokens=self._cached,
-            kv_bytes=target.kv_bytes_per_token * len(read),
+            kv_bytes=rows_bytes(target, len(read)),
             in_memory=in_memory == kept,
             on_disk=len(read) - on_disk < max(1, len(read) // 10),  # `PrefixStore.save` adds no tenth to a file
             seconds=time.perf_counter() - self._started,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.cache_view import CacheView
+from rapid_integrations.cache.windows import most_held
 
 
 @runtime_checkable
@@ -121,7 +122,17 @@ def cache_bytes(model: CausalLM, tokens: int) -> int:
     the present one, that at the round's start, and the one that the prefix ended with.
     """
     states: int = getattr(model, "state_bytes", 0)
-    return tokens * model.kv_bytes_per_token + 3 * states
+    return rows_bytes(model, tokens) + 3 * states
+
+
+def rows_bytes(model: CausalLM, tokens: int) -> int:
+    """Return the most bytes that the keys and values of a text of so many tokens take.
+
+    `model.windowed`, if it has it, is the window of the layers that free rows, and their part of `kv_bytes_per_token`.
+    """
+    window, nbytes = getattr(model, "windowed", (0, 0))
+    held = most_held(tokens, window) if window else tokens
+    return tokens * (model.kv_bytes_per_token - nbytes) + held * nbytes
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
+from rapid_integrations.models.alternating import thinned
 from rapid_integrations.models.description import Experts, Growth, Layer, Mlp
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
@@ -125,16 +126,26 @@ class TakenLayer:
 
         if isinstance(self.mlp, TakenExperts):
             return self.mlp(normed, activated)
-        return self.mlp[1](activated(self.mlp[0](normed)))
+        gate_up = self.mlp[0](normed)
+        if isinstance(self.described.mlp, Mlp) and self.described.mlp.sparsity:
+            gate, up = gate_up.chunk(2, dim=-1)
+            gate_up = torch.cat([thinned(gate, self.described.mlp.sparsity), up], dim=-1)
+        return self.mlp[1](activated(gate_up))
 
     def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
         """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
         own = self.described
         if own.input is not None:
-            assert self.input is not None and given is not None
-            gate = activate(self.input[0](x), own.input.activation, gated=False)
-            x = x + normalised(own.input.norm, self.input[1](gate * given))
+            assert given is not None
+            x = x + self.of_input(x, given)
         return x if own.scale is None else x * own.scale
+
+    def of_input(self, x: Tensor, given: Tensor) -> Tensor:
+        """Return what the layer makes of its own input, (T, P), for rows (T, E)."""
+        own = self.described.input
+        assert self.input is not None and own is not None
+        gate = activate(self.input[0](x), own.activation, gated=False)
+        return normalised(own.norm, self.input[1](gate * given))
 
     def queries_and_keys(
         self, qkv: Tensor, heads: int, kv_heads: int, tables: Tables, spread: Tables, kernels: bool

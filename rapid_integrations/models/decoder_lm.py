@@ -73,6 +73,11 @@ class DecoderLM(SharedResource):
         return self._fused.kv_bytes_per_token
 
     @property
+    def windowed(self) -> tuple[int, int]:
+        """The window of the layers that free rows, and their part of `kv_bytes_per_token`; zeros: none."""
+        return self._fused.windowed
+
+    @property
     def passes_together(self) -> bool:
         """Whether several texts share a pass: they always do."""
         return True
@@ -141,7 +146,7 @@ class DecoderLM(SharedResource):
         with nan_taught(self.name):
             logits = self._fused.forward(rows)
         for each in rows:
-            each.cache.advance(each.count)
+            each.cache.advance(each.count, of_prompt=each.of_prompt)
         return [own if each.keep else own.new_empty(0, self.vocab_size) for each, own in zip(rows, logits, strict=True)]
 
     def embedded(self, token_ids: Tensor) -> Tensor:

@@ -113,12 +113,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """down(activation(gate) * up), or down(activation(up)) if it is not `gated`."""
+    """down(activation(gate) * up), or down(activation(up)) if it is not `gated`.
+
+    Attributes:
+        sparsity: share of the gate's numbers that are to become 0; see `alternating.thinned`.
+    """
 
     gate_up: Inputs
     down: nn.Linear
     activation: Activation
     gated: bool = True
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,47 @@ class LayerInputs:
 
 
 @dataclass(frozen=True)
+class Laurel:
+    """A learned augmented residual: x + norm(right(left(x))) of what the attention reads; see `alternating`."""
+
+    left: nn.Linear
+    right: nn.Linear
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """How a layer guesses and corrects n streams of states; see `alternating`.
+
+    Attributes:
+        prediction, correction: (n * n, n) and (n, n), of what the router says.
+        router: (n, E), of the active stream, which is normalised and scaled.
+        output: (E,), factors on the active stream before the layer's own input meets it; None: 1.
+    """
+
+    prediction: nn.Linear
+    correction: nn.Linear
+    router: nn.Linear
+    norm: Norm
+    scale: float
+    output: Tensor | None
+
+
+@dataclass(frozen=True)
+class Streams:
+    """How a decoder makes n streams of states of its embedding's rows, and one of them before the head.
+
+    Attributes:
+        spread, merged: a matrix for each stream but the first.
+        active: number of the stream that the layers compute.
+    """
+
+    spread: Inputs
+    merged: Inputs
+    active: int
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer. A norm that is None is not there.
 
@@ -204,6 +250,8 @@ class Layer:
         residual: factor on what they add.
         input: what the layer adds at its end.
         scale: (1,), factor on all that the layer gives; None: 1.
+        alternation: of the decoder's streams; None: there is one.
+        laurel: a further summand beside the attention; the sum is divided by the root of 2. None: there is none.
     """
 
     attention: Attention
@@ -216,6 +264,8 @@ class Layer:
     residual: float = 1.0
     input: LayerInput | None = None
     scale: Tensor | None = None
+    alternation: Alternation | None = None
+    laurel: Laurel | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +283,7 @@ class Decoder:
         logit_scale, logit_softcap: logits become softcap * tanh(scale * logit / softcap).
         rotations: what `Attention.rotation` counts.
         inputs: of every layer; None: there are none.
+        streams: of states; None: there is one.
     """
 
     heads: int
@@ -248,11 +299,12 @@ class Decoder:
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     inputs: LayerInputs | None = None
+    streams: Streams | None = None
 
     @property
     def uniform(self) -> bool:
         """Whether all layers have keys and values of their own in heads of one shape, and no inputs of their own."""
-        return not any(
+        return self.streams is None and not any(
             layer.input is not None
             or layer.scale is not None
             or any(each is not None for each in (own.value, own.kv_heads, own.head_dim, own.keys_of))

@@ -19,6 +19,7 @@ from rapid_integrations.kernels.cpu import (
     serves_latents,
 )
 from rapid_integrations.models import loader
+from rapid_integrations.models.decoder_widths import columns_of, rank_of
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
 from rapid_integrations.models.folder_kinds import (
@@ -27,10 +28,10 @@ from rapid_integrations.models.folder_kinds import (
     refuse_quantized,
     with_settings_beside,
 )
-from rapid_integrations.models.fused_decoder import FusedDecoder, columns_of, rank_of
-from rapid_integrations.models.hf import refuse_unsupported
+from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.packed.loading import lies_in_blocks
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
+from rapid_integrations.models.unsupported import refuse_unsupported
 
 
 @dataclass(frozen=True)

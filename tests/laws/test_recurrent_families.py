@@ -114,7 +114,7 @@ def test_a_text_that_parts_from_another_one_goes_on_from_a_state(family):
                 reader.commit([best])
                 answer.append(best)
             assert answer == expected
-    if target.lm._one_by_one:  # a short beginning is read anew, in one piece
+    if target.lm._host.one_by_one:  # a short beginning is read anew, in one piece
         assert reused == [0, 0, 0]
     else:
         assert reused == [0, len(document) // EVERY * EVERY, len(document)]
@@ -126,8 +126,8 @@ def test_few_tokens_are_read_twice():
     lm.forward([Rows(ids(), cache, 0, of_prompt=True)])
     assert cache.state.position == TEXT
     read = []
-    own = lm._pass
-    lm._pass = lambda token_ids, *rest: read.append(len(token_ids)) or own(token_ids, *rest)
+    own = lm._host._pass
+    lm._host._pass = lambda token_ids, *rest: read.append(len(token_ids)) or own(token_ids, *rest)
     for _ in range(12):  # each draft of three tokens loses the last two
         length = cache.length
         lm.forward([Rows(torch.tensor([5, 6, 7]), cache, 3)])

@@ -134,11 +134,10 @@ inline void tile_scores(const bf16* q, const uint32_t* packed, float* scores, co
     for (int i = 0; i < 4; i++) _mm512_storeu_ps(scores + n * TILE + 16 * i, acc[n][i]);
 }
 
-// mixed (N, D) += weights (N, 64) x values; `packed` (32, D) has pairs of keys, a dimension a lane.
-template <int D, int N>
-inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, const bf16* ahead) {
-  constexpr int W = D % 64 == 0 ? 4 : 2;
-  for (int d = 0; d < D; d += 16 * W) {
+// mixed (N, D) += weights (N, 64) x values; `packed` (32, D) has pairs of keys, a dimension a lane. W vectors at a time.
+template <int N, int W>
+inline void rows_mixed(const bf16* weights, size_t D, const uint32_t* packed, float* mixed, const bf16* ahead) {
+  for (size_t d = 0; d < D; d += 16 * W) {
     __m512 acc[N][W];
     for (int n = 0; n < N; n++)
       for (int i = 0; i < W; i++) acc[n][i] = _mm512_loadu_ps(mixed + n * D + d + 16 * i);
@@ -157,6 +156,11 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, 
     for (int n = 0; n < N; n++)
       for (int i = 0; i < W; i++) _mm512_storeu_ps(mixed + n * D + d + 16 * i, acc[n][i]);
   }
+}
+
+template <int D, int N>
+inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, const bf16* ahead) {
+  rows_mixed<N, D % 64 == 0 ? 4 : 2>(weights, D, packed, mixed, ahead);
 }
 
 inline void cap_scores(float* scores, const Sight& sight) {  // of a tile

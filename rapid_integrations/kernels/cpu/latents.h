@@ -100,28 +100,6 @@ inline void latent_scores(const bf16* q, int rank, int rotated, const uint32_t* 
     for (int i = 0; i < 4; i++) _mm512_storeu_ps(scores + n * TILE + 16 * i, acc[n][i]);
 }
 
-// mixed (N, D) += weights (N, 64) x latents; `packed` as `pack_rows` has them.
-template <int N>
-inline void latents_mixed(const bf16* weights, int D, const uint32_t* packed, float* mixed) {
-  for (int d = 0; d < D; d += 64) {
-    __m512 acc[N][4];
-    for (int n = 0; n < N; n++)
-      for (int i = 0; i < 4; i++) acc[n][i] = _mm512_loadu_ps(mixed + size_t(n) * D + d + 16 * i);
-    for (int j = 0; j < TILE / 2; j++) {
-      __m512bh v[4];
-      for (int i = 0; i < 4; i++) v[i] = load_bf16(packed + size_t(j) * D + d + 16 * i);
-      for (int n = 0; n < N; n++) {
-        int32_t pair;
-        std::memcpy(&pair, weights + n * TILE + 2 * j, 4);
-        const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-        for (int i = 0; i < 4; i++) acc[n][i] = _mm512_dpbf16_ps(acc[n][i], v[i], both);
-      }
-    }
-    for (int n = 0; n < N; n++)
-      for (int i = 0; i < 4; i++) _mm512_storeu_ps(mixed + size_t(n) * D + d + 16 * i, acc[n][i]);
-  }
-}
-
 // What `attend_chunk` does, of latents: `rank` is a multiple of 64, and `rotated` one of 32.
 template <int KV>
 void attend_latents(int rank, int rotated, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
@@ -175,7 +153,7 @@ void attend_latents(int rank, int rotated, const bf16* q, int rows, const int64_
       }
     }
     in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
-      latents_mixed<count>(weights + r * TILE, rank, packed_latents, mixed + size_t(r) * rank);
+      rows_mixed<count, 4>(weights + r * TILE, rank, packed_latents, mixed + size_t(r) * rank, nullptr);
     });
   }
   for (int r = 0; r < rows; r++) {

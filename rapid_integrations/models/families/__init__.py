@@ -16,6 +16,7 @@ from rapid_integrations.models.families import (
     cohere,
     deepseek,
     gemma,
+    gemma3n,
     gemma4,
     glm,
     glm_moe,
@@ -32,7 +33,7 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(cohere, deepseek, gemma, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
+    *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
     *(llama, llama4, mixtral, olmo, phi, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
@@ -48,6 +49,7 @@ _TEXT_PARTS = {
     **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
     "Gemma3TextModel": "Gemma3ForCausalLM",
     "DeepseekV3Model": "DeepseekV3ForCausalLM",  # of Kimi K2.5
+    "Gemma3nTextModel": "Gemma3nForCausalLM",
     "Gemma4TextModel": "Gemma4ForCausalLM",
     "Llama4ForCausalLM": "Llama4ForCausalLM",
 }

@@ -18,6 +18,7 @@ from rapid_integrations.models.description import (
     Mlp,
     NotDescribedError,
     Rotation,
+    Streams,
 )
 
 _ACTIVATIONS: Final[dict[str, Activation]] = {
@@ -125,7 +126,12 @@ def layer(
 
 def embedding_scale(table: Any) -> float:
     """Return the factor on the rows of Gemma's tables, which is rounded to the dtype of the rows."""
-    return torch.tensor(table.scalar_embed_scale, dtype=table.weight.dtype, device="cpu").item()
+    return rounded(table.scalar_embed_scale, table.weight.dtype)
+
+
+def rounded(number: float, dtype: torch.dtype) -> float:
+    """Return a factor as a model has it that keeps it in its own dtype."""
+    return torch.tensor(number, dtype=dtype, device="cpu").item()
 
 
 def sliding(config: Any, index: int) -> int | None:
@@ -170,6 +176,7 @@ def decoder(
     logit_scale: float = 1.0,
     logit_softcap: float | None = None,
     inputs: LayerInputs | None = None,
+    streams: Streams | None = None,
     kv_heads: int | None = None,
 ) -> Decoder:
     """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`.
@@ -195,4 +202,5 @@ def decoder(
         logit_scale=logit_scale,
         logit_softcap=logit_softcap,
         inputs=inputs,
+        streams=streams,
     )

@@ -33,9 +33,9 @@ from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
 from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.decoder_widths import columns_of
 from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
-from rapid_integrations.models.fused_decoder import columns_of
 from rapid_integrations.models.gguf.comparison import compare, model_of, transformers_model
 from rapid_integrations.models.gguf.converted import check_tokens, ends_of_answers
 from rapid_integrations.models.gguf.description import configuration_of, weights_of

@@ -10,9 +10,9 @@ import torch
 
 from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
+from rapid_integrations.models.decoder_widths import columns_of
 from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
-from rapid_integrations.models.fused_decoder import columns_of
 from rapid_integrations.models.gguf.comparison import compare, model_of
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.packed.experts import joined_experts

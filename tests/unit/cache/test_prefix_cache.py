@@ -111,7 +111,7 @@ def test_the_longest_wins():
 
 
 def test_no_memory_for_a_tail_is_told_and_the_entry_stays(monkeypatch):
-    def fail(self, like):
+    def fail(self, like, layer):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     prefixes = kept(DOCUMENT)

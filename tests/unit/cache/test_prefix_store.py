@@ -21,8 +21,9 @@ from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, write_cache
 from rapid_integrations.errors import CacheError, ConfigurationError
 from tests.toys.errors import coded
+from tests.toys.freed_rows import rows_freed_early
 from tests.toys.repository import ROOT
-from tests.toys.token_cache import append, held, holding, text
+from tests.toys.token_cache import LAYERS, append, held, holding, text
 
 CPU = torch.device("cpu")
 MODEL, OTHER = "a" * 64, "b" * 64
@@ -459,3 +460,58 @@ def test_rows_of_a_type_without_a_name_in_the_format_are_refused(tmp_path):
     cache.advance(5)
     with pytest.raises(CacheError, check=coded("cache.type")):
         write_cache(tmp_path / "f", cache, np.arange(5), MODEL)
+
+
+def windowed(length):
+    """Return a cache that has freed rows of its second layer, and its tokens."""
+    tokens = text(5, length)
+    cache = KVCache(LAYERS, length, windows=(None, 10))
+    for begin in range(0, length, 50):
+        append(cache, tokens[begin : begin + 50])
+    return cache, np.array(tokens, dtype=np.int64)
+
+
+@pytest.mark.parametrize("length", [None, 380, 320])
+def test_a_file_holds_the_rows_that_windows_have_not_freed(tmp_path, length):
+    with rows_freed_early():
+        cache, tokens = windowed(390)
+        write_cache(tmp_path / "freed", cache, tokens, "model")
+        saved, found = read_cache(tmp_path / "freed", 600, length)
+        length = length or 390
+        assert saved.windows == found.windows == (None, 10) and saved.freed == tuple(cache.freed) != ()
+        assert found.length == length and found.reusable(length) == length and found.reusable(200) < 200
+        assert found.freed == [(begin, min(end, length)) for begin, end in cache.freed if begin < length]
+        for layer, first in ((0, 0), (1, length - 10)):
+            for ours, theirs in zip(found.layer(layer), cache.layer(layer), strict=True):
+                assert torch.equal(ours[:, :, first:], theirs[:, :, first:length])
+        append(found, text(6, 200))  # it goes on freeing
+        assert found.freed[-1][1] > length
+    whole = KVCache(LAYERS, 390)
+    append(whole, tokens.tolist())
+    write_cache(tmp_path / "whole", whole, tokens, "model")
+    held = 390 - sum(end - begin for begin, end in cache.freed)
+    rows = [each.nbytes // 390 for each in whole.layer(0)]
+    saved_bytes = (tmp_path / "whole").stat().st_size - (tmp_path / "freed").stat().st_size
+    assert abs(saved_bytes - sum(rows) * (390 - held)) < 200  # headers differ a little
+
+
+def test_a_file_is_not_read_where_rows_are_missing(tmp_path):
+    with rows_freed_early():
+        cache, tokens = windowed(390)
+        write_cache(tmp_path / "freed", cache, tokens, "model")
+        with pytest.raises(CacheError, check=coded("cache.window")):
+            read_cache(tmp_path / "freed", 600, 250)
+        store = PrefixStore(tmp_path)
+        store.save("model", tokens, cache, lambda: True)
+        other = [*tokens[:290].tolist(), *text(9, 100)]
+        found = store.load("model", other, 400, torch.device("cpu"), 0)
+        assert found is not None and found.length == cache.reusable(290) == 256 == store.holds("model", other)
+
+
+def test_a_file_with_windows_of_other_layers_is_refused(tmp_path):
+    with rows_freed_early():
+        cache, tokens = windowed(390)
+        cache.windows = (None, 10, 10)
+        write_cache(tmp_path / "freed", cache, tokens, "model")
+        with pytest.raises(CacheError, match="windows of other layers"):
+            read_cache(tmp_path / "freed", 600)

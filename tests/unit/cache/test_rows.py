@@ -113,7 +113,7 @@ def test_nobody_asks_for_logits():
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
 def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_over):
     lm = HuggingFaceLM(tiny_model(kind, 1), take_over=take_over)
-    assert lm.kv_bytes_per_token == begun(lm, 0, 5).nbytes // 512
+    assert lm.kv_bytes_per_token == begun(lm, 0, 5).bytes_per_token
     whole, document = ids(700, 0), lm.new_cache(700)
     expected = lm.forward([Rows(whole, document, 700)])[0]
     texts = [(500, 1), (500, 5), (300, 90), (640, 3)]  # tokens that are shared, new tokens
@@ -121,7 +121,7 @@ def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_o
     assert all(each.cache.shared for each in rows)
     for (shared, new), found in zip(texts, lm.forward(rows), strict=True):
         assert torch.allclose(found, expected[shared : shared + new], rtol=1e-4, atol=1e-4)
-    assert not lm._joins_segments
+    assert not lm._host.joins_segments
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -143,7 +143,7 @@ def test_a_model_that_computes_with_the_keys_of_its_cache_gets_all_of_them(part,
             lm.forward([Rows(ids(400, 0)[at : at + new], fork, new)])[0], expected[at : at + new], atol=1e-4
         )
         assert fork.length == at + new
-    assert lm._joins_segments
+    assert lm._host.joins_segments
 
 
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")

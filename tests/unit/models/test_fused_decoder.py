@@ -10,6 +10,7 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import hf, taken_weights
+from rapid_integrations.models.eager_check import EagerCheck
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import Int4Linear, make_linear
@@ -56,7 +57,7 @@ def test_what_is_not_known_in_every_part_runs_as_transformers_does():
 
 def test_a_model_without_numbers_is_not_taken_over(monkeypatch):
     """`device_map={"": "disk"}` leaves every weight on the device "meta", which is one device."""
-    monkeypatch.setattr(HuggingFaceLM, "_compare", lambda own: setattr(own, "_expected", None))
+    monkeypatch.setattr(EagerCheck, "of_host", lambda own: None)
     monkeypatch.setattr(hf, "device_of_inputs", lambda model: torch.device("cpu"))
     assert HuggingFaceLM(tiny_model("llama", 1).to("meta"), take_over=True)._fused is None
 

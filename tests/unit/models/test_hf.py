@@ -22,8 +22,9 @@ from rapid_integrations.errors import (
 )
 from rapid_integrations.models.attention import ATTENTION_NAME
 from rapid_integrations.models.causal_lm import CausalLM
-from rapid_integrations.models.hf import HuggingFaceLM, device_of_inputs
+from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
+from rapid_integrations.models.unsupported import device_of_inputs
 from tests.toys.budget import examples
 from tests.toys.every_family import tiny
 from tests.toys.models import KINDS, VOCAB_SIZE, byte_tokenizer, randomise, tiny_model

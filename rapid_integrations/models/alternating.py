@@ -1,0 +1,65 @@
+"""Alternating updates (AltUp): several streams of states, of which each layer computes one and guesses the others.
+
+Baykal et al. 2023, "Alternating Updates for Efficient Transformers" (NeurIPS). Gemma 3n has them. Their matrices are
+small and are not quantised.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, relu
+
+from rapid_integrations.models.description import Alternation, Laurel, Streams
+from rapid_integrations.models.norms import normalised
+
+_LEAST = 1e-5  # of a stream's mean square
+
+
+def spread(described: Streams, x: Tensor) -> Tensor:
+    """Return the streams (n, T, E) of embedded tokens (T, E)."""
+    others = (_as_large(linear(x, each.weight), x) for each in described.spread)
+    return torch.stack([x, *others])
+
+
+def merged(described: Streams, streams: Tensor) -> Tensor:
+    """Return the states (T, E) before the final norm."""
+    parts = zip(described.merged, streams[1:], strict=True)
+    others = (_as_large(linear(each, matrix.weight), streams[0]) for matrix, each in parts)
+    return torch.stack([streams[0], *others]).mean(dim=0)
+
+
+def predicted(own: Alternation, active: int, streams: Tensor) -> Tensor:
+    """Return what a layer guesses of all streams, (n, T, E). It computes the active one from its guess."""
+    count, rows, _ = streams.shape
+    mixing = linear(_modalities(own, streams[active]), own.prediction.weight).view(rows, count, count)
+    return (streams.permute(1, 2, 0) @ mixing.transpose(1, 2)).permute(2, 0, 1) + streams
+
+
+def corrected(own: Alternation, active: int, guesses: Tensor, x: Tensor) -> Tensor:
+    """Return the streams (n, T, E) behind a layer that has computed the active one, `x` (T, E)."""
+    factors = linear(_modalities(own, x), own.correction.weight) + 1  # (T, n)
+    return (x - guesses[active]) * factors.t()[:, :, None] + guesses
+
+
+def augmented(own: Laurel, normed: Tensor) -> Tensor:
+    """Return the learned augmented residual (LAuReL, arXiv 2411.07501) of normalised rows (T, E)."""
+    return normed + normalised(own.norm, linear(linear(normed, own.left.weight), own.right.weight))
+
+
+def thinned(gate: Tensor, sparsity: float) -> Tensor:
+    """Return what of a gate (T, I) exceeds the share `sparsity` of a normal distribution with its mean and spread."""
+    quantile = torch.special.ndtri(torch.tensor(sparsity)).to(gate)
+    cutoff = gate.mean(dim=-1, keepdim=True) + gate.std(dim=-1, keepdim=True, unbiased=False) * quantile
+    return relu(gate - cutoff)
+
+
+def _modalities(own: Alternation, x: Tensor) -> Tensor:
+    routed = linear(normalised(own.norm, x) * own.scale, own.router.weight)
+    return torch.tanh(routed.float()).to(x.dtype)  # (T, n)
+
+
+def _as_large(x: Tensor, like: Tensor) -> Tensor:
+    """Return rows with the mean square of other ones."""
+    wanted = like.square().mean(dim=-1, keepdim=True) ** 0.5
+    return x * wanted / x.square().mean(dim=-1, keepdim=True).clamp(min=_LEAST).sqrt()

@@ -1,0 +1,95 @@
+"""Gemma 3n: streams of states, augmented residuals, sparse MLPs, inputs of every layer, and keys of other layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.models.description import (
+    Alternation,
+    Attention,
+    Decoder,
+    Laurel,
+    Layer,
+    LayerInput,
+    LayerInputs,
+    Streams,
+)
+from rapid_integrations.models.families.parts import (
+    activation,
+    decoder,
+    gated_mlp,
+    rms_norm,
+    rotation_of,
+    rounded,
+    sliding,
+)
+from rapid_integrations.models.families.parts import embedding_scale as scale_of
+
+
+def describe(model: Any) -> Decoder:
+    """Describe the language model."""
+    config, base = model.config, model.base_model
+    kinds, layers = sorted(set(config.layer_types)), []
+    last: dict[str, int] = {}  # layer of each kind that has keys of its own
+    for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
+        if not each.self_attn.is_kv_shared_layer:
+            last[kind] = index
+        mlp = gated_mlp(each.mlp, config, "hidden_activation")
+        layers.append(
+            Layer(
+                attention=_attention(each.self_attn, sliding(config, index), kinds.index(kind), last[kind]),
+                mlp=replace(mlp, sparsity=each.mlp.activation_sparsity),
+                before_attention=rms_norm(each.input_layernorm),
+                after_attention=rms_norm(each.post_attention_layernorm),
+                before_mlp=rms_norm(each.pre_feedforward_layernorm),
+                after_mlp=rms_norm(each.post_feedforward_layernorm),
+                input=_input(each, config),
+                alternation=_alternation(each.altup, config),
+                laurel=Laurel(
+                    each.laurel.linear_left, each.laurel.linear_right, rms_norm(each.laurel.post_laurel_norm)
+                ),
+            )
+        )
+    return decoder(
+        model,
+        layers,
+        rms_norm(base.norm),
+        rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
+        embedding_scale=scale_of(base.embed_tokens),
+        logit_softcap=config.final_logit_softcapping,
+        inputs=_inputs(base),
+        streams=Streams(tuple(base.altup_projections), tuple(base.altup_unembed_projections), config.altup_active_idx),
+    )
+
+
+def _attention(own: Any, window: int | None, rotation: int, last: int) -> Attention:
+    query = rms_norm(own.q_norm)
+    places: dict[str, Any] = {"window": window, "rotation": rotation, "query": query}
+    if own.is_kv_shared_layer:
+        return Attention((own.q_proj,), own.o_proj, own.scaling, key=query, keys_of=last, **places)
+    norms: dict[str, Any] = {"key": rms_norm(own.k_norm), "value": Norm(None, own.v_norm.eps)}
+    return Attention((own.q_proj, own.k_proj, own.v_proj), own.o_proj, own.scaling, **norms, **places)
+
+
+def _alternation(own: Any, config: Any) -> Alternation:
+    output = own.correct_output_scale if config.altup_correct_scale else None
+    scale = 1 / config.hidden_size
+    return Alternation(
+        own.prediction_coefs, own.correction_coefs, own.modality_router, rms_norm(own.router_norm), scale, output
+    )
+
+
+def _input(each: Any, config: Any) -> LayerInput:
+    gate, projection = each.per_layer_input_gate, each.per_layer_projection
+    return LayerInput(gate, projection, activation(config.hidden_activation), rms_norm(each.post_per_layer_input_norm))
+
+
+def _inputs(base: Any) -> LayerInputs:
+    table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
+    scale, factor = (rounded(each, table.weight.dtype) for each in (base.hidden_size**-0.5, 0.5**0.5))
+    return LayerInputs(table, scale_of(table), projection, scale, rms_norm(base.per_layer_projection_norm), factor)
+
+
+CLASSES = {"Gemma3nForCausalLM": describe}

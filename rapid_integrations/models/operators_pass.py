@@ -1,0 +1,290 @@
+"""A forward pass of a described decoder with PyTorch's products: of any rows, on any device, in any dtype.
+
+It is the reference of the kernels. Prompts are read by it, too, with kernels for norms, rotations and attention where
+those serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, linear
+
+from rapid_integrations.cache import KVCache, LayerRows, Rows
+from rapid_integrations.kernels.cpu import NativeDecoder, prefill
+from rapid_integrations.kernels.layers import Rope
+from rapid_integrations.models import alternating
+from rapid_integrations.models.attention import attend
+from rapid_integrations.models.block_linear import BlockTable
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
+from rapid_integrations.models.description import Decoder, LayerInputs
+from rapid_integrations.models.given_states import GivenStates, wants_last
+from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
+from rapid_integrations.models.sparse_attention import sparse_attention
+
+_ROOT_OF_2 = 2**0.5
+
+Masks: TypeAlias = "dict[Rows, dict[tuple[int | None, int | None], Tensor]]"
+Written: TypeAlias = "dict[int, list[list[LayerRows]]]"  # what layers have that others read, by layer and text
+"""Of the readers that read trees: for each window and chunk of a layer which keys a row sees."""
+
+
+class OperatorsPass:
+    """What of a decoder reads rows with PyTorch's products. `FusedDecoder` fills its parts in.
+
+    Attributes:
+        sparse_prefill: the threshold of the attention with which prompts are read, None if it is dense.
+    """
+
+    sparse_prefill: float | None
+    _described: Decoder
+    _layers: list[TakenLayer]
+    _embed: Any
+    _head: Linear
+    _rotations: Rotations
+    _balance: list[Tensor] | None  # see `key_balance`; of each layer (H + H_kv, D)
+    _native: NativeDecoder | None
+
+    def _tables(self, rows: Sequence[Rows]) -> list[Tables]:
+        """Return for each reader the cosines and sines of at least its first length + T positions."""
+        longest = max(each.cache.position + each.count for each in rows)
+        return [self._rotations.tables(longest, self._is_long(each.cache)) for each in rows]
+
+    @staticmethod
+    def _is_long(cache: KVCache) -> bool:
+        return cache.variant == 1
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Do `forward` with PyTorch's products."""
+        described = self._described
+        counts = [each.count for each in rows]
+        # Rows of which the last layer's output is wanted, and those of them whose logits are.
+        ended = [each.count if wants_last(each) else each.keep for each in rows]
+        kept = [each.keep for each in rows]
+        given = GivenStates(rows)
+        token_ids = _joined([each.token_ids for each in rows])
+        x: Tensor = self._embedded(token_ids)  # (T of all, E)
+        inputs = None if described.inputs is None else self._inputs(described.inputs, token_ids, x)
+        kernels = self._native is not None and prefill.serves_prefill(x)
+        tables = self._tables_of(rows)
+        any_latent = any(each.latent is not None for each in self._layers)
+        spreads = {} if kernels and not any_latent else self._spread(tables, x.dtype)
+        sights = {(each.described.attention.window, each.kind.chunk) for each in self._layers}
+        masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
+        paths = described.streams
+        streams = x[None] if paths is None else alternating.spread(paths, x)
+        more: Tensor | None = None  # what the layer before adds to x
+        factor = 1.0
+        # Behind the last layer that has keys of its own, only rows go on that are asked for.
+        cut = max(index for index, layer in enumerate(self._layers) if layer.described.attention.keys_of is None)
+        if cut + 1 < len(self._layers) and any(each.wanted_states for each in rows):
+            ended = counts
+        keys_of = (layer.described.attention.keys_of for layer in self._layers)
+        written: Written = {each: [] for each in keys_of if each is not None}
+        for index, layer in enumerate(self._layers):
+            own = layer.described
+            if paths is not None and own.alternation is not None:
+                streams = alternating.predicted(own.alternation, paths.active, streams)
+                x = streams[paths.active]
+            x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
+            given.add(index, x)
+            factor = own.residual
+            first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
+            qkv = layer.qkv(normed)
+            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads else tables
+            if layer.latent is not None:
+                attended = self._attended_latents(index, qkv, rows, first, spread, masks)
+            else:
+                attended = self._attended(index, qkv, rows, counts, first, tables, spread, masks, written, kernels)
+            if index == cut:
+                if not attended:
+                    break
+                x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
+                if paths is not None:
+                    streams = torch.stack([_last_rows(each, counts, ended) for each in streams])
+                if index < len(self._layers) - 1:  # others follow, which have no keys of their own
+                    inputs = None if inputs is None else _last_rows(inputs, counts, ended)
+                    tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
+                    spreads = {} if kernels else self._spread(tables, x.dtype)
+                    counts = ended
+            more = layer.out(_joined(attended).reshape(x.shape[0], -1))
+            if own.parallel:
+                more = more + layer.mixed(normed, kernels)
+                continue
+            if own.after_attention is not None:
+                more = _after(own.after_attention, more, kernels)
+            if own.laurel is not None:
+                x, more = (x + more + alternating.augmented(own.laurel, normed)) / _ROOT_OF_2, None
+            x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
+            more = layer.mixed(normed, kernels)
+            if own.after_mlp is not None:
+                more = _after(own.after_mlp, more, kernels)
+            if paths is not None:
+                assert inputs is not None
+                streams, more = self._updated(layer, streams, x + more, inputs[:, index]), None
+            elif own.input is not None or own.scale is not None:
+                x = layer.ended(
+                    add_and_norm(x, more, factor, None, kernels)[0], None if inputs is None else inputs[:, index]
+                )
+                more = None
+        else:
+            if paths is not None:
+                x = alternating.merged(paths, streams)
+            normed = add_and_norm(x, more, factor, described.norm, kernels)[1]
+            given.hand_over(torch.split(normed, ended))
+            asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
+            if len(asked_for):
+                return list(
+                    torch.split(numbers(self.logits_of(asked_for), check=any(each.check for each in rows)), kept)
+                )
+            return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+        given.hand_over(None)
+        return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
+
+    def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor) -> Tensor:
+        """Return the streams (n, T, E) behind a layer that has computed the active one, and meets its own input."""
+        own, described = layer.described.alternation, self._described.streams
+        assert own is not None and described is not None
+        streams = alternating.corrected(own, described.active, guesses, x)
+        active = streams[described.active]
+        added = layer.of_input(active if own.output is None else active * own.output, given)
+        return torch.cat([streams[:1], streams[1:] + added])
+
+    def _attended(
+        self,
+        index: int,
+        qkv: Tensor,
+        rows: Sequence[Rows],
+        counts: list[int],
+        first: Sequence[int],
+        tables: Tables,
+        spread: Tables,
+        masks: Masks,
+        written: Written,
+        kernels: bool,
+    ) -> list[Tensor]:
+        """Write the rows of a layer's keys and values; return what each text's rows from `first` on attend to.
+
+        What a text attends to is (T, H, D). Texts of which nothing is asked for are left out. `qkv` has `counts` rows
+        of them: all, or those from `first` on if the layer reads the keys of another one, which are in `written`.
+        """
+        layer, heads = self._layers[index], self._described.heads
+        attention = layer.described.attention
+        kv_heads, head_dim = self._shape(layer)
+        if attention.keys_of is not None:
+            kv_heads = 0
+        qkv = qkv.view(-1, heads + 2 * kv_heads, head_dim)
+        qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
+        values = qkv[:, heads + kv_heads :]
+        if attention.value is not None:
+            values = normalised(attention.value, values)
+        attended = []
+        parts = zip(rows, first, torch.split(qk, counts), torch.split(values, counts), strict=True)
+        for reader, (each, begin, own_qk, own_v) in enumerate(parts):
+            if self._balance is not None:  # powers of two: nothing is rounded
+                own_qk = (own_qk * self._balance[index][: own_qk.shape[1]]).to(own_qk.dtype)
+            if attention.growth is not None:
+                own_qk = grown(own_qk, heads, attention.growth, each)
+            by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
+            if attention.keys_of is None:
+                query = by_head[:, :heads, begin:]
+                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                if index in written:
+                    written[index].append(segments)
+            else:
+                query, segments = by_head, written[attention.keys_of][reader]
+            if begin == each.count:
+                continue
+            if self.sparse_prefill is not None and each.of_prompt and each.parents is None:
+                dense = partial(attend, scale=attention.scale, window=None, kind=layer.kind)
+                attended.append(sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0])
+                continue
+            seen = None if each.parents is None else masks[each][attention.window, layer.kind.chunk][begin:]
+            attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
+        return attended
+
+    def _attended_latents(
+        self, index: int, qkv: Tensor, rows: Sequence[Rows], first: Sequence[int], spread: Tables, masks: Masks
+    ) -> list[Tensor]:
+        """Do `_attended` for a layer whose attention is latent."""
+        layer = self._layers[index]
+        assert layer.latent is not None
+        balance = None if self._balance is None else self._balance[index]
+        new = layer.latent.rows(qkv, layer.rope, spread, balance)
+        attended, end = [], 0
+        for each, begin in zip(rows, first, strict=True):
+            start, end = end, end + each.count
+            keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
+            segments = each.cache.write(index, keys, latents)
+            if begin < each.count:
+                plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
+                seen = None if each.parents is None else masks[each][None, None][begin:]
+                scale = layer.described.attention.scale
+                attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
+        return attended
+
+    def _embedded(self, token_ids: Tensor) -> Tensor:
+        rows = self.embedded(token_ids)
+        scale = self._described.embedding_scale
+        return rows if scale == 1 else rows * scale
+
+    def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
+        """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
+        token_ids = token_ids.where(token_ids < len(described.embedding.weight), 0)  # the table may be the shorter one
+        rows = (embedding(token_ids, described.embedding.weight) * described.scale).view(len(x), len(self._layers), -1)
+        projected = linear(x, described.projection.weight) * described.projection_scale
+        return (normalised(described.norm, projected.view(rows.shape)) + rows) * described.factor
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Return tokens' rows of the embedding table, (T, E)."""
+        table = self._embed
+        rows: Tensor = table(token_ids) if isinstance(table, BlockTable) else embedding(token_ids, table.weight)
+        return rows
+
+    def logits_of(self, states: Tensor) -> Tensor:
+        """Return what the head makes of states behind the final norm: (T, V) of (T, E)."""
+        return self._finished(self._head(states))
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        scale, cap = self._described.logit_scale, self._described.logit_softcap
+        if scale != 1:
+            logits = logits * scale
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _tables_of(self, rows: Sequence[Rows]) -> Tables:
+        """Return cosines and sines of every row's position, (T of all, pairs) float32."""
+        parts = []
+        for each, (cos, sin) in zip(rows, self._tables(rows), strict=True):
+            behind = slice(each.cache.position, each.cache.position + each.count)
+            own = (cos[behind], sin[behind])
+            parts.append(own if each.parents is None else (own[0][each.depths], own[1][each.depths]))
+        return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
+
+    def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
+        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers}
+        return {each: spread_over_head(tables, *each, dtype) for each in ropes}
+
+    def _shape(self, layer: TakenLayer) -> tuple[int, int]:
+        """Return how many heads of keys a layer has, and how many numbers each has."""
+        own = layer.described.attention
+        return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
+
+
+def _after(norm: Any, more: Tensor, kernels: bool) -> Tensor:
+    return prefill.add_and_norm(more, None, norm) if kernels else normalised(norm, more)
+
+
+def _last_rows(x: Tensor, counts: list[int], kept: list[int]) -> Tensor:
+    return _joined([own[len(own) - keep :] for own, keep in zip(torch.split(x, counts), kept, strict=True)])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
