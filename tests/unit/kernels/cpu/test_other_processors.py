@@ -26,12 +26,9 @@ pytestmark = [
 DRIVER = FOLDER.parents[2] / "tests/unit/kernels/cpu/elsewhere.cpp"
 SYSROOT = "/usr/aarch64-linux-gnu"  # Debian's
 COMMON = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Werror")
-PROCESSORS = {
-    "neon": "cortex-a72",
-    "neon_dot": "neoverse-n1",
-    "neon_bf16": "max",
-}  # which has what it needs, and no more
-# What has no product of bfloat16 in it, and no function of a C library.
+# Each has what the variant needs, and of the first two nothing that a better one needs.
+PROCESSORS = {"neon": "cortex-a72", "neon_dot": "neoverse-n1", "neon_bf16": "max"}
+# What has no product of bfloat16 in it, and no function of a C library. Without BFDOT all bits are those of x86-64.
 EXACT = re.compile(r"(product|unpacked|rows|best|blocks|drawn|sum|gate 3)\b(?! bf16)")
 
 
@@ -110,7 +107,7 @@ def test_arm64_computes_the_numbers_of_x86(folder, expected, arm, variant):
 
     done = ran_on(PROCESSORS[variant], variant)
     assert done.returncode == 0, done.stderr
-    compare(results(folder / variant), expected, EXACT)
+    compare(results(folder / variant), expected, EXACT if variant == "neon_bf16" else re.compile(""))
     if variant != "neon":  # the emulator has no instruction that the processor has not
         assert ran_on(PROCESSORS["neon"], "nothing").returncode not in (0, 1, 2)
 
