@@ -52,7 +52,8 @@ ENVIRONMENT: list[Row] = [
     (
         "`CXX`",
         "the C++ compiler for those kernels. Default: the first of `c++`, `g++`, `clang++` and the package `ziglang` "
-        "that exists. None is needed if they came with the package or lie in `kernels/` ([processes](processes.md))",
+        "that exists; on Windows `ziglang`. None is needed if they came with the package or lie in `kernels/` "
+        "([processes](processes.md))",
     ),
     (
         "`OMP_WAIT_POLICY`",

@@ -8,7 +8,7 @@
 
 namespace {
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
 

@@ -15,7 +15,11 @@ namespace {
 
 constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absolute positions
 constexpr int TILE = 64;    // keys whose scores are formed together; tiles begin at absolute positions, too
-constexpr int ROWS_TOGETHER = 6;  // query rows of a product: 24 sums stay in registers
+#if RAPID_WIDE && !RAPID_AVX512
+constexpr int ROWS_TOGETHER = 1;  // query rows of a product: their sums, four vectors each, stay in registers
+#else
+constexpr int ROWS_TOGETHER = 6;
+#endif
 
 struct Span {  // keys that a query sees: [begin, end)
   int64_t begin, end;
@@ -75,7 +79,7 @@ inline size_t attention_floats(int kv, int D, int rows) {
   return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64;
 }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 inline void transpose16(__m512i r[16]) {  // 16 x 16 of 32 bits
   __m512i t[16];

@@ -9,16 +9,20 @@
 #include "attention.h"
 #include "levels.h"
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 namespace {
 
-constexpr int LEVEL_ROWS = 3;  // query rows of a product: each has two parts, and 24 sums stay in registers
+constexpr int LEVEL_ROWS = ROWS_TOGETHER > 1 ? 3 : 1;  // query rows of a product: each has two parts
 constexpr int LINES_AHEAD = 5;  // of the next tile, at each four dimensions or keys: a row has more than D bytes
 constexpr float QUERY_LEVELS = 127 * 128, WEIGHT_LEVELS = 65535;
 
 // Sixteen sums. GCC 12 keeps sums in registers if they have the type that its instructions have, which __m512i is not.
+#if RAPID_AVX512
 typedef int32_t Sums __attribute__((vector_size(64)));
+#else
+using Sums = __m512i;
+#endif
 
 inline Sums dot_added(Sums sums, __m512i of_bytes, __m512i of_signed_bytes) {
   return (Sums)_mm512_dpbusd_epi32((__m512i)sums, of_bytes, of_signed_bytes);

@@ -16,7 +16,7 @@ namespace {
 // Levels in rows become levels of four columns, a row a lane.
 template <int PAIR>
 void turn(const uint8_t (&levels)[PANEL][PAIR * GROUP], uint8_t (&fours)[PAIR][GROUP / 4][4 * PANEL]) {
-#if RAPID_AVX512
+#if RAPID_WIDE
   if constexpr (PAIR == 2) {
     __m512i r[16];
     for (int row = 0; row < PANEL; row++) r[row] = _mm512_load_si512(levels[row]);
@@ -68,13 +68,13 @@ void pack(const uint8_t* const* raw, uint8_t* out) {
       for (int i = 0; i < GROUP / 8; i++)
         for (int j = 0; j < 64; j++) low[64 * i + j] = uint8_t((four[2 * i][j] & 15) | four[2 * i + 1][j] << 4);
     }
-    constexpr int EACH = B::HIGH_BITS, MASK = (1 << EACH) - 1;
-    for (int part = 0; part < EACH; part++)
-      for (int j = 0; j < 64; j++) {
-        uint8_t bits = 0;
-        for (int i = 0; i < 8 / EACH; i++) bits |= uint8_t((four[8 / EACH * part + i][j] >> 4 & MASK) << EACH * i);
-        high[64 * part + j] = bits;
-      }
+    if constexpr (constexpr int EACH = B::HIGH_BITS, MASK = (1 << EACH) - 1; EACH > 0)
+      for (int part = 0; part < EACH; part++)
+        for (int j = 0; j < 64; j++) {
+          uint8_t bits = 0;
+          for (int i = 0; i < 8 / EACH; i++) bits |= uint8_t((four[8 / EACH * part + i][j] >> 4 & MASK) << EACH * i);
+          high[64 * part + j] = bits;
+        }
   }
 }
 
@@ -93,7 +93,7 @@ void pack_all(const uint8_t* raw, const int64_t* order, int rows, int columns, i
   });
 }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 template <class B>
 void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns

@@ -99,7 +99,7 @@ struct BlockPanel {
     return GROUPS > 1 ? of_block * float(integers(block, g)[PANEL + row]) : of_block;
   }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
   template <int I>
   static inline __m512i four(const uint8_t* block, int g) {  // levels of columns 4 I to 4 I + 3, a row a lane
     if constexpr (BITS == 8) return _mm512_loadu_si512(low(block, g) + 64 * I);
@@ -283,7 +283,7 @@ inline void unrolled_constants(std::integer_sequence<int, I...>, const F& f) {
 // As `panel_dots`: out[t * PANEL + row] for the rows of a panel and T of `rows` inputs, `x` the first of these.
 template <class B, int T>
 inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int rows, float* out) {
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 total[T];
   for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
   for (int block = 0; block < groups / B::GROUPS; block++, p += B::BYTES)
@@ -309,7 +309,7 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
           int32_t inputs;
           std::memcpy(&inputs, x[t].level + 4 * I, 4);
           __m512i& sum = B::HALVES && I >= 4 ? second[t] : first[t];
-          sum = _mm512_dpbusd_epi32(sum, levels, _mm512_set1_epi32(inputs));
+          sum = levels_added<B>(sum, levels, _mm512_set1_epi32(inputs));
         }
       });
       const auto figures = B::figures(p, g);

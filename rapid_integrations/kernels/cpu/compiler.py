@@ -23,15 +23,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rapid_integrations.config import home
-from rapid_integrations.kernels.cpu.interface import SOURCES, opened, sources_key
-from rapid_integrations.kernels.cpu.variants import processor_description, processor_features
+from rapid_integrations.kernels.cpu.interface import SOURCES, SUFFIX, opened, sources_key
+from rapid_integrations.kernels.cpu.variants import machine, processor_description, processor_features
 from rapid_integrations.progress import OnProgress
 
 logger = logging.getLogger(__name__)
 
 STAGE = "compiling kernels"
 COMMAND = "python -m rapid_integrations.kernels.cpu"
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS = (
+    *("-O3", "-mcpu=native" if machine() == "arm64" else "-march=native", "-std=c++17", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math", "-shared"),
+    *(() if sys.platform == "win32" else ("-fPIC",)),  # code for Windows can be moved anyway
+)
 _COMPILE_SECONDS = 900  # some ten seconds on an idle machine
 
 
@@ -39,9 +43,14 @@ class NoKernelsError(Exception):
     """The kernels cannot be had. It stays within this folder: PyTorch's operators do the same work."""
 
 
+# On Windows GCC keeps vectors where the stack is not aligned for them (https://gcc.gnu.org/PR54412), and Microsoft's
+# compilers and Clang in their place export nothing and have other flags.
+_COMPILERS = () if sys.platform == "win32" else ("c++", "g++", "clang++")
+
+
 def find_compiler() -> tuple[str, ...] | None:
     """Return the command of a C++ compiler: $CXX, the system's, or the package `ziglang`; None if there is none."""
-    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+    for name in filter(None, (os.environ.get("CXX"), *_COMPILERS)):
         if found := shutil.which(name):
             return (found,)
     if importlib.util.find_spec("ziglang") is not None:
@@ -74,7 +83,8 @@ def compiled(on_progress: OnProgress) -> ctypes.CDLL:
                 return _kept_or_compiled(compiler, name, compiling)
             except OSError as error:  # nowhere to keep it, or not to be run or trusted there
                 logger.info("compiled kernels are not kept: %s", error)
-                with tempfile.TemporaryDirectory(prefix="rapid-kernels-") as temporary:
+                # Windows removes no library that is loaded.
+                with tempfile.TemporaryDirectory(prefix="rapid-kernels-", ignore_cleanup_errors=True) as temporary:
                     compiling()
                     compile_to(compiler, Path(temporary) / name)
                     return _trusted(Path(temporary) / name)
@@ -94,7 +104,7 @@ def kept() -> ctypes.CDLL:
         NoKernelsError: none does.
     """
     folder, reasons = _cache_folder(), []
-    for path in sorted(folder.glob(f"kernels-{_source_key()}-*.so")):
+    for path in sorted(folder.glob(f"kernels-{_source_key()}-*{SUFFIX}")):
         try:
             _require_own(folder)
             made_for = json.loads(_about_file(path).read_text())
@@ -191,26 +201,22 @@ def compile_to(compiler: tuple[str, ...], target: Path, *flags: str) -> None:
     Raises:
         OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired: it cannot be made.
     """
-    handle, scratch = tempfile.mkstemp(dir=target.parent, suffix=".so")
-    os.close(handle)
-    try:
+    # Some compilers leave more than the library beside it.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="compiling-") as folder:
+        made = Path(folder) / target.name
         sources = (f'-DRAPID_SOURCES="{sources_key()}"', *map(str, SOURCES))
-        command = [*compiler, *_FLAGS, *flags, *sources, "-o", scratch]
+        command = [*compiler, *_FLAGS, *flags, *sources, "-o", str(made)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_COMPILE_SECONDS)
-        checksum = Path(scratch).with_suffix(".sha256")
-        checksum.write_text(_checksum(Path(scratch)))
-        about = Path(scratch).with_suffix(".json")
-        about.write_text(_about())
-        os.chmod(scratch, 0o755)
-        os.replace(scratch, target)
-        os.replace(checksum, _checksum_file(target))
-        os.replace(about, _about_file(target))
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+        _checksum_file(made).write_text(_checksum(made))
+        _about_file(made).write_text(_about())
+        made.chmod(0o755)
+        os.replace(made, target)
+        os.replace(_checksum_file(made), _checksum_file(target))
+        os.replace(_about_file(made), _about_file(target))
 
 
 def _name(compiler: tuple[str, ...]) -> str:
-    return f"kernels-{_source_key()}-{_key(compiler)}.so"
+    return f"kernels-{_source_key()}-{_key(compiler)}{SUFFIX}"
 
 
 def _source_key() -> str:

@@ -29,7 +29,7 @@ struct Best {
 Best best_of(const float* x, int64_t first, int64_t last) {
   float highest = -std::numeric_limits<float>::infinity();
   int64_t i = first;
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 top[4];
   for (auto& lane : top) lane = _mm512_set1_ps(highest);
   for (; i + 64 <= last; i += 64)
@@ -38,7 +38,7 @@ Best best_of(const float* x, int64_t first, int64_t last) {
 #endif
   for (; i < last; i++) highest = std::max(highest, x[i]);
   i = first;
-#if RAPID_AVX512
+#if RAPID_WIDE
   for (; i + 16 <= last; i += 16)
     if (_mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(highest), _CMP_EQ_OQ)) break;
 #endif
@@ -53,7 +53,7 @@ double exps(const float* x, int64_t n, float highest, float factor, float* out) 
     const int64_t end = std::min(n, start + BLOCK);
     int64_t i = start;
     float sum = 0;
-#if RAPID_AVX512
+#if RAPID_WIDE
     __m512 sums = _mm512_setzero_ps();
     for (; i + 16 <= end; i += 16) {
       const __m512 below = _mm512_sub_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(highest));
@@ -121,7 +121,7 @@ struct Moved {  // a token that the tail rule lets move, and where it gets
 template <class Found>
 void find(const float* x, int64_t n, float least, std::vector<Found>& found) {
   int64_t i = 0;
-#if RAPID_AVX512
+#if RAPID_WIDE
   for (; i + 16 <= n; i += 16)
     for (uint32_t hits = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(least), _CMP_GE_OQ); hits; hits &= hits - 1)
       found.push_back(Found{i + __builtin_ctz(hits)});

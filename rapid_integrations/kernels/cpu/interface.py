@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(FOLDER.glob("*.cpp")))
-
+SUFFIX: Final = ".dll" if sys.platform == "win32" else ".so"  # of a library; CMake's modules are .so on macOS, too
 
 KV_BF16, KV_INT8 = 0, 1  # how a cache's rows are stored
 

@@ -14,7 +14,7 @@ inline size_t latent_floats(int rank, int rotated, int rows) {  // of scratch sp
   return size_t(rank + rotated) / 2 * TILE + size_t(TILE / 2) * rank + size_t(rows) * (TILE + TILE / 2 + 16) + 2 * TILE + 64;
 }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 // 32 numbers of a row, from number d on, as bf16; levels without their scale, which are whole numbers up to 127.
 template <int KV>

@@ -91,7 +91,7 @@ const char* rapid_layouts() {
 
 // Whether the library has the paths that are written for vectors with bfloat16 products.
 int rapid_fast_path() {
-#if RAPID_AVX512
+#if RAPID_WIDE
   return 1;
 #else
   return 0;

@@ -119,7 +119,7 @@ inline float activated(int32_t activation, float gate, const float* up) {
   }
 }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 inline __m512 sigmoid512(__m512 x) {  // by exp(-|x|), which is what exp512 computes
   const __m512 one = _mm512_set1_ps(1.0f), e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
   const __m512 top = _mm512_mask_mov_ps(one, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), e);
@@ -134,7 +134,7 @@ inline __m512 gelu_tanh512(__m512 x) {
 
 OUT_OF_LINE void activate(int32_t activation, const float* gate, const float* up, int n, bf16* out) {
   int i = 0;
-#if RAPID_AVX512
+#if RAPID_WIDE
   if (activation == SILU || activation == GELU_TANH)
     for (; i + 16 <= n; i += 16) {
       const __m512 x = _mm512_loadu_ps(gate + i);

@@ -1,4 +1,7 @@
 // Numbers: bfloat16, and what a processor's vectors do with it.
+//
+// RAPID_WIDE: there are vectors of 16 lanes, of AVX-512 or of NEON (`neon.h`). Without them, and with RAPID_PORTABLE, the
+// compiler makes what it can of loops.
 
 #pragma once
 
@@ -10,6 +13,7 @@
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
     defined(__AVX512DQ__) && !defined(RAPID_PORTABLE)
 #define RAPID_AVX512 1
+#define RAPID_WIDE 1
 #if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header: https://gcc.gnu.org/PR105593
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -19,6 +23,16 @@
 #else
 #include <immintrin.h>
 #endif
+#elif defined(__aarch64__) && !defined(RAPID_PORTABLE)
+#define RAPID_WIDE 1
+#include "neon.h"
+#endif
+
+// How many inputs share a pass over a weight: as many as leave their sums in registers.
+#if RAPID_WIDE && !RAPID_AVX512
+constexpr int INPUTS_TOGETHER = 4;
+#else
+constexpr int INPUTS_TOGETHER = 8;
 #endif
 
 namespace {
@@ -45,7 +59,7 @@ inline bool any_nan(const float* x, int64_t n) {
   return found;
 }
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 inline float sum16(__m512 v) { return _mm512_reduce_add_ps(v); }
 

@@ -9,7 +9,7 @@
 
 namespace {
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 template <class Panel>
 void unpack(const uint8_t* group, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns

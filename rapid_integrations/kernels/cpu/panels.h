@@ -37,7 +37,7 @@ struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whol
   static constexpr bool SCALED = false;        // each group has scales and zeros of its own
   static constexpr int ASKED = AHEAD;
   static inline int level(const uint8_t* group, int row, int c) { return group[c / 4 * 64 + row * 4 + c % 4]; }
-#if RAPID_AVX512
+#if RAPID_WIDE
   static inline __m512i four(const uint8_t* group, int c) {  // levels of columns c to c + 3, a row a lane
     return _mm512_loadu_si512(group + 16 * c);
   }
@@ -56,7 +56,7 @@ struct Int4Panel {  // weight = (level - 8) * scale + zero
   }
   static inline const bf16* scales(const uint8_t* group) { return (const bf16*)(group + PANEL * GROUP / 2); }
   static inline const bf16* zeros(const uint8_t* group) { return scales(group) + PANEL; }
-#if RAPID_AVX512
+#if RAPID_WIDE
   static inline __m512i four(const uint8_t* group, int c) {
     const __m512i both = _mm512_loadu_si512(group + c / 8 * 64);
     return _mm512_and_si512(c % 8 ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
@@ -101,6 +101,18 @@ inline void round_groups(const bf16* x, int rows, int columns, size_t stride, Ro
     for (int t = 0; t < rows; t++) round_group(x + t * stride + g * GROUP, *out++);
 }
 
+#if RAPID_WIDE
+// sum + products of four levels a lane with four inputs. NEON's product of signed bytes is there on more processors than
+// the one of unsigned bytes with signed ones; levels of fewer than eight bits are the same as either.
+template <class Panel>
+inline __m512i levels_added(__m512i sum, __m512i levels, __m512i inputs) {
+#if !RAPID_AVX512
+  if constexpr (Panel::OFFSET < 128) return signed_bytes_added(sum, levels, inputs);
+#endif
+  return _mm512_dpbusd_epi32(sum, levels, inputs);
+}
+#endif
+
 template <class F, int... I>  // f(0), f(1), ... without a loop, which GCC keeps where its body is long
 inline void unrolled(std::integer_sequence<int, I...>, const F& f) {
   (f(I), ...);
@@ -110,7 +122,7 @@ inline void unrolled(std::integer_sequence<int, I...>, const F& f) {
 // for T inputs. The sums of an input run in the same order whatever T is.
 template <class Panel, int T>
 inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int rows, float* out) {
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 total[T];
   for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
   for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) {
@@ -122,7 +134,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
       for (int t = 0; t < T; t++) {
         int32_t inputs;
         std::memcpy(&inputs, x[t].level + 4 * i, 4);
-        sum[t] = _mm512_dpbusd_epi32(sum[t], levels, _mm512_set1_epi32(inputs));
+        sum[t] = levels_added<Panel>(sum[t], levels, _mm512_set1_epi32(inputs));
       }
     });
     if constexpr (Panel::SCALED) {

@@ -126,7 +126,7 @@ void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t acti
     const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
     int64_t done = 0;
-#if RAPID_AVX512
+#if RAPID_WIDE
     if (activation == SILU && gated)  // what most models have, without numbers on their way
       for (; done + 16 <= columns; done += 16) {
         const __m512 g = widen(load_256(gate + done)), u = widen(load_256(up + done));

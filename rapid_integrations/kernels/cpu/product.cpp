@@ -16,7 +16,7 @@ namespace {
 // best (two rows at a time ran at less than half the speed).
 template <int R, int T>
 inline void dots(const bf16* w, const Input& in, float* out) {
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 all[R][T];
   for (int r = 0; r < R; r++) {
     __m512 acc[T];
@@ -104,7 +104,7 @@ void product_of(const Matrix& m, int first, int last, const Input& in, int rows,
   for (int start = first; start < last; start += Form::BLOCK) {
     const int end = std::min(last, start + Form::BLOCK);
     for (int t = 0; t < rows;) {
-      const int passes = (rows - t + 7) / 8;  // of about as many inputs each
+      const int passes = (rows - t + INPUTS_TOGETHER - 1) / INPUTS_TOGETHER;  // of about as many inputs each
       const int count = (rows - t + passes - 1) / passes;
       switch (count) {
         case 1: Form::template multiply<1>(m, start, end, in, t, rows, to); break;

@@ -26,7 +26,7 @@ constexpr int DENSE_BLOCKS = 16;      // the first blocks of a text read all key
 
 // scores (4, 4) = 4 rows of queries times 4 rows of keys, each of `length` numbers, a multiple of 32 with vectors.
 inline void stride_scores(const bf16* queries, const bf16* keys, int length, float* scores) {
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 acc[16];
   for (int i = 0; i < 16; i++) acc[i] = _mm512_setzero_ps();
   for (int d = 0; d < length; d += 32) {
@@ -53,7 +53,7 @@ inline void softmax(float* scores, int count, float log2) {
   const float highest = *std::max_element(scores, scores + count) * log2;
   float sum = 0;
   int done = 0;
-#if RAPID_AVX512
+#if RAPID_WIDE
   __m512 lanes = _mm512_setzero_ps();
   for (; done + 16 <= count; done += 16) {
     const __m512 e = exp2_512(_mm512_fmsub_ps(_mm512_loadu_ps(scores + done), _mm512_set1_ps(log2), _mm512_set1_ps(highest)));

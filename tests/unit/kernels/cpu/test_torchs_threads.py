@@ -62,6 +62,16 @@ def test_no_thread_of_our_own_is_started_there(children):
     assert ran.stdout.split() == ["0", "1"], ran.stderr
 
 
+@needs_kernels
+def test_where_a_library_cannot_be_found_as_it_is_loaded_our_own_threads_do_the_work(monkeypatch):
+    wanted = gated()
+    monkeypatch.delattr(torchs_threads.os, "RTLD_NOLOAD", raising=False)  # as on Windows
+    monkeypatch.setattr(torchs_threads, "_told", set())
+    assert torchs_openmp() is None
+    with on_torchs_threads():
+        assert torch.equal(gated(), wanted)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_another_openmp_is_left_alone(monkeypatch):
     monkeypatch.setattr(torchs_threads.Path, "read_text", lambda *_: "7f00 r-xp 0 08:01 1 /usr/lib/libiomp5.so\n")

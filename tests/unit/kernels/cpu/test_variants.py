@@ -1,9 +1,12 @@
 """Of the libraries that a wheel brings the best is loaded that the processor can run."""
 
+import ctypes
 import logging
 import platform
 import re
 import shutil
+import sys
+import tomllib
 
 import pytest
 
@@ -16,6 +19,9 @@ pytestmark = pytest.mark.skipif(
     native.native_library() is None or platform.machine() != "x86_64", reason="no compiler, or another processor"
 )
 NAMES = ["avx512_bf16", "avx512", "avx2"]
+ROOT = interface.FOLDER.parents[2]
+# AT_HWCAP and AT_HWCAP2 of processors, as Linux gives them to a process.
+CORTEX_A72, NEOVERSE_N1, NEOVERSE_V1 = (0x8FB, 0), (0x119FFB, 0), (0x119FFB, 0x6000)
 
 
 @pytest.fixture
@@ -96,8 +102,78 @@ def test_the_command_compiles_for_later_processes(installed, monkeypatch, capsys
     assert native.native_variant() == "compiled"
 
 
+@pytest.fixture
+def arm64(monkeypatch):
+    """An arm64 machine whose system says nothing but what `told` is given."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(variants, "processor_description", lambda *keys: "")
+    monkeypatch.setattr(variants.torch.cpu, "get_capabilities", dict, raising=False)
+
+    def told(**functions):
+        class System:
+            def __init__(self, name):
+                vars(self).update({name: staticmethod(each).__func__ for name, each in functions.items()})
+
+        monkeypatch.setattr(variants.ctypes, "CDLL", System)
+        variants.processor_features.cache_clear()
+        return [each.name for each in variants.variants() if each.needs <= variants.processor_features()]
+
+    yield told
+    variants.processor_features.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the auxiliary vector is Linux's")
+@pytest.mark.parametrize(
+    ("processor", "can_run"),
+    [
+        (CORTEX_A72, ["neon"]),
+        (NEOVERSE_N1, ["neon_dot", "neon"]),
+        (NEOVERSE_V1, ["neon_bf16", "neon_dot", "neon"]),
+        ((NEOVERSE_V1[0], 1 << 14), ["neon_dot", "neon"]),  # bfloat16 without the products of bytes
+    ],
+)
+def test_linux_says_what_an_arm64_processor_can_do(arm64, processor, can_run):
+    def getauxval(kind):
+        return {16: processor[0], 26: processor[1]}[kind]
+
+    assert arm64(getauxval=getauxval) == can_run
+
+
+@pytest.mark.parametrize(
+    ("features", "can_run"),
+    [
+        ({"FEAT_DotProd"}, ["neon_dot", "neon"]),  # M1
+        ({"FEAT_DotProd", "FEAT_BF16", "FEAT_I8MM"}, ["neon_bf16", "neon_dot", "neon"]),  # M2
+    ],
+)
+def test_macos_says_what_an_arm64_processor_can_do(arm64, monkeypatch, features, can_run):
+    def sysctlbyname(name, value, size, *nothing):
+        ctypes.cast(value, ctypes.POINTER(ctypes.c_int32))[0] = 1
+        return 0 if name.decode().removeprefix("hw.optional.arm.") in features else -1
+
+    monkeypatch.setattr(variants.sys, "platform", "darwin")
+    assert arm64(sysctlbyname=sysctlbyname) == can_run
+
+
+def test_wheels_are_built_for_every_kind_of_processor_that_has_kernels():
+    """Each of cibuildwheel's machines is one of CMakeLists.txt's, and together they get all variants."""
+    wheels = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    machines = {system: wheels[system]["archs"] for system in ("linux", "macos", "windows")}
+    assert machines == {"linux": ["x86_64", "aarch64"], "macos": ["arm64"], "windows": ["AMD64"]}
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    branches = re.findall(r'if\(PROCESSOR MATCHES "(.*)"\)\n  set\(VARIANTS ([a-z0-9_ ]*)\)', cmake)
+    assert len(branches) == 2
+    built = set()
+    for machine in (each for archs in machines.values() for each in archs):
+        (names,) = [names.split() for pattern, names in branches if re.match(pattern, machine)]
+        kind = variants._MACHINES[machine.lower()]
+        assert set(names) == {variant.name for variant in variants._VARIANTS[kind]}
+        built.add(kind)
+    assert built == variants._VARIANTS.keys()
+
+
 def test_cmake_builds_the_variants_that_python_knows():
-    text = (interface.FOLDER.parents[2] / "CMakeLists.txt").read_text()
+    text = (ROOT / "CMakeLists.txt").read_text()
     built = {name for line in re.findall(r"set\(VARIANTS ([a-z0-9_ ]*)\)", text) for name in line.split()}
     assert built == {variant.name for each in variants._VARIANTS.values() for variant in each}
     assert [variant.name for variant in variants.variants()] == NAMES
