@@ -253,8 +253,12 @@ inline void tile_weights(float* scores, int64_t j0, const Span& span, const Sigh
   }
   __m512 e[4];
   tile_softmax<D>(scores, visible_of(from, to), sight, log2, row_max, lane_sums, mixed, e);
+#if RAPID_AVX512
   for (int i = 0; i < 2; i++)  // whole lines: matrix units read them at once, and wait if they were written in parts
     _mm512_storeu_si512(weights + 32 * i, (__m512i)_mm512_cvtne2ps_pbh(e[2 * i + 1], e[2 * i]));
+#else
+  for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i*)(weights + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
+#endif
 }
 
 // Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,

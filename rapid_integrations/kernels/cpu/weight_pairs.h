@@ -8,14 +8,19 @@
 #include "numbers.h"
 #include "panels.h"
 
-#if RAPID_AVX512
+#if RAPID_WIDE
 
 namespace {
 
 inline __m512i rounded_pair(__m512 even, __m512 odd) {  // bfloat16: even columns in the low halves of the lanes
+#if RAPID_AVX512
   alignas(64) static constexpr int16_t ORDER[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   return _mm512_permutexvar_epi16(_mm512_load_si512(ORDER), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+#else
+  auto rounded = [](__m512 x) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)); };
+  return _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16));
+#endif
 }
 
 // Column number BYTE of the four columns whose levels `four` has, less OFFSET.
