@@ -188,7 +188,8 @@ class ProposersBench:
         self._engine.clear_texts()  # a proposer would copy the answer that another one gave
         return self._engine.generate(
             prompt,
-            speculation=self._speculation.model_copy(update={"proposer": name}),
+            # Nor may a datastore keep the answer for the next proposer.
+            speculation=self._speculation.model_copy(update={"proposer": name, "datastore_grows": False}),
             sampling=SamplingParams(max_new_tokens=tokens, temperature=self._temperature),
         )
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from rapid_integrations.decoding.account import Account
+
 SHARE_PER_TOKEN = 0.05
-"""Modelled share of a pass that each further token adds. Seeded requests use it, as they must not depend on clocks."""
+"""Modelled share of a pass that each further row adds. Seeded requests use it, as they must not depend on clocks."""
+SHARE_ON_PROCESSORS = 0.2
+"""The same where a pass of few rows is not limited by memory alone: 0.07 to 0.27 were measured (docs/log/)."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class RoundTimes:
     propose_s: float
     score_s: float
     verify_s: float
+
+
+OTHERS = RoundTimes(0, 0, 0.0, 0.0, 0.0)
+"""What a chooser is told of a round in which another proposer guessed: that the text has gone on."""
 
 
 class DraftLength(Protocol):
@@ -145,6 +153,9 @@ class AdaptiveDraftLength:
     round. Costs are learnt from measured times. With `measure=False` the given costs are kept: the choice is then a
     function of the tokens alone, so a seed reproduces sampled output.
 
+    An account bounds what drafts may lose (`account.py`). So drafts are short at first and become longer with what they
+    gain. If none pays, one token is tried again at growing distances.
+
     The law never depends on K, so the distribution of the output does not either.
 
     Args:
@@ -156,7 +167,8 @@ class AdaptiveDraftLength:
 
     COST_MEMORY = 0.9  # weight of the past in the running mean of the cost of proposing, per round
     TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
-    PROBE_EVERY = 32  # number of plain decoding rounds before drafting is tried again
+    PLAIN_MEMORY = 0.99  # the same per token without a draft: the text may have changed since
+    FIRST_WAIT, LONGEST_WAIT = 16, 256  # tokens before drafting is tried again; each wait is twice the one before
 
     def __init__(self, max_length: int, costs: CostModel, *, measure: bool = True, min_length: int = 0) -> None:
         self._max, self._min = max_length, min_length
@@ -167,7 +179,9 @@ class AdaptiveDraftLength:
         self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
         self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75 with the weight of four tokens
-        self._plain_rounds = 0
+        self._account = Account()
+        self._plain = 0  # tokens since drafting last seemed to pay, or was tried
+        self._wait = self.FIRST_WAIT
 
     @property
     def acceptance(self) -> float:
@@ -175,19 +189,29 @@ class AdaptiveDraftLength:
         return min(self._accepted / self._tried, 0.99)
 
     def next(self) -> int:
-        """Return the best K. If that is 0, sometimes return 1, to notice when drafting pays again."""
+        """Return the best K that the account covers. If it is 0, sometimes return 1: drafting may pay again."""
         best = max(range(self._min, self._max + 1), key=self._speed)
         if best > 0:
-            self._plain_rounds = 0
-            return best
-        self._plain_rounds += 1
-        return 1 if self._plain_rounds % self.PROBE_EVERY == 0 else 0
+            self._wait = self.FIRST_WAIT
+        elif self._plain >= self._wait:
+            best = 1
+        while best > self._min and not self._account.covers(self._more(best, 0)):
+            best -= 1
+        return best
 
     def _speed(self, length: int) -> float:
         a = self.acceptance
         tokens = (1 - a ** (length + 1)) / (1 - a)
         score = self._score(0) * a**length if self._score_when_accepted else self._score(length)
         return tokens / (self._verify(length) + score + length * self._propose)
+
+    def _more(self, length: int, accepted: int) -> float:
+        """Return what a round's draft adds to a pass without one, as a share of that."""
+        plain = self._verify(0) + self._score(0)
+        score = self._score(length)
+        if self._score_when_accepted:
+            score = self._score(0) if accepted == length else 0.0
+        return (self._verify(length) + score + length * self._propose) / plain - 1 if plain else 0.0
 
     def observe(self, times: RoundTimes) -> None:
         """Update acceptance, and costs if they are measured."""
@@ -198,6 +222,15 @@ class AdaptiveDraftLength:
             self._tried = keep * self._tried + tried
         if self._measure and times.verify_s > 0:
             self._learn(times)
+        self._account.book(times.accepted, self._more(times.drafted, times.accepted) if times.drafted else 0.0)
+        if not times.drafted:
+            self._plain += 1
+            if self._tried > 1:
+                self._accepted, self._tried = self.PLAIN_MEMORY * self._accepted, self.PLAIN_MEMORY * self._tried
+        else:
+            if self._plain >= self._wait:  # that was a trial
+                self._wait = self.FIRST_WAIT if times.accepted else min(2 * self._wait, self.LONGEST_WAIT)
+            self._plain = 0
 
     def _learn(self, times: RoundTimes) -> None:
         if not self._verify.measured:  # convert the whole guess to seconds, so no two units are compared

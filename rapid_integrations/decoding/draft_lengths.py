@@ -60,6 +60,7 @@ class DraftLengths:
         scores_own_drafts: bool,
         together: bool,
         measure: bool,
+        row_share: float = SHARE_PER_TOKEN,
     ) -> DraftLengths:
         """Return choosers that learn which K is fastest.
 
@@ -70,8 +71,9 @@ class DraftLengths:
             scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
             together: verifying and scoring are one pass, of which `verify` is the whole.
             measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
+            row_share: the share of a pass that a further row adds.
         """
-        share = SHARE_PER_TOKEN
+        share = row_share
         if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
             copies = CostModel(0.0, 0.0, verify, 2 * share * verify)
             rows = 1 if scores_own_drafts else 2

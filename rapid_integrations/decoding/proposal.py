@@ -193,7 +193,13 @@ class Proposer(Committed, Protocol):
 
 
 class HeadWriter(Committed, Protocol):
-    """A trained head at work: it drafts from the target's hidden states, which it takes from the target's passes."""
+    """A trained head at work: it drafts from the target's hidden states, which it takes from the target's passes.
+
+    Attributes:
+        step_bytes: what a token of a draft costs, in bytes that could be read meanwhile.
+    """
+
+    step_bytes: float
 
     def draft(self, tokens: int, rng: Randomness, source: str = "") -> Steps[Proposal]:
         """Write a chain of at most `tokens` tokens; see `Drafter.draft`."""

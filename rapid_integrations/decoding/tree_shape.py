@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from rapid_integrations.decoding.account import Account
 from rapid_integrations.decoding.draft_length import CostModel, LinearCost, RoundTimes
 
 
@@ -54,7 +55,8 @@ class AdaptiveShape:
     """Proposes the number of tokens with the most expected output per unit of cost.
 
     A round yields one token, and each proposed token adds its chance. A row's cost is learnt from the times of rounds.
-    With `measure=False` the given costs are kept, so that a seed reproduces a sample.
+    With `measure=False` the given costs are kept, so that a seed reproduces a sample. An account bounds what rejected
+    tokens may cost (`account.py`).
 
     Args:
         most: tokens of a tree at most, and of a path.
@@ -67,11 +69,14 @@ class AdaptiveShape:
         self._verify = LinearCost(costs.verify, costs.verify_per_token)
         self._score = LinearCost(costs.score, costs.score_per_token)
         self._measure = measure
+        self._account = Account()
 
     def choose(self, chances: Sequence[float]) -> int:
         """Return how many tokens to propose."""
         best, tokens, most_speed = 0, 1.0, 1.0 / self._cost(0)
         for count, chance in enumerate(chances[: self.most], start=1):
+            if not self._account.covers(self._more(count)):
+                break
             tokens += chance
             if (speed := tokens / self._cost(count)) > most_speed:
                 best, most_speed = count, speed
@@ -79,12 +84,17 @@ class AdaptiveShape:
 
     def observe(self, times: RoundTimes) -> None:
         """Learn what a round of so many rows costs."""
-        if not self._measure or times.verify_s <= 0:
-            return
-        if not self._verify.measured:  # convert the whole guess to seconds, so no two units are compared
-            self._score.scale(times.verify_s / self._verify(times.drafted))
-        self._verify.observe(times.drafted, times.verify_s)
-        self._score.observe(times.drafted, times.score_s)
+        if self._measure and times.verify_s > 0:
+            if not self._verify.measured:  # convert the whole guess to seconds, so no two units are compared
+                self._score.scale(times.verify_s / self._verify(times.drafted))
+            self._verify.observe(times.drafted, times.verify_s)
+            self._score.observe(times.drafted, times.score_s)
+        self._account.book(times.accepted, self._more(times.drafted))
+
+    def _more(self, tokens: int) -> float:
+        """Return what so many tokens add to a pass without a draft, as a share of that."""
+        plain = self._cost(0)
+        return self._cost(tokens) / plain - 1 if plain else 0.0
 
     def _cost(self, tokens: int) -> float:
         return self._verify(tokens) + self._score(tokens)

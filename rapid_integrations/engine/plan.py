@@ -11,6 +11,7 @@ from rapid_integrations.cache.stored_answers import StoredAnswers, stored_answer
 from rapid_integrations.cache.suffix_index import SuffixIndex
 from rapid_integrations.compression import trust_of
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, Eta, SamplingParams, SpeculationConfig
+from rapid_integrations.decoding.draft_length import SHARE_ON_PROCESSORS, SHARE_PER_TOKEN
 from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.proposal import SelfDrafting
@@ -293,6 +294,7 @@ def draft_lengths(
         # A seeded sample must not depend on a clock. Greedy output never depends on the draft length.
         # The law "lenient" does depend on it, so it is the same each time.
         measure=(sampling.greedy or sampling.seed is None) and plan.law.kind != "lenient",
+        row_share=SHARE_ON_PROCESSORS if target.model.device.type == "cpu" else SHARE_PER_TOKEN,
     )
 
 

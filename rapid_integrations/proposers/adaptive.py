@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from rapid_integrations.decoding.draft_length import CostModel, RoundTimes
+from rapid_integrations.decoding.draft_length import OTHERS, CostModel, RoundTimes
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, NoProposer, Proposal, Proposer, ProposerRequest
 from rapid_integrations.proposers.draft_head import DraftHeadProposer
@@ -117,7 +117,8 @@ class Adaptive(Proposer):
 
     def observe(self, times: RoundTimes) -> None:
         """Learn from a round for the candidate whose proposal was used."""
-        self._asked.proposer.observe(times)
+        for candidate in self._candidates:
+            candidate.proposer.observe(times if candidate is self._asked else OTHERS)
         used = self._asked if times.drafted else self._nothing
         used.gain.observe(times)
         for candidate in self._candidates:

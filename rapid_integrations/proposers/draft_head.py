@@ -31,7 +31,7 @@ class DraftHeadProposer(Proposer):
     def from_request(cls, request: ProposerRequest) -> Self:
         """Return a proposer over the request's head."""
         assert request.draft_head is not None, "the plan opens a head for this proposer"
-        return cls(request.draft_head, request.lengths.of_drafts())
+        return cls(request.draft_head, request.lengths.of_writer(request.draft_head.step_bytes))
 
     def propose(self, limit: int, rng: Randomness) -> Steps[Proposal]:
         """Draft as many tokens as pay, up to `limit`."""
@@ -70,7 +70,8 @@ class DraftHeadTree(Proposer):
     def from_request(cls, request: ProposerRequest) -> Self:
         """Return a proposer over the request's head."""
         assert request.draft_head is not None, "the plan opens a head for this proposer"
-        return cls(request.draft_head, request.lengths.of_trees(), request.lengths.of_drafts())
+        lengths = request.lengths
+        return cls(request.draft_head, lengths.of_trees(), lengths.of_writer(request.draft_head.step_bytes))
 
     def propose(self, limit: int, rng: Randomness) -> Proposal:
         """Return the part of the tree that pays; it may be empty."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from rapid_integrations.decoding.draft_length import DraftLength, RoundTimes
+from rapid_integrations.decoding.draft_length import OTHERS, DraftLength, RoundTimes
 from rapid_integrations.decoding.drafter import Drafter
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.proposal import Committed, HeadWriter, Proposal, Proposer, ProposerRequest
@@ -49,8 +49,8 @@ class Hybrid(Proposer):
     def from_request(cls, request: ProposerRequest) -> Self:
         """Return a proposer over a search of the texts and the request's head, draft model or drafter."""
         lookup = cls.search(request)
-        if request.draft_head is not None:
-            return cls(lookup, request.draft_head, "draft_head", request.lengths.of_drafts())
+        if (head := request.draft_head) is not None:
+            return cls(lookup, head, "draft_head", request.lengths.of_writer(head.step_bytes))
         model, source = (request.draft_lm, "draft_lm") if request.draft_lm else (request.drafter, "drafter")
         assert model is not None, "the plan opens a model for this proposer"
         return cls(lookup, model, source, request.lengths.of_drafts())
@@ -75,10 +75,8 @@ class Hybrid(Proposer):
 
     def observe(self, times: RoundTimes) -> None:
         """Learn from a round for the kind of proposal that it used."""
-        if self._copied:
-            self._lookup.observe(times)
-        else:
-            self._drafts.observe(times)
+        self._lookup.observe(times if self._copied else OTHERS)
+        self._drafts.observe(OTHERS if self._copied else times)
 
     @property
     def parts(self) -> tuple[Committed, ...]:

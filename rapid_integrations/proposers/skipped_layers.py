@@ -21,6 +21,8 @@ from rapid_integrations.proposers.layer_search import LayerSearch
 from rapid_integrations.proposers.own_cache import base_of, parts_of, step_bytes
 from rapid_integrations.sampling import Randomness
 
+_SEARCHING = 1.5  # the cost of a draft token whose draft another set of layers reads, too
+
 
 class SkippedLayers(Proposer):
     """Lets some layers of the target write.
@@ -51,6 +53,8 @@ class SkippedLayers(Proposer):
         given = request.self_drafting.skip_layers
         search = LayerSearch(model.num_layers, lambda skipped: step_bytes(model.part(skipped), rows) / whole)
         cost = step_bytes(model.part(search.best if given is None else given), rows)
+        if given is None:
+            cost *= _SEARCHING
         return cls(base, request.rules, request.lengths.of_writer(cost), search if given is None else given)
 
     def _without(self, skipped: frozenset[int]) -> Drafter:

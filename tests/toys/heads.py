@@ -5,6 +5,9 @@ import json
 import torch
 from safetensors.torch import save_file
 
+from rapid_integrations.proposers.heads.eagle import Eagle, renamed
+from rapid_integrations.proposers.heads.weights import HeadWeights
+
 NORMS = ("norm", "input_layernorm", "hidden_norm", "post_attention_layernorm", "enorm", "hnorm", "q_norm", "k_norm")
 
 
@@ -76,6 +79,17 @@ def eagle1(hidden, vocab, seed=0, bias=True, **more):
     sizes = {"fc.weight": (hidden, 2 * hidden), **layer_sizes("layers.0", config, hidden)}
     sizes |= {"fc.bias": (hidden,)} if bias else {}
     return drawn(sizes, seed), config
+
+
+def head_for(kind, own=None):
+    """Return what makes an EAGLE head for a target with few tokens."""
+
+    def made(target):
+        hidden, vocab = target.hidden_size, target.vocab_size
+        tensors, config = eagle1(hidden, vocab) if kind is Eagle else eagle3(hidden, vocab, own)
+        return kind(HeadWeights("toy", renamed(tensors), target.dtype, target.device), config, target, vocab)
+
+    return made
 
 
 def write(folder, tensors, config, name="model.safetensors"):

@@ -42,6 +42,7 @@ class AsLongAs(Proposer):
         return self._proposer.propose(min(self._length.next(), limit), rng)
 
     def observe(self, times: RoundTimes) -> None:
+        self._proposer.observe(times)
         self._length.observe(times)
 
     def commit(self, token_ids) -> None:

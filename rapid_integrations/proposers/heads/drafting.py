@@ -19,6 +19,7 @@ from rapid_integrations.sampling import ROOT, Randomness, mask
 
 _CHILDREN = 4  # continuations of a place in a tree
 _WIDTH = 6  # places that go on at each level
+_CALLS_BYTES = 8 << 20  # a step's many small operators take as long as the reading of so many bytes
 
 
 class HeadDrafter:
@@ -45,8 +46,9 @@ class HeadDrafter:
         last = len(self._tokens) - 1
         first = last if own_rows_only else max(0, last - head.window)
         reader.states = WantedStates(head.levels, first, self._take)
+        self.step_bytes = float(head.step_bytes + _CALLS_BYTES)
         # A level of a tree costs this share of a pass, roughly; it does not depend on clocks.
-        self._cost = head.step_bytes / max(1, reader.model.weight_bytes)
+        self._cost = self.step_bytes / max(1, reader.model.weight_bytes)
 
     def read_prompt(self) -> None:
         """Read what the target has read of the prompt, so that the first draft does not take that time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rapid_integrations.decoding.draft_length import RoundTimes
 from rapid_integrations.decoding.draft_lengths import DraftLengths
@@ -30,6 +30,10 @@ _V = 3
 _TARGET_PROMPT = (0, 1, 0, 0, 1, 2, 0, 1)  # it repeats itself, so that there is something to copy
 _DRAFTER_PROMPT = (2, 0, 1)
 
+_MODELLED = DraftLengths.adaptive(
+    3, verify=5e7, score=0.0, write=5e6, scores_own_drafts=False, together=False, measure=False, row_share=0.2
+)
+
 LAWS = (
     Law("target", temperature=1.0),
     Law("target", temperature=0.7, top_p=0.8),
@@ -42,7 +46,7 @@ def check_proposer(
     proposer: str | type,
     *,
     new_tokens: int = 4,
-    draft_lengths: tuple[int, ...] = (1, 2, 3),
+    draft_lengths: tuple[int | Literal["auto"], ...] = (1, 2, 3),
     draft_head: Callable[[TableLM], DraftHead] | None = None,
 ) -> None:
     """Raise an error unless the output follows the law with this proposer.
@@ -54,7 +58,7 @@ def check_proposer(
     Args:
         proposer: a registered name, or the class, which has `from_request`.
         new_tokens: of each answer. A further one multiplies the time.
-        draft_lengths: draft lengths to check it with.
+        draft_lengths: draft lengths to check it with; "auto" lets acceptance and modelled costs choose.
         draft_head: makes a trained head for the target, if the proposer needs one.
 
     Raises:
@@ -80,7 +84,7 @@ class _Request:
     law: Law
     proposer: Any
     new_tokens: int
-    length: int
+    length: int | Literal["auto"]
     make_head: Callable[[TableLM], DraftHead] | None = None
     target: TableLM = field(default_factory=lambda: TableLM(1, _V))
     drafter: TableLM = field(default_factory=lambda: TableLM(2, _V))
@@ -95,7 +99,7 @@ class _Request:
         drafter, draft_lm = (
             Drafter(self._reader(model, _DRAFTER_PROMPT), rules) for model in (self.drafter, self.draft_lm)
         )
-        lengths = DraftLengths.fixed(self.length)
+        lengths = _MODELLED if self.length == "auto" else DraftLengths.fixed(self.length)
         prompts = _TARGET_PROMPT, _DRAFTER_PROMPT
         request = ProposerRequest(*prompts, rules, lengths, drafter, draft_lm, draft_head=head, target=target)
         tokens: list[int] = []

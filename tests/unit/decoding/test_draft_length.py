@@ -111,7 +111,7 @@ def test_short_drafts_where_they_are_wrong():
 
 def test_none_where_drafting_costs_more_than_it_gives():
     draft_length = AdaptiveDraftLength(16, replace(DEAR), measure=False)
-    assert set(play(draft_length, 31, 1.0)) == {0}
+    assert set(play(draft_length, 25, 1.0)) == {0}  # one token costs more passes than the account covers at first
 
 
 def test_the_least_length_is_kept():
@@ -119,12 +119,17 @@ def test_the_least_length_is_kept():
     assert set(play(draft_length, 80, 0.0)) == {2}
 
 
-def test_drafting_is_tried_again_after_plain_rounds():
-    draft_length = AdaptiveDraftLength(16, replace(DEAR), measure=False)
-    every = AdaptiveDraftLength.PROBE_EVERY
-    chosen = play(draft_length, 4 * every, 0.0)
-    assert [i + 1 for i, length in enumerate(chosen) if length] == [every, 2 * every, 3 * every, 4 * every]
+def test_drafting_is_tried_again_at_growing_distances():
+    dear = CostModel(propose=0.6, score=0.0, verify=1.0, verify_per_token=0.2)
+    draft_length = AdaptiveDraftLength(16, dear, measure=False)
+    chosen = play(draft_length, 1500, 0.0)
     assert set(chosen) == {0, 1}
+    trials = [at for at, length in enumerate(chosen) if length]
+    waits = [after - before - 1 for before, after in zip(trials, trials[1:], strict=False)]
+    longest = AdaptiveDraftLength.LONGEST_WAIT
+    assert waits == sorted(waits) and waits[-1] == longest and waits[0] < longest
+    # Once drafts are right again, they are made again.
+    assert min(play(draft_length, 3000, 1.0)[-50:]) > 0
 
 
 def test_rounds_that_could_not_draft_teach_nothing_about_acceptance():
@@ -132,7 +137,7 @@ def test_rounds_that_could_not_draft_teach_nothing_about_acceptance():
     before = draft_length.acceptance
     for _ in range(50):
         draft_length.observe(round_of(0, 0))  # prompt lookup found nothing
-    assert draft_length.acceptance == before
+    assert draft_length.acceptance == pytest.approx(before)
 
 
 def test_without_measuring_the_tokens_alone_decide():
@@ -150,7 +155,7 @@ def test_measured_costs_replace_the_guess():
     # The guess says that drafting is cheap; the clock says that it is not.
     draft_length = AdaptiveDraftLength(16, replace(CHEAP))
     assert draft_length.next() > 4
-    assert set(play(draft_length, 60, 0.7, propose=0.02, verify=0.01)[2:]) == {0, 1}
+    assert set(play(draft_length, 60, 0.7, propose=0.02, verify=0.01)[2:]) <= {0, 1}
     # And the other way round.
     draft_length = AdaptiveDraftLength(16, CostModel(propose=0.3, score=0.0, verify=1.0, verify_per_token=0.01))
     assert min(play(draft_length, 60, 1.0, propose=1e-4, verify=0.01)[20:]) == 16
@@ -171,7 +176,7 @@ def test_the_unit_of_the_guess_cancels_out_after_a_first_round_without_a_draft(u
     assert draft_length.next() == 0
     draft_length.observe(round_of(0, 0, verify=0.01))
     # In truth drafting costs next to nothing, and is always right.
-    chosen = play(draft_length, 10 * AdaptiveDraftLength.PROBE_EVERY, 1.0, propose=1e-4, verify=0.01)
+    chosen = play(draft_length, 10 * AdaptiveDraftLength.LONGEST_WAIT, 1.0, propose=1e-4, verify=0.01)
     assert max(chosen) > 1
 
 
@@ -190,7 +195,7 @@ def test_slow_rounds_with_long_drafts():
     for _ in range(2):
         draft_length.observe(round_of(10, 3, propose=1e-5, verify=1.0))
     assert 0 <= draft_length.next() <= 16
-    for _ in range(10 * AdaptiveDraftLength.PROBE_EVERY):  # it recovers
+    for _ in range(10 * AdaptiveDraftLength.LONGEST_WAIT):  # it recovers
         draft_length.observe(round_of(length := draft_length.next(), length, propose=1e-5, verify=0.001))
     assert draft_length.next() > 4
 

@@ -7,7 +7,7 @@ COSTS = CostModel(0.0, 0.0, 1.0, 0.1)
 
 
 def times(rows, verify, score=0.0):
-    return RoundTimes(drafted=rows, accepted=0, propose_s=0.0, score_s=score, verify_s=verify)
+    return RoundTimes(drafted=rows, accepted=rows, propose_s=0.0, score_s=score, verify_s=verify)
 
 
 def test_a_token_is_proposed_if_it_pays():

@@ -29,7 +29,7 @@ class Always(Proposer):
         return Proposal((self.token,) * min(limit, 4) if self.finds else ())
 
     def observe(self, times):
-        self.rounds += 1
+        self.rounds += times.drafted > 0
 
     def commit(self, token_ids):
         self.seen += token_ids

@@ -2,19 +2,9 @@
 
 import pytest
 
-from rapid_integrations.proposers.heads.eagle import Eagle, Eagle3, renamed
-from rapid_integrations.proposers.heads.weights import HeadWeights
+from rapid_integrations.proposers.heads.eagle import Eagle, Eagle3
 from rapid_integrations.proposers.suite import check_proposer
-from tests.toys.heads import eagle1, eagle3
-
-
-def head_for(kind, own=None):
-    def made(target):
-        hidden, vocab = target.hidden_size, target.vocab_size
-        tensors, config = eagle1(hidden, vocab) if kind is Eagle else eagle3(hidden, vocab, own)
-        return kind(HeadWeights("toy", renamed(tensors), target.dtype, target.device), config, target, vocab)
-
-    return made
+from tests.toys.heads import head_for
 
 
 @pytest.mark.parametrize("proposer", ["draft_head", "draft_head_tree", "hybrid"])
