@@ -42,3 +42,16 @@ def test_a_document_that_begins_with_an_ending(ending):
         ((start, end),) = found.context_spans
         assert text[start:end].strip() in document.strip() or document.strip() in text[start:end]
         assert found.query == QUESTION
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("cue", ["Answer:", "Helpful Answer:", "Answer: yes"])
+def test_a_document_full_of_answered_questions_is_no_row_of_examples(template, cue):
+    """Only a template repeats all that stands around its context: the cue alone, five times, is the document's."""
+    document = "The handbook begins. " * 120 + f"\n\nQuestion: who?\n{cue}\n" * 5 + " The handbook ends."
+    text = TEMPLATES[template].format(document=document, question=QUESTION)
+    found = segment(text)
+    assert found.method == "delimiters"
+    ((start, _),) = found.context_spans
+    assert start == text.index(document)
+    assert_nearly_all(text, found, document, QUESTION)

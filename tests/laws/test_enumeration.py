@@ -46,7 +46,7 @@ GUESSES = [
 ]
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(str(value) for value in settings.values()))
 @pytest.mark.parametrize(("proposer", "length"), GUESSES)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
@@ -95,7 +95,7 @@ def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
     assert deviation(toy) < TOLERANCE
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize(
     "penalties",
     [
@@ -271,7 +271,7 @@ def test_the_published_rule_follows_neither_p_nor_p_hat(length):
 # --- greedy ------------------------------------------------------------
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("kind", ["target", "augmented"])
@@ -476,7 +476,7 @@ def shared(law, proposer="drafter", length=2, **settings):
     return ToyRequest(law, proposer, length, target=table, drafter=table, **settings)
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "none", "draft_lm"])
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("law", [AUGMENTED_LAW, replace(AUGMENTED_LAW, tail_rule="restore", top_p=0.9)], ids=str)

@@ -31,7 +31,8 @@ _SAMPLE = 10_000
 _COMMON = 0.8  # share of what one reading finds that the other must have, too
 _MOST_LISTED = 0.6  # share of lines
 _SHORT_CUE = 60  # characters
-_EXAMPLES = 4
+_EXAMPLES = 4  # that the cue of an answer alone shows
+_MARKED_EXAMPLES = 3  # that all marks around a context show
 _RULE_END = re.compile(r"[.!?。](?:</\w+>)?\s*$")
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
 _REWRITES = re.compile(
@@ -86,14 +87,15 @@ def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: b
     query = _unlabelled(text, query) if query is not None else None
     if query is None or not (asks(query) or _stands_alone(text, query)):
         return None
-    within = inner(text, span, query, found.method == "delimiters")
+    marked = found.method == "delimiters"
+    within = inner(text, span, query, marked)
     if within is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
     if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):
         return None
     if not labelled and tells_of_the_writer(text[begin : within[0]]):
         return None
-    if _is_of_examples(text, within, stop) or is_of_one_writer(query, text[slice(*within)]):
+    if _is_of_examples(text, within, stop, marked) or is_of_one_writer(query, text[slice(*within)]):
         return None
     return Segmentation(found.method, (within,), query)
 
@@ -125,10 +127,42 @@ def _is_a_document(text: str, begin: int, span: Span, labelled: bool) -> bool:
     return labelled or not (_is_a_list(body) or _of_everything(text, begin, span))
 
 
-def _is_of_examples(text: str, span: Span, stop: int) -> bool:
-    """Whether the cue of the answer at the end of a prompt stands in the context, too, time and again."""
+def _is_of_examples(text: str, span: Span, stop: int, marked: bool = False) -> bool:
+    """Whether the cue of the answer at the end of a prompt stands in the context, too, time and again.
+
+    Documents that hold questions and answers have such lines, too. So if marks bound the context (`marked`), all that
+    a template repeats in each example counts: what opens a context, a text, what closes it, then the cue.
+    """
     cue = text[max(0, stop - _SHORT_CUE) : stop].rsplit("\n", 1)[-1].strip()
-    return cue[-1:] in (":", "：", ">", "=") and text.count(cue, *span) >= _EXAMPLES
+    if cue[-1:] not in (":", "：", ">", "="):
+        return False
+    return _repeats(text, span, cue) >= _MARKED_EXAMPLES if marked else text.count(cue, *span) >= _EXAMPLES
+
+
+def _repeats(text: str, span: Span, cue: str) -> int:
+    """Return how many examples in a context have its opening line, a text, its closing line and the cue; linear."""
+    opening = text[max(0, span[0] - _BESIDE) : span[0]].rstrip().rsplit("\n", 1)[-1].strip()
+    behind = Line(0, 0, text[span[1] : span[1] + _BESIDE].strip().split("\n", 1)[0])
+    closing = behind.said[: behind.label.end()] if behind.label is not None else behind.body
+    if not opening or not closing:
+        return 0
+    found = [
+        (match.start(), kind, match.end())
+        for kind, line in enumerate((cue, closing, opening))
+        for match in re.finditer(rf"^[ \t]*{re.escape(line)}(?!{re.escape(line[-1])})", text, re.MULTILINE)
+        if span[0] <= match.start() < span[1]
+    ]
+    count, begun, closed = 0, span[0], False  # begun: where the text of an example begins, -1 outside of one
+    for start, kind, end in sorted(found):
+        ends = begun >= 0 and bool(text[begun:start].strip())
+        if kind == 0:
+            count += closed or (ends and closing == cue)
+            begun, closed = -1, False
+        elif kind == 1 and ends:
+            begun, closed = -1, True
+        elif kind == 2 and not (closed and opening == closing):
+            begun, closed = end, False
+    return count
 
 
 def _unexplained(text: str, begin: int, stop: int, span: Span, query: str) -> int:

@@ -61,3 +61,18 @@ def test_rules_and_tools_around_a_context_stay_with_both_readers():
     found = segment(prompt)
     ((start, end),) = found.context_spans
     assert prompt[start:end] in text and end - start > 0.8 * len(text) and found.query == ASKED
+
+
+MILLS = "The mill of place {} was built in 1840 by two brothers, and burnt down in 1911. " * 10
+TAGS = "<context>\n{}\n</context>\n\nQuestion: {}\nAnswer:"
+FENCES = "---------------------\n{}\n---------------------\nQuery: {}\nAnswer:"
+
+
+@pytest.mark.parametrize("example", [TAGS, FENCES])
+@pytest.mark.parametrize("shown", [3, 6])
+def test_examples_with_contexts_of_their_own_are_no_context(example, shown):
+    answered = [
+        example.format(MILLS.format(*[n] * 10), f"Who built mill {n}?") + " Two brothers." for n in range(shown)
+    ]
+    prompt = "\n\n".join(["Answer from the context below.", *answered, example.format(document("prose", 8), ASKED)])
+    assert segment(prompt).method == "plain"
