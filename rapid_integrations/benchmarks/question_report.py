@@ -26,17 +26,19 @@ def question_table(result: QuestionResult) -> Table:
     table = figures_table(
         f"A document's questions, {summary['prompt_tokens']['median']:,.0f} tokens of prompt, {summary['pairs']} pairs",
         ["question", "method"],
-        ["first token", "to RAPID", *PARTS.values(), "total", "CPU"],
+        ["1st token", "ratio", *PARTS.values(), "total", "CPU"],
         [
-            "Seconds, medians over the pairs. first token: from the start of the process for cold start and after",
+            "Seconds, medians over the pairs. 1st token: from the start of the process for cold start and after",
             "restart, else from the call. Its parts: modules, models, retrieval, the target's prefill (or the loading",
             "of cached rows), the drafter's prefill, the first decoding round; an engine that tells fewer apart has",
-            "all of it in the prefill. CPU: processor seconds of the process to the first token. to RAPID: ratio of",
-            "the first tokens.",
+            "all of it in the prefill. CPU: processor seconds of the process to the first token. ratio: of the",
+            "waits for the first token, to RAPID's.",
             *_comparisons(summary),
             *_reasons(result),
         ],
     )
+    for column in table.columns[:2]:
+        column.no_wrap = True
     methods = [*result.waits, *(name for name in result.skipped if name not in result.waits)]
     for stage, title in STAGES.items():
         for method in methods:
@@ -45,16 +47,16 @@ def question_table(result: QuestionResult) -> Table:
             if row is None:
                 table.add_row(name, METHOD_LABELS[method])
                 continue
-            parts = [f"{row['parts'][part]:.2f}" if part in row["parts"] else "" for part in PARTS]
+            parts = [_seconds(row["parts"][part]) if part in row["parts"] else "" for part in PARTS]
             ratio = row["of_rapid"].get("first_token_s")
             table.add_row(
                 name,
                 METHOD_LABELS[method],
-                f"{row['first_token_s']:.2f}",
+                _seconds(row["first_token_s"]),
                 "" if ratio is None else f"{ratio['median']:.2f}",
                 *parts,
-                f"{row['total_s']:.2f}",
-                f"{row['first_token_cpu_s']:.2f}",
+                _seconds(row["total_s"]),
+                _seconds(row["first_token_cpu_s"]),
             )
     return table
 
@@ -71,14 +73,15 @@ def question_plot(result: QuestionResult, path: Path) -> None:
     longest = max(row["first_token_s"] for stages in summary["methods"].values() for row in stages.values())
     ticks, labels, at = [], [], 0.0
     for stage, title in STAGES.items():
-        axes.text(0, at, title, fontsize=8, fontweight="bold", va="center")
+        axes.text(0.004 * longest, at, title, fontsize=8, fontweight="bold", va="center")
         at -= 1
         for method in methods:
             ticks.append(at)
             labels.append(METHOD_LABELS[method])
             row = summary["methods"][method].get(stage)
             if row is None:
-                axes.text(0.004 * longest, at, "not in this engine", fontsize=7, va="center", color=COLOURS[4])
+                reason = "not in this engine" if stage in result.lacks.get(method, ()) else "did not run"
+                axes.text(0.004 * longest, at, reason, fontsize=7, va="center", color=COLOURS[4])
             else:
                 left = 0.0
                 for part, colour in zip(PARTS, COLOURS, strict=False):
@@ -123,3 +126,7 @@ def _reasons(result: QuestionResult) -> list[str]:
         if name not in result.skipped and name in result.waits:
             lines += [f"{METHOD_LABELS[name]}, {STAGES[stage]}: {reason}." for stage, reason in stages.items()]
     return lines
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"

@@ -21,7 +21,7 @@ PARTS: Final = {
     "retrieval": "retrieval",
     "prefill": "prefill",
     "drafter": "drafter",
-    "first_round": "1st round",
+    "first_round": "round",
 }
 """The parts of a wait in their order, with their titles."""
 
