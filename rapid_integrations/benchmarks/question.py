@@ -203,7 +203,8 @@ class QuestionBench:
         """Run one process of a method, unless it has failed before or lacks all of the run's stages."""
         if method in result.skipped or all(stage in result.lacks.get(method, ()) for stage in RUNS[run]):
             return
-        files = self._folder / method if run in ("ahead", "restart") else None
+        keeps = run in ("ahead", "restart") and "restart" not in result.lacks.get(method, ())
+        files = self._folder / method if keeps else None
         if run == "restart" and files is not None:
             _drop_from_page_cache(files)
         elif files is not None:
