@@ -31,7 +31,7 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
 
 OWN_METHODS: Final = ("target", "target_lookup", "drafter", "sd_full", "rapid")
-PLAIN: Final = ("transformers", "openvino", "target", "target_plain", "target_int8", "target_int4")
+PLAIN: Final = ("transformers", "openvino", "llama_cpp", "target", "target_plain", "target_int8", "target_int4")
 """Methods that decode the target's own answer without drafts."""
 ALONE = SpeculationConfig(law="target", proposer="none")
 _LOOKUP = SpeculationConfig(law="target", proposer="prompt_lookup")

@@ -21,6 +21,7 @@ METHOD_LABELS = {
     "transformers_assisted": "transformers + drafter",
     "transformers_lookup": "transformers + lookup",
     "openvino": "OpenVINO GenAI",
+    "llama_cpp": "llama.cpp",
     "target": "target alone",
     "target_plain": "target alone, not quantised",
     "target_int8": "target alone, int8",

@@ -26,6 +26,7 @@ class Answered:
         total_s: to the end of the answer.
         tokens: number of tokens of the answer.
         prompt_tokens, cached_tokens: number of tokens of the target's prompt, and how many of them were cached.
+        first_token_cpu_s: processor seconds of this process, all threads, from the call to the first tokens.
     """
 
     first_token_s: float
@@ -37,6 +38,7 @@ class Answered:
     tokens: int
     prompt_tokens: int
     cached_tokens: int
+    first_token_cpu_s: float
 
 
 class _Prefills:
@@ -65,14 +67,14 @@ def answer(
 ) -> tuple[Answered, Completion]:
     """Answer a prompt greedily, and time it."""
     prefills = _Prefills(engine.target.device)
-    called = prefills.now()
+    called, cpu = prefills.now(), time.process_time()
     sampling = SamplingParams(max_new_tokens=new_tokens)
     with engine.stream(
         prompt, sampling=sampling, speculation=speculation, compression=compression, on_progress=prefills
     ) as stream:
         prepared = prefills.now()
         chunks = [next(stream)]
-        first = prefills.now()
+        first, first_cpu = prefills.now(), time.process_time()
         chunks += stream
         completion = Completion.join(chunks, stream.prepared.retrieved)
     target = prefills.ended.get("target", prepared)
@@ -87,5 +89,6 @@ def answer(
         tokens=len(completion.token_ids),
         prompt_tokens=completion.usage.prompt_tokens,
         cached_tokens=completion.stats.cached_prompt_tokens,
+        first_token_cpu_s=first_cpu - cpu,
     )
     return timed, completion

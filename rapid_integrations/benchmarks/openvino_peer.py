@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-import torch
-
-from rapid_integrations import packaged
+from rapid_integrations.benchmarks.gguf_target import gguf_file
 from rapid_integrations.benchmarks.peers import PeerSource, TimedTokens, TokenClock
 from rapid_integrations.errors import ConfigurationError, MissingExtraError, UnsupportedModelError
 
+_ALL_AT_ONCE = 1 << 16  # tokens of a batch: its pipeline for one prompt after another has no limit either
+
 
 class OpenVINO:
-    """An `openvino_genai.LLMPipeline` on CPU, with torch's number of threads.
+    """An `openvino_genai.LLMPipeline` on CPU, with paged attention.
 
     It computes with the file's own quantised weights and, unless told otherwise, an 8-bit KV cache, so its output may
-    differ from the other methods'.
+    differ from the other methods'. With a scheduler of its own choice it caches prefixes, so it is always told.
     """
 
-    def __init__(self, file: Path, kv_cache: str | None) -> None:
-        try:
-            import openvino
-            import openvino_genai
-        except ImportError as error:
-            raise MissingExtraError(feature="The peer 'openvino'", extra="openvino") from error
+    lacks: ClassVar[Mapping[str, str]] = {"restart": "OpenVINO GenAI keeps prefixes in memory only"}
+
+    def __init__(self, file: Path, threads: int, kv_cache: str | None, prefix_caching: bool) -> None:
+        self.import_package()
+        import openvino
+        import openvino_genai
+
         self._genai: Any = openvino_genai
         self._ov: Any = openvino
-        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = prefix_caching
+        scheduler.max_num_batched_tokens = _ALL_AT_ONCE
+        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "scheduler_config": scheduler}
         if kv_cache is not None:
             properties["KV_CACHE_PRECISION"] = kv_cache
         try:
             self._pipeline = openvino_genai.LLMPipeline(str(file), "CPU", **properties)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:  # the latter if a tensor is missing
             reason = str(error).strip().splitlines()[-1][:200]
             raise UnsupportedModelError(f"OpenVINO GenAI cannot load {file.name}: {reason}") from error
         core = openvino.Core()
@@ -42,8 +46,18 @@ class OpenVINO:
             "weights": file.name,
             "kv_cache": kv_cache or _name(core.get_property("CPU", "KV_CACHE_PRECISION")),
             "dtype": _name(core.get_property("CPU", "INFERENCE_PRECISION_HINT")),
-            "threads": torch.get_num_threads(),
+            "threads": threads,
+            "prefix_caching": str(prefix_caching),
         }
+
+    @staticmethod
+    def import_package() -> None:
+        """See `PeerClass.import_package`."""
+        try:
+            import openvino  # noqa: F401
+            import openvino_genai  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError(feature="The peer 'openvino'", extra="openvino") from error
 
     @classmethod
     def open(cls, source: PeerSource) -> Self:
@@ -56,7 +70,7 @@ class OpenVINO:
         """
         if source.device.type != "cpu":
             raise ConfigurationError(f"it runs on CPU here, and the other methods on {source.device}")
-        return cls(gguf_file(source.target), source.kv_cache)
+        return cls(gguf_file(source.target), source.threads, source.kv_cache, source.prefix_caching)
 
     def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
         """See `Peer.generate`."""
@@ -80,19 +94,6 @@ class OpenVINO:
 
         self._pipeline.generate(inputs, config, _streamer(self._genai, note))
         return clock.timed(token_ids)
-
-
-def gguf_file(name: str) -> Path:
-    """Return the GGUF file of a target's name.
-
-    Raises:
-        ConfigurationError: the target is not a GGUF file.
-    """
-    path = packaged.path_of(name) if name in packaged.MODELS else Path(name).expanduser()
-    files = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
-    if len(files) != 1 or files[0].suffix != ".gguf" or not files[0].is_file():
-        raise ConfigurationError(f"it reads GGUF files, and {name} is not one: give --target a GGUF file")
-    return files[0]
 
 
 def _streamer(genai: Any, note: Any) -> Any:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Protocol
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from rapid_integrations.errors import ConfigurationError, RapidError
+
+if TYPE_CHECKING:
+    import torch  # a process that measures OpenVINO or llama.cpp must not wait for it
 
 PEERS: Final[dict[str, str]] = {
     "transformers": "rapid_integrations.benchmarks.transformers_peers:Plain",
     "transformers_assisted": "rapid_integrations.benchmarks.transformers_peers:Assisted",
     "transformers_lookup": "rapid_integrations.benchmarks.transformers_peers:PromptLookup",
     "openvino": "rapid_integrations.benchmarks.openvino_peer:OpenVINO",
+    "llama_cpp": "rapid_integrations.benchmarks.llama_cpp_peer:LlamaCpp",
 }
-"""Name to "module:class". A class here has `open(source) -> Peer`, which raises a `RapidError` if it cannot run."""
+"""Name to "module:class", a `PeerClass`."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,18 @@ class TimedTokens:
         first_token_s: seconds from the call to the first tokens.
         decode_s: seconds from the first tokens to the last.
         first_tokens: number of tokens that came first, at once.
+        prefill_s: seconds of `first_token_s` in which the prompt was read; None if the engine does not say.
+        cached_tokens: tokens of the prompt that were not read again; None if the engine does not say.
+        first_token_cpu_s: processor seconds of this process, all threads, from the call to the first tokens.
     """
 
     token_ids: tuple[int, ...]
     first_token_s: float
     decode_s: float
     first_tokens: int = 1
+    prefill_s: float | None = None
+    cached_tokens: int | None = None
+    first_token_cpu_s: float = 0.0
 
     @property
     def decode_tps(self) -> float | None:
@@ -49,14 +58,19 @@ class TokenClock:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
-        self._started = time.perf_counter()
+        self._started, self._cpu = time.perf_counter(), time.process_time()
+        self._cpu_s = 0.0
         self._times: list[float] = []
         self._counts: list[int] = []
 
     def came(self, tokens: int) -> None:
         """Count tokens that have just come."""
         if self._device is not None and self._device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._device)
+        if not self._times:
+            self._cpu_s = time.process_time() - self._cpu
         self._times.append(time.perf_counter())
         self._counts.append(tokens)
 
@@ -65,7 +79,13 @@ class TokenClock:
         if not self._times:
             return TimedTokens(tuple(token_ids), time.perf_counter() - self._started, 0.0, len(token_ids))
         first = self._times[0]
-        return TimedTokens(tuple(token_ids), first - self._started, self._times[-1] - first, self._counts[0])
+        return TimedTokens(
+            tuple(token_ids),
+            first - self._started,
+            self._times[-1] - first,
+            self._counts[0],
+            first_token_cpu_s=self._cpu_s,
+        )
 
 
 class Peer(Protocol):
@@ -73,12 +93,48 @@ class Peer(Protocol):
 
     Attributes:
         settings: settings that its figures depend on, such as dtypes and threads.
+        lacks: for each stage of `rapid bench question` that it has not, the reason.
     """
 
     settings: dict[str, str | float]
+    lacks: ClassVar[Mapping[str, str]]
 
     def generate(self, prompt_ids: Sequence[int], new_tokens: int, eos: Sequence[int]) -> TimedTokens:
         """Decode greedily, stopping at an id of `eos`."""
+        ...
+
+
+class KeepingPeer(Peer, Protocol):
+    """A peer that lacks no stage: it writes what it has read to files."""
+
+    def keep(self, folder: Path) -> None:
+        """Write the keys and values of the last prompt to a folder."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Load them, in another process."""
+        ...
+
+
+class PeerClass(Protocol):
+    """Opens a peer."""
+
+    lacks: ClassVar[Mapping[str, str]]
+
+    def import_package(self) -> None:
+        """Import the engine's modules.
+
+        Raises:
+            MissingExtraError: they are not installed.
+        """
+        ...
+
+    def open(self, source: PeerSource) -> Peer:
+        """Load the model.
+
+        Raises:
+            RapidError: it cannot run.
+        """
         ...
 
 
@@ -92,7 +148,11 @@ class PeerSource:
         device: the device of the engine's target.
         load: loads a fresh transformers model with its own attention, by (name, dtype).
         warm_up_ids: a prompt for choosing the faster dtype.
+        threads: number of threads of an engine that does not run in torch.
         kv_cache: OpenVINO's KV-cache precision ("u8", "bf16", ...); None takes its default.
+        context_tokens: longest prompt and its answer, for an engine that makes its cache when it loads.
+        files: a folder for what `KeepingPeer.keep` writes; None if it is not called.
+        prefix_caching: whether a peer that can keep what it has read, for the next prompt, does so.
         fastest: the target in its faster dtype, once a peer from transformers has measured it.
     """
 
@@ -101,8 +161,18 @@ class PeerSource:
     device: torch.device
     load: Callable[[str, torch.dtype], Any]
     warm_up_ids: Sequence[int]
+    threads: int
+    context_tokens: int
     kv_cache: str | None = None
+    files: Path | None = None
+    prefix_caching: bool = False
     fastest: tuple[Any, torch.dtype] | None = None
+
+
+def peer_class(name: str) -> PeerClass:
+    """Return the class of a name in `PEERS`. The engine itself is not imported yet."""
+    module, _, attribute = PEERS[name].partition(":")
+    return cast(PeerClass, getattr(import_module(module), attribute))
 
 
 def require_known(names: Sequence[str]) -> None:
@@ -121,9 +191,8 @@ def open_peers(names: Sequence[str], source: PeerSource) -> tuple[dict[str, Peer
     peers: dict[str, Peer] = {}
     skipped: dict[str, str] = {}
     for name in names:
-        module, _, attribute = PEERS[name].partition(":")
         try:
-            peers[name] = getattr(import_module(module), attribute).open(source)
+            peers[name] = peer_class(name).open(source)
         except RapidError as error:
             skipped[name] = str(error)
     return peers, skipped

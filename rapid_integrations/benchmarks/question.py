@@ -1,21 +1,20 @@
-"""Measure a document's first question, its second one, and the second one after a restart, end to end.
+"""Measure how long people wait for the first token of an answer about a document, in processes of their own.
 
-first     nothing of the document is cached
-ahead     a first question to an engine that has read the document ahead (`RapidEngine.read`)
-second    another question about it, to the same engine
-restart   the second question to a new engine, which finds the files of the one that has read ahead
-          (`prefix_cache_dir`)
+cold      the first question to a process that has just been started: from its start, modules and models included
+first     the first question to a process that has answered a question about another text
+ahead     the same, but the process has read the document ahead (`RapidEngine.read`)
+second    another question about the document, to the process of "first"
+restart   the second question to a new process, from its start; it finds the files of the process of "ahead"
 
-Every answer of this engine comes from a new engine that has answered a question about another text. So loading and
-warming up are not part of the figures. Before a restart is measured, the files are dropped from the operating system's
-page cache, if the system allows it.
+Every engine, this one included, is measured in the same way: one process for "cold", one for "first" and "second", one
+for "ahead", one for "restart". They get the same tokens of prompt and the same number of threads. The engines take
+turns, stage by stage. Before a restart, the files are dropped from the operating system's page cache, if it allows it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,76 +24,94 @@ from typing import Any, Final
 import torch
 
 from rapid_integrations.benchmarks.decode import ALONE
-from rapid_integrations.benchmarks.first_token import Answered, answer
-from rapid_integrations.benchmarks.peers import PeerSource, open_peers, require_known
+from rapid_integrations.benchmarks.measured_process import run_measured
+from rapid_integrations.benchmarks.peers import PEERS, peer_class, require_known
 from rapid_integrations.benchmarks.prompts import document_start
+from rapid_integrations.benchmarks.waits import PARTS, PRIOR, RUNS, STAGES, Wait
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.evaluation.questions import QuestionPair
 from rapid_integrations.evaluation.timing import describe_machine, spread
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt
 
 OWN_METHODS: Final = ("rapid", "target")
-STAGES: Final = ("first", "ahead", "second", "restart")
-PARTS: Final = ("retrieval_s", "target_s", "drafter_s", "first_round_s")
-_FIGURES = ("first_token_s", *PARTS, "total_s")
-_WARM_UP = Prompt.from_context("\n".join(f"Line {i} says {i * i}." for i in range(120)), "Which line says 100?")
+_FIGURES: Final = ("first_token_s", "first_token_cpu_s", "total_s")
 
 
 @dataclass
 class QuestionResult:
-    """All answers of a benchmark: `answers[method][stage]`, one per pair of questions."""
+    """All waits of a benchmark.
+
+    Attributes:
+        target, drafter: names of the models.
+        machine: see `describe_machine`.
+        waits: `waits[method][stage]`, one per pair of questions.
+        settings: of each method.
+        skipped: for each peer that failed, the reason of its first failure.
+        lacks: for each peer, the reason for each stage that it has not.
+    """
 
     target: str
     drafter: str
     machine: dict[str, str | int]
-    answers: dict[str, dict[str, list[Answered]]] = field(default_factory=dict)
+    waits: dict[str, dict[str, list[Wait]]] = field(default_factory=dict)
     settings: dict[str, dict[str, str | float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    lacks: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(self, method: str, stage: str, answered: Answered) -> None:
-        """Store an answer."""
-        self.answers.setdefault(method, {}).setdefault(stage, []).append(answered)
+    def add(self, method: str, stage: str, wait: Wait) -> None:
+        """Store a wait."""
+        self.waits.setdefault(method, {}).setdefault(stage, []).append(wait)
 
     def seconds(self, method: str, stage: str, figure: str) -> list[float]:
-        """Return one attribute of `Answered` for each pair."""
-        return [getattr(answered, figure) for answered in self.answers[method].get(stage, ())]
+        """Return one attribute of `Wait` for each pair."""
+        return [getattr(wait, figure) for wait in self.waits.get(method, {}).get(stage, ())]
 
-    def percent(self, method: str, stage: str, figure: str) -> list[float]:
-        """Return a later stage's seconds in percent of the first question's, one per pair."""
-        pairs = zip(self.seconds(method, stage, figure), self.seconds(method, "first", figure), strict=False)
-        return [100 * later / first for later, first in pairs if first > 0]
+    def ratios(self, figure: str, of: tuple[str, str], over: tuple[str, str]) -> list[float]:
+        """Return the ratio of an attribute between two (method, stage), one per pair that both have answered."""
+        return [a / b for a, b in zip(self.seconds(*of, figure), self.seconds(*over, figure), strict=False) if b > 0]
 
     def summary(self) -> dict[str, Any]:
         """Return all figures, ready for JSON. Seconds are medians over the pairs."""
-        any_method = next(iter(self.answers.values()))
+        first = self.waits["rapid"]["cold"]
         return {
             "benchmark": "question",
-            "methods": {method: self._summary(method) for method in self.answers},
-            "pairs": len(any_method["first"]),
-            "prompt_tokens": spread([answered.prompt_tokens for answered in any_method["first"]]),
+            "methods": {method: self._summary(method) for method in self.waits},
+            "pairs": len(first),
+            "prompt_tokens": spread([wait.prompt_tokens for wait in first]),
             "target": self.target,
             "drafter": self.drafter,
             "settings": self.settings,
             "skipped": self.skipped,
+            "lacks": self.lacks,
             "machine": self.machine,
         }
 
     def _summary(self, method: str) -> dict[str, Any]:
         stages: dict[str, Any] = {}
-        for stage, answers in self.answers[method].items():
-            row: dict[str, Any] = {
-                figure: float(f"{median(self.seconds(method, stage, figure)):.4g}") for figure in _FIGURES
+        for stage in STAGES:
+            if not (waits := self.waits[method].get(stage)):
+                continue
+            row: dict[str, Any] = {figure: _short(median(self.seconds(method, stage, figure))) for figure in _FIGURES}
+            row["parts"] = {
+                part: _short(median(wait.parts[part] for wait in waits)) for part in PARTS if part in waits[0].parts
             }
-            row["cached_share"] = round(median(a.cached_tokens / a.prompt_tokens for a in answers), 4)
-            row["tokens"] = sum(a.tokens for a in answers)
-            if stage != "first":
-                row["percent_of_first"] = {
-                    figure: spread(percent)
-                    for figure in ("target_s", "first_token_s", "total_s")
-                    if (percent := self.percent(method, stage, figure))
+            cached = [wait.cached_tokens / wait.prompt_tokens for wait in waits if wait.cached_tokens is not None]
+            row["cached_share"] = round(median(cached), 4) if cached else None
+            row["tokens"] = sum(wait.tokens for wait in waits)
+            if stage in PRIOR and self.waits[method].get(PRIOR[stage]):
+                row[f"of_{PRIOR[stage]}"] = {
+                    figure: spread(self.ratios(figure, (method, stage), (method, PRIOR[stage])))
+                    for figure in _FIGURES
+                    if self.ratios(figure, (method, stage), (method, PRIOR[stage]))
                 }
+            row["of_rapid"] = {
+                figure: spread(found)
+                for figure in _FIGURES
+                if (found := self.ratios(figure, (method, stage), ("rapid", stage)))
+            }
             stages[stage] = row
         return stages
 
@@ -103,13 +120,13 @@ class QuestionBench:
     """Asks pairs of questions.
 
     Args:
-        start: returns a new engine over freshly loaded models, with a prefix cache in memory and, if it gets a folder,
-            on disk. The benchmark closes each engine.
-        folder: an empty folder for the files of restarts. It needs room for three times the KV caches of all documents.
+        start: returns an engine, which renders the prompts and is closed before anything is measured.
+        child: the command of a process (see `cli.question_child`).
+        told: "engine", "target", "drafter" and "kv_cache" for it.
+        folder: an empty folder for the files of restarts, with room for the KV caches of one document per method.
         speculation: settings of "rapid".
         context_tokens: maximum length of the target's prompt, which is cut at the document's end.
         new_tokens: maximum length of an answer.
-        source: returns what peers are made from, given the target's device; None for no peers.
         peers: names as in `benchmarks.peers`.
         on_progress: is called with ("benchmark", done, total).
 
@@ -119,107 +136,91 @@ class QuestionBench:
 
     def __init__(
         self,
-        start: Callable[[Path | None], RapidEngine],
+        start: Callable[[], RapidEngine],
+        child: Sequence[str],
+        told: dict[str, Any],
         folder: Path,
         *,
         speculation: SpeculationConfig,
         context_tokens: int,
         new_tokens: int,
         on_progress: OnProgress,
-        source: Callable[[torch.device], PeerSource] | None = None,
         peers: Sequence[str] = (),
     ) -> None:
         require_known(peers)
         self._start = start
+        self._child = child
+        self._told = told
         self._folder = folder
         self._speculation = {"rapid": speculation, "target": ALONE}
         self._context_tokens = context_tokens
         self._new_tokens = new_tokens
         self._progress = on_progress
-        self._source = source
         self._peers = peers
-        self._done = self._steps = 0
 
     def run(self, pairs: Sequence[QuestionPair]) -> QuestionResult:
-        """Run the benchmark."""
-        with self._start(None) as engine:
-            documents = [self._document(engine, pair) for pair in pairs]
+        """Run the benchmark.
+
+        Raises:
+            ConfigurationError: this engine's own process fails; the message has its last line.
+        """
+        with self._start() as engine:
             result = QuestionResult(engine.target.name, engine.drafter.name, describe_machine(engine.target.device))
-            prompts = [
-                (Prompt.from_context(document, pair.first), Prompt.from_context(document, pair.second))
-                for document, pair in zip(documents, pairs, strict=True)
-            ]
-            ids = [[_target_ids(engine, prompt) for prompt in both] for both in prompts]
-            eos, device = sorted(engine.vocabulary.eos_token_ids), engine.target.device
-        self._done, self._steps = 0, len(prompts) * (2 * len(OWN_METHODS) + len(self._peers)) + 1
-        self._step()
-        for first, second in prompts:
-            for method in OWN_METHODS:
-                self._ask_twice(result, method, first, second)
-        self._read_ahead(result, list(zip(documents, prompts, strict=True)))
-        for method in OWN_METHODS:
-            kept = shutil.copytree(self._folder / "written", self._folder / method)
-            for _, second in prompts:
-                self._ask_after_restart(result, method, second, kept)
-        self._ask_peers(result, device, ids, eos)
+            documents = [self._prepared(engine, pair) for pair in pairs]
+        result.lacks = {name: dict(peer_class(name).lacks) for name in self._peers}
+        methods = [*OWN_METHODS, *self._peers]
+        steps = len(documents) * len(RUNS) * len(methods)
+        self._progress("benchmark", 0, steps)
+        for number, document in enumerate(documents):
+            for done, (run, method) in enumerate(((run, method) for run in RUNS for method in methods), 1):
+                self._measure(result, method, run, document)
+                self._progress("benchmark", number * len(RUNS) * len(methods) + done, steps)
         return result
 
-    def _document(self, engine: RapidEngine, pair: QuestionPair) -> str:
+    def _prepared(self, engine: RapidEngine, pair: QuestionPair) -> dict[str, Any]:
+        """Return what every process is told about a document."""
         room = min(self._context_tokens, engine.target.context_window - self._new_tokens)
-        return document_start(engine, pair.document, [pair.first, pair.second], room)
+        questions = [pair.first, pair.second]
+        document = document_start(engine, pair.document, questions, room)
+        prompts = [_target_ids(engine, Prompt.from_context(document, question)) for question in questions]
+        # As `RapidEngine.read`: what the prompts of any two questions begin with.
+        marks = [_target_ids(engine, Prompt.from_context(document, mark)) for mark in ("a", "1")]
+        return {
+            "document": document,
+            "questions": questions,
+            "prompts": prompts,
+            "shared": list(_beginning(*marks)),
+            "warm_up": prompts[0][-len(prompts[0]) // 8 :][::-1],  # shares no beginning with the prompts
+            "eos": sorted(engine.vocabulary.eos_token_ids),
+            "new_tokens": self._new_tokens,
+            "context_tokens": max(map(len, prompts)) + self._new_tokens,
+            "threads": torch.get_num_threads(),
+            "device": engine.target.device.type,
+            "dtype": str(getattr(engine.target, "dtype", torch.float32)).removeprefix("torch."),
+        }
 
-    def _ask_twice(self, result: QuestionResult, method: str, first: Prompt, second: Prompt) -> None:
-        with self._started(None) as engine:
-            for stage, prompt in (("first", first), ("second", second)):
-                result.add(method, stage, self._ask(engine, method, prompt))
-        self._step()
-
-    def _read_ahead(self, result: QuestionResult, pairs: Sequence[tuple[str, tuple[Prompt, Prompt]]]) -> None:
-        """Let an engine read the documents and write its files. Then each method asks a question of its own."""
-        with self._started(self._folder / "written") as engine:
-            for document, asked in pairs:
-                engine.read(document)
-                for method, prompt in zip(OWN_METHODS, asked, strict=True):
-                    result.add(method, "ahead", self._ask(engine, method, prompt))
-
-    def _ask_after_restart(self, result: QuestionResult, method: str, second: Prompt, kept: Path) -> None:
-        with self._started(kept) as engine:
-            _drop_from_page_cache(kept)
-            result.add(method, "restart", self._ask(engine, method, second))
-        self._step()
-
-    def _ask_peers(
-        self, result: QuestionResult, device: torch.device, ids: Sequence[Sequence[list[int]]], eos: list[int]
-    ) -> None:
-        if self._source is None or not self._peers:
+    def _measure(self, result: QuestionResult, method: str, run: str, document: dict[str, Any]) -> None:
+        """Run one process of a method, unless it has failed before or lacks all of the run's stages."""
+        if method in result.skipped or all(stage in result.lacks.get(method, ()) for stage in RUNS[run]):
             return
-        source = self._source(device)
-        source.warm_up_ids = ids[0][0][::-1]  # shares no beginning with the prompts, so that nothing of them is cached
-        for both in ids:
-            peers, result.skipped = open_peers(self._peers, source)  # opened again: some peers have a prefix cache, too
-            for name, peer in peers.items():
-                result.settings[name] = peer.settings
-                peer.generate(source.warm_up_ids, 2, eos)
-                for stage, prompt_ids in zip(("first", "second"), both, strict=True):
-                    timed = peer.generate(prompt_ids, self._new_tokens, eos)
-                    first, total = timed.first_token_s, timed.first_token_s + timed.decode_s
-                    answered = Answered(first, 0.0, first, 0.0, 0.0, total, len(timed.token_ids), len(prompt_ids), 0)
-                    result.add(name, stage, answered)
-                self._step()
-
-    def _started(self, folder: Path | None) -> RapidEngine:
-        """Return a new, warm engine: its embedder is loaded, and its models have run."""
-        engine = self._start(folder)
-        engine.generate(_WARM_UP, sampling=SamplingParams(max_new_tokens=2), speculation=self._speculation["rapid"])
-        engine.clear_prefix_cache()
-        return engine
-
-    def _ask(self, engine: RapidEngine, method: str, prompt: Prompt) -> Answered:
-        return answer(engine, prompt, self._speculation[method], self._new_tokens)[0]
-
-    def _step(self) -> None:
-        self._progress("benchmark", self._done, self._steps)
-        self._done += 1
+        keeps = run in ("ahead", "restart") and "restart" not in result.lacks.get(method, ())
+        files = self._folder / method if keeps else None
+        if run == "restart" and files is not None:
+            _drop_from_page_cache(files)
+        elif files is not None:
+            files.mkdir(exist_ok=True)
+        speculation = self._speculation.get(method, ALONE).model_dump_json()
+        told = {**self._told, **document, "method": method, "run": run, "speculation": speculation}
+        try:
+            said = run_measured(self._child, told | {"files": None if files is None else str(files)}, self._folder)
+        except ConfigurationError as error:
+            if method not in PEERS:
+                raise
+            result.skipped[method] = str(error)
+            return
+        result.settings[method] = said["settings"]
+        for stage, wait in said["waits"].items():
+            result.add(method, stage, Wait(**wait))
 
 
 def _target_ids(engine: RapidEngine, prompt: Prompt) -> list[int]:
@@ -228,9 +229,21 @@ def _target_ids(engine: RapidEngine, prompt: Prompt) -> list[int]:
     return engine.stream(prompt, sampling=sampling, speculation=ALONE).prepared.target_ids
 
 
+def _beginning(one: Sequence[int], other: Sequence[int]) -> Iterator[int]:
+    """Yield the tokens that both begin with."""
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            return
+        yield a
+
+
 def _drop_from_page_cache(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             with suppress(OSError, AttributeError), path.open("rb") as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -20,10 +20,19 @@ _TRIAL_TOKENS = 32
 class Plain:
     """`generate` with its default cache and attention, in the dtype that decodes faster here."""
 
+    lacks: ClassVar[Mapping[str, str]] = {
+        "ahead": "transformers' generate keeps nothing of a prompt",
+        "restart": "transformers' generate keeps nothing of a prompt",
+    }
+
     def __init__(self, model: Any, dtype: torch.dtype, **options: Any) -> None:
         self._model = model
         self._options = options
         self.settings: dict[str, str | float] = {"dtype": str(dtype).removeprefix("torch.")}
+
+    @staticmethod
+    def import_package() -> None:
+        """Do nothing: this module has imported transformers."""
 
     @classmethod
     def open(cls, source: PeerSource) -> Self:

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.bench import bench_app
-from rapid_integrations.cli.bench_start import bench_start
 from rapid_integrations.cli.cached import cache_app
 from rapid_integrations.cli.chat import chat
 from rapid_integrations.cli.console import errors_taught, require_writable, stderr, stdout, write_answer, write_trace
@@ -129,7 +128,6 @@ app.command()(with_option_groups(chat))
 app.command()(with_option_groups(read))
 app.command()(with_option_groups(serve))
 app.command("train-head")(with_option_groups(train_head))
-bench_app.command("start")(bench_start)
 
 
 @models_app.command("list")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.bench import HANDBOOK, Document, scratch_folder, show_results
+from rapid_integrations.cli.bench_options import HANDBOOK, Document, scratch_folder, show_results
 from rapid_integrations.cli.console import errors_taught, stderr
 from rapid_integrations.cli.options import AsJson, ModelOptions, with_option_groups
 from rapid_integrations.errors import ConfigurationError
