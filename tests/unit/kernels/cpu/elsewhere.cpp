@@ -12,8 +12,9 @@
 
 #include "interface.h"
 
-#ifdef _WIN32
-#include <windows.h>
+#ifdef _WIN32  // whose header has another INT8
+extern "C" __declspec(dllimport) void* __stdcall LoadLibraryA(const char* path);
+extern "C" __declspec(dllimport) void* __stdcall GetProcAddress(void* library, const char* name);
 #else
 #include <dlfcn.h>
 #endif
@@ -23,8 +24,8 @@ namespace {
 template <class F>
 F function(const char* library, const char* name) {
 #ifdef _WIN32
-  static const HMODULE handle = LoadLibraryA(library);
-  void* const found = handle ? (void*)GetProcAddress(handle, name) : nullptr;
+  static void* const handle = LoadLibraryA(library);
+  void* const found = handle ? GetProcAddress(handle, name) : nullptr;
 #else
   static void* const handle = dlopen(library, RTLD_NOW);
   void* const found = handle ? dlsym(handle, name) : nullptr;

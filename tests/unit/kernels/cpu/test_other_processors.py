@@ -1,7 +1,7 @@
 """The kernels of arm64 and of Windows, built by a compiler for them and run by an emulator: the numbers of x86-64.
 
 elsewhere.cpp calls them. They need, on Debian, `apt install g++-aarch64-linux-gnu qemu-user-static`, and for Windows
-`pip install ziglang` and `apt install wine`.
+`pip install ziglang` and `apt install wine wine64 g++-mingw-w64-x86-64-posix`.
 """
 
 import importlib.util
@@ -114,13 +114,14 @@ def test_arm64_computes_the_numbers_of_x86(folder, expected, arm, variant):
 
 def test_windows_computes_the_numbers_of_linux(folder, expected):
     wine = shutil.which("wine64") or shutil.which("wine") or shutil.which("/usr/lib/wine/wine64")
-    if importlib.util.find_spec("ziglang") is None or wine is None:
-        pytest.skip("no compiler for Windows, or no Wine")
+    mingw = shutil.which("x86_64-w64-mingw32-g++") or shutil.which("x86_64-w64-mingw32-g++-posix")
+    if importlib.util.find_spec("ziglang") is None or wine is None or mingw is None:
+        pytest.skip("no compilers for Windows, or no Wine")
     zig = [sys.executable, "-m", "ziglang", "c++", "-target", "x86_64-windows-gnu"]
     key = f'-DRAPID_SOURCES="{sources_key()}"'
     library = folder / "kernels-avx512_bf16.dll"
     built(zig, library, *COMMON, "-shared", *flags_of("avx512_bf16"), key, *SOURCES)
-    driver = built(zig, folder / "driver.exe", "-O1", "-std=c++17", "-I", FOLDER, DRIVER)
+    driver = built([mingw], folder / "driver.exe", "-O0", "-std=c++17", "-static", "-I", FOLDER, DRIVER)
     environment = {**os.environ, "WINEPREFIX": str(folder / "wine"), "WINEDEBUG": "-all"}
     done = run([wine, driver.name, library.name, "windows"], cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
