@@ -5,6 +5,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
+from rapid_integrations.cache import freed_pages
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler, library
 from rapid_integrations.kernels.cpu.interface import opened
@@ -27,6 +28,12 @@ def portable(kernels):
         if not target.exists():
             compiler.compile_to(command, target, "-DRAPID_PORTABLE", *STRICT, *effort)
     return opened(target)
+
+
+@pytest.fixture(autouse=True)
+def every_row_is_kept(monkeypatch):
+    """Tests fork texts anywhere, and a cache with windows keeps rows for some places only (tests/laws/test_freed_rows.py)."""
+    monkeypatch.setattr(freed_pages, "serves", lambda: False)
 
 
 @pytest.fixture
