@@ -32,7 +32,7 @@ def portable(kernels):
 
 @pytest.fixture(autouse=True)
 def every_row_is_kept(monkeypatch):
-    """Tests fork texts anywhere, and a cache with windows keeps rows for some places only (tests/laws/test_freed_rows.py)."""
+    """Tests fork texts anywhere; a cache with windows keeps rows for some places (tests/laws/test_freed_rows.py)."""
     monkeypatch.setattr(freed_pages, "serves", lambda: False)
 
 
