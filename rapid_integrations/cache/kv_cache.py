@@ -210,11 +210,16 @@ class KVCache(OneOwner):
             )
 
     def _allocate(self, like: Tensor, layer: int) -> Tensor:
-        """Return a buffer (1, H_kv, rows of the tail, head_dim). On GPUs it has zeros, as files may lack rows."""
+        """Return a buffer (1, H_kv, rows of the tail, head_dim).
+
+        With a window it has zeros on GPUs, as files may lack rows. On the processor fresh pages have zeros.
+        """
         batch, heads, _, head_dim = like.shape
         shape = batch, heads, self.capacity - self._begin, head_dim
-        arena = self._small_pages if layer in self._tail.windowed else self._arena
-        return arena.empty(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
+        windowed = layer in self._tail.windowed
+        if like.device.type != "cpu":
+            return like.new_zeros(shape) if windowed else like.new_empty(shape)
+        return (self._small_pages if windowed else self._arena).empty(shape, like.dtype)
 
     def advance(self, tokens: int, *, of_prompt: bool = False) -> None:
         """Count the `tokens` rows that every layer has just written, and free those that nothing can need any more.

@@ -159,7 +159,6 @@ class EagerCheck:
             cache = self._lm.new_cache(CHECK_TOKENS)
             logits = [self._lm.forward([Rows(part, cache, len(part))])[0] for part in parts]
             self.kv_bytes_per_token = cache.bytes_per_token
-            self._row_bytes = [sum(each[:, :, 0].nbytes for each in cache.layer(slot)) for slot in range(cache.layers)]
             self.state_bytes = 0 if cache.state is None else max(each.nbytes for each in cache.state.states)
             if cache.filled_layers != cache.layers:
                 without = cache.layers - cache.filled_layers
@@ -167,6 +166,7 @@ class EagerCheck:
                     f"{self._lm.name}: {without} of its {cache.layers} layers keep no keys and values in the cache; "
                     "only models whose layers are all full or sliding-window attention can be run"
                 )
+            self._row_bytes = [sum(each[:, :, 0].nbytes for each in cache.layer(slot)) for slot in range(cache.layers)]
             if not self._decoder:
                 logits += self._behind_shared(cache)
                 expected = torch.cat([expected, expected[CHECK_SHARED:]])

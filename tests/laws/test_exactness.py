@@ -106,7 +106,7 @@ def test_prompt_lookup_is_right_where_the_model_repeats_itself():
                         answer, result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
                     )
                     accepted += answer.stats.accepted_tokens
-    assert accepted > 50  # the adaptive length depends on the clock
+    assert accepted > 40  # the adaptive length depends on the clock, and begins with few
 
 
 OTHERS = {

@@ -33,6 +33,7 @@ _MOST_LISTED = 0.6  # share of lines
 _SHORT_CUE = 60  # characters
 _EXAMPLES = 4  # that the cue of an answer alone shows
 _MARKED_EXAMPLES = 3  # that all marks around a context show
+_NEARLY_ALL = 0.9  # share of lines
 _RULE_END = re.compile(r"[.!?。](?:</\w+>)?\s*$")
 _ELEMENT = re.compile(r"\s*<(\w+)[^<>]*>.*</\1>\s*$")
 _REWRITES = re.compile(
@@ -136,7 +137,15 @@ def _is_of_examples(text: str, span: Span, stop: int, marked: bool = False) -> b
     cue = text[max(0, stop - _SHORT_CUE) : stop].rsplit("\n", 1)[-1].strip()
     if cue[-1:] not in (":", "：", ">", "="):
         return False
-    return _repeats(text, span, cue) >= _MARKED_EXAMPLES if marked else text.count(cue, *span) >= _EXAMPLES
+    if not marked or _within_lines(text, span, cue):
+        return text.count(cue, *span) >= _EXAMPLES
+    return _repeats(text, span, cue) >= _MARKED_EXAMPLES
+
+
+def _within_lines(text: str, span: Span, cue: str) -> bool:
+    """Whether nearly every line of a context has the cue behind a text: a line is an example there."""
+    lines = [line.strip() for line in text[slice(*span)].splitlines() if line.strip()]
+    return sum(line.find(cue) > 0 for line in lines) >= _NEARLY_ALL * len(lines)
 
 
 def _repeats(text: str, span: Span, cue: str) -> int:

@@ -128,6 +128,9 @@ def test_an_unknown_proposer_is_other():
         def commit(self, token_ids):
             self._inner.commit(token_ids)
 
+        def observe(self, times):
+            self._inner.observe(times)
+
     def make(asked):
         return Foreign(DrafterProposer.from_request(asked))
 

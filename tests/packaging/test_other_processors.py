@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(KERNELS is None or not KERNELS.rapid_fast_path(), reason="nothing to compare with"),
 ]
-DRIVER = FOLDER.parents[2] / "tests/unit/kernels/cpu/elsewhere.cpp"
+DRIVER = FOLDER.parents[2] / "tests/packaging/elsewhere.cpp"
 SYSROOT = "/usr/aarch64-linux-gnu"  # Debian's
 COMMON = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Werror")
 # Each has what the variant needs, and of the first two nothing that a better one needs.
