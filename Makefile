@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUESTION ?= When are a leaver's accounts closed?
+QUESTION ?= What percentage of gross salary does the company pay into the pension?
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n auto --dist worksteal
