@@ -21,6 +21,7 @@ import torch
 from rapid_integrations.decoding.passes import RIDERS, Wanted
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.job import Job
+from rapid_integrations.engine.pass_shares import PassShares
 from rapid_integrations.errors import EngineClosedError, SharedResource
 
 PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
@@ -41,6 +42,7 @@ class Worker(SharedResource):
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
+        self._shares = PassShares()
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._new: deque[Job] = deque()
@@ -211,12 +213,15 @@ class Worker(SharedResource):
                     self._pass([job])
             return
         seconds = time.perf_counter() - start
-        rows = sum(each.count for each in wanted)
-        shares = [(len(each.rows), seconds * each.count / rows) for each in wanted]
+        readers, rows = [len(each.rows) for each in wanted], [each.count for each in wanted]
+        if _is_piece(wanted[0]):  # many rows: what they cost is what there is
+            shares = [seconds * each / sum(rows) for each in rows]
+        else:
+            shares = self._shares.split(wanted[0].model, rows, seconds)
         del wanted
         mine = iter(logits)
-        for job, (readers, share) in zip(jobs, shares, strict=True):
-            job.resume([next(mine) for _ in range(readers)], share)
+        for job, count, share in zip(jobs, readers, shares, strict=True):
+            job.resume([next(mine) for _ in range(count)], share)
             self._after(job)
 
     def _after(self, job: Job) -> None:

@@ -34,7 +34,7 @@ bool amx_usable() {
 
 extern "C" {
 
-// Whether products and attention of prompts are computed on matrix units.
+// Whether products of prompts, and attention, are computed on matrix units.
 int rapid_uses_amx() {
 #if RAPID_AMX
   return amx_usable();

@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "attention_amx.h"
 #include "attention_levels.h"
+#include "scratch.h"
 
 namespace {
 
@@ -24,14 +25,42 @@ inline void with_head_dim(int D, const F& f) {
   }
 }
 
+// Whether rows stored so are computed on matrix units, however many there are.
+inline bool on_amx(int kv) {
+#if RAPID_AMX
+  return kv == KV_BF16 && amx_usable();
+#else
+  (void)kv;
+  return false;
+#endif
+}
+
 inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin,
                    int64_t end, const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
   with_head_dim(D, [&](auto width) {
-    if (kv == KV_INT8)
-      attend_levels<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-    else
-      attend_chunk<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+    if (kv == KV_INT8) return attend_levels<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+#if RAPID_AMX
+    if (on_amx(kv)) {
+      const size_t all = whole_groups(size_t(rows)), count = size_t(rows) * D;
+      float* const sums = scratch + whole_lines(all * D / 2);
+      std::memcpy(scratch, q, count * sizeof(bf16));
+      attend_on_amx<width, true>((bf16*)scratch, rows, position, tiles, begin, end, sight, m, l, sums, sums + all * D);
+      std::memcpy(mixed, sums, count * sizeof(float));
+      return;
+    }
+#endif
+    attend_chunk<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
   });
+}
+
+// Floats of scratch space for one call of `attend`.
+inline size_t attend_floats(int kv, int D, int rows) {
+  const size_t floats = attention_floats(kv, D, rows);
+#if RAPID_AMX
+  const size_t all = whole_groups(size_t(rows));
+  if (kv == KV_BF16) return std::max(floats, whole_lines(all * D / 2) + all * D + amx_floats(D, rows));
+#endif
+  return floats;
 }
 
 #else
@@ -105,22 +134,16 @@ inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* positi
   rows_of(row_bytes(kv, D), D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
 }
 
-#endif
+inline bool on_amx(int) { return false; }
 
-// Whether the queries of prompts are computed on matrix units, whatever their number.
-inline bool prompts_on_amx(int kv) {
-#if RAPID_AMX
-  return kv == KV_BF16 && amx_usable();
-#else
-  (void)kv;
-  return false;
+inline size_t attend_floats(int kv, int D, int rows) { return attention_floats(kv, D, rows); }
+
 #endif
-}
 
 // Rows that `q` and `mixed` have room for in `attend_prompt`.
 inline size_t prompt_rows(int kv, size_t rows) {
 #if RAPID_AMX
-  if (prompts_on_amx(kv)) return whole_groups(rows);
+  if (on_amx(kv)) return whole_groups(rows);
 #endif
   (void)kv;
   return rows;
@@ -129,18 +152,18 @@ inline size_t prompt_rows(int kv, size_t rows) {
 // Floats of scratch space for one call of `attend_prompt`.
 inline size_t prompt_floats(int kv, int D, int rows) {
 #if RAPID_AMX
-  if (prompts_on_amx(kv)) return amx_floats(D, rows);
+  if (on_amx(kv)) return amx_floats(D, rows);
 #endif
-  return attention_floats(kv, D, rows);
+  return attend_floats(kv, D, rows);
 }
 
 // `attend` for queries of a prompt.
 inline void attend_prompt(int kv, int D, bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
                           const Sight& sight, float* m, float* l, float* mixed, float* scratch) {
 #if RAPID_AMX
-  if (prompts_on_amx(kv))
+  if (on_amx(kv))
     return with_head_dim(
-        D, [&](auto width) { attend_on_amx<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
+        D, [&](auto width) { attend_on_amx<width, false>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
 #endif
   attend(kv, D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
 }

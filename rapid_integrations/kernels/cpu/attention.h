@@ -209,30 +209,37 @@ inline void tile_softmax(float* scores, uint64_t visible, const Sight& sight, fl
   _mm512_storeu_ps(lane_sums, sum);
 }
 
-// Keys and values of a tile for products: `packed_keys` (D / 2, 64) has pairs of dimensions, a key a lane,
-// `packed_values` (32, D) pairs of keys, a dimension a lane. Keys that are not `present` are zeros.
+// Keys of a tile for products: `packed` (D / 2, 64) has pairs of dimensions, a key a lane. Keys that are not `present` are
+// zeros. `next` asks for the keys of the tile that is read next, which come from memory, from there on; or is null.
 template <int D>
-inline void pack_tile(const HeadSegment& here, int64_t j0, int present, uint32_t* packed_keys, uint32_t* packed_values) {
-  const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-  const bf16 *keys = (const bf16*)here.keys + (j0 - here.begin) * D;
-  const bf16 *values = (const bf16*)here.values + (j0 - here.begin) * D;
+inline void pack_keys(const bf16* keys, int present, uint32_t* packed, const bf16* next) {
   for (int i = 0; i < TILE; i += 16)
     for (int d = 0; d < D; d += 32) {
       __m512i r[16];
+      if (next)
+        for (int j = 0; j < 16; j++) _mm_prefetch((const char*)(next + (i + j) * D + d), _MM_HINT_T1);
       for (int j = 0; j < 16; j++)
         r[j] = i + j < present ? _mm512_loadu_si512(keys + (i + j) * D + d) : _mm512_setzero_si512();
       transpose16(r);
-      for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed_keys + (d / 2 + j) * TILE + i, r[j]);
+      for (int j = 0; j < 16; j++) _mm512_storeu_si512(packed + (d / 2 + j) * TILE + i, r[j]);
     }
+}
+
+// The same of values: `packed` (32, D) has pairs of keys, a dimension a lane.
+template <int D>
+inline void pack_values(const bf16* values, int present, uint32_t* packed, const bf16* next) {
+  const __m512i order0 = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i order1 = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const __m512i zero = _mm512_setzero_si512();
   for (int j = 0; j < TILE; j += 2)
     for (int d = 0; d < D; d += 32) {
-      const __m512i zero = _mm512_setzero_si512();
+      if (next)
+        for (int k = j; k < j + 2; k++) _mm_prefetch((const char*)(next + k * D + d), _MM_HINT_T1);
       const __m512i a = j < present ? _mm512_loadu_si512(values + j * D + d) : zero;
       const __m512i b = j + 1 < present ? _mm512_loadu_si512(values + (j + 1) * D + d) : zero;
       const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
-      _mm512_storeu_si512(packed_values + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
-      _mm512_storeu_si512(packed_values + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
+      _mm512_storeu_si512(packed + (j / 2) * D + d, _mm512_permutex2var_epi32(low, order0, high));
+      _mm512_storeu_si512(packed + (j / 2) * D + d + 16, _mm512_permutex2var_epi32(low, order1, high));
     }
 }
 
@@ -277,7 +284,11 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
   std::fill(mixed, mixed + size_t(rows) * D, 0.0f);
   for (int64_t j0 = begin, after; j0 < end; j0 = after) {
     after = tiles.next(j0, end);
-    pack_tile<D>(tiles.with(j0), j0, int(std::min<int64_t>(TILE, end - j0)), packed_keys, packed_values);
+    const HeadSegment& here = tiles.with(j0);
+    const int64_t at = (j0 - here.begin) * D;
+    const int present = int(std::min<int64_t>(TILE, end - j0));
+    pack_keys<D>((const bf16*)here.keys + at, present, packed_keys, nullptr);
+    pack_values<D>((const bf16*)here.values + at, present, packed_values, nullptr);
     const HeadSegment& next = tiles.later(after);
     const int64_t skipped = (after - next.begin) * D;
     const bf16 *next_keys = (const bf16*)next.keys + skipped, *next_values = (const bf16*)next.values + skipped;

@@ -70,7 +70,7 @@ def without_kernels() -> Iterator[None]:
 
 @contextmanager
 def without_matrix_units() -> Iterator[None]:
-    """Compute prompts inside, in the whole process, as on a processor without matrix units: to compare."""
+    """Compute inside, in the whole process, as on a processor without matrix units: to compare."""
     library = loaded_library()
     used = library is not None and bool(library.rapid_uses_amx())
     if library is not None:

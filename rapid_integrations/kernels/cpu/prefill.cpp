@@ -26,7 +26,7 @@ constexpr int SPARSE_ROWS = 256;  // the same, if blocks of queries leave blocks
 
 // Queries that are computed together. Those of one selection begin at its multiples, so they divide TILE.
 int queries_together(const Attention& a, int group) {
-  if (!a.taken) return std::max(1, (prompts_on_amx(a.kv) ? AMX_ROWS : BLOCK_ROWS) / group);
+  if (!a.taken) return std::max(1, (on_amx(a.kv) ? AMX_ROWS : BLOCK_ROWS) / group);
   int block = TILE;
   while (block > 1 && block * group > SPARSE_ROWS) block /= 2;
   return block;

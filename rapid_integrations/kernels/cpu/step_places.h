@@ -106,7 +106,7 @@ struct Places {
                whole_lines(gathered_rows * row);
     const Latent* const latent = model.layer->latent;
     const size_t own_floats = latent ? latent_floats(latent->rank, latent->rotated, int(most))
-                                     : attention_floats(kv, model.head_dim, int(most));
+                                     : attend_floats(kv, model.head_dim, int(most));
     const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, latent ? std::max(64, std::max(latent->rank, latent->value)) : 64);
     space = whole_lines(std::max(products, gathered + own_floats));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));

@@ -1,6 +1,7 @@
 """The kernels as a process finds them that has not loaded them yet, and those for other processors."""
 
 import shutil
+from contextlib import nullcontext
 
 import pytest
 from filelock import FileLock
@@ -55,3 +56,13 @@ def fresh_process(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "compile_to", compile_quickly)
     monkeypatch.setenv("RAPID_HOME", str(tmp_path / "home"))
     return tmp_path
+
+
+@pytest.fixture(params=["units", "vectors"])
+def either(request):
+    """Prompts, and the attention of steps, are computed on matrix units, or on vectors."""
+    has_units = native.native_library() is not None and native.native_library().rapid_uses_amx()
+    if request.param == "units" and not has_units:
+        pytest.skip("this processor has no matrix units")
+    with nullcontext() if request.param == "units" else library.without_matrix_units():
+        yield

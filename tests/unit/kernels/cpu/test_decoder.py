@@ -58,7 +58,7 @@ def test_head_shapes(head_dim, heads):
 @pytest.mark.in_turn(2)
 @pytest.mark.parametrize("past", [1, 15, 16, 17, 63, 64, 65, 511, 512, 513, 1023])
 @pytest.mark.parametrize("window", [None, 1, 100, *(pytest.param(each, marks=pytest.mark.long) for each in (64, 600))])
-def test_every_edge_of_tiles_chunks_and_windows(past, window):
+def test_every_edge_of_tiles_chunks_and_windows(either, past, window):
     ours, exact = pair("mistral", sliding_window=window)
     text = ids(past + 20)
     found, expected = read(ours, text, past, 9, 1, 10), read(exact, text, past, 20)
@@ -67,7 +67,7 @@ def test_every_edge_of_tiles_chunks_and_windows(past, window):
 
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("window", [None, 70])
-def test_a_token_gets_the_same_bits_alone_and_among_others(quantization, window):
+def test_a_token_gets_the_same_bits_alone_and_among_others(either, quantization, window):
     ours, _ = pair("mistral", quantization, sliding_window=window)
     text = ids(560)
     alone = read(ours, text, 490, *[1] * 70)

@@ -1,6 +1,6 @@
 """Products of prompts on matrix units: right in every form, and with the same bits in any company and any threads."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.kernels.cpu.blocks import FORMATS
-from rapid_integrations.kernels.cpu.library import without_matrix_units
 from rapid_integrations.kernels.cpu.matrices import NativeMatrix, NativeParts, prompt_product
 from rapid_integrations.models.block_linear import BlockLinear, StoredBlocks
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -125,13 +124,6 @@ def test_others_go_on_with_the_units_of_a_thread():
 def attention_of(new, before=100, width=64):
     query, key, value = attention_inputs(0, 2, 3, new, before + new, torch.bfloat16, width, width)
     return query, [(key, value)], width**-0.5, None
-
-
-@pytest.fixture(params=[pytest.param("units", marks=units_only), "vectors"])
-def either(request):
-    """Prompts are computed on matrix units, or on vectors."""
-    with nullcontext() if request.param == "units" else without_matrix_units():
-        yield
 
 
 @pytest.mark.parametrize("width", [32, 64, 96, 128, 256])
