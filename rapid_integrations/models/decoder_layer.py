@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, relu, silu
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
-from rapid_integrations.kernels.cpu import NativeExperts, NativeLayer, NativeMatrix, prefill
+from rapid_integrations.kernels.cpu import NativeExperts, NativeInput, NativeLayer, NativeMatrix, prefill
 from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.alternating import thinned
 from rapid_integrations.models.description import Experts, Growth, Layer, Mlp
@@ -167,6 +167,11 @@ class TakenLayer:
     def native(self) -> NativeLayer:
         """Return the layer for the kernels; every product was made for them."""
         layer, attention = self.described, self.described.attention
+        growth, own = attention.growth, layer.input
+        added = None
+        if own is not None and self.input is not None:
+            gate, projection = map(native_matrix, self.input)
+            added = NativeInput(gate, projection, own.activation, own.norm)
         pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
         return NativeLayer(
             qkv=native_matrix(self.qkv),
@@ -189,6 +194,13 @@ class TakenLayer:
             parallel=layer.parallel,
             residual=layer.residual,
             latent=None if self.latent is None else self.latent.native(),
+            value=attention.value,
+            kv_heads=attention.kv_heads,
+            head_dim=attention.head_dim,
+            keys_of=attention.keys_of,
+            growth=None if growth is None else (growth.every, growth.scale),
+            input=added,
+            scale_of_all=1.0 if layer.scale is None else float(layer.scale),
         )
 
 

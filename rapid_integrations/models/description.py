@@ -314,13 +314,18 @@ class Decoder:
 
     @property
     def beyond_kernels(self) -> str:
-        """What the kernels, for processors and for GPUs, do not compute of it; empty if they compute all."""
+        """What the kernels for processors do not compute of it; empty if they compute all."""
+        if self.streams is not None:
+            return "its layers have several streams of states"
+        return ""
+
+    @property
+    def beyond_gpus(self) -> str:
+        """What the kernels for GPUs do not compute of it, beside experts and latents; empty if they compute all."""
         if not self.uniform:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
         if any(layer.attention.growth is not None for layer in self.layers):
             return "its queries grow with their position"
-        if any(isinstance(layer.mlp, Experts) and layer.mlp.routing.scales_inputs for layer in self.layers):
-            return "its experts scale what they read"
         return ""
 
 

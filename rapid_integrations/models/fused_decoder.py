@@ -26,6 +26,8 @@ from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import (
     MAX_ROWS,
     NativeDecoder,
+    NativeInputs,
+    NativeMatrix,
     native_library,
     native_variant,
     why_not_native,
@@ -35,8 +37,8 @@ from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.decoder_layer import TakenLayer
-from rapid_integrations.models.decoder_widths import columns_of, rank_of
-from rapid_integrations.models.description import Decoder, NotDescribedError, settings_of
+from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
+from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -78,7 +80,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
         library = native_library() if suits else None
         native = library is not None and NativeDecoder.serves(
-            library, columns_of(described), described.head_dim, rank_of(described)
+            library, columns_of(described), *head_dims_of(described), rank=rank_of(described)
         )
         native = native and not described.beyond_kernels
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
@@ -110,6 +112,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 embedding_scale=described.embedding_scale,
                 logit_scale=described.logit_scale,
                 logit_softcap=described.logit_softcap,
+                inputs=_native_inputs(described.inputs),
             )
 
     @staticmethod
@@ -173,7 +176,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def weight_bytes(self) -> int:
         """Bytes that one decode step reads: the matrices that a row takes, and one row of the embedding table."""
-        return sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes
+        inputs = 0 if self._described.inputs is None else self._described.inputs.projection.weight.nbytes
+        return sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes + inputs
 
     @property
     def prompts_together(self) -> bool:
@@ -353,6 +357,19 @@ def _slot(index: int, layer: TakenLayer) -> int:
     """Return which of a cache's keys and values a layer reads."""
     source = layer.described.attention.keys_of
     return index if source is None else source
+
+
+def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:
+    if inputs is None:
+        return None
+    return NativeInputs(
+        inputs.embedding.weight.data,
+        NativeMatrix(inputs.projection.weight.data),
+        inputs.norm,
+        inputs.scale,
+        inputs.projection_scale,
+        inputs.factor,
+    )
 
 
 def _native_head(head: Linear) -> AnyMatrix:

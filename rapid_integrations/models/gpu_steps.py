@@ -43,7 +43,7 @@ def gpu_steps(
         return None, reason
     if table is None or not all(isinstance(each, _CAPTURED) for each in (head, *_products(layers))):
         return None, "weights in the blocks of a GGUF file are multiplied by PyTorch's operators there"
-    if reason := described.beyond_kernels:
+    if reason := described.beyond_gpus:
         return None, reason
     if any(isinstance(layer.mlp, TakenExperts) for layer in layers):
         return None, "the kernels for GPUs have no experts"

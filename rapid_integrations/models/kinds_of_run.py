@@ -19,7 +19,7 @@ from rapid_integrations.kernels.cpu import (
     serves_latents,
 )
 from rapid_integrations.models import loader
-from rapid_integrations.models.decoder_widths import columns_of, rank_of
+from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
 from rapid_integrations.models.folder_kinds import (
@@ -122,8 +122,8 @@ def _not_on_kernels(described: Decoder) -> str:
                 f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve "
                 f"multiples of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
             )
-    elif described.head_dim not in HEAD_DIMS:
-        return f"its heads have {described.head_dim} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
+    elif others := sorted(head_dims_of(described) - set(HEAD_DIMS)):
+        return f"its heads have {others[0]} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
     if described.beyond_kernels:
         return described.beyond_kernels
     for width in columns_of(described):

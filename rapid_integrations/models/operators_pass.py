@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
 from rapid_integrations.cache import KVCache, LayerRows, Rows
 from rapid_integrations.kernels.cpu import NativeDecoder, prefill
@@ -23,7 +23,7 @@ from rapid_integrations.models.block_linear import BlockTable
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
-from rapid_integrations.models.linear import Linear
+from rapid_integrations.models.linear import Linear, PlainLinear
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
@@ -240,7 +240,7 @@ class OperatorsPass:
         """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
         token_ids = token_ids.where(token_ids < len(described.embedding.weight), 0)  # the table may be the shorter one
         rows = (embedding(token_ids, described.embedding.weight) * described.scale).view(len(x), len(self._layers), -1)
-        projected = linear(x, described.projection.weight) * described.projection_scale
+        projected = PlainLinear(described.projection.weight.data)(x) * described.projection_scale
         return (normalised(described.norm, projected.view(rows.shape)) + rows) * described.factor
 
     def embedded(self, token_ids: Tensor) -> Tensor:

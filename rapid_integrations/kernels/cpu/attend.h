@@ -11,7 +11,7 @@ namespace {
 
 #if RAPID_WIDE
 
-inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256; }
+inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256 || d == 512; }
 
 // Calls f with a head's width as a constant.
 template <class F>
@@ -21,7 +21,8 @@ inline void with_head_dim(int D, const F& f) {
     case 64: return f(std::integral_constant<int, 64>());
     case 96: return f(std::integral_constant<int, 96>());
     case 128: return f(std::integral_constant<int, 128>());
-    default: return f(std::integral_constant<int, 256>());
+    case 256: return f(std::integral_constant<int, 256>());
+    default: return f(std::integral_constant<int, 512>());
   }
 }
 

@@ -78,29 +78,27 @@ extern "C" {
 
 // Floats of scratch space that a step needs, whatever its `scratch` says.
 int64_t rapid_step_floats(const Model* model, const Step* step) {
-  return int64_t(Places(*model, Parts(*model, *step), step->kv).all(step->threads));
+  const Parts parts(*step);
+  return int64_t(Places(*model, parts, HeadsOfLayers(*model, parts), step->kv).all(step->threads));
 }
 
 int rapid_serves_head_dim(int head_dim) { return head_dim_served(head_dim) ? 1 : 0; }
 
 // Returns 0; 1 if an id is no token's; 2 if a logit is no number.
 int rapid_decode_step(const Model* model, const Step* step) {
-  const Parts parts(*model, *step);
+  const Parts parts(*step);
+  const HeadsOfLayers heads_of(*model, parts);
   for (const Part& part : parts.part)
     for (int t = part.own; t < part.own + part.rows; t++)
       if (part.asked->ids[t] < 0 || part.asked->ids[t] >= model->vocabulary) return 1;
   const int T = parts.rows, kept = int(parts.kept.size());
-  const int E = model->hidden, H = model->heads, KV = key_groups(*model), D = model->head_dim;
-  const int G = H / KV, kind = step->kv;
-  const Widths widths(*model, kind);
-  const int wide = int(widths.qkv), width = int(widths.query), mixed_width = int(widths.mixed), heads_width = int(widths.out);
-  const size_t key_bytes = widths.key_bytes, value_bytes = widths.value_bytes;
-  const Places places(*model, parts, step->kv);
+  const int E = model->hidden, H = model->heads, kind = step->kv;
+  const Places places(*model, parts, heads_of, kind);
   float* const base = align(step->scratch);
   float* qkv = base + places.qkv;
-  bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, width)
+  bf16* q = (bf16*)(base + places.q);  // of each part (KV, G * its rows, numbers of a query)
   const Partial partial{base + places.max, base + places.sum, base + places.mixed};
-  bf16* by_head = (bf16*)(base + places.heads);  // (T, heads_width), padded
+  bf16* by_head = (bf16*)(base + places.heads);  // (T, of all heads), padded
   bf16* hidden = (bf16*)(base + places.hidden);  // (T, I), padded
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
@@ -110,6 +108,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
   float *const before = base + places.before, *const added = base + places.added;  // (T, E)
+  float* const inputs = base + places.inputs;  // (T, layers, numbers of an input)
   const size_t widest = places.widest;
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
@@ -152,21 +151,22 @@ int rapid_decode_step(const Model* model, const Step* step) {
       add(s, space, count, factor, rows, taken, kept);
     };
 
-    auto add_product = [&](const Matrix& m, const Norm& norm, const Input& in, const Layer& layer, int rows,
-                           const int* taken, float* kept) {
+    auto add_product = [&](const Matrix& m, const Norm& norm, const Input& in, float factor, int rows, const int* taken,
+                           float* kept) {
       const Share<int> s = share(E, PANEL, thread, threads);
       const size_t count = size_t(s.last - s.first);
       if (norm.kind == NO_NORM) {
         product(m, s.first, s.last, in, rows, {space, count, s.first});
-        return add(s, space, count, layer.residual, rows, taken, kept);
+        return add(s, space, count, factor, rows, taken, kept);
       }
       product(m, s.first, s.last, in, rows, {added, size_t(E), 0});
-      add_behind(norm, s, layer.residual, rows, taken, kept);
+      add_behind(norm, s, factor, rows, taken, kept);
     };
 
     // Queries as they meet latents and rotated keys, and the new rows of the caches.
-    auto latent_rows = [&](const Layer& layer, int index) {
+    auto latent_rows = [&](const Layer& layer, const Widths& widths) {
       const Latent& l = *layer.latent;
+      const int wide = int(widths.qkv), width = int(widths.query);
       const size_t both = size_t(l.plain + l.rotated);
       const float* queries = qkv;  // (T, H, both)
       size_t apart = size_t(wide);
@@ -208,9 +208,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const float* latent = qkv + size_t(t + 1) * wide - l.rotated - l.rank;
         bf16 row[512];
         normalise(l.latent, latent, l.rank, row);
-        store_row(kind, row, l.rank, (uint8_t*)tail.values[index] + size_t(behind) * value_bytes);
+        store_row(kind, row, l.rank, (uint8_t*)tail.values[layer.slot] + size_t(behind) * widths.value_bytes);
         turned(t, latent + l.rank, H, row);
-        store_row(kind, row, l.rotated, (uint8_t*)tail.keys[index] + size_t(behind) * key_bytes);
+        store_row(kind, row, l.rotated, (uint8_t*)tail.keys[layer.slot] + size_t(behind) * widths.key_bytes);
       }
     };
 
@@ -231,8 +231,17 @@ int rapid_decode_step(const Model* model, const Step* step) {
       for (int i = 0; i < experts_of(e); i++) {
         const int first = order.begin[i], count = order.begin[i + 1] - first, inner = e.down[i].columns;
         if (count == 0) continue;
-        for (int n = 0; n < count; n++)
-          std::copy_n(mine + size_t(order.row[first + n]) * padded(E), E, gathered + size_t(n) * padded(E));
+        for (int n = 0; n < count; n++) {
+          const int t = order.row[first + n];
+          const bf16* from = mine + size_t(t) * padded(E);
+          bf16* const to = gathered + size_t(n) * padded(E);
+          if (e.scales_inputs) {
+            const float weight = to_float(to_bf16(routed.weights(t)[order.slot[first + n]]));
+            for (int c = 0; c < E; c++) to[c] = to_bf16(to_float(from[c]) * weight);
+          } else {
+            std::copy_n(from, E, to);
+          }
+        }
         const Input in = given(gathered, count, E, e.gate_up[i]);
         constexpr int BLOCK = 32;
         float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
@@ -260,7 +269,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         product(e.down[i], s.first, s.last, in, count, {part, columns, s.first});
         for (int n = 0; n < count; n++) {
           const int t = order.row[first + n];
-          const float weight = routed.weights(t)[order.slot[first + n]];
+          const float weight = e.scales_inputs ? 1.0f : routed.weights(t)[order.slot[first + n]];
           for (size_t c = 0; c < columns; c++) y[t * apart + c] += weight * part[n * columns + c];
         }
       }
@@ -270,8 +279,64 @@ int rapid_decode_step(const Model* model, const Step* step) {
         add(s, y, apart, layer.residual, rows, nullptr, nullptr);
     };
 
+    if (const LayerInputs* of = model->inputs) {
+      const int P = of->width, all = model->layers * P;
+      {
+        const Input in = normed(x, Norm{}, T, of->projection);
+        const Share<int> s = share(all, PANEL, thread, threads);
+        product(of->projection, s.first, s.last, in, T, {inputs, size_t(all), 0});
+      }
+      team.barrier();
+      for (int i = thread; i < T * model->layers; i += threads) {
+        const int t = i / model->layers, index = i % model->layers;
+        const Part& part = parts.part[parts.part_of[t]];
+        const int64_t id = part.asked->ids[part.own + t - part.first];
+        const bf16* row = (const bf16*)of->table + size_t(id < of->tokens ? id : 0) * all + size_t(index) * P;
+        float* const own = inputs + size_t(t) * all + size_t(index) * P;
+        for (int p = 0; p < P; p++) own[p] *= of->projection_scale;
+        const Spread by = spread(of->norm, own, P);
+        for (int p = 0; p < P; p++) {
+          const float projected = (own[p] - by.mean) * by.factor * weight_of(of->norm, p) + bias_of(of->norm, p);
+          own[p] = (projected + to_float(row[p]) * of->scale) * of->factor;
+        }
+      }
+    }
+
+    // What a layer gives when its MLP is added: of its own input, and all of it scaled. `taken` says whose rows go on.
+    auto end_layer = [&](const Layer& layer, int index, int rows, const int* taken) {
+      if (const LayerInput* own = layer.input; own && rows > 0) {
+        team.barrier();
+        const int P = own->gate.rows;
+        const size_t all = size_t(model->layers) * P;
+        {
+          const Input in = normed(x, Norm{}, rows, own->gate);
+          const Share<int> s = share(P, PANEL, thread, threads);
+          const size_t count = size_t(s.last - s.first);
+          product(own->gate, s.first, s.last, in, rows, {space, count, s.first});
+          for (int t = 0; t < rows; t++)
+            activate(own->activation, space + t * count, inputs + (taken ? taken[t] : t) * all + size_t(index) * P + s.first,
+                     int(count), hidden + t * padded(P) + s.first);
+        }
+        team.barrier();
+        const Input in = given(hidden, rows, P, own->projection);
+        add_product(own->projection, own->norm, in, 1.0f, rows, nullptr, nullptr);
+      }
+      if (layer.scale != 1) {
+        const Share<int> s = share(E, PANEL, thread, threads);
+        for (int t = 0; t < rows; t++)
+          for (int e = s.first; e < s.last; e++) x[size_t(t) * E + e] *= layer.scale;
+      }
+      team.barrier();
+    };
+
     for (int index = 0; index < model->layers; index++) {
       const Layer& layer = model->layer[index];
+      const Heads& of_keys = heads_of.of(index);
+      const Widths widths(*model, layer, kind);
+      const int KV = of_keys.KV, G = of_keys.G, D = layer.head_dim, slot = layer.slot;
+      const int wide = int(widths.qkv), width = int(widths.query), mixed_width = int(widths.mixed);
+      const int heads_width = int(widths.out);
+      const size_t key_bytes = widths.key_bytes, value_bytes = widths.value_bytes;
       // Of the last layer only what is asked for.
       const int* taken = index == model->layers - 1 ? parts.kept.data() : nullptr;
       const int rows = index == model->layers - 1 ? kept : T;
@@ -288,9 +353,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
       }
       team.barrier();
-      if (layer.latent) latent_rows(layer, index);
-      for (int i = layer.latent ? T * (H + 2 * KV) : thread; i < T * (H + 2 * KV); i += threads) {
-        const int t = i / (H + 2 * KV), head = i % (H + 2 * KV);
+      if (layer.latent) latent_rows(layer, widths);
+      const int projections = layer.shares ? H : H + 2 * KV;  // that a row has in heads
+      for (int i = layer.latent ? T * projections : thread; i < T * projections; i += threads) {
+        const int t = i / projections, head = i % projections;
         const float* projected = qkv + size_t(t) * wide;
         const Part& part = parts.part[parts.part_of[t]];
         const Rows& asked = *part.asked;
@@ -298,11 +364,17 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const int own = t - part.first;  // among the chain's rows
         const int64_t behind = asked.past - tail.begin + part.own + own;
         const auto row_of = [&](void* const* rows, int of) {
-          return (uint8_t*)rows[index] + (size_t(of) * tail.capacity + behind) * key_bytes;
+          return (uint8_t*)rows[slot] + (size_t(of) * tail.capacity + behind) * key_bytes;
         };
         bf16 row[512];
         if (head >= H + KV) {
           const float* v = projected + size_t(head) * D;
+          float own_v[512];
+          if (layer.value.kind != NO_NORM) {
+            std::copy(v, v + D, own_v);
+            normalise_head(layer.value, projected + size_t(H + KV) * D, KV, head - H - KV, D, own_v);
+            v = own_v;
+          }
           for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
           store_row(kind, row, D, row_of(tail.values, head - H - KV));
           continue;
@@ -318,17 +390,22 @@ int rapid_decode_step(const Model* model, const Step* step) {
           turn(layer.query, layer.rope, projected, H, head, cos, sin, D, turned_row);
         if (balance)
           for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * balance[d]);
+        if (head < H && layer.growth_every) {
+          const float many = float((asked.past + part.depth + own + 1) / layer.growth_every);
+          const float factor = 1.0f + layer.growth_scale * std::log1p(many);
+          for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * factor);
+        }
         if (head >= H) store_row(kind, row, D, row_of(tail.keys, head - H));
       }
       if (thread == 0) next.store(0);
       team.barrier();
-      for (size_t number = size_t(next++); number < parts.tasks.size(); number = size_t(next++)) {
-        const Group& group = parts.groups[parts.tasks[number].group];
-        const int kv = parts.tasks[number].kv;
+      for (size_t number = size_t(next++); number < of_keys.tasks.size(); number = size_t(next++)) {
+        const Group& group = of_keys.groups[of_keys.tasks[number].group];
+        const int kv = of_keys.tasks[number].kv;
         const int64_t begin = int64_t(group.chunk) * CHUNK;
         int64_t first = begin + CHUNK, end = begin;
         int64_t* const position = (int64_t*)space;
-        bf16* const together = (bf16*)(space + whole_lines(size_t(parts.most_rows) * sizeof(int64_t) / sizeof(float)));
+        bf16* const together = (bf16*)(space + whole_lines(size_t(of_keys.most_rows) * sizeof(int64_t) / sizeof(float)));
         const bf16* queries = together;  // (group.rows, width)
         int row = 0;
         for (const int r : group.members) {
@@ -351,8 +428,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
         for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
           if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
           const size_t head = layer.latent ? 0 : size_t(kv) * s->capacity;  // all heads share latents
-          segments[count++] = {s->begin, (const uint8_t*)s->keys[index] + head * key_bytes,
-                               (const uint8_t*)s->values[index] + head * value_bytes};
+          segments[count++] = {s->begin, (const uint8_t*)s->keys[slot] + head * key_bytes,
+                               (const uint8_t*)s->values[slot] + head * value_bytes};
         }
         if (!member.path.empty() && any.past < end) {
           // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
@@ -365,8 +442,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
           for (int64_t at = from; at < end; at++) {
             const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
             const size_t row = head + size_t(held - tail.begin), to = size_t(at - from);
-            std::memcpy(keys + to * key_bytes, (const uint8_t*)tail.keys[index] + row * key_bytes, key_bytes);
-            std::memcpy(values + to * value_bytes, (const uint8_t*)tail.values[index] + row * value_bytes, value_bytes);
+            std::memcpy(keys + to * key_bytes, (const uint8_t*)tail.keys[slot] + row * key_bytes, key_bytes);
+            std::memcpy(values + to * value_bytes, (const uint8_t*)tail.values[slot] + row * value_bytes, value_bytes);
           }
           while (count && segments[count - 1].begin >= from) count--;
           segments[count++] = {from, keys, values};
@@ -388,7 +465,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const int row = (head % G) * part.rows + t - part.first;
         float highest = -std::numeric_limits<float>::infinity(), sum = 0;
         auto at = [&](int c) {
-          const Place& place = parts.places[part.first_place + c];
+          const Place& place = of_keys.places[part.first_place + c];
           return place.offset + size_t(head / G) * place.stride + row;
         };
         for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
@@ -423,13 +500,13 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
       if (rows > 0) {
         const Input in = given(by_head, rows, heads_width, layer.out);
-        add_product(layer.out, layer.after_attention, in, layer, rows, taken, layer.parallel ? before : nullptr);
+        add_product(layer.out, layer.after_attention, in, layer.residual, rows, taken, layer.parallel ? before : nullptr);
       }
       team.barrier();
       const float* const read = layer.parallel ? before : x;  // by the MLP
       if (layer.experts) {
         if (rows > 0) add_experts(layer, read, rows);
-        team.barrier();
+        end_layer(layer, index, rows, taken);
         continue;
       }
       const int I = layer.down.columns;
@@ -450,9 +527,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
       if (rows > 0) {
         const Input in = given(hidden, rows, I, layer.down);
-        add_product(layer.down, layer.after_mlp, in, layer, rows, nullptr, nullptr);
+        add_product(layer.down, layer.after_mlp, in, layer.residual, rows, nullptr, nullptr);
       }
-      team.barrier();
+      end_layer(layer, index, rows, taken);
     }
     if (kept > 0) {
       const int V = model->head.rows;

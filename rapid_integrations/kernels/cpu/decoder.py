@@ -20,6 +20,8 @@ from rapid_integrations.kernels.cpu.interface import (
     Experts,
     Latent,
     Layer,
+    LayerInput,
+    LayerInputs,
     Matrix,
     Model,
     Segment,
@@ -50,7 +52,14 @@ COLUMNS = 32  # every matrix must have a multiple of this many
 MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
 LATENT_COLUMNS, ROTATED_COLUMNS = 64, 32  # latents and rotated keys have multiples of this many numbers, up to 512
-HEAD_DIMS = (32, 64, 96, 128, 256)  # that the code for AVX-512 serves; other processors serve every even number to 512
+HEAD_DIMS = (
+    32,
+    64,
+    96,
+    128,
+    256,
+    512,
+)  # that the code for AVX-512 serves; other processors serve every even number to 512
 
 
 @dataclass(frozen=True)
@@ -83,11 +92,39 @@ class NativeLatent:
 
 
 @dataclass(frozen=True)
+class NativeInput:
+    """What a layer adds at its end: norm(projection(activation(gate(x)) * its input)); see `NativeInputs`."""
+
+    gate: AnyMatrix
+    projection: AnyMatrix
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class NativeInputs:
+    """Inputs of every layer, P numbers each: (norm(projection_scale * projection(x)) + scale * row of table) * factor.
+
+    `table` is (tokens, layers * P) bfloat16; other tokens have row 0. `projection` is (layers * P, E).
+    """
+
+    table: Tensor
+    projection: AnyMatrix
+    norm: Norm
+    scale: float
+    projection_scale: float
+    factor: float
+
+
+@dataclass(frozen=True)
 class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
     `gate_up` and `down` are None if the layer has `experts`. `window` is None if a query sees everything. `latent` is
-    None if the attention is not latent, which it is in all layers or in none.
+    None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are None if the
+    layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads; `qkv` has
+    queries alone then. If `growth` is (n, s), queries are multiplied with 1 + s log(1 + floor((position + 1) / n)).
+    `scale_of_all` is a factor on all that the layer gives.
     """
 
     qkv: AnyMatrix
@@ -110,6 +147,13 @@ class NativeLayer:
     parallel: bool = False
     residual: float = 1.0
     latent: NativeLatent | None = None
+    value: Norm | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    keys_of: int | None = None
+    growth: tuple[int, float] | None = None
+    input: NativeInput | None = None
+    scale_of_all: float = 1.0
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -123,10 +167,11 @@ class NativeDecoder(SharedResource):
         layers: of the model.
         embedding: (V, E) bfloat16, or a table in the blocks of a GGUF file.
         final_norm, head: behind the last layer.
-        heads, kv_heads, head_dim: of attention.
+        heads, kv_heads, head_dim: of attention, the last two unless a layer says otherwise.
         turned: columns of the tables of cosines and sines.
         embedding_scale, logit_scale: factors on what comes from the embedding and the head.
         logit_softcap: logits become softcap * tanh(logit / softcap), if this is given.
+        inputs: of every layer, if layers have some.
     """
 
     def __init__(
@@ -144,14 +189,14 @@ class NativeDecoder(SharedResource):
         embedding_scale: float = 1.0,
         logit_scale: float = 1.0,
         logit_softcap: float | None = None,
+        inputs: NativeInputs | None = None,
     ) -> None:
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
         self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
-        self._layers = (Layer * len(layers))(*(_layer(layer, self._kept) for layer in layers))
+        self._layers = (Layer * len(layers))(*(_layer(layer, kv_heads, head_dim, self._kept) for layer in layers))
+        self._slots = _count_slots(self._layers, [layer.keys_of for layer in layers])
         self._vocab_size = head.rows
-        latent = layers[0].latent
-        self._value_dim = head_dim if latent is None else latent.values[0].columns
         self._kv = KV_BF16
         self._scratch = Scratch()
         self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
@@ -160,8 +205,6 @@ class NativeDecoder(SharedResource):
             layers=len(layers),
             hidden=layers[0].qkv.columns,
             heads=heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
             intermediate=max((layer.down.columns for layer in layers if layer.down is not None), default=COLUMNS),
             vocabulary=len(table.data),
             turned=turned,
@@ -174,23 +217,33 @@ class NativeDecoder(SharedResource):
             logit_scale=logit_scale,
             logit_softcap=logit_softcap or 0.0,
         )
+        if inputs is not None:
+            filled = _inputs(inputs, len(layers))
+            self._kept += [inputs, filled]
+            self._model.inputs = ctypes.pointer(filled)
 
     def part(self, layers: Sequence[int]) -> NativeDecoder:
-        """Return a decoder of some of the layers, which shares everything else with this one."""
+        """Return a decoder of some of the layers, which shares everything else with this one.
+
+        Every layer of it has keys of its own, and none an input.
+        """
         other = object.__new__(NativeDecoder)
         other.__dict__.update(self.__dict__)
         other._layers = (Layer * len(layers))(*(self._layers[each] for each in layers))
+        other._slots = _count_slots(other._layers, [None] * len(layers))
         other._model = Model.from_buffer_copy(self._model)
         other._model.layers, other._model.layer = len(layers), other._layers
         other._addresses, other._segments = WeakKeyDictionary(), WeakKeyDictionary()
         return other
 
     @staticmethod
-    def serves(library: ctypes.CDLL, columns: Iterable[int], head_dim: int, rank: int | None = None) -> bool:
-        """Whether the kernels take matrices of these widths, and heads of this one, or latents of `rank` numbers."""
-        fit = all(width % COLUMNS == 0 and width <= MAX_COLUMNS for width in columns)
-        heads = bool(library.rapid_serves_head_dim(head_dim)) if rank is None else serves_latents(rank, head_dim)
-        return heads and fit
+    def serves(library: ctypes.CDLL, columns: Iterable[int], *head_dims: int, rank: int | None = None) -> bool:
+        """Whether the kernels take matrices of these widths, and heads of these, or latents of `rank` numbers."""
+        if not all(width % COLUMNS == 0 and width <= MAX_COLUMNS for width in columns):
+            return False
+        if rank is None:
+            return all(library.rapid_serves_head_dim(each) for each in head_dims)
+        return all(serves_latents(rank, each) for each in head_dims)
 
     def store_in_eight_bits(self, balance: Sequence[Tensor]) -> None:
         """Take caches with rows in eight bits from now on.
@@ -285,12 +338,12 @@ class NativeDecoder(SharedResource):
     def _addresses_of(self, buffers: Buffers) -> tuple[Addresses, Addresses]:
         if (known := self._addresses.get(buffers)) is not None:
             return known
-        layers = [buffers.layer(index) for index in range(self._model.layers)]
+        layers = [buffers.layer(index) for index in range(len(self._slots))]
         dtype, more = (torch.int8, SCALE_BYTES) if self._kv == KV_INT8 else (torch.bfloat16, 0)
-        rows = (1, self._model.kv_heads, layers[0][0].shape[2])
-        widths = self._model.head_dim + more, self._value_dim + more
-        for buffer, width in (each for layer in layers for each in zip(layer, widths, strict=True)):
-            shape = (*rows, width)
+        held = [each for layer in layers for each in layer]
+        wanted = [(kv_heads, width) for kv_heads, *widths in self._slots for width in widths]
+        for buffer, (kv_heads, width) in zip(held, wanted, strict=True):
+            shape = (1, kv_heads, layers[0][0].shape[2], width + more)
             if buffer.shape != shape or buffer.dtype != dtype or buffer.device.type != "cpu":
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
@@ -365,11 +418,43 @@ def serves_latents(rank: int, rotated: int) -> bool:
     return rank % LATENT_COLUMNS == 0 and rotated % ROTATED_COLUMNS == 0 and max(rank, rotated) <= 512
 
 
-_NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")
+_NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key", "value")
 
 
-def _layer(layer: NativeLayer, kept: list[object]) -> Layer:
+def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> list[tuple[int, int, int]]:
+    """Say in each struct which of a cache's keys and values it has.
+
+    Returns:
+        for each of them how many heads there are, and the numbers of a key and of a value.
+    """
+    slots: list[tuple[int, int, int]] = []
+    for layer, source in zip(layers, keys_of, strict=True):
+        if source is not None:
+            layer.slot, layer.shares = layers[source].slot, 1
+            continue
+        layer.slot = len(slots)
+        value = layer.latent.contents.rank if layer.latent else layer.head_dim
+        slots.append((layer.kv_heads, layer.head_dim, value))
+    return slots
+
+
+def _inputs(inputs: NativeInputs, layers: int) -> LayerInputs:
+    tokens, columns = inputs.table.shape
+    return LayerInputs(
+        width=columns // layers,
+        tokens=tokens,
+        table=address_of(inputs.table),
+        projection=matrix_of(inputs.projection),
+        norm=norm_struct(inputs.norm),
+        scale=inputs.scale,
+        projection_scale=inputs.projection_scale,
+        factor=inputs.factor,
+    )
+
+
+def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
     """Return the struct of a layer. What it points to is put into `kept`."""
+    every, growth = layer.growth or (0, 0.0)
     filled = Layer(
         qkv=matrix_of(layer.qkv),
         out=matrix_of(layer.out),
@@ -381,7 +466,22 @@ def _layer(layer: NativeLayer, kept: list[object]) -> Layer:
         gated=layer.gated,
         parallel=layer.parallel,
         residual=layer.residual,
+        kv_heads=layer.kv_heads or kv_heads,
+        head_dim=layer.head_dim or head_dim,
+        growth_every=every,
+        growth_scale=growth,
+        scale=layer.scale_of_all,
     )
+    if layer.input is not None:
+        own = layer.input
+        added = LayerInput(
+            gate=matrix_of(own.gate),
+            projection=matrix_of(own.projection),
+            norm=norm_struct(own.norm),
+            activation=ACTIVATIONS.index(own.activation),
+        )
+        kept.append(added)
+        filled.input = ctypes.pointer(added)
     if layer.gate_up is not None and layer.down is not None:
         filled.gate_up, filled.down = matrix_of(layer.gate_up), matrix_of(layer.down)
     if layer.experts is not None:
@@ -428,6 +528,7 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
         widest=max(matrix.columns for matrix in experts.down),
         shared=(2 if routing.shared_gate else 1) if routing.shared else 0,
         scale=routing.scale,
+        scales_inputs=routing.scales_inputs,
         router=matrix_of(experts.router),
         correction=address_of(routing.correction),
         gate_up=gate_up,

@@ -49,6 +49,7 @@ struct Experts {  // matrices of which each row takes a few
   int32_t widest;             // intermediate numbers of one expert, at most
   int32_t shared;             // 1: one more expert, the last one, is taken by every row, 2: with a gate of its own
   float scale;                // of the weights
+  int32_t scales_inputs;      // the weights are factors on what experts read, and not on what they give
   int32_t group_best;         // best scores of a group that are summed, 1 or 2
   Matrix router;              // BF16 (count, hidden); the last row is the shared expert's gate if it has one
   const void* correction;     // float (count,), added to scores for the choice alone, or null
@@ -62,15 +63,36 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
   const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
+struct LayerInput {  // what a layer adds at its end: norm(projection(activation(gate(x)) * its input))
+  Matrix gate, projection;    // (width, hidden) and (hidden, width)
+  Norm norm;
+  int32_t activation;         // see Activation
+};
+
+struct LayerInputs {  // of every layer: (norm(projection_scale * projection(x)) + scale * row of table) * factor
+  int32_t width, tokens;      // numbers of a layer's input; rows of the table: other tokens have row 0
+  const void* table;          // bf16 (tokens, layers width)
+  Matrix projection;          // (layers width, hidden), of the rows of the decoder's own table
+  Norm norm;                  // of (width,)
+  float scale, projection_scale, factor;
+};
+
 struct Layer {
   Matrix qkv, out, gate_up, down;
-  Norm before_attention, after_attention, before_mlp, after_mlp, query, key;
+  Norm before_attention, after_attention, before_mlp, after_mlp, query, key, value;
   Rope rope;
   Sight sight;
   const void* sinks;          // float (heads,), scores of a key without a value, or null
   const void* balance;        // float (heads + kv_heads, head_dim), factors of queries and keys as they are stored, or null
   const Experts* experts;     // in place of gate_up and down, or null
   const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
+  const LayerInput* input;    // null: there is none
+  int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
+  int32_t slot;               // which of a cache's keys and values it has
+  int32_t shares;             // an earlier layer has written them, and qkv has queries alone
+  int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + 1) / growth_every));
+  float growth_scale;         // 0: they are not
+  float scale;                // factor on all that the layer gives
   int32_t activation;         // see Activation
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
   int32_t parallel;           // attention and MLP read the same rows
@@ -78,7 +100,7 @@ struct Layer {
 };
 
 struct Model {
-  int32_t layers, hidden, heads, kv_heads, head_dim, intermediate;
+  int32_t layers, hidden, heads, intermediate;
   int32_t vocabulary, turned; // turned: columns of the tables of cosines and sines
   const Layer* layer;
   Norm final_norm;
@@ -86,11 +108,12 @@ struct Model {
   const void* embedding;      // (vocabulary, hidden): bf16, or blocks as they lie in a file
   float embedding_scale, logit_scale, logit_softcap;  // softcap 0: none
   int32_t embedding_kind;
+  const LayerInputs* inputs;  // null: there are none
 };
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
   int64_t begin, capacity;    // position of the first row, a multiple of 64; rows of each buffer
-  void* const* keys;          // a layer: (kv_heads, capacity) rows, see KvKind
+  void* const* keys;          // a slot: (kv_heads, capacity) rows, see KvKind
   void* const* values;
 };
 

@@ -62,7 +62,7 @@ class Experts(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("count", "taken", "routing", "normalised")),
         *((name, ctypes.c_int32) for name in ("groups", "groups_taken", "widest", "shared")),
         ("scale", ctypes.c_float),
-        ("group_best", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("scales_inputs", "group_best")),
         ("router", Matrix),
         ("correction", ctypes.c_void_p),
         *((name, ctypes.POINTER(Matrix)) for name in ("gate_up", "down")),
@@ -80,17 +80,43 @@ class Latent(ctypes.Structure):
     )
 
 
+class LayerInput(ctypes.Structure):
+    """What a layer adds at its end."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("gate", "projection")),
+        ("norm", Norm),
+        ("activation", ctypes.c_int32),
+    )
+
+
+class LayerInputs(ctypes.Structure):
+    """Inputs of every layer."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("width", "tokens")),
+        ("table", ctypes.c_void_p),
+        ("projection", Matrix),
+        ("norm", Norm),
+        *((name, ctypes.c_float) for name in ("scale", "projection_scale", "factor")),
+    )
+
+
 class Layer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_ = (
         *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
-        *((name, Norm) for name in ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key")),
+        *((name, Norm) for name in ("before_attention", "after_attention", "before_mlp", "after_mlp")),
+        *((name, Norm) for name in ("query", "key", "value")),
         ("rope", Rope),
         ("sight", Sight),
         *((name, ctypes.c_void_p) for name in ("sinks", "balance")),
         ("experts", ctypes.POINTER(Experts)),
         ("latent", ctypes.POINTER(Latent)),
+        ("input", ctypes.POINTER(LayerInput)),
+        *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "shares", "growth_every")),
+        *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
         *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel")),
         ("residual", ctypes.c_float),
     )
@@ -100,7 +126,7 @@ class Model(ctypes.Structure):
     """A decoder: its shape, its layers, and what comes before and behind them."""
 
     _fields_ = (
-        *((n, ctypes.c_int32) for n in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate")),
+        *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "intermediate")),
         *((name, ctypes.c_int32) for name in ("vocabulary", "turned")),
         ("layer", ctypes.POINTER(Layer)),
         ("final_norm", Norm),
@@ -108,6 +134,7 @@ class Model(ctypes.Structure):
         ("embedding", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("embedding_scale", "logit_scale", "logit_softcap")),
         ("embedding_kind", ctypes.c_int32),
+        ("inputs", ctypes.POINTER(LayerInputs)),
     )
 
 
@@ -177,7 +204,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Experts, Latent, Layer, Model),
+    *(Matrix, Norm, Rope, Sight, Experts, Latent, LayerInput, LayerInputs, Layer, Model),
     *(Segment, Rows, Step, Rotation, LayerSegment, Attention),
 )
 

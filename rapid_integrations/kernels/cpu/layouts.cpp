@@ -34,24 +34,34 @@ std::string layouts() {
          softcap) +
 
          WHOLE(Experts) + FIELD(Experts, count) + FIELD(Experts, taken) + FIELD(Experts, routing) +
-         FIELD(Experts, normalised) + FIELD(Experts, groups) + FIELD(Experts, groups_taken) + FIELD(Experts,
-         widest) + FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, group_best) + FIELD(Experts,
-         router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
+         FIELD(Experts, normalised) + FIELD(Experts, groups) + FIELD(Experts, groups_taken) + FIELD(Experts, widest) +
+         FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, scales_inputs) + FIELD(Experts, group_best) +
+         FIELD(Experts, router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
 
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
 
+         WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
+         FIELD(LayerInput, activation) +
+
+         WHOLE(LayerInputs) + FIELD(LayerInputs, width) + FIELD(LayerInputs, tokens) + FIELD(LayerInputs, table) +
+         FIELD(LayerInputs, projection) + FIELD(LayerInputs, norm) + FIELD(LayerInputs, scale) +
+         FIELD(LayerInputs, projection_scale) + FIELD(LayerInputs, factor) +
+
          WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
          FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
-         FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, rope) + FIELD(Layer,
-         sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) + FIELD(Layer, latent) + FIELD(Layer, activation) + FIELD(Layer, gated)
-         + FIELD(Layer, parallel) + FIELD(Layer, residual) +
+         FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, value) + FIELD(Layer, rope) +
+         FIELD(Layer, sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) +
+         FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
+         FIELD(Layer, slot) + FIELD(Layer, shares) + FIELD(Layer, growth_every) + FIELD(Layer, growth_scale) +
+         FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) + FIELD(Layer, parallel) +
+         FIELD(Layer, residual) +
 
-         WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) + FIELD(Model,
-         kv_heads) + FIELD(Model, head_dim) + FIELD(Model, intermediate) + FIELD(Model, vocabulary) +
-         FIELD(Model, turned) + FIELD(Model, layer) + FIELD(Model, final_norm) + FIELD(Model, head) +
-         FIELD(Model, embedding) + FIELD(Model, embedding_scale) + FIELD(Model, logit_scale) + FIELD(Model,
-         logit_softcap) + FIELD(Model, embedding_kind) +
+         WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
+         FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +
+         FIELD(Model, final_norm) + FIELD(Model, head) + FIELD(Model, embedding) + FIELD(Model, embedding_scale) +
+         FIELD(Model, logit_scale) + FIELD(Model, logit_softcap) + FIELD(Model, embedding_kind) +
+         FIELD(Model, inputs) +
 
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +

@@ -38,8 +38,8 @@ constexpr int LATENT_HEADS = 16;  // at most so many heads are one task over lat
 
 // Groups of heads that attend as one task each: those that share a key head, and of latent attention, where all of them
 // do, at least two groups, so that threads have something to share.
-inline int key_groups(const Model& model) {
-  if (!model.layer->latent) return model.kv_heads;
+inline int key_groups(const Model& model, const Layer& layer) {
+  if (!layer.latent) return layer.kv_heads;
   int together = std::max(1, std::min(LATENT_HEADS, model.heads / 2));
   while (model.heads % together) together--;
   return model.heads / together;
@@ -64,25 +64,56 @@ struct Parts {
   std::vector<Part> part;
   std::vector<int> part_of;  // of each row
   std::vector<int> kept;     // rows whose logits are wanted, ascending
-  std::vector<Group> groups;
-  std::vector<Place> places;  // of each part's chunks
-  std::vector<Task> tasks;
   int rows = 0;
-  size_t partials = 0;
-  int most_rows = 0;         // of one group
 
-  Parts(const Model& model, const Step& step) {
-    const int KV = key_groups(model), G = model.heads / KV;
-    std::vector<int> group_of;            // of each part's chunks
-    std::vector<const void*> holders;
+  explicit Parts(const Step& step) {
+    size_t places = 0;
     for (int r = 0; r < step.readers; r++) {
       const Rows& asked = step.reader[r];
       for (int t = asked.rows - asked.keep; t < asked.rows; t++) kept.push_back(rows + t);
       divide(asked);
     }
+    for (Part& each : part) each.first_place = places, places += size_t(each.chunks);
+  }
+
+ private:
+  // Adds a reader's chains: one, or of a tree one for each token that does not follow the token in the row before it.
+  void divide(const Rows& asked) {
+    for (int t = 0; t < asked.rows;) {
+      Part chain{&asked, rows, 0, t, 0, {}, 0, 0};
+      if (asked.parents) {
+        for (int row = asked.parents[t]; row >= 0; row = asked.parents[row]) chain.path.push_back(row);
+        std::reverse(chain.path.begin(), chain.path.end());
+        chain.depth = int(chain.path.size());
+      }
+      do {
+        if (asked.parents) chain.path.push_back(t);
+        part_of.push_back(int(part.size()));
+        chain.rows++;
+        t++;
+      } while (t < asked.rows && (!asked.parents || asked.parents[t] == t - 1));
+      chain.chunks = int((chain.position() + chain.rows + CHUNK - 1) / CHUNK);
+      rows += chain.rows;
+      part.push_back(std::move(chain));
+    }
+  }
+};
+
+// How parts attend in layers with so many groups of heads.
+struct Heads {
+  int KV, G;                 // groups of heads, and heads of each
+  std::vector<Group> groups;
+  std::vector<Place> places;  // of each part's chunks
+  std::vector<Task> tasks;
+  size_t partials = 0;
+  int most_rows = 0;         // of one group
+
+  Heads(const Parts& parts, int heads, int of_keys) : KV(of_keys), G(heads / of_keys) {
+    const std::vector<Part>& part = parts.part;
+    std::vector<int> group_of;            // of each part's chunks
+    std::vector<const void*> holders;
     for (int r = 0; r < int(part.size()); r++) {
       const int chunks = part[r].chunks;
-      part[r].first_place = group_of.size();
       for (int c = 0; c < chunks; c++) {
         int group = -1;
         holders.push_back(part.size() > 1 ? part[r].holder(c) : nullptr);
@@ -119,28 +150,24 @@ struct Parts {
           if (groups[group].members.size() == 1) tasks.push_back({group, kv});
         }
   }
+};
 
- private:
-  // Adds a reader's chains: one, or of a tree one for each token that does not follow the token in the row before it.
-  void divide(const Rows& asked) {
-    for (int t = 0; t < asked.rows;) {
-      Part chain{&asked, rows, 0, t, 0, {}, 0, 0};
-      if (asked.parents) {
-        for (int row = asked.parents[t]; row >= 0; row = asked.parents[row]) chain.path.push_back(row);
-        std::reverse(chain.path.begin(), chain.path.end());
-        chain.depth = int(chain.path.size());
-      }
-      do {
-        if (asked.parents) chain.path.push_back(t);
-        part_of.push_back(int(part.size()));
-        chain.rows++;
-        t++;
-      } while (t < asked.rows && (!asked.parents || asked.parents[t] == t - 1));
-      chain.chunks = int((chain.position() + chain.rows + CHUNK - 1) / CHUNK);
-      rows += chain.rows;
-      part.push_back(std::move(chain));
+// The same for every layer: layers with as many groups of heads share theirs.
+struct HeadsOfLayers {
+  std::vector<Heads> kinds;
+  std::vector<int> kind_of;  // of each layer
+
+  HeadsOfLayers(const Model& model, const Parts& parts) {
+    for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
+      const int of_keys = key_groups(model, *layer);
+      int kind = 0;
+      while (kind < int(kinds.size()) && kinds[size_t(kind)].KV != of_keys) kind++;
+      if (kind == int(kinds.size())) kinds.emplace_back(parts, model.heads, of_keys);
+      kind_of.push_back(kind);
     }
   }
+
+  const Heads& of(int layer) const { return kinds[size_t(kind_of[size_t(layer)])]; }
 };
 
 }  // namespace

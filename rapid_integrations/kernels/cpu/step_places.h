@@ -20,6 +20,8 @@ struct Needs {  // of the layers that have more than others
   bool before = false, added = false;  // rows as they were before attention; what a norm stands behind
   size_t widest = 0, hidden = 0;       // of experts: the widest one, and what all that a row takes write
   size_t routed = 0, pairs = 0, experts = 0;
+  size_t inputs = 0;                   // of all layers, and what enters the projection of one of them
+  size_t input = 0;
 
   explicit Needs(const Model& model) {
     for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
@@ -33,12 +35,17 @@ struct Needs {  // of the layers that have more than others
         experts = std::max(experts, size_t(e->count) + 2);
         routed = std::max(routed, routed_floats(*e));
       }
+      if (const LayerInput* own = layer->input) {
+        added = true;
+        input = std::max(input, size_t(own->projection.columns));
+      }
     }
+    if (model.inputs) inputs = size_t(model.layers) * size_t(model.inputs->width);
   }
 };
 
-struct Widths {  // numbers of what attention works with, and bytes of a cache's rows
-  size_t qkv;      // of what a layer's first product gives
+struct Widths {  // numbers of what a layer's attention works with, and bytes of a cache's rows
+  size_t qkv;      // of what its first product gives
   size_t queries;  // of all heads' queries if a second product gives them, or 0
   size_t query;    // of a head's query as it meets keys
   size_t mixed;    // of what a head mixes
@@ -46,11 +53,11 @@ struct Widths {  // numbers of what attention works with, and bytes of a cache's
   size_t widest;   // of rows that enter one of its products
   size_t key_bytes, value_bytes;
 
-  Widths(const Model& model, int kv) {
-    const size_t H = size_t(model.heads), D = size_t(model.head_dim);
-    if (const Latent* l = model.layer->latent) {
+  Widths(const Model& model, const Layer& layer, int kv) {
+    const size_t H = size_t(model.heads), D = size_t(layer.head_dim);
+    qkv = size_t(layer.qkv.rows);
+    if (const Latent* l = layer.latent) {
       const size_t compressed = size_t(l->query_up.rows ? l->query_up.columns : 0);
-      qkv = size_t(model.layer->qkv.rows);
       queries = size_t(l->query_up.rows);
       query = size_t(l->rank + l->rotated);
       mixed = size_t(l->rank);
@@ -58,8 +65,8 @@ struct Widths {  // numbers of what attention works with, and bytes of a cache's
       widest = std::max({out, compressed, mixed, size_t(l->plain)});
       key_bytes = row_bytes(kv, l->rotated), value_bytes = row_bytes(kv, l->rank);
     } else {
-      qkv = (H + 2 * size_t(model.kv_heads)) * D, queries = 0, query = mixed = D, out = widest = H * D;
-      key_bytes = value_bytes = row_bytes(kv, model.head_dim);
+      queries = 0, query = mixed = D, out = widest = H * D;
+      key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     }
   }
 };
@@ -67,7 +74,7 @@ struct Widths {  // numbers of what attention works with, and bytes of a cache's
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
   size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
-  size_t before, added, routed;                      // shared, too, and only there if a layer needs them
+  size_t before, added, routed, inputs;              // shared, too, and only there if a layer needs them
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
@@ -78,36 +85,52 @@ struct Places {
   size_t row;                                        // floats that hold a key and its value
   size_t widest;                                     // numbers of a row that enters a product, at most
 
-  Places(const Model& model, const Parts& parts, int kv) {
+  Places(const Model& model, const Parts& parts, const HeadsOfLayers& heads_of, int kv) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads);
     const size_t I = size_t(model.intermediate);
     const Needs needs(model);
-    const Widths widths(model, kv);
-    const size_t most = size_t(parts.most_rows);
-    widest = std::max({E, I, widths.widest, needs.widest});
+    widest = std::max({E, I, needs.widest, needs.input});
+    size_t most = 0, partials = 0, of_mixed = 0, of_qkv = 0, of_queries = 0, of_query = 0, of_out = 0, own_floats = 0;
+    row = 0;
+    for (const Heads& each : heads_of.kinds) {
+      most = std::max(most, size_t(each.most_rows));
+      partials = std::max(partials, each.partials);
+    }
+    for (int index = 0; index < model.layers; index++) {
+      const Layer& layer = model.layer[index];
+      const Heads& own_heads = heads_of.of(index);
+      const Widths widths(model, layer, kv);
+      const int rows = own_heads.most_rows;
+      widest = std::max(widest, widths.widest);
+      of_qkv = std::max(of_qkv, widths.qkv), of_queries = std::max(of_queries, widths.queries);
+      of_query = std::max(of_query, widths.query), of_out = std::max(of_out, widths.out);
+      of_mixed = std::max(of_mixed, own_heads.partials * widths.mixed);
+      row = std::max(row, (widths.key_bytes + widths.value_bytes) / sizeof(float));
+      own_floats = std::max(own_floats, layer.latent ? latent_floats(layer.latent->rank, layer.latent->rotated, rows)
+                                                     : attend_floats(kv, layer.head_dim, rows));
+    }
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
-    qkv = reserve(T * widths.qkv);
-    queries = reserve(T * widths.queries);
-    q = reserve(T * H * widths.query / 2 + LINE);
-    max = reserve(parts.partials);
-    sum = reserve(parts.partials);
-    mixed = reserve(parts.partials * widths.mixed);
+    qkv = reserve(T * of_qkv);
+    queries = reserve(T * of_queries);
+    q = reserve(T * H * of_query / 2 + LINE);
+    max = reserve(partials);
+    sum = reserve(partials);
+    mixed = reserve(of_mixed);
     x = reserve(T * E);
-    heads = reserve(T * padded(int(widths.out)) / 2);
-    hidden = reserve(T * std::max(padded(int(I)), needs.hidden) / 2);
+    heads = reserve(T * padded(int(of_out)) / 2);
+    hidden = reserve(T * std::max({padded(int(I)), needs.hidden, padded(int(needs.input))}) / 2);
     before = reserve(needs.before ? T * E : 0);
     added = reserve(needs.added ? T * E : 0);
     routed = reserve(T * needs.routed);
+    inputs = reserve(T * needs.inputs);
     own = floats;
-    row = (widths.key_bytes + widths.value_bytes) / sizeof(float);
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
-    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * widths.query / 2 + LINE) +
+    gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +
                whole_lines(gathered_rows * row);
     const Latent* const latent = model.layer->latent;
-    const size_t own_floats = latent ? latent_floats(latent->rank, latent->rotated, int(most))
-                                     : attend_floats(kv, model.head_dim, int(most));
-    const size_t products = T * std::max<size_t>(needs.routed ? 2 * E : E, latent ? std::max(64, std::max(latent->rank, latent->value)) : 64);
+    const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input,
+                                                  latent ? size_t(std::max(64, std::max(latent->rank, latent->value))) : 64});
     space = whole_lines(std::max(products, gathered + own_floats));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
     extra = space + input;

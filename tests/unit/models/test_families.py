@@ -33,18 +33,51 @@ OTHERS = {
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
     **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
     "granitemoeshared": {"attention_multiplier": 0.1, "residual_multiplier": 0.5},
+    "gemma4_text": {"global_head_dim": 64, "hidden_size_per_layer_input": 32, "use_double_wide_mlp": True},
+    "gemma4_text, large": {
+        **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True},
+        **{"global_head_dim": 64, "num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+    },
+    "llama4_text": {
+        **{"no_rope_layers": [1, 0, 1], "attention_chunk_size": 96, "floor_scale": 8, "attn_scale": 0.5},
+        **{"intermediate_size_mlp": 128, "moe_layers": [0, 2], "intermediate_size": 96},
+    },
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
     "stablelm": {"use_parallel_residual": True},
 }
 DENSE = (
-    *("arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "granite"),
-    *("hunyuan_v1_dense", "llama", "ministral", "olmo", "olmo2", "olmo3", "phi3", "seed_oss", "smollm3"),
+    *(
+        "arcee",
+        "cohere",
+        "cohere2",
+        "ernie4_5",
+        "exaone4",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gemma4_text",
+        "gemma4_text, large",
+    ),
+    *(
+        "glm",
+        "glm4",
+        "granite",
+        "hunyuan_v1_dense",
+        "llama",
+        "ministral",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "phi3",
+        "seed_oss",
+        "smollm3",
+    ),
     *("helium", "minicpm3", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
-    *("ernie4_5_moe", "exaone_moe", "glm4_moe", "gpt_oss", "granitemoe", "granitemoeshared", "minimax_m2", "mixtral"),
-    *("olmoe", "qwen2_moe", "qwen3_moe"),
+    *("ernie4_5_moe", "exaone_moe", "glm4_moe", "gpt_oss", "granitemoe", "granitemoeshared", "llama4_text"),
+    *("minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
 )
 RARE = ("ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "vaultgemma")
 
@@ -56,13 +89,17 @@ def run(families):
 
 def model(family):
     """Return a small model in bfloat16, with numbers so small that rounding does not explode."""
-    fields = type(tiny(family).config).__dataclass_fields__
+    kind = family.partition(",")[0]  # the large published models of some families compute otherwise than the small ones
+    fields = {*type(tiny(kind).config).__dataclass_fields__, "global_head_dim", "num_global_key_value_heads"}
     sizes = {name: value for name, value in {**SIZES, **OTHERS.get(family, {})}.items() if name in fields}
-    made = tiny(family, 1, **sizes)
+    made = tiny(kind, 1, **sizes)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(0.2 if family in EXPERTS else 0.3)
+        for index, each in enumerate(made.base_model.layers if kind == "gemma4_text" else ()):
+            each.layer_scalar.fill_(0.7 + 0.1 * index)  # as published ones have it, and new ones do not
+            each.self_attn.q_norm.weight.mul_(0.3)  # its scores have no other factor
     return made.bfloat16()
 
 
@@ -104,7 +141,31 @@ def test_experts(family, quantization):
     assert torch.equal(found[170:], read(ours, text, 170, *[1] * 60)[170:])
 
 
-@pytest.mark.parametrize("family", ["cohere2", "deepseek_v3", "gemma2", "gpt_oss", "olmo3", "qwen3_moe"])
+IN_COMPANY = (
+    *("cohere2", "deepseek_v3", "gemma2", "gemma4_text", "gemma4_text, large", "gpt_oss", "llama4_text", "olmo3"),
+    "qwen3_moe",
+)
+
+
+@pytest.mark.parametrize("family", IN_COMPANY)
 def test_company_and_shared_beginnings_change_no_bit(family):
     with rows_freed_early(ever=False):  # texts fork anywhere here
         check(on_kernels(family))
+
+
+@pytest.mark.parametrize("family", ["gemma4_text", "llama4_text"])
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):
+    """A branch of a tree has the bits of the chain that it is, behind rows that windows have freed."""
+    lm = on_kernels(family, "int8")
+    if eight_bits:
+        lm.store_in_eight_bits()
+    text, drafts, parents = ids(600), ids(6, 1), (-1, 0, 1, 0, 3, -1)
+    with rows_freed_early():
+        cache = lm.new_cache(640)
+        lm.forward([Rows(text, cache, 0)])
+        found = lm.forward([Rows(drafts, cache, 6, parents=parents)])[0]
+        for branch in ([0, 1, 2], [0, 3, 4], [5]):
+            cache.rollback(600)
+            alone = torch.cat([lm.forward([Rows(drafts[row][None], cache, 1)])[0] for row in branch])
+            assert torch.equal(alone, found[branch])
