@@ -13,9 +13,9 @@ def main() -> None:
     """Run the command line."""
     with few_collections():
         try:
-            from rapid_integrations.cli.app import app
+            from rapid_integrations.cli.one_command import app_for
 
-            app()
+            app_for(sys.argv[1:])()
         except KeyboardInterrupt:  # while modules are loading; after that, `errors_taught` handles it
             sys.stderr.write("\ninterrupted\n")
             sys.exit(INTERRUPTED)

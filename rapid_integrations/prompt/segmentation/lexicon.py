@@ -6,6 +6,7 @@ Words are stems: "antwort" is also found in "Antworten". Those of scripts withou
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 
 CONTEXT = (
     # English
@@ -108,14 +109,35 @@ def _pattern(stems: str, unspaced: str) -> re.Pattern[str]:
     )
 
 
-ROLES: dict[str, re.Pattern[str]] = {
-    "question": _pattern(QUESTION, QUESTION_UNSPACED),
-    "context": _pattern(CONTEXT, CONTEXT_UNSPACED),
-    "answer": _pattern(ANSWER, ANSWER_UNSPACED),
-    "instruction": _pattern(INSTRUCTION, INSTRUCTION_UNSPACED),
-    "history": _pattern(HISTORY, HISTORY_UNSPACED),
-    "example": _pattern(EXAMPLE, EXAMPLE_UNSPACED),
+_STEMS = {
+    "question": (QUESTION, QUESTION_UNSPACED),
+    "context": (CONTEXT, CONTEXT_UNSPACED),
+    "answer": (ANSWER, ANSWER_UNSPACED),
+    "instruction": (INSTRUCTION, INSTRUCTION_UNSPACED),
+    "history": (HISTORY, HISTORY_UNSPACED),
+    "example": (EXAMPLE, EXAMPLE_UNSPACED),
 }
+
+
+class _Roles(Mapping[str, re.Pattern[str]]):
+    """The pattern of each role's words. They are long, so each is compiled when it is first needed."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, re.Pattern[str]] = {}
+
+    def __getitem__(self, role: str) -> re.Pattern[str]:
+        if role not in self._compiled:
+            self._compiled[role] = _pattern(*_STEMS[role])
+        return self._compiled[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_STEMS)
+
+    def __len__(self) -> int:
+        return len(_STEMS)
+
+
+ROLES: Mapping[str, re.Pattern[str]] = _Roles()
 
 STRONG_CONTEXT = re.compile(
     r"context|kontext|kontekst|document|dokument|documento|passage|pasaj|passag|source|fuente|fonte|quelle|bron|"
