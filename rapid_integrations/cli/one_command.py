@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from types import MappingProxyType
 
@@ -21,16 +20,11 @@ def new_app() -> typer.Typer:
     )
 
 
-def app_for(arguments: Sequence[str]) -> typer.Typer:
-    """Return the command line that answers `arguments`: with one command if they begin with its name, else whole."""
-    name = arguments[0] if arguments else ""
-    if name not in ALONE:
-        from rapid_integrations.cli.app import app
-
-        return app
+def app_with(name: str) -> typer.Typer:
+    """Return the command line with one command of `ALONE`."""
     from rapid_integrations.cli.options import with_option_groups
 
-    alone = new_app()
-    alone.callback()(lambda: None)  # keeps the command's name in front of its arguments
-    alone.command(name)(with_option_groups(getattr(import_module(ALONE[name]), name)))
-    return alone
+    app = new_app()
+    app.callback()(lambda: None)  # keeps the command's name in front of its arguments
+    app.command(name)(with_option_groups(getattr(import_module(ALONE[name]), name)))
+    return app
