@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rapid_integrations.cli.few_collections import few_collections
 from rapid_integrations.cli.interruption import INTERRUPTED
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 def main() -> None:
     """Run the command line."""
     with few_collections():
         try:
-            from rapid_integrations.cli.app import app
-
-            app()
+            app_for(sys.argv[1:])()
         except KeyboardInterrupt:  # while modules are loading; after that, `errors_taught` handles it
             sys.stderr.write("\ninterrupted\n")
             sys.exit(INTERRUPTED)
         finally:  # nothing is left to be put right: while the interpreter waits for a pass, Ctrl-C ends it at once
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def app_for(arguments: Sequence[str]) -> Typer:
+    """Return the command line that answers `arguments`: with one command if they begin with its name, else whole."""
+    from rapid_integrations.cli.one_command import ALONE, app_with
+
+    if arguments and arguments[0] in ALONE:
+        return app_with(arguments[0])
+    from rapid_integrations.cli.app import app
+
+    return app
 
 
 if __name__ == "__main__":

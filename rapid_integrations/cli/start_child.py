@@ -18,7 +18,7 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
     """Answer the question and return the clock at the end of each part, and numbers of tokens."""
     ended = {"interpreter": time.perf_counter()}
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `rapid ask`
-    from rapid_integrations.cli import app  # noqa: F401 (what the command imports first)
+    from rapid_integrations.cli import ask  # noqa: F401 (what the command imports first)
 
     ended["command_line"] = time.perf_counter()
     import torch  # noqa: F401

@@ -16,7 +16,7 @@
     joining          joins the chosen pieces, with the labels of their passages
     compressor       runs all of it on contexts and a question, and returns the drafter's contexts
 
-Importing this package loads neither torch nor faiss nor bm25s nor sentence-transformers.
+Importing this package loads neither torch nor faiss nor sentence-transformers.
 """
 
 from __future__ import annotations

@@ -15,23 +15,28 @@ from rapid_integrations.errors import ConfigurationError, SharedResource
 Report = Callable[[int, int], None]  # done, total
 
 _SLAB = 64  # windows embedded between two writes to the cache, so an interrupted run keeps earlier ones
+_FEW = 4096  # windows; a product with numpy takes less time than FAISS takes to be imported
 _BLANK_SCORE = -1.0  # the lowest possible cosine, because white space answers nothing
 
 
 class ChunkIndex(SharedResource):
-    """FAISS inner-product index over the windows of `n_chunks` chunks; a chunk has the score of its best window.
+    """Inner-product index over the windows of `n_chunks` chunks; a chunk has the score of its best window.
 
+    FAISS searches many windows, and numpy a few thousand.
     An embedder with a short maximum length reads a chunk as several windows, so all of it is read.
     """
 
     def __init__(self, vectors: np.ndarray, owners: np.ndarray, n_chunks: int) -> None:
         """Index `vectors` (n_windows, dimension) float32, L2-normalised; `owners` (n_windows,) names their chunks."""
-        import faiss
-
         self._owners = owners
         self._n_chunks = n_chunks
-        self._faiss: Any = None  # without windows the dimension is unknown
-        if len(vectors):
+        self._dimension = vectors.shape[1] if len(vectors) else 0  # without windows it is unknown
+        self._few: np.ndarray | None = vectors
+        self._faiss: Any = None
+        if len(vectors) > _FEW:
+            import faiss
+
+            self._few = None
             self._faiss = faiss.IndexFlatIP(vectors.shape[1])
             self._faiss.add(vectors)
 
@@ -65,14 +70,18 @@ class ChunkIndex(SharedResource):
             ConfigurationError: the vectors of texts and questions differ in dimension.
         """
         scores = np.full(self._n_chunks, _BLANK_SCORE, dtype=np.float32)
-        if self._faiss is not None:
-            if len(query_vector) != self._faiss.d:
-                raise ConfigurationError(
-                    f"the embedder gave the question a vector of {len(query_vector)} numbers, and the document's "
-                    f"passages vectors of {self._faiss.d}: they cannot be compared. Embed both with the same model"
-                )
-            query = np.ascontiguousarray(query_vector[None], dtype=np.float32)  # (1, dimension)
-            similarities, windows = self._faiss.search(query, self._faiss.ntotal)  # (1, n_windows) each, best first
+        if not self._dimension:
+            return scores
+        if len(query_vector) != self._dimension:
+            raise ConfigurationError(
+                f"the embedder gave the question a vector of {len(query_vector)} numbers, and the document's "
+                f"passages vectors of {self._dimension}: they cannot be compared. Embed both with the same model"
+            )
+        query = np.ascontiguousarray(query_vector, dtype=np.float32)
+        if self._few is not None:
+            np.fmax.at(scores, self._owners, np.einsum("nd,d->n", self._few, query))  # passes over NaN
+        else:
+            similarities, windows = self._faiss.search(query[None], self._faiss.ntotal)  # (1, n_windows), best first
             found = windows[0] >= 0  # a similarity of NaN is not found
             np.fmax.at(scores, self._owners[windows[0][found]], similarities[0][found])
         return scores

@@ -11,8 +11,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapid_integrations.prompt.segmentation.lexicon import ROLES
-
 _LONGEST_LABEL = 400  # characters, of all its lines together
 _WORD = r"[^\W\d_][^\W\d]{0,20}"
 _BRACKETED = re.compile(
@@ -100,16 +98,22 @@ def _kind_of(line: str, blank_before: bool) -> tuple[str, str] | None:
     if match := _BRACKETED.match(line):
         return ("bracketed", (match[1] or "").casefold())
     if match := _OPEN.match(line):
-        return (
-            ("tag", match[1].casefold()) if ROLES["context"].fullmatch(match[1].replace("_", " ").split()[0]) else None
-        )
-    if (match := _NUMBERED.match(line)) and ROLES["context"].fullmatch(match[1]):
+        return ("tag", match[1].casefold()) if _names_context(match[1].replace("_", " ").split()[0]) else None
+    if (match := _NUMBERED.match(line)) and _names_context(match[1]):
         rest = line[match.end() :].strip()
         if match[2] or rest[:1] in (":", "：", "(", "（", "-", "–", "—", "]", ")", "|", "#", "*", "=") or not rest:
             return ("numbered", match[1].casefold())
     if blank_before and (match := _KEY.match(line)) and _is_key(match[1]):
         return ("key", match[1].casefold())
     return None
+
+
+def _names_context(word: str) -> bool:
+    from rapid_integrations.prompt.segmentation.role_words import (
+        ROLES,  # its patterns take a tenth of a second to compile
+    )
+
+    return ROLES["context"].fullmatch(word) is not None
 
 
 def _is_key(name: str) -> bool:

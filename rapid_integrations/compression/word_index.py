@@ -1,21 +1,23 @@
-"""The word index over one document's chunks: BM25, computed by bm25s."""
+"""The word index over one document's chunks: BM25.
+
+The scores are those of bm25s to the last bit (`tests/unit/compression/test_word_index.py`), which imports scipy for a
+fifth of a second.
+"""
 
 from __future__ import annotations
 
-import importlib
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from rapid_integrations.compression.words import UNSPACED_CHARACTER, words_of
 from rapid_integrations.errors import SharedResource
-from rapid_integrations.progress import import_progress_bars
 
 _NAMES = 10  # terms that a second search looks for
 _COMMON = 0.1  # share of the texts; a term that more of them hold names nothing
+_K1, _B = 1.5, 0.75  # how soon repetitions stop counting, and how much a text's length counts
 _STEM = 5  # letters that are kept of a word; prefixes stand in for stems in every language
 
 
@@ -28,21 +30,28 @@ class WordIndex(SharedResource):
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.terms: tuple[tuple[str, ...], ...] = tuple(tuple(index_terms(text)) for text in texts)
-        self._bm25: Any = None
-        if any(self.terms):  # without a term there is no vocabulary
-            import_progress_bars()
-            self._bm25 = importlib.import_module("bm25s").BM25(method="lucene")
-            self._bm25.index([list(terms) for terms in self.terms], create_empty_token=False, show_progress=False)
+        self._holders: dict[str, tuple[list[int], list[int]]] = {}  # the texts that hold a term, and how often
+        for position, terms in enumerate(self.terms):
+            for term, count in Counter(terms).items():
+                positions, counts = self._holders.setdefault(term, ([], []))
+                positions.append(position)
+                counts.append(count)
+        lengths = np.array([len(terms) for terms in self.terms], dtype=np.float64)  # (n_texts,)
+        mean = lengths.mean() if self._holders else 1.0
+        self._damping = _K1 * ((1 - _B) + _B * lengths / mean)  # (n_texts,)
 
     def scores(self, terms: Sequence[str]) -> np.ndarray:
         """Return the BM25 score (n_texts,), float64, of each text for `terms`, which come from `index_terms`.
 
         A text without any of them has the score 0. A term that is given twice counts twice.
         """
-        known = [] if self._bm25 is None else self._bm25.get_tokens_ids(list(terms))
-        if not known:
-            return np.zeros(len(self.terms))
-        return np.asarray(self._bm25.get_scores_from_ids(known), dtype=np.float64)
+        found = np.zeros(len(self.terms), dtype=np.float32)
+        for term in terms:
+            if term in self._holders:
+                positions, counts = (np.array(each) for each in self._holders[term])
+                weight = np.float32(math.log(1 + (len(self.terms) - len(positions) + 0.5) / (len(positions) + 0.5)))
+                found[positions] += (weight * (counts / (self._damping[positions] + counts))).astype(np.float32)
+        return found.astype(np.float64)
 
     def names_in(self, position: int, known: Collection[str]) -> list[str]:
         """Return the ten rarest terms of the text at `position` that link it with others, the rarest first.
@@ -53,14 +62,13 @@ class WordIndex(SharedResource):
         linking = [
             term
             for term in dict.fromkeys(self.terms[position])
-            if term not in known and 2 <= self._frequencies[term] <= most
+            if term not in known and 2 <= self._texts_with(term) <= most
         ]
-        return sorted(linking, key=lambda term: self._frequencies[term])[:_NAMES]
+        return sorted(linking, key=self._texts_with)[:_NAMES]
 
-    @cached_property
-    def _frequencies(self) -> Counter[str]:
-        """In how many texts each term occurs."""
-        return Counter(term for terms in self.terms for term in set(terms))
+    def _texts_with(self, term: str) -> int:
+        """Return in how many texts a term of some text occurs."""
+        return len(self._holders[term][0])
 
 
 def index_terms(text: str) -> list[str]:

@@ -1,21 +1,11 @@
-"""Turn a file's bytes into a document: detect the format and call its reader."""
+"""Turn a file's bytes into a document: detect the format and call its reader, which is imported then."""
 
 from __future__ import annotations
 
 from rapid_integrations.documents.declared_encoding import declared_in_text
 from rapid_integrations.documents.document import Document, ReadLimits
-from rapid_integrations.documents.docx_file import read_docx
-from rapid_integrations.documents.epub_file import read_epub
 from rapid_integrations.documents.formats import format_of
-from rapid_integrations.documents.html_file import read_html
-from rapid_integrations.documents.mail_file import read_mail
-from rapid_integrations.documents.notebook_file import read_notebook
-from rapid_integrations.documents.odf_file import read_odf
-from rapid_integrations.documents.pdf_file import read_pdf
-from rapid_integrations.documents.pptx_file import read_pptx
-from rapid_integrations.documents.rtf_file import read_rtf
 from rapid_integrations.documents.text_file import decode
-from rapid_integrations.documents.xlsx_file import read_xlsx
 from rapid_integrations.errors import DocumentError
 
 
@@ -34,24 +24,44 @@ def read_bytes(data: bytes, name: str, encoding: str | None, limits: ReadLimits)
     """
     match format_of(data, name):
         case "pdf":
+            from rapid_integrations.documents.pdf_file import read_pdf
+
             document = read_pdf(data, name, limits)
         case "docx":
+            from rapid_integrations.documents.docx_file import read_docx
+
             document = read_docx(data, name, limits)
         case "pptx":
+            from rapid_integrations.documents.pptx_file import read_pptx
+
             document = read_pptx(data, name, limits)
         case "xlsx":
+            from rapid_integrations.documents.xlsx_file import read_xlsx
+
             document = read_xlsx(data, name, limits)
         case "odf":
+            from rapid_integrations.documents.odf_file import read_odf
+
             document = read_odf(data, name, limits)
         case "epub":
+            from rapid_integrations.documents.epub_file import read_epub
+
             document = read_epub(data, name, limits)
         case "rtf":
+            from rapid_integrations.documents.rtf_file import read_rtf
+
             document = read_rtf(data, name)
         case "mail":
+            from rapid_integrations.documents.mail_file import read_mail
+
             document = read_mail(data, name)
         case "html":
+            from rapid_integrations.documents.html_file import read_html
+
             document = read_html(data, name, encoding)
         case "notebook":
+            from rapid_integrations.documents.notebook_file import read_notebook
+
             document = read_notebook(decode(data, name, encoding=encoding)[0], name)
         case _:
             document = plain_text(data, name, encoding)

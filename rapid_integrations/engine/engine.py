@@ -53,7 +53,6 @@ from rapid_integrations.errors import ConfigurationError, shown
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.proposers.heads.loading import load_head
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
@@ -154,7 +153,11 @@ class RapidEngine(RunningEngine):
         self.more_drafters = tuple(each.lm for each in more_drafters)
         models = [self.target, self.drafter, *([] if self.draft_lm is None else [self.draft_lm]), *self.more_drafters]
         self._vocab_size = min(model.vocab_size for model in models)  # larger ones have padding at the end
-        self.draft_head = None if draft_head is None else load_head(draft_head, self.target, self._vocab_size)
+        self.draft_head = None
+        if draft_head is not None:
+            from rapid_integrations.proposers.heads.loading import load_head
+
+            self.draft_head = load_head(draft_head, self.target, self._vocab_size)
         kept = embedding_cache if embedding_cache or not prefix_cache_dir else Path(prefix_cache_dir) / EMBEDDINGS
         self.compressor: ContextCompressor = compressor or DefaultCompressor(
             embedder, self.vocabulary, kept, rerank=reranker

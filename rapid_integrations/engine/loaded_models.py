@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -17,7 +17,9 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.proposers.heads.head import DraftHead
+
+if TYPE_CHECKING:
+    from rapid_integrations.proposers.heads.head import DraftHead
 
 
 @runtime_checkable

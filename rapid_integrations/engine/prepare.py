@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from os.path import commonprefix
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,9 @@ from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
-from rapid_integrations.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from rapid_integrations.trace.tracer import Tracer
 
 _SMALLER = "Shorten the document, or use a smaller embedder, or one on another device"
 _COUNTED_WHOLE = 200_000  # characters; tokenizing them takes some tenths of a second
@@ -268,6 +270,8 @@ class Preparing:
 
     def _tracer(self, asked: Asked, prompts: PreparedPrompt, kept: frozenset[int], candidates: int) -> Tracer:
         """Return the recorder of each token's source."""
+        from rapid_integrations.trace.tracer import Tracer
+
         vocabulary = self._vocabulary
         settings = (asked.sampling, asked.speculation, asked.compression)
         values = {name: value for each in settings for name, value in each.model_dump(mode="json").items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rapid_integrations.cache.kv_cache import allocated_tokens
 from rapid_integrations.cache.prefix_cache import Role
@@ -24,7 +24,9 @@ from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import PromptLike
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import ToolRequest
-from rapid_integrations.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from rapid_integrations.trace.tracer import Tracer
 
 _SETTINGS = {"sampling": SamplingParams, "speculation": SpeculationConfig, "compression": CompressionConfig}
 ToolDeclarations: TypeAlias = Sequence[Mapping[str, object]]

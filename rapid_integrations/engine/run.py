@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.cache.indexed_texts import IndexedTexts
@@ -26,8 +26,10 @@ from rapid_integrations.engine.request import Request
 from rapid_integrations.outputs import CompletionChunk, DecodeStats, Usage
 from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.proposers import proposer_class
-from rapid_integrations.proposers.heads.drafting import HeadDrafter
 from rapid_integrations.sampling import Penalties, Randomness
+
+if TYPE_CHECKING:
+    from rapid_integrations.proposers.heads.drafting import HeadDrafter
 
 
 class Run:
@@ -83,6 +85,8 @@ class Run:
                 self._drafter = models.drafter.begin(drafter_ids, new_tokens, self._rules)
             self._target = self._readers.open(models.target, "target", target_ids, len(target_ids) + new_tokens)
             if request.plan.uses_draft_head:
+                from rapid_integrations.proposers.heads.drafting import HeadDrafter
+
                 assert models.draft_head is not None, "the plan was made for these models"
                 self._head = HeadDrafter(models.draft_head, self._target, self._rules, own_rows_only=self._depends())
             capacity = len(drafter_ids) + new_tokens

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.cache.kv_cache import allocated_tokens
@@ -37,7 +38,9 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress, ignore_progress
-from rapid_integrations.proposers.heads.head import DraftHead
+
+if TYPE_CHECKING:
+    from rapid_integrations.proposers.heads.head import DraftHead
 
 
 class RunningEngine(AnsweringEngine):

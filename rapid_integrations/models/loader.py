@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -36,14 +36,10 @@ from rapid_integrations.models.folder_kinds import (
     refuse_what_is_no_file,
     with_settings_beside,
 )
-from rapid_integrations.models.gguf.converted import converted_copy, load_gguf
 from rapid_integrations.models.gguf.parts import sets_of_parts
 from rapid_integrations.models.gguf.stored import load_stored
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
-from rapid_integrations.models.packed.loading import load_dequantised, load_in_blocks
-from rapid_integrations.models.packed.scheme import Scheme, scheme_of, settings_of
-from rapid_integrations.models.packed.tensors import PackedTensors
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.placement import device_of, dtype_of
 from rapid_integrations.models.quick_start import QuickModel, quick_model
@@ -52,6 +48,9 @@ from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_to
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.progress import OnProgress, ignore_progress
+
+if TYPE_CHECKING:
+    from rapid_integrations.models.packed.scheme import Scheme
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 _NOBODY_SAID = 1 << 40
@@ -164,6 +163,8 @@ def _load(
             return LoadedModel(*known.loaded(str(name), quantization))
         with _quiet():
             if path is not None and path.suffix.lower() == ".gguf":
+                from rapid_integrations.models.gguf.converted import load_gguf
+
                 model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
             else:
                 if path is not None:
@@ -201,12 +202,16 @@ def _in_blocks(
     scheme = _scheme(name, config)
     if scheme is None:
         return None
+    from rapid_integrations.models.packed.loading import load_in_blocks
+
     own = config.get("dtype", config.get("torch_dtype"))
     kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device_of(device))
     return load_in_blocks(folder, name, config, scheme, kind, device_of(device), on_progress)
 
 
 def _scheme(name: str, config: Mapping[str, Any]) -> Scheme | None:
+    from rapid_integrations.models.packed.scheme import scheme_of, settings_of
+
     settings = settings_of(config)
     return scheme_of(name, settings) if isinstance(settings, Mapping) else None
 
@@ -222,6 +227,8 @@ def _quick_model(
     """Do what `quick_model` does for a file or folder."""
     folder = path
     if path.suffix.lower() == ".gguf":
+        from rapid_integrations.models.gguf.converted import converted_copy
+
         converted = converted_copy(path, dtype_of(dtype, None, device))
         if converted is None:
             return None
@@ -378,6 +385,8 @@ def _load_folder_or_hub(
         weights = read_weights(folder)
         elements = weights.elements
         if scheme is not None:
+            from rapid_integrations.models.packed.tensors import PackedTensors
+
             packed = PackedTensors(folder, scheme)
             elements = packed.elements
         if model_class is not None:
@@ -387,6 +396,8 @@ def _load_folder_or_hub(
     # Mismatched sizes are in the report, and are refused by name.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
     if folder is not None and packed is not None:
+        from rapid_integrations.models.packed.loading import load_dequantised
+
         model, report = load_dequantised(folder, config, packed, model_class, kind, on_progress, **asked)
     else:
         model, report = auto_class.from_pretrained(

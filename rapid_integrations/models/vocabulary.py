@@ -218,6 +218,9 @@ class Vocabulary(SharedResource):
     def highest_token_id(self) -> int:
         """The largest id that occurs in a text; a model needs a row of logits for it."""
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        highest = max(vocabulary, key=vocabulary.__getitem__)
+        if not _PLACEHOLDER.fullmatch(highest):
+            return vocabulary[highest]
         highest_first = sorted(vocabulary.items(), key=itemgetter(1), reverse=True)
         return next(index for token, index in highest_first if not _PLACEHOLDER.fullmatch(token))
 

@@ -21,6 +21,15 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")  # of a string
+BLOCKS = {
+    **{0: (1, 4), 1: (1, 2), 30: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8)},  # plain numbers
+    **{2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)},  # Q4_0 to Q8_1
+    **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},  # Q2_K to Q8_K
+    **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110)},  # IQ2_XXS to IQ3_S
+    **{22: (256, 82), 23: (256, 136), 29: (256, 56), 34: (256, 54), 35: (256, 66), 39: (32, 17)},  # IQ2_S to MXFP4
+}
+"""(numbers, bytes) of a block by the type of a tensor. Importing the gguf package takes a tenth of a second."""
 _KEPT = 256  # arrays up to this many elements are kept; of longer ones only the length
 _MOST_KEYS, _MOST_TENSORS, _MOST_DIMS = 65_536, 1 << 20, 4
 _LONGEST_NAME = 4096  # bytes
@@ -151,9 +160,12 @@ class _Reader:
         self._at += length
         return bytes(self._data[self._at - length : self._at]).decode("utf-8")
 
-    def _skip_string(self) -> None:
-        (length,) = struct.unpack_from("<Q", self._data, self._at)
-        self._at += 8 + length
+    def _skip_strings(self, count: int) -> None:
+        """Go behind strings; a vocabulary has a hundred thousand."""
+        length_at, data, at = _LENGTH.unpack_from, self._data, self._at
+        for _ in range(count):
+            at += 8 + length_at(data, at)[0]
+        self._at = at
 
     def _value(self, kind: int) -> Any:
         if kind in _FORMATS:
@@ -171,8 +183,7 @@ class _Reader:
         if element == _STRING:
             if count <= _KEPT:
                 return [self._string(_LONGEST_STRING) for _ in range(count)]
-            for _ in range(count):
-                self._skip_string()
+            self._skip_strings(count)
             return count
         if count <= _KEPT:
             return list(self._unpack(f"<{count}{_FORMATS[element][1]}"))
@@ -180,22 +191,29 @@ class _Reader:
         return count
 
     def _tensor(self) -> GgufTensor:
-        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
         name = self._string(_LONGEST_NAME)
         (dimensions,) = self._unpack("<I")
         if dimensions > _MOST_DIMS:
             raise self._error(f"its tensor {name!r} claims {dimensions} dimensions")
         shape = self._unpack(f"<{dimensions}Q")
         kind, offset = self._unpack("<IQ")
-        try:
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        except (ValueError, KeyError):
-            raise self._error(f"its tensor {name!r} is of type {kind}, which the gguf package does not know") from None
+        block, size = BLOCKS.get(kind) or self._block_of(kind, name)
         elements = prod(shape)
         if shape and shape[0] % block:
             raise self._error(f"the rows of its tensor {name!r} are {shape[0]:,} wide, not a multiple of {block}")
         return GgufTensor(name, tuple(shape), kind, offset, elements // block * size)
+
+    def _block_of(self, kind: int, tensor: str) -> tuple[int, int]:
+        """Return what `BLOCKS` says of a type that only a later gguf package knows."""
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        except (ValueError, KeyError):
+            raise self._error(
+                f"its tensor {tensor!r} is of type {kind}, which the gguf package does not know"
+            ) from None
+        return block, size
 
     def _require_inside(self, tensors: tuple[GgufTensor, ...], data_start: int) -> None:
         names: set[str] = set()

@@ -37,9 +37,7 @@ from rapid_integrations.models.decoder_widths import columns_of
 from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.gguf.comparison import compare, model_of, transformers_model
-from rapid_integrations.models.gguf.converted import check_tokens, ends_of_answers
 from rapid_integrations.models.gguf.description import configuration_of, weights_of
-from rapid_integrations.models.gguf.experts import configuration_with_experts, weights_with_experts
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
@@ -105,13 +103,12 @@ def load_stored(
     if library is None:
         return None
     headers = read_parts(parts_of(path))
-    config = configuration_of(headers) or configuration_with_experts(headers)
+    config = configuration_of(headers) or _configuration_with_experts(headers)
     if config is None:
         return None
     check_numbers(str(path), config, "its metadata")
     tensors = MappedTensors(headers)
-    read = weights_with_experts if "num_experts_per_tok" in config else weights_of
-    weights = read(tensors, config, _DTYPE)
+    weights = _weights_of(tensors, config)
     if weights is None:
         return None
     try:
@@ -137,6 +134,20 @@ def load_stored(
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
 
+def _configuration_with_experts(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
+    from rapid_integrations.models.gguf.experts import configuration_with_experts
+
+    return configuration_with_experts(headers)
+
+
+def _weights_of(tensors: MappedTensors, config: dict[str, Any]) -> dict[str, Any] | None:
+    if "num_experts_per_tok" not in config:
+        return weights_of(tensors, config, _DTYPE)
+    from rapid_integrations.models.gguf.experts import weights_with_experts
+
+    return weights_with_experts(tensors, config, _DTYPE)
+
+
 def _give_memory_back() -> None:
     """Let the system have what was freed; glibc keeps it otherwise (210 MB after the comparison of a 1.5B model)."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or another system
@@ -159,6 +170,8 @@ def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: P
     written.
     """
     from transformers import PreTrainedTokenizerFast
+
+    from rapid_integrations.models.gguf.converted import check_tokens
 
     check_tokens(path, header)
     # AutoTokenizer would read the whole file with the gguf package first, which takes seconds.
@@ -187,6 +200,8 @@ def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: P
 
 
 def _write(header: GgufHeader, config: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+    from rapid_integrations.models.gguf.converted import ends_of_answers
+
     tokenizer.save_pretrained(folder)
     ends = ends_of_answers(header, config["eos_token_id"], config["vocab_size"])
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))

@@ -74,9 +74,6 @@ class MappedTensors:
 
     def numbers(self, name: str, dtype: torch.dtype) -> Tensor:
         """Return a tensor in a dtype, in a new memory; blocks are dequantised by the gguf package."""
-        from gguf import GGMLQuantizationType
-        from gguf.quants import dequantize
-
         tensor = self.tensors[name]
         shape = tuple(reversed(tensor.shape))
         plain = _PLAIN.get(tensor.kind)
@@ -84,6 +81,9 @@ class MappedTensors:
         if plain is not None:
             found = (raw if raw.data_ptr() % plain.itemsize == 0 else raw.clone()).view(plain)
         else:
+            from gguf import GGMLQuantizationType
+            from gguf.quants import dequantize
+
             rows = raw.view(prod(shape[:-1]), -1)
             found = torch.from_numpy(dequantize(rows.numpy(), GGMLQuantizationType(tensor.kind)))
         numbers = found.view(shape).to(dtype, copy=True)

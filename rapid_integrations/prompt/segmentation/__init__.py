@@ -1,7 +1,8 @@
 """Finding the retrieved context and the question in a text that says nothing about them. Imports no torch.
 
 spans         what is returned
-lexicon       the words by which prompts name their parts
+role_words    the words by which prompts name their parts
+lexicon       the phrases that announce parts, and who speaks
 roles         which part a label names
 marks         labels, fences and tags
 instructions  what tells the model what to do

@@ -13,7 +13,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     reads_as_instruction,
     tells_of_oneself,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, ROLES
+from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT
 from rapid_integrations.prompt.segmentation.marks import Mark
 from rapid_integrations.prompt.segmentation.question import (
     MARKS_OF_A_QUESTION,
@@ -21,6 +21,7 @@ from rapid_integrations.prompt.segmentation.question import (
     is_open,
     labelled_question,
 )
+from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.spans import (
     MAX_TAIL_CHARACTERS,
     MIN_BLOCK_CHARACTERS,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rapid_integrations.prompt.segmentation.instructions import begins_as_instruction
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD, ROLES
+from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD
+from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.roles import TRIM, role_of
 
 _HEAD = 200  # characters of a line that may hold a label

@@ -9,7 +9,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     begins_as_instruction,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ROLES
+from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.settling import settled
 from rapid_integrations.prompt.segmentation.shape import EDGES, Line, asks, is_repeated, sentences_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from rapid_integrations.prompt.segmentation.lexicon import ROLES, SPEAKERS
+from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
+from rapid_integrations.prompt.segmentation.role_words import ROLES
 
 TRIM = " \t\r*_#=~-[]【】《》「」<>()（）|`\"'"
 _EITHER = re.compile(r"或|または|(?<=\w) (?:or|oder|ou|o|или|of) (?=\w)")

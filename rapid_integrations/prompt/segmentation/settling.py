@@ -9,7 +9,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     begins_as_instruction,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ROLES
+from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.shape import EDGES, SIGNS, TAG, Line, asks, sentences_of
 from rapid_integrations.prompt.segmentation.spans import MAX_QUERY_CHARACTERS
 

@@ -1,4 +1,5 @@
 import math
+import random
 
 import numpy as np
 import pytest
@@ -82,3 +83,19 @@ def test_names_link_texts():
     assert index.names_in(0, {"zeta"}) == ["omega"]
     assert index.names_in(0, set()) == ["zeta", "omega"]
     assert index.names_in(5, set()) == []
+
+
+@pytest.mark.parametrize("number", [1, 3, 60])
+def test_scores_are_those_of_bm25s_to_the_last_bit(number):
+    import bm25s
+
+    generator = random.Random(number)
+    words = [f"w{index}" for index in range(90)]
+    texts = [" ".join(generator.choices(words, k=generator.randrange(80))) for _ in range(number)]
+    ours, theirs = WordIndex([*texts, "", "w1 w1"]), bm25s.BM25(method="lucene")
+    theirs.index([list(terms) for terms in ours.terms], create_empty_token=False, show_progress=False)
+    for _ in range(20):
+        asked = generator.choices(words, k=7)
+        known = theirs.get_tokens_ids(asked)
+        expected = theirs.get_scores_from_ids(known) if known else np.zeros(number + 2)
+        assert ours.scores(asked).tolist() == expected.tolist()
