@@ -326,7 +326,7 @@ def test_a_compiler_that_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(broken))
     assert build.native_library() is None
     assert "did not compile them: no such target" in build.why_not_native()
-    assert list((tmp_path / "kernels").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "kernels").iterdir()} <= {".lock"}
 
 
 def test_a_folder_that_cannot_be_written(fresh_process, monkeypatch):
