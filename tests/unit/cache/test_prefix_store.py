@@ -314,9 +314,14 @@ KILLED = """
     from rapid_integrations.cache.prefix_store import PrefixStore
     from tests.toys.token_cache import holding, text
 
+    written = 0
+
     def slowly():
+        global written
+        written += 1
         print("writing", flush=True)
-        time.sleep(0.2)
+        if written == 4:
+            time.sleep(600)  # until it is killed
         return True
 
     PrefixStore(sys.argv[1]).save("a" * 64, np.array(text(1, 600)), holding(text(1, 600)), slowly)
@@ -353,18 +358,18 @@ def test_the_newest_jobs_win_and_closing_finishes_them():
 
     def first(go_on):
         running.set()
-        go.wait(10)
+        go.wait(60)
         done.append(0)
 
     saver.submit(first)
-    assert running.wait(10)
+    assert running.wait(60)
     for number in range(1, 6):
         saver.submit(lambda go_on, number=number: done.append(number))
     go.set()
-    assert saver.close(10)
+    assert saver.close(60)
     assert done == [0, *range(6 - WAITING, 6)]
     saver.submit(lambda go_on: done.append("late"))
-    assert saver.close(1) and "late" not in done
+    assert saver.close(60) and "late" not in done
 
 
 def test_closing_waits_for_a_bounded_time_and_then_stops_the_write():
@@ -391,8 +396,8 @@ def test_a_job_that_fails_leaves_the_thread_alive():
     with pytest.warns(RuntimeWarning, match="not kept on disk: .*no such type"):
         saver.submit(fail)
         saver.submit(lambda go_on: done.set())
-        assert done.wait(10)
-    assert saver.close(10)
+        assert done.wait(60)
+    assert saver.close(60)
 
 
 def test_the_end_of_the_interpreter_finishes_what_waits():
