@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -22,7 +20,6 @@ from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, w
 from rapid_integrations.errors import CacheError, ConfigurationError
 from tests.toys.errors import coded
 from tests.toys.freed_rows import rows_freed_early
-from tests.toys.repository import ROOT
 from tests.toys.token_cache import LAYERS, append, held, holding, text
 
 CPU = torch.device("cpu")
@@ -309,7 +306,7 @@ def test_a_write_that_is_told_to_stop_leaves_nothing(store, tmp_path):
 
 
 KILLED = """
-    import sys, time
+    import os, signal, sys
     import numpy as np
     from rapid_integrations.cache.prefix_store import PrefixStore
     from tests.toys.token_cache import holding, text
@@ -319,24 +316,17 @@ KILLED = """
     def slowly():
         global written
         written += 1
-        print("writing", flush=True)
         if written == 4:
-            time.sleep(600)  # until it is killed
+            os.kill(os.getpid(), signal.SIGKILL)
         return True
 
     PrefixStore(sys.argv[1]).save("a" * 64, np.array(text(1, 600)), holding(text(1, 600)), slowly)
 """
 
 
-@pytest.mark.process
-def test_kill_9_while_saving_leaves_nothing_that_is_read(store):
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(store.folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True
-    )
-    for _ in range(4):
-        assert process.stdout.readline() == "writing\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+def test_kill_9_while_saving_leaves_nothing_that_is_read(store, children):
+    done = children.run(textwrap.dedent(KILLED), store.folder)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     (partial,) = store.folder.iterdir()
     assert partial.name.startswith(".partial-") and partial.stat().st_size > 0
     assert load(store, [*DOCUMENT, 1]) is None

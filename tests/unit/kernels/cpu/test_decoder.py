@@ -26,6 +26,7 @@ from tests.unit.kernels.cpu.eight_bits import round_inputs
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_logits_are_those_of_the_same_weights_in_float32(kind, quantization):
