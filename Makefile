@@ -34,7 +34,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) $(PARALLEL) --timeout 600 --durations=25
 
-# The modules by themselves, with a tenth of the generated examples; nothing that starts a process or takes a second.
+# The modules by themselves, with a twentieth of the generated examples; nothing that starts a process or takes a second.
 test-quick: $(STAMP)
 	RAPID_TESTS=quick $(PYTEST) $(PARALLEL) -m "not (process or long or $(UNUSUAL))" tests/unit $(HEAVY:%=--ignore=tests/unit/%)
 

@@ -130,23 +130,30 @@ def ask_all(engine, callers):
 
 
 class Watched:
-    """Notes in which order an engine's requests are submitted and begin, and the memory of those that run."""
+    """Notes in which order an engine's requests are submitted and begin, and the memory of those that run.
 
-    def __init__(self, engine):
+    The first pass waits until `certain` requests are there: how busy the machine is does not decide how many meet.
+    """
+
+    def __init__(self, engine, certain):
         self.submitted, self.begun, self.most_bytes, self.most_running = [], [], 0, 0
         worker, model, lock = engine._worker, engine.target, threading.Lock()
         submit, enter, forward = worker.submit, worker.admission.enter, model.forward
+        all_there = threading.Event()
 
         def noting_submit(job):
             with lock:  # so that the list has the order of the submissions
                 self.submitted.append(job)
                 submit(job)
+                if len(self.submitted) >= certain:
+                    all_there.set()
 
         def noting_enter(job):
             self.begun.append(job)
             enter(job)
 
         def noting_forward(rows):
+            assert all_there.wait(SECONDS), "not all requests came"
             logits = forward(rows)
             running = [reader.cache for request in engine._prefixes._running for reader, _ in request.opened]
             # Shared rows belong to the prefix cache, or to the tail of another request that runs.
@@ -170,7 +177,7 @@ def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
         engine.generate(callers[0].prompt, sampling=SamplingParams(max_new_tokens=1))  # the loop, the worker, the files
         gc.collect()
         handles = psutil.Process().num_fds() if hasattr(os, "fork") else psutil.Process().num_handles()
-        watched = Watched(engine)
+        watched = Watched(engine, sum(caller.fate != "cancelled" for caller in callers))
         ask_all(engine, callers)
         assert settled(lambda: (gc.collect(), engine.running_requests, engine.waiting_requests)[1:], (0, 0)) == (0, 0)
 

@@ -42,6 +42,7 @@ def fail_at(monkeypatch, owner, name, error, call):
     monkeypatch.setattr(owner, name, sometimes)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("owner", "name", "call"),

@@ -100,6 +100,7 @@ def test_tables_larger_than_any_memory_are_never_built(tmp_path, original):
     refused(tmp_path / "it", original, "tables of", "positions")
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"])
 @pytest.mark.parametrize(
     "content",

@@ -81,6 +81,7 @@ def skipping(asked):
     return SkippedLayers(base_of(asked), asked.rules, length(), Hasty(6, lambda skipped: 1 - len(skipped) / 7))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 @pytest.mark.parametrize("proposer", [sparse, hierarchy, skipping])
 def test_the_target_drafts_for_itself(proposer, kind, chosen):

@@ -29,7 +29,7 @@ from tests.toys.requests import ToyRequest
 GUESSES = [("none", 1), ("drafter", 1), ("drafter", 2), ("drafter", 3), ("prompt_lookup", 2), (Oracle, 2)]
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(str(value) for value in settings.values()))
 @pytest.mark.parametrize(("proposer", "length"), GUESSES)
 @pytest.mark.parametrize("kind", ["target", "augmented"])

@@ -105,8 +105,9 @@ def test_prompt_lookup_is_right_where_the_model_repeats_itself():
                     assert_same_answer(
                         answer, result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
                     )
-                    accepted += answer.stats.accepted_tokens
-    assert accepted > 40  # the adaptive length depends on the clock, and begins with few
+                    if length != "auto":  # which depends on the clock, and begins with few
+                        accepted += answer.stats.accepted_tokens
+    assert accepted > 40
 
 
 OTHERS = {
@@ -118,7 +119,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("qwen2", 1), ("gemma3", 7)])
 def test_a_separate_drafter_changes_nothing(kind, seed, other):

@@ -52,6 +52,7 @@ def decoded(lm, text):
     return answer, cache
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("family", [*USUAL, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
 def test_greedy_output_is_what_transformers_generates(family, take_over):
@@ -87,6 +88,7 @@ def passes(lm, window):
     return logits, [cache, *others]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("eight_bits", [False, True])
 @pytest.mark.parametrize("kind", ["gemma3", "mistral"])
 def test_no_bit_changes(kind, eight_bits):

@@ -144,6 +144,7 @@ def test_rejection_in_the_middle(setting):
     assert output == setting.expected[:3]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_an_end_of_sequence_inside_a_draft(setting, place):
     expected = setting.expected

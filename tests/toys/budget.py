@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 BUDGET = os.environ.get("RAPID_TESTS", "usual")
-_SHARE = {"quick": 0.1, "usual": 0.15, "nightly": 1.0}[BUDGET]
+_SHARE = {"quick": 0.05, "usual": 0.1, "nightly": 1.0}[BUDGET]
 _LEAST = 5  # examples: what hypothesis tries first is what is likeliest to be wrong
 
 

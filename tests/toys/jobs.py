@@ -14,7 +14,7 @@ from rapid_integrations.outputs import CompletionChunk
 from rapid_integrations.proposers.suite.table_model import SharedTableLM
 
 BAD = 3  # a token that no pass survives
-SECONDS = 30  # after which a worker that does nothing is said to hang; never waited for if all is well
+SECONDS = 60  # after which a worker that does nothing is said to hang; never waited for if all is well
 
 
 class BadTokenError(Exception):

@@ -21,7 +21,7 @@ def served(routes, middleware=()):
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
     thread.start()
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 60.0
     while not server.started:
         assert thread.is_alive() and time.monotonic() < end, "the server did not start"
         time.sleep(0.01)

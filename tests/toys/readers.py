@@ -16,7 +16,7 @@ class Readers(list):
         self._awaited = requests
 
     def _counted(self, rows):
-        patience = time.monotonic() + 30
+        patience = time.monotonic() + 60
         while self._engine.running_requests + self._engine.waiting_requests < self._awaited:
             assert time.monotonic() < patience, f"{self._awaited} requests at once did not come"
             time.sleep(0.001)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rapid_integrations.config import home
@@ -37,6 +37,7 @@ _FLAGS = (
     *(() if sys.platform == "win32" else ("-fPIC",)),  # code for Windows can be moved anyway
 )
 _COMPILE_SECONDS = 900  # some ten seconds on an idle machine
+_PATIENCE_SECONDS = 180  # with another process that compiles
 
 
 class NoKernelsError(Exception):
@@ -147,14 +148,42 @@ def _kept_or_compiled(compiler: tuple[str, ...], name: str, compiling: Callable[
     path = _cache_folder() / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)  # another user of an image may read and run it
     _require_own(path.parent)
+    if (library := _if_sound(path)) is not None:
+        return library
+    compiling()
+    with _taking_turns(path):
+        if (library := _if_sound(path)) is None:  # nobody has made it meanwhile
+            compile_to(compiler, path)
+            library = _trusted(path)
+        return library
+
+
+@contextmanager
+def _taking_turns(path: Path) -> Iterator[None]:
+    """Let one process at a time make `path`: processes that start together need not all compile the same.
+
+    Without a lock each makes it for itself, whole or not at all: where the file system has none, or if another process
+    holds it for too long. A process that dies gives its lock back.
+
+    Raises:
+        OSError: nothing can be written beside `path`.
+    """
+    from filelock import FileLock, Timeout  # takes 20 ms, which only compiling costs
+
+    with ExitStack() as held:
+        with suppress(NotImplementedError, Timeout):
+            held.enter_context(FileLock(f"{path}.lock", timeout=_PATIENCE_SECONDS))
+        yield
+
+
+def _if_sound(path: Path) -> ctypes.CDLL | None:
+    """Load the library if it is there and whole."""
     if path.exists():
         try:
             return _trusted(path)
         except OSError as error:
             logger.info("%s is compiled anew: %s", path, error)
-    compiling()
-    compile_to(compiler, path)
-    return _trusted(path)
+    return None
 
 
 def _require_own(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ import pytest
 
 from rapid_integrations.cache import KVCache
 from tests.toys.event_loop import answered_while_the_loop_turns
+from tests.toys.held_passes import HeldPasses, eventually
 from tests.toys.langchain_llms import DOCUMENT, QUESTION, make_engine
 from tests.toys.models import words
 
@@ -38,25 +38,6 @@ def caches(monkeypatch):
 
     monkeypatch.setattr(KVCache, "__init__", noting)
     return alive
-
-
-@pytest.fixture
-def slow(engine, monkeypatch):
-    """Forward passes take 20 ms more, without the interpreter lock."""
-    forward = type(engine.target).forward
-
-    def slowly(self, *args):
-        time.sleep(0.02)
-        return forward(self, *args)
-
-    monkeypatch.setattr(type(engine.target), "forward", slowly)
-
-
-async def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def free(caches):
@@ -93,7 +74,7 @@ class TestStreams:
         stream = either.astream(PROMPT)
         await anext(stream)
         await stream.aclose()
-        await until(lambda: free(caches))
+        await eventually(lambda: free(caches))
         assert text(await either.ainvoke(PROMPT)) == text(either.invoke(PROMPT))
 
 
@@ -114,7 +95,7 @@ class TestErrors:
                 await either.ainvoke(PROMPT)
             with pytest.raises(MemoryError):
                 [piece async for piece in either.astream(PROMPT)]
-        await until(lambda: free(caches))  # a worker thread may hold its frame for a moment
+        await eventually(lambda: free(caches))  # a worker thread may hold its frame for a moment
         assert text(either.invoke(PROMPT)) == expected
 
 
@@ -129,14 +110,17 @@ class TestAsync:
         assert await answered_while_the_loop_turns(calls[form](), engine)
 
     @pytest.mark.parametrize("form", ["ainvoke", "astream"])
-    async def test_a_cancelled_task(self, either, slow, caches, form):
+    async def test_a_cancelled_task(self, either, engine, monkeypatch, caches, form):
         call = either.ainvoke(PROMPT) if form == "ainvoke" else drain(either.astream(PROMPT))
+        passes = HeldPasses(engine, monkeypatch)
         task = asyncio.create_task(call)
-        await until(lambda: len(caches) > 0)
+        await eventually(passes.inside.is_set)
+        assert caches
         task.cancel()
+        passes.let_go()  # the cancelled task waits for its pass
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: free(caches))
+        await eventually(lambda: free(caches))
         assert text(await either.ainvoke("hello"))
 
 

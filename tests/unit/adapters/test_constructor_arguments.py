@@ -39,6 +39,7 @@ def pipeline(objects):
 # --- the constructor --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -66,6 +67,7 @@ def test_other_names_of_settings(host, engine, given, expected):
     assert {name: getattr(llm, name) for name in expected} == expected
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     "given",
     [
@@ -116,6 +118,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_name_that_is_none_is_answered_with_the_one_that_was_meant(host, engine, name):
     with pytest.raises(ConfigurationError, match=MISTAKES[name]) as error:
@@ -212,6 +215,7 @@ SENT_ALONG = [
 ]
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("sent", SENT_ALONG, ids=lambda sent: next(iter(sent)))
 def test_what_concerns_the_way_to_a_server_is_dropped(host, engine, sent):
     llm = host(engine=engine, max_new_tokens=4)
@@ -237,6 +241,7 @@ def test_settings_of_a_call_under_other_names(host, engine):
     assert ask(llm, do_sample=False, temperature=3.0) == ask(llm)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     ("given", "said"),
     [

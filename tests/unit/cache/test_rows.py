@@ -48,6 +48,7 @@ def alone_and_together(lm, texts=TEXTS):
     return alone, together
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])  # mistral: with a window
@@ -60,6 +61,7 @@ def test_a_token_has_the_same_bits_alone_and_in_company(kind, quantization):
             assert all(map(torch.equal, other.layer(index), cache.layer(index)))
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])

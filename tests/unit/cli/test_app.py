@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -185,9 +184,8 @@ def test_ctrl_c_in_mid_answer(folder):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stdout.read(1)  # the answer has begun
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == INTERRUPTED
     assert b"interrupted" in stderr and b"Traceback" not in stderr
 

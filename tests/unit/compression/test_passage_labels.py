@@ -91,6 +91,7 @@ def test_labels_are_found(name):
     assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("seed", range(6))
 def test_each_piece_comes_with_its_label(name, seed):

@@ -71,6 +71,7 @@ def test_the_acceptance_is_learnt_without_bias():
         assert sum(estimates[10:]) / len(estimates[10:]) == pytest.approx(acceptance, abs=0.04)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("measure", [True, False], ids=["measured", "unmeasured"])
 @pytest.mark.parametrize("augmented", [True, False], ids=["augmented", "target"])
 @pytest.mark.parametrize("propose", [1.0, 0.2, 0.05])

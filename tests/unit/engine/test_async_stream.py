@@ -2,36 +2,14 @@
 
 import asyncio
 import gc
-import threading
-import time
 
 import pytest
 
 from rapid_integrations import ContextOverflowError, Prompt, SamplingParams
 from tests.toys.engines import PROMPT, engine
 from tests.toys.event_loop import answered_while_the_loop_turns
+from tests.toys.held_passes import HeldPasses, eventually
 from tests.toys.models import words
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    """An engine whose forward passes take 20 ms more, without the interpreter lock."""
-    made = engine()
-    forward = type(made.target).forward
-
-    def slowly(self, *args):
-        time.sleep(0.02)
-        return forward(self, *args)
-
-    monkeypatch.setattr(type(made.target), "forward", slowly)
-    return made
-
-
-async def until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def only_kept(owner, kept):
@@ -72,38 +50,39 @@ async def test_eight_at_once_are_answered_as_alone():
 
 
 @pytest.mark.long
-async def test_cancelling_the_awaiting_task_stops_the_work(slow, caches):  # noqa: F811
-    reached = threading.Event()
-    task = asyncio.create_task(
-        slow.agenerate(PROMPT, on_progress=lambda stage, done, total: stage.startswith("prefill") and reached.set())
-    )
-    await until(reached.is_set)
+async def test_cancelling_the_awaiting_task_stops_the_work(monkeypatch, caches):  # noqa: F811
+    shared = engine()
+    passes = HeldPasses(shared, monkeypatch)  # of the prefill
+    task = asyncio.create_task(shared.agenerate(PROMPT))
+    await eventually(passes.inside.is_set)
     task.cancel()
+    passes.let_go()  # the cancelled task waits for its pass
     with pytest.raises(asyncio.CancelledError):
         await task
     del task
 
-    await until(lambda: only_kept(slow, caches))
-    assert (await slow.agenerate(PROMPT)).token_ids
+    await eventually(lambda: only_kept(shared, caches))
+    assert (await shared.agenerate(PROMPT)).token_ids
 
 
 @pytest.mark.long
-async def test_closing_early_and_never_draining(slow, caches):  # noqa: F811
-    expected = slow.generate(PROMPT).token_ids
-    async with await slow.astream(PROMPT) as stream:
+async def test_closing_early_and_never_draining(caches):  # noqa: F811
+    shared = engine()
+    expected = shared.generate(PROMPT).token_ids
+    async with await shared.astream(PROMPT) as stream:
         async for _ in stream:
             break
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
-    undrained = await slow.astream(PROMPT)
+    undrained = await shared.astream(PROMPT)
     await anext(undrained)
-    async for piece in (loop := await slow.astream(PROMPT)):  # a call inside a loop over a stream
-        assert (await slow.agenerate(PROMPT)).token_ids == expected
+    async for piece in (loop := await shared.astream(PROMPT)):  # a call inside a loop over a stream
+        assert (await shared.agenerate(PROMPT)).token_ids == expected
         await loop.aclose()
         assert piece is not None
     await undrained.aclose()
-    assert only_kept(slow, caches)
-    slow.clear_prefix_cache()
+    assert only_kept(shared, caches)
+    shared.clear_prefix_cache()
     gc.collect()
     assert len(caches) == 0
 
@@ -115,34 +94,27 @@ async def test_cancelling_in_the_middle_of_a_pass(how, monkeypatch, caches):  # 
     stream = await shared.astream(PROMPT, sampling=SamplingParams(max_new_tokens=400))
     await anext(stream)
     assert len(caches) > 0
-    inside, gate, forward = threading.Event(), threading.Event(), type(shared.target).forward
-
-    def held_back(lm, rows):
-        inside.set()
-        gate.wait(10)
-        return forward(lm, rows)
-
-    monkeypatch.setattr(type(shared.target), "forward", held_back)
+    passes = HeldPasses(shared, monkeypatch)
 
     async def read_all():
         async for _ in stream:
             pass
 
     step = asyncio.create_task(read_all())
-    await until(inside.is_set)
+    await eventually(passes.inside.is_set)
     if how == "cancel":
         step.cancel()
         with pytest.raises(asyncio.CancelledError):
             await step
-        gate.set()
+        passes.let_go()
     else:
         closing = asyncio.create_task(stream.aclose())
         await asyncio.sleep(0.05)
         assert not closing.done()  # it waits for the pass, and the event loop does not
-        gate.set()
+        passes.let_go()
         await closing
         await step
-    await until(lambda: gc.collect() >= 0 and len(caches) == 0)
+    await eventually(lambda: gc.collect() >= 0 and len(caches) == 0)
 
 
 async def test_a_failing_model_raises_where_the_answer_is_awaited(monkeypatch):

@@ -1,9 +1,6 @@
 """A forked child inherits memory but no threads: it is told so at once, and an engine of its own works."""
 
 import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
@@ -120,24 +117,17 @@ print(in_child(own, 5 if case == "hangs" else 60))
 """
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     "case", ["warm", pytest.param("cold", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)]
 )
-def test_a_child_of_a_parent_that_computed_with_several_threads(case, folder):
+def test_a_child_of_a_parent_that_computed_with_several_threads(case, folder, children):
     """gunicorn's preload, Celery's prefork and multiprocessing's fork, with an engine that the child builds.
 
     The last case shows what would happen otherwise: PyTorch itself, in the thread that the child inherited.
     """
     if case == "hangs" and (os.cpu_count() or 1) < 2:
         pytest.skip("one processor, one thread")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), case, str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"},
-    )
+    done = children.run(PROGRAM, case, folder, seconds=180)
     if case == "hangs":
         assert "the child hangs" in done.stderr
     else:

@@ -2,13 +2,16 @@
 
 import time
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.decoding import recorder
 from rapid_integrations.decoding.passes import Wanted
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.engine import job as module
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.outbox import ROOM, Ended, Progress
 from rapid_integrations.outputs import CompletionChunk
@@ -78,12 +81,15 @@ def test_a_piece_of_several_prompts_is_cut_where_the_room_ends():
     assert computation.got == [["logits"]]
 
 
-def test_time_that_belongs_to_others_is_not_its_own():
+def test_time_that_belongs_to_others_is_not_its_own(monkeypatch):
+    clock = SimpleNamespace(at=0.0, perf_counter=lambda: clock.at)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(recorder, "time", clock)
     computation = Computation()
     computation.job.start()
-    time.sleep(0.2)
+    clock.at += 0.2
     computation.job.resume([], 0.05)
-    assert 0.04 < computation.recorder.seconds["verify"] < 0.15
+    assert computation.recorder.seconds["verify"] == pytest.approx(0.05)
 
 
 def test_it_sees_the_error_of_its_pass_and_may_handle_it():

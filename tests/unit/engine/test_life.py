@@ -40,6 +40,7 @@ def test_every_call_of_a_closed_engine(engine, name):
         ENGINE_CALLS[name](engine)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("number", range(10))
 def test_every_call_of_a_closed_llm(make, host, number):
     calls = list(CALLS["llama" if host is llama_index_rapid.RapidLLM else "langchain"].items())

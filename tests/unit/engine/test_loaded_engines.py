@@ -43,6 +43,7 @@ def test_every_host_class_shares_one_engine(folder, loads):
     assert [llm.temperature for llm in llms] == [0.0, 0.1, 0.2]  # a request's settings are each one's own
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     "other",
     [
@@ -179,6 +180,7 @@ def test_configurable_fields_of_models(folder, tmp_path, loads):
 COPIES = [copy.copy, copy.deepcopy, lambda llm: llm.model_copy(), lambda llm: llm.model_copy(deep=True)]
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("copied", COPIES)
 def test_copies_share_the_engine(make, copied, loads):
     llm = make()

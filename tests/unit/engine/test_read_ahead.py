@@ -16,9 +16,11 @@ from rapid_integrations import (
 )
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
+from tests.toys.jobs import until
 from tests.toys.leaks import settled
 from tests.toys.models import words
 from tests.toys.prefix_requests import DOCUMENT, about, assert_entries_are_right, engine
+from tests.toys.readers import Readers
 
 pytestmark = pytest.mark.long  # each reads documents in several engines
 TWO = [Document(text=words(3, 90), source="a/first.md"), Document(text=words(4, 90), source="second.md")]
@@ -151,15 +153,15 @@ def test_aread_leaves_the_loop_free_and_can_be_cancelled():
 def test_a_question_does_not_wait_for_another_document(monkeypatch):
     monkeypatch.setattr("rapid_integrations.decoding.reader.PREFILL_CHUNK", 64)
     with engine() as shared:
-        reads, begun = [], threading.Event()
+        reads = []
+        Readers(shared, monkeypatch).wait_for(2)  # the document is not read before the question has come
 
         def report(stage, done, total):
             reads.append((done, total))
-            begun.set()
 
         reading = threading.Thread(target=lambda: shared.read(words(5, 500), on_progress=report), daemon=True)
         reading.start()
-        begun.wait(30)
+        until(lambda: shared.running_requests == 1)
         shared.generate(about(words(6, 100), "which?"))
         done, total = reads[-1]
         assert done < total

@@ -150,14 +150,16 @@ def test_a_full_outbox_pauses_only_its_own_request(worker):
     assert undrained.recorder.decode_started - started > 0.15  # its clock stood still
 
 
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="threads have no clocks here")
 def test_a_paused_worker_does_not_compute(worker):
     job = ToyJob(worker, WatchedLM(), steps(2 * ROOM))
     worker.submit(job)
     until(lambda: job.outbox.full)
     time.sleep(0.05)
-    before = time.process_time()
+    clock = time.pthread_getcpuclockid(worker._thread.ident)  # of the worker alone
+    before = time.clock_gettime(clock)
     time.sleep(0.3)
-    assert time.process_time() - before < 0.1
+    assert time.clock_gettime(clock) - before < 0.1
     assert job.drain()[0] == job.expected()
 
 
@@ -326,22 +328,24 @@ from tests.toys.engines import PROMPT, engine
 answering = engine()
 stream = answering.stream(PROMPT, sampling=SamplingParams(max_new_tokens=900))
 next(stream)
+forward = answering.target.forward
+def slowly(rows):  # the rest of the answer would take minutes
+    time.sleep(0.5)
+    return forward(rows)
+answering.target.forward = slowly
 def wait_for_pieces():
     with contextlib.suppress(EngineClosedError):
         list(stream)
 if sys.argv[1] == "waiting":  # a thread waits for a piece at the end
     threading.Thread(target=wait_for_pieces, daemon=True).start()
-print(time.time(), flush=True)
 """
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["undrained", "waiting"])
 def test_the_interpreter_ends_while_a_stream_runs(how, children):
-    done = children.run(EXIT, how, seconds=60)
-    ended = time.time()
+    done = children.run(EXIT, how, seconds=120)
     assert (done.returncode, done.stderr) == (0, "")
-    assert ended - float(done.stdout) < 10
 
 
 def test_the_interpreter_waits_for_a_pass_whatever_ctrl_c_says(worker, monkeypatch):

@@ -192,6 +192,7 @@ class TestStructuredOutput:
         found = talkative.with_structured_output(schema, include_raw=True).invoke("Which?")
         assert found["parsed"] is None and "non-unique" in str(found["parsing_error"])
 
+    @pytest.mark.in_turn(2)
     @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
     @pytest.mark.parametrize("schema", [Size, SizeDict, SIZE_SCHEMA])
     async def test_every_kind_of_schema(self, talkative, schema, method):

@@ -201,6 +201,7 @@ class TestTemplates:
 
 
 class TestNothingRetrieved:
+    @pytest.mark.in_turn(3)
     @pytest.mark.parametrize("context", [[], "", " \n", [None], ["", " "], [Document(page_content="")], ()])
     @pytest.mark.parametrize("text", [f"Context:\n\n\nAsked: {QUESTION}", f"{LONG}\n\n{QUESTION}"])
     def test_the_call_says_so(self, either, seen, context, text):

@@ -5,7 +5,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from llama_index.core import PromptTemplate
@@ -24,6 +23,7 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_rapid import RapidLLM
 from rapid_integrations import ConfigurationError, ContextOverflowError, PromptError, RapidEngine
 from tests.toys.event_loop import answered_while_the_loop_turns
+from tests.toys.held_passes import HeldPasses, eventually
 from tests.toys.llama_index_llms import make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS
 from tests.toys.models import byte_tokenizer, tiny_model
@@ -51,19 +51,6 @@ def events():
     root.add_event_handler(handler)
     yield handler.seen
     root.event_handlers.remove(handler)
-
-
-@pytest.fixture
-def slow(llm, monkeypatch):
-    """Forward passes take 15 ms more, without the interpreter lock."""
-    forward = type(llm.rapid_engine.target).forward
-
-    def slowly(self, *args):
-        time.sleep(0.015)
-        return forward(self, *args)
-
-    monkeypatch.setattr(type(llm.rapid_engine.target), "forward", slowly)
-    return llm
 
 
 # --- one answer in eight forms --------------------------------------------------------------------------------------
@@ -278,19 +265,19 @@ async def test_a_stream_closed_early_or_never_drained_holds_nothing_up(llm, cach
     assert llm.complete(TEXT).text == expected
 
 
-async def test_a_cancelled_task_frees_the_model_for_the_next_call(slow):
-    expected = (await slow.acomplete(TEXT)).text
-    for form in (slow.acomplete(TEXT), slow.apredict(PromptTemplate("{query_str}"), query_str="hello")):
-        task = asyncio.create_task(form)
-        await asyncio.sleep(0.06)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert (await asyncio.wait_for(slow.acomplete(TEXT), 30)).text == expected
-    end = time.monotonic() + 5
-    while slow.rapid_engine.running_requests and time.monotonic() < end:
-        await asyncio.sleep(0.01)
-    assert not slow.rapid_engine.running_requests
+async def test_a_cancelled_task_frees_the_model_for_the_next_call(llm, monkeypatch):
+    expected = (await llm.acomplete(TEXT)).text
+    for form in (llm.acomplete(TEXT), llm.apredict(PromptTemplate("{query_str}"), query_str="hello")):
+        with monkeypatch.context() as patch:
+            passes = HeldPasses(llm.rapid_engine, patch)
+            task = asyncio.create_task(form)
+            await eventually(passes.inside.is_set)
+            task.cancel()
+            passes.let_go()  # the cancelled task waits for its pass
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert (await asyncio.wait_for(llm.acomplete(TEXT), 60)).text == expected
+    await eventually(lambda: not llm.rapid_engine.running_requests)
 
 
 async def test_an_exception_in_the_model_reaches_the_caller_and_the_next_call_works(llm, monkeypatch):

@@ -66,6 +66,7 @@ def test_it_equals_a_loop_over_queries(new, before, group, kv_heads, window, dty
     check(new, before, group, kv_heads, window, dtype, scaling, seed)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("before", [0, 1, 135])
 @pytest.mark.parametrize("new", [1, 2, MAX_FOLDED_QUERIES, MAX_FOLDED_QUERIES + 1])
@@ -82,6 +83,7 @@ def test_windows_around_every_length_that_matters(new, before):
         check(new, before, window=window)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("window", [None, 1, 90, 256, 10_000])
 @pytest.mark.parametrize("new", [MAX_FOLDED_BEFORE_BLOCKS, MAX_FOLDED_BEFORE_BLOCKS + 1, 85, 86, 300])
 def test_blocks_of_queries(new, window):

@@ -38,7 +38,7 @@ def cut(key, value, *ends):
     return [(key[:, :, a:b], value[:, :, a:b]) for a, b in itertools.pairwise(bounds)]
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("window", [None, 1, 5, 40, 150])
 @pytest.mark.parametrize("before", [0, 1, 7, 100, 200])
 @pytest.mark.parametrize("new", [1, 2, 9, 17, 64, 65, 90])

@@ -79,6 +79,7 @@ def test_a_quantised_product_that_goes_wrong_is_refused_at_load(quantization, mo
         taken_over(quantization=quantization)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("keep", [0, 1, 5, 90])
 def test_the_rows_that_are_asked_for(kind, keep):

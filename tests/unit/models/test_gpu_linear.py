@@ -106,6 +106,7 @@ def test_one_copy_is_held(operator):
         assert made.step_bytes == bytes_of(made)
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("form", ["int8", "int4"])
 @pytest.mark.parametrize(("out", "columns"), [(1536, 576), (960, 960), (96, 64), (96, 40)])
 def test_products_on_a_device_that_is_not_there_mix_no_devices(ampere, form, out, columns):

@@ -149,6 +149,7 @@ def test_the_kernels_say_which_widths_they_serve():
         assert lm._fused._native is None and lm.kernels.startswith("none (")
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("kind", [torch.float32, pytest.param(torch.bfloat16, marks=KERNELS)])
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
 def test_drafts_shared_documents_and_files_change_no_answer(tmp_path, kind, kv_dtype):

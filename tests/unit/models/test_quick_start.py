@@ -59,6 +59,7 @@ def saved(folder, kind, **config):
 # --- what the second start loads is what the first one loaded ---------------------------------------------------------
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("kind", "config"),

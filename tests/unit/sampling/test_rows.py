@@ -105,6 +105,7 @@ def test_a_draw_is_the_hosts():
         assert int(ROWS.draw(probs, share)) == Randomness()._ops.draw(probs, float(share))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("drawn", [True, False])
 @pytest.mark.parametrize("law", ON_DEVICE, ids=IDS)
 def test_nothing_makes_the_host_wait(law, drawn):

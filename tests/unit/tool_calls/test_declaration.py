@@ -54,6 +54,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.long
 @pytest.mark.parametrize("family", ["qwen2.5", "llama"])
 @pytest.mark.parametrize("name", ODD)

@@ -40,6 +40,7 @@ def shared():
 # --- against the reference ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("proposer", SEVERAL)
 @pytest.mark.parametrize("kind", ["target", "augmented", "paper"])
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
@@ -142,6 +143,7 @@ def test_an_unknown_proposer_is_other():
 # --- through the engine ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "hybrid", "tree_hybrid", "none"])
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3, "top_p": 0.9, "repetition_penalty": 1.2}])

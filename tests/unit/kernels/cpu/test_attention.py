@@ -25,6 +25,7 @@ def test_a_shared_beginning_changes_no_bit(kind, quantization):
     check(HuggingFaceLM(model(kind, **FAMILIES[kind]), take_over=True, quantization=quantization))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("window", [None, 1, 64, 600, 1500])
 def test_windows(path, window):
     check(HuggingFaceLM(model("mistral", sliding_window=window), take_over=True))

@@ -26,6 +26,7 @@ from tests.unit.kernels.cpu.eight_bits import round_inputs
 pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_logits_are_those_of_the_same_weights_in_float32(kind, quantization):
@@ -326,7 +327,7 @@ def test_a_compiler_that_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(broken))
     assert build.native_library() is None
     assert "did not compile them: no such target" in build.why_not_native()
-    assert list((tmp_path / "kernels").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "kernels").iterdir()} <= {".lock"}
 
 
 def test_a_folder_that_cannot_be_written(fresh_process, monkeypatch):

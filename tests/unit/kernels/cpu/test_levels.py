@@ -52,6 +52,7 @@ def test_attention_is_exact_for_the_stored_numbers(width, new, total, window):
         assert error(found.double(), attention(query, *given, width**-0.5, window, kind)) < ROUNDED
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_step_stores_the_rows_that_python_would(kind, path):
     """Of the first layer, whose rows depend on a token and its position alone."""
@@ -71,11 +72,13 @@ def test_a_shared_beginning_changes_no_bit(kind):
     check(in_eight_bits(kind, **FAMILIES[kind]))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("window", [None, 70, 600])
 def test_windows_on_every_path(path, window):
     check(in_eight_bits("mistral", sliding_window=window))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("head_dim", [32, 96, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (14, 2)])
 def test_a_token_gets_the_same_bits_alone_and_among_others(head_dim, heads):

@@ -163,7 +163,7 @@ OF_DISTRIBUTIONS = {
 CHECKS = OF_LOGITS | OF_DISTRIBUTIONS
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("operation", CHECKS)

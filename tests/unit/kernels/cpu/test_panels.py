@@ -56,6 +56,7 @@ CASES += [
 ]
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize(("kind", "shape", "quantization", "dtype"), CASES)
 def test_models_of_odd_widths_compute_what_their_weights_say(kind, shape, dtype, quantization):
     """Against transformers with the very weights (dequantised) in the same dtype, for a prefill, drafts and steps."""

@@ -282,6 +282,7 @@ def test_levels_of_panels_of_eight_bits(path, shape):
         assert torch.equal(found, panels.weights_of(made))
 
 
+@pytest.mark.in_turn(3)
 @fast_only
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])

@@ -79,6 +79,7 @@ def test_the_product_is_that_of_the_rounded_inputs(path, quantization, vocabular
         check(values, of_values.bfloat16(), 1e-3)
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("window", [None, 70])
 @pytest.mark.parametrize("quantization", [None, *FORMS])
 def test_a_token_gets_the_same_bits_alone_and_among_one_to_thirty_two(path, quantization, window):

@@ -30,6 +30,7 @@ from tests.toys.errors import coded
 from tests.toys.leaks import settled
 from tests.toys.loopback import served
 from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.readers import Readers
 from tests.toys.remote_drafters import (
     NEW,
     PROMPT,
@@ -170,7 +171,7 @@ class Counted:
         return Route(route.path, read, methods=["POST"])
 
 
-def test_several_requests_share_round_trips(server):
+def test_several_requests_share_round_trips(server, monkeypatch):
     counted = Counted(server)
     way = SpeculationConfig(law="augmented", proposer="drafter", draft_length=4)
     with (
@@ -182,6 +183,8 @@ def test_several_requests_share_round_trips(server):
             here.generate(PROMPT, sampling=SamplingParams(max_new_tokens=NEW, temperature=1.0, seed=s), speculation=way)
             for s in range(4)
         ]
+
+        Readers(there, monkeypatch).wait_for(4)
 
         async def together():
             asked = [
@@ -211,7 +214,7 @@ def test_a_request_that_is_closed_while_its_prompt_is_read_there_is_forgotten(se
         stream = engine.stream(PROMPT, speculation=SpeculationConfig(law="augmented", proposer="none"))
         reader = threading.Thread(target=lambda: list(stream), daemon=True)
         reader.start()
-        assert reading.wait(30.0)
+        assert reading.wait(60.0)
         stream.close()
         reader.join()
         assert settled(lambda: server.running_requests, 0) == 0
@@ -351,7 +354,7 @@ def test_a_lost_server(server, silent, proposer, rounds):
         before = answer(here, way).token_ids
         failing = Failing(server, rounds, silent)
         with served(failing.routes) as url:
-            with drafting_there(RemoteDrafter(url, on_lost="target", timeout=0.5)) as engine:
+            with drafting_there(RemoteDrafter(url, on_lost="target", timeout=2.0 if silent else 60.0)) as engine:
                 found = answer(engine, way)
             failing.gone.set()
         lost = found.stats.remote
@@ -366,8 +369,8 @@ def test_a_lost_server(server, silent, proposer, rounds):
 def test_a_lost_server_is_an_error_by_default(server):
     failing = Failing(server, 1, silent=True)
     with served(failing.routes) as url:
-        with drafting_there(RemoteDrafter(url, timeout=0.3)) as engine:
-            with pytest.raises(RemoteError, match=r"within 0\.3 s", check=coded("remote.timeout")):
+        with drafting_there(RemoteDrafter(url, timeout=1.5)) as engine:
+            with pytest.raises(RemoteError, match=r"within 1\.5 s", check=coded("remote.timeout")):
                 answer(engine, {"law": "augmented", "proposer": "none"})
             assert engine.running_requests == 0
         failing.gone.set()
@@ -376,15 +379,13 @@ def test_a_lost_server_is_an_error_by_default(server):
 def test_other_requests_go_on_while_one_waits_for_its_drafter(server):
     failing = Failing(server, 0, silent=True)
     with served(failing.routes) as url:
-        with drafting_there(RemoteDrafter(url, timeout=20.0)) as engine:
+        with drafting_there(RemoteDrafter(url, timeout=600.0)) as engine:
             waiting = engine.stream(PROMPT, speculation=SpeculationConfig(law="augmented", proposer="none"))
             reader = threading.Thread(target=lambda: list(waiting), daemon=True)
             reader.start()
             assert settled(lambda: engine.running_requests, 1) == 1
-            start = time.perf_counter()
             other = engine.generate("hello", speculation=SpeculationConfig(law="target", proposer="none"))
-            assert other.token_ids and time.perf_counter() - start < 10.0
-            assert engine.running_requests == 1
+            assert other.token_ids and engine.running_requests == 1  # which still waits
             waiting.close()
             assert settled(lambda: engine.running_requests, 0) == 0
         failing.gone.set()
