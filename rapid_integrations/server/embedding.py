@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
@@ -76,7 +77,7 @@ class Embedding:
         for begin in range(0, len(windows), _SLICE):
             part = windows[begin : begin + _SLICE]
             async with self._slices:
-                parts.append(await in_thread(lambda part=part: embedder.embed(part)))
+                parts.append(await in_thread(partial(embedder.embed, part)))
         rows = np.concatenate(parts)  # (windows, dimension)
         starts = np.cumsum([0, *(len(of_text) for of_text in split[:-1])])
         sums = np.add.reduceat(rows, starts, axis=0)  # (n, dimension)

@@ -47,7 +47,7 @@ class StoredFile:
         bytes: its size.
         created_at: Unix time in seconds.
         status: "uploaded", "processed" (its text is there) or "error".
-        details: what failed.
+        details: what failed, as a sentence.
         tokens: number of tokens of its text.
         pages: number of its pages; None for formats without pages.
         read: whether the engine has read the text ahead.
@@ -223,7 +223,7 @@ class FileStore:
         """
         file = self.get(file_id)
         if file.status == "error":
-            raise ApiError(409, f"{file.filename} could not be read: {file.details}", "file_without_text")
+            raise ApiError(409, f"{file.filename} could not be read. {file.details}", "file_without_text")
         if file.status != "processed":
             raise ApiError(409, f"{file.filename} is still being read. Ask again later", "file_not_read", retry_s=1)
         found = json.loads((self._home(file.id) / _TEXT).read_text("utf-8"))

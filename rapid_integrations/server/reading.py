@@ -80,7 +80,7 @@ class BackgroundReading:
                 self._texts.pop(file_id).set()
                 await self._ahead(file_id, document)
             except RapidError as error:
-                reason = error.reason if isinstance(error, DocumentError) else str(error)
+                reason = f"It {error.reason}" if isinstance(error, DocumentError) else str(error)
                 self._store.change(file_id, status="error", details=reason)
             finally:
                 self._store.change(file_id, progress=None)

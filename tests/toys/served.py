@@ -45,14 +45,14 @@ def running(app):
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not server.started and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert server.started
             yield address
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -69,7 +69,7 @@ def uploaded(client, text, name="report.txt", wait=True):
     given = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
     assert given.status_code == 200, given.text
     file = given.json()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while wait and (file["status"] == "uploaded" or file["rapid"]["progress"]) and time.monotonic() < deadline:
         time.sleep(0.02)
         file = client.get(f"/v1/files/{file['id']}").json()
@@ -78,4 +78,4 @@ def uploaded(client, text, name="report.txt", wait=True):
 
 def client_of(address, **options):
     """Return an HTTP client of a server."""
-    return httpx.Client(base_url=address, timeout=60, **options)
+    return httpx.Client(base_url=address, timeout=300, **options)

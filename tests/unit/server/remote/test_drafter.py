@@ -351,7 +351,7 @@ def test_a_lost_server(server, silent, proposer, rounds):
         before = answer(here, way).token_ids
         failing = Failing(server, rounds, silent)
         with served(failing.routes) as url:
-            with drafting_there(RemoteDrafter(url, on_lost="target", timeout=0.5)) as engine:
+            with drafting_there(RemoteDrafter(url, on_lost="target", timeout=2.0)) as engine:
                 found = answer(engine, way)
             failing.gone.set()
         lost = found.stats.remote
@@ -366,8 +366,8 @@ def test_a_lost_server(server, silent, proposer, rounds):
 def test_a_lost_server_is_an_error_by_default(server):
     failing = Failing(server, 1, silent=True)
     with served(failing.routes) as url:
-        with drafting_there(RemoteDrafter(url, timeout=0.3)) as engine:
-            with pytest.raises(RemoteError, match=r"within 0\.3 s", check=coded("remote.timeout")):
+        with drafting_there(RemoteDrafter(url, timeout=2.0)) as engine:
+            with pytest.raises(RemoteError, match="within 2 s", check=coded("remote.timeout")):
                 answer(engine, {"law": "augmented", "proposer": "none"})
             assert engine.running_requests == 0
         failing.gone.set()
@@ -376,15 +376,13 @@ def test_a_lost_server_is_an_error_by_default(server):
 def test_other_requests_go_on_while_one_waits_for_its_drafter(server):
     failing = Failing(server, 0, silent=True)
     with served(failing.routes) as url:
-        with drafting_there(RemoteDrafter(url, timeout=20.0)) as engine:
+        with drafting_there(RemoteDrafter(url, timeout=600.0)) as engine:
             waiting = engine.stream(PROMPT, speculation=SpeculationConfig(law="augmented", proposer="none"))
             reader = threading.Thread(target=lambda: list(waiting), daemon=True)
             reader.start()
             assert settled(lambda: engine.running_requests, 1) == 1
-            start = time.perf_counter()
             other = engine.generate("hello", speculation=SpeculationConfig(law="target", proposer="none"))
-            assert other.token_ids and time.perf_counter() - start < 10.0
-            assert engine.running_requests == 1
+            assert other.token_ids and engine.running_requests == 1
             waiting.close()
             assert settled(lambda: engine.running_requests, 0) == 0
         failing.gone.set()

@@ -115,7 +115,7 @@ def test_it_is_known_what_the_engine_there_is(here, there):
     assert (there.sampling, there.speculation, there.compression) == (here.sampling, here.speculation, here.compression)
     assert there.supports_tools == here.supports_tools and there.reuses_prefixes == here.reuses_prefixes
     here.generate(PROMPT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while there.running_requests and time.monotonic() < deadline:  # a closed stream ends there within one pass
         time.sleep(0.01)
     assert there.running_requests == 0 and there.waiting_requests == 0 and there.kv_bytes == here.kv_bytes > 0
@@ -355,8 +355,8 @@ def test_a_silent_server(here):
     some = [
         Route(each.path, silent, methods=["POST"]) if each.path.endswith("/complete") else each for each in routes(here)
     ]
-    with served(some) as address, RapidEngine.connect(address, timeout=0.3) as engine:
-        with pytest.raises(RemoteError, match=r"within 0\.3 s", check=coded("remote.timeout")):
+    with served(some) as address, RapidEngine.connect(address, timeout=2.0) as engine:
+        with pytest.raises(RemoteError, match="within 2 s", check=coded("remote.timeout")):
             engine.generate(PROMPT)
         gone.set()
 
