@@ -144,7 +144,7 @@ class FileStore:
             ApiError: the store is full (413).
         """
         file = StoredFile(
-            file_id or new_file_id(), _plain_name(filename), purpose[:64] or "assistants", size, int(time.time())
+            file_id or new_file_id(), plain_name(filename), purpose[:64] or "assistants", size, int(time.time())
         )
         with self._lock:
             kept = [each.bytes for each in self.all() if each.id != file.id] + list(self._arriving.values())
@@ -299,7 +299,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the last part of a name, on one line and without control characters."""
     last = re.split(r"[/\\]", name)[-1]
     plain = "".join(each if each.isprintable() else "\ufffd" for each in last).strip()[:_NAME_CHARACTERS]
