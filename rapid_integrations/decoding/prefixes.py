@@ -97,6 +97,12 @@ class Prefixes:
                 return found
         return self.memory.take(key, prompt_ids, capacity)
 
+    def left(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, more_than: int) -> KVCache | None:
+        """Return a cache in memory with more than so many tokens of a prompt, which a request left that has ended."""
+        key = self._key_for(model, capacity)
+        found = self.memory.take(key, prompt_ids, capacity) if self.memory.shared(key, prompt_ids) > more_than else None
+        return found if found is not None and found.length > more_than else None
+
     def _key(self, model: CausalLM, variant: int) -> object:
         """Return what stands for a model in the memory: another object for each variant of its caches."""
         return model if variant == 0 else self._variants.setdefault((id(model), variant), object())
@@ -264,6 +270,7 @@ class RequestReaders:
         reader = Reader(model, prompt_ids, capacity, cache)
         if self._prefixes.enabled:
             reader.others = lambda: self._prefixes.others(model, role, self)
+            reader.left = lambda more_than: self._prefixes.left(model, prompt_ids, capacity, more_than)
         self.opened.append((reader, role))
         return reader
 

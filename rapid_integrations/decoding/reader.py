@@ -40,12 +40,15 @@ class Reader:
         reused: tokens of the prompt that were in `cache`, or that other readers prefilled meanwhile.
         exact: whether its rows are those of a prefill. Others, which were moved, are neither shared nor kept.
         others: readers of the same model in requests that began earlier and run. None of them waits for this one.
+        left: returns a cache that an ended request has left and that holds more than so many tokens of the prompt, or
+            None.
         states: the hidden states of its rows that somebody wants.
     """
 
     def __init__(self, model: CausalLM, prompt_ids: Sequence[int], capacity: int, cache: KVCache | None = None) -> None:
         self.model = model
         self.others: Callable[[], Iterable[Reader]] = tuple
+        self.left: Callable[[int], KVCache | None] = _nothing
         self.states: WantedStates | None = None
         self._prompt = np.asarray(prompt_ids, dtype=np.int64)
         self.tokens = list(prompt_ids)
@@ -65,8 +68,9 @@ class Reader:
         With `end`, only the first `end` tokens are prefilled.
 
         The last token is left for the first decoding step, which needs the logits after it. What one of `others` has
-        read of the same prompt, or is about to read, is waited for and taken over.
+        read of the same prompt, or is about to read, is waited for and taken over, also if its request ends meanwhile.
         """
+        waited = False
         total = len(self.tokens) - 1
         stop = total if end is None else end
         while (done := self.cache.length) < stop:
@@ -74,9 +78,13 @@ class Reader:
             if other is not None:
                 if other.cache.length < shared:
                     other.cache.mark(shared)  # layers with a sliding window keep what is needed there
+                    waited = True
                     yield None
                     continue
                 self._share(other, shared)
+            elif waited and (left := self.left(done)) is not None:
+                self.reused += left.length - done
+                self.cache = left
             else:
                 ids = self._ids(self.tokens[done : min(self._piece_end(done), stop)])
                 yield Wanted(self.model, (Rows(ids, self.cache, 0, of_prompt=True, states=self.states),))
@@ -189,6 +197,10 @@ class Reader:
                 f"token id {unknown[0]} was given to {self.model.name}, whose ids are 0 to "
                 f"{self.model.vocab_size - 1:,}: a prompt, a proposer or another drafter has another vocabulary"
             )
+
+
+def _nothing(_: int) -> None:
+    return None
 
 
 def prefill_chunk(device: torch.device) -> int:

@@ -46,6 +46,8 @@ class Answering:
     ) -> None:
         self._state, self._asks, self._written, self._streamed = state, asks, written, streamed
         self._begun = False  # whether the headers of the events are sent
+        self._sending = asyncio.Lock()
+        self._said_at = 0.0  # when something was last sent, by the event loop's clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request (ASGI)."""
@@ -57,6 +59,8 @@ class Answering:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The end is sent after everything has been given back: then, a client who leaves is no client who left early.
+        self._said_at = asyncio.get_running_loop().time()
+        keeping = asyncio.ensure_future(self._keep_open(send))
         try:
             end = await self._worked(send)
         except asyncio.CancelledError:
@@ -66,6 +70,9 @@ class Answering:
             if failure.status == 500:
                 log_failure(logger, error)
             end = _event(failure.body) if self._begun else failure.response()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
         if isinstance(end, Response):
             await end(scope, receive, send)
         else:
@@ -97,36 +104,36 @@ class Answering:
     async def _streamed_end(self, choices: Choices, send: Send) -> bytes:
         """Send the events of the answer; return the last ones."""
         form = self._written(choices)
-        self._begun = True
-        await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
-        await _send(send, form.opening())
-        while (event := await self._next(choices, send)) is not None:
-            await _send(send, form.events(event))
+        await self._send(send, *map(_event, form.opening()))
+        async for event in choices:
+            await self._send(send, *map(_event, form.events(event)))
             self._count(event)
         return b"".join(map(_event, form.closing())) + b"data: [DONE]\n\n"
 
-    async def _next(self, choices: Choices, send: Send) -> Event | None:
-        """Return the next event, None after the last one. A long silence is filled with comments."""
-        while True:
-            silence = asyncio.timeout(self._state.settings.comment_s)
-            try:
-                async with silence:
-                    return await anext(choices)
-            except StopAsyncIteration:
-                return None
-            except TimeoutError:
-                if not silence.expired():
-                    raise
-                await send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
+    async def _keep_open(self, send: Send) -> None:
+        """Fill a long silence of a stream with comments, also while the request waits: proxies close silent ones.
+
+        A failure after the first comment can only be told in the stream.
+        """
+        interval, loop = self._state.settings.comment_s, asyncio.get_running_loop()
+        while self._streamed:
+            if (left := self._said_at + interval - loop.time()) > 0:
+                await asyncio.sleep(left)
+            else:
+                await self._send(send, b": waiting\n\n")
+
+    async def _send(self, send: Send, *events: bytes) -> None:
+        self._said_at = asyncio.get_running_loop().time()
+        async with self._sending:
+            if not self._begun:
+                await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
+                self._begun = True
+            for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
 
     def _count(self, event: Event) -> None:
         if isinstance(event, Piece) and event.chunk.finish_reason is not None:
             self._state.metrics.answer(event.chunk)
-
-
-async def _send(send: Send, messages: Sequence[dict[str, Any]]) -> None:
-    for message in messages:
-        await send({"type": "http.response.body", "body": _event(message), "more_body": True})
 
 
 def _event(message: dict[str, Any]) -> bytes:

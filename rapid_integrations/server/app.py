@@ -29,7 +29,7 @@ from rapid_integrations.server.metrics import Metrics
 from rapid_integrations.server.page import routes as page_routes
 from rapid_integrations.server.reading import BackgroundReading
 from rapid_integrations.server.remote.routes import routes as remote_routes
-from rapid_integrations.server.routes import answers, files, models, operation
+from rapid_integrations.server.routes import answers, embeddings, files, models, operation
 from rapid_integrations.server.settings import ServerSettings
 from rapid_integrations.server.state import ServerState
 from rapid_integrations.server.turns import Turns
@@ -53,6 +53,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
         *models.routes(state),
         *files.routes(state),
         *answers.routes(state),
+        *embeddings.routes(state),
         *remote_routes(engine, state.turn),
     ]
 
@@ -112,6 +113,7 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
         files=store,
         reading=BackgroundReading(engine, store, limits, settings.read_timeout_s),
         turns=turns,
+        embedding_turns=Turns(settings.max_running, settings.max_waiting, lambda: 0),
         deadlines=Deadlines(settings.request_timeout_s),
         metrics=metrics,
     )
@@ -136,7 +138,13 @@ async def _no_form(_: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return ApiError(404, "Invalid URL: the server has no such path", "unknown_url").response()
+        said = "the server has no such path. It describes its own at /openapi.json; a client's base URL ends with /v1"
+        if request.url.path.startswith("/v1/responses"):
+            said = (
+                "the server has no Responses API. Let the client use chat completions (LangChain: "
+                'use_responses_api=False; OpenAI\'s Agents SDK: set_default_openai_api("chat_completions"))'
+            )
+        return ApiError(404, f"Invalid URL: {said}", "unknown_url").response()
     response = ApiError(error.status_code, f"{request.method[:10]}: {error.detail}", "refused").response()
     response.headers.update(error.headers or {})
     return response

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import Request
 
 from rapid_integrations.server.failures import ApiError
+
+_CONSIDERED = 16  # faults of a body, of which one is told
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -27,22 +31,40 @@ async def parsed(request: Request, model: type[T]) -> T:
             f"the body has the content type {kind[:60]!r}: send JSON with Content-Type: application/json",
             "unsupported_media_type",
         )
+    content = await request.body()
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(content)
     except ValidationError as error:
-        raise _failure(model, error) from None
+        raise _failure(model, error, content) from None
 
 
-def _failure(model: type[BaseModel], error: ValidationError) -> ApiError:
+def _failure(model: type[BaseModel], error: ValidationError, content: bytes) -> ApiError:
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    unknown = next((each for each in found if each["type"] == "extra_forbidden"), None)
-    first = unknown or found[0]
-    place = ".".join(str(part) for part in first["loc"][:6])[:200]
-    if first["type"] == "json_invalid":
+    if found[0]["type"] == "json_invalid":
+        first = found[0]
         return ApiError(400, f"the body is not valid JSON: {first['msg']}", "invalid_json")
+    unknown = next((each for each in found if each["type"] == "extra_forbidden"), None)
+    body = from_json(content)
+    # Of the alternatives of a type, the one that went furthest is what was meant.
+    first = unknown or max(found[:_CONSIDERED], key=lambda each: len(_place(body, each["loc"])))
+    place = ".".join(_place(body, first["loc"])[:6])[:200]
     if unknown is not None:
         near = difflib.get_close_matches(place, model.model_fields, n=1, cutoff=0.7)
         hint = f". Did you mean {near[0]!r}?" if near else ""
         return ApiError(400, f"Unrecognized request argument supplied: {place}{hint}", "unknown_parameter", param=place)
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
     return ApiError(400, f"{place or 'the body'}: {first['msg']}", code, param=place or None)
+
+
+def _place(given: Any, loc: Sequence[int | str]) -> list[str]:
+    """Return where in the body a fault is. pydantic's path also names the alternatives of a type; they are left out."""
+    parts: list[str] = []
+    for number, part in enumerate(loc[:12]):
+        if isinstance(given, dict) and part in given:
+            given = given[part]
+        elif isinstance(given, list) and isinstance(part, int) and part < len(given):
+            given = given[part]
+        elif number < len(loc) - 1 or not isinstance(given, dict):
+            continue  # an alternative
+        parts.append(str(part))
+    return parts

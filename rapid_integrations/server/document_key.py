@@ -55,6 +55,8 @@ def _named(given: dict[str, Any]) -> str | None:
         if isinstance(document, dict):
             if isinstance(file_id := document.get("file_id"), str):
                 return file_id[:64]
+            if isinstance(data := document.get("file_data"), str):
+                return _digest(data)
             if isinstance(text := document.get("text"), str):
                 return _digest(text)
     context = options.get("context")

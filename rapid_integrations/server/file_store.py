@@ -47,7 +47,7 @@ class StoredFile:
         bytes: its size.
         created_at: Unix time in seconds.
         status: "uploaded", "processed" (its text is there) or "error".
-        details: what failed.
+        details: what failed, as a sentence.
         tokens: number of tokens of its text.
         pages: number of its pages; None for formats without pages.
         read: whether the engine has read the text ahead.
@@ -144,7 +144,7 @@ class FileStore:
             ApiError: the store is full (413).
         """
         file = StoredFile(
-            file_id or new_file_id(), _plain_name(filename), purpose[:64] or "assistants", size, int(time.time())
+            file_id or new_file_id(), plain_name(filename), purpose[:64] or "assistants", size, int(time.time())
         )
         with self._lock:
             kept = [each.bytes for each in self.all() if each.id != file.id] + list(self._arriving.values())
@@ -223,7 +223,7 @@ class FileStore:
         """
         file = self.get(file_id)
         if file.status == "error":
-            raise ApiError(409, f"{file.filename} could not be read: {file.details}", "file_without_text")
+            raise ApiError(409, f"{file.filename} could not be read. {file.details}", "file_without_text")
         if file.status != "processed":
             raise ApiError(409, f"{file.filename} is still being read. Ask again later", "file_not_read", retry_s=1)
         found = json.loads((self._home(file.id) / _TEXT).read_text("utf-8"))
@@ -299,7 +299,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         raise
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return the last part of a name, on one line and without control characters."""
     last = re.split(r"[/\\]", name)[-1]
     plain = "".join(each if each.isprintable() else "\ufffd" for each in last).strip()[:_NAME_CHARACTERS]

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import rapid_integrations
-from rapid_integrations.server.requests import ChatRequest, CompletionRequest
+from rapid_integrations.server.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 
 _REFERENCES = "#/components/schemas/{model}"
 _OBJECT = {"type": "object"}
@@ -60,7 +60,7 @@ _LISTING = [
 def document() -> dict[str, Any]:
     """Return the document."""
     schemas: dict[str, Any] = {"Error": _ERROR, "File": _FILE}
-    for model in (ChatRequest, CompletionRequest):
+    for model in (ChatRequest, CompletionRequest, EmbeddingRequest):
         schemas |= _schemas(model)
     return {
         "openapi": "3.1.0",
@@ -96,6 +96,7 @@ def document() -> dict[str, Any]:
             },
             "/v1/chat/completions": {"post": _answering("createChatCompletion", ChatRequest)},
             "/v1/completions": {"post": _answering("createCompletion", CompletionRequest)},
+            "/v1/embeddings": {"post": _asking("createEmbedding", EmbeddingRequest, _json(_OBJECT))},
         },
         "components": {
             "schemas": schemas,
@@ -106,10 +107,13 @@ def document() -> dict[str, Any]:
 
 
 def _answering(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    found = {**_json(_OBJECT), "text/event-stream": {}}
+    return _asking(name, model, {**_json(_OBJECT), "text/event-stream": {}})
+
+
+def _asking(name: str, model: type[BaseModel], content: dict[str, Any]) -> dict[str, Any]:
     statuses = ("400", "404", "408", "409", "413", "415", "422", "429", "501", "503", "504")
     return {
-        **_operation(name, (model.__doc__ or "").split("\n")[0], found, *statuses),
+        **_operation(name, (model.__doc__ or "").split("\n")[0], content, *statuses),
         "requestBody": {"required": True, "content": _json(_reference(model.__name__))},
     }
 

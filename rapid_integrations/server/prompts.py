@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +16,21 @@ from rapid_integrations.errors import PromptError
 from rapid_integrations.outputs import RetrievedChunk, Source
 from rapid_integrations.prompt import Prompt, PromptLike, join_parts
 from rapid_integrations.server.failures import ApiError
+from rapid_integrations.server.file_store import plain_name
 from rapid_integrations.server.reading import BackgroundReading
 from rapid_integrations.server.requests import ChatRequest, DocumentReference, RapidOptions
 from rapid_integrations.server.requests import Message as GivenMessage
 
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _WHOLE_QUESTION = 2000  # characters; in a longer turn the question is looked for
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file that is a part of a message."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ async def chat_prompt(body: ChatRequest, reading: BackgroundReading) -> ServedPr
         ApiError: a document does not exist or has no text.
         PromptError: a document is empty, or no message asks anything.
     """
-    references: list[DocumentReference] = []
+    references: list[DocumentReference | GivenFile] = []
     messages = [_engine_message(message, references) for message in body.messages]
     documents = [await _served(each, reading) for each in (*body.options.documents, *references)]
     options = body.options
@@ -99,8 +113,8 @@ async def text_prompt(text: str, options: RapidOptions, reading: BackgroundReadi
     return ServedPrompt(text if options.question is None else Prompt(text=text, query=options.question))
 
 
-def _engine_message(given: GivenMessage, references: list[DocumentReference]) -> dict[str, Any]:
-    """Return a message for the engine. References to files among its parts are moved to `references`."""
+def _engine_message(given: GivenMessage, references: list[DocumentReference | GivenFile]) -> dict[str, Any]:
+    """Return a message for the engine. Files among its parts are moved to `references`."""
     role = "system" if given.role == "developer" else given.role
     message: dict[str, Any] = {"role": role, "content": given.content}
     if isinstance(given.content, list):
@@ -140,20 +154,29 @@ def _joined_parts(parts: Sequence[Any]) -> str:
     return joined
 
 
-def _file_part(part: dict[str, Any]) -> DocumentReference:
+def _file_part(part: dict[str, Any]) -> DocumentReference | GivenFile:
     file = part.get("file")
-    file_id = file.get("file_id") if isinstance(file, dict) else None
-    if not isinstance(file_id, str):
-        raise ApiError(
-            400,
-            'a part of type "file" needs file.file_id: upload the file to /v1/files and give its id',
-            "invalid_value",
-            param="messages",
-        )
-    return DocumentReference(file_id=file_id[:64])
+    file = file if isinstance(file, dict) else {}
+    if isinstance(file_id := file.get("file_id"), str):
+        return DocumentReference(file_id=file_id[:64])
+    data, name = file.get("file_data"), file.get("filename")
+    if isinstance(data, str):
+        begin = _DATA_URL.match(data)
+        with suppress(binascii.Error, ValueError):  # a character that is not ASCII is a ValueError
+            content = base64.b64decode(data[begin.end() if begin else 0 :], validate=True)
+            return GivenFile(plain_name(name if isinstance(name, str) else ""), content)
+    raise ApiError(
+        400,
+        'a part of type "file" needs file.file_id, the id of a file that was uploaded to /v1/files, or file.file_data, '
+        "the file itself in base64",
+        "invalid_value",
+        param="messages",
+    )
 
 
-async def _served(reference: DocumentReference, reading: BackgroundReading) -> ServedDocument:
+async def _served(reference: DocumentReference | GivenFile, reading: BackgroundReading) -> ServedDocument:
+    if isinstance(reference, GivenFile):
+        return ServedDocument(await reading.given(reference.name, reference.data))
     if (reference.file_id is None) == (reference.text is None):
         raise ApiError(400, "a document is given by either file_id or text", "invalid_value", param="rapid.documents")
     if reference.file_id is not None:

@@ -29,6 +29,7 @@ class BackgroundReading:
     def __init__(self, engine: RapidEngine, store: FileStore, limits: ReadLimits, seconds: float) -> None:
         self._engine, self._store, self._limits, self._seconds = engine, store, limits, seconds
         self._one = asyncio.Semaphore(1)
+        self._one_given = asyncio.Semaphore(1)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._texts: dict[str, asyncio.Event] = {}
 
@@ -63,6 +64,15 @@ class BackgroundReading:
             await there.wait()
         return await in_thread(lambda: self._store.document(file_id))
 
+    async def given(self, name: str, data: bytes) -> Document:
+        """Return the text of a file that came with a request. It is not kept.
+
+        Raises:
+            DocumentError: it has no text.
+        """
+        async with self._one_given:  # each is read by a process of its own
+            return await in_thread(lambda: self._text_of(name, data))
+
     async def cancel(self, file_id: str) -> None:
         """Stop reading a file that is deleted."""
         await _cancelled([task for name, task in self._tasks.items() if name == file_id])
@@ -80,7 +90,7 @@ class BackgroundReading:
                 self._texts.pop(file_id).set()
                 await self._ahead(file_id, document)
             except RapidError as error:
-                reason = error.reason if isinstance(error, DocumentError) else str(error)
+                reason = f"It {error.reason}" if isinstance(error, DocumentError) else str(error)
                 self._store.change(file_id, status="error", details=reason)
             finally:
                 self._store.change(file_id, progress=None)
@@ -89,13 +99,15 @@ class BackgroundReading:
 
     def _extracted(self, file_id: str) -> Document:
         file = self._store.get(file_id)
-        data = self._store.content(file_id).read_bytes()
-        if not data.strip():
-            raise DocumentError(file.filename, "is empty: there is nothing to answer from")
-        with reading(None, self._limits, self._seconds) as read:
-            document = read(data, file.filename)
+        document = self._text_of(file.filename, self._store.content(file_id).read_bytes())
         self._store.keep_text(file_id, document)
         return document
+
+    def _text_of(self, name: str, data: bytes) -> Document:
+        if not data.strip():
+            raise DocumentError(name, "is empty: there is nothing to answer from")
+        with reading(None, self._limits, self._seconds) as read:
+            return read(data, name)
 
     async def _ahead(self, file_id: str, document: Document) -> None:
         """Have the engine index and prefill a document as the prompts of questions about it begin."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rapid_integrations.config import Eta, LawName
 
@@ -211,6 +211,42 @@ class CompletionRequest(_Answering):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = Field(default=None, description="only 1 is supported")
     suffix: None = Field(default=None, description="not supported")
+
+
+class EmbeddingRequest(Body):
+    """The body of /v1/embeddings."""
+
+    model: str = Field(max_length=400)
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)] = Field(
+        description="a text or several. Token ids are refused: they belong to a tokenizer that the server does not know"
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="if given, the number that the embedding model has"
+    )
+    user: str | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _texts_only(cls, given: Any) -> Any:
+        if isinstance(given, list) and given and isinstance(given[0], (int, list)):
+            raise ValueError(
+                "token ids were given, and the server reads texts (in LangChain: "
+                "OpenAIEmbeddings(check_embedding_ctx_length=False))"
+            )
+        return given
+
+    @field_validator("input")
+    @classmethod
+    def _not_empty(cls, given: str | list[str]) -> str | list[str]:
+        if "" in ([given] if isinstance(given, str) else given):
+            raise ValueError("a text is empty: leave it out")
+        return given
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts."""
+        return [self.input] if isinstance(self.input, str) else self.input
 
 
 for _model in (_Answering, ChatRequest, CompletionRequest, Message):

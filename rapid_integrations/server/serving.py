@@ -43,6 +43,8 @@ class GracefulServer(uvicorn.Server):
             logger.warning("%d answers did not end within the time for stopping, and are cut", deadlines.running)
             deadlines.cut()
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the app's own end out then
+            await self.lifespan.shutdown()
 
 
 def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None = None) -> GracefulServer:
@@ -63,6 +65,7 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
         access_log=False,  # uvicorn's has paths and queries
         server_header=False,
         ws="none",
+        http="h11",  # httptools, which uvicorn takes where it is installed, has no limit for headers
         lifespan="on",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LAST_WORDS_S,

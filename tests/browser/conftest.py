@@ -32,7 +32,7 @@ def opened(chromium):
     def open_page(server, context=None, **options):
         if context is None:
             context = chromium.new_context(**options)
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(120_000)
             contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))

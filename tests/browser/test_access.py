@@ -128,6 +128,16 @@ def test_every_control_has_a_name_for_a_screen_reader(served, opened):
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
+def test_many_documents_do_not_make_the_page_longer_than_the_window(served, opened):
+    address, client = served
+    for number in range(12):
+        uploaded(client, "", f"{number}.txt")
+    page = opened(address, viewport={"width": 1280, "height": 700})
+    page.locator("#list .wrong").nth(11).wait_for(state="attached")
+    assert page.evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
+    assert page.locator("header").bounding_box()["y"] == 0 and page.locator("#question").is_visible()
+
+
 @pytest.mark.parametrize("width", [320, 390, 800, 1280])
 def test_it_fits_the_window(served, opened, width):
     address, client = served

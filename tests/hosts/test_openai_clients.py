@@ -71,7 +71,7 @@ async def test_the_asynchronous_client(address):
 
 
 def test_models_and_files(client):
-    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert [model.id for model in client.models.list()] == ["tiny", "hash"]
     assert client.models.retrieve("tiny").owned_by == "rapid-integrations"
     made = client.files.create(file=("a.txt", b"The quarry closed in 1931."), purpose="assistants")
     assert [file.id for file in client.files.list()] == [made.id]
@@ -153,6 +153,17 @@ def test_errors_are_the_classes_that_the_client_has_for_them(client, address):
         client.chat.completions.create(model="tiny", messages=HELLO, extra_body={"foo": 1})
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve("file-0")
+
+
+def test_embeddings(client, address):
+    found = client.embeddings.create(model="hash", input=["a red fox", "a red fox", "snow"])  # it asks for base64
+    first, same, other = (each.embedding for each in found.data)
+    assert first == same != other and len(first) == 64 and found.usage.prompt_tokens > 0
+    langchain_openai = pytest.importorskip("langchain_openai")
+    lent = langchain_openai.OpenAIEmbeddings(
+        base_url=address, api_key="none", model="hash", check_embedding_ctx_length=False
+    )
+    assert lent.embed_documents(["a red fox", "snow"]) == [pytest.approx(first), pytest.approx(other)]
 
 
 # --- LangChain and LlamaIndex -----------------------------------------------------------------------------------------

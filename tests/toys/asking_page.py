@@ -3,7 +3,7 @@
 import time
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=120):
     """Wait until a function returns something true. The page's policy lets Playwright itself evaluate no string."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -69,7 +69,7 @@ def uploaded(client, text, name="report.txt", wait=True):
     given = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
     assert given.status_code == 200, given.text
     file = given.json()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while wait and (file["status"] == "uploaded" or file["rapid"]["progress"]) and time.monotonic() < deadline:
         time.sleep(0.02)
         file = client.get(f"/v1/files/{file['id']}").json()
@@ -78,4 +78,4 @@ def uploaded(client, text, name="report.txt", wait=True):
 
 def client_of(address, **options):
     """Return an HTTP client of a server."""
-    return httpx.Client(base_url=address, timeout=60, **options)
+    return httpx.Client(base_url=address, timeout=300, **options)

@@ -157,7 +157,7 @@ class Item {
 
 function aboutFile(file) {
   const { tokens, pages, progress } = file.rapid;
-  if (file.status === "error") return `It could not be read: ${file.status_details}`;
+  if (file.status === "error") return file.status_details;
   const size = [
     pages === null ? null : counted(pages, "page"),
     tokens === null ? bytes(file.bytes) : counted(tokens, "token"),

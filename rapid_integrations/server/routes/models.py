@@ -1,4 +1,4 @@
-"""/v1/models, the one model of the server, and /openapi.json, the description of its endpoints."""
+"""/v1/models: the model that answers, and the one that makes embeddings. /openapi.json describes the endpoints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def routes(state: ServerState) -> list[Route]:
     """Return the routes of the models."""
     engine = state.engine
 
+    def embedder(name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": state.started_at,
+            "owned_by": "rapid-integrations",
+            "rapid": {"chat": False, "embeddings": True},
+        }
+
     def model() -> dict[str, Any]:
         return {
             "id": state.model_name,
@@ -32,10 +41,15 @@ def routes(state: ServerState) -> list[Route]:
         }
 
     async def listed(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model()]})
+        name = state.embedder_name
+        more = [] if name is None else [embedder(name)]
+        return JSONResponse({"object": "list", "data": [model(), *more]})  # clients take the first one for their chats
 
     async def one(request: Request) -> Response:
-        state.require_model(request.path_params["model"])
+        name = request.path_params["model"]
+        if name == state.embedder_name != state.model_name:
+            return JSONResponse(embedder(name))
+        state.require_model(name)
         return JSONResponse(model())
 
     described = document()

@@ -1,12 +1,12 @@
 """A process that measures: what it is told and says, and its end."""
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 
+import psutil
 import pytest
 
 from rapid_integrations.benchmarks.measured_process import run_measured
@@ -49,24 +49,54 @@ def test_why_it_failed(tmp_path, code, said):
         run_measured(child(code), {}, tmp_path)
 
 
-def test_an_interrupt_ends_it_too(tmp_path):
-    """Ctrl-C reaches the process that measures; the measured one writes its id and then would run for a minute."""
+@pytest.fixture
+def parent(tmp_path):
+    """Yield a process that measures, and the id of the measured one, which would run until both are killed."""
     noted = tmp_path / "pid"
-    sleeps = f"open({str(noted)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    parent = textwrap.dedent(f"""
+    sleeps = f"""
+        from rapid_integrations.benchmarks.measured_process import end_with_parent
+        end_with_parent()
+        with open({str(noted)!r} + ".new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename({str(noted)!r} + ".new", {str(noted)!r})
+        time.sleep(600)
+    """
+    measured = [sys.executable, "-c", "import os, time\n" + textwrap.dedent(sleeps)]
+    measures = textwrap.dedent(f"""
         import signal
         from pathlib import Path
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from rapid_integrations.benchmarks.measured_process import run_measured
-        run_measured({child(sleeps)!r}, {{}}, Path({str(tmp_path)!r}))
+        from rapid_integrations.cli.interruption import ends_in_order
+        with ends_in_order():
+            run_measured({measured!r}, {{}}, Path({str(tmp_path)!r}))
     """)
-    process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (noted.exists() and noted.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) != 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(noted.read_text()), 0)
+    process = subprocess.Popen([sys.executable, "-c", measures], stderr=subprocess.DEVNULL)
+    try:
+        while not noted.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield process, psutil.Process(int(noted.read_text()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_to_the_one_that_measures_ends_both(parent, tmp_path, sent, status):
+    measures, measured = parent
+    measures.send_signal(sent)
+    assert measures.wait() == status
+    assert not measured.is_running()  # it is waited for before the other ends
     assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+
+
+def test_it_ends_even_if_the_one_that_measures_is_killed(parent):
+    measures, measured = parent
+    measures.kill()
+    measures.wait()
+    # Nobody is left who waits for it, so its end may be that of a zombie, whose new parent takes its time.
+    while measured.is_running() and measured.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)

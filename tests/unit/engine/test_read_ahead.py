@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from rapid_integrations import (
     OutOfMemoryError,
     Prompt,
     PromptError,
+    SamplingParams,
 )
 from tests.toys.embedder import HashEmbedder
 from tests.toys.errors import coded
@@ -167,3 +169,54 @@ def test_a_question_does_not_wait_for_another_document(monkeypatch):
         assert done < total
         reading.join(60)
         assert reads[-1][0] == total
+
+
+class Gated:
+    """Counts the rows of a model's passes, and holds some of them back until they are let go."""
+
+    def __init__(self, model, *held):
+        self.rows, self.passes, self._forward = 0, 0, model.forward
+        self.reached = {number: threading.Event() for number in held}
+        self.go = {number: threading.Event() for number in held}
+        model.forward = self._counted
+
+    def _counted(self, rows):
+        self.passes += 1
+        self.rows += sum(each.count for each in rows)
+        if (number := self.passes) in self.go:
+            self.reached[number].set()
+            self.go[number].wait()
+        return self._forward(rows)
+
+
+@pytest.mark.parametrize("ends", ["when it is read", "when it is cancelled"])
+def test_what_a_question_waits_for_is_not_read_again(monkeypatch, ends):
+    monkeypatch.setattr("rapid_integrations.decoding.reader.PREFILL_CHUNK", 64)
+    text = words(5, 200)
+    with engine(drafter="qwen2", sampling=SamplingParams(max_new_tokens=2)) as shared:
+        gated = Gated(shared.target, 2, 6)
+        if ends == "when it is read":
+            first = threading.Thread(target=lambda: shared.read(text))
+            gated.go[6].set()
+        else:
+            stream = shared.stream(about(text, "Which?"))
+            first = threading.Thread(target=lambda: list(stream))
+        answers = []
+        second = threading.Thread(target=lambda: answers.append(shared.generate(about(text, "And who?"))))
+        first.start()
+        gated.reached[2].wait()
+        second.start()
+        while shared.waiting_requests == 0:  # it begins behind this pass, and waits for the first one
+            time.sleep(0.01)
+        gated.go[2].set()
+        if ends == "when it is cancelled":
+            gated.reached[6].wait()
+            stream.cancel()
+            gated.go[6].set()
+        first.join()
+        second.join()
+        assert gated.rows < answers[0].usage.prompt_tokens + 100
+        assert answers[0].stats.cached_prompt_tokens > 300
+        assert_entries_are_right(shared)
+    with engine(drafter="qwen2", sampling=SamplingParams(max_new_tokens=2), prefix_cache_bytes=0) as without:
+        assert answers[0].token_ids == without.generate(about(text, "And who?")).token_ids

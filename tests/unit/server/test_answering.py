@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -115,6 +116,30 @@ def test_a_silent_stream_is_kept_open_by_comments(app_of, engine):
         assert all(0 <= each["done"] <= each["total"] for each in progress)
 
 
+def test_comments_keep_a_stream_open_that_waits_for_its_turn(app_of, engine):
+    with running(app_of(max_running=1, comment_s=0.02)) as address, client_of(address) as client:
+        with sent(address, LONG):
+            assert settle(lambda: client.get("/ready").json()["running"] == 1)
+            with client.stream("POST", "/v1/chat/completions", json={**SHORT, "stream": True}) as waiting:
+                assert waiting.status_code == 200
+                pieces = waiting.iter_bytes()  # it would close the stream if nothing held it
+                assert next(pieces).startswith(b": waiting\n\n")
+                assert client.get("/ready").json() == {"status": "ready", "running": 1, "waiting": 1}
+            assert settle(lambda: client.get("/ready").json()["waiting"] == 0)
+        assert settle(lambda: engine.running_requests == 0)
+
+
+def test_what_fails_behind_a_comment_is_told_in_the_stream(app_of, engine):
+    with running(app_of(max_running=1, comment_s=0.02, request_timeout_s=1)) as address, client_of(address) as client:
+        with sent(address, LONG):
+            assert settle(lambda: engine.running_requests == 1)
+            answer = client.post("/v1/chat/completions", json={**SHORT, "stream": True, "max_tokens": 20_000})
+            found, ended = events(answer.text)
+            assert answer.status_code == 200 and answer.text.startswith(": waiting\n\n")
+            assert found[-1]["error"]["code"] == "request_timeout" and not ended
+        assert settle(lambda: engine.running_requests == 0)
+
+
 def serving(app):
     from rapid_integrations.server.serving import server_of
 
@@ -161,6 +186,20 @@ def test_an_answer_that_does_not_end_in_time_is_told(app_of, engine):
     chunks, ended = events(found[0])
     assert not ended and chunks[-1]["error"]["code"] == "stopping" and not thread.is_alive()
     assert settle(lambda: engine.running_requests == 0)
+
+
+def test_a_second_ctrl_c_cuts_the_answers_without_a_traceback(app_of, engine, caplog):
+    server, thread, address = serving(app_of(shutdown_s=1000))
+    found = []
+    asking = threading.Thread(target=streamed, args=(address, {**LONG, "stream": True}, found))
+    asking.start()
+    assert settle(lambda: engine.running_requests == 1)
+    server.should_exit = server.force_exit = True  # what uvicorn sets
+    thread.join(60)
+    asking.join(60)
+    assert not thread.is_alive() and not asking.is_alive()
+    assert settle(lambda: engine.running_requests == 0)
+    assert not [record.message for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_closed_engine_is_not_ready(app_of):

@@ -31,6 +31,9 @@ def test_a_file_is_its_own_key_wherever_it_is_named():
     assert document_key(f"/v1/files/{ID}", None, b"") == document_key(f"/v1/files/{ID}/text", "s", b"") == ID
     assert key(chat("Why?", rapid={"documents": [{"file_id": ID}, {"text": ONE}]})) == ID
     assert key(chat([part, {"type": "text", "text": "Why?"}]), session="mine") == ID
+    inline = {"type": "file", "file": {"filename": "a.txt", "file_data": "QUJD"}}
+    why, who = {"type": "text", "text": "Why?"}, {"type": "text", "text": "Who?"}
+    assert key(chat([inline, why])) == key(chat([who, inline])) is not None
 
 
 @pytest.mark.parametrize(

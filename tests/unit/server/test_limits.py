@@ -1,5 +1,6 @@
 """Bodies that are too large or too slow, JSON that is none, and idle connections."""
 
+import contextlib
 import socket
 import time
 
@@ -45,6 +46,14 @@ def test_a_body_that_ends_early_is_nobodys_fault(client, address):
     with connected(address) as gone:
         gone.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{".encode())
     assert client.get("/health").status_code == 200
+
+
+def test_headers_without_an_end_are_refused(address):
+    with connected(address) as endless, contextlib.suppress(ConnectionError):
+        endless.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ")
+        for _ in range(1000):  # it is cut long before
+            endless.sendall(b"a" * 65536)
+        pytest.fail("64 MB of headers were taken")
 
 
 def test_a_thousand_idle_connections_keep_nobody_out(address, client):

@@ -54,9 +54,11 @@ def test_no_request_made_from_it_causes_an_error_of_ours(address):
                 nonlocal tried
                 tried += 1
                 if isinstance(case.body, dict):  # otherwise nearly every request is one for another model
-                    case.body["model"] = "tiny"
-                    case.body.setdefault("max_tokens", 2)
-                answer = case.call(timeout=60)
+                    embeds = case.path.endswith("/embeddings")
+                    case.body["model"] = "hash" if embeds else "tiny"
+                    if not embeds:
+                        case.body.setdefault("max_tokens", 2)
+                answer = case.call(timeout=300)
                 if answer.status_code == 500:
                     failed.append((case.method, case.path, str(case.body)[:500], answer.text[:300]))
 

@@ -1,8 +1,11 @@
 """Contexts and questions: as RAPID's fields give them, and as they are found for clients that know nothing of them."""
 
+import base64
+
 import pytest
 
 from tests.toys.chat_clients import librechat, open_webui
+from tests.toys.document_files import pdf
 from tests.toys.repository import ROOT
 from tests.toys.served import uploaded
 
@@ -65,6 +68,19 @@ def test_a_file_may_be_a_part_of_a_message_as_in_openais_api(client):
     assert found["statistics"]["segmentation"] == "explicit"
 
 
+def test_a_file_may_come_within_a_message(client):
+    content = base64.b64encode(pdf("About apples. " * 30, "About pears. " * 30)).decode()
+    for data in (content, f"data:application/pdf;base64,{content}"):
+        file = {"filename": "../fruit.pdf", "file_data": data}
+        parts = [{"type": "file", "file": file}, {"type": "text", "text": "Which pears?"}]
+        found = asked(client, [{"role": "user", "content": parts}])
+        assert {(each["document"], each["file_id"]) for each in found["sources"]} == {("fruit.pdf", None)}
+        assert {each["page"] for each in found["sources"]} <= {1, 2}
+        assert found["statistics"]["segmentation"] == "explicit"
+    assert found["statistics"]["cached_prompt_tokens"] > 500  # the same text, read before
+    assert "fruit.pdf" not in client.get("/v1/files").text
+
+
 def test_a_context_is_marked_in_the_message_that_has_it_or_put_in_front(client):
     context = "\n\n".join(PASSAGES)
     inside = [{"role": "user", "content": f"Read this.\n{context}\nNow tell me: {QUESTION}"}]
@@ -104,6 +120,10 @@ def test_text_completions_take_documents_and_find_contexts(client):
         ([{"role": "user", "content": "a"}], {"documents": [{"text": " "}]}, "prompt.empty_document"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}], {}, "prompt"),
         ([{"role": "user", "content": [{"type": "file", "file": {"file_data": "a"}}]}], {}, "invalid_value"),
+        ([{"role": "user", "content": [{"type": "file", "file": {"file_data": "\u00e9A=="}}]}], {}, "invalid_value"),
+        ([{"role": "user", "content": [{"type": "file", "file": {"filename": "a.pdf"}}]}], {}, "invalid_value"),
+        ([{"role": "user", "content": [{"type": "file", "file": {"file_data": ""}}]}], {}, "document"),
+        ([{"role": "user", "content": [{"type": "file", "file": {"file_data": "JVBERi0x"}}]}], {}, "document"),
     ],
 )
 def test_what_cannot_be_a_prompt_is_refused(client, messages, rapid, code):

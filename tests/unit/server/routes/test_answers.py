@@ -67,6 +67,11 @@ def test_documents_are_read_once_and_named_as_sources(client):
         ({"max_tokens": 100_000}, 400, "context_length_exceeded", None),
         ({"rapid": {"documents": [{"file_id": "../../etc/passwd"}]}}, 404, "file_not_found", "file_id"),
         ({"n": 9}, 400, "too_many_choices", "n"),
+        ({"stop": ["a", 1]}, 400, "invalid_value", "stop.1"),
+        ({"tool_choice": "sometimes"}, 400, "invalid_value", "tool_choice"),
+        ({"messages": [{"role": "nobody", "content": "a"}]}, 400, "invalid_value", "messages.0.role"),
+        ({"messages": [{"content": "a"}]}, 400, "missing_required_parameter", "messages.0.role"),
+        ({"rapid": {"documents": [{"txt": "a"}]}}, 400, "unknown_parameter", "rapid.documents.0.txt"),
     ],
 )
 def test_errors_are_openais(client, fields, status, code, param):
@@ -167,3 +172,9 @@ def test_statistics_and_sources_only_come_to_those_who_ask(client):
 def test_what_the_model_or_the_engine_cannot_do_is_refused(client, fields):
     answer = asked(client, **fields)
     assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+def test_a_wrong_base_url_and_the_responses_api_are_told_the_way_out(client):
+    assert "ends with /v1" in client.post("/chat/completions", json={}).json()["error"]["message"]
+    refused = client.post("/v1/responses", json={"model": "tiny", "input": "Hello"})
+    assert refused.status_code == 404 and "use_responses_api=False" in refused.json()["error"]["message"]

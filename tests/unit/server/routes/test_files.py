@@ -78,7 +78,7 @@ def test_no_id_leaves_the_store(client, given):
 
 
 def test_what_has_no_text_says_why(client):
-    for content, said in ((b"", "is empty"), (b"\x00\x01\x02" * 100, "text"), (b"%PDF-1.7 broken", "")):
+    for content, said in ((b"", "It is empty"), (b"\x00\x01\x02" * 100, "text"), (b"%PDF-1.7 broken", "It ")):
         file = uploaded(client, content, "a.pdf" if content[:1] == b"%" else "a.bin")
         assert file["status"] == "error" and said in file["status_details"]
         body = {
@@ -88,6 +88,7 @@ def test_what_has_no_text_says_why(client):
         }
         refused = client.post("/v1/chat/completions", json=body)
         assert refused.status_code == 409 and refused.json()["error"]["code"] == "file_without_text"
+        assert refused.json()["error"]["message"] == f"{file['filename']} could not be read. {file['status_details']}"
 
 
 @pytest.mark.parametrize(
