@@ -11,7 +11,7 @@ from rapid_integrations.compression import default_compressor
 from tests.toys.chat_templates import QWEN25
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
 from tests.toys.office_files import line, pptx, shape
 
 LOADING = inspect.signature(RapidEngine.from_pretrained).parameters.keys() - {"options"}
@@ -31,8 +31,10 @@ def tiny_models(monkeypatch):
             **{name: value for name, value in options.items() if name != "embedder"},
         }
         if not isinstance(drafter, str | None):  # a drafter on another machine
-            return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), drafter_model=drafter, **settings)
-        model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262)
+            return RapidEngine.from_models(
+                tiny_model("llama", 0, **SHALLOW), byte_tokenizer(), drafter_model=drafter, **settings
+            )
+        model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262, **SHALLOW)
         tokenizer = byte_tokenizer(chat_template=QWEN25, extra_tokens=("<tool_call>", "</tool_call>"))
         return RapidEngine.from_models(model, tokenizer, **settings)
 

@@ -107,7 +107,7 @@ def test_prompt_lookup_is_right_where_the_model_repeats_itself():
                     )
                     if length != "auto":  # which depends on the clock, and begins with few
                         accepted += answer.stats.accepted_tokens
-    assert accepted > 40
+    assert accepted > 20
 
 
 OTHERS = {

@@ -10,7 +10,7 @@ from llama_index_rapid.pipeline_scores import PIPELINE_SCORES
 from rapid_integrations import CompressionConfig, RapidEngine
 from tests.toys.embedder import HashEmbedder
 from tests.toys.llama_index_parts import HashEmbedding, nodes
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model
 
 SMALL = CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2)
 
@@ -18,7 +18,7 @@ SMALL = CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2)
 def make_llm(chat_template=..., **settings):
     options = {} if chat_template is ... else {"chat_template": chat_template}
     defaults = {
-        "model": tiny_model("llama", 0, max_position_embeddings=8192),
+        "model": tiny_model("llama", 0, max_position_embeddings=8192, **SHALLOW),
         "tokenizer": byte_tokenizer(**options),
         "max_new_tokens": 12,
         "compression": SMALL,

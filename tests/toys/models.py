@@ -48,6 +48,7 @@ _SHAPE = {
     "pad_token_id": None,
     "tie_word_embeddings": False,
 }
+SHALLOW = {"num_hidden_layers": 1}  # where the model is not what is tested: most of a request is layers' forward passes
 _FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),

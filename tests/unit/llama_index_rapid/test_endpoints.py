@@ -45,6 +45,12 @@ class Events(BaseEventHandler):
         self.seen.append(event.class_name())
 
 
+@pytest.fixture(scope="module")
+def llm():
+    """One whose answer to `TEXT` is as long as it may be."""
+    return make_llm(model=tiny_model("llama", 0, max_position_embeddings=8192))
+
+
 @pytest.fixture
 def events():
     handler, root = Events(seen=[]), get_dispatcher()
