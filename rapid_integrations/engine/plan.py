@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,8 @@ class Plan:
         datastore: the index of the user's own texts, or None.
         draft_head: whether there is a trained head.
         self_drafting: how the target drafts for itself.
+        doubt: the share of the distrust in what was retrieved that is left, in (0, 1]: the target's share of the
+            drafter's parameters, at most 1. Who contradicts a target that is sure may know better if it is larger.
         weights: of several drafters' distributions, which sum to 1; empty if there is one drafter.
         answers: what the datastore has gained, and gains from this request; None if it does not grow.
     """
@@ -61,6 +64,7 @@ class Plan:
     datastore: SuffixIndex | None = None
     draft_head: bool = False
     self_drafting: SelfDrafting = SelfDrafting()
+    doubt: float = 1.0
     weights: tuple[float, ...] = ()
     answers: StoredAnswers | None = None
 
@@ -99,7 +103,7 @@ class Plan:
             trust = 1.0 if prompts.query_coverage is None else trust_of(prompts.query_coverage)
             # Passages that contain everything the question names are relevant, even with a low similarity to it.
             relevance = trust if prompts.compression is None else max(prompts.compression.relevance, trust)
-            return replace(self, law=replace(self.law, relevance=relevance, trust=trust))
+            return replace(self, law=replace(self.law, relevance=relevance, trust=1.0 - self.doubt * (1.0 - trust)))
         proposer = self.proposer
         if self.draft_length == "auto" and not (self.uses_draft_lm or self.uses_draft_head):
             proposer = {"drafter": "none", **_HYBRIDS}.get(proposer, proposer)
@@ -117,6 +121,13 @@ def _hybrid_for(models: EngineModels) -> str:
     readers = (models.target, models.drafter, *models.more_drafters)
     trees = all(each.device.type == "cpu" and each.reads_trees for each in readers)
     return "tree_hybrid" if trees else "hybrid"
+
+
+def _doubt(models: EngineModels) -> float:
+    """Return `Plan.doubt`; 1 for a drafter of unknown size, and that of the smallest if there are several."""
+    sizes = [each.num_parameters for each in (models.drafter, *models.more_drafters)]
+    smallest = min(sizes)
+    return 1.0 if smallest >= sys.maxsize else min(1.0, models.target.num_parameters / max(1, smallest))
 
 
 def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, models: EngineModels) -> Plan:
@@ -211,6 +222,7 @@ def plan_request(speculation: SpeculationConfig, sampling: SamplingParams, model
         datastore=datastore,
         draft_head=models.draft_head is not None,
         self_drafting=_self_drafting(speculation, models.target),
+        doubt=_doubt(models),
         weights=_weights(speculation, models),
         answers=answers,
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 ETA_MOST = 50.0
 """Where the line search ends: the strongest transfer that the paper tries."""
 
-ETA_RULE = 2
+ETA_RULE = 3
 """Which rule "auto" and "nearest" follow: another number where it changes, so that results of both are not mixed."""
 
 _SLOPE_LEFT = 0.01  # where the search ends; at 0 it would hang on rounding wherever q is nearly a point mass

@@ -1,5 +1,6 @@
 """What a request will be done with, and what the law is told of the retrieval."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +41,30 @@ def prepared(coverage, relevance, drafter_ids=(1,)):
 def test_the_law_is_told_how_far_to_trust_what_was_retrieved(coverage, relevance, trust, told):
     law = PLAN.for_prompts(prepared(coverage, relevance), self_speculation=False).law
     assert (law.trust, law.relevance) == (pytest.approx(trust), pytest.approx(told))
+
+
+@pytest.mark.parametrize(
+    ("target", "drafters", "trust"),
+    [
+        (7, [7], 0.6),
+        (7, [3], 0.6),  # a smaller one is not believed less: its passages are as good
+        (7, [70], 0.96),
+        (7, [70, 14], 0.8),
+        (7, [sys.maxsize], 0.6),  # on another machine, which does not say how large it is
+    ],
+)
+def test_a_larger_drafter_is_believed_more_where_it_contradicts(target, drafters, trust):
+    first, *more = (sized(count) for count in drafters)
+    models = EngineModels(sized(target), first, None, None, 512, more_drafters=tuple(more))
+    plan = plan_request(SpeculationConfig(law="augmented"), SamplingParams(), models)
+    law = plan.for_prompts(prepared(0.8, 0.7), self_speculation=False).law
+    assert law.trust == pytest.approx(trust) and law.relevance == 0.7  # passages are as relevant as they are
+
+
+def sized(parameters):
+    lm = TableLM(0)
+    lm.num_parameters = parameters
+    return lm
 
 
 def test_a_model_that_reads_the_same_twice_follows_the_target():
