@@ -122,7 +122,8 @@ def test_documents_are_read_from_disk_where_methods_are_added(evaluate, folder):
     assert evaluate(*made, "--method", "rapid:eta=2").exit_code == 0
     _, predictions = read_predictions(folder / "again" / "predictions.jsonl")
     fresh = [p.stats.cached_prompt_tokens for p in predictions]
-    assert fresh[0] == 0 and min(fresh[4:]) > 0  # the first question of the first method has nothing to begin with
+    # One question of the first method, whichever comes first, has nothing to begin with.
+    assert min(fresh[:4]) == 0 and min(fresh[4:]) > 0
 
 
 def test_lengths(evaluate, folder):
