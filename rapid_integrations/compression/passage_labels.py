@@ -109,9 +109,8 @@ def _kind_of(line: str, blank_before: bool) -> tuple[str, str] | None:
 
 
 def _names_context(word: str) -> bool:
-    from rapid_integrations.prompt.segmentation.role_words import (
-        ROLES,  # its patterns take a tenth of a second to compile
-    )
+    # Not above: its patterns take a tenth of a second to compile, and most lines have no such word.
+    from rapid_integrations.prompt.segmentation.role_words import ROLES
 
     return ROLES["context"].fullmatch(word) is not None
 

@@ -33,4 +33,5 @@ class PassShares:
             cost = self._costs[id(model)] = LinearCost(1.0, guess)
         cost.observe(sum(rows), seconds)
         weights = [cost.base / len(rows) + cost.slope * each for each in rows]
-        return [seconds * weight / sum(weights) for weight in weights]
+        whole = sum(weights) or 1.0  # a clock may not have moved yet
+        return [seconds * weight / whole for weight in weights]

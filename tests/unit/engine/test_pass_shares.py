@@ -17,6 +17,10 @@ def test_shares_add_up_to_the_pass():
     assert sum(found) == pytest.approx(0.75) and found[1] > found[0] > found[2] > 0
 
 
+def test_a_clock_that_has_not_moved():
+    assert PassShares().split(Model(), [2, 6], 0.0) == [0.0, 0.0]
+
+
 def test_what_a_pass_takes_anyway_is_shared_alike():
     # Passes take 60 ms, and 3 ms for each row. So eight requests of two rows each take 108 ms, and six more rows 18 ms.
     shares, model = PassShares(), Model()
