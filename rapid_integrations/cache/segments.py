@@ -39,7 +39,6 @@ class Buffers:
         windowed: layers whose rows are freed (`windows`).
 
     Attributes:
-        owner: the buffers that hold the memory.
         windowed: see the arguments.
         freed: ranges of rows that are freed in the windowed layers, ascending. It is replaced, never changed.
         points: positions behind which other texts go on, whose rows therefore stay.
@@ -47,7 +46,7 @@ class Buffers:
     """
 
     def __init__(self, layers: int, of: Buffers | None = None, windowed: Collection[int] = ()) -> None:
-        self.owner: Buffers = self if of is None else of.owner
+        self._owner = None if of is None else of.owner  # not this object itself: a cycle would keep its memory for long
         self.windowed = frozenset(windowed)
         self.freed: tuple[Range, ...] = ()
         self.points: set[int] = set()
@@ -55,6 +54,11 @@ class Buffers:
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.complete = False  # every layer has buffers; each step of a model asks
+
+    @property
+    def owner(self) -> Buffers:
+        """The buffers that hold the memory."""
+        return self if self._owner is None else self._owner
 
     @property
     def nbytes(self) -> int:

@@ -8,12 +8,15 @@ import gc
 import json
 import os
 import sys
+import time
+import weakref
 
 import psutil
 import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine
 from rapid_integrations.cache import KVCache
+from rapid_integrations.cache.segments import Buffers
 from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.toys.embedder import HashEmbedder
 from tests.toys.leaks import settled, threads
@@ -28,8 +31,7 @@ def engine(**options):
         byte_tokenizer(),
         embedder=HashEmbedder(),
         compression=CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2),
-        prefix_cache_bytes=BUDGET,
-        **options,
+        **{"prefix_cache_bytes": BUDGET, **options},
     )
 
 
@@ -50,6 +52,32 @@ def test_nothing_is_left_behind(outcome, tmp_path, caches):  # noqa: F811
         assert running._prefixes.memory.nbytes <= BUDGET
     assert settled(threads, before) == before
     assert settled(lambda: sum(cache.nbytes for cache in caches), 0) == 0
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_rows_are_freed_without_the_garbage_collector(outcome, monkeypatch):
+    """It looks seldom for large objects, and knows nothing of how much memory a cache holds."""
+    made, make = [], Buffers.__init__
+
+    def noted(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        made.append(weakref.ref(self))
+
+    with engine(prefix_cache_bytes=0) as running:
+        one_request(running, 0, outcome)
+        gc.collect()
+        gc.disable()
+        try:
+            monkeypatch.setattr(Buffers, "__init__", noted)
+            for number in range(1, 4):
+                one_request(running, number, outcome)
+            end = time.monotonic() + 60
+            while any(each() is not None for each in made) and time.monotonic() < end:
+                time.sleep(0.01)  # a cancelled step ends a little later
+            assert not [each for each in made if each() is not None]
+            assert bool(made) == (outcome not in ("over the window", "empty"))  # which are refused before
+        finally:
+            gc.enable()
 
 
 @pytest.mark.slow

@@ -128,19 +128,18 @@ WITH_AMX void attend_on_amx(bf16* q, int rows, const int64_t* position, Tiles ti
     }
     return turn;
   };
-  const auto present = [&](int64_t tile) { return int(std::min<int64_t>(TILE, end - tile)); };
-  const auto rows_of = [&](const uint8_t* rows, const HeadSegment& segment, int64_t tile) {
-    return (const bf16*)rows + (tile - segment.begin) * D;
+  // Packs the keys or the values of a tile, and asks for those of the next one.
+  const auto pack = [&](int64_t tile, const uint8_t* HeadSegment::* part, auto pack_rows, uint32_t* packed) {
+    const auto rows_from = [&](int64_t at) {
+      const HeadSegment& segment = tiles.later(at);
+      return (const bf16*)(segment.*part) + (at - segment.begin) * D;
+    };
+    const int present = int(std::min<int64_t>(TILE, end - tile));
+    pack_rows(rows_from(tile), present, packed, READ_ONCE ? rows_from(tiles.next(tile, end)) : nullptr);
   };
   const auto score = [&](const Turn& turn, bool new_tile, float* to) WITH_AMX {
     uint32_t* const packed = packed_keys + turn.tiles % 2 * KEYS;
-    if (new_tile) {
-      const HeadSegment& here = tiles.later(turn.tile);
-      const int64_t after = tiles.next(turn.tile, end);
-      const HeadSegment& later = tiles.later(after);
-      pack_keys<D>(rows_of(here.keys, here, turn.tile), present(turn.tile), packed,
-                   READ_ONCE ? rows_of(later.keys, later, after) : nullptr);
-    }
+    if (new_tile) pack(turn.tile, &HeadSegment::keys, pack_keys<D>, packed);
     if (turn.first + SIDE < rows)
       amx_scores<D, true>(q + size_t(turn.first) * D, packed, to);
     else
@@ -157,11 +156,8 @@ WITH_AMX void attend_on_amx(bf16* q, int rows, const int64_t* position, Tiles ti
     odd = !odd;
     if (next.tile < end) score(next, next_is_new, scores + odd * QUERIES * TILE);
     if (new_tile) {
-      const HeadSegment& here = tiles.with(turn.tile);
-      const int64_t after = tiles.next(turn.tile, end);
-      const HeadSegment& later = tiles.later(after);
-      pack_values<D>(rows_of(here.values, here, turn.tile), present(turn.tile), packed_values,
-                     READ_ONCE ? rows_of(later.values, later, after) : nullptr);
+      tiles.with(turn.tile);  // the segments before it are done with
+      pack(turn.tile, &HeadSegment::values, pack_values<D>, packed_values);
     }
     const int first = turn.first, last = std::min(rows, first + QUERIES);
     if (first > 0 && last < first + QUERIES)

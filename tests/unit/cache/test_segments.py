@@ -36,6 +36,20 @@ def test_whole_tiles_are_shared_and_the_rest_is_copied(length):
     assert held(fork) == [*DOCUMENT[:length], 7, 8] and held(cache) == DOCUMENT
 
 
+def test_rows_go_with_their_last_holder_at_once():
+    cache = holding(DOCUMENT)
+    fork = cache.fork(512, 600)
+    rows = weakref.ref(cache.segments[-1].buffers)
+    gc.disable()
+    try:
+        del cache
+        assert rows() is not None  # the fork reads them
+        del fork
+        assert rows() is None
+    finally:
+        gc.enable()
+
+
 def test_both_go_on_without_seeing_each_other():
     cache = holding(DOCUMENT, 1000)
     fork = cache.fork(500, 800)
