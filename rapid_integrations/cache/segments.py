@@ -39,6 +39,8 @@ class Buffers:
         windowed: layers whose rows are freed (`windows`).
 
     Attributes:
+        allocated: number of bytes that would be held if every row was. It is counted once: each request asks for all
+            caches' bytes.
         windowed: see the arguments.
         freed: ranges of rows that are freed in the windowed layers, ascending. It is replaced, never changed.
         points: positions behind which other texts go on, whose rows therefore stay.
@@ -54,6 +56,8 @@ class Buffers:
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.complete = False  # every layer has buffers; each step of a model asks
+        self.allocated = 0
+        self._freeable, self._row_bytes = 0, 0  # the windowed layers' part of it, and of each row
 
     @property
     def owner(self) -> Buffers:
@@ -63,20 +67,8 @@ class Buffers:
     @property
     def nbytes(self) -> int:
         """Number of bytes: the allocated ones, but of windowed layers those of the rows that they hold."""
-        if not self.windowed:
-            return self.allocated
         held = self.written - sum(end - begin for begin, end in self.freed)
-        total = 0
-        for part in (self.keys, self.values):
-            for layer, each in enumerate(part):
-                if each is not None:
-                    total += each.nbytes // each.shape[2] * held if layer in self.windowed else each.nbytes
-        return total
-
-    @property
-    def allocated(self) -> int:
-        """Number of bytes that would be held if every row was."""
-        return sum(each.nbytes for each in (*self.keys, *self.values) if each is not None)
+        return self.allocated - self._freeable + held * self._row_bytes
 
     def free(self, rows: Range) -> None:
         """Free the windowed layers' rows from the first to the second number; nobody may need them any more."""
@@ -95,6 +87,10 @@ class Buffers:
     def put(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Set the buffers of a layer that has none yet."""
         self.keys[layer], self.values[layer] = keys, values
+        self.allocated += (nbytes := keys.nbytes + values.nbytes)
+        if layer in self.windowed:
+            self._freeable += nbytes
+            self._row_bytes += nbytes // keys.shape[2]
         self.complete = all(each is not None for each in self.keys)
 
     def layer(self, index: int) -> LayerRows:

@@ -13,6 +13,8 @@ CUDA, MPS = torch.device("cuda", 0), torch.device("mps")
 class Rows:
     """Rows of a KV cache on a device that is not there."""
 
+    nbytes = 16
+
     def __init__(self, device, log):
         self.device, self.log = device, log
 
