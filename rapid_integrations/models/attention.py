@@ -39,13 +39,14 @@ from rapid_integrations.cache import TILE, LayerRows, Rows
 from rapid_integrations.cache.levels import restored
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
+from rapid_integrations.kernels.cpu.library import uses_matrix_units
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
 from rapid_integrations.models import flash
 from rapid_integrations.models.mask import CausalMask, Sight, described_mask
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64
-MAX_FOLDED_BEFORE_BLOCKS = 8  # used if the alternative is blocks of queries
+MAX_FOLDED_BEFORE_BLOCKS = 8  # used if the alternative is blocks of queries, or the kernels without matrix units
 _BLOCK_ROWS = 256  # rows of a matrix product in a prefill: their scores stay in a core's cache
 
 # transformers' layers pass these keyword arguments. They do not change the result for one unpadded text.
@@ -199,7 +200,9 @@ def attend(
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
-    if (in_eight_bits or not few) and in_tiles and all(prefill.serves_attention(query, *rows) for rows in segments):
+    # Matrix units read few queries in a half of the time, and each one has the same bits among many.
+    by_kernels = in_tiles and (in_eight_bits or not few or uses_matrix_units())
+    if by_kernels and all(prefill.serves_attention(query, *rows) for rows in segments):
         return prefill.attend(query, segments, scale, window, kind)
     total, new = sum(key.shape[2] for key, _ in segments), query.shape[2]
     sight = Sight(window, kind.chunk, 0)

@@ -68,11 +68,17 @@ def without_kernels() -> Iterator[None]:
             _outcome = before
 
 
+def uses_matrix_units() -> bool:
+    """Whether the loaded kernels compute prompts on the processor's matrix units (AMX)."""
+    library = loaded_library()
+    return library is not None and bool(library.rapid_uses_amx())
+
+
 @contextmanager
 def without_matrix_units() -> Iterator[None]:
     """Compute inside, in the whole process, as on a processor without matrix units: to compare."""
     library = loaded_library()
-    used = library is not None and bool(library.rapid_uses_amx())
+    used = uses_matrix_units()
     if library is not None:
         library.rapid_use_amx(0)
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cpu.blocks import BlockFormat
 from rapid_integrations.kernels.cpu.interface import Matrix
-from rapid_integrations.kernels.cpu.library import loaded_library
+from rapid_integrations.kernels.cpu.library import loaded_library, uses_matrix_units
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, kind_of
 
 BF16, PARTS = 0, 3  # as in interface.h
@@ -154,14 +154,7 @@ def product(matrix: AnyMatrix, x: Tensor) -> Tensor:
 
 def multiplies_prompts(x: Tensor, columns: int) -> bool:
     """Whether `prompt_product` takes inputs with so many columns: on processors with matrix units for bfloat16."""
-    library = loaded_library()
-    return (
-        library is not None
-        and x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and columns % GROUP == 0
-        and bool(library.rapid_uses_amx())
-    )
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and columns % GROUP == 0 and uses_matrix_units()
 
 
 def prompt_product(matrix: AnyMatrix, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from transformers.masking_utils import (
 )
 
 from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations.kernels.cpu.library import native_library, uses_matrix_units
 from rapid_integrations.models.attention import (
     ATTENTION_NAME,
     MAX_FOLDED_BEFORE_BLOCKS,
@@ -90,6 +91,21 @@ def test_blocks_of_queries(new, window):
     """A prefill in bfloat16: 85 queries a block where three heads share a key."""
     for before in (0, 200):
         check(new, before, group=3, window=window, dtype=torch.bfloat16)
+
+
+@pytest.mark.skipif(native_library() is None or not uses_matrix_units(), reason="this processor has no matrix units")
+@pytest.mark.parametrize(("kv_heads", "group", "width"), [(3, 3, 64), (2, 6, 128), (1, 4, 256)])
+def test_on_matrix_units_few_queries_have_the_bits_that_they_have_among_many(kv_heads, group, width):
+    """So it does not matter for a prompt's rows in how short a piece they are read."""
+    for before in (0, 40, 700):
+        query, key, value = inputs(
+            before, kv_heads, group, 300, before + 300, torch.bfloat16, width=width, value_width=width
+        )
+        whole = attend(query, [(key, value)], width**-0.5, None)
+        for first, last in ((0, 1), (0, 8), (5, 9), (10, 60), (64, 128), (292, 300), (299, 300)):
+            rows = [each[:, :, : before + last].contiguous() for each in (key, value)]
+            part = attend(query[:, :, first:last].contiguous(), [(rows[0], rows[1])], width**-0.5, None)
+            assert torch.equal(part, whole[:, first:last]), (before, first, last)
 
 
 @pytest.mark.parametrize("new", [1, 5, 70])
