@@ -135,19 +135,22 @@ class Vocabulary(SharedResource):
         adds_bos = not prompt.templated and (begins_with_data or not self._starts_with_bos(text))
         encoding = self._encode(text, add_special_tokens=adds_bos)
         ids: list[int] = encoding.ids
-        if self._control_ids.isdisjoint(ids):
+        found = [at for at, index in enumerate(ids) if index in self._control_ids]
+        if not found:
             return ids
         spans = iter(prompt.data_spans)
         span = next(spans, None)
         safe: list[int] = []
-        for index, (start, end) in zip(ids, encoding.offsets, strict=True):
+        done = 0  # tokens that are in `safe` in one form or the other
+        for at in found:
+            start, end = encoding.token_to_chars(at) or (0, 0)  # None: the tokenizer added it
             while span is not None and span[1] <= start:
                 span = next(spans, None)
-            inside = span is not None and start < span[1] and end > span[0] and end > start
-            if inside and index in self._control_ids:
+            if span is not None and start < span[1] and end > span[0] and end > start:
+                safe += ids[done:at]
                 safe += self._spell(text[start:end])
-            else:
-                safe.append(index)
+                done = at + 1
+        safe += ids[done:]
         return safe
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
