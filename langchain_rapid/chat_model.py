@@ -116,7 +116,8 @@ class ChatRapid(RapidModel, BaseChatModel):
         given = to_engine_messages(messages) if messages else []
         declared = [convert_to_openai_tool(tool) for tool in tools or ()]
         try:
-            return self._engine.count_tokens(given, tools=declared)
+            arguments = self.chat_template_kwargs
+            return self._engine.count_tokens(given, tools=declared, chat_template_kwargs=arguments)
         except PromptError:  # a part of a conversation, which the template refuses by itself
             return sum(len(self.get_token_ids(message["content"])) for message in given)
 
