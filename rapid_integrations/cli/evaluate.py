@@ -13,7 +13,14 @@ from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.console import errors_taught, stderr, stdout
-from rapid_integrations.cli.options import RETRIEVAL, SAMPLING, ModelOptions, TemplateArgument, with_option_groups
+from rapid_integrations.cli.options import (
+    RETRIEVAL,
+    SAMPLING,
+    ModelOptions,
+    TemplateArgument,
+    template_arguments,
+    with_option_groups,
+)
 from rapid_integrations.cli.retrieval import measure_retrieval
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
@@ -125,7 +132,7 @@ def run(
         ]
         size: dict[str, Any] = {} if chunk_tokens is None else {"chunk_tokens": chunk_tokens}
         compression = CompressionConfig(preset=retrieval, min_tokens=min_tokens, **size)
-        arguments = dict(template_argument or ())
+        arguments = template_arguments(template_argument)
         file = PredictionFile(
             folder / PREDICTIONS,
             {

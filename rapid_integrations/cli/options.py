@@ -95,8 +95,13 @@ def _template_argument(given: str) -> Any:
         raise typer.BadParameter(str(error)) from None
 
 
+def template_arguments(given: Sequence[Any] | None) -> dict[str, Any]:
+    """Return the values of the option `TemplateArgument`, which its parser has made pairs of, by their names."""
+    return dict(given or ())
+
+
 TemplateArgument = Annotated[
-    list[Any] | None,
+    list[str] | None,
     typer.Option(
         "--template-argument",
         parser=_template_argument,
@@ -237,7 +242,7 @@ class ServingOptions(ModelOptions):
 
     def _chosen(self) -> dict[str, Any]:
         chosen = super()._chosen()
-        arguments = dict(chosen.pop("template_argument") or ())
+        arguments = template_arguments(chosen.pop("template_argument"))
         return {**chosen, "chat_template_kwargs": arguments}
 
 
