@@ -197,6 +197,10 @@ class ChatRequest(_Answering):
     reasoning_effort: str | None = Field(
         default=None, max_length=100, description="given to a chat template that reads this name, else refused"
     )
+    # SGLang's name.
+    separate_reasoning: bool | None = Field(
+        default=None, description="false leaves a model's thinking in the content, in place of reasoning_content"
+    )
     # Fields of OpenAI's own service that change no answer here.
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -208,7 +212,6 @@ class ChatRequest(_Answering):
     modalities: list[Literal["text"]] | None = None
     # What vllm-router adds.
     continue_final_message: Literal[False] | None = None
-    separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
     include_reasoning: bool | None = None
 

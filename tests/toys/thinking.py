@@ -1,9 +1,12 @@
 """A tiny model whose chat template has a switch for thinking, as Qwen3's has."""
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
+from rapid_integrations.models.loader import LoadedModel
+from rapid_integrations.models.vocabulary import Vocabulary
 from tests.toys.chat_templates import QWEN3
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model, words
+from tests.toys.opening_lm import OpeningLM
 
 OFF = {"enable_thinking": False}
 EMPTY = "<think>\n\n</think>\n\n"
@@ -39,3 +42,19 @@ def both_texts(prepared):
 def without_thoughts(texts):
     """Return the texts as the template writes them if thinking is off."""
     return tuple(text + EMPTY for text in texts)
+
+
+OPENED = QWEN3.replace("{%- if enable_thinking is defined and enable_thinking is false %}", "{%- if false %}").replace(
+    "{{- '<|im_start|>assistant\\n' }}", "{{- '<|im_start|>assistant\\n<think>\\n' }}"
+)
+"""Opens the thinking itself, as DeepSeek-R1's."""
+
+
+def thinking_engine(answer, chat_template=QWEN3, **options):
+    """Return an engine whose model gives this answer, whatever it is asked."""
+    tokenizer = byte_tokenizer(chat_template=chat_template)
+    header = "<|im_start|>assistant\n" + ("<think>\n" if chat_template == OPENED else "")
+    begin, answer = (tokenizer(text, add_special_tokens=False).input_ids for text in (header, answer + "<|im_end|>"))
+    model = OpeningLM(0, len(tokenizer), begin, answer)
+    settings = {"embedder": HashEmbedder(), "sampling": SamplingParams(max_new_tokens=400), **options}
+    return RapidEngine(LoadedModel(model, Vocabulary(tokenizer, {EOS_ID, IM_END_ID})), **settings)
