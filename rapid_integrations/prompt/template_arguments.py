@@ -16,6 +16,7 @@ RESERVED = frozenset(
     "mask_token additional_special_tokens extra_special_tokens".split()
 )
 """Names that the tokenizer or this package fills in."""
+_DEEPEST = 32
 
 
 class TemplateArguments(Mapping[str, Any]):
@@ -110,26 +111,29 @@ def _require_name(name: object) -> None:
 
 
 def _require_json(name: str, value: object) -> None:
-    try:
-        if _is_json(value):
-            return
-    except RecursionError:
-        pass
-    raise ConfigurationError(
-        f"chat_template_kwargs[{name!r}] is {shown(value)}, which is no JSON value: give True, False, None, a finite "
-        "number, a text, or a list or mapping of them",
-        code="wrong_value",
-    )
+    if not _is_json(value, 0):
+        given = "a number" if isinstance(value, int) else shown(value)  # a huge one cannot be written
+        raise ConfigurationError(
+            f"chat_template_kwargs[{name!r}] is {given}, which is no JSON value within bounds: give True, False, None, "
+            f"a number of at most 64 bits, a text, or a list or mapping of them, nested at most {_DEEPEST} deep",
+            code="wrong_value",
+        )
 
 
-def _is_json(value: object) -> bool:
+def _is_json(value: object, depth: int) -> bool:
     if isinstance(value, float):
         return isfinite(value)
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, int):
+        return value.bit_length() <= 64
+    if value is None or isinstance(value, str):
         return True
+    if depth >= _DEEPEST:
+        return False
     if isinstance(value, (list, tuple)):
-        return all(map(_is_json, value))
-    return isinstance(value, dict) and all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+        return all(_is_json(item, depth + 1) for item in value)
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and _is_json(item, depth + 1) for key, item in value.items()
+    )
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -46,6 +46,11 @@ def test_those_of_a_request_stand_over_the_others():
     assert NO_ARGUMENTS.overridden(own) == own and not NO_ARGUMENTS
 
 
+def test_what_is_within_bounds_stays_as_it_is():
+    given = {"a": nested(31), "b": 2**63, "c": -1.5, "d": None}
+    assert TemplateArguments(given).as_dict() == given
+
+
 def test_they_travel():
     arguments = TemplateArguments({"switch": False})
     assert pickle.loads(pickle.dumps(arguments)) == copy.deepcopy(arguments) == copy.copy(arguments) == arguments
@@ -70,8 +75,13 @@ def test_what_is_filled_in_cannot_be_given(name):
         {"a": {"b"}},
         {"a": b"bytes"},
         {"a": nested(100_000)},
+        {"a": nested(32)},
+        {"a": 10**5000},
+        {"a": [-(2**70)]},
     ],
-    ids=lambda given: "deep" if isinstance(given, dict) and isinstance(given.get("a"), list) else f"{given!r:.20}",
+    ids=lambda given: (
+        "bounds" if isinstance(given, dict) and isinstance(given.get("a"), list | int) else f"{given!r:.20}"
+    ),
 )
 def test_anything_but_json_is_refused(given):
     with pytest.raises(ConfigurationError, match="chat_template_kwargs", check=coded("configuration.wrong_value")):
