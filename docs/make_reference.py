@@ -132,9 +132,9 @@ engine itself:
 ## Both frameworks' classes
 
 `llama_index_rapid.RapidLLM`, `langchain_rapid.RapidLLM` and `langchain_rapid.ChatRapid` have every field of
-`SamplingParams` and `SpeculationConfig` as their own, and `compression` (a `CompressionConfig`). A single
-call takes them, too. `max_tokens` and `stop_sequences` are other names of `max_new_tokens` and `stop`. They also have
-these arguments of the engine:
+`SamplingParams` and `SpeculationConfig` as their own, `compression` (a `CompressionConfig`) and `chat_template_kwargs`.
+A single call takes them, too. `max_tokens` and `stop_sequences` are other names of `max_new_tokens` and `stop`. They
+also have these arguments of the engine:
 
 {shared}
 
@@ -202,6 +202,13 @@ of these families (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with singl
 behind the first 1,024 tokens. Prefixes of all of them are kept in memory, and not on disk.
 
 {families}
+
+## Models that think first
+
+Qwen3, GLM-4.5, DeepSeek-V3.1, SmolLM3, Granite, GPT-OSS and others write their reasoning before the answer. Their chat
+templates read a name that switches it off or sets its effort. `chat_template_kwargs={{"enable_thinking": False}}` gives
+such names to the template: to an engine, an LLM, a request, or as `--template-argument enable_thinking=false`. A name
+that a template does not read is refused with the names that it reads. `engine.vocabulary.template_names` lists them.
 
 ## Quantised checkpoints
 

@@ -116,7 +116,8 @@ class ChatRapid(RapidModel, BaseChatModel):
         given = to_engine_messages(messages) if messages else []
         declared = [convert_to_openai_tool(tool) for tool in tools or ()]
         try:
-            return self._engine.count_tokens(given, tools=declared)
+            arguments = self.chat_template_kwargs
+            return self._engine.count_tokens(given, tools=declared, chat_template_kwargs=arguments)
         except PromptError:  # a part of a conversation, which the template refuses by itself
             return sum(len(self.get_token_ids(message["content"])) for message in given)
 
@@ -130,7 +131,9 @@ class ChatRapid(RapidModel, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         request = self._request(messages, stop, kwargs, run_manager)
-        return _result(request, self._answer(request))
+        with self._open(request) as stream:
+            completion = Completion.join(list(request.watch(stream)), stream.prepared.retrieved)
+            return _result(request.responses(stream, self._engine.vocabulary), completion)
 
     async def _agenerate(
         self,
@@ -140,7 +143,9 @@ class ChatRapid(RapidModel, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         request = self._request(messages, stop, kwargs, run_manager)
-        return _result(request, await self._aanswer(request))
+        async with await self._aopen(request) as stream:
+            completion = Completion.join([chunk async for chunk in request.awatch(stream)], stream.prepared.retrieved)
+            return _result(request.responses(stream, self._engine.vocabulary), completion)
 
     def _stream(
         self,
@@ -151,11 +156,11 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         with self._open(request) as stream:
-            responses = request.responses(stream)
+            responses = request.responses(stream, self._engine.vocabulary)
             for chunk in request.watch(stream):
                 piece = responses.chat_chunk(chunk)
                 if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=piece)
+                    run_manager.on_llm_new_token(piece.text, chunk=piece)
                 yield piece
 
     async def _astream(
@@ -167,11 +172,11 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         async with await self._aopen(request) as stream:
-            responses = request.responses(stream)
+            responses = request.responses(stream, self._engine.vocabulary)
             async for chunk in request.awatch(stream):
                 piece = responses.chat_chunk(chunk)
                 if run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=piece)
+                    await run_manager.on_llm_new_token(piece.text, chunk=piece)
                 yield piece
 
     # --- tools and structured output --------------------------------------------------------------------------------
@@ -265,6 +270,5 @@ class ChatRapid(RapidModel, BaseChatModel):
             return settings.request(given)
 
 
-def _result(request: Request, completion: Completion) -> ChatResult:
-    responses = Responses(completion.retrieved, request.with_texts)
+def _result(responses: Responses, completion: Completion) -> ChatResult:
     return ChatResult(generations=[responses.chat_generation(completion)], llm_output=llm_output([completion]))

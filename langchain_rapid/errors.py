@@ -51,6 +51,12 @@ def as_langchain_errors() -> Iterator[None]:
             context_window=error.context_window,
         ) from error
     except errors.ConfigurationError as error:
-        raise InvalidSettingError(str(error)) from error
+        raise _with_code(InvalidSettingError(str(error)), error) from error
     except errors.PromptError as error:
-        raise InvalidPromptError(str(error)) from error
+        raise _with_code(InvalidPromptError(str(error)), error) from error
+
+
+def _with_code(said: errors.RapidError, error: errors.RapidError) -> errors.RapidError:
+    """Give an error the code of the engine's, which programs look at."""
+    said.code = error.code
+    return said

@@ -23,6 +23,7 @@ from langchain_rapid.responses import Responses, llm_output
 from langchain_rapid.structured_output import with_words_behind
 from langchain_rapid.template_capture import current_run
 from rapid_integrations import Completion
+from rapid_integrations.adapters.fields import as_it_is
 
 # The settings of the current call. LangChain's cache asks only the model for its identity, not the call.
 _call_settings: ContextVar[Mapping[str, Any] | None] = ContextVar("rapid_call_settings", default=None)
@@ -198,6 +199,8 @@ class RapidLLM(RapidModel, BaseLLM):
             template = self._of_call("apply_chat_template", overrides)
             settings = self._settings(stop, overrides)
             settings.engine["apply_chat_template"] = template
+            if template is False:
+                as_it_is(settings.engine, overrides)
             given = annotated_text(prompt, call, self.use_templates, current_run(run))
             # If the model continues the text, an instruction after it would become part of the text.
             as_message = template is not False and self._engine.vocabulary.chat_template is not None

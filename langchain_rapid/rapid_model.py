@@ -24,6 +24,7 @@ from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion, CompletionChunk
 from rapid_integrations.adapters.constructor_arguments import constructor_settings
 from rapid_integrations.adapters.fields import RequestFields, engine_defaults
+from rapid_integrations.adapters.thinking import Thinking, marks_of
 from rapid_integrations.config import DEFAULT_EMBEDDER, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rapid_integrations.adapters.progress_view import ProgressView
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.engine.async_stream import AsyncCompletionStream
+    from rapid_integrations.models.vocabulary import Vocabulary
     from rapid_integrations.progress import OnProgress
     from rapid_integrations.prompt import PromptLike
 
@@ -57,9 +59,14 @@ class Request:
     shown: ProgressView | None
     with_texts: bool
 
-    def responses(self, stream: CompletionStream | AsyncCompletionStream) -> Responses:
-        """Return the translator of the answer."""
-        return Responses(stream.prepared.retrieved, self.with_texts)
+    def responses(
+        self, stream: CompletionStream | AsyncCompletionStream, vocabulary: Vocabulary | None = None
+    ) -> Responses:
+        """Return the translator of the answer. With a vocabulary, it tells thinking apart, unless the form is fixed."""
+        marks = None
+        if vocabulary is not None and self.options["sampling"].structured is None:
+            marks = marks_of(vocabulary, stream.prepared.target)
+        return Responses(stream.prepared.retrieved, self.with_texts, Thinking(marks))
 
     def watch(self, stream: CompletionStream) -> Iterator[CompletionChunk]:
         """Yield the answer's pieces until the deadline."""

@@ -17,7 +17,7 @@ from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress
 
 _ANY = "?"  # in place of a question
-_SETTINGS = ("compression", "compressor", "tools", "apply_chat_template")
+_SETTINGS = ("compression", "compressor", "tools", "apply_chat_template", "chat_template_kwargs")
 
 
 def read_ahead(

@@ -6,7 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -15,6 +15,7 @@ from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
 from rapid_integrations import Completion, CompletionChunk, RetrievedChunk
+from rapid_integrations.adapters.thinking import Thinking
 
 PROVIDER = "rapid"  # in tracing (`ls_provider`) and in messages (`model_provider`): LangChain compares the two
 
@@ -33,10 +34,12 @@ class Responses:
         retrieved: the chunks that the drafter read. Their positions and scores go into the metadata.
         with_texts: whether their texts go there, too. By default they do not: the prompt already contains them, and in
             a checkpoint of a conversation each message would repeat them.
+        thinking: tells a chat model's thinking apart from its answer.
     """
 
     retrieved: tuple[RetrievedChunk, ...] = ()
     with_texts: bool = False
+    thinking: Thinking = field(default_factory=lambda: Thinking(None))
 
     # --- plain LLM --------------------------------------------------------------------------------------------------
 
@@ -53,8 +56,10 @@ class Responses:
 
     def chat_generation(self, completion: Completion) -> ChatGeneration:
         """Return a whole answer of a chat model."""
+        thinking, completion = self.thinking.part(completion)
         message = AIMessage(
             content=completion.text,
+            additional_kwargs=_reasoning(thinking),
             tool_calls=[tool_call(name=call.name, args=call.arguments, id=call.id) for call in completion.tool_calls],
             invalid_tool_calls=[
                 invalid_tool_call(name=call.name, args=call.arguments, id=_new_id(), error=call.error)
@@ -66,10 +71,13 @@ class Responses:
 
     def chat_chunk(self, chunk: CompletionChunk) -> ChatGenerationChunk:
         """Return a piece of a chat model's answer. The last one carries calls, usage and statistics."""
+        thinking, chunk = self.thinking.part(chunk)
+        more = _reasoning(thinking)
         if chunk.finish_reason is None:
-            return ChatGenerationChunk(message=AIMessageChunk(content=chunk.text))
+            return ChatGenerationChunk(message=AIMessageChunk(content=chunk.text, additional_kwargs=more))
         message = AIMessageChunk(
             content=chunk.text,
+            additional_kwargs=more,
             tool_call_chunks=_call_chunks(chunk),
             usage_metadata=_usage(chunk),
             chunk_position="last",
@@ -136,6 +144,11 @@ def _call_chunks(chunk: CompletionChunk) -> list[ToolCallChunk]:
     ]
     written += [(call.name, _NOT_JSON + call.arguments, _new_id()) for call in chunk.invalid_tool_calls]
     return [tool_call_chunk(name=name, args=args, id=id_, index=i) for i, (name, args, id_) in enumerate(written)]
+
+
+def _reasoning(thinking: str) -> dict[str, Any]:
+    """Return a message's `additional_kwargs`, under the name that LangChain's own models use."""
+    return {"reasoning_content": thinking} if thinking else {}
 
 
 def _new_id() -> str:

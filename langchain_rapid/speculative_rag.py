@@ -18,7 +18,7 @@ from rapid_integrations.errors import ConfigurationError, shown
 if TYPE_CHECKING:
     from rapid_integrations.engine.speculative_rag import SpeculativeAnswer, SpeculativeRAG
 
-_SETTINGS = ("sampling", "apply_chat_template", "on_progress")
+_SETTINGS = ("sampling", "apply_chat_template", "chat_template_kwargs", "on_progress")
 
 
 def speculative_rag(

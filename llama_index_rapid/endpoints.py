@@ -22,9 +22,13 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.responses import Answer, whole
 from rapid_integrations.adapters.held_engine import HoldsEngine
+from rapid_integrations.adapters.thinking import Marks, marks_of
+from rapid_integrations.outputs import Completion
 from rapid_integrations.progress import OnProgress
 
 if TYPE_CHECKING:
+    from rapid_integrations.engine.async_stream import AsyncCompletionStream
+    from rapid_integrations.engine.stream import CompletionStream
     from rapid_integrations.prompt import PromptLike
 
 _DOING = "a part that this request was given"
@@ -68,7 +72,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer `prompt`. A model with a chat template reads it as a user message, unless `formatted`."""
         with reaching_the_caller(_DOING):
-            return self._answer(self._completion_request(prompt, formatted, kwargs)).completion()
+            return self._answer(self._completion_request(prompt, formatted, kwargs), Answer.completion)
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
@@ -80,7 +84,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer `prompt` without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            return (await self._aanswer(self._completion_request(prompt, formatted, kwargs))).completion()
+            return await self._aanswer(self._completion_request(prompt, formatted, kwargs), Answer.completion)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
@@ -94,7 +98,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
         with reaching_the_caller(_DOING):
-            return self._answer(self._request(messages, kwargs)).chat()
+            return self._answer(self._request(messages, kwargs), Answer.chat)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -106,7 +110,7 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
         with reaching_the_caller(_DOING):
-            return (await self._aanswer(self._request(messages, kwargs))).chat()
+            return await self._aanswer(self._request(messages, kwargs), Answer.chat)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -119,22 +123,38 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
     def _completion_request(self, prompt: str, formatted: bool, overrides: dict[str, Any]) -> Request:
         return self._request(self._written_out(prompt, formatted), overrides, raw=formatted)
 
-    def _answer(self, request: Request) -> Answer:
-        with self._progress() as progress:
-            completion = self._engine.generate(request.prompt, **_reporting(request.options, progress))
-        return whole(completion, self._model_name, request.wanted)
+    def _answer(self, request: Request, written: Callable[[Answer], Response]) -> Response:
+        options = request.options
+        with (
+            self._progress() as progress,
+            self._engine.stream(request.prompt, **_reporting(options, progress)) as stream,
+        ):
+            completion = Completion.join(list(stream), stream.prepared.retrieved)
+            marks = self._marks(request, stream, written)
+        return written(whole(completion, self._model_name, request.wanted, marks))
 
-    async def _aanswer(self, request: Request) -> Answer:
+    async def _aanswer(self, request: Request, written: Callable[[Answer], Response]) -> Response:
         with self._progress() as progress:
-            completion = await self._engine.agenerate(request.prompt, **_reporting(request.options, progress))
-        return whole(completion, self._model_name, request.wanted)
+            async with await self._engine.astream(request.prompt, **_reporting(request.options, progress)) as stream:
+                completion = Completion.join([chunk async for chunk in stream], stream.prepared.retrieved)
+                marks = self._marks(request, stream, written)
+        return written(whole(completion, self._model_name, request.wanted, marks))
+
+    def _marks(
+        self, request: Request, stream: CompletionStream | AsyncCompletionStream, written: Callable[..., Response]
+    ) -> Marks | None:
+        """Return the marks of the answer's thinking, for messages of free form."""
+        if written is Answer.completion or request.options["sampling"].structured is not None:
+            return None
+        return marks_of(self._engine.vocabulary, stream.prepared.target)
 
     def _pieces(self, request: Request, written: Callable[..., Response]) -> Generator[Response, None, None]:
         with (shown := self._progress()) as progress:
             stream = self._engine.stream(request.prompt, **_reporting(request.options, progress))
 
         def pieces() -> Generator[Response, None, None]:
-            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
+            marks = self._marks(request, stream, written)
+            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted, marks)
             with shown, stream, reaching_the_caller(_DOING):
                 for chunk in stream:
                     yield written(answer, delta=answer.add(chunk))
@@ -146,7 +166,8 @@ class Endpoints(FunctionCallingLLM, HoldsEngine):
             stream = await self._engine.astream(request.prompt, **_reporting(request.options, progress))
 
         async def pieces() -> AsyncGenerator[Response, None]:
-            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted)
+            marks = self._marks(request, stream, written)
+            answer = Answer(self._model_name, stream.prepared.retrieved, request.wanted, marks)
             with shown, reaching_the_caller(_DOING):
                 async with stream:
                     async for chunk in stream:

@@ -61,13 +61,14 @@ from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
 from llama_index_rapid.workers import refuse_ingestion_workers
 from rapid_integrations.adapters.call_stack import callers
 from rapid_integrations.adapters.constructor_arguments import constructor_settings
-from rapid_integrations.adapters.fields import engine_defaults
+from rapid_integrations.adapters.fields import as_it_is, engine_defaults
 from rapid_integrations.adapters.identity import models_of
 from rapid_integrations.adapters.live_settings import LiveSettings
 from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.config import DEFAULT_EMBEDDER, StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import TemplateArguments
 
 _FREE = ("auto", "none")  # tool choices that allow an answer in text
 
@@ -172,7 +173,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         vocabulary, target = self._engine.vocabulary, self._engine.target
         window = min(target.context_window, self.context_window or target.context_window)
         return LLMMetadata(
-            context_window=window - vocabulary.template_tokens,
+            context_window=window - vocabulary.tokens_of_template(self._arguments_of_template),
             num_output=self.max_new_tokens,
             is_chat_model=self._is_chat_model,
             is_function_calling_model=self._engine.supports_tools,
@@ -298,12 +299,12 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         if isinstance(prompt, str):
             written_by_user = self.completion_to_prompt is not default_completion_to_prompt
             if raw or written_by_user:
-                options["apply_chat_template"] = False
+                as_it_is(options, overrides)
             parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
             return Request(prompt_of(prompt, parts), options, wanted)
         write = self.messages_to_prompt
         if write is not None and write is not generic_messages_to_prompt:
-            options["apply_chat_template"] = False
+            as_it_is(options, overrides)
             return Request(_written(write, prompt), options, wanted)
         if not self._is_chat_model:  # a base model reads a conversation as text
             return Request(_written(generic_messages_to_prompt, prompt), options, wanted)
@@ -374,6 +375,10 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return ("callback_manager",)
 
     # --- setting up -------------------------------------------------------------------------------------------------
+
+    @property
+    def _arguments_of_template(self) -> TemplateArguments:
+        return self._engine.chat_template_kwargs.overridden(self.chat_template_kwargs)
 
     @property
     def _model_name(self) -> str:
@@ -455,7 +460,7 @@ def _asked_for_json(
 
 def _settings_of_prompt(request: Request) -> dict[str, Any]:
     """Return the settings of a request that the engine's prompts depend on."""
-    wanted = ("compression", "compressor", "apply_chat_template")
+    wanted = ("compression", "compressor", "apply_chat_template", "chat_template_kwargs")
     return {name: request.options[name] for name in wanted if name in request.options}
 
 

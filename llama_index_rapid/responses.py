@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ContentBlock, TextBlock, ThinkingBlock, ToolCallBlock
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 
 from rapid_integrations import Completion, CompletionChunk, IncompleteOutputError, RetrievedChunk, ToolCall
+from rapid_integrations.adapters.thinking import Marks, Thinking
 
 # OpenAI's name for an end token is "stop", which tools around LlamaIndex expect.
 _FINISH_REASONS = {"eos": "stop", "abstained": "stop"}
@@ -22,21 +23,31 @@ class Answer:
         retrieved: the chunks that the drafter read.
         wanted: what the answer must be, if a partial answer is useless: the name of the class that LlamaIndex will
             parse it into, or a required call. None for text.
+        marks: how the model's thinking begins and ends, if it is to be told apart from the answer.
     """
 
-    def __init__(self, model: str, retrieved: tuple[RetrievedChunk, ...] = (), wanted: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        retrieved: tuple[RetrievedChunk, ...] = (),
+        wanted: str | None = None,
+        marks: Marks | None = None,
+    ) -> None:
         self._model = model
         self._retrieved = retrieved
         self._wanted = wanted
-        self._text = ""
+        self._text = self._thoughts = ""
+        self._thinking = Thinking(marks)
         self._last: CompletionChunk | None = None
 
     def add(self, chunk: CompletionChunk) -> str:
-        """Take the next chunk and return its text.
+        """Take the next chunk and return its text, without thinking.
 
         Raises:
             IncompleteOutputError: LlamaIndex will parse the answer, but it ended before it was complete.
         """
+        thinking, chunk = self._thinking.part(chunk)
+        self._thoughts += thinking
         self._text += chunk.text
         self._last = chunk
         cut = chunk.finish_reason not in (None, "eos", "tool_calls") and not chunk.tool_calls
@@ -54,7 +65,8 @@ class Answer:
     def chat(self, delta: str | None = None) -> ChatResponse:
         """Return the answer so far as a message. `delta` is its latest piece."""
         calls = () if self._last is None else self._last.tool_calls
-        blocks: list[ContentBlock] = [TextBlock(text=self._text)] if self._text or not calls else []
+        blocks: list[ContentBlock] = [ThinkingBlock(content=self._thoughts)] if self._thoughts else []
+        blocks += [TextBlock(text=self._text)] if self._text or not calls else []
         blocks += [ToolCallBlock(tool_call_id=c.id, tool_name=c.name, tool_kwargs=c.arguments) for c in calls]
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
         if calls:  # LlamaIndex's own programs and tracers read them there
@@ -100,9 +112,9 @@ class Answer:
         }
 
 
-def whole(completion: Completion, model: str, wanted: str | None = None) -> Answer:
+def whole(completion: Completion, model: str, wanted: str | None = None, marks: Marks | None = None) -> Answer:
     """Return a finished answer as an `Answer`."""
-    answer = Answer(model, completion.retrieved, wanted)
+    answer = Answer(model, completion.retrieved, wanted, marks)
     fields = {name: getattr(completion, name) for name in CompletionChunk.model_fields}
     answer.add(CompletionChunk(**fields))
     return answer

@@ -95,7 +95,8 @@ class SpeculativeSynthesizer(BaseSynthesizer):
             return llm._request_of(self._template, {**values, "query_str": query, "context_str": text})
 
         options = request("").options
-        kept = {name: options[name] for name in ("sampling", "apply_chat_template") if name in options}
+        names = ("sampling", "apply_chat_template", "chat_template_kwargs")
+        kept = {name: options[name] for name in names if name in options}
         arguments = {"passages": passages, "question": query, "prompt_of": lambda text: request(text).prompt, **kept}
         return SpeculativeRAG(llm.rapid_engine, self._config), arguments
 

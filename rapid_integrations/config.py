@@ -445,6 +445,7 @@ _READ = "it is read from the model: leave it out"
 _ONE = "an engine gives one answer to a request: ask several times, each with a seed of its own"
 _STRUCTURED = "structured=StructuredOutput(json_schema=..., or regex=..., or grammar=...)"
 _NOT_OFFERED = "this engine has no such setting: leave it out"
+_OF_TEMPLATE = "it is an argument of some models' chat templates: chat_template_kwargs={'enable_thinking': False}"
 _TABLE: dict[str, str] = {
     **dict.fromkeys(("base_url", "api_base", "host", "endpoint_url", "openai_api_base", "default_headers"), _NO_SERVER),
     **dict.fromkeys(("api_key", "openai_api_key", "huggingfacehub_api_token", "token", "request_timeout"), _NO_SERVER),
@@ -471,7 +472,8 @@ _TABLE: dict[str, str] = {
     "num_thread": "torch.set_num_threads or OMP_NUM_THREADS",
     **dict.fromkeys(("response_format", "guided_json", "json_schema", "format", "json_mode"), _STRUCTURED),
     **dict.fromkeys(("guided_regex", "guided_choice", "grammar", "guided_grammar"), _STRUCTURED),
-    **dict.fromkeys(("reasoning_effort", "typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
+    **dict.fromkeys(("typical_p", "mirostat", "tfs_z"), _NOT_OFFERED),
+    **dict.fromkeys(("enable_thinking", "thinking", "reasoning_effort", "thinking_budget"), _OF_TEMPLATE),
     "context_window": _READ,
     "system_prompt": "give a system message with the prompt",
     "cache_folder": "HF_HOME sets the folder for models of a hub, RAPID_HOME the one for packaged models",

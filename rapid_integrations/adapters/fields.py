@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from rapid_integrations.adapters.argument_names import MODEL_ALIASES, TRANSPORT, own_names
 from rapid_integrations.adapters.given_engine import require_engine
@@ -34,6 +34,7 @@ from rapid_integrations.engine.loaded_engines import LOADED_ENGINES, Hold
 from rapid_integrations.engine.loading_key import Key, key_of_model, key_of_name, key_of_tokenizer
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import TemplateArguments
 
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import RapidEngine
@@ -67,15 +68,26 @@ _ENGINE_OPTIONS = (
     "prefix_cache_dir_bytes",
     "template_date",
 )
+TEMPLATE_ARGUMENTS = "chat_template_kwargs"
 _REQUEST_OPTIONS = ("compression", "tools", "tool_choice", "parallel_tool_calls", "on_progress")
 
 
 class RequestFields(SamplingFields, SpeculationFields):
-    """The settings that may differ between two requests: sampling, speculation and compression."""
+    """The settings that may differ between two requests: sampling, speculation, compression and template arguments."""
 
     compression: CompressionConfig = Field(
         default_factory=CompressionConfig, description="how the drafter's context is compressed"
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="arguments of the model's chat template, such as {'enable_thinking': False}: names that it reads, "
+        "and JSON values. Those of a call are put over them",
+    )
+
+    @field_validator("chat_template_kwargs", mode="before")
+    @classmethod
+    def _template_arguments(cls, given: Any) -> dict[str, Any]:
+        return TemplateArguments(given).as_dict()
 
     def request_options(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of `RapidEngine.stream` for a request that overrides some settings.
@@ -87,7 +99,7 @@ class RequestFields(SamplingFields, SpeculationFields):
         Raises:
             ConfigurationError: an override has an unknown name or an invalid value.
         """
-        known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS]
+        known = [*SamplingFields.model_fields, *SpeculationFields.model_fields, *_REQUEST_OPTIONS, TEMPLATE_ARGUMENTS]
         wanted = {name: value for name, value in overrides.items() if name not in TRANSPORT and value is not None}
         given = own_names(_unpacked(wanted, known), known, SETTING_ALIASES)
         options: dict[str, Any] = {name: given.pop(name) for name in _REQUEST_OPTIONS if name in given}
@@ -100,6 +112,8 @@ class RequestFields(SamplingFields, SpeculationFields):
                     "is built. Build a second one; models that both use are loaded once"
                 )
         refuse_unknown(type(self).__name__, given, known, SETTING_ALIASES, " for a call")
+        if arguments := TemplateArguments(self.chat_template_kwargs).overridden(given.pop(TEMPLATE_ARGUMENTS, None)):
+            options[TEMPLATE_ARGUMENTS] = arguments
         compression = options.pop("compression", self.compression)
         if isinstance(compression, Mapping):
             compression = CompressionConfig(**compression)
@@ -344,12 +358,23 @@ class ModelFields(BaseModel):
         return (self.embedding_cache, self.prefix_cache_dir)
 
 
+def as_it_is(options: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Change the options of a request so that the model reads its prompt without the chat template.
+
+    Arguments of the template that a class has for all calls are left out. Those of the call are refused by the engine.
+    """
+    options["apply_chat_template"] = False
+    if not overrides.get(TEMPLATE_ARGUMENTS):
+        options.pop(TEMPLATE_ARGUMENTS, None)
+
+
 def engine_defaults(engine: RapidEngine) -> dict[str, Any]:
     """Return an engine's default settings as field values, for an LLM over that engine."""
     return {
         **_values(engine.sampling, SamplingFields),
         **_values(engine.speculation, SpeculationFields),
         "compression": engine.compression,
+        TEMPLATE_ARGUMENTS: engine.chat_template_kwargs.as_dict(),
     }
 
 

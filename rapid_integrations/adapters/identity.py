@@ -39,7 +39,7 @@ _kept: deque[int] = deque()
 
 
 def models_of(engine: RapidEngine) -> dict[str, Any]:
-    """Return an engine's models by name and weights, and the hash of its chat template.
+    """Return an engine's models by name and weights, the hash of its chat template and the arguments of all requests.
 
     A model without a fingerprint (on several devices, or not a transformers model) is compared by identity.
     """
@@ -52,6 +52,7 @@ def models_of(engine: RapidEngine) -> dict[str, Any]:
         "models": names,
         "weights": {name: weights[name] or _name_of(models[name]) for name in names},
         "chat_template": hashlib.sha256(template.encode()).hexdigest(),
+        **({"chat_template_kwargs": dict(given)} if (given := getattr(engine, "chat_template_kwargs", None)) else {}),
     }
 
 

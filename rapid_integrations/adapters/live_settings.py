@@ -12,6 +12,7 @@ from rapid_integrations.adapters.fields import ModelFields, RequestFields, engin
 from rapid_integrations.adapters.held_engine import HoldsEngine
 from rapid_integrations.config import SETTING_ALIASES, explain_validation_error, kind_of, unknown_name
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.prompt import TemplateArguments
 
 
 class LiveSettings(HoldsEngine, RequestFields):
@@ -70,6 +71,10 @@ class LiveSettings(HoldsEngine, RequestFields):
 
     def _when_set(self, name: str) -> None:
         """Hook for the host's class: update what was built from a setting that has changed."""
+
+    def _settle_parts(self) -> None:
+        super()._settle_parts()
+        self._engine.vocabulary.require_arguments(TemplateArguments(self.chat_template_kwargs))
 
     def _checked(self, name: str, value: Any) -> Any:
         """Return a field's value, validated."""

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.console import errors_taught, stderr, stdout
-from rapid_integrations.cli.options import RETRIEVAL, SAMPLING, ModelOptions, with_option_groups
+from rapid_integrations.cli.options import (
+    RETRIEVAL,
+    SAMPLING,
+    ModelOptions,
+    TemplateArgument,
+    template_arguments,
+    with_option_groups,
+)
 from rapid_integrations.cli.retrieval import measure_retrieval
 from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.errors import ConfigurationError
@@ -58,6 +65,7 @@ def run(
         Path | None, typer.Option(help="Folder or file with the published data. Default: fetch it from the hub.")
     ] = None,
     models: ModelOptions,
+    template_argument: TemplateArgument = None,
     context: Annotated[
         int | None, typer.Option(help="Maximum document length, in tokens. Default: the context window.")
     ] = None,
@@ -124,6 +132,7 @@ def run(
         ]
         size: dict[str, Any] = {} if chunk_tokens is None else {"chunk_tokens": chunk_tokens}
         compression = CompressionConfig(preset=retrieval, min_tokens=min_tokens, **size)
+        arguments = template_arguments(template_argument)
         file = PredictionFile(
             folder / PREDICTIONS,
             {
@@ -139,6 +148,7 @@ def run(
                 "compression": compression.model_dump(),
                 "dtype": models.dtype,
                 "eta_rule": ETA_RULE,
+                **({"chat_template_kwargs": arguments} if arguments else {}),
             },
         )
         with ProgressView(stderr) as progress:
@@ -147,6 +157,7 @@ def run(
                 embedding_cache=folder / "embeddings.sqlite",
                 prefix_cache_dir=prefix_cache,
                 compression=compression,
+                chat_template_kwargs=arguments,
             )
             at_end.callback(engine.close)
             runner = Runner(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ from rapid_integrations.config import (
     StructuredOutput,
     TailRule,
 )
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.prompt import TemplateArguments
 
 _NAMED_SKIPPED = 10
 _NAMED_SOURCES = 3  # files that one remark is about
@@ -71,6 +74,43 @@ def _number_or_word(value: str) -> Any:
         return float(value)
     except ValueError:
         return value  # the settings check the word
+
+
+def _template_argument(given: str) -> Any:
+    """Return the name and the value of NAME=VALUE. typer shows what it raises, with the option's name."""
+    name, equals, text = given.partition("=")
+    if not (equals and name):
+        raise typer.BadParameter(f"{given!r} is no NAME=VALUE, such as enable_thinking=false")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        said = json.dumps(text, ensure_ascii=False)
+        raise typer.BadParameter(
+            f"{text!r} is no JSON value: write true, false, null, a number, or a text with its quotation marks "
+            f"('{name}={said}')"
+        ) from None
+    try:
+        return next(iter(TemplateArguments({name: value}).items()))
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def template_arguments(given: Sequence[Any] | None) -> dict[str, Any]:
+    """Return the values of the option `TemplateArgument`, which its parser has made pairs of, by their names."""
+    return dict(given or ())
+
+
+TemplateArgument = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template-argument",
+        parser=_template_argument,
+        metavar="NAME=VALUE",
+        help="Argument of the model's chat template, with a JSON value, as in enable_thinking=false. Repeat the option "
+        "for more.",
+        rich_help_panel=MODELS,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -160,11 +200,14 @@ class ModelOptions:
         from rapid_integrations.engine.engine import RapidEngine
 
         progress("load models", 0, 1)
-        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen["more_drafters"] = tuple(self.more_drafters or ())
-        engine = RapidEngine.from_pretrained(on_progress=progress, **{**chosen, **more})
+        engine = RapidEngine.from_pretrained(on_progress=progress, **{**self._chosen(), **more})
         progress("load models", 1, 1)
         return engine
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the arguments of `RapidEngine.from_pretrained`."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**chosen, "more_drafters": tuple(self.more_drafters or ())}
 
 
 @dataclass(frozen=True)
@@ -195,6 +238,12 @@ class ServingOptions(ModelOptions):
             rich_help_panel=DOCUMENTS,
         ),
     ] = None
+    template_argument: TemplateArgument = None
+
+    def _chosen(self) -> dict[str, Any]:
+        chosen = super()._chosen()
+        arguments = template_arguments(chosen.pop("template_argument"))
+        return {**chosen, "chat_template_kwargs": arguments}
 
 
 @dataclass(frozen=True)

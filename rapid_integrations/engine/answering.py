@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,11 @@ from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.engine.read_ahead import DocumentsLike, PromptOf, Reading
 from rapid_integrations.engine.request import Asked, ToolDeclarations
 from rapid_integrations.engine.stream import CompletionStream
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import Completion, ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
-from rapid_integrations.prompt import PromptLike
+from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, TemplateArguments
 from rapid_integrations.trace.tracer import CANDIDATES
 
 
@@ -37,7 +40,14 @@ class AnsweringEngine(ClosableEngine):
     speculation: SpeculationConfig
     compression: CompressionConfig
     compressor: ContextCompressor
+    vocabulary: Vocabulary
     _preparing: Preparing
+    _template_arguments: TemplateArguments
+
+    @property
+    def chat_template_kwargs(self) -> TemplateArguments:
+        """The arguments of the chat template that a request does not name itself."""
+        return self._template_arguments
 
     @computes
     def explain(
@@ -50,6 +60,7 @@ class AnsweringEngine(ClosableEngine):
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> PreparedPrompt:
         """Return the prompts that target and drafter would read. Only the embedder runs."""
@@ -65,15 +76,22 @@ class AnsweringEngine(ClosableEngine):
             parallel_tool_calls=parallel_tool_calls,
             apply_chat_template=apply_chat_template,
             report=on_progress or ignore_progress,
+            chat_template_kwargs=self._arguments(chat_template_kwargs, apply_chat_template),
         )
         return self._explained(asked)
 
     def count_tokens(
-        self, prompt: PromptLike, *, tools: ToolDeclarations | None = None, apply_chat_template: bool | None = None
+        self,
+        prompt: PromptLike,
+        *,
+        tools: ToolDeclarations | None = None,
+        apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> int:
         """Return the number of tokens that the target would read, including those of its chat template."""
         self.require_open()
-        return self._preparing.count_tokens(prompt, tools, apply_chat_template)
+        arguments = self._arguments(chat_template_kwargs, apply_chat_template)
+        return self._preparing.count_tokens(prompt, tools, apply_chat_template, arguments)
 
     def read(
         self,
@@ -84,6 +102,7 @@ class AnsweringEngine(ClosableEngine):
         compressor: ContextCompressor | None = None,
         tools: ToolDeclarations | None = None,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> ReadAhead:
         """Read documents before the first question about them, which then starts as soon as a second one does.
@@ -97,7 +116,8 @@ class AnsweringEngine(ClosableEngine):
             documents: a text, a `Document`, or several of them, in the order of the prompt.
             prompt: makes the later prompts from the documents' texts and a question. None is the form of `rapid ask`:
                 `Prompt.from_context(texts, question)`, with `names` if several `Document`s are given.
-            compression, compressor, tools, apply_chat_template: those of the later questions; see `stream`.
+            compression, compressor, tools, apply_chat_template, chat_template_kwargs: those of the later questions; see
+                `stream`. Arguments that change only the end of a prompt may differ.
             on_progress: called with (stage, done, total) while indexing, waiting for memory and reading.
 
         Raises:
@@ -113,6 +133,7 @@ class AnsweringEngine(ClosableEngine):
             compressor=compressor,
             tools=tools,
             apply_chat_template=apply_chat_template,
+            chat_template_kwargs=chat_template_kwargs,
             on_progress=on_progress,
         ).result()
 
@@ -141,6 +162,7 @@ class AnsweringEngine(ClosableEngine):
         tool_choice: str = "auto",
         parallel_tool_calls: bool = True,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         trace: bool = False,
         trace_candidates: int = CANDIDATES,
         on_progress: OnProgress | None = None,
@@ -160,6 +182,8 @@ class AnsweringEngine(ClosableEngine):
             parallel_tool_calls: whether one answer may contain several calls.
             apply_chat_template: None wraps a string or `Prompt` as a user message if the model has a template; False
                 passes it to the model unchanged.
+            chat_template_kwargs: arguments of the chat template, such as {"enable_thinking": False}: names that it
+                reads, and JSON values. They are put over the engine's own.
             trace: record the source of each token (`CompletionStream.trace`, `Completion.trace`; see
                 `rapid_integrations.trace`). The answer stays the same; decoding takes a little longer.
             trace_candidates: number of the most probable tokens of each distribution that the trace holds.
@@ -184,6 +208,7 @@ class AnsweringEngine(ClosableEngine):
             parallel_tool_calls=parallel_tool_calls,
             apply_chat_template=apply_chat_template,
             report=on_progress or ignore_progress,
+            chat_template_kwargs=self._arguments(chat_template_kwargs, apply_chat_template),
         )
         return self._answered(asked, trace_candidates if trace else None)
 
@@ -196,6 +221,25 @@ class AnsweringEngine(ClosableEngine):
         """Answer `prompt` piece by piece without blocking the event loop. Arguments and errors are as for `stream`."""
         require_known(type(self).stream, options, owner=type(self))
         return await AsyncCompletionStream.start(self, prompt, options)
+
+    def _arguments(self, given: Mapping[str, Any] | None, apply_chat_template: bool | None) -> TemplateArguments:
+        """Return the arguments of the chat template for a request: the engine's, with the request's in their place.
+
+        Raises:
+            ConfigurationError: the template does not read one, or the request uses no template.
+        """
+        if apply_chat_template is False:
+            if given:
+                raise ConfigurationError(
+                    "apply_chat_template=False with chat_template_kwargs: only the chat template reads them. Leave out "
+                    "one of the two",
+                    code="no_chat_template",
+                )
+            return NO_ARGUMENTS
+        arguments = self.chat_template_kwargs.overridden(given)
+        if given:
+            self.vocabulary.require_arguments(arguments)
+        return arguments
 
     def _explained(self, asked: Asked) -> PreparedPrompt:
         return self._preparing.prompts(asked)
@@ -214,6 +258,7 @@ class AnsweringEngine(ClosableEngine):
         compressor: ContextCompressor | None = None,
         tools: ToolDeclarations | None = None,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reading:
         """Return the reading of documents, which has not begun."""

@@ -7,7 +7,7 @@ the drafter reads their retrieved chunks, which are chosen anew for each questio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +17,7 @@ from rapid_integrations.engine.read_ahead import DocumentsLike, texts_and_names
 from rapid_integrations.errors import ContextOverflowError, PromptError, RunningAnswer, SharedResource
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike
+from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike, TemplateArguments
 
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
@@ -100,6 +100,7 @@ class Chat(SharedResource):
         documents: their texts, or the results of `rapid_integrations.documents`. With several `Documents`, the prompt
             contains their names.
         sampling, speculation, compression: used instead of the engine's defaults.
+        chat_template_kwargs: see `RapidEngine.stream`.
 
     A copy continues from the same turns on the same engine. A chat cannot be pickled.
     """
@@ -114,12 +115,15 @@ class Chat(SharedResource):
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
         self._texts, self._names = texts_and_names(documents)
         self._sampling = sampling or engine.sampling
         self._speculation = speculation or engine.speculation
         self._compression = compression or engine.compression
+        self._template_arguments = TemplateArguments(chat_template_kwargs)
+        engine.vocabulary.require_arguments(self._template_arguments)
         self._turns: tuple[Turn, ...] = ()
         self._answer: ChatAnswer | None = None
         self._first_prompt(_NO_QUESTION)  # refuses empty documents
@@ -151,6 +155,7 @@ class Chat(SharedResource):
                 self._texts,
                 prompt=lambda _, question: self._prompt((), question),
                 compression=self._compression,
+                chat_template_kwargs=self._template_arguments,
                 on_progress=on_progress,
             )
         return tokens
@@ -195,6 +200,7 @@ class Chat(SharedResource):
             sampling=self._sampling,
             speculation=self._speculation,
             compression=self._compression,
+            chat_template_kwargs=self._template_arguments,
             **options,
         )
 

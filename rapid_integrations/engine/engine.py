@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ from rapid_integrations.errors import ConfigurationError, shown
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.progress import OnProgress
+from rapid_integrations.prompt import TemplateArguments
 
 __all__ = ["DEFAULT_TARGET", "CompletionStream", "PreparedPrompt", "RapidEngine", "ToolDeclarations"]
 
@@ -94,6 +95,8 @@ class RapidEngine(RunningEngine):
         template_date: the day that chat templates such as Llama 3.1's write at the start of a prompt; None takes the
             day on which the model was loaded. The caches in `prefix_cache_dir` only fit prompts with the same day, so
             set it there.
+        chat_template_kwargs: arguments of the target's chat template, such as {"enable_thinking": False}: names that
+            it reads, and JSON values. A request may name further ones, or set them otherwise.
 
     Raises:
         VocabularyMismatchError: the drafter's tokenizer differs from the target's.
@@ -124,6 +127,7 @@ class RapidEngine(RunningEngine):
         prefix_cache_dir: str | Path | None = None,
         prefix_cache_dir_bytes: int | Literal["auto"] = "auto",
         template_date: date | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         roles = [("target", target), ("drafter", drafter), ("draft_lm", draft_lm)]
         for name, given in (*roles, *(("more_drafters", each) for each in more_drafters)):
@@ -145,6 +149,8 @@ class RapidEngine(RunningEngine):
             self.drafter = drafter.lm
         self.draft_lm: CausalLM | None = None if draft_lm is None else draft_lm.lm
         self.vocabulary = target.vocabulary
+        self._template_arguments = TemplateArguments(chat_template_kwargs)
+        self.vocabulary.require_arguments(self._template_arguments)
         if template_date is not None:
             self.vocabulary.template_date = datetime.combine(template_date, time())
         self.sampling = sampling or SamplingParams()
@@ -301,6 +307,7 @@ class RapidEngine(RunningEngine):
         engine._life, engine._borrowed = self._life, True
         engine._worker = self._worker
         engine.sampling, engine.speculation, engine.compression = self.sampling, self.speculation, self.compression
+        engine._template_arguments = self._template_arguments
         return engine
 
     @property
@@ -311,4 +318,4 @@ class RapidEngine(RunningEngine):
     @property
     def supports_tools(self) -> bool:
         """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
-        return self._preparing.supports_tools
+        return self._preparing.supports_tools(self.chat_template_kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.prompt import PromptLike, RenderedPrompt, render
+from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _SMALLER = "Shorten the document, or use a smaller embedder, or one on another device"
 _COUNTED_WHOLE = 200_000  # characters; tokenizing them takes some tenths of a second
 _CHARACTERS_A_TOKEN = 4
+_FORMATS_KEPT = 64
 _CERTAIN, _CUT_WORD = 1.05, 256  # factor and number of tokens: cutting a text may add so many
 
 
@@ -58,12 +59,12 @@ class Preparing:
         self._vocabulary = vocabulary
         self._model_name = model_name
         self._vocab_size = vocab_size
+        self._formats: dict[str, CallFormat] = {}  # learnt, by the arguments of the chat template
 
-    @property
-    def supports_tools(self) -> bool:
-        """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
+    def supports_tools(self, arguments: TemplateArguments) -> bool:
+        """Return whether the model's chat template takes tools and writes their calls with JSON arguments."""
         try:
-            return bool(self.call_format)
+            return bool(self.call_format(arguments))
         except ConfigurationError:
             return False
 
@@ -165,16 +166,26 @@ class Preparing:
         rendered = self._rendered(asked, self._tools_of(asked))
         return self._compressed(rendered, self._vocabulary.encode_prompt(rendered), asked)
 
-    def count_tokens(self, prompt: PromptLike, tools: ToolDeclarations | None, apply_chat_template: bool | None) -> int:
+    def count_tokens(
+        self,
+        prompt: PromptLike,
+        tools: ToolDeclarations | None,
+        apply_chat_template: bool | None,
+        arguments: TemplateArguments,
+    ) -> int:
         """Return the number of tokens that the target would read, including those of its chat template."""
-        request = self._request_tools(tools, AUTO, parallel=True)
-        return len(self._vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request)))
+        request = self._request_tools(tools, AUTO, True, arguments)
+        return len(self._vocabulary.encode_prompt(self._split(prompt, apply_chat_template, request, arguments)))
 
     def _rendered(self, asked: Asked, tools: ToolRequest | None) -> RenderedPrompt:
-        return self._split(asked.prompt, asked.apply_chat_template, tools)
+        return self._split(asked.prompt, asked.apply_chat_template, tools, asked.chat_template_kwargs)
 
     def _split(
-        self, prompt: PromptLike, apply_chat_template: bool | None, request: ToolRequest | None
+        self,
+        prompt: PromptLike,
+        apply_chat_template: bool | None,
+        request: ToolRequest | None,
+        arguments: TemplateArguments,
     ) -> RenderedPrompt:
         """Return the target's text with its context spans and question.
 
@@ -192,18 +203,28 @@ class Preparing:
                 "apply_chat_template=False with tools: only the chat template tells the model of them. Leave it out"
             )
         declarations = None if request is None else request.declarations
-        return render(prompt, template and partial(self._render_chat, tools=declarations))
+        return render(prompt, template and partial(self._render_chat, tools=declarations, arguments=arguments))
 
-    def _render_chat(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+    def _render_chat(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, arguments: TemplateArguments
+    ) -> str:
         if any(message.get("tool_calls") for message in messages):
-            as_text = self.supports_tools and self.call_format.arguments_as_text
+            as_text = self.supports_tools(arguments) and self.call_format(arguments).arguments_as_text
             messages = with_arguments_as(messages, as_text)
-        return self._vocabulary.render_chat(messages, tools)
+        return self._vocabulary.render_chat(messages, tools, arguments=arguments)
 
     def _tools_of(self, asked: Asked) -> ToolRequest | None:
-        return self._request_tools(asked.tools, asked.tool_choice, asked.parallel_tool_calls)
+        return self._request_tools(
+            asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.chat_template_kwargs
+        )
 
-    def _request_tools(self, tools: ToolDeclarations | None, choice: str, parallel: bool) -> ToolRequest | None:
+    def _request_tools(
+        self,
+        tools: ToolDeclarations | None,
+        choice: str,
+        parallel: bool,
+        arguments: TemplateArguments = NO_ARGUMENTS,
+    ) -> ToolRequest | None:
         """Return the checked declarations of tools; None without tools.
 
         Raises:
@@ -211,16 +232,22 @@ class Preparing:
         """
         if not tools or choice == NO_TOOLS:
             return None
-        return ToolRequest.check(tools, choice, parallel, self.call_format)
+        return ToolRequest.check(tools, choice, parallel, self.call_format(arguments))
 
-    @cached_property
-    def call_format(self) -> CallFormat:
-        """The format in which the model writes a call. It is learnt from the chat template on first use."""
+    def call_format(self, arguments: TemplateArguments) -> CallFormat:
+        """Return the format in which the model writes a call. It is learnt from the chat template on first use."""
+        if (known := self._formats.get(arguments.key)) is not None:
+            return known
         if self._vocabulary.chat_template is None:
             raise ConfigurationError(
                 f"{self._model_name} cannot call tools: it has no chat template. Use an instruction-tuned model"
             )
-        return learn_call_format(self._vocabulary.render_chat, self._vocabulary.eos_tokens, self._model_name)
+        render = partial(self._vocabulary.render_chat, arguments=arguments)
+        found = learn_call_format(render, self._vocabulary.eos_tokens, self._model_name)
+        if len(self._formats) >= _FORMATS_KEPT:  # callers of a server choose the arguments
+            self._formats.clear()
+        self._formats[arguments.key] = found
+        return found
 
     def _target_ids(self, rendered: RenderedPrompt, model: CausalLM, new_tokens: int) -> list[int]:
         """Return the target's tokens. Checks that they fit before any time is spent on retrieval.

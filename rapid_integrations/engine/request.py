@@ -21,7 +21,7 @@ from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.prompt import PromptLike
+from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, TemplateArguments
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import ToolRequest
 
@@ -50,6 +50,7 @@ class Asked:
     parallel_tool_calls: bool
     apply_chat_template: bool | None
     report: OnProgress
+    chat_template_kwargs: TemplateArguments = NO_ARGUMENTS
 
     def __post_init__(self) -> None:
         """Refuse settings of another class: an attribute that they lack would be missed far from here."""

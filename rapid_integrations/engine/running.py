@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.cache import distinct_bytes
 from rapid_integrations.cache.kv_cache import allocated_tokens
@@ -124,6 +124,7 @@ class RunningEngine(AnsweringEngine):
         compressor: ContextCompressor | None = None,
         tools: ToolDeclarations | None = None,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reading:
         started = perf_counter()
@@ -134,6 +135,7 @@ class RunningEngine(AnsweringEngine):
                 "prefix_cache_dir. Set one of them",
                 code="nothing_kept",
             )
+        arguments = self._arguments(chat_template_kwargs, apply_chat_template)
         first, second = (
             Asked(
                 prompt=asked,
@@ -146,6 +148,7 @@ class RunningEngine(AnsweringEngine):
                 parallel_tool_calls=True,
                 apply_chat_template=apply_chat_template,
                 report=on_progress or ignore_progress,
+                chat_template_kwargs=arguments,
             )
             for asked in prompts_about(documents, prompt)
         )

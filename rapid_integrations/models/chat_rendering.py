@@ -19,6 +19,7 @@ from jinja2.utils import Namespace
 
 from rapid_integrations.errors import ModelLoadError, PromptError
 from rapid_integrations.models.template_date import pin_date
+from rapid_integrations.prompt import NO_ARGUMENTS, TemplateArguments
 
 MOST_STEPS = 500_000  # lines of a template's code; about a second
 PROBE_STEPS = 20_000  # for a probe of a few words
@@ -39,6 +40,7 @@ def render_template(
     add_generation_prompt: bool = True,
     date: datetime | None = None,
     most_steps: int = MOST_STEPS,
+    arguments: TemplateArguments = NO_ARGUMENTS,
 ) -> str:
     """Return what a tokenizer's chat template writes; see `Vocabulary.render_chat`. `most_steps` bounds its run time.
 
@@ -49,13 +51,14 @@ def render_template(
     # If there are several templates by name (a dict), transformers chooses one and no date is pinned.
     chosen = pin_date(template, date) if isinstance(template, str) and date is not None else None
     try:
-        with _bounded(_Bound(most_steps, max(_LARGE, 4 * _characters(messages)))):
+        with _bounded(_Bound(most_steps, max(_LARGE, 4 * (_characters(messages) + len(arguments.key))))):
             text = tokenizer.apply_chat_template(
                 list(messages),
                 tools=tools,
                 chat_template=chosen,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **arguments.as_dict(),
             )
     except Exception as error:  # templates raise their own jinja2 errors ("roles must alternate")
         reason = " ".join(str(error).split())[:500] or type(error).__name__

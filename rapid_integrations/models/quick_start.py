@@ -35,6 +35,7 @@ from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
+from rapid_integrations.models.template_names import names_of
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.packaged.checked import is_checked, remember
 
@@ -225,7 +226,17 @@ def same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
         == ours.special_tokens_map
         and _added(theirs) == _added(ours)
         and longest[0] == longest[1]
-        and (not ours.chat_template or all(_rendered(theirs, probe) == _rendered(ours, probe) for probe in _PROBES))
+        and (not ours.chat_template or _same_texts(theirs, ours))
+    )
+
+
+def _same_texts(theirs: Any, ours: QuickTokenizer) -> bool:
+    """Return whether both render the probes alike, as they are and with each switch of the template on and off."""
+    switches = [{name: value} for name in sorted(names_of(ours.chat_template) or ()) for value in (False, True)]
+    return all(
+        _rendered(theirs, probe, given) == _rendered(ours, probe, given)
+        for given in [{}, *switches]
+        for probe in _PROBES
     )
 
 
@@ -233,12 +244,12 @@ def _added(tokenizer: Any) -> dict[int, tuple[str, bool]]:
     return {index: (token.content, token.special) for index, token in tokenizer.added_tokens_decoder.items()}
 
 
-def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> list[str]:
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], given: dict[str, bool]) -> list[str]:
     """Return what a template writes, with and without the opening of an answer, or the name of its error."""
     texts = []
     for opened in (False, True):
         try:
-            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened))
+            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened, **given))
         except Exception as error:  # a template may refuse system messages, and other things
             texts.append(type(error).__name__)
     return texts

@@ -107,6 +107,7 @@ class QuickTokenizer:
         chat_template: str | None = None,
         tokenize: bool = False,
         add_generation_prompt: bool = False,
+        **arguments: Any,
     ) -> Any:
         """Return what the chat template writes; see transformers' method of this name."""
         template = chat_template if chat_template is not None else self.chat_template
@@ -117,13 +118,14 @@ class QuickTokenizer:
                 chat_template=chat_template,
                 tokenize=tokenize,
                 add_generation_prompt=add_generation_prompt,
+                **arguments,
             )
         return self._compiled(template).render(
             messages=[dict(message) for message in conversation],
             tools=None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
-            **self.special_tokens_map,
+            **{**self.special_tokens_map, **arguments},
         )
 
     @cached_property

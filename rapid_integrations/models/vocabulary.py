@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import json
 import re
@@ -12,12 +13,19 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from rapid_integrations.errors import PromptError, SharedResource, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.errors import (
+    ConfigurationError,
+    PromptError,
+    SharedResource,
+    UnsupportedModelError,
+    VocabularyMismatchError,
+)
 from rapid_integrations.models.chat_rendering import render_template
 from rapid_integrations.models.panics import panics_taught
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
+from rapid_integrations.models.template_names import names_of
 from rapid_integrations.models.unfinished import without_unfinished
-from rapid_integrations.prompt import ChatTemplate, RenderedPrompt
+from rapid_integrations.prompt import NO_ARGUMENTS, ChatTemplate, RenderedPrompt, TemplateArguments
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 
@@ -83,6 +91,7 @@ class Vocabulary(SharedResource):
         messages: list[dict[str, Any]],
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        arguments: TemplateArguments = NO_ARGUMENTS,
     ) -> str:
         """Return what the model's chat template writes.
 
@@ -90,11 +99,53 @@ class Vocabulary(SharedResource):
             messages: each has "role", "content" and any other keys that the template reads ("tool_calls", ...).
             tools: declarations for the template; None means no tools.
             add_generation_prompt: append the opening of an answer.
+            arguments: of the template; see `require_arguments`.
 
         Raises:
             PromptError: the template refuses the messages.
         """
-        return render_template(self.tokenizer, messages, tools, add_generation_prompt, self.template_date)
+        return render_template(
+            self.tokenizer, messages, tools, add_generation_prompt, self.template_date, arguments=arguments
+        )
+
+    @cached_property
+    def template_names(self) -> frozenset[str] | None:
+        """The names of the arguments that the chat template reads; None if it cannot be parsed."""
+        if not self.tokenizer.chat_template:
+            return frozenset()
+        names = names_of(self.tokenizer.chat_template)
+        return None if names is None else names - set(self.tokenizer.special_tokens_map)
+
+    def require_arguments(self, arguments: TemplateArguments) -> None:
+        """Refuse arguments that the chat template does not read, and texts that would become control tokens.
+
+        Raises:
+            ConfigurationError: there is one, or the model has no template.
+        """
+        if not arguments:
+            return
+        if not self.tokenizer.chat_template:
+            raise ConfigurationError(
+                f"chat_template_kwargs sets {', '.join(arguments)}, but this model has no chat template: leave it out",
+                code="no_chat_template",
+            )
+        known = self.template_names
+        if known is not None and (unknown := [name for name in arguments if name not in known]):
+            alike = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.7)
+            meant = f". Did you mean {alike[0]!r}?" if alike else ""
+            raise ConfigurationError(
+                f"chat_template_kwargs sets {unknown[0]!r:.80}, and the model's chat template reads no such name. It "
+                f"reads {', '.join(sorted(known)) or 'none at all'}{meant}",
+                code="unknown_name",
+            )
+        control = [token for token, index in self.added_tokens.items() if index in self._control_ids and token]
+        for text in arguments.texts():
+            if found := next((token for token in control if token in text), None):
+                raise ConfigurationError(
+                    f"chat_template_kwargs holds the control token {found!r} in a text, which only the chat template "
+                    "may write: leave it out",
+                    code="wrong_value",
+                )
 
     @property
     def eos_tokens(self) -> list[str]:
@@ -109,11 +160,15 @@ class Vocabulary(SharedResource):
     @property
     def template_tokens(self) -> int:
         """Tokens that the chat template adds to the contents of a conversation of a few turns."""
-        if (template := self.chat_template) is None:
+        return self.tokens_of_template(NO_ARGUMENTS)
+
+    def tokens_of_template(self, arguments: TemplateArguments) -> int:
+        """Return `template_tokens` for a template with arguments."""
+        if self.chat_template is None:
             return 1  # a BOS at most
         for roles in (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",)):
             try:
-                text = template([{"role": role, "content": "x"} for role in roles])
+                text = self.render_chat([{"role": role, "content": "x"} for role in roles], arguments=arguments)
             except PromptError:  # not every template takes a system message
                 continue
             return len(self._encode(text, add_special_tokens=False).ids)

@@ -11,14 +11,17 @@ from rapid_integrations.prompt.parts import join_parts
 from rapid_integrations.prompt.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike
 from rapid_integrations.prompt.rendered import RenderedPrompt
 from rapid_integrations.prompt.rendering import render
+from rapid_integrations.prompt.template_arguments import NO_ARGUMENTS, TemplateArguments
 
 __all__ = [
     "DEFAULT_TEMPLATE",
+    "NO_ARGUMENTS",
     "ChatTemplate",
     "Message",
     "Prompt",
     "PromptLike",
     "RenderedPrompt",
+    "TemplateArguments",
     "join_parts",
     "render",
 ]

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rapid_integrations.outputs import Candidate, Completion, CompletionChunk, TracedToken
+from rapid_integrations.outputs import Candidate, Completion, CompletionChunk, Source, TracedToken
 from rapid_integrations.server.choices import Choices, Event, Piece, Provisional, Reading
 from rapid_integrations.server.requests import ChatRequest, CompletionRequest
 from rapid_integrations.server.state import ServerState
@@ -122,11 +122,15 @@ class AnswerFormat(ABC):
             }
         if options.sources:
             prompt = self._choices.asks[index].prompt
-            passages = last.sources or self._choices.streams[index].prepared.retrieved
+            passages = self._sources(index, last) or self._choices.streams[index].prepared.retrieved
             found["sources"] = [prompt.source(each) for each in passages]
         if last.invalid_tool_calls:
             found["invalid_tool_calls"] = [call.model_dump() for call in last.invalid_tool_calls]
         return found
+
+    def _sources(self, index: int, last: CompletionChunk) -> tuple[Source, ...]:
+        """Return the passages that the sentences of an answer rest on, with places in its text as it is sent."""
+        return last.sources
 
     def _usage(self) -> dict[str, Any]:
         """Return the number of tokens. A prompt counts once, however many answers it has."""

@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rapid_integrations.outputs import Completion, CompletionChunk, TracedToken
+from rapid_integrations.adapters.thinking import Marks, Thinking, marks_of
+from rapid_integrations.outputs import Completion, CompletionChunk, Source, TracedToken
 from rapid_integrations.server.answer_format import AnswerFormat, arguments_text, best_of, bytes_of, finish_of, log_of
-from rapid_integrations.server.choices import Piece
+from rapid_integrations.server.choices import Choices, Piece
 from rapid_integrations.server.requests import ChatRequest
+from rapid_integrations.server.state import ServerState
 
 
 class ChatFormat(AnswerFormat):
     """Writes answers as messages."""
 
     prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def __init__(self, state: ServerState, body: ChatRequest, choices: Choices) -> None:
+        super().__init__(state, body, choices)
+        self._thinking = [Thinking(self._marks(index)) for index in range(len(choices.streams))]
+        self._answers: dict[int, tuple[Source, ...]] = {}
+
+    def _marks(self, index: int) -> Marks | None:
+        assert isinstance(self._body, ChatRequest)
+        together = self._body.separate_reasoning is False
+        if together or self._choices.asks[index].sampling.structured is not None:
+            return None
+        return marks_of(self._state.engine.vocabulary, self._choices.streams[index].prepared.target)
 
     def opening(self) -> list[dict[str, Any]]:
         """Return an event for each answer that says whose message it is."""
@@ -25,8 +39,10 @@ class ChatFormat(AnswerFormat):
         ]
 
     def _pieces(self, piece: Piece) -> list[dict[str, Any]]:
-        chunk = piece.chunk
-        deltas: list[dict[str, Any]] = [{"content": chunk.text}] if chunk.text else []
+        thinking, chunk = self._thinking[piece.index].part(piece.chunk)
+        self._answers[piece.index] = chunk.sources
+        deltas: list[dict[str, Any]] = [{"reasoning_content": thinking}] if thinking else []
+        deltas += [{"content": chunk.text}] if chunk.text else []
         if calls := _calls(chunk):
             deltas.append({"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})
         if chunk.finish_reason is not None or not deltas:
@@ -39,14 +55,21 @@ class ChatFormat(AnswerFormat):
         return choices
 
     def _choice(self, index: int, completion: Completion, tokens: Sequence[TracedToken]) -> dict[str, Any]:
+        thinking, completion = self._thinking[index].part(completion)
+        self._answers[index] = completion.sources
         calls = _calls(completion)
         message: dict[str, Any] = {"role": "assistant", "content": completion.text or None, "refusal": None}
         if calls:
             message["tool_calls"] = calls
         else:
             message["content"] = completion.text
+        if thinking:
+            message["reasoning_content"] = thinking
         finish = _finish(completion)
         return {"index": index, "message": message, "finish_reason": finish, "logprobs": self._logprobs(tokens)}
+
+    def _sources(self, index: int, last: CompletionChunk) -> tuple[Source, ...]:
+        return self._answers[index]
 
     def _logprobs(self, tokens: Sequence[TracedToken]) -> dict[str, Any] | None:
         assert isinstance(self._body, ChatRequest)

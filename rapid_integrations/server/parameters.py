@@ -6,9 +6,12 @@ from typing import Any
 
 from rapid_integrations.config import SamplingParams, SpeculationConfig, StructuredOutput
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.server.failures import ApiError
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.prompt import TemplateArguments
+from rapid_integrations.server.failures import ApiError, api_error
 from rapid_integrations.server.requests import ChatRequest, CompletionRequest, ToolChoice
 
+_EFFORT = "reasoning_effort"
 _SMALLEST_TOP_P = 1e-6  # OpenAI allows 0, which leaves the most probable token
 
 
@@ -64,6 +67,55 @@ def tools_of(body: ChatRequest) -> dict[str, Any]:
         "tool_choice": choice or "auto",
         "parallel_tool_calls": body.parallel_tool_calls is not False,
     }
+
+
+def template_of(body: ChatRequest | CompletionRequest, engine: RapidEngine) -> dict[str, Any]:
+    """Return the arguments of `RapidEngine.stream` about the chat template.
+
+    Raises:
+        ApiError: the template does not read an argument, or the body names arguments in two places.
+    """
+    given = body.options.chat_template_kwargs
+    if isinstance(body, ChatRequest):
+        if given and body.chat_template_kwargs:
+            raise ApiError(
+                400,
+                "chat_template_kwargs stands in the body and in rapid: give it in one of the two places",
+                "invalid_value",
+                param="rapid.chat_template_kwargs",
+            )
+        given = given or body.chat_template_kwargs
+        if body.reasoning_effort is not None:
+            given = _with_effort(body.reasoning_effort, given or {}, engine)
+    if not given:
+        return {}
+    try:
+        arguments = TemplateArguments(given)
+        engine.vocabulary.require_arguments(arguments)  # before the documents of the request are read
+    except ConfigurationError as error:
+        failure = api_error(error)
+        failure.param = "chat_template_kwargs"
+        raise failure from None
+    return {"chat_template_kwargs": arguments}
+
+
+def _with_effort(effort: str, given: dict[str, Any], engine: RapidEngine) -> dict[str, Any]:
+    """Return the arguments with OpenAI's `reasoning_effort` among them."""
+    if _EFFORT not in (engine.vocabulary.template_names or ()):
+        raise ApiError(
+            400,
+            f"Unrecognized request argument supplied: {_EFFORT}. The model's chat template reads no such name",
+            "unknown_parameter",
+            param=_EFFORT,
+        )
+    if given.get(_EFFORT, effort) != effort:
+        raise ApiError(
+            400,
+            f"{_EFFORT} is {effort!r} and {given[_EFFORT]!r} in chat_template_kwargs: give it once",
+            "invalid_value",
+            param=_EFFORT,
+        )
+    return {**given, _EFFORT: effort}
 
 
 def _bias(given: dict[str, float]) -> dict[int, float]:

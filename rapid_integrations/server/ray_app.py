@@ -89,6 +89,7 @@ class Engine:
             sampling=arguments.sampling,
             speculation=arguments.speculation,
             compression=arguments.compression,
+            chat_template_kwargs=arguments.chat_template_kwargs,
             prefix_cache_dir=arguments.prefix_cache_dir,
             **arguments.models,
         )

@@ -33,6 +33,9 @@ class RayArguments(Settings):
     sampling: SamplingParams = Field(default_factory=SamplingParams, description="defaults of requests")
     speculation: SpeculationConfig = Field(default_factory=SpeculationConfig, description="defaults of requests")
     compression: CompressionConfig = Field(default_factory=CompressionConfig, description="defaults of requests")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={}, description="arguments of the chat template that requests do not name themselves"
+    )
     server: ServerSettings = Field(
         default_factory=ServerSettings, description="limits, places and keys; files_dir is shared by all replicas"
     )

@@ -52,6 +52,9 @@ class RapidOptions(Body):
         description="answer abstain_text if the probability that the documents answer the question is below this",
     )
     abstain_text: Text | None = Field(default=None, description="the answer of abstain_below")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="arguments of the chat template, in place of the field of the body with this name"
+    )
     sources: bool = Field(
         default=True,
         description="whether the answer names the passages that its sentences rest on, or, if none is known, those "
@@ -187,6 +190,17 @@ class ChatRequest(_Answering):
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    # vLLM's and SGLang's name.
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="arguments of the chat template: names that it reads, and JSON values"
+    )
+    reasoning_effort: str | None = Field(
+        default=None, max_length=100, description="given to a chat template that reads this name, else refused"
+    )
+    # SGLang's name.
+    separate_reasoning: bool | None = Field(
+        default=None, description="false leaves a model's thinking in the content, in place of reasoning_content"
+    )
     # Fields of OpenAI's own service that change no answer here.
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -198,7 +212,6 @@ class ChatRequest(_Answering):
     modalities: list[Literal["text"]] | None = None
     # What vllm-router adds.
     continue_final_message: Literal[False] | None = None
-    separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
     include_reasoning: bool | None = None
 

@@ -51,7 +51,7 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import Candidate, RejectedToken, Trace, TracedRound, TracedToken
-from rapid_integrations.prompt import RenderedPrompt
+from rapid_integrations.prompt import RenderedPrompt, TemplateArguments
 from rapid_integrations.prompt.segmentation import Segmentation, segment
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from rapid_integrations.sampling.trees import TreeVerdict
@@ -104,6 +104,7 @@ VALUES = {
     rapid.Documents: lambda w: rapid.read_documents(["docs/limits.md"]),
     rapid.PreparedPrompt: lambda w: w["prepared"],
     rapid.Prompt: lambda w: PROMPT,
+    TemplateArguments: lambda w: TemplateArguments({"enable_thinking": False}),
     Turn: lambda w: Turn("q", "a"),
     SpeculativeRAGConfig: lambda w: SpeculativeRAGConfig(drafts=3),
     ScoredDraft: lambda w: _draft(w),

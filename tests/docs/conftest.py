@@ -8,7 +8,7 @@ import pytest
 
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
 from rapid_integrations.compression import default_compressor
-from tests.toys.chat_templates import QWEN25
+from tests.toys.chat_templates import QWEN3, QWEN25
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder
 from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
@@ -35,7 +35,8 @@ def tiny_models(monkeypatch):
                 tiny_model("llama", 0, **SHALLOW), byte_tokenizer(), drafter_model=drafter, **settings
             )
         model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262, **SHALLOW)
-        tokenizer = byte_tokenizer(chat_template=QWEN25, extra_tokens=("<tool_call>", "</tool_call>"))
+        template = QWEN3 if "Qwen3" in str(target) else QWEN25
+        tokenizer = byte_tokenizer(chat_template=template, extra_tokens=("<tool_call>", "</tool_call>"))
         return RapidEngine.from_models(model, tokenizer, **settings)
 
     monkeypatch.setattr(RapidEngine, "from_pretrained", classmethod(from_pretrained))

@@ -34,7 +34,7 @@ QWEN25 = """{%- if tools %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
 
-# Takes arguments either way, and puts an empty train of thought before the last answer.
+# Takes arguments either way, and puts an empty train of thought before the last answer. Its switch is the real one's.
 QWEN3 = (
     QWEN25.replace(
         "or (message.role == \"assistant\" and not message.tool_calls) %}", "%}"
@@ -54,6 +54,11 @@ QWEN3 = (
         "{{- tool_call.arguments | tojson }}",
         "{%- if tool_call.arguments is string %}{{- tool_call.arguments }}"
         "{%- else %}{{- tool_call.arguments | tojson }}{%- endif %}",
+    )
+    .replace(
+        "{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+        "{{- '<|im_start|>assistant\\n' }}\n    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+        "        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}",
     )
 )  # fmt: skip
 
@@ -149,4 +154,30 @@ PYTHONIC = """{%- if tools %}{{- tools | tojson }}{%- endif %}
     {{- '<|im_end|>\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+# A switch that changes the beginning of the prompt, and answers marked for training, as in SmolLM3's.
+SMOLLM3 = """{%- if enable_thinking is not defined -%}{%- set enable_thinking = true -%}{%- endif -%}
+{%- set mode = "/think" if enable_thinking else "/no_think" -%}
+{{- "<|im_start|>system\\nReasoning Mode: " + mode + "<|im_end|>\\n" -}}
+{%- for message in messages -%}
+    {%- if message.role == "assistant" -%}
+        {%- generation -%}{{- "<|im_start|>assistant\\n" + message.content + "<|im_end|>\\n" -}}{%- endgeneration -%}
+    {%- else -%}{{- "<|im_start|>" + message.role + "\\n" + message.content + "<|im_end|>\\n" -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- "<|im_start|>assistant\\n" -}}
+    {%- if not enable_thinking -%}{{- "<think>\\n\\n</think>\\n" -}}{%- endif -%}
+{%- endif -%}
+"""
+
+# The names are read in a macro, as in GPT-OSS's.
+GPT_OSS = """{%- macro system() -%}
+    {%- if model_identity is not defined %}{%- set model_identity = "You are a model." %}{%- endif %}
+    {{- model_identity + "\\nReasoning: " + (reasoning_effort or "medium") }}
+{%- endmacro -%}
+{{- "<|im_start|>system\\n" + system() + "<|im_end|>\\n" }}
+{%- for message in messages %}
+    {{- "<|im_start|>" + message.role + "\\n" + message.content + "<|im_end|>\\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- "<|im_start|>assistant\\n" }}{%- endif %}
 """

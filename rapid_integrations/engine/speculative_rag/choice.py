@@ -26,6 +26,7 @@ from rapid_integrations.errors import ConfigurationError, PromptError
 from rapid_integrations.outputs import Completion
 from rapid_integrations.prompt import Prompt
 
+_OF_TEMPLATE = ("apply_chat_template", "chat_template_kwargs")
 _QUESTION = "Question: {question}\nAnswer:"
 _REFLECTION = (
     "Rationale:\n{rationale}\n\nQuestion: {question}\nAnswer: {answer}\n\n"
@@ -102,7 +103,8 @@ class SpeculativeRAG:
             passages: what was retrieved, in the order in which a draft reads it.
             question: the question.
             prompt_of: returns the prompt over some of the passages' text.
-            options: arguments of `RapidEngine.stream` for the drafts: sampling, apply_chat_template, on_progress.
+            options: arguments of `RapidEngine.stream` for the drafts: sampling, apply_chat_template,
+                chat_template_kwargs, on_progress.
 
         Raises:
             PromptError: there is no passage with text, or one text is given in place of passages.
@@ -129,7 +131,7 @@ class SpeculativeRAG:
         places, texts = zip(*filled, strict=True)
         subsets = subsets_of(texts, self._config.drafts, self._config.passages)
         drafts = draft_all(self._drafting, self._config, texts, subsets, question, prompt_of, options)
-        scored = self._scored(drafts, question, options.get("apply_chat_template"))
+        scored = self._scored(drafts, question, {name: options[name] for name in _OF_TEMPLATE if name in options})
         found = tuple(
             ScoredDraft(
                 tuple(places[position] for position in draft.passages),
@@ -148,7 +150,7 @@ class SpeculativeRAG:
         return await in_thread(lambda: self.answer(passages, question, prompt_of, **options))
 
     def _scored(
-        self, drafts: Sequence[Draft], question: str, template: bool | None
+        self, drafts: Sequence[Draft], question: str, template: dict[str, Any]
     ) -> list[tuple[float, float, float]]:
         encode = self._engine.vocabulary.encode
         yes, no = (sorted({ids[0] for word in words if (ids := encode(word))}) for words in (_YES, _NO))
@@ -178,6 +180,6 @@ class SpeculativeRAG:
             for draft in drafts
         ]
 
-    def _ids(self, text: str, template: bool | None) -> list[int]:
+    def _ids(self, text: str, template: dict[str, Any]) -> list[int]:
         prompt = Prompt.without_context(text)
-        return list(self._engine.explain(prompt, apply_chat_template=template).target_ids)
+        return list(self._engine.explain(prompt, **template).target_ids)

@@ -141,7 +141,8 @@ function requestOf(model, messages, turn, { most, law, provisional }) {
   const documents = turn.documents.map(({ id }) => ({ file_id: id }));
   const rapid = { documents, sources: true, statistics: true, trace: true, progress: true, provisional };
   if (law) rapid.law = law;
-  const body = { model, messages, rapid, stream_options: { include_usage: true } };
+  // The tokens' colours and the places of sources count from the beginning of the whole text.
+  const body = { model, messages, rapid, stream_options: { include_usage: true }, separate_reasoning: false };
   if (most !== null) body.max_tokens = most;
   return body;
 }

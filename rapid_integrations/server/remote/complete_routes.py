@@ -114,6 +114,7 @@ def described(engine: RapidEngine) -> dict[str, Any]:
         "sampling": engine.sampling.model_dump(mode="json"),
         "speculation": engine.speculation.model_dump(mode="json"),
         "compression": engine.compression.model_dump(mode="json"),
+        "chat_template_kwargs": engine.chat_template_kwargs.as_dict(),
         "supports_tools": engine.supports_tools,
         "reuses_prefixes": engine.reuses_prefixes,
     }

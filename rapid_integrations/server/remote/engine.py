@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from rapid_integrations.engine.stream import CompletionStream
 from rapid_integrations.errors import ConfigurationError, RemoteError, SharedResource
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress, ignore_progress
+from rapid_integrations.prompt import TemplateArguments
 from rapid_integrations.server.remote.answer import RemoteAnswer
 from rapid_integrations.server.remote.link import Link
 from rapid_integrations.server.remote.requests_sent import (
@@ -86,6 +87,7 @@ class RemoteEngine(RapidEngine):
         api_key: sent as a bearer token.
         timeout: seconds in which the server has to give a sign of life while it answers; it gives one every 15.
         sampling, speculation, compression: defaults for its requests; None takes the server's.
+        chat_template_kwargs: arguments of the chat template for its requests. They are put over the server's own.
 
     Raises:
         RemoteError: the server does not answer.
@@ -103,7 +105,9 @@ class RemoteEngine(RapidEngine):
         sampling: SamplingParams | None = None,
         speculation: SpeculationConfig | None = None,
         compression: CompressionConfig | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
+        own = TemplateArguments(chat_template_kwargs)
         self._life = EngineLife()
         self._streams = weakref.WeakSet()
         self._borrowed = False
@@ -119,6 +123,7 @@ class RemoteEngine(RapidEngine):
             self.speculation = speculation or SpeculationConfig(**said["speculation"])
             self.compression = compression or CompressionConfig(**said["compression"])
             self._reuses_prefixes = bool(said["reuses_prefixes"])
+            self._template_arguments = TemplateArguments(said["chat_template_kwargs"]).overridden(own)
         except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
             self._link.close()
             raise RemoteError(
@@ -127,6 +132,11 @@ class RemoteEngine(RapidEngine):
                 code="answer",
             ) from None
         except BaseException:
+            self._link.close()
+            raise
+        try:
+            self.vocabulary.require_arguments(self._template_arguments)
+        except ConfigurationError:
             self._link.close()
             raise
         self.compressor = ServerCompressor(self._link.url)
@@ -201,6 +211,7 @@ class RemoteEngine(RapidEngine):
         compressor: ContextCompressor | None = None,
         tools: ToolDeclarations | None = None,
         apply_chat_template: bool | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> ReadAhead:
         """Have the server read documents ahead; see `RapidEngine.read`. It gives no progress.
@@ -216,6 +227,7 @@ class RemoteEngine(RapidEngine):
             "compression": compression or self.compression,
             "tools": None if tools is None else [dict(each) for each in tools],
             "apply_chat_template": apply_chat_template,
+            "chat_template_kwargs": self._arguments(chat_template_kwargs, apply_chat_template).as_dict() or None,
         }
         body = as_bytes({"prompt": prompt_sent(first), "second": prompt_sent(second), **options_sent(options)})
         answer = self._link.start(self._link.exchange("/rapid/v1/read", content=body, timeout=_LONGEST_READING_S))
@@ -277,4 +289,5 @@ def _said(asked: Asked) -> dict[str, Any]:
     """Return what a request says of its settings, for `options_sent`."""
     names = ("sampling", "speculation", "compression", "tool_choice", "parallel_tool_calls", "apply_chat_template")
     tools = None if asked.tools is None else [dict(each) for each in asked.tools]
-    return {**{name: getattr(asked, name) for name in names}, "tools": tools}
+    arguments = asked.chat_template_kwargs.as_dict() or None
+    return {**{name: getattr(asked, name) for name in names}, "tools": tools, "chat_template_kwargs": arguments}

@@ -23,12 +23,13 @@ _KINDS = {
     "tool_choice": str,
     "parallel_tool_calls": bool,
     "apply_chat_template": bool,
+    "chat_template_kwargs": dict,
     "trace": bool,
     "trace_candidates": int,
 }
 _PLAIN = tuple(_KINDS)
 _OWN = ("prompt", "compressed", "stream", "progress")
-_OF_READING = ("compression", "tools", "apply_chat_template")
+_OF_READING = ("compression", "tools", "apply_chat_template", "chat_template_kwargs")
 _PROMPT = "rapid_prompt"  # the key under which a `Prompt` stands
 
 

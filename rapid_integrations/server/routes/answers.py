@@ -14,7 +14,7 @@ from rapid_integrations.server.body import parsed
 from rapid_integrations.server.chat_format import ChatFormat
 from rapid_integrations.server.choices import Ask, Choices
 from rapid_integrations.server.completion_format import CompletionFormat
-from rapid_integrations.server.parameters import sampling_of, speculation_of, tools_of
+from rapid_integrations.server.parameters import sampling_of, speculation_of, template_of, tools_of
 from rapid_integrations.server.prompts import ServedPrompt, chat_prompt, text_prompt
 from rapid_integrations.server.requests import ChatRequest, CompletionRequest
 from rapid_integrations.server.state import ServerState
@@ -60,7 +60,7 @@ def routes(state: ServerState) -> list[Route]:
 
 def _options(body: ChatRequest | CompletionRequest, state: ServerState) -> dict[str, Any]:
     """Return the arguments of `RapidEngine.stream` that both endpoints share."""
-    options: dict[str, Any] = {"speculation": speculation_of(body, state.engine)}
+    options: dict[str, Any] = {"speculation": speculation_of(body, state.engine), **template_of(body, state.engine)}
     wanted = bool(body.logprobs) if isinstance(body, ChatRequest) else body.logprobs is not None
     if wanted or body.options.trace:
         options["trace"] = True

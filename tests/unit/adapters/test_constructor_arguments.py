@@ -253,7 +253,7 @@ def test_settings_of_a_call_under_other_names(host, engine):
         ({"quantization": "int8"}, "is chosen when"),
         ({"model": "other"}, "other"),
         ({"logprobs": True}, "trace"),
-        ({"reasoning_effort": "low"}, "has no such setting"),
+        ({"reasoning_effort": "low"}, "chat_template_kwargs="),
         ({"max_length": 50}, "max_new_tokens"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

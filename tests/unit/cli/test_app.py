@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.console import INTERRUPTED
 from rapid_integrations.cli.options import DocumentOptions
+from tests.toys.thinking import EMPTY
 
 
 @pytest.fixture
@@ -209,3 +210,51 @@ def test_remarks_about_many_files_are_few_lines(capsys, tmp_path):
     assert len(documents) == 80
     assert "a2.txtand37more:readascp1252" in said
     assert said.count("leftout") == 29 and said.endswith("11moreremarks:namefewerfilestoseethem")
+
+
+# --- arguments of the chat template ----------------------------------------------------------------------------------
+
+SWITCHED = ("document.md", "-q", "where?", "--target", "./switched", "--max-new-tokens", "4", "--json")
+OFF = ("--template-argument", "enable_thinking=false")
+
+
+def test_an_argument_of_the_template_reaches_the_prompt(ask):
+    plain, off, on = (
+        json.loads(ask(*SWITCHED, *given).stdout)
+        for given in ((), OFF, (*OFF, "--template-argument", "enable_thinking=true"))
+    )
+    assert off["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"] + len(EMPTY)
+    assert off["token_ids"] != plain["token_ids"] == on["token_ids"]
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "said"),
+    [
+        ("enable_thinking", 2, "is no NAME=VALUE"),
+        ("=false", 2, "is no NAME=VALUE"),
+        ("enable_thinking=False", 2, "is no JSON value: write true, false"),
+        ("enable_thinking=high", 2, """'enable_thinking="high"'"""),
+        ("documents=[]", 2, "cannot set 'documents'"),
+        ("enable_thinkin=false", 1, "It reads enable_thinking. Did you mean 'enable_thinking'"),
+    ],
+)
+def test_a_wrong_argument_of_the_template_is_refused(ask, given, status, said):
+    result = ask(*SWITCHED, "--template-argument", given)
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == status and said in shown
+
+
+def test_every_command_that_answers_takes_them(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    models = ("--target", "./switched", "--embedder", "./embedder", "--dtype", "float32", "--template-argument", "x=1")
+    rows = tmp_path / "mine.jsonl"
+    rows.write_text(json.dumps({"file": str(folder / "other.txt"), "question": "what?", "answer": "cat"}))
+    for command in (
+        ("ask", "document.md", "-q", "where?"),
+        ("chat", "document.md"),
+        ("read", "document.md", "--prefix-cache-dir", str(tmp_path)),
+        ("serve", "--port", "0"),
+        ("eval", "run", str(tmp_path / "out"), "--task", f"own:{rows}"),
+    ):
+        result = CliRunner().invoke(app, [*command, *models])
+        assert result.exit_code == 1 and "reads no such name" in " ".join(result.stderr.split()), command

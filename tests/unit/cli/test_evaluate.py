@@ -10,6 +10,7 @@ from rapid_integrations.evaluation import runner
 from rapid_integrations.evaluation.predictions import read_predictions
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.thinking import EMPTY, switched_model, switched_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,11 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def evaluate(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    model = ("--target", "./model", "--embedder", "./embedder", "--dtype", "float32")
+    model = ("--embedder", "./embedder", "--dtype", "float32")
     small = ("--chunk-tokens", "64", "--min-tokens", "64")
 
-    def run(*arguments):
-        given = (*arguments, *model, *small) if arguments[0] == "run" else arguments
+    def run(*arguments, target="./model"):
+        given = (*arguments, "--target", target, *model, *small) if arguments[0] == "run" else arguments
         return CliRunner().invoke(app, ["eval", *given], env={"COLUMNS": "160"})
 
     return run
@@ -74,6 +75,24 @@ def test_a_run_its_report_and_its_continuation(evaluate, folder, monkeypatch):
     assert refused.exit_code == 1 and "--baseline sd has no predictions here; there are: lc, rag" in refused.stderr
     pytest.importorskip("matplotlib")
     assert (out / "main.png").exists() and (out / "success.png").exists()
+
+
+def test_a_run_knows_the_arguments_of_its_template(evaluate, folder, tmp_path):
+    switched_model().save_pretrained(folder / "switched")
+    switched_tokenizer().save_pretrained(folder / "switched")
+    run = ("run", str(tmp_path), "--task", "own:mine.jsonl", "--method", "lc", "--max-questions", "1")
+    off = ("--template-argument", "enable_thinking=false")
+    result = evaluate(*run, *off, target="./switched")
+    assert result.exit_code == 0, result.output
+    settings, (prediction,) = read_predictions(tmp_path / "predictions.jsonl")
+    assert settings["chat_template_kwargs"] == {"enable_thinking": False}
+    other = evaluate(*run, target="./switched")
+    assert other.exit_code == 1 and "chat_template_kwargs" in other.stderr
+    plain = evaluate("run", str(tmp_path / "plain"), *run[2:], target="./switched")
+    assert plain.exit_code == 0, plain.output
+    settings, (default,) = read_predictions(tmp_path / "plain" / "predictions.jsonl")
+    assert "chat_template_kwargs" not in settings
+    assert prediction.usage.prompt_tokens == default.usage.prompt_tokens + len(EMPTY)
 
 
 def test_several_runs_as_one_table(evaluate, folder):
@@ -141,7 +160,7 @@ def test_evidence_that_retrieval_brings(evaluate, folder):
     (folder / "evidence.jsonl").write_text(json.dumps(row))
     out = folder / "evidence"
     options = ("--settings", "chunk_tokens=64", "--settings", "paper,search=words", "--max-questions", "1")
-    model = ("--target", "./model", "--embedder", "./embedder", "--dtype", "float32")
+    model = ("--embedder", "./embedder", "--dtype", "float32")
     result = evaluate("retrieval", str(out), "--data", "evidence.jsonl", *options, *model)
     assert result.exit_code == 0, result.output
     assert "Evidence recall" in result.stdout and "evidence" in result.stdout and "Over all sets" in result.stdout

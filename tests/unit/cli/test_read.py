@@ -50,3 +50,12 @@ def test_a_folder_that_keeps_nothing_is_an_error(rapid, tmp_path):
     with pytest.warns(RuntimeWarning, match="cannot be"):
         failed = rapid("read", "document.md", "--prefix-cache-dir", str(tmp_path / "file" / "folder"))
     assert failed.exit_code == 1 and "not kept on disk" in failed.stderr
+
+
+def test_a_document_that_was_read_is_found_with_another_argument_of_the_template(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    models = ("--target", "./switched", *MODELS[2:], "--prefix-cache-dir", str(tmp_path), "--json")
+    off = ("--template-argument", "enable_thinking=false")
+    done = json.loads(CliRunner().invoke(app, ["read", "document.md", *models]).stdout)
+    asked = CliRunner().invoke(app, ["ask", "document.md", "-q", "where?", "--max-new-tokens", "2", *models, *off])
+    assert json.loads(asked.stdout)["stats"]["cached_prompt_tokens"] >= 0.9 * done["tokens"]

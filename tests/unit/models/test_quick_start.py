@@ -16,9 +16,10 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.models import loader, quick_start
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.models.quick_start import quick_model
+from rapid_integrations.models.quick_start import quick_model, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import shape_of
+from tests.toys.chat_templates import GPT_OSS, QWEN3
 from tests.toys.gguf_file import write_gguf
 from tests.toys.model_folder import change
 from tests.toys.models import byte_tokenizer, tiny_model
@@ -278,6 +279,34 @@ def test_it_can_be_switched_off(folder, monkeypatch):
 
 
 # --- the tokenizer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", [QWEN3, GPT_OSS])
+def test_arguments_of_the_template_are_rendered_as_by_transformers(folder, template):
+    tokenizer = byte_tokenizer(chat_template=template)
+    tokenizer.save_pretrained(folder)
+    quick = QuickTokenizer(folder)
+    messages = [{"role": "user", "content": "<x>"}]
+    texts = set()
+    for given in ({}, {"enable_thinking": False}, {"reasoning_effort": "high", "model_identity": "é"}):
+        options = {"tokenize": False, "add_generation_prompt": True, **given}
+        texts.add(quick.apply_chat_template(messages, **options))
+        assert quick.apply_chat_template(messages, **options) == tokenizer.apply_chat_template(messages, **options)
+        tools = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}]
+        assert quick.apply_chat_template(messages, tools, **options) == tokenizer.apply_chat_template(
+            messages, tools, **options
+        )
+    assert len(texts) == 2  # each template reads the names of one
+    assert same_tokenizer(AutoTokenizer.from_pretrained(folder), quick)
+
+
+def test_what_a_template_writes_behind_a_switch_is_compared(folder):
+    template = "{% if verbose %}{{ dict(a=1) }}{% endif %}{{ messages[0].content }}"  # `dict` is transformers' own
+    byte_tokenizer(chat_template=template).save_pretrained(folder)
+    theirs, quick = AutoTokenizer.from_pretrained(folder), QuickTokenizer(folder)
+    messages = [{"role": "user", "content": "hi"}]
+    assert quick.apply_chat_template(messages) == theirs.apply_chat_template(messages, tokenize=False)
+    assert not same_tokenizer(theirs, quick)
 
 
 def test_messages_that_are_not_plain_go_to_transformers(folder):

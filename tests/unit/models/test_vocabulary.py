@@ -14,8 +14,9 @@ from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedModelError, VocabularyMismatchError
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.prompt import Prompt, RenderedPrompt, render
+from rapid_integrations.prompt import Prompt, RenderedPrompt, TemplateArguments, render
 from tests.toys.budget import examples
+from tests.toys.chat_templates import GPT_OSS, QWEN3
 from tests.toys.models import (
     BOS,
     BOS_ID,
@@ -30,6 +31,7 @@ from tests.toys.models import (
     byte_tokenizer,
     tiny_model,
 )
+from tests.toys.thinking import EMPTY
 
 MERGES = (("t", "h"), ("th", "e"), ("<", "|"), ("|", ">"), ("i", "m"), ("im", "_"), ("Ġ", "the"), ("<|", "im_"))
 CONTROL_IDS = {BOS_ID, EOS_ID, IM_START_ID, IM_END_ID}
@@ -449,3 +451,34 @@ def test_a_template_keeps_the_day_of_loading():
 )
 def test_calls_with_their_format_written_out_are_pinned(template, pinned):
     assert pin_date(template, datetime(2024, 7, 26)) == (pinned or template)
+
+
+# --- arguments of the chat template ----------------------------------------------------------------------------------
+
+
+def test_arguments_reach_the_template():
+    vocabulary = Vocabulary(byte_tokenizer(chat_template=QWEN3), [EOS_ID])
+    messages, off = [{"role": "user", "content": "hi"}], TemplateArguments({"enable_thinking": False})
+    assert vocabulary.template_names == {"enable_thinking"}
+    assert vocabulary.render_chat(messages, arguments=off) == vocabulary.render_chat(messages) + EMPTY
+    assert vocabulary.tokens_of_template(off) == vocabulary.template_tokens + len(EMPTY)
+    effort = Vocabulary(byte_tokenizer(chat_template=GPT_OSS), [EOS_ID])
+    assert "Reasoning: high" in effort.render_chat(messages, arguments=TemplateArguments({"reasoning_effort": "high"}))
+
+
+def test_a_template_is_bounded_by_its_arguments_too():
+    template = "{% for x in messages %}{% for y in range(level) %}{% for z in range(level) %}{% endfor %}{% endfor %}"
+    vocabulary = Vocabulary(byte_tokenizer(chat_template=template + "hi{% endfor %}"), [EOS_ID])
+    messages = [{"role": "user", "content": "hi"}]
+    assert vocabulary.render_chat(messages, arguments=TemplateArguments({"level": 2})) == "hi"
+    with pytest.raises(PromptError, match="does not come to an end"):
+        vocabulary.render_chat(messages, arguments=TemplateArguments({"level": 10_000}))
+
+
+def test_names_of_the_tokenizers_own_tokens_are_no_arguments():
+    vocabulary = Vocabulary(byte_tokenizer(chat_template="{{ bos_token }}{{ messages }}{{ x }}"), [EOS_ID])
+    assert vocabulary.template_names == {"x"}
+    broken = Vocabulary(byte_tokenizer(chat_template="{% if %}"), [EOS_ID])
+    broken.require_arguments(TemplateArguments({"x": 1}))  # rendering says what is wrong with it
+    with pytest.raises(PromptError, match="refuses these messages"):
+        broken.render_chat([{"role": "user", "content": "hi"}], arguments=TemplateArguments({"x": 1}))

@@ -43,10 +43,13 @@ from tests.toys.errors import coded
 from tests.toys.leaks import settled, threads
 from tests.toys.models import byte_tokenizer, words
 from tests.toys.remote_engines import DOCUMENT, KEY, PROMPT, SMALL, local_engine, require_key, serving
+from tests.toys.thinking import EMPTY, OFF, both_texts, switched_engine
+from tests.toys.thinking import PROMPT as SWITCHED
 from tests.toys.tool_callers import TOOLS, assert_valid
 from tests.toys.tool_callers import engine as tool_caller
 
 LONG = SamplingParams(max_new_tokens=900)
+UNKNOWN = coded("configuration.unknown_name")
 
 
 @pytest.fixture(scope="module")
@@ -507,3 +510,34 @@ def test_remote_engines_are_engines(there):
     assert copy.copy(there) is there is copy.deepcopy(there)
     with pytest.raises(NotPicklableError, match=r"RapidEngine\.connect"):
         pickle.dumps(there)
+
+
+# --- arguments of the chat template ---------------------------------------------------------------------------------
+
+
+def test_arguments_of_the_chat_template_travel():
+    on = {"enable_thinking": True}
+    with switched_engine() as here, serving(here) as url, RapidEngine.connect(url) as there:
+        for given in (None, OFF, on):
+            mine = here.explain(SWITCHED, chat_template_kwargs=given)
+            assert both_texts(there.explain(SWITCHED, chat_template_kwargs=given)) == both_texts(mine)
+            assert there.count_tokens(SWITCHED, chat_template_kwargs=given) == len(mine.target_ids)
+            answers = [each.generate(SWITCHED, chat_template_kwargs=given) for each in (here, there)]
+            assert answers[0].token_ids == answers[1].token_ids
+        assert there.read(words(7, 100), chat_template_kwargs=OFF).tokens > 100
+        with pytest.raises(ConfigurationError, match="It reads enable_thinking", check=UNKNOWN):
+            there.generate(SWITCHED, chat_template_kwargs={"x": 1})
+        with pytest.raises(ConfigurationError, match="It reads enable_thinking", check=UNKNOWN):
+            RapidEngine.connect(url, chat_template_kwargs={"x": 1})
+        with RapidEngine.connect(url, chat_template_kwargs=OFF) as silent:
+            assert silent.explain(SWITCHED).target.text.endswith(EMPTY)
+        calls = {"tools": TOOLS, "tool_choice": "required", "sampling": SamplingParams(max_new_tokens=200)}
+        assert_valid(there.generate(SWITCHED, chat_template_kwargs=OFF, parallel_tool_calls=False, **calls))
+
+
+def test_a_servers_own_arguments_hold_for_clients_that_name_none():
+    with switched_engine(chat_template_kwargs=OFF) as here, serving(here) as url, RapidEngine.connect(url) as there:
+        assert there.chat_template_kwargs == OFF
+        assert there.explain(SWITCHED).target.text.endswith(EMPTY)
+        assert not there.explain(SWITCHED, chat_template_kwargs={"enable_thinking": True}).target.text.endswith(EMPTY)
+        assert there.explain("hi", apply_chat_template=False).target.text == "hi"

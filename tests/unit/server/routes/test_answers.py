@@ -6,9 +6,11 @@ import pytest
 
 from rapid_integrations.config import SpeculationConfig
 from rapid_integrations.prompt import Prompt
+from tests.toys.chat_templates import GPT_OSS
 from tests.toys.models import words
 from tests.toys.served import client_of, events, running, tiny_engine, uploaded
 from tests.toys.server_app import HELLO
+from tests.toys.thinking import EMPTY, OFF, switched_engine
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -178,3 +180,71 @@ def test_a_wrong_base_url_and_the_responses_api_are_told_the_way_out(client):
     assert "ends with /v1" in client.post("/chat/completions", json={}).json()["error"]["message"]
     refused = client.post("/v1/responses", json={"model": "tiny", "input": "Hello"})
     assert refused.status_code == 404 and "use_responses_api=False" in refused.json()["error"]["message"]
+
+
+# --- arguments of the chat template -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"chat_template_kwargs": OFF}, "configuration.unknown_name", "chat_template_kwargs"),
+        ({"rapid": {"chat_template_kwargs": OFF}}, "configuration.unknown_name", "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"tools": []}}, "configuration.reserved_name", "chat_template_kwargs"),
+        ({"chat_template_kwargs": ["enable_thinking"]}, "invalid_value", "chat_template_kwargs"),
+        ({"chat_template_kwarg": OFF}, "unknown_parameter", "chat_template_kwarg"),
+        ({"reasoning_effort": "low"}, "unknown_parameter", "reasoning_effort"),
+        (
+            {"chat_template_kwargs": OFF, "rapid": {"chat_template_kwargs": OFF}},
+            "invalid_value",
+            "rapid.chat_template_kwargs",
+        ),
+    ],
+)
+def test_what_the_template_does_not_read_is_refused(client, fields, code, param):
+    for stream in (False, True):
+        answer = asked(client, stream=stream, **fields)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, code, param), answer.text
+
+
+def test_a_client_switches_thinking_off(app_of):
+    with switched_engine() as engine, running(app_of(engine=engine)) as address, client_of(address) as client:
+        plain, off = (engine.generate(HELLO, chat_template_kwargs=given) for given in (None, OFF))
+        assert plain.text != off.text and off.usage.prompt_tokens == plain.usage.prompt_tokens + len(EMPTY)
+        for fields, expected in (
+            ({}, plain),
+            ({"chat_template_kwargs": {}}, plain),
+            ({"chat_template_kwargs": OFF}, off),
+            ({"rapid": {"chat_template_kwargs": OFF}}, off),
+        ):
+            found = asked(client, **fields).json()
+            assert found["choices"][0]["message"]["content"] == expected.text
+            assert found["usage"]["prompt_tokens"] == expected.usage.prompt_tokens
+        pieces, _ = events(asked(client, stream=True, chat_template_kwargs=OFF).text)
+        assert "".join(each["choices"][0]["delta"].get("content", "") for each in pieces) == off.text
+        refused = asked(client, path=TEXT, rapid={"chat_template_kwargs": OFF})
+        assert refused.status_code == 400 and refused.json()["error"]["code"] == "configuration.no_chat_template"
+
+
+def test_a_document_that_a_server_has_read_is_found_by_a_client_with_arguments(app_of):
+    with switched_engine() as engine, running(app_of(engine=engine)) as address, client_of(address) as client:
+        file = uploaded(client, words(1, 200))
+        rapid = {"documents": [{"file_id": file["id"]}], "statistics": True}
+        stats = asked(client, rapid=rapid, chat_template_kwargs=OFF).json()["rapid"]["statistics"]
+        assert stats["cached_prompt_tokens"] > 1000
+
+
+def test_a_level_of_reasoning_is_given_to_a_template_that_reads_it(app_of):
+    with switched_engine(GPT_OSS) as engine, running(app_of(engine=engine)) as address, client_of(address) as client:
+        expected = engine.generate(HELLO, chat_template_kwargs={"reasoning_effort": "high"})
+        default = engine.generate(HELLO)
+        for fields in (
+            {"reasoning_effort": "high"},
+            {"chat_template_kwargs": {"reasoning_effort": "high"}},
+            {"reasoning_effort": "high", "chat_template_kwargs": {"reasoning_effort": "high"}},
+        ):
+            found = asked(client, **fields).json()
+            assert found["choices"][0]["message"]["content"] == expected.text != default.text
+        twice = asked(client, reasoning_effort="high", chat_template_kwargs={"reasoning_effort": "low"})
+        assert twice.status_code == 400 and twice.json()["error"]["param"] == "reasoning_effort"
