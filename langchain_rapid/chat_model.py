@@ -133,7 +133,7 @@ class ChatRapid(RapidModel, BaseChatModel):
         request = self._request(messages, stop, kwargs, run_manager)
         with self._open(request) as stream:
             completion = Completion.join(list(request.watch(stream)), stream.prepared.retrieved)
-            return _result(request.responses(stream, self._engine.vocabulary), completion)
+            return _result(request.responses(stream, self._engine), completion)
 
     async def _agenerate(
         self,
@@ -145,7 +145,7 @@ class ChatRapid(RapidModel, BaseChatModel):
         request = self._request(messages, stop, kwargs, run_manager)
         async with await self._aopen(request) as stream:
             completion = Completion.join([chunk async for chunk in request.awatch(stream)], stream.prepared.retrieved)
-            return _result(request.responses(stream, self._engine.vocabulary), completion)
+            return _result(request.responses(stream, self._engine), completion)
 
     def _stream(
         self,
@@ -156,7 +156,7 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         with self._open(request) as stream:
-            responses = request.responses(stream, self._engine.vocabulary)
+            responses = request.responses(stream, self._engine)
             for chunk in request.watch(stream):
                 piece = responses.chat_chunk(chunk)
                 if run_manager is not None:
@@ -172,7 +172,7 @@ class ChatRapid(RapidModel, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, run_manager)
         async with await self._aopen(request) as stream:
-            responses = request.responses(stream, self._engine.vocabulary)
+            responses = request.responses(stream, self._engine)
             async for chunk in request.awatch(stream):
                 piece = responses.chat_chunk(chunk)
                 if run_manager is not None:

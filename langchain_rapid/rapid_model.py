@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rapid_integrations.adapters.progress_view import ProgressView
     from rapid_integrations.compression import ContextCompressor
     from rapid_integrations.engine.async_stream import AsyncCompletionStream
-    from rapid_integrations.models.vocabulary import Vocabulary
     from rapid_integrations.progress import OnProgress
     from rapid_integrations.prompt import PromptLike
 
@@ -60,12 +59,12 @@ class Request:
     with_texts: bool
 
     def responses(
-        self, stream: CompletionStream | AsyncCompletionStream, vocabulary: Vocabulary | None = None
+        self, stream: CompletionStream | AsyncCompletionStream, engine: RapidEngine | None = None
     ) -> Responses:
-        """Return the translator of the answer. With a vocabulary, it tells thinking apart, unless the form is fixed."""
+        """Return the translator of the answer. With its engine, it tells thinking apart, unless the form is fixed."""
         marks = None
-        if vocabulary is not None and self.options["sampling"].structured is None:
-            marks = marks_of(vocabulary, stream.prepared.target)
+        if engine is not None and self.options["sampling"].structured is None:
+            marks = marks_of(engine.vocabulary, stream.prepared.target)
         return Responses(stream.prepared.retrieved, self.with_texts, Thinking(marks))
 
     def watch(self, stream: CompletionStream) -> Iterator[CompletionChunk]:
