@@ -404,15 +404,14 @@ class TestBatches:
                 found = await model.agenerate([[HumanMessage(each)] for each in prompts])
                 together = [each[0].text for each in found.generations]
         assert [getattr(answer, "content", answer) for answer in together] == alone
-        # Each of the four drafts and scores as well, so a pass of one request has two readers at most.
-        assert max(readers) >= 4
+        assert max(readers.requests) > 1
 
     @pytest.mark.parametrize("cls", CLASSES)
     def test_max_concurrency_limits_it(self, cls, monkeypatch):
         engine = make_engine(sampling=SamplingParams(max_new_tokens=8))
         readers = Readers(engine, monkeypatch)
         cls(engine=engine).batch([f"{DOCUMENT}\nquestion {i}?" for i in range(3)], {"max_concurrency": 1})
-        assert max(readers) <= 2
+        assert max(readers.requests) == 1
 
     async def test_an_error_of_one_prompt_is_that_of_the_call(self, engine):
         model = RapidLLM(engine=engine)
