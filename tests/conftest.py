@@ -1,5 +1,6 @@
 """What holds for every test: how much is tried, kernels that are compiled once, and no process that is not declared."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -51,6 +52,9 @@ def pytest_configure(config):
     """Hide GPUs from tests that are not theirs: a request with device="auto" would run there, and not on kernels."""
     if config.option.markexpr.strip() != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # LlamaIndex's `asyncio_run` takes the loop that Python makes for a main thread that has never set one, and leaves
+    # it open. Whichever test ran when it was collected failed for it.
+    asyncio.set_event_loop(None)
 
 
 @pytest.hookimpl(wrapper=True)
