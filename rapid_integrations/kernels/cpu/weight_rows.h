@@ -7,7 +7,6 @@
 #pragma once
 
 #include "amx.h"
-#include "attention.h"
 #include "blocks.h"
 #include "numbers.h"
 #include "panels.h"
@@ -21,10 +20,20 @@ struct RowFigures {
   alignas(64) float first[PANEL], second[PANEL], minimum[PANEL];  // scales of the first and the last 16 columns
 };
 
+// Whether the numbers of a format are looked up: a level has four bits.
+template <class B>
+constexpr bool looked_up() {
+  if constexpr (std::is_same_v<B, Int8Panel> || std::is_same_v<B, Int4Panel>)
+    return std::is_same_v<B, Int4Panel>;
+  else
+    return B::LOW == PANEL * GROUP / 2 && !B::HIGH;
+}
+
 // Whether the columns of a group lie so in its rows: those whose levels are low halves of bytes, and then those of high ones.
 // (Each pair of columns stays together.) If not, they lie in order.
 inline bool halves_apart(int kind) {
-  return kind == INT4 || kind == Q4_0 || kind == Q4_1 || kind == Q4_K || kind == MXFP4;
+  if (kind == BF16 || kind == INT8) return false;
+  return kind == INT4 || with_format(kind, [](auto format) { return looked_up<decltype(format)>(); });
 }
 
 // Where pair number i of the columns of a group lies if their halves are apart.
@@ -114,7 +123,7 @@ inline void rows_of_group(const uint8_t* block, int g, bf16* out) {
     const auto figures = B::figures(block, g);
     _mm512_store_ps(of.first, figures.first);
     _mm512_store_ps(of.minimum, figures.minimum);
-    if constexpr (B::LOW == PANEL * GROUP / 2 && !B::HIGH) {
+    if constexpr (looked_up<B>()) {
       rows_looked_up(B::low(block, g), of, numbers_of([](int level) { return B::listed(uint8_t(level)) - B::OFFSET; }), out);
     } else {
       _mm512_store_ps(of.second, figures.second);
