@@ -101,7 +101,7 @@ def _found(text: str, wanted: Set[Term]) -> tuple[Mapping[Term, list[int]], int]
     found: dict[Term, list[int]] = {}
     before = 0
     for words in _paragraphs(text):
-        for place, word in enumerate(words):
+        for place, word in () if singles.isdisjoint(words) else enumerate(words):
             if word in singles:  # most words are not
                 for term in {(word,), tuple(words[place : place + 2])} & wanted:
                     found.setdefault(term, []).append(before + place)

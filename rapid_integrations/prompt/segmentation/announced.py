@@ -13,7 +13,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     reads_as_instruction,
     tells_of_oneself,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT
+from rapid_integrations.prompt.segmentation.lexicon import announces_context
 from rapid_integrations.prompt.segmentation.marks import Mark
 from rapid_integrations.prompt.segmentation.question import (
     MARKS_OF_A_QUESTION,
@@ -54,7 +54,7 @@ def announced_start(text: str, begin: int, marks: Sequence[Mark]) -> tuple[int, 
         if not line or (mark is not None and mark.kind == "fence"):
             position = end + 1
             continue
-        ahead = ANNOUNCES_CONTEXT.search(line) if len(line) <= 1500 else None
+        ahead = len(line) <= 1500 and announces_context(line)
         instructs = (
             reads_as_instruction(line) or is_a_placeholder(line) or (len(line) <= 300 and begins_as_instruction(line))
         )

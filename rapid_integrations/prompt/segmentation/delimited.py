@@ -10,7 +10,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     instruction_share,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, STRONG_CONTEXT
+from rapid_integrations.prompt.segmentation.lexicon import STRONG_CONTEXT, announces_context
 from rapid_integrations.prompt.segmentation.marks import Mark
 from rapid_integrations.prompt.segmentation.question import (
     labelled_question,
@@ -113,7 +113,7 @@ def _opens_a_context(text: str, marks: Sequence[Mark], fence: Mark) -> bool:
         return True
     before = text[max(0, fence.start - 400) : fence.start].rstrip(" \t\r\n*_")
     line = before.rsplit("\n", 1)[-1]
-    return bool(STRONG_CONTEXT.search(line) or ANNOUNCES_CONTEXT.search(line)) or any(
+    return bool(STRONG_CONTEXT.search(line) or announces_context(line)) or any(
         mark.role == "context"
         and mark.kind == "label"
         and 0 <= fence.start - mark.end < 200

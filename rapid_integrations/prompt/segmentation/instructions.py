@@ -7,9 +7,13 @@ stays with both readers.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from rapid_integrations.prompt.segmentation.remembered import remembered
 
 _BEGINNING = 300  # characters
 _SAMPLE = 10_000  # characters that a long text is judged by
+_SAMPLES = 32  # long texts whose judgement is kept for the next question about them
 
 # Words that prompts are about, and documents seldom. One alone says little.
 _META = re.compile(
@@ -143,6 +147,7 @@ WHOLE_TEXT = re.compile(
 )
 
 
+@remembered
 def reads_as_instruction(piece: str) -> bool:
     """Whether a line or short paragraph instructs: it begins as one does, and names what instructions are about."""
     body = piece.strip()
@@ -158,6 +163,7 @@ def names_the_task(piece: str) -> bool:
     return bool(_META.search(piece))
 
 
+@remembered
 def addresses_somebody(piece: str) -> bool:
     """Whether a piece speaks to its reader."""
     return bool(_SECOND_PERSON.search(piece))
@@ -177,6 +183,7 @@ def speaks_of_the_task(piece: str) -> bool:
     return len(words) >= 2 and len(body) <= 250 and not any(character.isdigit() for character in body)
 
 
+@remembered
 def begins_as_instruction(piece: str) -> bool:
     """Whether a line begins as an instruction does, whatever it is about."""
     return _starts(piece.strip()) or bool(_ENDS.search(piece.strip()[-40:]))
@@ -184,7 +191,12 @@ def begins_as_instruction(piece: str) -> bool:
 
 def instruction_share(text: str) -> float:
     """Return which share of the sentences and lines of `text` begin as instructions do, in [0, 1]."""
-    sentences = [part.strip() for part in _SENTENCE.findall(text[:_SAMPLE]) if part.strip()]
+    return _instruction_share(text[:_SAMPLE])
+
+
+@lru_cache(maxsize=_SAMPLES)
+def _instruction_share(sample: str) -> float:
+    sentences = [part.strip() for part in _SENTENCE.findall(sample) if part.strip()]
     told = sum(1 for sentence in sentences if len(sentence) > 3 and _starts(sentence) and not _CODE.search(sentence))
     return told / max(1, len(sentences))
 
@@ -192,12 +204,17 @@ def instruction_share(text: str) -> float:
 def tells_of_oneself(text: str) -> bool:
     """Whether somebody writes of themselves: a long question rather than a document."""
     sample = text[:_SAMPLE]
-    return len(_FIRST_PERSON.findall(sample)) > len(sample) / 250
+    return _first_persons(sample) > len(sample) / 250
+
+
+@lru_cache(maxsize=_SAMPLES)
+def _first_persons(sample: str) -> int:
+    return len(_FIRST_PERSON.findall(sample))
 
 
 def tells_of_the_writer(introduction: str) -> bool:
     """Whether somebody introduces a text by what is the matter with them: "I must write to a customer, and I ..."."""
-    return len(_FIRST_PERSON.findall(introduction[-_SAMPLE:])) >= 2
+    return _first_persons(introduction[-_SAMPLE:]) >= 2
 
 
 def is_of_one_writer(query: str, body: str) -> bool:

@@ -1,9 +1,10 @@
-"""The phrases by which prompts announce their parts, and who speaks, by language. Pure data and the patterns of it."""
+"""The phrases by which prompts announce their parts, and who speaks, by language: data, and what they show."""
 
 from __future__ import annotations
 
 import re
 
+from rapid_integrations.prompt.segmentation.remembered import remembered
 from rapid_integrations.prompt.segmentation.role_words import ROLES
 
 STRONG_CONTEXT = re.compile(
@@ -61,9 +62,15 @@ BACKWARD = re.compile(
 )
 _CONTEXT_WORD = ROLES["context"].pattern
 _QUESTION_WORD = ROLES["question"].pattern
-ANNOUNCES_CONTEXT = re.compile(
+_ANNOUNCES_CONTEXT = re.compile(
     rf"(?:(?<![^\W_])(?:{_AHEAD})(?![^\W_])(?:(?!{_QUESTION_WORD})[^.!?:;\n]){{0,40}}?(?:{_CONTEXT_WORD}))"
     rf"|(?:(?:{_AHEAD_UNSPACED})(?:(?!{_QUESTION_WORD})[^。！？：；\n]){{0,14}}?(?:{_CONTEXT_WORD}))"
     rf"|(?:(?:{_CONTEXT_WORD})[^.!?:;\n]{{0,30}}?(?<![^\W_])(?:{_BELOW})(?![^\W_]))",
     re.IGNORECASE,
 )
+
+
+@remembered
+def announces_context(piece: str) -> bool:
+    """Whether a line or sentence says that a context is near: "Use the following text", "the documents below"."""
+    return bool(_ANNOUNCES_CONTEXT.search(piece))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rapid_integrations.prompt.segmentation.instructions import begins_as_instruction
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT, BACKWARD
+from rapid_integrations.prompt.segmentation.lexicon import BACKWARD, announces_context
 from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.roles import TRIM, role_of
 
@@ -193,7 +193,7 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
         alone = whole and not body[offset:].strip(" \t\r\"'`")
         if mark := _classified(begin, begin + offset, name.strip(TRIM), style, alone):
             return mark
-    elif name and whole and not rest[colon + 1 :].strip() and ANNOUNCES_CONTEXT.search(_SENTENCE_END.split(name)[-1]):
+    elif name and whole and not rest[colon + 1 :].strip() and announces_context(_SENTENCE_END.split(name)[-1]):
         return Mark("label", "context", begin, end, _SENTENCE_END.split(name)[-1].strip().casefold(), style)
     line = rest.rstrip(" \t\r")
     bracket = {"[": "]", "【": "】", "《": "》", "「": "」", "〔": "〕"}.get(style[:1], "")
@@ -246,7 +246,7 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
     if role == "question" and words > 1 and begins_as_instruction(name):
         return Mark("label", "request", start, end, lower, style, alone)
     most = _MOST_WORDS_ALONE if alone else _MOST_WORDS
-    if words > 4 and ANNOUNCES_CONTEXT.search(name):
+    if words > 4 and announces_context(name):
         return Mark("label", "context", start, end, lower, style, alone)
     if role == "question" and (words > 4 or len(name) > 14 and words < 3 and not name.isascii()):
         return Mark("label", "request", start, end, lower, style, alone)

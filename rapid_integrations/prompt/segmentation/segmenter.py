@@ -22,7 +22,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     reads_as_instruction,
     tells_of_oneself,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT
+from rapid_integrations.prompt.segmentation.lexicon import announces_context
 from rapid_integrations.prompt.segmentation.marks import Mark, find_marks, inline_marks
 from rapid_integrations.prompt.segmentation.question import (
     MARKS_OF_A_QUESTION,
@@ -167,7 +167,7 @@ def _after_examples(text: str, marks: Sequence[Mark]) -> int:
         if not said.strip(" \t\r\n*_`\"'") or len(said) > _WINDOW or any(paragraphs[:1]):
             return begin
         again = next((mark for mark in parts[index + 1 :] if mark.role == example[0].role), following)
-        if again.name != example[0].name and not ANNOUNCES_CONTEXT.search(following.name):
+        if again.name != example[0].name and not announces_context(following.name):
             return begin
         if following.role == "answer" or following.start - example[0].start > 3 * _WINDOW:
             return begin

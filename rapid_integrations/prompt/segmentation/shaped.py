@@ -12,7 +12,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     is_a_placeholder,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import ANNOUNCES_CONTEXT
+from rapid_integrations.prompt.segmentation.lexicon import announces_context
 from rapid_integrations.prompt.segmentation.pieces import Piece, question_piece
 from rapid_integrations.prompt.segmentation.shape import Line, lines_of, short_among
 from rapid_integrations.prompt.segmentation.spans import MIN_BLOCK_CHARACTERS, Span, trimmed
@@ -95,7 +95,7 @@ def is_plainly_of_a_template(line: Line) -> bool:
         or is_a_placeholder(body)
         or reads_as_instruction(body)
         or (len(body) <= 300 and begins_as_instruction(body))
-        or (len(body) <= 300 and bool(ANNOUNCES_CONTEXT.search(body)))
+        or (len(body) <= 300 and announces_context(body))
     )
 
 
@@ -108,7 +108,7 @@ def _kind(line: Line, short: float) -> str:
         return "heading"
     if is_a_placeholder(body) or reads_as_instruction(body) or (len(body) <= 300 and begins_as_instruction(body)):
         return "instruction"
-    if len(body) <= 300 and ANNOUNCES_CONTEXT.search(body):
+    if len(body) <= 300 and announces_context(body):
         return "announcement"
     if len(body) <= 300 and addresses_somebody(body):
         return "address"
