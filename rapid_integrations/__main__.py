@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rapid_integrations.cli.few_collections import few_collections
-from rapid_integrations.cli.interruption import INTERRUPTED
+from rapid_integrations.cli.interruption import INTERRUPTED, never_swallowed
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line."""
-    with few_collections():
+    with few_collections(), never_swallowed():
         try:
             app_for(sys.argv[1:])()
         except KeyboardInterrupt:  # while modules are loading; after that, `errors_taught` handles it

@@ -6,7 +6,9 @@ in a wrong state. So Ctrl-C sets a flag, which is checked when nothing is half d
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,9 @@ INTERRUPTED = 130
 
 TERMINATED = 143
 """The same for SIGTERM."""
+
+
+_AGAIN_S = 0.01  # behind the callback that swallowed it
 
 
 class AnswerStopped(BaseException):
@@ -56,6 +61,38 @@ class StopWish:
         if self._wished:
             raise KeyboardInterrupt
         self._wished = True
+
+
+@contextmanager
+def never_swallowed() -> Iterator[None]:
+    """Within the block, send Ctrl-C again if Python swallows it.
+
+    It swallows what is raised in a weak reference's callback or a `__del__`, and importlib has such a callback for each
+    module: the program would go on behind a traceback, as if nothing had been pressed. The hook runs within that
+    callback, so another thread sends it a moment later.
+    """
+    before = sys.unraisablehook
+
+    def again(what: sys.UnraisableHookArgs) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            before(what)
+            return
+        later = threading.Timer(_AGAIN_S, _interrupt)
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt() -> None:
+    if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, signal.SIGINT)  # wakes it, too
+    else:
+        _thread.interrupt_main()
 
 
 @contextmanager

@@ -83,6 +83,27 @@ def test_while_a_module_is_imported(module, folder):  # noqa: F811
     assert_interrupted(run(folder, ["-c", WHILE_IMPORTING], module, *ASK, *OPTIONS))
 
 
+SWALLOWED = """
+import signal, time, weakref
+import rapid_integrations.__main__ as rapid
+def app_for(arguments):
+    module = type("Module", (), {})()
+    reference = weakref.ref(module, lambda _: signal.raise_signal(signal.SIGINT))
+    del module  # calls it, as importlib's locks are called when a module has been imported
+    print("goes on", flush=True)
+    time.sleep(600)
+rapid.app_for = app_for
+rapid.main()
+"""
+
+
+@pytest.mark.process
+def test_where_python_swallows_it(folder):  # noqa: F811
+    process = run(folder, ["-c", SWALLOWED])
+    assert process.stdout.readline() == "goes on\n"
+    assert_interrupted(process)
+
+
 WAITING_AT_THE_END = """
 import atexit, sys, time
 import rapid_integrations.cli.app as cli

@@ -79,10 +79,7 @@ def test_a_text_whose_tokens_are_few_is_counted_to_its_end():
 )
 def test_the_window_comes_from_every_configurations_own_field(family, settings):
     chosen = settings | {"n_ctx": 512} if family == "gpt2" else settings
-    model = tiny(family, **chosen)
-    if family == "gptj" and not model._supports_attention_backend:
-        pytest.skip("GPT-J's attention is replaced from transformers 5.24 on, and refused before")
-    with engine(model=model, tokenizer=byte_tokenizer(chat_template=None)) as running:
+    with engine(model=tiny(family, **chosen), tokenizer=byte_tokenizer(chat_template=None)) as running:
         assert running.target.context_window == 512
         with pytest.raises(ContextOverflowError, match=r"holds 512 tokens.*has 409 .*104 more.*max_new_tokens <= 103"):
             running.generate("a" * 409, sampling=SamplingParams(max_new_tokens=104))

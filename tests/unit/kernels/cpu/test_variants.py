@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+import torch
 
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import compiler, interface, library, variants
@@ -179,6 +180,7 @@ def test_cmake_builds_the_variants_that_python_knows():
     assert [variant.name for variant in variants.variants()] == NAMES
 
 
+@pytest.mark.skipif(not hasattr(torch.cpu, "get_capabilities"), reason="this PyTorch does not tell")
 def test_pytorch_tells_what_the_processor_can_do_where_linux_does_not(monkeypatch):
     told = variants.processor_features()
     variants.processor_features.cache_clear()
