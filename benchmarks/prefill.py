@@ -69,14 +69,16 @@ def main(
     document: Annotated[Path, typer.Option(help="Text that is repeated.")] = Path("examples/handbook.md"),
     repeats: Annotated[int, typer.Option(help="Runs of each length; the fastest counts.")] = 1,
 ) -> None:
-    """Measure, and print a table and a line of JSON."""
+    """Measure Llama-like decoders, and print a table and a line of JSON."""
     console, found, peak = Console(), [], best_rate()
     for name in target:
         loaded = loader.load(name)
-        ids = torch.tensor(loaded.vocabulary.encode(document.read_text()))
+        ids = torch.tensor(loaded.vocabulary.encode(document.read_text(encoding="utf-8")))
         for length in tokens:
             if length > loaded.lm.context_window:
+                console.print(f"{name} reads {loaded.lm.context_window:,} tokens at most: {length:,} are left out")
                 continue
+            console.print(f"{name} reads {length:,} tokens ...")
             prompt = ids.repeat(-(-length // len(ids)))[:length]
             seconds = min(read(loaded.lm, prompt) for _ in range(repeats))
             products, attention = operations(loaded.lm, length)

@@ -76,7 +76,7 @@ class RunningEngine(AnsweringEngine):
 
     @property
     def waiting_requests(self) -> int:
-        """The number of requests that wait until there is memory for their KV caches."""
+        """The number of requests that have not begun: for a pass at most, or until there is memory for their caches."""
         return self._worker.waiting
 
     @property
