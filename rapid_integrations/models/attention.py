@@ -39,7 +39,7 @@ from rapid_integrations.cache import TILE, LayerRows, Rows
 from rapid_integrations.cache.levels import restored
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import prefill
-from rapid_integrations.kernels.cpu.library import uses_matrix_units
+from rapid_integrations.kernels.cpu.library import multiplies_prompts
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
 from rapid_integrations.models import flash
 from rapid_integrations.models.mask import CausalMask, Sight, described_mask
@@ -201,7 +201,7 @@ def attend(
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
     # Matrix units read few queries in a half of the time, and each one has the same bits among many.
-    by_kernels = in_tiles and (in_eight_bits or not few or uses_matrix_units())
+    by_kernels = in_tiles and (in_eight_bits or not few or multiplies_prompts())
     if by_kernels and all(prefill.serves_attention(query, *rows) for rows in segments):
         return prefill.attend(query, segments, scale, window, kind)
     total, new = sum(key.shape[2] for key, _ in segments), query.shape[2]

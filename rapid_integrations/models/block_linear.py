@@ -22,8 +22,8 @@ from rapid_integrations.kernels.cpu.matrices import (
     NativeBlocks,
     NativeParts,
     NativeTable,
-    multiplies_prompts,
     prompt_product,
+    takes_prompts,
 )
 from rapid_integrations.kernels.cpu.panels import PANEL_ROWS
 from rapid_integrations.models.linear import Linear
@@ -97,7 +97,7 @@ class BlockLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply, in the dtype of `x`."""
-        if multiplies_prompts(x, x.shape[1]):
+        if takes_prompts(x, x.shape[1]):
             return prompt_product(self.native(), x)
         if len(x) == 1:  # as several rows are computed, see `multiplied`
             return self(x.expand(2, -1))[:1]
@@ -133,7 +133,7 @@ class JoinedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
         matrix = self._matrix
-        if matrix is not None and multiplies_prompts(x, x.shape[1]):
+        if matrix is not None and takes_prompts(x, x.shape[1]):
             return prompt_product(matrix, x)
         return torch.cat([part(x) for part in self._parts], dim=1)
 

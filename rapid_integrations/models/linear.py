@@ -26,7 +26,7 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels import cuda
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix, multiplies_prompts, prompt_product
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix, prompt_product, takes_prompts
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, int4_panels, int8_panels, weights_of
 from rapid_integrations.models.gpu_linear import GpuInt4Linear, GpuInt8Linear, integers_multiplied
 
@@ -74,7 +74,7 @@ def multiplied(x: Tensor, matrix: AnyMatrix | None, weight: Callable[[], Tensor]
         weight: returns W, (O, K), if it is needed.
         bias: b, (O,).
     """
-    if matrix is not None and multiplies_prompts(x, matrix.columns):
+    if matrix is not None and takes_prompts(x, matrix.columns):
         return prompt_product(matrix, x)
     if len(x) == 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
         return linear(x.expand(2, -1), weight(), bias)[:1]
@@ -159,7 +159,7 @@ class Int8Linear:
         if self._packed and self._ints is not None and x.shape[0] <= _FEW_ROWS:
             whole = pad(x, (0, self._beyond)) if self._beyond else x.contiguous()
             product: Tensor = torch.ops.aten._weight_int8pack_mm(whole, self._ints, self._scale)
-        elif (matrix := self.native()) is not None and multiplies_prompts(x, self._columns):
+        elif (matrix := self.native()) is not None and takes_prompts(x, self._columns):
             return prompt_product(matrix, x)
         else:
             product = multiplied(x, None, lambda: self._levels(x.dtype)) * self._scale

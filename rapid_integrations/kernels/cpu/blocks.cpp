@@ -98,7 +98,7 @@ void pack_all(const uint8_t* raw, const int64_t* order, int rows, int columns, i
 template <class B>
 void unpack(const uint8_t* block, int g, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns
   __m512i r[16];
-  block_pairs<B>(block, g, r);
+  group_pairs<B>(block, g, r);
   transpose16(r);
   for (int row = 0; row < PANEL; row++) _mm512_storeu_si512(out + row * stride, r[row]);
 }

@@ -74,6 +74,15 @@ def uses_matrix_units() -> bool:
     return library is not None and bool(library.rapid_uses_amx())
 
 
+def multiplies_prompts() -> bool:
+    """Whether the loaded kernels compute whatever a prompt needs faster than PyTorch's operators do.
+
+    They do on matrix units, and where PyTorch emulates bfloat16.
+    """
+    library = loaded_library()
+    return library is not None and bool(library.rapid_multiplies_prompts())
+
+
 @contextmanager
 def without_matrix_units() -> Iterator[None]:
     """Compute inside, in the whole process, as on a processor without matrix units: to compare."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cpu.blocks import BlockFormat
 from rapid_integrations.kernels.cpu.interface import Matrix
-from rapid_integrations.kernels.cpu.library import loaded_library, uses_matrix_units
+from rapid_integrations.kernels.cpu.library import loaded_library, multiplies_prompts
 from rapid_integrations.kernels.cpu.panels import GROUP, PANEL_ROWS, kind_of
 
 BF16, PARTS = 0, 3  # as in interface.h
@@ -152,9 +152,9 @@ def product(matrix: AnyMatrix, x: Tensor) -> Tensor:
     return out
 
 
-def multiplies_prompts(x: Tensor, columns: int) -> bool:
-    """Whether `prompt_product` takes inputs with so many columns: on processors with matrix units for bfloat16."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and columns % GROUP == 0 and uses_matrix_units()
+def takes_prompts(x: Tensor, columns: int) -> bool:
+    """Whether `prompt_product` takes inputs with so many columns, and is the fastest product on this processor."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and columns % GROUP == 0 and multiplies_prompts()
 
 
 def prompt_product(matrix: AnyMatrix, x: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def prompt_product(matrix: AnyMatrix, x: Tensor) -> Tensor:
 
     Args:
         matrix: W.
-        x: (T, K) bfloat16, as `multiplies_prompts` has it.
+        x: (T, K) bfloat16, as `takes_prompts` has it.
     """
     library = loaded_library()
     assert library is not None and x.shape[1] == matrix.columns

@@ -1,7 +1,7 @@
 // Numbers: bfloat16, and what a processor's vectors do with it.
 //
-// RAPID_WIDE: there are vectors of 16 lanes, of AVX-512 or of NEON (`neon.h`). Without them, and with RAPID_PORTABLE, the
-// compiler makes what it can of loops.
+// RAPID_WIDE: there are vectors of 16 lanes, of AVX-512, AVX2 (`avx2.h`) or NEON (`neon.h`). Without them, and with
+// RAPID_PORTABLE, the compiler makes what it can of loops.
 
 #pragma once
 
@@ -23,9 +23,20 @@
 #else
 #include <immintrin.h>
 #endif
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(RAPID_PORTABLE)
+#define RAPID_AVX2 1
+#define RAPID_WIDE 1
+#include "avx2.h"
 #elif defined(__aarch64__) && !defined(RAPID_PORTABLE)
 #define RAPID_WIDE 1
 #include "neon.h"
+#endif
+
+// RAPID_BF16_DOTS: the processor has an instruction for dot products of bfloat16.
+#if RAPID_AVX512 || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define RAPID_BF16_DOTS 1
+#else
+#define RAPID_BF16_DOTS 0
 #endif
 
 // How many inputs share a pass over a weight: as many as leave their sums in registers.

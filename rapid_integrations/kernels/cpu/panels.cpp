@@ -14,7 +14,7 @@ namespace {
 template <class Panel>
 void unpack(const uint8_t* group, bf16* out, size_t stride) {  // 16 rows, `stride` apart, of 32 columns
   __m512i r[16];
-  panel_pairs<Panel>(group, r);
+  group_pairs<Panel>(group, 0, r);
   transpose16(r);
   for (int row = 0; row < PANEL; row++) _mm512_storeu_si512(out + row * stride, r[row]);
 }

@@ -31,7 +31,7 @@ struct RoundedGroup {  // 32 columns of one row of input: level * scale
 namespace {
 
 struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whole row
-  static constexpr int OFFSET = 128;
+  static constexpr int OFFSET = 128, MOST = 255;  // levels are at most MOST
   static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP;  // of a group
   static constexpr bool SCALED = false;        // each group has scales and zeros of its own
@@ -45,7 +45,7 @@ struct Int8Panel {  // weight = (level - 128) * scale, the scale one of the whol
 };
 
 struct Int4Panel {  // weight = (level - 8) * scale + zero
-  static constexpr int OFFSET = 8;
+  static constexpr int OFFSET = 8, MOST = 15;
   static constexpr int GROUPS = 1;
   static constexpr int BYTES = PANEL * GROUP / 2 + 2 * PANEL * 2;  // levels, scales, zeros
   static constexpr bool SCALED = true;
@@ -102,15 +102,80 @@ inline void round_groups(const bf16* x, int rows, int columns, size_t stride, Ro
 }
 
 #if RAPID_WIDE
-// sum + products of four levels a lane with four inputs. NEON's product of signed bytes is there on more processors than
-// the one of unsigned bytes with signed ones; levels of fewer than eight bits are the same as either.
-template <class Panel>
-inline __m512i levels_added(__m512i sum, __m512i levels, __m512i inputs) {
-#if !RAPID_AVX512
-  if constexpr (Panel::OFFSET < 128) return signed_bytes_added(sum, levels, inputs);
-#endif
-  return _mm512_dpbusd_epi32(sum, levels, inputs);
+
+// What `start_sum`, `levels_added` and `sum_of` make of a group: sums of products of levels with inputs, a row a lane.
+// FOURS: how many times four columns are added.
+#if RAPID_AVX2
+
+// AVX2 adds products of two neighbouring bytes up in 16 bits, of which several fit.
+template <class Panel, int FOURS>
+struct LevelSum {
+  static constexpr int FITTING = 32767 / (2 * 127 * Panel::MOST);
+  __m512i sum, pairs;
+};
+
+template <class Panel, int FOURS>
+inline LevelSum<Panel, FOURS> start_sum(int32_t less) {
+  return {_mm512_set1_epi32(Panel::MOST < 255 ? Panel::OFFSET * less : 0), _mm512_setzero_si512()};
 }
+
+// `i` is the number of these four columns. Levels of eight bits become signed ones, which have no OFFSET: the amount of one
+// with the input that has its sign.
+template <class Panel, int FOURS>
+inline __attribute__((always_inline)) void levels_added(LevelSum<Panel, FOURS>& sums, int i, __m512i levels, __m512i inputs) {
+  constexpr int FITTING = std::max(1, LevelSum<Panel, FOURS>::FITTING);
+  for (int half = 0; half < 2; half++) {
+    __m256i products;
+    if constexpr (Panel::MOST < 255) {
+      products = _mm256_maddubs_epi16(levels.v[half], inputs.v[half]);
+    } else {
+      const __m256i with_sign = _mm256_xor_si256(levels.v[half], _mm256_set1_epi8(-128));
+      products = _mm256_maddubs_epi16(_mm256_abs_epi8(with_sign), _mm256_sign_epi8(inputs.v[half], with_sign));
+    }
+    __m256i& pairs = sums.pairs.v[half];
+    pairs = i % FITTING == 0 ? products : _mm256_add_epi16(pairs, products);
+    if (i % FITTING == FITTING - 1 || i == FOURS - 1)
+      sums.sum.v[half] = _mm256_add_epi32(sums.sum.v[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+}
+
+template <class Panel, int FOURS>
+inline __m512i sum_of(const LevelSum<Panel, FOURS>& sums) {
+  return sums.sum;
+}
+
+#else
+
+template <class, int>
+using LevelSum = __m512i;
+
+template <class Panel, int>
+inline __m512i start_sum(int32_t less) {
+  if constexpr (Panel::OFFSET == 32)  // of Q6_K: 3 to 15% faster than a product before the broadcast
+    return _mm512_slli_epi32(_mm512_set1_epi32(less), 5);
+  return _mm512_set1_epi32(Panel::OFFSET * less);
+}
+
+// NEON's product of signed bytes is there on more processors than the one of unsigned bytes with signed ones; levels of
+// fewer than eight bits are the same as either.
+template <class Panel, int>
+inline void levels_added(__m512i& sum, int, __m512i levels, __m512i inputs) {
+#if !RAPID_AVX512
+  if constexpr (Panel::MOST < 128) {
+    sum = signed_bytes_added(sum, levels, inputs);
+    return;
+  }
+#endif
+  sum = _mm512_dpbusd_epi32(sum, levels, inputs);
+}
+
+template <class, int>
+inline __m512i sum_of(__m512i sum) {
+  return sum;
+}
+
+#endif
+
 #endif
 
 template <class F, int... I>  // f(0), f(1), ... without a loop, which GCC keeps where its body is long
@@ -127,26 +192,28 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
   for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
   for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) {
     for (int line = 0; line < Panel::BYTES; line += 64) _mm_prefetch((const char*)p + Panel::ASKED + line, _MM_HINT_T0);
-    __m512i sum[T];
-    for (int t = 0; t < T; t++) sum[t] = _mm512_set1_epi32(Panel::OFFSET * (x[t].less_first + x[t].less_second));
-    unrolled(std::make_integer_sequence<int, GROUP / 4>{}, [&](int i) __attribute__((always_inline)) {
+    constexpr int FOURS = GROUP / 4;
+    LevelSum<Panel, FOURS> sum[T];
+    for (int t = 0; t < T; t++) sum[t] = start_sum<Panel, FOURS>(x[t].less_first + x[t].less_second);
+    unrolled(std::make_integer_sequence<int, FOURS>{}, [&](int i) __attribute__((always_inline)) {
       const __m512i levels = Panel::four(p, 4 * i);
       for (int t = 0; t < T; t++) {
         int32_t inputs;
         std::memcpy(&inputs, x[t].level + 4 * i, 4);
-        sum[t] = levels_added<Panel>(sum[t], levels, _mm512_set1_epi32(inputs));
+        levels_added<Panel, FOURS>(sum[t], i, levels, _mm512_set1_epi32(inputs));
       }
     });
+    auto total_of = [&](int t) { return _mm512_cvtepi32_ps(sum_of<Panel, FOURS>(sum[t])); };
     if constexpr (Panel::SCALED) {
       const __m512 scale = widen(load_256(Panel::scales(p))), zero = widen(load_256(Panel::zeros(p)));
       for (int t = 0; t < T; t++) {
         const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x[t].scale));
-        total[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), both, total[t]);
+        total[t] = _mm512_fmadd_ps(total_of(t), both, total[t]);
         total[t] = _mm512_fmadd_ps(zero, _mm512_set1_ps(x[t].sum), total[t]);
       }
     } else {
       for (int t = 0; t < T; t++)
-        total[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), _mm512_set1_ps(x[t].scale), total[t]);
+        total[t] = _mm512_fmadd_ps(total_of(t), _mm512_set1_ps(x[t].scale), total[t]);
     }
   }
   for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * PANEL, total[t]);

@@ -32,6 +32,20 @@ int queries_together(const Attention& a, int group) {
   return block;
 }
 
+// out = silu(gate) * up of as many of `count` numbers as fill vectors. Returns how many these are.
+inline int64_t silu_gated(const bf16* gate, const bf16* up, int64_t count, bf16* out) {
+  int64_t done = 0;
+#if RAPID_WIDE
+  for (; done + 16 <= count; done += 16) {
+    const __m512 g = widen(load_256(gate + done)), u = widen(load_256(up + done));
+    _mm256_storeu_si256((__m256i*)(out + done), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(silu512(g), u)));
+  }
+#else
+  (void)gate, (void)up, (void)count, (void)out;
+#endif
+  return done;
+}
+
 }  // namespace
 
 extern "C" {
@@ -125,14 +139,7 @@ void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t acti
   for_each(threads, rows, [&](int64_t t) {
     const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
-    int64_t done = 0;
-#if RAPID_WIDE
-    if (activation == SILU && gated)  // what most models have, without numbers on their way
-      for (; done + 16 <= columns; done += 16) {
-        const __m512 g = widen(load_256(gate + done)), u = widen(load_256(up + done));
-        _mm256_storeu_si256((__m256i*)(to + done), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(silu512(g), u)));
-      }
-#endif
+    const int64_t done = activation == SILU && gated ? silu_gated(gate, up, columns, to) : 0;  // what most models have
     constexpr int64_t BLOCK = 256;
     float x[BLOCK], y[BLOCK];
     for (int64_t start = done; start < columns; start += BLOCK) {

@@ -1,214 +1,25 @@
-// Products of a weight with many inputs, on the processor's matrix units (amx.h).
+// Products of a weight with many inputs: on the processor's matrix units (amx.h), or on vectors.
 //
-// A weight's numbers are made of its panels where they are needed, and stay in a core's cache while the inputs pass by. They
-// are the rows of the units' products, and the inputs are the columns: rows are cheaper to make, and inputs are made once.
-// Sums run over the columns in one order, in float32, and are rounded once. So a row of the product has the same bits
-// whatever other rows it is computed with, and in however many threads. (oneDNN's products on these units do not: how they
-// divide the columns depends on the shape of the whole product.)
+// A weight's numbers are made of its panels where they are needed, and stay in a core's cache while the inputs pass by. Sums
+// run over the columns in one order, in float32, and are rounded once. So a row of the product has the same bits whatever
+// other rows it is computed with, and in however many threads. (oneDNN's products on matrix units do not: how they divide
+// the columns depends on the shape of the whole product.)
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <cstring>
 #include <new>
 #include <vector>
 
-#include "amx.h"
 #include "interface.h"
+#include "prompt_amx.h"
+#include "prompt_vectors.h"
 #include "scratch.h"
 #include "threads.h"
-#include "weight_pairs.h"
-#include "weight_rows.h"
 
-#if RAPID_AMX
+#if RAPID_WIDE
 
 namespace {
-
-constexpr int TOGETHER = 2 * SIDE;      // inputs, and rows of the weight, whose sums the units hold at a time
-constexpr int MOST_INPUTS = 1024;       // that pass by a part of the weight
-constexpr int MOST_ROWS = 256;          // of a weight in one part: with 1,024 inputs its sums take 1 MB
-constexpr int COLUMNS = 512;            // of a part, about: 32 inputs of them stay in the nearest cache
-
-// The number of columns of a part, and of parts: all have as many whole groups, or one less.
-int columns_of_part(int columns) {
-  const int groups = columns / GROUP, parts = (columns + COLUMNS * 5 / 4 - 1) / (COLUMNS * 5 / 4);
-  return (groups + parts - 1) / parts * GROUP;
-}
-
-// Columns [from, to) of 16 rows from `row` on, a tile for each 32 columns. Those of `next_row` from `next` on are asked for
-// meanwhile: from panel to panel, the processor does not foresee where they lie.
-void take_weights(const Matrix& m, int row, int from, int to, int next_row, int next, bf16* out) {
-  constexpr size_t NUMBERS = TILE_BYTES / sizeof(bf16);
-  if (m.kind == BF16) {
-    const auto place = [&](int r, int c) { return (const bf16*)m.data + size_t(r) * m.columns + c; };
-    for (int c = from; c < to; c += GROUP, out += NUMBERS)
-      for (int i = 0; i < SIDE; i++) {
-        _mm_prefetch((const char*)place(next_row + i, next + c - from), _MM_HINT_T0);
-        const __m512i numbers = row + i < m.rows ? _mm512_loadu_si512(place(row + i, c)) : _mm512_setzero_si512();
-        _mm512_store_si512(out + i * GROUP, numbers);
-      }
-    return;
-  }
-  const auto take = [&](auto format) {
-    using B = decltype(format);
-    const int columns = GROUP * B::GROUPS;
-    const auto place = [&](int r, int c) {
-      return (const uint8_t*)m.data + (size_t(r / PANEL) * (m.columns / columns) + c / columns) * B::BYTES;
-    };
-    const char* ahead = (const char*)place(next_row, next);
-    const int lines = (B::BYTES / B::GROUPS + 63) / 64;
-    for (int c = from; c < to; c += GROUP, out += NUMBERS) {
-      for (int i = 0; i < lines; i++) _mm_prefetch(ahead + 64 * i, _MM_HINT_T0);
-      ahead += B::BYTES / B::GROUPS;
-      rows_of_group<B>(place(row, c), c / GROUP % B::GROUPS, out);
-    }
-    return 0;
-  };
-  if (m.kind == INT8)
-    take(Int8Panel{});
-  else if (m.kind == INT4)
-    take(Int4Panel{});
-  else
-    with_format(m.kind, take);
-}
-
-// sums, four tiles of (16 rows of the weight, 16 inputs), += 32 rows times 32 inputs over `steps` times 32 columns: those of
-// the first 16 inputs, and then of the others. Tiles of 16 rows or inputs lie one behind the other, step by step. Lines from
-// `ahead` on are asked for, four in a step.
-template <bool MORE_INPUTS, bool MORE_ROWS>
-WITH_AMX void add_products(const bf16* inputs, const bf16* weights, int steps, bool first, float* sums,
-                           const uint8_t* ahead) {
-  constexpr int FLOATS = SIDE * SIDE;
-  const size_t next = size_t(steps) * TILE_BYTES;
-  const uint8_t *x = (const uint8_t*)inputs, *w = (const uint8_t*)weights;
-  if (first) {
-    AMX_ZERO(0);
-    AMX_ZERO(1);
-    AMX_ZERO(2);
-    AMX_ZERO(3);
-  } else {
-    AMX_LOAD(0, sums, 64);
-    if (MORE_ROWS) AMX_LOAD(1, sums + FLOATS, 64);
-    if (MORE_INPUTS) AMX_LOAD(2, sums + 2 * FLOATS, 64);
-    if (MORE_INPUTS && MORE_ROWS) AMX_LOAD(3, sums + 3 * FLOATS, 64);
-  }
-  for (int k = 0; k < steps; k++, x += TILE_BYTES, w += TILE_BYTES) {
-    for (int i = 0; i < 4; i++, ahead += 64) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
-    AMX_LOAD(6, w, 64);
-    AMX_LOAD(4, x, 64);
-    AMX_DOT(0, 6, 4);
-    if (MORE_ROWS) {
-      AMX_LOAD(7, w + next, 64);
-      AMX_DOT(1, 7, 4);
-    }
-    if (MORE_INPUTS) {
-      AMX_LOAD(5, x + next, 64);
-      AMX_DOT(2, 6, 5);
-      if (MORE_ROWS) AMX_DOT(3, 7, 5);
-    }
-  }
-  AMX_STORE(0, sums, 64);
-  if (MORE_ROWS) AMX_STORE(1, sums + FLOATS, 64);
-  if (MORE_INPUTS) AMX_STORE(2, sums + 2 * FLOATS, 64);
-  if (MORE_INPUTS && MORE_ROWS) AMX_STORE(3, sums + 3 * FLOATS, 64);
-}
-
-// out (inputs, rows), an input `stride` behind the other, = sums (16 rows of a weight, 16 inputs), scaled by each row's
-// scale if there are any, with the biases added.
-void rounded(const float* sums, const bf16* scales, const bf16* biases, int rows, int inputs, bf16* out, size_t stride) {
-  const __mmask16 there = __mmask16((1u << rows) - 1);
-  alignas(64) float scale[SIDE], bias[SIDE];
-  const auto numbers = [&](const bf16* from) { return widen(_mm256_maskz_loadu_epi16(there, from)); };
-  if (scales) _mm512_store_ps(scale, numbers(scales));
-  if (biases) _mm512_store_ps(bias, numbers(biases));
-  const auto row = [&](int i) {
-    __m512 x = _mm512_load_ps(sums + i * SIDE);
-    if (scales) x = _mm512_mul_ps(x, _mm512_set1_ps(scale[i]));
-    if (biases) x = _mm512_add_ps(x, _mm512_set1_ps(bias[i]));
-    return x;
-  };
-  __m512i two[SIDE / 2];  // pairs of rows, an input a lane
-  for (int i = 0; i < SIDE / 2; i++) two[i] = rounded_pair(row(2 * i), row(2 * i + 1));
-  alignas(64) uint8_t bytes[2][SIDE * 16];  // of the first eight rows and of the last
-  for (int i = 0; i < 2; i++) bytes_by_row(two[4 * i], two[4 * i + 1], two[4 * i + 2], two[4 * i + 3], bytes[i]);
-  for (int t = 0; t < inputs; t++) {
-    const int place = 16 * (t % 4 * 4 + t / 4);
-    const auto half = [&](int i) { return _mm_load_si128((const __m128i*)(bytes[i] + place)); };
-    _mm256_mask_storeu_epi16(out + size_t(t) * stride, there, _mm256_set_m128i(half(1), half(0)));
-  }
-}
-
-// Everything that a call of `prompt_product` needs, in all threads.
-struct Call {
-  const Matrix& m;
-  const bf16* x;       // (rows, columns)
-  int rows;
-  bf16* out;           // (rows, m.rows), rows `stride` apart
-  size_t stride;
-  int part;            // columns of a part
-  int at_once;         // rows of the weight in a part
-  bf16* inputs;        // tiles of pairs of 32 columns, an input a lane: those of a part of the columns, of 16 inputs after 16
-
-  int tiles_of(int t) const { return (t + SIDE - 1) / SIDE; }
-  size_t floats() const {  // of one thread
-    return size_t(at_once) * part / 2 + size_t(tiles_of(std::min(rows, MOST_INPUTS)) + 1) * SIDE * at_once;
-  }
-
-  // Inputs [16 tile, 16 tile + 16) as tiles, whose columns lie as those of the weights do.
-  void take_inputs(int tile) const {
-    const int K = m.columns;
-    const bool apart = halves_apart(m.kind);
-    for (int from = 0; from < K; from += part) {
-      const int to = std::min(K, from + part);
-      bf16* tiles = inputs + size_t(tiles_of(rows)) * SIDE * from + size_t(tile) * SIDE * (to - from);
-      for (int c = from; c < to; c += GROUP, tiles += TILE_BYTES / sizeof(bf16)) {
-        __m512i pair[SIDE];
-        for (int i = 0; i < SIDE; i++) {
-          const int t = tile * SIDE + i;
-          pair[i] = t < rows ? _mm512_loadu_si512(x + size_t(t) * K + c) : _mm512_setzero_si512();
-        }
-        transpose16(pair);
-        for (int i = 0; i < SIDE; i++) _mm512_store_si512(tiles + i * GROUP, pair[apart ? HALVES_APART[i] : i]);
-      }
-    }
-  }
-
-  // Rows [first, first + count) of the weight times inputs [start, end); start is a multiple of 16.
-  WITH_AMX void multiply(int first, int count, int start, int end, float* space) const {
-    bf16* const weights = (bf16*)space;
-    float* const sums = space + size_t(at_once) * part / 2;  // of two tiles of inputs and two panels after the other
-    const int panels = (count + PANEL - 1) / PANEL, tiles = tiles_of(end - start);
-    const auto sums_of = [&](int t, int p) {
-      return sums + (size_t(t / 2) * (at_once / TOGETHER) + p / 2) * TOGETHER * TOGETHER + (t % 2 * 2 + p % 2) * SIDE * SIDE;
-    };
-    for (int from = 0; from < m.columns; from += part) {
-      const int to = std::min(m.columns, from + part), steps = (to - from) / GROUP;
-      const size_t size = size_t(steps) * TILE_BYTES / sizeof(bf16);  // of a panel, or of 16 inputs
-      for (int p = 0; p < panels; p++) {
-        const bool last = p + 1 == panels;
-        const int next_row = last ? first : first + (p + 1) * PANEL, next = last ? to : from;
-        take_weights(m, first + p * PANEL, from, to, next_row, next, weights + p * size);
-      }
-      const bf16* in = inputs + size_t(tiles_of(rows)) * SIDE * from + size_t(start / SIDE) * size;
-      for (int t = 0; t < tiles; t += 2)
-        for (int p = 0; p < panels; p += 2) {
-          const bf16 *x_tiles = in + t * size, *w_tiles = weights + p * size;
-          const bool more_inputs = t + 1 < tiles, more_rows = p + 1 < panels;
-          const auto add = more_inputs ? (more_rows ? add_products<true, true> : add_products<true, false>)
-                                       : (more_rows ? add_products<false, true> : add_products<false, false>);
-          add(x_tiles, w_tiles, steps, from == 0, sums_of(t, p), (const uint8_t*)(x_tiles + 2 * size) + p / 2 * 256 * steps);
-        }
-    }
-    for (int t = 0; t < tiles; t++)
-      for (int p = 0; p < panels; p++) {
-        const int row = first + p * PANEL, input = start + t * SIDE;
-        const bf16* scales = m.kind == INT8 ? (const bf16*)m.scale + row : nullptr;
-        const bf16* biases = m.bias ? (const bf16*)m.bias + row : nullptr;
-        rounded(sums_of(t, p), scales, biases, std::min(PANEL, count - p * PANEL), std::min(SIDE, end - input),
-                out + size_t(input) * stride + row, stride);
-      }
-  }
-};
 
 // Floats that the calling thread keeps for its next call: a prompt has hundreds, and fresh memory is slow.
 float* kept_space(size_t floats) {
@@ -221,34 +32,30 @@ float* kept_space(size_t floats) {
   return align(kept.data());
 }
 
-// Rows of a weight that are taken at once, so that all threads have as many parts.
-int rows_at_once(int rows, int threads) {
-  const int blocks = (rows + TOGETHER - 1) / TOGETHER, rounds = (rows + MOST_ROWS * threads - 1) / (MOST_ROWS * threads);
-  return (blocks + rounds * threads - 1) / (rounds * threads) * TOGETHER;
-}
-
+template <class Call>
 int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
   if (m.kind == PARTS) {
     const Matrix* part = (const Matrix*)m.data;
     for (int i = 0, first = 0; i < m.parts; first += part[i++].rows)
-      if (prompt_product(part[i], x, rows, threads, out + first, stride)) return 1;
+      if (prompt_product<Call>(part[i], x, rows, threads, out + first, stride)) return 1;
     return 0;
   }
-  Call call{m, x, rows, out, stride, columns_of_part(m.columns), rows_at_once(m.rows, threads), nullptr};
-  const int tiles = call.tiles_of(rows), parts = (m.rows + call.at_once - 1) / call.at_once;
-  const size_t floats = whole_lines(call.floats()), inputs = whole_lines(size_t(tiles) * SIDE * m.columns / 2);
+  const int at_once = rows_at_once(m.rows, threads, Call::MOST_ROWS, Call::BLOCK);
+  Call call{{m, x, rows, out, stride, columns_of_part(m.columns), at_once}, nullptr};
+  const int tiles = Call::tiles_of(rows), parts = (m.rows + at_once - 1) / at_once;
+  const size_t floats = whole_lines(call.floats()), inputs = whole_lines(call.input_floats());
   float* const space = kept_space(inputs + size_t(threads) * floats);
   if (!space) return 1;
-  call.inputs = (bf16*)space;
+  call.inputs = decltype(call.inputs)(space);
   std::atomic<int> next{0};
   in_parallel(threads, [&](int thread, Team& team) {
     const Share<int> mine = share(tiles, 1, thread, team.threads);
     for (int tile = mine.first; tile < mine.last; tile++) call.take_inputs(tile);
     team.barrier();
-    const AmxTiles in_use;
+    [[maybe_unused]] const typename Call::InUse in_use;
     for (int task = next++; task < parts * ((rows + MOST_INPUTS - 1) / MOST_INPUTS); task = next++) {
-      const int first = task % parts * call.at_once, start = task / parts * MOST_INPUTS;
-      call.multiply(first, std::min(call.at_once, m.rows - first), start, std::min(rows, start + MOST_INPUTS),
+      const int first = task % parts * at_once, start = task / parts * MOST_INPUTS;
+      call.multiply(first, std::min(at_once, m.rows - first), start, std::min(rows, start + MOST_INPUTS),
                     space + inputs + size_t(thread) * floats);
     }
   });
@@ -261,11 +68,25 @@ int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* 
 
 extern "C" {
 
+// Whether `rapid_prompt_product` is the fastest that there is: elsewhere oneDNN has the processor's products of bfloat16.
+int rapid_multiplies_prompts() {
+#if RAPID_AMX
+  return amx_usable();
+#elif RAPID_WIDE && !RAPID_BF16_DOTS
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 // out (rows, m.rows) bf16: the product of a weight with bf16 inputs (rows, m.columns), whose columns are a multiple of 32.
-// To be called only if `rapid_uses_amx`. Returns 0, or 1 if there was no memory for what is computed on the way.
+// Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_prompt_product(const Matrix* m, const void* x, int32_t rows, int32_t threads, void* out) {
 #if RAPID_AMX
-  return prompt_product(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
+  if (amx_usable()) return prompt_product<AmxCall>(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
+#endif
+#if RAPID_WIDE
+  return prompt_product<VectorCall>(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
 #else
   (void)m, (void)x, (void)rows, (void)threads, (void)out;
   return 1;

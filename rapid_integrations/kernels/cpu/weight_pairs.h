@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "attention.h"
 #include "blocks.h"
 #include "numbers.h"
@@ -31,32 +33,38 @@ inline __m512 level_at(__m512i four) {
   return _mm512_sub_ps(_mm512_cvtepi32_ps(level), _mm512_set1_ps(OFFSET));
 }
 
-// Of INT8 these are the levels alone: their scales are for whole rows, and apply to a product.
-template <class Panel>
-inline void panel_pairs(const uint8_t* group, __m512i r[16]) {
-  __m512 scale = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-  if constexpr (Panel::SCALED) scale = widen(load_256(Panel::scales(group))), zero = widen(load_256(Panel::zeros(group)));
-  auto weight = [&](__m512 level) __attribute__((always_inline)) {
-    return Panel::SCALED ? _mm512_fmadd_ps(level, scale, zero) : level;
-  };
-  for (int i = 0; i < 8; i++) {
-    const __m512i four = Panel::four(group, 4 * i);
-    r[2 * i] = rounded_pair(weight(level_at<0, Panel::OFFSET>(four)), weight(level_at<1, Panel::OFFSET>(four)));
-    r[2 * i + 1] = rounded_pair(weight(level_at<2, Panel::OFFSET>(four)), weight(level_at<3, Panel::OFFSET>(four)));
+// Calls f(i, even, odd) with the numbers of columns 2 i and 2 i + 1 of a group, a row a lane, for i from 0 to 15. Of INT8
+// these are the levels alone: their scales are for whole rows, and apply to a product.
+template <class B, class F>
+inline __attribute__((always_inline)) void columns_of(const uint8_t* block, int g, const F& f) {
+  constexpr bool IS_PANEL = std::is_same_v<B, Int8Panel> || std::is_same_v<B, Int4Panel>;
+  __m512 first = _mm512_set1_ps(1.0f), second = first, minimum = _mm512_setzero_ps();
+  if constexpr (!IS_PANEL) {
+    const auto figures = B::figures(block, g);
+    first = figures.first, second = figures.second, minimum = figures.minimum;
+  } else if constexpr (B::SCALED) {
+    first = second = widen(load_256(B::scales(block))), minimum = widen(load_256(B::zeros(block)));
   }
-}
-
-template <class B>
-inline void block_pairs(const uint8_t* block, int g, __m512i r[16]) {
-  const auto figures = B::figures(block, g);
   unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
     constexpr int I = decltype(i)::value;
-    const __m512i four = B::template four<I>(block, g);
-    const __m512 scale = I < 4 ? figures.first : figures.second;
-    auto weight = [&](__m512 level) __attribute__((always_inline)) { return _mm512_fmadd_ps(level, scale, figures.minimum); };
-    r[2 * I] = rounded_pair(weight(level_at<0, B::OFFSET>(four)), weight(level_at<1, B::OFFSET>(four)));
-    r[2 * I + 1] = rounded_pair(weight(level_at<2, B::OFFSET>(four)), weight(level_at<3, B::OFFSET>(four)));
+    __m512i four;
+    if constexpr (IS_PANEL)
+      four = B::four(block, 4 * I);
+    else
+      four = B::template four<I>(block, g);
+    auto weight = [&](__m512 level) __attribute__((always_inline)) {
+      if constexpr (std::is_same_v<B, Int8Panel>) return level;
+      return _mm512_fmadd_ps(level, I < 4 ? first : second, minimum);
+    };
+    f(2 * I, weight(level_at<0, B::OFFSET>(four)), weight(level_at<1, B::OFFSET>(four)));
+    f(2 * I + 1, weight(level_at<2, B::OFFSET>(four)), weight(level_at<3, B::OFFSET>(four)));
   });
+}
+
+// r[i]: columns 2 i and 2 i + 1 of a group, as a pair.
+template <class B>
+inline void group_pairs(const uint8_t* block, int g, __m512i r[16]) {
+  columns_of<B>(block, g, [&](int i, __m512 even, __m512 odd) __attribute__((always_inline)) { r[i] = rounded_pair(even, odd); });
 }
 
 }  // namespace
