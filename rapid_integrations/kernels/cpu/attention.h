@@ -15,11 +15,28 @@ namespace {
 
 constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absolute positions
 constexpr int TILE = 64;    // keys whose scores are formed together; tiles begin at absolute positions, too
-#if RAPID_WIDE && !RAPID_AVX512
-constexpr int ROWS_TOGETHER = 1;  // query rows of a product: their sums, four vectors each, stay in registers
+
+// Query rows of a product: their sums stay in registers.
+#if RAPID_WIDE && !RAPID_BF16_DOTS
+constexpr int ROWS_TOGETHER = 3, PAIR_ROWS = 1;  // PAIR_ROWS: of a product of pairs of bfloat16
+#elif RAPID_WIDE && !RAPID_AVX512
+constexpr int ROWS_TOGETHER = 1, PAIR_ROWS = 1;
 #else
-constexpr int ROWS_TOGETHER = 6;
+constexpr int ROWS_TOGETHER = 6, PAIR_ROWS = 6;
 #endif
+
+// What queries and weights are multiplied as, and a tile's keys and values: pairs of bfloat16, or single numbers if the
+// processor has no product of these. They are summed in the same order, the odd ones of each pair first.
+#if RAPID_WIDE && !RAPID_BF16_DOTS
+using Operand = float;
+using Packed = float;
+#else
+using Operand = bf16;
+using Packed = uint32_t;
+#endif
+
+// Floats that `numbers` of these take.
+constexpr size_t operand_floats(size_t numbers) { return numbers * sizeof(Operand) / sizeof(float); }
 
 struct Span {  // keys that a query sees: [begin, end)
   int64_t begin, end;
@@ -76,7 +93,7 @@ inline size_t attention_floats(int kv, int D, int rows) {
     const size_t wide = size_t(D + 63) / 64 * 64;
     return 32 * wide + 2 * TILE + size_t(rows) * (2 * TILE + wide + size_t(D) / 2 + 20) + 64;
   }
-  return size_t(D) * TILE + size_t(rows) * (TILE * 2 + 16) + 64;
+  return operand_floats(size_t(rows) * (TILE + D) + size_t(2 * D) * TILE) + size_t(rows) * (TILE + 16) + 64;
 }
 
 #if RAPID_WIDE
@@ -116,28 +133,6 @@ inline void in_groups(int rows, const F& f) {
     if (r < rows) in_groups<MOST - 1>(rows - r, [&](auto count, int first) { f(count, r + first); });
 }
 
-// Scores of N rows with a tile of 64 keys; `packed` (D / 2, 64) has pairs of dimensions, a key a lane.
-template <int D, int N>
-inline void tile_scores(const bf16* q, const uint32_t* packed, float* scores, const bf16* ahead) {
-  __m512 acc[N][4];
-  for (int n = 0; n < N; n++)
-    for (int i = 0; i < 4; i++) acc[n][i] = _mm512_setzero_ps();
-  for (int d = 0; d < D / 2; d++) {
-    if (ahead)
-      for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(4 * d + i) * 32), _MM_HINT_T1);
-    __m512bh k[4];
-    for (int i = 0; i < 4; i++) k[i] = load_bf16(packed + d * TILE + 16 * i);
-    for (int n = 0; n < N; n++) {
-      int32_t pair;
-      std::memcpy(&pair, q + n * D + 2 * d, 4);
-      const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-      for (int i = 0; i < 4; i++) acc[n][i] = _mm512_dpbf16_ps(acc[n][i], k[i], both);
-    }
-  }
-  for (int n = 0; n < N; n++)
-    for (int i = 0; i < 4; i++) _mm512_storeu_ps(scores + n * TILE + 16 * i, acc[n][i]);
-}
-
 // mixed (N, D) += weights (N, 64) x values; `packed` (32, D) has pairs of keys, a dimension a lane. W vectors at a time.
 template <int N, int W>
 inline void rows_mixed(const bf16* weights, size_t D, const uint32_t* packed, float* mixed, const bf16* ahead) {
@@ -162,10 +157,84 @@ inline void rows_mixed(const bf16* weights, size_t D, const uint32_t* packed, fl
   }
 }
 
+#if RAPID_BF16_DOTS
+
+// Scores of N rows with a tile of 64 keys; `packed` (D / 2, 64) has pairs of dimensions, a key a lane.
+template <int D, int N>
+inline void tile_scores(const bf16* q, const uint32_t* packed, float* scores, const bf16* ahead) {
+  __m512 acc[N][4];
+  for (int n = 0; n < N; n++)
+    for (int i = 0; i < 4; i++) acc[n][i] = _mm512_setzero_ps();
+  for (int d = 0; d < D / 2; d++) {
+    if (ahead)
+      for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(4 * d + i) * 32), _MM_HINT_T1);
+    __m512bh k[4];
+    for (int i = 0; i < 4; i++) k[i] = load_bf16(packed + d * TILE + 16 * i);
+    for (int n = 0; n < N; n++) {
+      int32_t pair;
+      std::memcpy(&pair, q + n * D + 2 * d, 4);
+      const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+      for (int i = 0; i < 4; i++) acc[n][i] = _mm512_dpbf16_ps(acc[n][i], k[i], both);
+    }
+  }
+  for (int n = 0; n < N; n++)
+    for (int i = 0; i < 4; i++) _mm512_storeu_ps(scores + n * TILE + 16 * i, acc[n][i]);
+}
+
 template <int D, int N>
 inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, const bf16* ahead) {
   rows_mixed<N, D % 64 == 0 ? 4 : 2>(weights, D, packed, mixed, ahead);
 }
+
+#else
+
+// Scores of N rows with a tile of 64 keys; `packed` (D, 64) has a key a lane.
+template <int D, int N>
+inline void tile_scores(const float* q, const float* packed, float* scores, const bf16* ahead) {
+  constexpr int V = N > 1 ? 2 : 4;
+  for (int first = 0; first < 4; first += V) {
+    __m512 acc[N][V];
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < V; i++) acc[n][i] = _mm512_setzero_ps();
+    for (int pair = 0; pair < D; pair += 2) {
+      if (ahead && first == 0)
+        for (int i = 0; i < 4; i++) _mm_prefetch((const char*)(ahead + size_t(2 * pair + i) * 32), _MM_HINT_T1);
+      for (int d : {pair + 1, pair}) {
+        __m512 k[V];
+        for (int i = 0; i < V; i++) k[i] = _mm512_loadu_ps(packed + d * TILE + 16 * (first + i));
+        for (int n = 0; n < N; n++)
+          for (int i = 0; i < V; i++) acc[n][i] = _mm512_fmadd_ps(k[i], _mm512_set1_ps(q[n * D + d]), acc[n][i]);
+      }
+    }
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < V; i++) _mm512_storeu_ps(scores + n * TILE + 16 * (first + i), acc[n][i]);
+  }
+}
+
+// mixed (N, D) += weights (N, 64) x values; `packed` (64, D) has a dimension a lane.
+template <int D, int N>
+inline void tile_mix(const float* weights, const float* packed, float* mixed, const bf16* ahead) {
+  constexpr int W = N == 1 && D % 64 == 0 ? 4 : 2;
+  for (int first = 0; first < D; first += 16 * W) {
+    __m512 acc[N][W];
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < W; i++) acc[n][i] = _mm512_loadu_ps(mixed + n * D + first + 16 * i);
+    for (int pair = 0; pair < TILE; pair += 2) {
+      if (ahead)
+        for (int i = 0; i < W; i++, ahead += 32) _mm_prefetch((const char*)ahead, _MM_HINT_T1);
+      for (int j : {pair + 1, pair}) {
+        __m512 v[W];
+        for (int i = 0; i < W; i++) v[i] = _mm512_loadu_ps(packed + j * D + first + 16 * i);
+        for (int n = 0; n < N; n++)
+          for (int i = 0; i < W; i++) acc[n][i] = _mm512_fmadd_ps(v[i], _mm512_set1_ps(weights[n * TILE + j]), acc[n][i]);
+      }
+    }
+    for (int n = 0; n < N; n++)
+      for (int i = 0; i < W; i++) _mm512_storeu_ps(mixed + n * D + first + 16 * i, acc[n][i]);
+  }
+}
+
+#endif
 
 inline void cap_scores(float* scores, const Sight& sight) {  // of a tile
   const __m512 cap = _mm512_set1_ps(sight.softcap), twice = _mm512_set1_ps(-2 * sight.scale / sight.softcap);
@@ -209,6 +278,8 @@ inline void tile_softmax(float* scores, uint64_t visible, const Sight& sight, fl
   _mm512_storeu_ps(lane_sums, sum);
 }
 
+#if RAPID_BF16_DOTS
+
 // Keys of a tile for products: `packed` (D / 2, 64) has pairs of dimensions, a key a lane. Keys that are not `present` are
 // zeros. `next` asks for the keys of the tile that is read next, which come from memory, from there on; or is null.
 template <int D>
@@ -243,6 +314,54 @@ inline void pack_values(const bf16* values, int present, uint32_t* packed, const
     }
 }
 
+inline const bf16* operands_of(const bf16* q, size_t, float*) { return q; }
+
+inline void store_weights(const __m512 e[4], bf16* weights) {
+#if RAPID_AVX512
+  for (int i = 0; i < 2; i++)  // whole lines: matrix units read them at once, and wait if they were written in parts
+    _mm512_storeu_si512(weights + 32 * i, (__m512i)_mm512_cvtne2ps_pbh(e[2 * i + 1], e[2 * i]));
+#else
+  for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i*)(weights + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
+#endif
+}
+
+#else
+
+// Keys of a tile for products: `packed` (D, 64), a key a lane. Keys that are not `present` are zeros.
+template <int D>
+inline void pack_keys(const bf16* keys, int present, float* packed, const bf16*) {
+  for (int i = 0; i < TILE; i += 16)
+    for (int d = 0; d < D; d += 32) {
+      __m512i r[16];
+      for (int j = 0; j < 16; j++)
+        r[j] = i + j < present ? _mm512_loadu_si512(keys + (i + j) * D + d) : _mm512_setzero_si512();
+      transpose16(r);
+      for (int j = 0; j < 16; j++) {
+        float* to = packed + (d + 2 * j) * TILE + i;
+        _mm512_storeu_ps(to, _mm512_castsi512_ps(_mm512_slli_epi32(r[j], 16)));
+        _mm512_storeu_ps(to + TILE, _mm512_castsi512_ps(_mm512_and_si512(r[j], _mm512_set1_epi32(int32_t(0xffff0000u)))));
+      }
+    }
+}
+
+// The same of values: `packed` (64, D).
+template <int D>
+inline void pack_values(const bf16* values, int present, float* packed, const bf16*) {
+  for (int i = 0; i < present * D; i += 16) _mm512_storeu_ps(packed + i, widen(load_256(values + i)));
+  std::fill(packed + present * D, packed + TILE * D, 0.0f);
+}
+
+inline const float* operands_of(const bf16* q, size_t count, float* out) {
+  for (size_t i = 0; i < count; i += 16) _mm512_storeu_ps(out + i, widen(load_256(q + i)));
+  return out;
+}
+
+inline void store_weights(const __m512 e[4], float* weights) {  // with the precision of bfloat16
+  for (int i = 0; i < 4; i++) _mm512_storeu_ps(weights + 16 * i, widen((__m256i)_mm512_cvtneps_pbh(e[i])));
+}
+
+#endif
+
 struct Softening {  // what scores are multiplied with, before powers of e and of 2 are taken
   explicit Softening(const Sight& sight)
       : scale(sight.softcap != 0 ? 1.0f : sight.scale), log2(scale * 1.44269504f) {}  // capped ones are scaled already
@@ -252,20 +371,15 @@ struct Softening {  // what scores are multiplied with, before powers of e and o
 // Goes on with a row's softmax as `tile_softmax`: its weights for the tile at j0, of which it sees what lies in `span`.
 template <int D>
 inline void tile_weights(float* scores, int64_t j0, const Span& span, const Sight& sight, float log2, float* row_max,
-                         float* lane_sums, float* mixed, bf16* weights) {
+                         float* lane_sums, float* mixed, Operand* weights) {
   const int64_t from = std::max<int64_t>(0, span.begin - j0), to = std::min<int64_t>(TILE, span.end - j0);
   if (to <= from) {
-    std::memset(weights, 0, TILE * sizeof(bf16));
+    std::memset(weights, 0, TILE * sizeof(Operand));
     return;
   }
   __m512 e[4];
   tile_softmax<D>(scores, visible_of(from, to), sight, log2, row_max, lane_sums, mixed, e);
-#if RAPID_AVX512
-  for (int i = 0; i < 2; i++)  // whole lines: matrix units read them at once, and wait if they were written in parts
-    _mm512_storeu_si512(weights + 32 * i, (__m512i)_mm512_cvtne2ps_pbh(e[2 * i + 1], e[2 * i]));
-#else
-  for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i*)(weights + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
-#endif
+  store_weights(e, weights);
 }
 
 // Attention of `rows` queries, each at a position of its own, with the keys [begin, end): of each row the highest score,
@@ -273,11 +387,12 @@ inline void tile_weights(float* scores, int64_t j0, const Span& span, const Sigh
 template <int D>
 void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles, int64_t begin, int64_t end,
                   const Sight& sight, float* row_max, float* row_sum, float* mixed, float* scratch) {
-  uint32_t* packed_keys = (uint32_t*)scratch;
-  uint32_t* packed_values = packed_keys + size_t(D / 2) * TILE;
-  float* scores = (float*)(packed_values + size_t(TILE / 2) * D);
-  bf16* weights = (bf16*)(scores + size_t(rows) * TILE);
+  Packed* packed_keys = (Packed*)scratch;
+  Packed* packed_values = packed_keys + operand_floats(size_t(D) * TILE);
+  float* scores = (float*)(packed_values + operand_floats(size_t(TILE) * D));
+  Operand* weights = (Operand*)(scores + size_t(rows) * TILE);
   float* lane_sums = (float*)(weights + size_t(rows) * TILE);
+  const Operand* const queries = operands_of(q, size_t(rows) * D, lane_sums + size_t(rows) * 16);
   const Softening soft(sight);
   std::fill(row_max, row_max + rows, -std::numeric_limits<float>::infinity());
   std::fill(lane_sums, lane_sums + rows * 16, 0.0f);
@@ -293,7 +408,7 @@ void attend_chunk(const bf16* q, int rows, const int64_t* position, Tiles tiles,
     const int64_t skipped = (after - next.begin) * D;
     const bf16 *next_keys = (const bf16*)next.keys + skipped, *next_values = (const bf16*)next.values + skipped;
     in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
-      tile_scores<D, count>(q + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
+      tile_scores<D, count>(queries + r * D, packed_keys, scores + r * TILE, r ? nullptr : next_keys);
     });
     for (int r = 0; r < rows; r++)
       tile_weights<D>(scores + r * TILE, j0, seen_from(position[r], sight), sight, soft.log2, row_max + r,

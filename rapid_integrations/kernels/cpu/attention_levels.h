@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr int LEVEL_ROWS = ROWS_TOGETHER > 1 ? 3 : 1;  // query rows of a product: each has two parts
+constexpr int LEVEL_ROWS = PAIR_ROWS > 1 ? 3 : 1;  // query rows of a product: each has two parts
 constexpr int LINES_AHEAD = 5;  // of the next tile, at each four dimensions or keys: a row has more than D bytes
 constexpr float QUERY_LEVELS = 127 * 128, WEIGHT_LEVELS = 65535;
 

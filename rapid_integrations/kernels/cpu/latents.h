@@ -128,7 +128,7 @@ void attend_latents(int rank, int rotated, const bf16* q, int rows, const int64_
         scales[j] = j < present ? scale_of(latents + j * latent_bytes, rank) : 0.0f;
         scales[TILE + j] = j < present ? scale_of(keys + j * key_bytes, rotated) : 0.0f;
       }
-    in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
+    in_groups<PAIR_ROWS>(rows, [&](auto count, int r) {
       latent_scores<KV, count>(q + r * width, rank, rotated, packed, scales, scores + r * TILE);
     });
     for (int r = 0; r < rows; r++) {
@@ -152,7 +152,7 @@ void attend_latents(int rank, int rotated, const bf16* q, int rows, const int64_
         _mm256_storeu_si256((__m256i*)(w + 16 * i), (__m256i)_mm512_cvtneps_pbh(e[i]));
       }
     }
-    in_groups<ROWS_TOGETHER>(rows, [&](auto count, int r) {
+    in_groups<PAIR_ROWS>(rows, [&](auto count, int r) {
       rows_mixed<count, 4>(weights + r * TILE, rank, packed_latents, mixed + size_t(r) * rank, nullptr);
     });
   }
