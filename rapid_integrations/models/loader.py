@@ -37,11 +37,11 @@ from rapid_integrations.models.folder_kinds import (
     with_settings_beside,
 )
 from rapid_integrations.models.gguf.parts import sets_of_parts
-from rapid_integrations.models.gguf.stored import load_stored
+from rapid_integrations.models.gguf.stored import load_stored, stored_configuration
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
-from rapid_integrations.models.placement import device_of, dtype_of
+from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of
 from rapid_integrations.models.quick_start import QuickModel, quick_model
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
@@ -153,10 +153,12 @@ def _load(
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
+    if dtype == "auto" and device_of(device).type == "cpu" and device_map is None:
+        native_library(on_progress or ignore_progress)  # `dtype_of` asks what it can do
     with errors_explained(name, path):
         quick = quick and path is not None and device_map is None and revision is None and not trust_remote_code
         if quick and path and path.suffix.lower() == ".gguf" and quantization is None:
-            kind = dtype_of(dtype, None, device_of(device))
+            kind = dtype_of(dtype, None, device_of(device), on_kernels=True)
             if stored := load_stored(path, str(name), kind, device_of(device), on_progress):
                 return LoadedModel(*stored)
         if quick and path and (known := _quick_model(path, dtype, device_of(device), quantization, on_progress)):
@@ -165,7 +167,7 @@ def _load(
             if path is not None and path.suffix.lower() == ".gguf":
                 from rapid_integrations.models.gguf.converted import load_gguf
 
-                model, tokenizer = load_gguf(path, dtype_of(dtype, None, device_of(device)), **placement)
+                model, tokenizer = load_gguf(path, _dtype_of_gguf(path, dtype, device_of(device)), **placement)
             else:
                 if path is not None:
                     check_folder(path)
@@ -184,7 +186,7 @@ def _load(
         check_tokenizer(str(path or name), tokenizer)
         fresh = None
         if quick and path:
-            fresh = _quick_model(path, dtype, device_of(device), quantization, on_progress, unchecked=True)
+            fresh = _quick_model(path, model.dtype, device_of(device), quantization, on_progress, unchecked=True)
         equal = fresh is not None and fresh.equals(model, tokenizer)  # before the weights are taken over
         loaded = wrap(
             model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress
@@ -205,7 +207,8 @@ def _in_blocks(
     from rapid_integrations.models.packed.loading import load_in_blocks
 
     own = config.get("dtype", config.get("torch_dtype"))
-    kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device_of(device))
+    own = getattr(torch, own, None) if isinstance(own, str) else None
+    kind = dtype_of(dtype, own, device_of(device), on_kernels=True)
     return load_in_blocks(folder, name, config, scheme, kind, device_of(device), on_progress)
 
 
@@ -225,25 +228,60 @@ def _quick_model(
     unchecked: bool = False,
 ) -> QuickModel | None:
     """Do what `quick_model` does for a file or folder."""
-    folder = path
+    for on_kernels in (True, False) if depends_on_kernels(dtype, device) else (False,):
+        folder = _plain_folder(path, dtype_of(dtype, None, device, on_kernels=on_kernels))
+        if folder is None:
+            continue
+        try:
+            own = read_json(folder / "config.json").get("dtype")
+        except ModelLoadError:
+            return None
+        own = getattr(torch, own, None) if isinstance(own, str) else None
+        kind = dtype_of(dtype, own, device, on_kernels=on_kernels)
+        if kind == torch.bfloat16 and device.type == "cpu":
+            native_library(on_progress or ignore_progress)
+        if (found := quick_model(folder, kind, device, quantization, unchecked=unchecked)) is not None:
+            return found
+    return None
+
+
+def _plain_folder(path: Path, dtype: torch.dtype) -> Path | None:
+    """Return a model folder, or the copy of a GGUF file in this dtype; None if there is none without surprises."""
+    folder: Path | None = path
     if path.suffix.lower() == ".gguf":
         from rapid_integrations.models.gguf.converted import converted_copy
 
-        converted = converted_copy(path, dtype_of(dtype, None, device))
-        if converted is None:
-            return None
-        folder = converted
+        folder = converted_copy(path, dtype)
     # The usual way of loading says what is wrong with a folder. Reading a pipe would wait for ever.
-    if not folder.is_dir() or not all(entry.is_file() or entry.is_dir() for entry in folder.iterdir()):
+    if folder is None or not folder.is_dir() or not all(e.is_file() or e.is_dir() for e in folder.iterdir()):
         return None
+    return folder
+
+
+def _dtype_of_gguf(path: Path, dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Do what `dtype_of` does for a file whose weights are dequantised."""
+    config = stored_configuration(path) if depends_on_kernels(dtype, device) else None
+    if config is None:
+        return dtype_of(dtype, None, device)
+    from transformers import AutoConfig
+
+    settings = {key: value for key, value in config.items() if key != "model_type"}
     try:
-        own = read_json(folder / "config.json").get("dtype")
-    except ModelLoadError:
-        return None
-    kind = dtype_of(dtype, getattr(torch, own, None) if isinstance(own, str) else None, device)
-    if kind == torch.bfloat16 and device.type == "cpu":
-        native_library(on_progress or ignore_progress)
-    return quick_model(folder, kind, device, quantization, unchecked=unchecked)
+        read = AutoConfig.for_model(config["model_type"], **settings)
+        on_kernels = _on_kernels(read, class_for(str(path), read)[1])
+    except Exception:  # whatever is wrong with it is said when it is read
+        on_kernels = False
+    return dtype_of(dtype, None, device, on_kernels=on_kernels)
+
+
+def _on_kernels(config: Any, model_class: Any) -> bool:
+    """Return whether the kernels would compute a model; what is wrong with its configuration is said later."""
+    from rapid_integrations.models.kinds_of_run import kind_of
+
+    try:
+        return model_class is not None and kind_of(config, model_class).how == "kernels"
+    except Exception:
+        return False
 
 
 @contextmanager
@@ -392,7 +430,9 @@ def _load_folder_or_hub(
         if model_class is not None:
             check_size(name, config, model_class, elements, len(weights.shapes))
     tokenizer = AutoTokenizer.from_pretrained(name, **origin)
-    kind = dtype_of(dtype, getattr(config.get_text_config(decoder=True), "dtype", None), device)
+    on_kernels = depends_on_kernels(dtype, device) and _on_kernels(config, model_class)
+    own = getattr(config.get_text_config(decoder=True), "dtype", None)
+    kind = dtype_of(dtype, own, device, on_kernels=on_kernels)
     # Mismatched sizes are in the report, and are refused by name.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
     if folder is not None and packed is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.kernels.cpu.library import multiplies_prompts
 
 AMPERE = (8, 0)
 """The compute capability from which NVIDIA's GPUs have bfloat16 instructions."""
@@ -31,12 +32,21 @@ def device_of(device: str | torch.device) -> torch.device:
     return wanted
 
 
-def dtype_of(asked: str | torch.dtype, own: torch.dtype | None, device: torch.device) -> torch.dtype:
+def dtype_of(
+    asked: str | torch.dtype, own: torch.dtype | None, device: torch.device, *, on_kernels: bool = False
+) -> torch.dtype:
     """Return the dtype to compute in.
 
-    "auto" is the model's own dtype if the device is fast at it. A processor without bfloat16 instructions emulates
-    bfloat16 many times slower than float32. Nearly all processors emulate float16. NVIDIA GPUs before compute
-    capability 8.0 (T4, V100) emulate bfloat16, so float16 takes its place there.
+    "auto" is the model's own dtype if the device is fast at it. On a processor without bfloat16 instructions PyTorch
+    emulates bfloat16 many times slower than float32, and only this package's kernels are fast at it. Nearly all
+    processors emulate float16. NVIDIA GPUs before compute capability 8.0 (T4, V100) emulate bfloat16, so float16 takes
+    its place there.
+
+    Args:
+        asked: "auto", a name or a dtype.
+        own: the model's.
+        device: to compute on.
+        on_kernels: whether this package's kernels compute the model on a processor, if it is in bfloat16.
     """
     if asked != "auto":
         dtype = getattr(torch, asked, None) if isinstance(asked, str) else asked
@@ -44,12 +54,21 @@ def dtype_of(asked: str | torch.dtype, own: torch.dtype | None, device: torch.de
             raise ConfigurationError(f"dtype={asked!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
         return dtype
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        fast = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("sve_bf16") or able.get("arm_bf16")
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if pytorch_has_bfloat16() or (on_kernels and multiplies_prompts()) else torch.float32
     if not has_bfloat16(device):
         return torch.float16
     return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
+
+
+def pytorch_has_bfloat16() -> bool:
+    """Return whether PyTorch multiplies bfloat16 on this processor without emulating it."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "arm_bf16"))
+
+
+def depends_on_kernels(asked: str | torch.dtype, device: torch.device) -> bool:
+    """Return whether `dtype_of` asks if the kernels compute the model. They have to be loaded."""
+    return asked == "auto" and device.type == "cpu" and not pytorch_has_bfloat16() and multiplies_prompts()
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -75,6 +75,15 @@ class StoredLM(DecoderLM):
         return transformers_model(self._config, self.model, dtype)
 
 
+def stored_configuration(path: Path) -> dict[str, Any] | None:
+    """Return what a GGUF file says of its model, under transformers' names, or None for what is not known here.
+
+    Raises:
+        ModelLoadError: the file or one of its parts is damaged or missing.
+    """
+    return _configuration(read_parts(parts_of(path)))
+
+
 def load_stored(
     path: Path,
     name: str,
@@ -103,7 +112,7 @@ def load_stored(
     if library is None:
         return None
     headers = read_parts(parts_of(path))
-    config = configuration_of(headers) or _configuration_with_experts(headers)
+    config = _configuration(headers)
     if config is None:
         return None
     check_numbers(str(path), config, "its metadata")
@@ -134,7 +143,9 @@ def load_stored(
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
 
-def _configuration_with_experts(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
+def _configuration(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
+    if (config := configuration_of(headers)) is not None:
+        return config
     from rapid_integrations.models.gguf.experts import configuration_with_experts
 
     return configuration_with_experts(headers)
