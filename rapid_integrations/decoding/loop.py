@@ -51,10 +51,11 @@ def decode(
     """
     constraint = rules.constraint
     while True:
-        # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted
+        # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted, and its rows fit
+        # into one pass of few rows: many would be computed as those of a prompt are, with other last bits
         before = dict(recorder.seconds)
         with recorder.phase("propose"):
-            proposal = proposer.propose(stopping.remaining - 1, rng)
+            proposal = proposer.propose(min(stopping.remaining, max(2, target.model.rows_together)) - 1, rng)
             if not isinstance(proposal, Proposal):
                 proposal = yield from proposal
             if not _reads_trees(target, scorer):

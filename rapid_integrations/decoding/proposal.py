@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from rapid_integrations.decoding.tree_shape import TreeShape
 
 
-MOST_TOKENS = 32
-"""Tokens of a tree at most. A reader's cache has room for so many behind the longest answer."""
+MOST_TOKENS = 31
+"""Tokens of a tree at most: with the token before it, it fits into one pass of the kernels.
+
+More rows would be computed as those of a prompt are, with other last bits. A reader's cache has room for so many behind
+the longest answer."""
 
 
 @dataclass(frozen=True)

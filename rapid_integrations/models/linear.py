@@ -16,6 +16,7 @@ and nothing is packed for PyTorch. Their products with integers round the inputs
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol, get_args
 
 import torch
@@ -130,9 +131,21 @@ class PackedLinear:
         return (
             weight.device.type == "cpu"
             and weight.dtype == torch.bfloat16
-            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+            and _onednn_packs()
         )
+
+
+@lru_cache(maxsize=1)
+def _onednn_packs() -> bool:
+    """Return whether oneDNN has a layout for bfloat16 on this processor; it refuses those without AVX-512, for one."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 32, dtype=torch.bfloat16), 1)
+    except RuntimeError:
+        return False
+    return True
 
 
 class Int8Linear:

@@ -391,7 +391,7 @@ def test_bfloat16_answers_do_not_depend_on_who_proposes(law, quantization):
     ways = [
         (proposer, length)
         for proposer in ("drafter", "prompt_lookup", "hybrid", "retrieval_tree", "tree_hybrid", "adaptive")
-        for length in (1, 4, 16)
+        for length in (1, 4, 16, 64)
     ]
     for seed in range(4):
         answers = {
