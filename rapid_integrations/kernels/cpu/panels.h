@@ -134,6 +134,7 @@ inline __attribute__((always_inline)) void levels_added(LevelSum<Panel, FOURS>& 
     }
     __m256i& pairs = sums.pairs.v[half];
     pairs = i % FITTING == 0 ? products : _mm256_add_epi16(pairs, products);
+    if constexpr (FITTING >= FOURS) asm("" : "+x"(pairs));  // GCC would keep all products, and sum them at the end
     if (i % FITTING == FITTING - 1 || i == FOURS - 1)
       sums.sum.v[half] = _mm256_add_epi32(sums.sum.v[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
@@ -197,11 +198,11 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
     for (int t = 0; t < T; t++) sum[t] = start_sum<Panel, FOURS>(x[t].less_first + x[t].less_second);
     unrolled(std::make_integer_sequence<int, FOURS>{}, [&](int i) __attribute__((always_inline)) {
       const __m512i levels = Panel::four(p, 4 * i);
-      for (int t = 0; t < T; t++) {
+      unrolled(std::make_integer_sequence<int, T>{}, [&](int t) __attribute__((always_inline)) {
         int32_t inputs;
         std::memcpy(&inputs, x[t].level + 4 * i, 4);
         levels_added<Panel, FOURS>(sum[t], i, levels, _mm512_set1_epi32(inputs));
-      }
+      });
     });
     auto total_of = [&](int t) { return _mm512_cvtepi32_ps(sum_of<Panel, FOURS>(sum[t])); };
     if constexpr (Panel::SCALED) {
