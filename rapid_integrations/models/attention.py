@@ -43,10 +43,11 @@ from rapid_integrations.kernels.cpu.library import multiplies_prompts
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
 from rapid_integrations.models import flash
 from rapid_integrations.models.mask import CausalMask, Sight, described_mask
+from rapid_integrations.models.placement import multiplied_in
 
 ATTENTION_NAME = "rapid"
 MAX_FOLDED_QUERIES = 64
-MAX_FOLDED_BEFORE_BLOCKS = 8  # used if the alternative is blocks of queries, or the kernels without matrix units
+MAX_FOLDED_BEFORE_BLOCKS = 8  # used if the alternative is blocks of queries, or kernels that read few rows slowly
 _BLOCK_ROWS = 256  # rows of a matrix product in a prefill: their scores stay in a core's cache
 
 # transformers' layers pass these keyword arguments. They do not change the result for one unpadded text.
@@ -195,15 +196,18 @@ def attend(
     if on_gpu and flash.serves(query, segments, window, kind, seen):
         return flash.attend(query, segments, scale, window, kind, seen)
     in_eight_bits = segments[0][0].dtype == torch.int8
-    if seen is not None:
-        return _folded(query, _restored(segments, query.dtype), scale, Sight(window, kind.chunk), kind, seen)
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16
     few = query.shape[2] <= (MAX_FOLDED_BEFORE_BLOCKS if blocked else MAX_FOLDED_QUERIES)
     in_tiles = all(key.shape[2] % TILE == 0 for key, _ in segments[:-1])
-    # Matrix units read few queries in a half of the time, and each one has the same bits among many.
-    by_kernels = in_tiles and (in_eight_bits or not few or multiplies_prompts())
+    # Kernels that multiply prompts read few queries fast, too, and each one has the same bits among many.
+    by_kernels = seen is None and in_tiles and (in_eight_bits or not few or multiplies_prompts())
     if by_kernels and all(prefill.serves_attention(query, *rows) for rows in segments):
         return prefill.attend(query, segments, scale, window, kind)
+    if (dtype := multiplied_in(query)) != query.dtype:
+        segments = [(key.to(dtype), value.to(dtype)) for key, value in _restored(segments, dtype)]
+        return attend(query.to(dtype), segments, scale, window, kind, seen).to(query.dtype)
+    if seen is not None:
+        return _folded(query, _restored(segments, query.dtype), scale, Sight(window, kind.chunk), kind, seen)
     total, new = sum(key.shape[2] for key, _ in segments), query.shape[2]
     sight = Sight(window, kind.chunk, 0)
     first = sight.begin(total - new)  # older keys are out of every query's sight

@@ -28,6 +28,7 @@ from rapid_integrations.models.attention import attend
 from rapid_integrations.models.description import Latent
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear, native_matrix
 from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.placement import multiplied_in
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fuse
 
@@ -155,18 +156,21 @@ class TakenLatent:
             seen: (T, L) bool, True where a query sees a key; None: it sees those up to its own.
         """
         held = [(restored(keys, plain.dtype)[0, 0], restored(latents, plain.dtype)[0, 0]) for keys, latents in segments]
+        dtype = multiplied_in(plain)
+        if dtype != plain.dtype:
+            held = [(keys.to(dtype), latents.to(dtype)) for keys, latents in held]
         if len(plain) <= MOST_ABSORBED:
             return self._absorbed(plain, rotated, held, scale, seen)
         keys, latents = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
-        to_keys, to_values = self._stacked()
-        query = torch.cat([plain, rotated], dim=2).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
+        to_keys, to_values = (each.to(dtype) for each in self._stacked())
+        query = torch.cat([plain, rotated], dim=2).to(dtype).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
         attended = []
         for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1])):
             own_keys = _for_each_head(latents, to_keys[block])
             whole = torch.cat([own_keys, keys.expand(len(own_keys), -1, -1)], dim=2)  # (heads, L, plain + rotated)
             values = _for_each_head(latents, to_values[block].transpose(1, 2))
             attended.append(attend(query[:, block], [(whole[None], values[None])], scale, None, seen=seen)[0])
-        return attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
+        return (attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)).to(plain.dtype)
 
     def _absorbed(
         self, plain: Tensor, rotated: Tensor, held: Sequence[LayerRows], scale: float, seen: Tensor | None
@@ -176,9 +180,11 @@ class TakenLatent:
             to_latents = torch.bmm(by_head, self.stacked[0].transpose(1, 2))
         else:
             to_latents = torch.stack([product(own) for product, own in zip(self.keys, by_head, strict=True)])
-        to_latents, to_keys = to_latents * scale, rotated.transpose(0, 1) * scale
+        dtype = held[0][0].dtype
+        to_latents, to_keys = (to_latents * scale).to(dtype), (rotated.transpose(0, 1) * scale).to(dtype)
         blocks = _blocks(len(by_head), len(plain) * sum(len(keys) for keys, _ in held))
-        mixed = torch.cat([_mixed(to_latents[block], to_keys[block], held, seen) for block in blocks])  # (H, T, rank)
+        of_heads = [_mixed(to_latents[block], to_keys[block], held, seen) for block in blocks]
+        mixed = torch.cat(of_heads).to(plain.dtype)  # (H, T, rank)
         if self.stacked is not None:
             return torch.bmm(mixed, self.stacked[1].transpose(1, 2)).transpose(0, 1)
         return torch.stack([product(own) for product, own in zip(self.values, mixed, strict=True)], dim=1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
+from torch import Tensor
 
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.kernels.cpu.library import multiplies_prompts
@@ -60,6 +63,13 @@ def dtype_of(
     return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
 
 
+def multiplied_in(x: Tensor) -> torch.dtype:
+    """Return the dtype in which PyTorch multiplies what `x` stands for best: float32 if it emulates that of `x`."""
+    emulated = x.dtype == torch.bfloat16 and x.device.type == "cpu" and not pytorch_has_bfloat16()
+    return torch.float32 if emulated else x.dtype
+
+
+@lru_cache(maxsize=1)
 def pytorch_has_bfloat16() -> bool:
     """Return whether PyTorch multiplies bfloat16 on this processor without emulating it."""
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

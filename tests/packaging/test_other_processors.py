@@ -1,5 +1,6 @@
-"""The kernels of arm64 and of Windows, built by a compiler for them and run by an emulator: the numbers of x86-64.
+"""The kernels of other processors compute the numbers of this one's.
 
+Those of older x86-64 run here, and those of arm64 and of Windows, built by a compiler for them, in an emulator.
 elsewhere.cpp calls them. They need, on Debian, `apt install g++-aarch64-linux-gnu qemu-user-static`, and for Windows
 `pip install ziglang` and `apt install wine wine64 g++-mingw-w64-x86-64-posix`.
 """
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from rapid_integrations.kernels import cpu as native
+from rapid_integrations.kernels.cpu import variants
 from rapid_integrations.kernels.cpu.interface import FOLDER, SOURCES, sources_key
 
 KERNELS = native.native_library()
@@ -83,6 +85,19 @@ def compare(found, expected, exact):
         error = np.linalg.norm(values.astype(float) - wanted) / np.linalg.norm(wanted.astype(float))
         # A step's rows are rounded to eight bits or to bfloat16 on their way: a last bit that differs may move a level.
         assert error < (1e-2 if "step" in name else 1e-3), (name, error)
+
+
+@pytest.mark.parametrize("variant", ["avx512", "avx2"])
+def test_older_processors_compute_the_numbers_of_this_one(folder, expected, variant):
+    needs = next((each.needs for each in variants.variants() if each.name == variant), None)
+    if needs is None or not needs <= variants.processor_features():
+        pytest.skip(f"this processor does not run {variant}")
+    key = f'-DRAPID_SOURCES="{sources_key()}"'
+    library = folder / f"kernels-{variant}.so"
+    built(["c++"], library, *COMMON, "-shared", "-fPIC", "-pthread", *flags_of(variant), key, *SOURCES)
+    done = run([folder / "own", library, folder / variant])
+    assert done.returncode == 0, done.stderr
+    compare(results(folder / variant), expected, EXACT if KERNELS.rapid_uses_amx() else re.compile(""))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ COLUMNS = 32  # every matrix must have a multiple of this many
 MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
 LATENT_COLUMNS, ROTATED_COLUMNS = 64, 32  # latents and rotated keys have multiples of this many numbers, up to 512
-HEAD_DIMS = (32, 64, 96, 128, 256, 512)  # of the code for AVX-512; other processors serve every even number to 512
+HEAD_DIMS = (32, 64, 96, 128, 256, 512)  # of the code for vectors; without, every even number to 512 is served
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from transformers.masking_utils import (
 )
 
 from rapid_integrations.errors import UnsupportedModelError
-from rapid_integrations.kernels.cpu.library import native_library, uses_matrix_units
+from rapid_integrations.kernels.cpu.library import multiplies_prompts, native_library
 from rapid_integrations.models.attention import (
     ATTENTION_NAME,
     MAX_FOLDED_BEFORE_BLOCKS,
@@ -93,9 +93,9 @@ def test_blocks_of_queries(new, window):
         check(new, before, group=3, window=window, dtype=torch.bfloat16)
 
 
-@pytest.mark.skipif(native_library() is None or not uses_matrix_units(), reason="this processor has no matrix units")
+@pytest.mark.skipif(native_library() is None or not multiplies_prompts(), reason="PyTorch reads few queries here")
 @pytest.mark.parametrize(("kv_heads", "group", "width"), [(3, 3, 64), (2, 6, 128), (1, 4, 256)])
-def test_on_matrix_units_few_queries_have_the_bits_that_they_have_among_many(kv_heads, group, width):
+def test_few_queries_have_the_bits_that_they_have_among_many(kv_heads, group, width):
     """So it does not matter for a prompt's rows in how short a piece they are read."""
     for before in (0, 40, 700):
         query, key, value = inputs(

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rapid_integrations.models.placement import dtype_of, has_bfloat16
+from rapid_integrations.models import placement
+from rapid_integrations.models.placement import depends_on_kernels, dtype_of, has_bfloat16
 
 CUDA = torch.device("cuda", 0)
 
@@ -30,3 +31,18 @@ def test_amds_gpus_count_as_cuda(monkeypatch):
 def test_apples_gpu_keeps_the_models_own_dtype():
     assert dtype_of("auto", torch.float16, torch.device("mps")) == torch.float16
     assert dtype_of("auto", torch.float32, torch.device("mps")) == torch.bfloat16
+
+
+@pytest.mark.parametrize("pytorchs", [False, True])
+@pytest.mark.parametrize("kernels", [False, True])
+def test_bfloat16_where_pytorch_or_the_kernels_are_fast_at_it(monkeypatch, pytorchs, kernels):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(placement, "pytorch_has_bfloat16", lambda: pytorchs)
+    monkeypatch.setattr(placement, "multiplies_prompts", lambda: kernels)
+    for own in (torch.bfloat16, torch.float32, None):
+        assert dtype_of("auto", own, cpu) == (torch.bfloat16 if pytorchs else torch.float32)
+        on_kernels = dtype_of("auto", own, cpu, on_kernels=True)
+        assert on_kernels == (torch.bfloat16 if pytorchs or kernels else torch.float32)
+        assert dtype_of("float32", own, cpu, on_kernels=True) == torch.float32  # whoever asks for it gets it
+    assert depends_on_kernels("auto", cpu) is (kernels and not pytorchs)
+    assert not depends_on_kernels("bfloat16", cpu) and not depends_on_kernels("auto", CUDA)

@@ -1,4 +1,4 @@
-"""Products of prompts on matrix units: right in every form, and with the same bits in any company and any threads."""
+"""Products of prompts, on matrix units and on vectors: right in every form, with the same bits in any company and any threads."""
 
 from contextlib import contextmanager
 
@@ -23,6 +23,9 @@ pytestmark = pytest.mark.skipif(native.native_library() is None, reason="no comp
 units_only = pytest.mark.skipif(
     native.native_library() is None or not native.native_library().rapid_uses_amx(),
     reason="this processor has no matrix units",
+)
+with_vectors = pytest.mark.skipif(
+    native.native_library() is None or not native.native_library().rapid_fast_path(), reason="no code for vectors"
 )
 SHAPES = [(16, 32), (53, 512), (96, 1376), (300, 768)]  # whole panels or not; columns in one part or in several
 
@@ -63,46 +66,46 @@ def check(matrix, weight, bias=None):
             assert torch.equal(prompt_product(matrix, x[-some:]), found[-some:])
 
 
-@units_only
+@with_vectors
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_a_product_of_plain_weights(rows, columns, biased):
+def test_a_product_of_plain_weights(either, rows, columns, biased):
     weight, bias = numbers(rows, columns, seed=1), numbers(rows, seed=2) if biased else None
     check(NativeMatrix(weight, bias=bias), weight, bias)
 
 
-@units_only
+@with_vectors
 @pytest.mark.parametrize("form", [Int8Linear, Int4Linear])
 @pytest.mark.parametrize(("rows", "columns"), [(16, 32), (96, 1376), (304, 768)])
-def test_a_product_of_panels(form, rows, columns):
+def test_a_product_of_panels(either, form, rows, columns):
     product = form(numbers(rows, columns, seed=1), numbers(rows, seed=2), Arena())
     check(product.native(), product.dense(), numbers(rows, seed=2))
 
 
-@units_only
+@with_vectors
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.name)
-def test_a_product_of_the_blocks_of_a_file(form):
+def test_a_product_of_the_blocks_of_a_file(either, form):
     product = blocks(form, 53, 1536)
     check(product.native(), product.dense())
 
 
-@units_only
-def test_a_product_of_parts():
+@with_vectors
+def test_a_product_of_parts(either):
     parts = [blocks(FORMATS[8], 32, 256), blocks(FORMATS[2], 48, 256), blocks(FORMATS[14], 5, 256)]
     check(NativeParts(tuple(part.native() for part in parts)), torch.cat([part.dense() for part in parts]))
 
 
-@units_only
-def test_more_inputs_than_pass_by_a_part_at_once():
+@with_vectors
+def test_more_inputs_than_pass_by_a_part_at_once(either):
     weight, x = numbers(80, 96), numbers(2100, 96, seed=1)
     found = prompt_product(NativeMatrix(weight), x)
     assert torch.equal(found[:5], prompt_product(NativeMatrix(weight), x[:5]))
     assert torch.equal(found[2050:], prompt_product(NativeMatrix(weight), x[2050:]))
 
 
-@units_only
+@with_vectors
 @pytest.mark.parametrize("wrong", ["nan", "inf"])
-def test_what_is_no_number_stays_in_its_row(wrong):
+def test_what_is_no_number_stays_in_its_row(either, wrong):
     weight, x = numbers(40, 64), numbers(20, 64, seed=1)
     expected = prompt_product(NativeMatrix(weight), x)
     x[3, 5] = float(wrong)
