@@ -79,7 +79,7 @@ def check_model(
 ) -> None:
     """Say from its configuration alone whether and how a model would run. No weights are read."""
     with errors_taught():
-        from rapid_integrations.models.kinds_of_run import check
+        from rapid_integrations.models.run_check import check
 
         kind = check(name)
         if as_json:

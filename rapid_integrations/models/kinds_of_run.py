@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from rapid_integrations.errors import RapidError, UnsupportedModelError
+from rapid_integrations.errors import RapidError
 from rapid_integrations.kernels.cpu import (
     COLUMNS,
     HEAD_DIMS,
@@ -18,19 +16,10 @@ from rapid_integrations.kernels.cpu import (
     ROTATED_COLUMNS,
     serves_latents,
 )
-from rapid_integrations.models import loader
 from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe, left_over
-from rapid_integrations.models.folder_kinds import (
-    read_json,
-    refuse_another_task,
-    refuse_quantized,
-    with_settings_beside,
-)
 from rapid_integrations.models.fused_decoder import FusedDecoder
-from rapid_integrations.models.packed.loading import lies_in_blocks
-from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
 from rapid_integrations.models.unsupported import refuse_unsupported
 
 
@@ -51,48 +40,6 @@ class KindOfRun:
     architecture: str
     reason: str = ""
     weights: str = ""
-
-
-def check(name: str | Path, revision: str | None = None) -> KindOfRun:
-    """Say how a model would run. No weights are read, and of a name on a hub only the configuration is fetched.
-
-    Args:
-        name: a folder with a config.json, or a name on the Hugging Face hub.
-        revision: of a model on the hub.
-
-    Raises:
-        ModelLoadError: there is no configuration, or transformers cannot read it.
-    """
-    from transformers import AutoConfig
-
-    path = Path(name).expanduser()
-    with loader.errors_explained(name, path if path.exists() else None):
-        folder = path if path.is_dir() else None
-        try:
-            if folder is not None:
-                own = read_json(folder / "config.json")
-                refuse_another_task(str(name), own, folder)
-                loader.refuse_unknown_family(str(name), own)
-            config = AutoConfig.from_pretrained(str(path if folder else name), revision=revision)
-            described: Mapping[str, Any] = config.to_dict()
-            if folder is not None:
-                described = with_settings_beside(folder, own)
-            refuse_quantized(str(name), described)
-            _, model_class = loader.class_for(str(name), config)
-        except UnsupportedModelError as error:
-            return KindOfRun("refused", "", str(error))
-    if model_class is None:
-        return KindOfRun("refused", config.model_type, "only code that comes with the model can run it")
-    kind = kind_of(config, model_class)
-    return replace(kind, weights=_weights(str(name), described, kind.how == "kernels"))
-
-
-def _weights(name: str, config: Mapping[str, Any], kernels: bool) -> str:
-    settings = settings_of(config)
-    scheme = scheme_of(name, settings) if isinstance(settings, Mapping) else None
-    if scheme is None:
-        return ""
-    return kept_words(scheme, kernels and lies_in_blocks(config))
 
 
 def kind_of(config: Any, model_class: Any) -> KindOfRun:

@@ -66,9 +66,9 @@ def native_matrix(product: Linear) -> AnyMatrix:
 def multiplied(x: Tensor, matrix: AnyMatrix | None, weight: Callable[[], Tensor], bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b, (T, O): a row of bfloat16 has the same bits on a processor, however many others there are.
 
-    PyTorch's products have them only for several rows, and on vectors. So one row is computed as two. This package's own
-    kernel multiplies if the processor has matrix units (docs/log/2026-11-28-matrix-units.md), or if PyTorch emulates
-    bfloat16 on it (docs/log/2026-11-29-avx2.md).
+    PyTorch's products have them only for several rows, and on vectors. So one row is computed as two. This package's
+    own kernel multiplies if the processor has matrix units (docs/log/2026-11-28-matrix-units.md), or if PyTorch
+    emulates bfloat16 on it (docs/log/2026-11-29-avx2.md).
 
     Args:
         x: (T, K).
@@ -129,11 +129,7 @@ class PackedLinear:
     @staticmethod
     def serves(weight: Tensor) -> bool:
         """Return whether this weight can be packed on this machine."""
-        return (
-            weight.device.type == "cpu"
-            and weight.dtype == torch.bfloat16
-            and _onednn_packs()
-        )
+        return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _onednn_packs()
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from rapid_integrations.models import hf, taken_weights
 from rapid_integrations.models.eager_check import EagerCheck
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.models.linear import Int4Linear, make_linear
+from rapid_integrations.models.linear import Int4Linear, PackedLinear, make_linear
 from tests.toys.every_family import tiny
 from tests.toys.fake_gpu import CUDA, MPS, HostWaitsError, NoDoubles, fake_gpu, moved
 from tests.toys.models import VOCAB_SIZE, tiny_model
@@ -135,7 +135,9 @@ def test_weights_are_held_once():
     assert model.model.layers[0].self_attn.q_proj.weight.data_ptr() == fused.data_ptr()  # a view
     packed = tiny_model("llama", 1).bfloat16()
     lm = HuggingFaceLM(packed, take_over=True)
-    assert packed.model.layers[0].self_attn.q_proj.weight.numel() == 0 and lm.num_parameters == before
+    assert lm.num_parameters == before
+    if PackedLinear.serves(torch.zeros(16, 32, dtype=torch.bfloat16)):
+        assert packed.model.layers[0].self_attn.q_proj.weight.numel() == 0
     assert 0 < lm.weight_bytes <= 2 * before
 
 

@@ -12,7 +12,9 @@ from rapid_integrations.models.linear import (
     make_linear,
 )
 
-FORMS = {None: PackedLinear, "int8": Int8Linear, "int4": Int4Linear}
+# oneDNN packs bfloat16 for some processors only.
+PLAIN = PackedLinear if PackedLinear.serves(torch.zeros(16, 32, dtype=torch.bfloat16)) else PlainLinear
+FORMS = {None: PLAIN, "int8": Int8Linear, "int4": Int4Linear}
 # Relative errors of normally distributed weights: one rounding to bfloat16, 255 levels a row, 16 levels for each 32.
 LOSS = {None: 0.0, "int8": 0.02, "int4": 0.1}
 

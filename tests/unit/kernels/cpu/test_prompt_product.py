@@ -1,4 +1,7 @@
-"""Products of prompts, on matrix units and on vectors: right in every form, with the same bits in any company and any threads."""
+"""Products of prompts, on matrix units and on vectors: right in every form, with the same bits in any company.
+
+The number of threads does not change them either.
+"""
 
 from contextlib import contextmanager
 

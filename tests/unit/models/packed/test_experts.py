@@ -9,9 +9,9 @@ from rapid_integrations.models import loader
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.models.kinds_of_run import check
 from rapid_integrations.models.packed.scheme import scheme_of
 from rapid_integrations.models.packed.tensors import PackedTensors
+from rapid_integrations.models.run_check import check
 from tests.toys import packed_checkpoints
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import ROUNDED, SIZES, errors, logits

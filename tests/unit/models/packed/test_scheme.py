@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rapid_integrations.errors import UnsupportedModelError
-from rapid_integrations.models.kinds_of_run import check
 from rapid_integrations.models.packed.loading import rounding_words
 from rapid_integrations.models.packed.scheme import scheme_of
+from rapid_integrations.models.run_check import check
 from tests.toys import packed_checkpoints
 from tests.toys.models import tiny_model
 
