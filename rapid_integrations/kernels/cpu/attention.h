@@ -18,7 +18,7 @@ constexpr int TILE = 64;    // keys whose scores are formed together; tiles begi
 
 // Query rows of a product: their sums stay in registers.
 #if RAPID_WIDE && !RAPID_BF16_DOTS
-constexpr int ROWS_TOGETHER = 3, PAIR_ROWS = 1;  // PAIR_ROWS: of a product of pairs of bfloat16
+constexpr int ROWS_TOGETHER = 6, PAIR_ROWS = 1;  // PAIR_ROWS: of a product of pairs of bfloat16
 #elif RAPID_WIDE && !RAPID_AVX512
 constexpr int ROWS_TOGETHER = 1, PAIR_ROWS = 1;
 #else
@@ -188,10 +188,14 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, 
 
 #else
 
+// Vectors of sums that each of N rows has at a time, so that all are in registers with what is multiplied, and are enough to
+// hide how long a sum takes.
+constexpr int vectors_of(int rows) { return rows > 3 ? 1 : rows > 1 ? 2 : 4; }
+
 // Scores of N rows with a tile of 64 keys; `packed` (D, 64) has a key a lane.
 template <int D, int N>
 inline void tile_scores(const float* q, const float* packed, float* scores, const bf16* ahead) {
-  constexpr int V = N > 1 ? 2 : 4;
+  constexpr int V = vectors_of(N);
   for (int first = 0; first < 4; first += V) {
     __m512 acc[N][V];
     for (int n = 0; n < N; n++)
@@ -214,7 +218,7 @@ inline void tile_scores(const float* q, const float* packed, float* scores, cons
 // mixed (N, D) += weights (N, 64) x values; `packed` (64, D) has a dimension a lane.
 template <int D, int N>
 inline void tile_mix(const float* weights, const float* packed, float* mixed, const bf16* ahead) {
-  constexpr int W = N == 1 && D % 64 == 0 ? 4 : 2;
+  constexpr int W = D % (16 * vectors_of(N)) == 0 ? vectors_of(N) : 2;
   for (int first = 0; first < D; first += 16 * W) {
     __m512 acc[N][W];
     for (int n = 0; n < N; n++)
@@ -259,7 +263,10 @@ inline void tile_softmax(float* scores, uint64_t visible, const Sight& sight, fl
   const __m512 unseen = _mm512_set1_ps(-1e30f);  // finite: its power of 2 is 0, that of infinity less infinity is not
   if (sight.softcap != 0) cap_scores(scores, sight);
   __m512 v[4];
-  for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), scores + 16 * i);
+  if (visible == ~0ull)
+    for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_ps(scores + 16 * i);
+  else
+    for (int i = 0; i < 4; i++) v[i] = _mm512_mask_loadu_ps(unseen, __mmask16(visible >> (16 * i)), scores + 16 * i);
   const __m512 top = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
   __m512 sum = _mm512_loadu_ps(lane_sums);
   if (_mm512_cmp_ps_mask(top, _mm512_set1_ps(*row_max), _CMP_GT_OQ)) {
@@ -357,7 +364,7 @@ inline const float* operands_of(const bf16* q, size_t count, float* out) {
 }
 
 inline void store_weights(const __m512 e[4], float* weights) {  // with the precision of bfloat16
-  for (int i = 0; i < 4; i++) _mm512_storeu_ps(weights + 16 * i, widen((__m256i)_mm512_cvtneps_pbh(e[i])));
+  for (int i = 0; i < 4; i++) _mm512_storeu_ps(weights + 16 * i, rounded_as_bf16(e[i]));
 }
 
 #endif

@@ -166,6 +166,15 @@ inline __m512 _mm512_scalef_ps(__m512 x, __m512 n) {
   });
 }
 
+// x 2^n for x near 1; 0 if that is too small for full precision.
+inline __m512 times_power(__m512 x, __m512 n) {
+  return by_half<__m512>([&](int i) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v[i]), 23);
+    const __m256 moved = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.v[i]), exponent));
+    return _mm256_and_ps(moved, _mm256_cmp_ps(n.v[i], _mm256_set1_ps(-125), _CMP_NLT_UQ));  // NaN stays
+  });
+}
+
 // Sums of lanes: i and i + 8, then i and i + 4, i + 2, i + 1.
 template <class F>
 inline float folded(__m512 x, const F& f) {
@@ -294,17 +303,16 @@ inline __m512 _mm512_cvtph_ps(__m256i x) {  // from float16
   return {{_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1))}};
 }
 
-// To bfloat16: to the nearest, ties to even.
+// To bfloat16, in the upper halves of the lanes: to the nearest, ties to even. The lower halves are left as they come out.
+inline __m256i upper_as_bf16(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i no_number = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  return _mm256_blendv_epi8(up, no_number, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
 inline __m256i _mm512_cvtneps_pbh(__m512 x) {
-  const auto rounded = [](__m256 x) {
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-    const __m256i no_number = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-    const __m256 is_none = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-    return _mm256_srli_epi32(_mm256_blendv_epi8(up, no_number, _mm256_castps_si256(is_none)), 16);
-  };
-  return sixteen_packed(rounded(x.v[0]), rounded(x.v[1]));
+  return sixteen_packed(_mm256_srli_epi32(upper_as_bf16(x.v[0]), 16), _mm256_srli_epi32(upper_as_bf16(x.v[1]), 16));
 }
 inline __m512bh _mm512_cvtne2ps_pbh(__m512 high, __m512 low) {
   return {{_mm512_cvtneps_pbh(low), _mm512_cvtneps_pbh(high)}};

@@ -80,6 +80,15 @@ inline __m256i load_256(const void* p) { return _mm256_loadu_si256((const __m256
 
 inline __m512bh load_bf16(const void* p) { return (__m512bh)_mm512_loadu_si512(p); }
 
+inline __m512 rounded_as_bf16(__m512 x) {  // to the precision of bfloat16
+#if RAPID_AVX2
+  const __m512i upper = by_half<__m512i>([&](int i) { return upper_as_bf16(x.v[i]); });
+  return _mm512_castsi512_ps(_mm512_and_si512(upper, _mm512_set1_epi32(int32_t(0xffff0000u))));
+#else
+  return widen((__m256i)_mm512_cvtneps_pbh(x));
+#endif
+}
+
 inline __m512 exp512(__m512 x) {  // relative error about 2e-7; for x <= 0
   x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // of NaN it returns its second operand
   __m512 y = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
@@ -99,7 +108,11 @@ inline __m512 exp2_512(__m512 y) {  // 2^y, relative error about 2e-7
   __m512 p = _mm512_set1_ps(1.33976603e-3f);
   for (float c : {9.67011460e-3f, 5.55042094e-2f, 2.40223021e-1f, 6.93147182e-1f, 1.0f})
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+#if RAPID_AVX2
+  return times_power(p, n);
+#else
   return _mm512_scalef_ps(p, n);
+#endif
 }
 
 inline __m512 silu512(__m512 x) {  // x / (1 + exp(-x)), by exp(-|x|), which is what exp512 computes

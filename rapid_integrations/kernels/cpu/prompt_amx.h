@@ -126,7 +126,8 @@ void rounded(const float* sums, const bf16* scales, const bf16* biases, int rows
 
 struct AmxCall : PromptCall {
   static constexpr int MOST_ROWS = 256;  // of a weight in one part: with 1,024 inputs its sums take 1 MB
-  static constexpr int BLOCK = TOGETHER, INPUTS = SIDE;
+  static constexpr int COLUMNS = 512;    // of a part, about: 32 inputs of them stay in the nearest cache
+  static constexpr int BLOCK = TOGETHER;
   using InUse = AmxTiles;
 
   bf16* inputs;  // tiles of pairs of 32 columns, an input a lane: those of a part of the columns, of 16 inputs after 16

@@ -12,11 +12,10 @@
 namespace {
 
 constexpr int MOST_INPUTS = 1024;  // that pass by a part of a weight
-constexpr int COLUMNS = 512;       // of a part, about: what is read of some inputs stays in the nearest cache
 
-// The number of columns of a part, and of parts: all have as many whole groups, or one less.
-inline int columns_of_part(int columns) {
-  const int groups = columns / GROUP, parts = (columns + COLUMNS * 5 / 4 - 1) / (COLUMNS * 5 / 4);
+// The number of columns of a part, `about` or up to a quarter more: all have as many whole groups, or one less.
+inline int columns_of_part(int columns, int about) {
+  const int groups = columns / GROUP, parts = (columns + about * 5 / 4 - 1) / (about * 5 / 4);
   return (groups + parts - 1) / parts * GROUP;
 }
 

@@ -41,7 +41,7 @@ int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* 
     return 0;
   }
   const int at_once = rows_at_once(m.rows, threads, Call::MOST_ROWS, Call::BLOCK);
-  Call call{{m, x, rows, out, stride, columns_of_part(m.columns), at_once}, nullptr};
+  Call call{{m, x, rows, out, stride, columns_of_part(m.columns, Call::COLUMNS), at_once}, nullptr};
   const int tiles = Call::tiles_of(rows), parts = (m.rows + at_once - 1) / at_once;
   const size_t floats = whole_lines(call.floats()), inputs = whole_lines(call.input_floats());
   float* const space = kept_space(inputs + size_t(threads) * floats);

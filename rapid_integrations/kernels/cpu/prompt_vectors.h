@@ -69,7 +69,8 @@ inline void add_products(const float* x, size_t K, const float* weights, int col
 
 struct VectorCall : PromptCall {
   static constexpr int MOST_ROWS = 128;  // of a weight in one part: as numbers they take 256 KB
-  static constexpr int BLOCK = PANEL, INPUTS = 1;
+  static constexpr int COLUMNS = 384;    // of a part, about: as numbers a panel of them stays in the nearest cache
+  static constexpr int BLOCK = PANEL;
   static constexpr int TOGETHER = 6;     // inputs whose sums stay in registers
   struct InUse {};
 
