@@ -157,7 +157,7 @@ class DecodeStats(_Output):
       if nothing was left out, or the request had no drafter.
     - `unenforced` lists the parts of a JSON schema that a grammar cannot express. Complete answers and calls are
       checked against them.
-    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512", "avx2", "neon_bf16",
+    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512_vnni", "avx2_vnni", "avx2", "neon_bf16",
       "neon_dot", "neon", "compiled" if they were compiled on this machine, or "none (reason)" if PyTorch's operators
       did, which take 2.5 times as long.
     - `kv_dtype` is "int8" if the target stored keys and values in eight bits, and otherwise the dtype they had.

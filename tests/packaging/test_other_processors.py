@@ -87,7 +87,7 @@ def compare(found, expected, exact):
         assert error < (1e-2 if "step" in name else 1e-3), (name, error)
 
 
-@pytest.mark.parametrize("variant", ["avx512", "avx2"])
+@pytest.mark.parametrize("variant", ["avx512_vnni", "avx2_vnni", "avx2"])
 def test_older_processors_compute_the_numbers_of_this_one(folder, expected, variant):
     needs = next((each.needs for each in variants.variants() if each.name == variant), None)
     if needs is None or not needs <= variants.processor_features():

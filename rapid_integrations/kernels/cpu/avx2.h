@@ -381,12 +381,20 @@ inline __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
 
 // sum + those of four bytes a lane of `a` with four signed ones of `b`. Products of pairs of bytes would not fit into 16 bits.
 inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define RAPID_VNNI 1
+  return by_half<__m512i>([&](int i) { return _mm256_dpbusd_epi32(sum.v[i], a.v[i], b.v[i]); });
+#elif defined(__AVXVNNI__)
+#define RAPID_VNNI 1
+  return by_half<__m512i>([&](int i) { return _mm256_dpbusd_avx_epi32(sum.v[i], a.v[i], b.v[i]); });
+#else
   return by_half<__m512i>([&](int i) {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(a.v[i], _mm256_set1_epi16(255)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(b.v[i], 8), 8));
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a.v[i], 8), _mm256_srai_epi16(b.v[i], 8));
     return _mm256_add_epi32(sum.v[i], _mm256_add_epi32(even, odd));
   });
+#endif
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ inline void round_groups(const bf16* x, int rows, int columns, size_t stride, Ro
 
 // What `start_sum`, `levels_added` and `sum_of` make of a group: sums of products of levels with inputs, a row a lane.
 // FOURS: how many times four columns are added.
-#if RAPID_AVX2
+#if RAPID_AVX2 && !RAPID_VNNI
 
 // AVX2 adds products of two neighbouring bytes up in 16 bits, of which several fit.
 template <class Panel, int FOURS>
@@ -161,7 +161,7 @@ inline __m512i start_sum(int32_t less) {
 // fewer than eight bits are the same as either.
 template <class Panel, int>
 inline void levels_added(__m512i& sum, int, __m512i levels, __m512i inputs) {
-#if !RAPID_AVX512
+#if !RAPID_AVX512 && !RAPID_AVX2
   if constexpr (Panel::MOST < 128) {
     sum = signed_bytes_added(sum, levels, inputs);
     return;

@@ -44,7 +44,8 @@ class Variant:
 _VARIANTS: Final = {
     "x86_64": (
         Variant("avx512_bf16", _AVX512 | {"avx512bf16", "avx512vnni"}),
-        Variant("avx512", _AVX512),
+        Variant("avx512_vnni", _AVX512 | {"avx512vnni"}),
+        Variant("avx2_vnni", _AVX2 | {"avxvnni"}),
         Variant("avx2", _AVX2),
     ),
     "arm64": (

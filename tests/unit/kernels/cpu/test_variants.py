@@ -19,7 +19,7 @@ from tests.toys.decoders import model
 pytestmark = pytest.mark.skipif(
     native.native_library() is None or platform.machine() != "x86_64", reason="no compiler, or another processor"
 )
-NAMES = ["avx512_bf16", "avx512", "avx2"]
+NAMES = ["avx512_bf16", "avx512_vnni", "avx2_vnni", "avx2"]
 ROOT = interface.FOLDER.parents[2]
 # AT_HWCAP and AT_HWCAP2 of processors, as Linux gives them to a process.
 CORTEX_A72, NEOVERSE_N1, NEOVERSE_V1 = (0x8FB, 0), (0x119FFB, 0), (0x119FFB, 0x6000)
@@ -47,10 +47,11 @@ def processor(monkeypatch, *, lacks=()):
     ("lacks", "chosen"),
     [
         ((), "avx512_bf16"),
-        (("avx512bf16",), "avx512"),
-        (("avx512vnni",), "avx512"),
-        (("avx512vl",), "avx2"),
-        (("avx512bf16", "avx512f"), "avx2"),
+        (("avx512bf16",), "avx512_vnni"),
+        (("avx512vnni",), "avx2_vnni"),
+        (("avx512vl",), "avx2_vnni"),
+        (("avx512vnni", "avxvnni"), "avx2"),
+        (("avx512bf16", "avx512f", "avxvnni"), "avx2"),
     ],
 )
 def test_the_best_that_the_processor_can_run(installed, monkeypatch, lacks, chosen):
@@ -73,7 +74,7 @@ def test_none_that_the_processor_cannot_run(installed, monkeypatch, caplog):
 def test_a_library_of_other_sources_gives_way_to_the_next(installed, monkeypatch):
     processor(monkeypatch)
     shutil.copy(shutil.which("true"), installed / "kernels-avx512_bf16.so")  # what is no library
-    assert native.native_variant() == "avx512"
+    assert native.native_variant() == "avx512_vnni"
 
 
 def test_installed_without_kernels(installed, monkeypatch):
