@@ -273,7 +273,7 @@ class SpeculationFields(BaseModel):
     draft_length: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default="auto",
         description='K, the number of tokens drafted in a round. "auto" chooses the fastest from acceptance and the '
-        "costs of the steps",
+        "costs of the steps. A round has 31 at most, which one pass of few rows verifies",
     )
     max_draft_length: int = Field(
         default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'

@@ -312,6 +312,7 @@ void steps(const std::string& kind, int kv, bool latent) {
     layer.rope = {0, D / 2, 0, 0};
     layer.sight = {0, 0, 0.17f, 0};
     layer.activation = SILU, layer.gated = 1, layer.residual = 0.5f;
+    layer.kv_heads = latent ? 1 : KV, layer.head_dim = D, layer.slot = i, layer.scale = 1;
     if (!latent) continue;
     for (int h = 0; h < H; h++) {
       per_head[2 * i].push_back(made("bf16", rank, D));
@@ -320,7 +321,7 @@ void steps(const std::string& kind, int kv, bool latent) {
     latents[i] = {rank, D, D, D, none, norm, Matrix{}, per_head[2 * i].data(), per_head[2 * i + 1].data()};
     layer.latent = &latents[i];
   }
-  const Model model{2, E, H, KV, D, I, V, D / 2, layers.data(), norm, made("bf16", V, E), embedding.data(), 1, 1, 0, BF16};
+  const Model model{2, E, H, I, V, D / 2, layers.data(), norm, made("bf16", V, E), embedding.data(), 1, 1, 0, BF16, nullptr};
   const size_t heads = latent ? 1 : size_t(KV);
   std::vector<uint8_t> keys[2], values[2];
   for (int i = 0; i < 2; i++) {
