@@ -157,9 +157,9 @@ class DecodeStats(_Output):
       if nothing was left out, or the request had no drafter.
     - `unenforced` lists the parts of a JSON schema that a grammar cannot express. Complete answers and calls are
       checked against them.
-    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512_vnni", "avx2_vnni", "avx2", "neon_bf16",
-      "neon_dot", "neon", "compiled" if they were compiled on this machine, or "none (reason)" if PyTorch's operators
-      did, which take 2.5 times as long.
+    - `kernels` names the kernels that computed the target's steps: "avx512_bf16", "avx512_vnni", "avx2_vnni", "avx2",
+      "neon_bf16", "neon_dot", "neon", "compiled" if they were compiled on this machine, or "none (reason)" if PyTorch's
+      operators did, which take 2.5 times as long.
     - `kv_dtype` is "int8" if the target stored keys and values in eight bits, and otherwise the dtype they had.
     - `sparse_prefill` is the threshold of the sparse attention with which prompts were read, None if it was dense.
     - `chunk_cache` is "target" if the drafter took the target's rows of the retrieved chunks, and "view" if it read
