@@ -37,8 +37,9 @@ from rapid_integrations.models.folder_kinds import (
     with_settings_beside,
 )
 from rapid_integrations.models.gguf.parts import sets_of_parts
-from rapid_integrations.models.gguf.stored import load_stored, stored_configuration
+from rapid_integrations.models.gguf.stored import load_stored
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
+from rapid_integrations.models.model_class import class_for, refuse_unknown_family
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of
@@ -165,9 +166,10 @@ def _load(
             return LoadedModel(*known.loaded(str(name), quantization))
         with _quiet():
             if path is not None and path.suffix.lower() == ".gguf":
+                from rapid_integrations.models.dtype_choice import dtype_of_gguf
                 from rapid_integrations.models.gguf.converted import load_gguf
 
-                model, tokenizer = load_gguf(path, _dtype_of_gguf(path, dtype, device_of(device)), **placement)
+                model, tokenizer = load_gguf(path, dtype_of_gguf(path, dtype, device_of(device)), **placement)
             else:
                 if path is not None:
                     check_folder(path)
@@ -256,32 +258,6 @@ def _plain_folder(path: Path, dtype: torch.dtype) -> Path | None:
     if folder is None or not folder.is_dir() or not all(e.is_file() or e.is_dir() for e in folder.iterdir()):
         return None
     return folder
-
-
-def _dtype_of_gguf(path: Path, dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Do what `dtype_of` does for a file whose weights are dequantised."""
-    config = stored_configuration(path) if depends_on_kernels(dtype, device) else None
-    if config is None:
-        return dtype_of(dtype, None, device)
-    from transformers import AutoConfig
-
-    settings = {key: value for key, value in config.items() if key != "model_type"}
-    try:
-        read = AutoConfig.for_model(config["model_type"], **settings)
-        on_kernels = _on_kernels(read, class_for(str(path), read)[1])
-    except Exception:  # whatever is wrong with it is said when it is read
-        on_kernels = False
-    return dtype_of(dtype, None, device, on_kernels=on_kernels)
-
-
-def _on_kernels(config: Any, model_class: Any) -> bool:
-    """Return whether the kernels would compute a model; what is wrong with its configuration is said later."""
-    from rapid_integrations.models.kinds_of_run import kind_of
-
-    try:
-        return model_class is not None and kind_of(config, model_class).how == "kernels"
-    except Exception:
-        return False
 
 
 @contextmanager
@@ -404,6 +380,8 @@ def _load_folder_or_hub(
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
+    from rapid_integrations.models.dtype_choice import dtype_of_config
+
     if folder is not None:
         refuse_unknown_family(name, read_json(folder / "config.json"))
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -430,9 +408,7 @@ def _load_folder_or_hub(
         if model_class is not None:
             check_size(name, config, model_class, elements, len(weights.shapes))
     tokenizer = AutoTokenizer.from_pretrained(name, **origin)
-    on_kernels = depends_on_kernels(dtype, device) and _on_kernels(config, model_class)
-    own = getattr(config.get_text_config(decoder=True), "dtype", None)
-    kind = dtype_of(dtype, own, device, on_kernels=on_kernels)
+    kind = dtype_of_config(config, model_class, dtype, device)
     # Mismatched sizes are in the report, and are refused by name.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
     if folder is not None and packed is not None:
@@ -451,41 +427,6 @@ def _load_folder_or_hub(
             stacklevel=2,
         )
     return model, tokenizer
-
-
-def refuse_unknown_family(name: str, config: Mapping[str, Any]) -> None:
-    """Raise UnsupportedModelError for a configuration whose family the installed transformers does not know."""
-    import transformers
-
-    kind = config.get("model_type")
-    if isinstance(kind, str) and kind not in transformers.CONFIG_MAPPING and not config.get("auto_map"):
-        raise UnsupportedModelError(
-            f"{name} is a {kind!r} model, which transformers {transformers.__version__} does not know. A newer release "
-            "of transformers may; otherwise take a model of another family"
-        )
-
-
-def class_for(name: str, config: Any) -> tuple[Any, Any]:
-    """Return transformers' automatic class for a configuration, and the model's own class or None.
-
-    The own class is None if only code that comes with the model defines it.
-
-    Raises:
-        UnsupportedModelError: the model does not write text from text.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    own_code = getattr(config, "auto_map", None) or {}
-    for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText):
-        if type(config) in auto_class._model_mapping:
-            found = auto_class._model_mapping[type(config)]
-            return auto_class, found[0] if isinstance(found, (list, tuple)) else found
-        if auto_class.__name__ in own_code:
-            return auto_class, None
-    raise UnsupportedModelError(
-        f"{name} is a {config.model_type!r} model, of which transformers has no causal LM: it does not continue texts. "
-        "Give a causal LM, an instruction-tuned one for questions"
-    )
 
 
 def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:

@@ -16,6 +16,7 @@ from rapid_integrations.models.folder_kinds import (
     with_settings_beside,
 )
 from rapid_integrations.models.kinds_of_run import KindOfRun, kind_of
+from rapid_integrations.models.model_class import class_for, refuse_unknown_family
 from rapid_integrations.models.packed.loading import lies_in_blocks
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
 
@@ -39,13 +40,13 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
             if folder is not None:
                 own = read_json(folder / "config.json")
                 refuse_another_task(str(name), own, folder)
-                loader.refuse_unknown_family(str(name), own)
+                refuse_unknown_family(str(name), own)
             config = AutoConfig.from_pretrained(str(path if folder else name), revision=revision)
             described: Mapping[str, Any] = config.to_dict()
             if folder is not None:
                 described = with_settings_beside(folder, own)
             refuse_quantized(str(name), described)
-            _, model_class = loader.class_for(str(name), config)
+            _, model_class = class_for(str(name), config)
         except UnsupportedModelError as error:
             return KindOfRun("refused", "", str(error))
     if model_class is None:
