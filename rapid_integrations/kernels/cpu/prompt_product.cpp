@@ -68,11 +68,12 @@ int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* 
 
 extern "C" {
 
-// Whether `rapid_prompt_product` is the fastest that there is: elsewhere oneDNN has the processor's products of bfloat16.
+// Whether `rapid_prompt_product` is the fastest that there is: elsewhere oneDNN has the processor's products of bfloat16. On
+// macOS there is no oneDNN.
 int rapid_multiplies_prompts() {
 #if RAPID_AMX
   return amx_usable();
-#elif RAPID_WIDE && !RAPID_BF16_DOTS
+#elif RAPID_WIDE && (!RAPID_BF16_DOTS || defined(__APPLE__))
   return 1;
 #else
   return 0;
