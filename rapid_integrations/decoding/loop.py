@@ -52,7 +52,8 @@ def decode(
     constraint = rules.constraint
     while True:
         # 1) propose; a round gives at most K + 1 tokens, so no draft goes past the last token wanted, and its rows fit
-        # into one pass of few rows: many would be computed as those of a prompt are, with other last bits
+        # into one pass of few rows: many would be computed as those of a prompt are, with other last bits. A model that
+        # always reads alone may say that it reads 0 or 1 row together.
         before = dict(recorder.seconds)
         with recorder.phase("propose"):
             proposal = proposer.propose(min(stopping.remaining, max(2, target.model.rows_together)) - 1, rng)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rapid_integrations.kernels.cpu import MAX_EXPERTS
+from rapid_integrations.kernels.cpu import (
+    COLUMNS,
+    HEAD_DIMS,
+    LATENT_COLUMNS,
+    MAX_COLUMNS,
+    MAX_EXPERTS,
+    ROTATED_COLUMNS,
+    serves_latents,
+)
 from rapid_integrations.models.description import Decoder, Experts
 
 
@@ -38,3 +46,21 @@ def columns_of(described: Decoder) -> Iterator[int]:
                 yield layer.mlp.shared.down.in_features
         else:
             yield layer.mlp.down.in_features
+
+
+def not_on_kernels(described: Decoder) -> str:
+    """Return why the kernels do not compute a decoder; empty if they do."""
+    if (rank := rank_of(described)) is not None:
+        if not serves_latents(rank, described.head_dim):
+            return (
+                f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve "
+                f"multiples of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
+            )
+    elif others := sorted(head_dims_of(described) - set(HEAD_DIMS)):
+        return f"its heads have {others[0]} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
+    if described.beyond_kernels:
+        return described.beyond_kernels
+    for width in columns_of(described):
+        if width % COLUMNS or width > MAX_COLUMNS:
+            return f"a matrix has {width} columns; the kernels serve multiples of {COLUMNS} up to {MAX_COLUMNS:,}"
+    return ""

@@ -8,16 +8,8 @@ from typing import Any, Literal
 import torch
 
 from rapid_integrations.errors import RapidError
-from rapid_integrations.kernels.cpu import (
-    COLUMNS,
-    HEAD_DIMS,
-    LATENT_COLUMNS,
-    MAX_COLUMNS,
-    ROTATED_COLUMNS,
-    serves_latents,
-)
-from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
-from rapid_integrations.models.description import Decoder, NotDescribedError
+from rapid_integrations.models.decoder_widths import not_on_kernels
+from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe, left_over
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.unsupported import refuse_unsupported
@@ -57,23 +49,6 @@ def kind_of(config: Any, model_class: Any) -> KindOfRun:
         return KindOfRun("transformers", name, str(error))
     if more := left_over(model, described):
         return KindOfRun("transformers", name, f"its description does not name {more[0]}")
-    if reason := _not_on_kernels(described):
+    if reason := not_on_kernels(described):
         return KindOfRun("operators", name, reason)
     return KindOfRun("kernels", name)
-
-
-def _not_on_kernels(described: Decoder) -> str:
-    if (rank := rank_of(described)) is not None:
-        if not serves_latents(rank, described.head_dim):
-            return (
-                f"its latents and rotated keys have {rank} and {described.head_dim} numbers; the kernels serve "
-                f"multiples of {LATENT_COLUMNS} and {ROTATED_COLUMNS} up to 512"
-            )
-    elif others := sorted(head_dims_of(described) - set(HEAD_DIMS)):
-        return f"its heads have {others[0]} numbers; the kernels serve {', '.join(map(str, HEAD_DIMS))}"
-    if described.beyond_kernels:
-        return described.beyond_kernels
-    for width in columns_of(described):
-        if width % COLUMNS or width > MAX_COLUMNS:
-            return f"a matrix has {width} columns; the kernels serve multiples of {COLUMNS} up to {MAX_COLUMNS:,}"
-    return ""

@@ -26,7 +26,9 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers, check_size
 from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.decoder_widths import not_on_kernels
 from rapid_integrations.models.end_tokens import end_token_ids
+from rapid_integrations.models.families import describe
 from rapid_integrations.models.folder_kinds import (
     read_json,
     refuse_another_task,
@@ -42,7 +44,7 @@ from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_c
 from rapid_integrations.models.model_class import class_for, refuse_unknown_family
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
-from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of
+from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of, pytorch_has_bfloat16
 from rapid_integrations.models.quick_start import QuickModel, quick_model
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
@@ -154,8 +156,11 @@ def _load(
 ) -> LoadedModel:
     path = _local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
-    if dtype == "auto" and device_of(device).type == "cpu" and device_map is None:
-        native_library(on_progress or ignore_progress)  # `dtype_of` asks what it can do
+    if dtype == "auto" and device_of(device).type == "cpu":
+        if device_map is None:
+            native_library(on_progress or ignore_progress)  # `dtype_of` asks what it can do
+        else:  # parts of the model may lie elsewhere, and then it is not on the kernels
+            dtype = dtype_of(dtype, None, device_of(device))
     with errors_explained(name, path):
         quick = quick and path is not None and device_map is None and revision is None and not trust_remote_code
         if quick and path and path.suffix.lower() == ".gguf" and quantization is None:
@@ -230,7 +235,8 @@ def _quick_model(
     unchecked: bool = False,
 ) -> QuickModel | None:
     """Do what `quick_model` does for a file or folder."""
-    for on_kernels in (True, False) if depends_on_kernels(dtype, device) else (False,):
+    depends = depends_on_kernels(dtype, device)
+    for on_kernels in (True, False) if depends else (False,):
         folder = _plain_folder(path, dtype_of(dtype, None, device, on_kernels=on_kernels))
         if folder is None:
             continue
@@ -242,7 +248,9 @@ def _quick_model(
         kind = dtype_of(dtype, own, device, on_kernels=on_kernels)
         if kind == torch.bfloat16 and device.type == "cpu":
             native_library(on_progress or ignore_progress)
-        if (found := quick_model(folder, kind, device, quantization, unchecked=unchecked)) is not None:
+        found = quick_model(folder, kind, device, quantization, unchecked=unchecked)
+        # An earlier start may have asked for a dtype that "auto" is not.
+        if found is not None and (not depends or on_kernels == (not not_on_kernels(describe(found.skeleton)))):
             return found
     return None
 
@@ -411,6 +419,8 @@ def _load_folder_or_hub(
     kind = dtype_of_config(config, model_class, dtype, device)
     # Mismatched sizes are in the report, and are refused by name.
     asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
+    if kind == torch.bfloat16 and device.type == "cpu" and not pytorch_has_bfloat16():
+        asked["experts_implementation"] = "eager"  # grouped products are what PyTorch emulates most slowly
     if folder is not None and packed is not None:
         from rapid_integrations.models.packed.loading import load_dequantised
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.kernels.cpu.library import multiplies_prompts
+from rapid_integrations.kernels.cpu.library import multiplies_prompts, native_library
 
 AMPERE = (8, 0)
 """The compute capability from which NVIDIA's GPUs have bfloat16 instructions."""
@@ -57,7 +57,7 @@ def dtype_of(
             raise ConfigurationError(f"dtype={asked!r}: use 'auto', 'float32', 'bfloat16' or 'float16'")
         return dtype
     if device.type == "cpu":
-        return torch.bfloat16 if pytorch_has_bfloat16() or (on_kernels and multiplies_prompts()) else torch.float32
+        return torch.bfloat16 if pytorch_has_bfloat16() or (on_kernels and _kernels_multiply()) else torch.float32
     if not has_bfloat16(device):
         return torch.float16
     return own if own in (torch.bfloat16, torch.float16) else torch.bfloat16
@@ -77,8 +77,12 @@ def pytorch_has_bfloat16() -> bool:
 
 
 def depends_on_kernels(asked: str | torch.dtype, device: torch.device) -> bool:
-    """Return whether `dtype_of` asks if the kernels compute the model. They have to be loaded."""
-    return asked == "auto" and device.type == "cpu" and not pytorch_has_bfloat16() and multiplies_prompts()
+    """Return whether `dtype_of` asks if the kernels compute the model."""
+    return asked == "auto" and device.type == "cpu" and not pytorch_has_bfloat16() and _kernels_multiply()
+
+
+def _kernels_multiply() -> bool:
+    return native_library() is not None and multiplies_prompts()
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -4,7 +4,8 @@
 // same bits here as with AVX-512. Only what the kernels use is here, and some of it only in the form in which they use it.
 //
 // The compiler's header declares the same names for AVX-512. Within the unnamed namespace, where all of the kernels'
-// vectors are, those declared here come first. Some compilers have macros for them, which are undone.
+// vectors are, those declared here come first; outside it they are ambiguous. Some compilers have macros for them, which are
+// undone.
 
 #pragma once
 

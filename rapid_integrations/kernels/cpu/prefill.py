@@ -1,6 +1,6 @@
 """What a prefill does between its matrix products, many tokens at a time; see prefill.cpp.
 
-Only for processors whose vectors know bfloat16: elsewhere PyTorch's operators are as good.
+Only with the code for vectors (numbers.h).
 """
 
 from __future__ import annotations

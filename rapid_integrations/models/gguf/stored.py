@@ -126,7 +126,7 @@ def load_stored(
         return None  # transformers' way of loading says so
     described = describe(skeleton)
     # PyTorch's operators would unpack the blocks at each step.
-    if not NativeDecoder.serves(library, columns_of(described), described.head_dim):
+    if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
     key, folder = _key(headers), _kept(headers)
     known = _tokenizer_of(folder) if is_checked(key) else None

@@ -74,7 +74,7 @@ def load_in_blocks(
     except (KeyError, ValueError, NotDescribedError):  # transformers' way of loading says what is missing or left over
         return None
     described = describe(skeleton)
-    if not NativeDecoder.serves(library, columns_of(described), described.head_dim):
+    if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 0, 1)
     from transformers import AutoTokenizer

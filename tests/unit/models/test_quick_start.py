@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import rapid_integrations
 from rapid_integrations.cache import Rows
-from rapid_integrations.models import loader, quick_start
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models import loader, placement, quick_start
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.quick_start import quick_model, same_tokenizer
@@ -119,6 +120,22 @@ def test_a_gguf_file_starts_quickly_the_second_time(tmp_path):
     assert first.lm.fingerprint() == second.lm.fingerprint()
     slow = loader.load(path, dtype="float32", quick=False)
     assert first.vocabulary.serialized() == second.vocabulary.serialized() == slow.vocabulary.serialized()
+
+
+@pytest.mark.skipif(native_library() is None or not native_library().rapid_fast_path(), reason="no code for vectors")
+@pytest.mark.parametrize(("head_dim", "dtype"), [(32, torch.bfloat16), (16, torch.float32)])
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_auto_does_not_take_what_an_earlier_start_asked_for(tmp_path, monkeypatch, head_dim, dtype, asked):
+    """Without instructions for bfloat16 it is that for what the kernels compute, which heads of 16 numbers are not."""
+    monkeypatch.setattr(placement, "pytorch_has_bfloat16", lambda: False)
+    monkeypatch.setattr(placement, "multiplies_prompts", lambda: True)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 64 // head_dim}
+    folder = saved(tmp_path, "llama", head_dim=head_dim, num_key_value_heads=1, **sizes)
+    loader.load(folder, dtype=asked)
+    for _ in range(2):
+        loaded = loader.load(folder)
+        assert loaded.lm.dtype == dtype and loaded.lm.kernels.startswith("none") == (head_dim == 16)
+    assert loader.load(folder, device_map="cpu").lm.dtype == torch.float32
 
 
 def test_a_copy_for_transformers_has_the_same_weights(folder):
