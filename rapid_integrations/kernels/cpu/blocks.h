@@ -305,12 +305,12 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
       unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
         constexpr int I = decltype(i)::value;
         const __m512i levels = B::template four<I>(p, g);
-        unrolled(std::make_integer_sequence<int, T>{}, [&](int t) __attribute__((always_inline)) {
+        for (int t = 0; t < T; t++) {
           int32_t inputs;
           std::memcpy(&inputs, x[t].level + 4 * I, 4);
           auto& sum = B::HALVES && I >= 4 ? second[t] : first[t];
           levels_added<B, FOURS>(sum, I % FOURS, levels, _mm512_set1_epi32(inputs));
-        });
+        }
       });
       const auto figures = B::figures(p, g);
       for (int t = 0; t < T; t++) {

@@ -124,7 +124,7 @@ inline LevelSum<Panel, FOURS> start_sum(int32_t less) {
 template <class Panel, int FOURS>
 inline __attribute__((always_inline)) void levels_added(LevelSum<Panel, FOURS>& sums, int i, __m512i levels, __m512i inputs) {
   constexpr int FITTING = std::max(1, LevelSum<Panel, FOURS>::FITTING);
-  for (int half = 0; half < 2; half++) {
+  const auto half_added = [&](int half) __attribute__((always_inline)) {
     __m256i products;
     if constexpr (Panel::MOST < 255) {
       products = _mm256_maddubs_epi16(levels.v[half], inputs.v[half]);
@@ -132,12 +132,14 @@ inline __attribute__((always_inline)) void levels_added(LevelSum<Panel, FOURS>& 
       const __m256i with_sign = _mm256_xor_si256(levels.v[half], _mm256_set1_epi8(-128));
       products = _mm256_maddubs_epi16(_mm256_abs_epi8(with_sign), _mm256_sign_epi8(inputs.v[half], with_sign));
     }
-    __m256i& pairs = sums.pairs.v[half];
-    pairs = i % FITTING == 0 ? products : _mm256_add_epi16(pairs, products);
+    __m256i pairs = i % FITTING == 0 ? products : _mm256_add_epi16(sums.pairs.v[half], products);
     if constexpr (FITTING >= FOURS) asm("" : "+x"(pairs));  // GCC would keep all products, and sum them at the end
+    sums.pairs.v[half] = pairs;
     if (i % FITTING == FITTING - 1 || i == FOURS - 1)
       sums.sum.v[half] = _mm256_add_epi32(sums.sum.v[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-  }
+  };
+  half_added(0);
+  half_added(1);
 }
 
 template <class Panel, int FOURS>
@@ -198,11 +200,11 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
     for (int t = 0; t < T; t++) sum[t] = start_sum<Panel, FOURS>(x[t].less_first + x[t].less_second);
     unrolled(std::make_integer_sequence<int, FOURS>{}, [&](int i) __attribute__((always_inline)) {
       const __m512i levels = Panel::four(p, 4 * i);
-      unrolled(std::make_integer_sequence<int, T>{}, [&](int t) __attribute__((always_inline)) {
+      for (int t = 0; t < T; t++) {
         int32_t inputs;
         std::memcpy(&inputs, x[t].level + 4 * i, 4);
         levels_added<Panel, FOURS>(sum[t], i, levels, _mm512_set1_epi32(inputs));
-      });
+      }
     });
     auto total_of = [&](int t) { return _mm512_cvtepi32_ps(sum_of<Panel, FOURS>(sum[t])); };
     if constexpr (Panel::SCALED) {
