@@ -276,7 +276,10 @@ class SpeculationFields(BaseModel):
         "costs of the steps. A round has 31 at most, which one pass of few rows verifies",
     )
     max_draft_length: int = Field(
-        default=16, ge=1, le=64, description='maximum number of tokens that draft_length="auto" drafts in a round'
+        default=16,
+        ge=1,
+        le=64,
+        description='maximum number of tokens that draft_length="auto" drafts in a round, which has 31 at most',
     )
     drafter_weights: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None = Field(
         default=None,
