@@ -88,6 +88,8 @@ class Routing:
         shared: one more expert is taken by every row.
         shared_gate: the router has one more output, whose sigmoid is the shared expert's weight; it is 1 otherwise.
         scales_inputs: the weights are factors on what experts read, and not on what they give.
+        logit_scale: factor on the router's outputs for experts.
+        factors: (N,) float32, of each expert, on its weight after all else; None stands for ones.
     """
 
     taken: int
@@ -101,3 +103,22 @@ class Routing:
     shared: bool = False
     shared_gate: bool = False
     scales_inputs: bool = False
+    logit_scale: float = 1.0
+    factors: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Norms where experts stand beside an MLP: the layer adds after_mlp(MLP) + after(experts), normalised once more.
+
+    MLP, experts and router read the same rows, each through a norm of its own.
+
+    Attributes:
+        router, before: of what the router and the experts read.
+        after, after_mlp: of what the experts and the MLP give.
+    """
+
+    router: Norm
+    before: Norm
+    after: Norm
+    after_mlp: Norm

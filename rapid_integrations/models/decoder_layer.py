@@ -35,9 +35,10 @@ class TakenLayer:
         described: the layer.
         rope: how its heads are rotated.
         qkv, out: products of the attention.
-        mlp: the products of an MLP, gate and up first, or its experts.
+        mlp: the products of an MLP, gate and up first, or the experts in its place.
         latent: what latent attention has beside these; None: it is another one.
         input: the products of an input of its own, the gate first.
+        beside: experts beside the MLP.
     """
 
     described: Layer
@@ -47,6 +48,7 @@ class TakenLayer:
     mlp: tuple[Linear, Linear] | TakenExperts
     latent: TakenLatent | None = None
     input: tuple[Linear, Linear] | None = None
+    beside: TakenExperts | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
@@ -59,7 +61,8 @@ class TakenLayer:
             own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
-            return cls(layer, rope, qkv, out, pair, latent, own)
+            beside = None if layer.beside is None else _take_experts(layer.beside, quantization, arena)
+            return cls(layer, rope, qkv, out, pair, latent, own, beside)
         return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), latent, own)
 
     @cached_property
@@ -67,6 +70,11 @@ class TakenLayer:
         """What the attention does, with sinks in float32."""
         kind = self.described.attention.kind
         return kind if kind.sinks is None else replace(kind, sinks=kind.sinks.detach().float())
+
+    @property
+    def experts(self) -> TakenExperts | None:
+        """The experts that it has in place of an MLP, or beside it."""
+        return self.mlp if isinstance(self.mlp, TakenExperts) else self.beside
 
     @property
     def activation(self) -> Activation:
@@ -84,9 +92,9 @@ class TakenLayer:
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
         if self.input is not None:
             named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
+        for name in ("gate_up", "down") if self.experts is not None else ():
+            named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.experts, name))}
         if isinstance(self.mlp, TakenExperts):
-            for name in ("gate_up", "down"):
-                named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.mlp, name))}
             return named
         return named | {"gate_up": self.mlp[0], "down": self.mlp[1]}
 
@@ -95,9 +103,8 @@ class TakenLayer:
         """Bytes that a step of one row reads."""
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
         own += sum(each.step_bytes for each in self.input or ())
-        if isinstance(self.mlp, TakenExperts):
-            return own + self.mlp.step_bytes
-        return own + sum(product.step_bytes for product in self.mlp)
+        own += 0 if self.experts is None else self.experts.step_bytes
+        return own if isinstance(self.mlp, TakenExperts) else own + sum(product.step_bytes for product in self.mlp)
 
     def matrices(self, described: Layer) -> Matrices:
         """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
@@ -109,15 +116,22 @@ class TakenLayer:
             held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
         if isinstance(mlp, Mlp):
             assert not isinstance(self.mlp, TakenExperts)
-            return [*held, (self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
-        assert isinstance(self.mlp, TakenExperts)
-        gate_up, down = list(self.mlp.gate_up), list(self.mlp.down)
-        if mlp.shared is not None:
-            held += [(gate_up.pop(), Linears(mlp.shared.gate_up)), (down.pop(), Linears([mlp.shared.down]))]
-        return [*held, (gate_up, StackHolder(mlp.gate_up)), (down, StackHolder(mlp.down))]
+            held += [(self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
+        if self.experts is None or described.experts is None:
+            return held
+        gate_up, down, shared = list(self.experts.gate_up), list(self.experts.down), described.experts.shared
+        if shared is not None:
+            held += [(gate_up.pop(), Linears(shared.gate_up)), (down.pop(), Linears([shared.down]))]
+        return [*held, (gate_up, StackHolder(described.experts.gate_up)), (down, StackHolder(described.experts.down))]
 
-    def mixed(self, normed: Tensor, kernels: bool) -> Tensor:
-        """Return what the MLP or the experts give for rows that are normalised, (T, E)."""
+    def mixed(self, normed: Tensor, x: Tensor, kernels: bool) -> Tensor:
+        """Return what the MLP or the experts give, or both together, (T, E).
+
+        Args:
+            normed: rows as `before_mlp` leaves them, (T, E).
+            x: the rows before it, for experts beside the MLP.
+            kernels: whether the kernels compute what lies between products.
+        """
 
         def activated(x: Tensor) -> Tensor:
             if kernels:
@@ -130,7 +144,13 @@ class TakenLayer:
         if isinstance(self.described.mlp, Mlp) and self.described.mlp.sparsity:
             gate, up = gate_up.chunk(2, dim=-1)
             gate_up = torch.cat([thinned(gate, self.described.mlp.sparsity), up], dim=-1)
-        return self.mlp[1](activated(gate_up))
+        given = self.mlp[1](activated(gate_up))
+        if self.beside is None or self.beside.branches is None:
+            return given
+        norms = self.beside.branches
+        read, by_router = normed_rows(norms.before, x, kernels), normed_rows(norms.router, x, kernels)
+        of_experts = self.beside(read, activated, by_router)
+        return normed_rows(norms.after_mlp, given, kernels) + normed_rows(norms.after, of_experts, kernels)
 
     def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
         """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
@@ -182,7 +202,7 @@ class TakenLayer:
             scale=attention.scale,
             gate_up=None if pair is None else native_matrix(pair[0]),
             down=None if pair is None else native_matrix(pair[1]),
-            experts=_native_experts(self.mlp) if isinstance(self.mlp, TakenExperts) else None,
+            experts=None if self.experts is None else _native_experts(self.experts),
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
             query=attention.query,
@@ -213,6 +233,11 @@ def add_and_norm(
     if more is not None:
         x = x + (more if factor == 1 else more * factor)
     return x, normalised(norm, x)
+
+
+def normed_rows(norm: Norm, x: Tensor, kernels: bool) -> Tensor:
+    """Return rows, (T, E), as a norm leaves them."""
+    return prefill.add_and_norm(x, None, norm) if kernels else normalised(norm, x)
 
 
 def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
@@ -264,10 +289,14 @@ def _take_experts(experts: Experts, quantization: Quantization | None, arena: Ar
     routing = experts.routing
     if routing.correction is not None:
         routing = replace(routing, correction=routing.correction.detach().float().contiguous())
-    return TakenExperts(routing, router.data, None if bias is None else bias.data, gate_up, down)
+    if routing.factors is not None:
+        routing = replace(routing, factors=routing.factors.detach().float().contiguous())
+    return TakenExperts(
+        routing, router.data, None if bias is None else bias.data, gate_up, down, branches=experts.branches
+    )
 
 
 def _native_experts(experts: TakenExperts) -> NativeExperts:
     router = NativeMatrix(experts.router.bfloat16().contiguous(), bias=experts.router_bias)
     gate_up, down = ([native_matrix(each) for each in part] for part in (experts.gate_up, experts.down))
-    return NativeExperts(experts.routing, router, gate_up, down)
+    return NativeExperts(experts.routing, router, gate_up, down, branches=experts.branches)

@@ -13,7 +13,7 @@ from rapid_integrations.kernels.cpu import (
     ROTATED_COLUMNS,
     serves_latents,
 )
-from rapid_integrations.models.description import Decoder, Experts
+from rapid_integrations.models.description import Decoder, Mlp
 
 
 def rank_of(described: Decoder) -> int | None:
@@ -39,13 +39,13 @@ def columns_of(described: Decoder) -> Iterator[int]:
                 yield latent.query_up.in_features
         if layer.input is not None:
             yield layer.input.projection.in_features
-        if isinstance(layer.mlp, Experts):
-            yield 0 if layer.mlp.router[0].shape[0] <= MAX_EXPERTS else 1  # more of them are not served
-            yield layer.mlp.inner
-            if layer.mlp.shared is not None:
-                yield layer.mlp.shared.down.in_features
-        else:
+        if isinstance(layer.mlp, Mlp):
             yield layer.mlp.down.in_features
+        if (experts := layer.experts) is not None:
+            yield 0 if experts.router[0].shape[0] <= MAX_EXPERTS else 1  # more of them are not served
+            yield experts.inner
+            if experts.shared is not None:
+                yield experts.shared.down.in_features
 
 
 def not_on_kernels(described: Decoder) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Routing
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Routing
 
 Inputs: TypeAlias = tuple[nn.Linear, ...]
 """Matrices with the same input. Their outputs lie one behind the other."""
@@ -159,6 +159,7 @@ class Experts:
         shared_gate: the matrix (1, E) behind whose sigmoid the shared expert stands.
         shared: the MLP that every row takes.
         inner: intermediate numbers of one expert.
+        branches: norms of experts that stand beside an MLP with the same activation; None: they stand in its place.
     """
 
     router: tuple[Tensor, Tensor | None]
@@ -169,6 +170,7 @@ class Experts:
     shared: Mlp | None = None
     shared_gate: nn.Linear | None = None
     inner: int = 0
+    branches: Branches | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ class Layer:
         scale: (1,), factor on all that the layer gives; None: 1.
         alternation: of the decoder's streams; None: there is one.
         laurel: a further summand beside the attention; the sum is divided by the root of 2. None: there is none.
+        beside: experts beside the MLP, with `Experts.branches`.
     """
 
     attention: Attention
@@ -266,6 +269,12 @@ class Layer:
     scale: Tensor | None = None
     alternation: Alternation | None = None
     laurel: Laurel | None = None
+    beside: Experts | None = None
+
+    @property
+    def experts(self) -> Experts | None:
+        """The experts that it has in place of an MLP, or beside it."""
+        return self.mlp if isinstance(self.mlp, Experts) else self.beside
 
 
 @dataclass(frozen=True)

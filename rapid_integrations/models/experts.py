@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapid_integrations.kernels.layers import Routing
+from rapid_integrations.kernels.layers import Branches, Routing
 from rapid_integrations.models.linear import Linear, PlainLinear
 
 
@@ -25,6 +25,7 @@ class TakenExperts:
         router: (N, E), and the gate of a shared expert as its last row.
         router_bias: (N,) or None.
         gate_up, down: a product for each expert, the shared one last.
+        branches: norms of experts that stand beside an MLP; None: they stand in its place.
     """
 
     routing: Routing
@@ -32,6 +33,7 @@ class TakenExperts:
     router_bias: Tensor | None
     gate_up: Sequence[Linear]
     down: Sequence[Linear]
+    branches: Branches | None = None
 
     @property
     def step_bytes(self) -> int:
@@ -40,9 +42,17 @@ class TakenExperts:
         taken = self.routing.taken * each[0] + (each[-1] if self.routing.shared else 0)
         return taken + self.router.nbytes
 
-    def __call__(self, x: Tensor, activated: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return (T, E) for (T, E); `activated` is what the layer does between the two products of an expert."""
-        weights, taken = self.route(x)
+    def __call__(
+        self, x: Tensor, activated: Callable[[Tensor], Tensor], read_by_router: Tensor | None = None
+    ) -> Tensor:
+        """Return (T, E) for (T, E).
+
+        Args:
+            x: what the experts read.
+            activated: what the layer does between the two products of an expert.
+            read_by_router: (T, E) in place of `x`.
+        """
+        weights, taken = self.route(x if read_by_router is None else read_by_router)
         out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for expert in torch.unique(taken).tolist():
             rows, slots = torch.where(taken == expert)
@@ -59,7 +69,7 @@ class TakenExperts:
         """Return weights, float32, and numbers of the experts that each row takes, both (T, taken)."""
         routing = self.routing
         outputs = PlainLinear(self.router, self.router_bias)(x.to(self.router.dtype)).float()
-        logits = outputs[:, :-1] if routing.shared_gate else outputs
+        logits = (outputs[:, :-1] if routing.shared_gate else outputs) * routing.logit_scale
         scores = logits.sigmoid() if routing.sigmoid else logits.softmax(dim=-1)
         choice = scores if routing.correction is None else scores + routing.correction
         if routing.groups > 1:
@@ -69,6 +79,8 @@ class TakenExperts:
         if routing.normalised:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         weights = weights * routing.scale
+        if routing.factors is not None:
+            weights = weights * routing.factors[taken]
         if routing.shared:
             last = outputs[:, -1:].sigmoid() if routing.shared_gate else torch.ones_like(weights[:, :1])
             weights = torch.cat([weights, last], dim=1)

@@ -45,7 +45,7 @@ def gpu_steps(
         return None, "weights in the blocks of a GGUF file are multiplied by PyTorch's operators there"
     if reason := described.beyond_gpus:
         return None, reason
-    if any(isinstance(layer.mlp, TakenExperts) for layer in layers):
+    if any(layer.experts is not None for layer in layers):
         return None, "the kernels for GPUs have no experts"
     if any(layer.latent is not None for layer in layers):
         return None, "the kernels for GPUs have no latent attention"

@@ -20,7 +20,7 @@ from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown, normed_rows
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.linear import Linear, PlainLinear
@@ -117,16 +117,16 @@ class OperatorsPass:
                     counts = ended
             more = layer.out(_joined(attended).reshape(x.shape[0], -1))
             if own.parallel:
-                more = more + layer.mixed(normed, kernels)
+                more = more + layer.mixed(normed, x, kernels)
                 continue
             if own.after_attention is not None:
-                more = _after(own.after_attention, more, kernels)
+                more = normed_rows(own.after_attention, more, kernels)
             if own.laurel is not None:
                 x, more = (x + more + alternating.augmented(own.laurel, normed)) / _ROOT_OF_2, None
             x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
-            more = layer.mixed(normed, kernels)
+            more = layer.mixed(normed, x, kernels)
             if own.after_mlp is not None:
-                more = _after(own.after_mlp, more, kernels)
+                more = normed_rows(own.after_mlp, more, kernels)
             if paths is not None:
                 assert inputs is not None
                 streams, more = self._updated(layer, streams, x + more, inputs[:, index]), None
@@ -276,10 +276,6 @@ class OperatorsPass:
         """Return how many heads of keys a layer has, and how many numbers each has."""
         own = layer.described.attention
         return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
-
-
-def _after(norm: Any, more: Tensor, kernels: bool) -> Tensor:
-    return prefill.add_and_norm(more, None, norm) if kernels else normalised(norm, more)
 
 
 def _last_rows(x: Tensor, counts: list[int], kept: list[int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
-from rapid_integrations.models.description import Decoder, Experts, Stack
+from rapid_integrations.models.description import Decoder, Stack
 from rapid_integrations.models.families import describe
 
 
@@ -83,8 +83,8 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
 
 def stacks_of(described: Decoder) -> list[Stack]:
     """Return the stacks of all layers."""
-    mlps = [layer.mlp for layer in described.layers]
-    return [stack for each in mlps if isinstance(each, Experts) for stack in (each.gate_up, each.down)]
+    experts = [layer.experts for layer in described.layers]
+    return [stack for each in experts if each is not None for stack in (each.gate_up, each.down)]
 
 
 def parameters_of(model: Any) -> int:

@@ -13,7 +13,7 @@ from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.models.families import FAMILIES
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
-from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
+from tests.toys.every_family import EXPERTS_BESIDE, NEW, TEXT, decoded, generated, ids, tiny
 from tests.toys.models import byte_tokenizer
 
 USUAL = (
@@ -111,17 +111,29 @@ def scaled(model):
     return model
 
 
-@pytest.mark.slow
+LARGE = {
+    **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True},
+    **{"num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"use_double_wide_mlp": True},
-        {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
-        | {"num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+        pytest.param({"use_double_wide_mlp": True}, marks=pytest.mark.slow),
+        pytest.param(LARGE, marks=pytest.mark.slow),
+        LARGE | EXPERTS_BESIDE,
+        EXPERTS_BESIDE,
+        pytest.param(
+            EXPERTS_BESIDE | {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8}, marks=pytest.mark.slow
+        ),
     ],
 )
-def test_gemma_4_of_either_kind_is_what_transformers_generates(settings):
-    """The small published models share keys and have inputs of every layer; the large ones do neither."""
+def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
+    """The small published models share keys and have inputs of every layer; the large ones do neither.
+
+    One of the large ones has experts beside the MLP of every layer. Their factors and the router's are no ones here.
+    """
     reference = scaled(tiny("gemma4_text", **settings))
     lm = wrap(scaled(tiny("gemma4_text", **settings)), byte_tokenizer(), take_over=True).lm
     assert lm._fused is not None and not lm.has_parts
@@ -132,16 +144,21 @@ def test_gemma_4_of_either_kind_is_what_transformers_generates(settings):
 
 @pytest.mark.in_turn(2)
 @pytest.mark.parametrize(
-    "family", ["deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text", "phi3"]
+    ("family", "settings"),
+    [
+        *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text")),
+        *(("gemma4_text", EXPERTS_BESIDE), ("phi3", {})),
+    ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
-def test_quantised_models_are_those_with_the_quantised_weights(family, quantization):
-    lm = HuggingFaceLM(tiny(family, hidden_size=64), take_over=True, quantization=quantization)
+def test_quantised_models_are_those_with_the_quantised_weights(family, settings, quantization):
+    settings = {"hidden_size": 64, **settings}
+    lm = HuggingFaceLM(tiny(family, **settings), take_over=True, quantization=quantization)
     held = HuggingFaceLM(lm.transformers_copy(torch.float32))
     found = lm.forward([Rows(ids(), lm.new_cache(TEXT), TEXT)])[0]
     expected = held.forward([Rows(ids(), held.new_cache(TEXT), TEXT)])[0]
     assert (found - expected).norm() / expected.norm() < 1e-3
-    plain = HuggingFaceLM(tiny(family, hidden_size=64))
+    plain = HuggingFaceLM(tiny(family, **settings))
     assert (plain.forward([Rows(ids(), plain.new_cache(TEXT), TEXT)])[0] - found).norm() / found.norm() > 1e-3
 
 

@@ -96,6 +96,11 @@ SIZES = {
 }
 SHARING = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 LINEAR = ["linear_attention", "full_attention", "linear_attention"]
+# Of Gemma 4's layers: experts beside an MLP, as its large sparse model has them, without inputs of every layer.
+EXPERTS_BESIDE = {
+    **{"enable_moe_block": True, "num_experts": 8, "top_k_experts": 3, "moe_intermediate_size": 16},
+    **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0},
+}
 # What single families need besides.
 OF_A_FAMILY = {
     **dict.fromkeys(  # latent attention: a key for every head

@@ -108,6 +108,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
   float *const before = base + places.before, *const added = base + places.added;  // (T, E)
+  float *const of_mlp = base + places.branches, *const of_experts = of_mlp + size_t(T) * E;  // (T, E)
   float* const inputs = base + places.inputs;  // (T, layers, numbers of an input)
   const size_t widest = places.widest;
 
@@ -214,16 +215,32 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
+    // added = after_mlp(of_mlp) + after(of_experts), for this thread's columns s.
+    auto join = [&](const Branches& norms, Share<int> s, int rows) {
+      team.barrier();
+      for (int t = 0; t < rows; t++) {
+        const float *a = of_mlp + size_t(t) * E, *b = of_experts + size_t(t) * E;
+        const Spread of_a = spread(norms.after_mlp, a, E), of_b = spread(norms.after, b, E);
+        for (int e = s.first; e < s.last; e++)
+          added[size_t(t) * E + e] =
+              (a[e] - of_a.mean) * of_a.factor * weight_of(norms.after_mlp, e) + bias_of(norms.after_mlp, e) +
+              (b[e] - of_b.mean) * of_b.factor * weight_of(norms.after, e) + bias_of(norms.after, e);
+      }
+    };
+
     auto add_experts = [&](const Layer& layer, const float* read, int rows) {
       const Experts& e = *layer.experts;
+      const Branches* const branches = e.branches;
       const Routed routed{e, base + places.routed};
       {
-        const Input in = normed(read, layer.before_mlp, rows, e.router);
+        const Input in = normed(read, branches ? branches->router : layer.before_mlp, rows, e.router);
         const Share<int> s = share(e.router.rows, 1, thread, threads);
         product(e.router, s.first, s.last, in, rows, {routed.base, routed_floats(e), 0});
       }
       team.barrier();
       for (int t = thread; t < rows; t += threads) route(e, routed.scores(t), routed.weights(t), routed.taken(t));
+      if (branches)
+        for (int t = 0; t < rows; t++) normalise(branches->before, read + size_t(t) * E, E, mine + t * padded(E));
       team.barrier();
       bf16* const gathered = (bf16*)(base + places.own + size_t(thread) * (places.space + places.input) + places.extra);
       const Order order(routed, rows, (int32_t*)(gathered + size_t(T) * padded(E)));
@@ -258,8 +275,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
       const Share<int> s = share(E, PANEL, thread, threads);
       const size_t columns = size_t(s.last - s.first);
-      const bool behind = layer.after_mlp.kind != NO_NORM;
-      float *const y = behind ? added + s.first : space, *const part = space + size_t(rows) * columns;
+      const bool behind = branches || layer.after_mlp.kind != NO_NORM;
+      float* const whole = branches ? of_experts : added;  // that a norm stands behind
+      float *const y = behind ? whole + s.first : space, *const part = space + size_t(rows) * columns;
       const size_t apart = behind ? size_t(E) : columns;
       for (int t = 0; t < rows; t++) std::fill_n(y + t * apart, columns, 0.0f);
       for (int i = 0; i < experts_of(e); i++) {
@@ -273,6 +291,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
           for (size_t c = 0; c < columns; c++) y[t * apart + c] += weight * part[n * columns + c];
         }
       }
+      if (branches) join(*branches, s, rows);
       if (behind)
         add_behind(layer.after_mlp, s, layer.residual, rows, nullptr, nullptr);
       else
@@ -504,31 +523,33 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
       team.barrier();
       const float* const read = layer.parallel ? before : x;  // by the MLP
-      if (layer.experts) {
-        if (rows > 0) add_experts(layer, read, rows);
-        end_layer(layer, index, rows, taken);
-        continue;
-      }
-      const int I = layer.down.columns;
-      if (rows > 0) {
-        const Input in = normed(read, layer.before_mlp, rows, layer.gate_up);
-        const Share<int> s = share(I, 32, thread, threads);
-        constexpr int BLOCK = 32;
-        float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
-        for (int start = s.first; start < s.last; start += BLOCK) {
-          const int end = std::min(s.last, start + BLOCK);
-          product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
-          if (up) product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
-          for (int t = 0; t < rows; t++)
-            activate(layer.activation, gate + size_t(t) * BLOCK, up ? up + size_t(t) * BLOCK : nullptr, end - start,
-                     hidden + t * padded(I) + start);
+      if (!layer.experts || layer.experts->branches) {
+        const int I = layer.down.columns;
+        if (rows > 0) {
+          const Input in = normed(read, layer.before_mlp, rows, layer.gate_up);
+          const Share<int> s = share(I, 32, thread, threads);
+          constexpr int BLOCK = 32;
+          float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
+          for (int start = s.first; start < s.last; start += BLOCK) {
+            const int end = std::min(s.last, start + BLOCK);
+            product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
+            if (up) product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
+            for (int t = 0; t < rows; t++)
+              activate(layer.activation, gate + size_t(t) * BLOCK, up ? up + size_t(t) * BLOCK : nullptr, end - start,
+                       hidden + t * padded(I) + start);
+          }
+        }
+        team.barrier();
+        if (rows > 0) {
+          const Input in = given(hidden, rows, I, layer.down);
+          const Share<int> s = share(E, PANEL, thread, threads);
+          if (layer.experts)
+            product(layer.down, s.first, s.last, in, rows, {of_mlp, size_t(E), 0});
+          else
+            add_product(layer.down, layer.after_mlp, in, layer.residual, rows, nullptr, nullptr);
         }
       }
-      team.barrier();
-      if (rows > 0) {
-        const Input in = given(hidden, rows, I, layer.down);
-        add_product(layer.down, layer.after_mlp, in, layer.residual, rows, nullptr, nullptr);
-      }
+      if (layer.experts && rows > 0) add_experts(layer, read, rows);
       end_layer(layer, index, rows, taken);
     }
     if (kept > 0) {

@@ -28,6 +28,7 @@ from rapid_integrations.kernels.cpu.interface import (
     Sight,
     Step,
 )
+from rapid_integrations.kernels.cpu.interface import Branches as BranchesStruct
 from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
 from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
@@ -39,6 +40,7 @@ from rapid_integrations.kernels.layers import (
     PLAIN,
     Activation,
     AttentionKind,
+    Branches,
     Norm,
     Rope,
     Routing,
@@ -59,13 +61,15 @@ HEAD_DIMS = (32, 64, 96, 128, 256, 512)  # of the code for vectors; without, eve
 class NativeExperts:
     """The experts of a layer, the shared one last.
 
-    `router` is (N, E), with the shared expert's gate as its last row if it has one.
+    `router` is (N, E), with the shared expert's gate as its last row if it has one. `branches` is None if they stand in
+    place of an MLP.
     """
 
     routing: Routing
     router: AnyMatrix
     gate_up: Sequence[AnyMatrix]
     down: Sequence[AnyMatrix]
+    branches: Branches | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,11 @@ class NativeInputs:
 class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
-    `gate_up` and `down` are None if the layer has `experts`. `window` is None if a query sees everything. `latent` is
-    None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are None if the
-    layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads; `qkv` has
-    queries alone then. If `growth` is (n, s), queries are multiplied with 1 + s log(1 + floor((position + 1) / n)).
-    `scale_of_all` is a factor on all that the layer gives.
+    `gate_up` and `down` are None if `experts` stand in their place. `window` is None if a query sees everything.
+    `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
+    None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
+    `qkv` has queries alone then. If `growth` is (n, s), queries are multiplied with
+    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
     """
 
     qkv: AnyMatrix
@@ -510,7 +514,7 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
     routing, count = experts.routing, len(experts.gate_up)
     gate_up, down = ((Matrix * count)(*map(matrix_of, part)) for part in (experts.gate_up, experts.down))
     kept += [gate_up, down]
-    return Experts(
+    filled = Experts(
         count=count - routing.shared,
         taken=routing.taken,
         routing=routing.sigmoid,
@@ -526,4 +530,11 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
         correction=address_of(routing.correction),
         gate_up=gate_up,
         down=down,
+        logit_scale=routing.logit_scale,
+        factors=address_of(routing.factors),
     )
+    if (norms := experts.branches) is not None:
+        branches = BranchesStruct(**{name: norm_struct(norm) for name, norm in vars(norms).items()})
+        kept.append(branches)
+        filled.branches = ctypes.pointer(branches)
+    return filled

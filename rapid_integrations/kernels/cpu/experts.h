@@ -60,6 +60,7 @@ inline void keep_groups(const Experts& e, float* choice) {
 inline void route(const Experts& e, float* scores, float* weights, int32_t* taken) {
   float choice[MOST_EXPERTS], all = 0;
   float top = -std::numeric_limits<float>::infinity();
+  for (int i = 0; i < e.count; i++) scores[i] *= e.logit_scale;
   for (int i = 0; i < e.count; i++) top = std::max(top, scores[i]);
   for (int i = 0; i < e.count; i++) {
     scores[i] = e.routing == SIGMOID ? 1.0f / (1.0f + std::exp(-scores[i])) : std::exp(scores[i] - top);
@@ -80,6 +81,8 @@ inline void route(const Experts& e, float* scores, float* weights, int32_t* take
     if (used[i]) taken[n++] = i, chosen += scores[i];
   const float sum = e.normalised ? chosen : e.routing == SIGMOID ? 1.0f : all;
   for (n = 0; n < e.taken; n++) weights[n] = scores[taken[n]] / sum * e.scale;
+  if (const float* factors = (const float*)e.factors)
+    for (int i = 0; i < n; i++) weights[i] *= factors[taken[i]];
   if (e.shared) {
     taken[n] = e.count;
     weights[n] = e.shared == 2 ? 1.0f / (1.0f + std::exp(-scores[e.count])) : 1.0f;

@@ -41,6 +41,11 @@ struct Sight {  // which keys a query sees, and what becomes of its scores
   float softcap;              // and then softcap * tanh(score / softcap); 0: not so
 };
 
+struct Branches {  // norms where experts stand beside an MLP: the layer adds after_mlp(MLP) + after(experts), normalised
+  Norm router, before;        // of what the router and the experts read: the same rows as the MLP
+  Norm after, after_mlp;      // of what the experts and the MLP give
+};
+
 struct Experts {  // matrices of which each row takes a few
   int32_t count, taken;       // how many there are, and how many a row takes
   int32_t routing;            // see Routing
@@ -54,6 +59,9 @@ struct Experts {  // matrices of which each row takes a few
   Matrix router;              // BF16 (count, hidden); the last row is the shared expert's gate if it has one
   const void* correction;     // float (count,), added to scores for the choice alone, or null
   const Matrix *gate_up, *down;  // one after another
+  float logit_scale;          // factor on the router's outputs for experts
+  const void* factors;        // float (count,), of each expert, on its weight after all else, or null
+  const Branches* branches;   // null: they stand in place of an MLP
 };
 
 struct Latent {  // of multi-head latent attention; see `latents.h`
@@ -84,7 +92,7 @@ struct Layer {
   Sight sight;
   const void* sinks;          // float (heads,), scores of a key without a value, or null
   const void* balance;        // float (heads + kv_heads, head_dim), factors of queries and keys as they are stored, or null
-  const Experts* experts;     // in place of gate_up and down, or null
+  const Experts* experts;     // in place of gate_up and down, or beside them, or null
   const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
   const LayerInput* input;    // null: there is none
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers

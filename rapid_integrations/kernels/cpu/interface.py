@@ -55,6 +55,12 @@ class Sight(ctypes.Structure):
     )
 
 
+class Branches(ctypes.Structure):
+    """The norms where experts stand beside an MLP."""
+
+    _fields_ = tuple((name, Norm) for name in ("router", "before", "after", "after_mlp"))
+
+
 class Experts(ctypes.Structure):
     """The experts of a layer."""
 
@@ -66,6 +72,9 @@ class Experts(ctypes.Structure):
         ("router", Matrix),
         ("correction", ctypes.c_void_p),
         *((name, ctypes.POINTER(Matrix)) for name in ("gate_up", "down")),
+        ("logit_scale", ctypes.c_float),
+        ("factors", ctypes.c_void_p),
+        ("branches", ctypes.POINTER(Branches)),
     )
 
 
@@ -204,7 +213,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Experts, Latent, LayerInput, LayerInputs, Layer, Model),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, LayerInput, LayerInputs, Layer, Model),
     *(Segment, Rows, Step, Rotation, LayerSegment, Attention),
 )
 

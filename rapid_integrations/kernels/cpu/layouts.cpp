@@ -33,10 +33,14 @@ std::string layouts() {
          WHOLE(Sight) + FIELD(Sight, window) + FIELD(Sight, chunk) + FIELD(Sight, scale) + FIELD(Sight,
          softcap) +
 
+         WHOLE(Branches) + FIELD(Branches, router) + FIELD(Branches, before) + FIELD(Branches, after) +
+         FIELD(Branches, after_mlp) +
+
          WHOLE(Experts) + FIELD(Experts, count) + FIELD(Experts, taken) + FIELD(Experts, routing) +
          FIELD(Experts, normalised) + FIELD(Experts, groups) + FIELD(Experts, groups_taken) + FIELD(Experts, widest) +
          FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, scales_inputs) + FIELD(Experts, group_best) +
          FIELD(Experts, router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
+         FIELD(Experts, logit_scale) + FIELD(Experts, factors) + FIELD(Experts, branches) +
 
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +

@@ -18,6 +18,7 @@ namespace {
 
 struct Needs {  // of the layers that have more than others
   bool before = false, added = false;  // rows as they were before attention; what a norm stands behind
+  bool branches = false;               // experts beside an MLP
   size_t widest = 0, hidden = 0;       // of experts: the widest one, and what all that a row takes write
   size_t routed = 0, pairs = 0, experts = 0;
   size_t inputs = 0;                   // of all layers, and what enters the projection of one of them
@@ -34,12 +35,14 @@ struct Needs {  // of the layers that have more than others
         pairs = std::max(pairs, each);
         experts = std::max(experts, size_t(e->count) + 2);
         routed = std::max(routed, routed_floats(*e));
+        branches |= e->branches != nullptr;
       }
       if (const LayerInput* own = layer->input) {
         added = true;
         input = std::max(input, size_t(own->projection.columns));
       }
     }
+    added |= branches;
     if (model.inputs) inputs = size_t(model.layers) * size_t(model.inputs->width);
   }
 };
@@ -74,7 +77,7 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
   size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
-  size_t before, added, routed, inputs;              // shared, too, and only there if a layer needs them
+  size_t before, added, branches, routed, inputs;    // shared, too, and only there if a layer needs them
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
@@ -122,6 +125,7 @@ struct Places {
     hidden = reserve(T * std::max({padded(int(I)), needs.hidden, padded(int(needs.input))}) / 2);
     before = reserve(needs.before ? T * E : 0);
     added = reserve(needs.added ? T * E : 0);
+    branches = reserve(needs.branches ? 2 * T * E : 0);
     routed = reserve(T * needs.routed);
     inputs = reserve(T * needs.inputs);
     own = floats;

@@ -1,27 +1,29 @@
-"""Gemma 4: heads of two sizes, layers that read the keys of others, and inputs of every layer."""
+"""Gemma 4: heads of two sizes, layers that read the keys of others, inputs of every layer, experts beside an MLP."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.kernels.layers import Branches, Norm, Routing
 from rapid_integrations.models.description import (
     Attention,
     Decoder,
+    Experts,
     Layer,
     LayerInput,
     LayerInputs,
     NotDescribedError,
+    Stack,
 )
 from rapid_integrations.models.families.parts import activation, decoder, gated_mlp, rms_norm, rotation_of, sliding
 from rapid_integrations.models.families.parts import embedding_scale as scale_of
 
 
 def describe(model: Any) -> Decoder:
-    """Describe a model without experts."""
+    """Describe a model."""
     config, base = model.config, model.base_model
-    if config.use_bidirectional_attention == "all" or config.enable_moe_block:
-        raise NotDescribedError("its attention looks in both directions, or it has experts beside an MLP")
+    if config.use_bidirectional_attention == "all":
+        raise NotDescribedError("its attention looks in both directions")
     kinds, inputs, layers = sorted(set(config.layer_types)), bool(config.hidden_size_per_layer_input), []
     last: dict[str, int] = {}  # layer of each kind that has keys of its own
     for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
@@ -37,6 +39,7 @@ def describe(model: Any) -> Decoder:
                 after_mlp=rms_norm(each.post_feedforward_layernorm),
                 input=_input(each, config) if inputs else None,
                 scale=each.layer_scalar,
+                beside=_experts(each, config) if config.enable_moe_block else None,
             )
         )
     return decoder(
@@ -63,6 +66,24 @@ def _attention(own: Any, config: Any, index: int, rotation: int, last: int) -> A
     keys = own.k_proj, own.v_proj or own.k_proj  # some layers have values that are their keys before norm and rotation
     norms: dict[str, Any] = {"query": query, "key": rms_norm(own.k_norm), "value": Norm(None, own.v_norm.eps)}
     return Attention((own.q_proj, *keys), own.o_proj, 1.0, **norms, **shape, **places)
+
+
+def _experts(each: Any, config: Any) -> Experts:
+    router = each.router
+    return Experts(
+        router=(router.proj.weight, None),
+        routing=Routing(config.top_k_experts, logit_scale=router.scalar_root_size, factors=router.per_expert_scale),
+        gate_up=Stack(each.experts, "gate_up_proj"),
+        down=Stack(each.experts, "down_proj"),
+        activation=activation(config.hidden_activation),
+        inner=each.experts.intermediate_dim,
+        branches=Branches(
+            router=Norm(router.scale, router.eps),
+            before=rms_norm(each.pre_feedforward_layernorm_2),
+            after=rms_norm(each.post_feedforward_layernorm_2),
+            after_mlp=rms_norm(each.post_feedforward_layernorm_1),
+        ),
+    )
 
 
 def _input(each: Any, config: Any) -> LayerInput:

@@ -7,7 +7,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.decoders import error, ids, read
-from tests.toys.every_family import tiny
+from tests.toys.every_family import EXPERTS_BESIDE, tiny
 from tests.toys.freed_rows import rows_freed_early
 from tests.toys.shared_beginnings import check
 
@@ -37,6 +37,16 @@ OTHERS = {
     "gemma4_text, large": {
         **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True},
         **{"global_head_dim": 64, "num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+    },
+    "gemma4_text, experts": {
+        **EXPERTS_BESIDE,
+        **{"moe_intermediate_size": 64, "global_head_dim": 64, "attention_k_eq_v": True},
+        **{"num_global_key_value_heads": 1, "final_logit_softcapping": 5.0},
+    },
+    "gemma4_text, experts and inputs": {  # no published model has both
+        **EXPERTS_BESIDE,
+        **{"moe_intermediate_size": 96, "global_head_dim": 64},
+        **{"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 32},
     },
     "llama4_text": {
         **{"no_rope_layers": [1, 0, 1], "attention_chunk_size": 96, "floor_scale": 8, "attn_scale": 0.5},
@@ -76,8 +86,8 @@ DENSE = (
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
-    *("ernie4_5_moe", "exaone_moe", "glm4_moe", "gpt_oss", "granitemoe", "granitemoeshared", "llama4_text"),
-    *("minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
+    *("ernie4_5_moe", "exaone_moe", "gemma4_text, experts", "gemma4_text, experts and inputs", "glm4_moe", "gpt_oss"),
+    *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
 )
 RARE = ("ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "vaultgemma")
 
@@ -100,6 +110,10 @@ def model(family):
         for index, each in enumerate(made.base_model.layers if kind == "gemma4_text" else ()):
             each.layer_scalar.fill_(0.7 + 0.1 * index)  # as published ones have it, and new ones do not
             each.self_attn.q_norm.weight.mul_(0.3)  # its scores have no other factor
+            if each.enable_moe_block:
+                each.self_attn.q_norm.weight.mul_(0.5)  # rounding sends fewer rows to other experts
+                each.router.proj.weight.mul_(20)  # it reads rows whose length is 1
+                each.router.per_expert_scale.copy_(torch.linspace(0.4, 2.5, 8))
     return made.bfloat16()
 
 
@@ -142,8 +156,8 @@ def test_experts(family, quantization):
 
 
 IN_COMPANY = (
-    *("cohere2", "deepseek_v3", "gemma2", "gemma4_text", "gemma4_text, large", "gpt_oss", "llama4_text", "olmo3"),
-    "qwen3_moe",
+    *("cohere2", "deepseek_v3", "gemma2", "gemma4_text", "gemma4_text, large", "gemma4_text, experts", "gpt_oss"),
+    *("llama4_text", "olmo3", "qwen3_moe"),
 )
 
 
@@ -153,7 +167,7 @@ def test_company_and_shared_beginnings_change_no_bit(family):
         check(on_kernels(family))
 
 
-@pytest.mark.parametrize("family", ["gemma4_text", "llama4_text"])
+@pytest.mark.parametrize("family", ["gemma4_text", "gemma4_text, experts", "llama4_text"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):
     """A branch of a tree has the bits of the chain that it is, behind rows that windows have freed."""
