@@ -7,6 +7,7 @@ import transformers
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.loader import load
+from tests.toys.every_family import EXPERTS_BESIDE
 from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer, randomise, words
 
 TOKENIZER = byte_tokenizer(extra_tokens=["<v>", "<img>", "<vid>", "</v>"])
@@ -38,6 +39,20 @@ LATENT = {
     **{"v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1},
     **{"topk_group": 1, "first_k_dense_replace": 1},
 }
+GEMMA_4 = {  # it reads the tokens of pictures as others, and so they are none of those that loading compares
+    "text_config": {
+        **{**TEXT, "pad_token_id": 0, "vocab_size": 1000, "vocab_size_per_layer_input": 1000},
+        **{"hidden_size_per_layer_input": 8, "num_hidden_layers": 5, "num_kv_shared_layers": 2},
+        **{"head_dim": 8, "global_head_dim": 16, "sliding_window": 16},
+        "layer_types": [*["sliding_attention"] * 2, "full_attention", "sliding_attention", "full_attention"],
+    },
+    "vision_config": {
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4},
+        **{"num_key_value_heads": 4, "head_dim": 8, "patch_size": 4, "position_embedding_size": 64},
+    },
+    "audio_config": None,
+    **{"image_token_id": 999, "boi_token_id": 998, "eoi_token_id": 997},
+}
 MODELS = {
     "Mistral3": {
         "text_config": {"model_type": "mistral", **TEXT, "head_dim": 8, "sliding_window": 20},
@@ -62,20 +77,8 @@ MODELS = {
         "eoi_token_index": 262,
         "image_token_index": 261,
     },
-    "Gemma4": {  # it reads the tokens of pictures as others, and so they are none of those that loading compares
-        "text_config": {
-            **{**TEXT, "pad_token_id": 0, "vocab_size": 1000, "vocab_size_per_layer_input": 1000},
-            **{"hidden_size_per_layer_input": 8, "num_hidden_layers": 5, "num_kv_shared_layers": 2},
-            **{"head_dim": 8, "global_head_dim": 16, "sliding_window": 16},
-            "layer_types": [*["sliding_attention"] * 2, "full_attention", "sliding_attention", "full_attention"],
-        },
-        "vision_config": {
-            **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4},
-            **{"num_key_value_heads": 4, "head_dim": 8, "patch_size": 4, "position_embedding_size": 64},
-        },
-        "audio_config": None,
-        **{"image_token_id": 999, "boi_token_id": 998, "eoi_token_id": 997},
-    },
+    "Gemma4": GEMMA_4,
+    "Gemma4, experts": GEMMA_4 | {"text_config": GEMMA_4["text_config"] | EXPERTS_BESIDE | {"attention_k_eq_v": True}},
     "Qwen2VL": {
         "text_config": {**TEXT, **SECTIONS},
         "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 14},
@@ -106,6 +109,7 @@ NEW = 12
 
 
 def save(folder, name, settings):
+    name = name.partition(",")[0]
     config = getattr(transformers, f"{name}Config")(**settings)
     model = randomise(getattr(transformers, f"{name}ForConditionalGeneration")(config), 0).eval()
     model.save_pretrained(folder)

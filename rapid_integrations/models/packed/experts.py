@@ -18,7 +18,6 @@ from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 
 _OF_AN_EXPERT = re.compile(r"(?P<module>.*\.experts)\.(?P<index>\d+)\.(?P<part>[a-z0-9_]+)\.weight")
-_ROUTERS = ("gate.weight", "router.weight", "router.proj.weight")
 _PARTS = {"gate_proj": 0, "w1": 0, "up_proj": 1, "w3": 1, "down_proj": 2, "w2": 2}
 
 
@@ -90,7 +89,7 @@ def joined_experts(weights: Mapping[str, Any]) -> dict[str, Any] | None:
         own = name.replace(".block_sparse_moe.", ".mlp.")
         match = _OF_AN_EXPERT.fullmatch(own)
         if match is None:
-            routes = own.endswith(_ROUTERS) and isinstance(weight, StoredBlocks)
+            routes = own.endswith(("gate.weight", "router.weight")) and isinstance(weight, StoredBlocks)
             found[own] = weight.dense() if routes else weight
             continue
         if match["part"] not in _PARTS or not isinstance(weight, StoredBlocks):

@@ -7,6 +7,7 @@ from transformers import CONFIG_MAPPING
 from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.every_family import EXPERTS_BESIDE
 
 
 def checked(folder, family, **settings):
@@ -20,6 +21,8 @@ def checked(folder, family, **settings):
     [
         ("gemma3_text", {}, "kernels", ""),
         ("gemma3_text", {"head_dim": 72}, "operators", "its heads have 72 numbers; the kernels serve 32, 64"),
+        ("gemma4_text", EXPERTS_BESIDE | {"moe_intermediate_size": 64}, "kernels", ""),
+        ("gemma4_text", {"use_bidirectional_attention": "all"}, "transformers", "looks in both directions"),
         ("olmo", {"clip_qkv": 8.0}, "transformers", "are clipped (clip_qkv)"),
         ("gpt2", {}, "transformers", "GPT2LMHeadModel has no description"),
         ("mamba2", {}, "transformers", "Mamba2ForCausalLM has no description"),
