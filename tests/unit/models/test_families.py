@@ -167,6 +167,21 @@ def test_company_and_shared_beginnings_change_no_bit(family):
         check(on_kernels(family))
 
 
+@pytest.mark.parametrize("family", ["gemma4_text, experts", "qwen3_moe"])
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, quantization):
+    lm = on_kernels(family, quantization)
+    assert lm.prompts_together
+    pieces = [ids(count, count) for count in (33, 200, 1, 7)]
+    alone, together = ([lm.new_cache(200) for _ in pieces] for _ in range(2))
+    for piece, cache in zip(pieces, alone, strict=True):
+        lm.forward([Rows(piece, cache, 0, of_prompt=True)])
+    lm.forward([Rows(piece, cache, 0, of_prompt=True) for piece, cache in zip(pieces, together, strict=True)])
+    for cache, other in zip(alone, together, strict=True):
+        for layer in range(cache.layers):
+            assert all(map(torch.equal, other.layer(layer), cache.layer(layer)))
+
+
 @pytest.mark.parametrize("family", ["gemma4_text", "gemma4_text, experts", "llama4_text"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):

@@ -20,14 +20,16 @@ from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.sampling.trees import path_to
 from tests.toys.decoders import FAMILIES, model
-from tests.toys.every_family import tiny
+from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "latent"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "latent"])
     if kind == "latent":
         return latent_at_random(rng)
+    if kind == "experts":
+        return experts_at_random(rng)
     kv_heads = rng.choice([1, 2, 4])
     shape = {
         **FAMILIES[kind],
@@ -39,6 +41,26 @@ def model_at_random(rng):
     if kind == "mistral":
         shape["sliding_window"] = rng.choice([1, 63, 64, 100, 600])
     return model(kind, **shape)
+
+
+def experts_at_random(rng):
+    """Return a model with experts beside an MLP, or in its place, with numbers so small that nothing explodes."""
+    experts = rng.randint(2, 9)
+    shape = {
+        **{"hidden_size": 32 * rng.randint(1, 5), "intermediate_size": 32 * rng.randint(1, 9), "head_dim": 32},
+        **{"moe_intermediate_size": 32 * rng.randint(1, 9), "num_experts": experts},
+    }
+    taken = rng.randint(1, experts)
+    if rng.random() < 0.3:
+        made = tiny("qwen3_moe", **shape, num_experts_per_tok=taken)
+    else:
+        shape["global_head_dim"] = rng.choice([64, 512])
+        made = tiny("gemma4_text", **(EXPERTS_BESIDE | shape | {"top_k_experts": taken}))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
 
 
 def latent_at_random(rng):
