@@ -69,6 +69,12 @@ def refuse_gguf(header: GgufHeader) -> None:
             f"than in models; of such files only those of {' and '.join(_RECURRENT_READ)} are read. Take the model's "
             "safetensors; `rapid models check` says whether its family runs"
         )
+    if architecture == "gemma4" and header.metadata.get("gemma4.expert_count"):
+        # transformers reads such a file as a model without experts, and leaves their weights aside.
+        raise UnsupportedModelError(
+            f"{path} is a Gemma 4 with experts, and of GGUF files of Gemma 4 only those without are read. Take the "
+            "model's safetensors"
+        )
     if not architecture:
         raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")
     if not header.tensors:
