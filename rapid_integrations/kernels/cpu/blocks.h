@@ -277,9 +277,50 @@ inline void raw_row(const uint8_t* raw, int columns, float* out) {
 }
 
 template <class F, int... I>
-inline void unrolled_constants(std::integer_sequence<int, I...>, const F& f) {
+inline __attribute__((always_inline)) void unrolled_constants(std::integer_sequence<int, I...>, const F& f) {
   (f(std::integral_constant<int, I>{}), ...);
 }
+
+#if RAPID_WIDE
+
+// total[t] + the products of group g of a block of a panel's rows with T inputs.
+template <class B, int T>
+inline __attribute__((always_inline)) void group_added(const uint8_t* p, int g, const RoundedGroup* x, __m512 (&total)[T]) {
+  constexpr int FOURS = B::HALVES ? GROUP / 8 : GROUP / 4;
+  LevelSum<B, FOURS> first[T], second[T];
+  for (int t = 0; t < T; t++) {
+    if constexpr (B::HALVES) {
+      first[t] = start_sum<B, FOURS>(x[t].less_first);
+      second[t] = start_sum<B, FOURS>(x[t].less_second);
+    } else {
+      first[t] = start_sum<B, FOURS>(x[t].less_first + x[t].less_second);
+    }
+  }
+  unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
+    constexpr int I = decltype(i)::value;
+    const __m512i levels = B::template four<I>(p, g);
+    for (int t = 0; t < T; t++) {
+      int32_t inputs;
+      std::memcpy(&inputs, x[t].level + 4 * I, 4);
+      auto& sum = B::HALVES && I >= 4 ? second[t] : first[t];
+      levels_added<B, FOURS>(sum, I % FOURS, levels, _mm512_set1_epi32(inputs));
+    }
+  });
+  const auto figures = B::figures(p, g);
+  for (int t = 0; t < T; t++) {
+    const __m512 scale = _mm512_set1_ps(x[t].scale), one = _mm512_cvtepi32_ps(sum_of<B, FOURS>(first[t]));
+    if constexpr (B::HALVES) {
+      const __m512 other = _mm512_cvtepi32_ps(sum_of<B, FOURS>(second[t]));
+      const __m512 both = _mm512_fmadd_ps(other, figures.second, _mm512_mul_ps(one, figures.first));
+      total[t] = _mm512_fmadd_ps(both, scale, total[t]);
+    } else {
+      total[t] = _mm512_fmadd_ps(one, _mm512_mul_ps(figures.first, scale), total[t]);
+    }
+    if constexpr (B::MINIMA) total[t] = _mm512_fmadd_ps(figures.minimum, _mm512_set1_ps(x[t].sum), total[t]);
+  }
+}
+
+#endif
 
 // As `panel_dots`: out[t * PANEL + row] for the rows of a panel and T of `rows` inputs, `x` the first of these.
 template <class B, int T>
@@ -292,38 +333,7 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
       constexpr int SHARE = B::BYTES / B::GROUPS;
       for (int line = 0; line < SHARE; line += 64)
         _mm_prefetch((const char*)p + FAR_AHEAD + g * SHARE + line, _MM_HINT_T0);
-      constexpr int FOURS = B::HALVES ? GROUP / 8 : GROUP / 4;
-      LevelSum<B, FOURS> first[T], second[T];
-      for (int t = 0; t < T; t++) {
-        if constexpr (B::HALVES) {
-          first[t] = start_sum<B, FOURS>(x[t].less_first);
-          second[t] = start_sum<B, FOURS>(x[t].less_second);
-        } else {
-          first[t] = start_sum<B, FOURS>(x[t].less_first + x[t].less_second);
-        }
-      }
-      unrolled_constants(std::make_integer_sequence<int, GROUP / 4>{}, [&](auto i) __attribute__((always_inline)) {
-        constexpr int I = decltype(i)::value;
-        const __m512i levels = B::template four<I>(p, g);
-        for (int t = 0; t < T; t++) {
-          int32_t inputs;
-          std::memcpy(&inputs, x[t].level + 4 * I, 4);
-          auto& sum = B::HALVES && I >= 4 ? second[t] : first[t];
-          levels_added<B, FOURS>(sum, I % FOURS, levels, _mm512_set1_epi32(inputs));
-        }
-      });
-      const auto figures = B::figures(p, g);
-      for (int t = 0; t < T; t++) {
-        const __m512 scale = _mm512_set1_ps(x[t].scale), one = _mm512_cvtepi32_ps(sum_of<B, FOURS>(first[t]));
-        if constexpr (B::HALVES) {
-          const __m512 other = _mm512_cvtepi32_ps(sum_of<B, FOURS>(second[t]));
-          const __m512 both = _mm512_fmadd_ps(other, figures.second, _mm512_mul_ps(one, figures.first));
-          total[t] = _mm512_fmadd_ps(both, scale, total[t]);
-        } else {
-          total[t] = _mm512_fmadd_ps(one, _mm512_mul_ps(figures.first, scale), total[t]);
-        }
-        if constexpr (B::MINIMA) total[t] = _mm512_fmadd_ps(figures.minimum, _mm512_set1_ps(x[t].sum), total[t]);
-      }
+      group_added<B, T>(p, g, x, total);
     }
   for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * PANEL, total[t]);
 #else

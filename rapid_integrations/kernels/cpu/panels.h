@@ -64,8 +64,27 @@ struct Int4Panel {  // weight = (level - 8) * scale + zero
 #endif
 };
 
-// The largest of 32 numbers gets the level 127 or -127; the others are rounded to the nearest level, ties to even. Its
-// loops write to arrays of their own, since GCC vectorises none that write to `out`, whose bytes might be those of `x`.
+constexpr float INTEGERS = 12582912.0f;  // 1.5 * 2^23, whose neighbours are 1 apart: what is added to it is rounded
+
+// Of 32 numbers in units of `scale`, with INTEGERS added to them, and so rounded to the nearest level, ties to even. Its loops
+// write to arrays of their own, since GCC vectorises none that write to `out`, whose bytes might be those of an input.
+inline void take_levels(const float (&rounded)[GROUP], float scale, RoundedGroup& out) {
+  int32_t levels[GROUP];
+  int8_t bytes[GROUP];
+  std::memcpy(levels, rounded, sizeof levels);
+  for (int i = 0; i < GROUP; i++) levels[i] -= 0x4b400000;  // the bits of INTEGERS
+  for (int i = 0; i < GROUP; i++) bytes[i] = int8_t(levels[i]);
+  int32_t sums[2] = {};
+  for (int i = 0; i < GROUP / 2; i++) sums[0] += levels[i];
+  for (int i = GROUP / 2; i < GROUP; i++) sums[1] += levels[i];
+  std::memcpy(out.level, bytes, sizeof bytes);
+  out.scale = scale;
+  out.sum = float(sums[0] + sums[1]) * scale;
+  out.less_first = -sums[0];
+  out.less_second = -sums[1];
+}
+
+// The largest of 32 numbers gets the level 127 or -127.
 inline void round_group(const bf16* x, RoundedGroup& out) {
   uint16_t bits = 0;  // without a sign, these are ordered as the numbers are
   for (int i = 0; i < GROUP; i++) bits = std::max<uint16_t>(bits, x[i] & 0x7fff);
@@ -77,22 +96,9 @@ inline void round_group(const bf16* x, RoundedGroup& out) {
     return;
   }
   const float factor = 127.0f / largest;
-  constexpr float whole = 12582912.0f;  // 1.5 * 2^23, whose neighbours are 1 apart: what is added to it is rounded
   float rounded[GROUP];
-  int32_t levels[GROUP];
-  int8_t bytes[GROUP];
-  for (int i = 0; i < GROUP; i++) rounded[i] = to_float(x[i]) * factor + whole;
-  std::memcpy(levels, rounded, sizeof levels);
-  for (int i = 0; i < GROUP; i++) levels[i] -= 0x4b400000;  // the bits of `whole`
-  for (int i = 0; i < GROUP; i++) bytes[i] = int8_t(levels[i]);
-  int32_t sums[2] = {};
-  for (int i = 0; i < GROUP / 2; i++) sums[0] += levels[i];
-  for (int i = GROUP / 2; i < GROUP; i++) sums[1] += levels[i];
-  std::memcpy(out.level, bytes, sizeof bytes);
-  out.scale = largest / 127.0f;
-  out.sum = float(sums[0] + sums[1]) * out.scale;
-  out.less_first = -sums[0];
-  out.less_second = -sums[1];
+  for (int i = 0; i < GROUP; i++) rounded[i] = to_float(x[i]) * factor + INTEGERS;
+  take_levels(rounded, largest / 127.0f, out);
 }
 
 // out[g * rows + t] of rows that lie `stride` apart: a group of all rows lies together, as the products read them.
@@ -182,9 +188,41 @@ inline __m512i sum_of(__m512i sum) {
 #endif
 
 template <class F, int... I>  // f(0), f(1), ... without a loop, which GCC keeps where its body is long
-inline void unrolled(std::integer_sequence<int, I...>, const F& f) {
+inline __attribute__((always_inline)) void unrolled(std::integer_sequence<int, I...>, const F& f) {
   (f(I), ...);
 }
+
+#if RAPID_WIDE
+
+// total[t] + the products of a group of a panel's rows with T inputs.
+template <class Panel, int T>
+inline __attribute__((always_inline)) void group_added(const uint8_t* p, const RoundedGroup* x, __m512 (&total)[T]) {
+  constexpr int FOURS = GROUP / 4;
+  LevelSum<Panel, FOURS> sum[T];
+  for (int t = 0; t < T; t++) sum[t] = start_sum<Panel, FOURS>(x[t].less_first + x[t].less_second);
+  unrolled(std::make_integer_sequence<int, FOURS>{}, [&](int i) __attribute__((always_inline)) {
+    const __m512i levels = Panel::four(p, 4 * i);
+    for (int t = 0; t < T; t++) {
+      int32_t inputs;
+      std::memcpy(&inputs, x[t].level + 4 * i, 4);
+      levels_added<Panel, FOURS>(sum[t], i, levels, _mm512_set1_epi32(inputs));
+    }
+  });
+  auto total_of = [&](int t) { return _mm512_cvtepi32_ps(sum_of<Panel, FOURS>(sum[t])); };
+  if constexpr (Panel::SCALED) {
+    const __m512 scale = widen(load_256(Panel::scales(p))), zero = widen(load_256(Panel::zeros(p)));
+    for (int t = 0; t < T; t++) {
+      const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x[t].scale));
+      total[t] = _mm512_fmadd_ps(total_of(t), both, total[t]);
+      total[t] = _mm512_fmadd_ps(zero, _mm512_set1_ps(x[t].sum), total[t]);
+    }
+  } else {
+    for (int t = 0; t < T; t++)
+      total[t] = _mm512_fmadd_ps(total_of(t), _mm512_set1_ps(x[t].scale), total[t]);
+  }
+}
+
+#endif
 
 // out[t * PANEL + row] for the rows of a panel and T of `rows` inputs, `x` the first of these. A weight is unpacked once
 // for T inputs. The sums of an input run in the same order whatever T is.
@@ -195,29 +233,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
   for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
   for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) {
     for (int line = 0; line < Panel::BYTES; line += 64) _mm_prefetch((const char*)p + Panel::ASKED + line, _MM_HINT_T0);
-    constexpr int FOURS = GROUP / 4;
-    LevelSum<Panel, FOURS> sum[T];
-    for (int t = 0; t < T; t++) sum[t] = start_sum<Panel, FOURS>(x[t].less_first + x[t].less_second);
-    unrolled(std::make_integer_sequence<int, FOURS>{}, [&](int i) __attribute__((always_inline)) {
-      const __m512i levels = Panel::four(p, 4 * i);
-      for (int t = 0; t < T; t++) {
-        int32_t inputs;
-        std::memcpy(&inputs, x[t].level + 4 * i, 4);
-        levels_added<Panel, FOURS>(sum[t], i, levels, _mm512_set1_epi32(inputs));
-      }
-    });
-    auto total_of = [&](int t) { return _mm512_cvtepi32_ps(sum_of<Panel, FOURS>(sum[t])); };
-    if constexpr (Panel::SCALED) {
-      const __m512 scale = widen(load_256(Panel::scales(p))), zero = widen(load_256(Panel::zeros(p)));
-      for (int t = 0; t < T; t++) {
-        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x[t].scale));
-        total[t] = _mm512_fmadd_ps(total_of(t), both, total[t]);
-        total[t] = _mm512_fmadd_ps(zero, _mm512_set1_ps(x[t].sum), total[t]);
-      }
-    } else {
-      for (int t = 0; t < T; t++)
-        total[t] = _mm512_fmadd_ps(total_of(t), _mm512_set1_ps(x[t].scale), total[t]);
-    }
+    group_added<Panel, T>(p, x, total);
   }
   for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * PANEL, total[t]);
 #else

@@ -1,9 +1,10 @@
-// Products of a weight with many inputs: on the processor's matrix units (amx.h), or on vectors.
+// Products of a weight with many inputs: on the processor's matrix units (prompt_amx.h), or on vectors, of its levels
+// (prompt_levels.h) or of its numbers (prompt_vectors.h).
 //
-// A weight's numbers are made of its panels where they are needed, and stay in a core's cache while the inputs pass by. Sums
-// run over the columns in one order, in float32, and are rounded once. So a row of the product has the same bits whatever
-// other rows it is computed with, and in however many threads. (oneDNN's products on matrix units do not: how they divide
-// the columns depends on the shape of the whole product.)
+// A part of a weight stays in a core's cache while the inputs pass by, for matrix units and float32 as the numbers that are
+// made of its panels. Sums run over the columns in one order, in float32, and are rounded once. So a row of the product has
+// the same bits whatever other rows it is computed with, and in however many threads. (oneDNN's products on matrix units do
+// not: how they divide the columns depends on the shape of the whole product.)
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 
 #include "interface.h"
 #include "prompt_amx.h"
+#include "prompt_levels.h"
 #include "prompt_vectors.h"
 #include "scratch.h"
 #include "threads.h"
@@ -33,13 +35,7 @@ float* kept_space(size_t floats) {
 }
 
 template <class Call>
-int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
-  if (m.kind == PARTS) {
-    const Matrix* part = (const Matrix*)m.data;
-    for (int i = 0, first = 0; i < m.parts; first += part[i++].rows)
-      if (prompt_product<Call>(part[i], x, rows, threads, out + first, stride)) return 1;
-    return 0;
-  }
+int computed(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
   const int at_once = rows_at_once(m.rows, threads, Call::MOST_ROWS, Call::BLOCK);
   Call call{{m, x, rows, out, stride, columns_of_part(m.columns, Call::COLUMNS), at_once}, nullptr};
   const int tiles = Call::tiles_of(rows), parts = (m.rows + at_once - 1) / at_once;
@@ -60,6 +56,22 @@ int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* 
     }
   });
   return 0;
+}
+
+int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
+#if RAPID_AVX2
+  if (LevelCall::serves(m)) return computed<LevelCall>(m, x, rows, threads, out, stride);
+#endif
+  if (m.kind == PARTS) {
+    const Matrix* part = (const Matrix*)m.data;
+    for (int i = 0, first = 0; i < m.parts; first += part[i++].rows)
+      if (prompt_product(part[i], x, rows, threads, out + first, stride)) return 1;
+    return 0;
+  }
+#if RAPID_AMX
+  if (amx_usable()) return computed<AmxCall>(m, x, rows, threads, out, stride);
+#endif
+  return computed<VectorCall>(m, x, rows, threads, out, stride);
 }
 
 }  // namespace
@@ -83,11 +95,8 @@ int rapid_multiplies_prompts() {
 // out (rows, m.rows) bf16: the product of a weight with bf16 inputs (rows, m.columns), whose columns are a multiple of 32.
 // Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_prompt_product(const Matrix* m, const void* x, int32_t rows, int32_t threads, void* out) {
-#if RAPID_AMX
-  if (amx_usable()) return prompt_product<AmxCall>(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
-#endif
 #if RAPID_WIDE
-  return prompt_product<VectorCall>(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
+  return prompt_product(*m, (const bf16*)x, rows, threads, (bf16*)out, m->rows);
 #else
   (void)m, (void)x, (void)rows, (void)threads, (void)out;
   return 1;

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 
 #include "blocks.h"
 #include "interface.h"
@@ -102,17 +101,9 @@ struct VectorCall : PromptCall {
     }
     for (int p = 0; p < panels; p++) {
       const int row = first + p * PANEL, there = std::min(PANEL, count - p * PANEL);  // the last panel may have fewer rows
-      float scale[PANEL], bias[PANEL];
-      for (int i = 0; i < PANEL; i++) {
-        scale[i] = m.kind == INT8 && i < there ? to_float(((const bf16*)m.scale)[row + i]) : 1.0f;
-        bias[i] = m.bias && i < there ? to_float(((const bf16*)m.bias)[row + i]) : 0.0f;
-      }
-      const __m512 factor = _mm512_loadu_ps(scale), more = _mm512_loadu_ps(bias);
-      for (int t = 0; t < end - start; t++) {
-        const __m512 x = _mm512_loadu_ps(sums + size_t(t) * at_once + p * PANEL);
-        const __m256i numbers = (__m256i)_mm512_cvtneps_pbh(_mm512_add_ps(_mm512_mul_ps(x, factor), more));
-        std::memcpy(out + size_t(start + t) * stride + row, &numbers, there * sizeof(bf16));
-      }
+      const PanelEnd end_of(m, row, there);
+      for (int t = 0; t < end - start; t++)
+        end_of.store(_mm512_loadu_ps(sums + size_t(t) * at_once + p * PANEL), out + size_t(start + t) * stride + row);
     }
   }
 };

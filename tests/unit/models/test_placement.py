@@ -38,6 +38,7 @@ def test_apples_gpu_keeps_the_models_own_dtype():
 def test_bfloat16_where_pytorch_or_the_kernels_are_fast_at_it(monkeypatch, pytorchs, kernels):
     cpu = torch.device("cpu")
     monkeypatch.setattr(placement, "pytorch_has_bfloat16", lambda: pytorchs)
+    monkeypatch.setattr(placement, "native_library", object)  # whether or not there is one here
     monkeypatch.setattr(placement, "multiplies_prompts", lambda: kernels)
     for own in (torch.bfloat16, torch.float32, None):
         assert dtype_of("auto", own, cpu) == (torch.bfloat16 if pytorchs else torch.float32)

@@ -290,8 +290,9 @@ def test_a_prefill_in_pieces_is_the_models_own(kind, quantization):
     ours, exact = pair(kind, quantization, **FAMILIES[kind])
     text = ids(500)
     expected = exact.forward([Rows(text, exact.new_cache(500), 500)])[0]
-    assert error(read(ours, text, 500), expected) < 0.03
-    assert error(read(ours, text, 300, 33, 167), expected) < 0.03
+    most = 0.03 if quantization is None else 0.05  # with AVX2 most inputs of levels have eight bits
+    assert error(read(ours, text, 500), expected) < most
+    assert error(read(ours, text, 300, 33, 167), expected) < most
 
 
 @fast_only
