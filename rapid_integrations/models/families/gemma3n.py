@@ -12,14 +12,13 @@ from rapid_integrations.models.description import (
     Decoder,
     Laurel,
     Layer,
-    LayerInput,
-    LayerInputs,
     Streams,
 )
 from rapid_integrations.models.families.parts import (
-    activation,
     decoder,
     gated_mlp,
+    layer_input,
+    layer_inputs,
     rms_norm,
     rotation_of,
     rounded,
@@ -31,6 +30,7 @@ from rapid_integrations.models.families.parts import embedding_scale as scale_of
 def describe(model: Any) -> Decoder:
     """Describe the language model."""
     config, base = model.config, model.base_model
+    dtype = base.embed_tokens_per_layer.weight.dtype
     kinds, layers = sorted(set(config.layer_types)), []
     last: dict[str, int] = {}  # layer of each kind that has keys of its own
     for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
@@ -45,7 +45,7 @@ def describe(model: Any) -> Decoder:
                 after_attention=rms_norm(each.post_attention_layernorm),
                 before_mlp=rms_norm(each.pre_feedforward_layernorm),
                 after_mlp=rms_norm(each.post_feedforward_layernorm),
-                input=_input(each, config),
+                input=layer_input(each, config),
                 alternation=_alternation(each.altup, config),
                 laurel=Laurel(
                     each.laurel.linear_left, each.laurel.linear_right, rms_norm(each.laurel.post_laurel_norm)
@@ -59,7 +59,7 @@ def describe(model: Any) -> Decoder:
         rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
         embedding_scale=scale_of(base.embed_tokens),
         logit_softcap=config.final_logit_softcapping,
-        inputs=_inputs(base),
+        inputs=layer_inputs(base, rounded(base.hidden_size**-0.5, dtype), rounded(0.5**0.5, dtype)),
         streams=Streams(tuple(base.altup_projections), tuple(base.altup_unembed_projections), config.altup_active_idx),
     )
 
@@ -79,17 +79,6 @@ def _alternation(own: Any, config: Any) -> Alternation:
     return Alternation(
         own.prediction_coefs, own.correction_coefs, own.modality_router, rms_norm(own.router_norm), scale, output
     )
-
-
-def _input(each: Any, config: Any) -> LayerInput:
-    gate, projection = each.per_layer_input_gate, each.per_layer_projection
-    return LayerInput(gate, projection, activation(config.hidden_activation), rms_norm(each.post_per_layer_input_norm))
-
-
-def _inputs(base: Any) -> LayerInputs:
-    table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
-    scale, factor = (rounded(each, table.weight.dtype) for each in (base.hidden_size**-0.5, 0.5**0.5))
-    return LayerInputs(table, scale_of(table), projection, scale, rms_norm(base.per_layer_projection_norm), factor)
 
 
 CLASSES = {"Gemma3nForCausalLM": describe}

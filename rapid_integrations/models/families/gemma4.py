@@ -10,12 +10,19 @@ from rapid_integrations.models.description import (
     Decoder,
     Experts,
     Layer,
-    LayerInput,
-    LayerInputs,
     NotDescribedError,
     Stack,
 )
-from rapid_integrations.models.families.parts import activation, decoder, gated_mlp, rms_norm, rotation_of, sliding
+from rapid_integrations.models.families.parts import (
+    activation,
+    decoder,
+    gated_mlp,
+    layer_input,
+    layer_inputs,
+    rms_norm,
+    rotation_of,
+    sliding,
+)
 from rapid_integrations.models.families.parts import embedding_scale as scale_of
 
 
@@ -24,7 +31,9 @@ def describe(model: Any) -> Decoder:
     config, base = model.config, model.base_model
     if config.use_bidirectional_attention == "all":
         raise NotDescribedError("its attention looks in both directions")
-    kinds, inputs, layers = sorted(set(config.layer_types)), bool(config.hidden_size_per_layer_input), []
+    kinds, layers, inputs = sorted(set(config.layer_types)), [], None
+    if config.hidden_size_per_layer_input:
+        inputs = layer_inputs(base, base.per_layer_model_projection_scale, base.per_layer_input_scale)
     last: dict[str, int] = {}  # layer of each kind that has keys of its own
     for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
         if not each.self_attn.is_kv_shared_layer:
@@ -37,7 +46,7 @@ def describe(model: Any) -> Decoder:
                 after_attention=rms_norm(each.post_attention_layernorm),
                 before_mlp=rms_norm(each.pre_feedforward_layernorm),
                 after_mlp=rms_norm(each.post_feedforward_layernorm),
-                input=_input(each, config) if inputs else None,
+                input=layer_input(each, config) if inputs else None,
                 scale=each.layer_scalar,
                 beside=_experts(each, config) if config.enable_moe_block else None,
             )
@@ -49,7 +58,7 @@ def describe(model: Any) -> Decoder:
         rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
         embedding_scale=scale_of(base.embed_tokens),
         logit_softcap=config.final_logit_softcapping,
-        inputs=_inputs(base) if inputs else None,
+        inputs=inputs,
         kv_heads=config.num_attention_heads // base.layers[0].self_attn.num_key_value_groups,
     )
 
@@ -84,17 +93,6 @@ def _experts(each: Any, config: Any) -> Experts:
             after_mlp=rms_norm(each.post_feedforward_layernorm_1),
         ),
     )
-
-
-def _input(each: Any, config: Any) -> LayerInput:
-    gate, projection = each.per_layer_input_gate, each.per_layer_projection
-    return LayerInput(gate, projection, activation(config.hidden_activation), rms_norm(each.post_per_layer_input_norm))
-
-
-def _inputs(base: Any) -> LayerInputs:
-    table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
-    scale, norm = base.per_layer_model_projection_scale, rms_norm(base.per_layer_projection_norm)
-    return LayerInputs(table, scale_of(table), projection, scale, norm, base.per_layer_input_scale)
 
 
 CLASSES = {"Gemma4ForCausalLM": describe}

@@ -14,6 +14,7 @@ from rapid_integrations.models.description import (
     Decoder,
     Experts,
     Layer,
+    LayerInput,
     LayerInputs,
     Mlp,
     NotDescribedError,
@@ -122,6 +123,20 @@ def layer(
         before_mlp=norm(module.post_attention_layernorm),
         residual=residual,
     )
+
+
+def layer_input(module: Any, config: Any) -> LayerInput:
+    """Describe what a layer of Gemma adds of its own input: `per_layer_input_gate` and `per_layer_projection`."""
+    gate, projection = module.per_layer_input_gate, module.per_layer_projection
+    norm = rms_norm(module.post_per_layer_input_norm)
+    return LayerInput(gate, projection, activation(config.hidden_activation), norm)
+
+
+def layer_inputs(base: Any, scale: float, factor: float) -> LayerInputs:
+    """Describe the inputs of all layers, of `embed_tokens_per_layer` and `per_layer_model_projection`."""
+    table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
+    norm = rms_norm(base.per_layer_projection_norm)
+    return LayerInputs(table, embedding_scale(table), projection, scale, norm, factor)
 
 
 def embedding_scale(table: Any) -> float:
