@@ -1,4 +1,4 @@
-"""transformers' model of a family with experts, whose weights in blocks lie beside its modules.
+"""transformers' model of a family that has no `Skeleton`, whose weights in blocks lie beside its modules.
 
 Its modules have no memory for these weights. `FusedDecoder` takes the blocks over, as it does those of a `Skeleton`.
 """
@@ -34,6 +34,9 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
         model = model_class._from_config(own, dtype=dtype)
     base = model.base_model
     base.rotary_emb = type(base.rotary_emb)(config=own)  # on no device it has computed nothing
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
+            module.embed_scale = torch.tensor(module.scalar_embed_scale)
     return model.eval()
 
 
@@ -47,7 +50,8 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
         dtype: of the weights that are tensors.
 
     Raises:
-        ValueError: a weight is missing, left over, of another shape, or in a form that no product reads.
+        ValueError: a weight is missing, left over, of another shape, or in a form that no product reads, or the model
+            holds numbers that are in no file and not known here.
         NotDescribedError: the family is not described.
     """
     model = model_on_no_device(config, dtype)
@@ -72,8 +76,13 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
         if stack is not None and isinstance(weight, Tensor) and stack.given is not None:
             weight = stack.given(weight).contiguous()
         _put(module, kind, weight, stack, dtype)
+    if lost := next((name for name, held in model.named_buffers() if held.is_meta), None):
+        raise ValueError(f"what {type(model).__name__} computes for {lost} when it is built is not known")
     if isinstance(table := weights["model.embed_tokens.weight"], StoredBlocks):
-        model.set_input_embeddings(BlockTable(table))
+        own_table = BlockTable(table)
+        if (scale := getattr(model.get_input_embeddings(), "scalar_embed_scale", None)) is not None:
+            own_table.scalar_embed_scale = scale
+        model.set_input_embeddings(own_table)
     if tied and isinstance(table, StoredBlocks):
         _put(model.lm_head, "weight", table, None, dtype)
     elif tied:

@@ -28,6 +28,7 @@ _LAYER = "model.layers."
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
 _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
+_OF_LAYERS = ("layer_types", "no_rope_layers")  # what configurations say of each layer
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
 _OF_ROUTERS = (".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias")  # a number for each expert
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
@@ -61,7 +62,7 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
 
 
 def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
-    """Return a model in bfloat16 that holds these weights: a `Skeleton`, or transformers' own if it has experts.
+    """Return a model in bfloat16 that holds these weights: a `Skeleton`, or transformers' own of another family.
 
     Raises:
         KeyError, ValueError, NotDescribedError: weights are missing, left over or of another shape, or the family is
@@ -70,8 +71,6 @@ def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     shape = shape_of(config)
     if shape is not None:
         return Skeleton(shape[0], weights, tied=shape[1]).to(torch.bfloat16)
-    if not _has_experts(config):
-        raise ValueError(f"{config.get('model_type')} models are not read in blocks")
     return stored_model(config, weights, torch.bfloat16)
 
 
@@ -138,7 +137,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     """Return configuration and weights of a model of a few of the layers and tokens."""
     by_layer: dict[int, dict[str, Any]] = {}
     outer = {}
-    layer_types = config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]
+    kinds_of_layers = {name: config[name] for name in _OF_LAYERS if config.get(name)}
     for name, weight in weights.items():
         if name.startswith(_LAYER):
             number, _, part = name.removeprefix(_LAYER).partition(".")
@@ -148,7 +147,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     kinds: dict[tuple[str, ...], int] = {}
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
-        kinds.setdefault((layer_types[index], *formats), index)
+        kinds.setdefault((*(str(each[index]) for each in kinds_of_layers.values()), *formats), index)
     taken = sorted(kinds.values())[:_MOST_LAYERS]
     experts = _experts_of(config)
     some = {
@@ -162,8 +161,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         some[name] = weight if len(weight.shape) == 1 else short
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
-    if config.get("layer_types"):
-        small["layer_types"] = [layer_types[index] for index in taken]
+    small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}
     if config.get("sliding_window"):
         small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
     if "first_k_dense_replace" in config:

@@ -27,12 +27,13 @@ from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.errors import ModelLoadError
 from rapid_integrations.models.config_bounds import check_numbers, check_size
 from rapid_integrations.models.description import NotDescribedError
-from rapid_integrations.models.gguf.experts import configuration_with_experts, weights_with_experts
+from rapid_integrations.models.gguf.description import architecture_of, configuration_of, weights_of
 from rapid_integrations.models.gguf.header import GgufHeader
-from rapid_integrations.models.gguf.kinds import refuse_gguf
+from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import join, parts_of, read_parts
 from rapid_integrations.models.gguf.rope import rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from rapid_integrations.models.stored_model import stored_model
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
@@ -78,10 +79,11 @@ def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]
         shutil.rmtree(folder, ignore_errors=True)  # a copy made by an earlier version
     headers = read_parts(parts)
     refuse_gguf(headers[0])
-    if (read := _read_experts(path, headers, dtype)) is not None:
+    if (read := _read_here(path, headers, dtype)) is not None:
         _keep(*read, folder)
         elsewhere = options.get("device_map") not in (None, "cpu")
         return _from_copy(folder, dtype, **options) if elsewhere else read
+    refuse_unread(headers[0])
     with _one_file(headers, folder.parent) as whole:
         model, tokenizer = _read(path, whole, headers, dtype, **options)
     _keep(model, tokenizer, folder)
@@ -113,19 +115,21 @@ def _from_copy(folder: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, A
     return model, PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
-def _read_experts(path: Path, headers: Sequence[GgufHeader], dtype: torch.dtype) -> tuple[Any, Any] | None:
-    """Return (model, tokenizer) of a family with experts, or None if the file holds another or says what is not known.
+def _read_here(path: Path, headers: Sequence[GgufHeader], dtype: torch.dtype) -> tuple[Any, Any] | None:
+    """Return (model, tokenizer) of a family that `description` knows, or None if the file says what is not known there.
 
-    transformers reads few of these families, and not all of their tensors.
+    transformers reads few of these families, and of some not all that the file says, such as the scale of Gemma 3's
+    angles. None is returned for those of which it reads all.
     """
-    from transformers import PreTrainedTokenizerFast
-
-    config = configuration_with_experts(headers)
+    architecture = architecture_of(headers[0])
+    if architecture is None or architecture.by_transformers:
+        return None
+    config = configuration_of(headers)
     if config is None:
         return None
     check_numbers(str(path), config, "its metadata")
     check_tokens(path, headers[0])
-    weights = weights_with_experts(MappedTensors(headers), config, dtype, in_blocks=False)
+    weights = weights_of(MappedTensors(headers), config, dtype, in_blocks=False)
     if weights is None:
         return None
     try:
@@ -135,8 +139,7 @@ def _read_experts(path: Path, headers: Sequence[GgufHeader], dtype: torch.dtype)
     model.config._name_or_path = str(path)
     if ends := ends_of_answers(headers[0], config["eos_token_id"], config["vocab_size"]):
         model.generation_config.eos_token_id = ends
-    first = headers[0].path
-    return model, PreTrainedTokenizerFast.from_pretrained(first.parent, gguf_file=first.name, local_files_only=True)
+    return model, tokenizer_of(headers[0])
 
 
 def _read(

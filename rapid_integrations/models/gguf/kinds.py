@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.gguf.experts_config import ARCHITECTURES
+from rapid_integrations.models.gguf.description import READ
 from rapid_integrations.models.gguf.header import GgufHeader
 
 _VECTORS = ("bert", "jina-", "t5encoder", "gemma-embedding", "eurobert")
@@ -85,15 +85,31 @@ def refuse_gguf(header: GgufHeader) -> None:
             f"{path} has rotary frequencies that follow the length read so far (longrope: {long_rope[0]}); keys that "
             "are cached would have to change with them"
         )
-    if architecture not in (readable := _readable()):
+    if architecture not in (readable := _by_transformers() | READ):
         raise UnsupportedModelError(
             f"{path} is a {architecture!r} model; GGUF files are read of {', '.join(sorted(readable))}. Take "
             "the model's safetensors"
         )
 
 
-def _readable() -> frozenset[str]:
+def refuse_unread(header: GgufHeader) -> None:
+    """Refuse a file that only `description` could read, and has not.
+
+    Raises:
+        UnsupportedModelError: transformers reads no GGUF files of its architecture.
+    """
+    architecture = header.architecture
+    if architecture not in _by_transformers():
+        raise UnsupportedModelError(
+            f"{header.path} is a {architecture!r} model that says something in its metadata that is not known here, or "
+            "whose tensors are not those of this family: some may be missing. Take the model's safetensors, or convert "
+            "it again with llama.cpp"
+        )
+
+
+def _by_transformers() -> frozenset[str]:
+    """Return the architectures of which transformers reads GGUF files, spelt as there."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    others = {"minimax-m2", *ARCHITECTURES}  # spelt as in GGUF; families with experts are read without transformers
-    return (frozenset(GGUF_SUPPORTED_ARCHITECTURES) | others) - {"general", "tokenizer", "t5", "umt5"}
+    spelt = (name.replace("_moe", "moe").replace("_", "-") for name in GGUF_SUPPORTED_ARCHITECTURES)
+    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5"}

@@ -81,7 +81,7 @@ def stored_configuration(path: Path) -> dict[str, Any] | None:
     Raises:
         ModelLoadError: the file or one of its parts is damaged or missing.
     """
-    return _configuration(read_parts(parts_of(path)))
+    return configuration_of(read_parts(parts_of(path)))
 
 
 def load_stored(
@@ -112,12 +112,11 @@ def load_stored(
     if library is None:
         return None
     headers = read_parts(parts_of(path))
-    config = _configuration(headers)
+    config = configuration_of(headers)
     if config is None:
         return None
     check_numbers(str(path), config, "its metadata")
-    tensors = MappedTensors(headers)
-    weights = _weights_of(tensors, config)
+    weights = weights_of(MappedTensors(headers), config, _DTYPE)
     if weights is None:
         return None
     try:
@@ -143,22 +142,6 @@ def load_stored(
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
 
-def _configuration(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
-    if (config := configuration_of(headers)) is not None:
-        return config
-    from rapid_integrations.models.gguf.experts import configuration_with_experts
-
-    return configuration_with_experts(headers)
-
-
-def _weights_of(tensors: MappedTensors, config: dict[str, Any]) -> dict[str, Any] | None:
-    if "num_experts_per_tok" not in config:
-        return weights_of(tensors, config, _DTYPE)
-    from rapid_integrations.models.gguf.experts import weights_with_experts
-
-    return weights_with_experts(tensors, config, _DTYPE)
-
-
 def _give_memory_back() -> None:
     """Let the system have what was freed; glibc keeps it otherwise (210 MB after the comparison of a 1.5B model)."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or another system
@@ -180,15 +163,11 @@ def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: P
     It is a `QuickTokenizer` if that does the same. The folder is a temporary one of this process if `folder` cannot be
     written.
     """
-    from transformers import PreTrainedTokenizerFast
-
     from rapid_integrations.models.gguf.converted import check_tokens
+    from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 
     check_tokens(path, header)
-    # AutoTokenizer would read the whole file with the gguf package first, which takes seconds.
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(
-        header.path.parent, gguf_file=header.path.name, local_files_only=True
-    )
+    tokenizer = tokenizer_of(header)
     check_tokenizer(str(path), tokenizer)
     check_template(str(path), tokenizer.chat_template)
     try:

@@ -13,7 +13,7 @@ from rapid_integrations.models import loader
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear, StoredBlocks
 from rapid_integrations.models.gguf import stored
-from rapid_integrations.models.gguf.experts import configuration_with_experts
+from rapid_integrations.models.gguf.description import configuration_of
 from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.tensors import MappedTensors
@@ -225,4 +225,4 @@ def test_gates_in_the_wrong_place_are_noticed(tmp_path, monkeypatch):
 )
 def test_what_is_not_known_is_not_read_in_blocks(tmp_path, family, metadata):
     path, _ = write(tmp_path, family, metadata=metadata)
-    assert configuration_with_experts([read_header(path)]) is None
+    assert configuration_of([read_header(path)]) is None

@@ -1,0 +1,147 @@
+"""What a family is in GGUF files: what its tensors are called there, and how its metadata becomes a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rapid_integrations.models.gguf.header import GgufHeader, GgufTensor
+
+Told: TypeAlias = Mapping[str, Any]
+"""What a file says of its model, by names without the architecture's prefix."""
+
+Tensors: TypeAlias = Mapping[str, GgufTensor]
+OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+ATTENTION = dict(zip(("attn_q", "attn_k", "attn_v"), QKV, strict=True)) | {"attn_output": "self_attn.o_proj"}
+MLP = {f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
+NORMS_BEFORE = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+LLAMA = ATTENTION | MLP | NORMS_BEFORE
+GRANITE_FACTORS = frozenset({"attention.scale", "embedding_scale", "residual_scale", "logit_scale"})
+_COMMON = {
+    *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"),
+    *("block_count", "context_length", "embedding_length", "expert_count", "expert_used_count", "feed_forward_length"),
+    *("rope.dimension_count", "rope.freq_base", "rope.scaling.attn_factor", "rope.scaling.factor"),
+    *("rope.scaling.original_context_length", "rope.scaling.type", "vocab_size"),
+}
+_OF_EXPERTS = {"expert_feed_forward_length", "interleave_moe_layer_step"}
+_RMS = ("attention.layer_norm_rms_epsilon", "rms_norm_eps")
+_NUMBERS = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family in GGUF files.
+
+    Attributes:
+        class_name, model_type: as transformers has them.
+        own: returns what its configuration has beside what all have, or None if it says something else.
+        names: the modules of a layer, by what the file calls them; with ".weight" or ".bias" for one tensor.
+        biases: modules that always have one, by the model's names without the layer.
+        plain: the names, as the model has them, of matrices that never lie in blocks.
+        experts: the module that holds them, "" if there are none.
+        keys: what the file says beside what all say.
+        epsilon: what the file and the configuration call that of the norms.
+        interleaved: the file has the rows of queries and keys in another order, as llama.cpp rotates neighbours.
+        partial: whether only a part of each head may be rotated.
+        norm_offset: what llama.cpp's converter has added to the weights of norms.
+        by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
+    """
+
+    class_name: str
+    model_type: str
+    own: Callable[[Told, Tensors], dict[str, Any] | None]
+    names: Mapping[str, str]
+    biases: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
+    experts: str = ""
+    keys: frozenset[str] = frozenset()
+    epsilon: tuple[str, str] = _RMS
+    interleaved: bool = False
+    partial: bool = False
+    norm_offset: float = 0.0
+    by_transformers: bool = False
+
+    def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
+        """Return a configuration under transformers' names, or None if the file says what is not known here.
+
+        Raises:
+            KeyError, TypeError, ZeroDivisionError: a number is left out, or is no number.
+        """
+        prefix = f"{header.architecture}."
+        stated = header.metadata
+        told = {key.removeprefix(prefix): value for key, value in stated.items() if key.startswith(prefix)}
+        heads, width = told["attention.head_count"], told["embedding_length"]
+        head_dim = told.get("attention.key_length", width // heads)
+        turned = told.get("rope.dimension_count", head_dim)
+        table = tensors.get("token_embd.weight")
+        rope = {"rope_type": "default", "rope_theta": told.get("rope.freq_base", 10000.0)}
+        if self.partial:
+            rope["partial_rotary_factor"] = turned / head_dim
+        config = {
+            "architectures": [self.class_name],
+            "model_type": self.model_type,
+            "hidden_act": "silu",
+            "hidden_size": width,
+            "num_hidden_layers": told["block_count"] - told.get("nextn_predict_layers", 0),
+            "num_attention_heads": heads,
+            "num_key_value_heads": told.get("attention.head_count_kv", heads),
+            "head_dim": head_dim,
+            self.epsilon[1]: told[self.epsilon[0]],
+            "max_position_embeddings": told["context_length"],
+            "rope_parameters": rope,
+            "tie_word_embeddings": "output.weight" not in tensors,
+            "vocab_size": table.shape[1] if table is not None and len(table.shape) == 2 else 0,
+            **{f"{name}_token_id": stated.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")},
+            "pad_token_id": stated.get("tokenizer.ggml.padding_token_id"),
+        }
+        if self.experts:
+            of_kind = {"num_experts_per_tok": told["expert_used_count"]}
+            numbers = [told["expert_count"], told["expert_used_count"]]
+        else:
+            of_kind = {"intermediate_size": told["feed_forward_length"]}
+            numbers = [told["feed_forward_length"]]
+        if (
+            set(told) - _COMMON - (_OF_EXPERTS if self.experts else set()) - self.keys - {self.epsilon[0]}
+            or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
+            or (turned != head_dim and not self.partial)
+            or told.get("attention.value_length", head_dim) != head_dim
+            or told.get("rope.scaling.attn_factor", 1.0) != 1.0
+            or told.get("interleave_moe_layer_step", 1) != 1
+        ):
+            return None
+        own = self.own(told, tensors)
+        return None if own is None else config | of_kind | own
+
+    def names_of_all_weights(self, config: Mapping[str, Any]) -> set[str]:
+        """Return the names of all weights that a model has; one without a bias computes something else.
+
+        It is for families without experts, whose layers are alike.
+        """
+        names = {"model.embed_tokens.weight", "model.norm.weight"}
+        names |= {f"{module}.bias" for module in self.biases if module.startswith("model.")}
+        if not config["tie_word_embeddings"]:
+            names.add("lm_head.weight")
+        biases = {module for module in self.biases if not module.startswith("model.")}
+        biases |= set(QKV) if config.get("attention_bias") else set()
+        parts = {f"{module}.weight" for module in self.names.values()} | {f"{module}.bias" for module in biases}
+        return names | {f"model.layers.{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
+
+
+def granite_factors(told: Told) -> dict[str, Any]:
+    """Return what all Granites have beside Llama.
+
+    Raises:
+        KeyError: a factor is left out.
+    """
+    return {
+        "attention_multiplier": told["attention.scale"],
+        "embedding_multiplier": told["embedding_scale"],
+        "residual_multiplier": told["residual_scale"],
+        "logits_scaling": told["logit_scale"],
+        "attention_bias": False,
+    }

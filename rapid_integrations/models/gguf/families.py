@@ -1,0 +1,233 @@
+"""How the metadata of GGUF files says what transformers' configurations of families without experts say.
+
+A family is one function and one entry of `ARCHITECTURES`. What a file does not say is what llama.cpp takes for granted,
+so it is written here: which layers have windows, which are not rotated, and the scale of the scores of the largest
+Gemmas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rapid_integrations.models.gguf.architecture import (
+    ATTENTION,
+    GRANITE_FACTORS,
+    HEAD_NORMS,
+    LLAMA,
+    MLP,
+    NORMS_BEFORE,
+    QKV,
+    Architecture,
+    Tensors,
+    Told,
+    granite_factors,
+)
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_NORMS_AROUND = {
+    "attn_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_FUSED = {
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_up": "mlp.gate_up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_STARCODER2 = ATTENTION | NORMS_BEFORE | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
+_WINDOW = "attention.sliding_window"
+_PATTERN = "attention.sliding_window_pattern"
+_LAYERS_OF_GEMMA_2_27B, _LAYERS_OF_GEMMA_3_27B = 46, 62
+
+
+def _nothing(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return {}
+
+
+def _count(told: Told, key: str) -> int:
+    """Return a number that has to be a whole one above 0.
+
+    Raises:
+        KeyError, TypeError: it is left out, or something else.
+    """
+    value = told[key]
+    if type(value) is not int or value <= 0:
+        raise TypeError(f"{key} is {value!r}")
+    return value
+
+
+def _layer_types(told: Told, every: int) -> list[str]:
+    """Return the kind of each layer: of `every` layers the last sees all keys, if the file says nothing else.
+
+    Raises:
+        TypeError: the file says it in a way that is not known here.
+    """
+    count, pattern = told["block_count"], told.get(_PATTERN, every)
+    if type(pattern) is int and pattern > 0:
+        pattern = [index % pattern < pattern - 1 for index in range(count)]
+    if not isinstance(pattern, list) or len(pattern) != count or {type(each) for each in pattern} != {bool}:
+        raise TypeError(f"{_PATTERN} is {pattern!r}")
+    return [_SLIDING if each else _FULL for each in pattern]
+
+
+def _scalar(told: Told, of_largest: int) -> int:
+    """Return the number whose root divides the scores of Gemma's attention: in the largest it is no head's width.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    heads, width = told["attention.head_count"], told["embedding_length"]
+    if told["block_count"] != of_largest:
+        return int(told.get("attention.key_length", width // heads))
+    if width % heads:
+        raise TypeError(f"{width} numbers of {heads} heads")
+    return int(width // heads)
+
+
+def _gemma(told: Told, every: int, of_largest: int) -> dict[str, Any]:
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": _count(told, _WINDOW),
+        "layer_types": _layer_types(told, every),
+        "query_pre_attn_scalar": _scalar(told, of_largest),
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "attention_bias": False,
+    }
+
+
+def _gemma2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    caps = {f"{name}_logit_softcapping": told[f"{name}_logit_softcapping"] for name in ("attn", "final")}
+    return _gemma(told, 2, _LAYERS_OF_GEMMA_2_27B) | caps
+
+
+def _gemma3(told: Told, tensors: Tensors) -> dict[str, Any]:
+    own = _gemma(told, 6, _LAYERS_OF_GEMMA_3_27B)
+    own["final_logit_softcapping"] = told.get("final_logit_softcapping")
+    # What the file says of stretched angles holds for the layers that see all keys.
+    local = {"rope_type": "default", "rope_theta": told.get("rope.freq_base_swa", 10000.0)}
+    whole = {"rope_type": "default", "rope_theta": told["rope.freq_base"]}
+    return own | {"rope_parameters": {_FULL: whole, _SLIDING: local}}
+
+
+def _phi3(told: Told, tensors: Tensors) -> dict[str, Any] | None:
+    # transformers knows no angles of this family but plain ones and those that follow the length of the text.
+    if told.get("rope.scaling.type", "none") != "none":
+        return None
+    return {"sliding_window": _count(told, _WINDOW) if told[_WINDOW] else None} | _whole_heads(told)
+
+
+def _granite(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return granite_factors(told) | {"mlp_bias": False} | _whole_heads(told)
+
+
+def _smollm3(told: Told, tensors: Tensors) -> dict[str, Any]:
+    layers = told["block_count"]
+    return {
+        "no_rope_layers": [int(index % 4 != 3) for index in range(layers)],
+        "layer_types": [_FULL] * layers,
+        "use_sliding_window": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
+
+
+def _olmo2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return {"attention_bias": False} | _whole_heads(told)
+
+
+def _cohere2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return {
+        "logit_scale": told["logit_scale"],
+        "sliding_window": _count(told, _WINDOW),
+        "layer_types": _layer_types(told, 4),
+        "attention_bias": False,
+    } | _whole_heads(told)
+
+
+def _starcoder2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    # Its files say nothing of a window, and llama.cpp computes without one.
+    own = {"hidden_act": "gelu_pytorch_tanh", "use_bias": True, "sliding_window": None}
+    return own | _whole_heads(told)
+
+
+def _glm4(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return {"attention_bias": "blk.0.attn_q.bias" in tensors}
+
+
+def _whole_heads(told: Told) -> dict[str, Any]:
+    """Return nothing, if the heads' width is the one that a class without a setting for it has.
+
+    Raises:
+        TypeError: it is another one.
+    """
+    heads, width = told["attention.head_count"], told["embedding_length"]
+    if width % heads or told.get("attention.key_length", width // heads) != width // heads:
+        raise TypeError(f"{heads} heads of another width than {width} / {heads}")
+    return {}
+
+
+ARCHITECTURES = {
+    "llama": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True, by_transformers=True),
+    "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", _nothing, LLAMA, biases=frozenset(QKV), by_transformers=True),
+    "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", _nothing, LLAMA | HEAD_NORMS, by_transformers=True),
+    "gemma3": Architecture(
+        "Gemma3ForCausalLM",
+        "gemma3_text",
+        _gemma3,
+        ATTENTION | HEAD_NORMS | MLP | _NORMS_AROUND,
+        keys=frozenset({_WINDOW, _PATTERN, "rope.freq_base_swa", "final_logit_softcapping"}),
+        norm_offset=1.0,
+    ),
+    "gemma2": Architecture(
+        "Gemma2ForCausalLM",
+        "gemma2",
+        _gemma2,
+        ATTENTION | MLP | _NORMS_AROUND,
+        keys=frozenset({_WINDOW, _PATTERN, "attn_logit_softcapping", "final_logit_softcapping"}),
+        norm_offset=1.0,
+    ),
+    "phi3": Architecture(
+        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({_WINDOW}), partial=True
+    ),
+    "granite": Architecture("GraniteForCausalLM", "granite", _granite, LLAMA, keys=GRANITE_FACTORS, interleaved=True),
+    "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", _smollm3, LLAMA, interleaved=True),
+    "olmo2": Architecture(
+        "Olmo2ForCausalLM",
+        "olmo2",
+        _olmo2,
+        ATTENTION
+        | HEAD_NORMS
+        | MLP
+        | {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"},
+    ),
+    "cohere2": Architecture(
+        "Cohere2ForCausalLM",
+        "cohere2",
+        _cohere2,
+        ATTENTION | MLP | {"attn_norm": "input_layernorm"},
+        keys=frozenset({_WINDOW, _PATTERN, "logit_scale"}),
+        epsilon=("attention.layer_norm_epsilon", "layer_norm_eps"),
+    ),
+    "starcoder2": Architecture(
+        "Starcoder2ForCausalLM",
+        "starcoder2",
+        _starcoder2,
+        _STARCODER2,
+        biases=frozenset({"model.norm", *_STARCODER2.values()}),
+        epsilon=("attention.layer_norm_epsilon", "norm_epsilon"),
+    ),
+    "glm4": Architecture(
+        "Glm4ForCausalLM",
+        "glm4",
+        _glm4,
+        ATTENTION
+        | {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
+        | {"attn_norm": "input_layernorm", "post_attention_norm": "post_self_attn_layernorm"}
+        | {"ffn_norm": "post_attention_layernorm", "post_ffw_norm": "post_mlp_layernorm"},
+        partial=True,
+    ),
+}
+"""By the names that GGUF gives them."""

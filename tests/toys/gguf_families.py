@@ -1,0 +1,202 @@
+"""Tiny models without experts as GGUF files, in the form that llama.cpp's converter gives their families."""
+
+import gguf
+import torch
+from gguf import GGMLQuantizationType as Kind
+from gguf.quants import dequantize
+
+from tests.toys.every_family import tiny
+from tests.toys.gguf_experts import MERGES, TOKENIZER
+from tests.toys.gguf_file import blocks, describe_tokenizer
+from tests.toys.models import BOS_ID, EOS_ID
+
+ARCHITECTURES = {
+    "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
+    "gemma2": gguf.MODEL_ARCH.GEMMA2,
+    "phi3": gguf.MODEL_ARCH.PHI3,
+    "granite": gguf.MODEL_ARCH.GRANITE,
+    "smollm3": gguf.MODEL_ARCH.SMOLLM3,
+    "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "cohere2": gguf.MODEL_ARCH.COHERE2,
+    "starcoder2": gguf.MODEL_ARCH.STARCODER2,
+    "glm4": gguf.MODEL_ARCH.GLM4,
+}
+TRANSFORMERS_READS = ("gemma3_text", "gemma2", "phi3", "starcoder2")
+ALWAYS_TIED = ("gemma3_text", "gemma2", "cohere2")  # llama.cpp's converter writes no head of theirs
+_INTERLEAVED = ("granite", "smollm3")  # llama.cpp's converter moves the rows of their queries and keys
+_PLUS_ONE = ("gemma3_text", "gemma2")  # and adds one to the weights of their norms
+_SIZES = {
+    **{"vocab_size": len(TOKENIZER), "hidden_size": 256, "intermediate_size": 512, "head_dim": 64},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "sliding_window": 20},
+    **{"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": None, "tie_word_embeddings": True},
+}
+OF_A_FAMILY = {
+    "gemma3_text": {
+        **{"num_hidden_layers": 7, "query_pre_attn_scalar": 64},
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        },
+    },
+    "gemma2": {
+        **{"num_hidden_layers": 3, "query_pre_attn_scalar": 64, "attn_logit_softcapping": 5.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},  # what llama.cpp takes for granted
+    },
+    "phi3": {
+        # transformers' padding token lies outside a small vocabulary.
+        **{"tie_word_embeddings": False, "pad_token_id": EOS_ID},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75},
+    },
+    "granite": {
+        **{"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
+        "residual_multiplier": 0.5,
+    },
+    "smollm3": {"num_hidden_layers": 5},
+    "olmo2": {"tie_word_embeddings": False},
+    "cohere2": {"num_hidden_layers": 5, "logit_scale": 0.25},
+    "starcoder2": {"sliding_window": None},
+    "glm4": {
+        **{"tie_word_embeddings": False, "attention_bias": False},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    },
+}
+
+
+def made(family, seed=1, scale=0.3, **changes):
+    """Return a random float32 model whose vectors are those of a bfloat16 one, as in what is converted."""
+    model = tiny(family, seed)
+    fields = type(model.config).__dataclass_fields__
+    rope = {"rope_type": "default", "rope_theta": 5e4}
+    chosen = {**_SIZES, "rope_parameters": rope, **OF_A_FAMILY.get(family, {}), **changes}
+    model = tiny(family, seed, **{key: value for key, value in chosen.items() if key in fields})
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale if ".layers." in name else 1.0)
+            else:
+                # One is added to weights of norms in float32, which leaves no bits of the smallest.
+                parameter.copy_(torch.where(parameter.abs() < 2**-16, 0, parameter.bfloat16()))
+    model.set_attn_implementation("eager")  # others leave out the bounds on Gemma 2's scores
+    return model
+
+
+def mixed(name):
+    """As llama.cpp's Q4_K_M, and other formats beside it."""
+    part = name.split(".")[-2]
+    if part in ("attn_v", "attn_output", "output"):
+        return Kind.Q6_K
+    return {"ffn_down": Kind.Q8_0, "attn_k": Kind.Q5_0}.get(part, Kind.Q4_K)
+
+
+def write_family(path, model, formats=mixed, *, leave_out=(), tokenizer=TOKENIZER, merges=MERGES, **metadata):
+    """Write a model; return its path.
+
+    `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
+    then gets the weights that they stand for. Other tensors are float32. `leave_out`: names of tensors. `metadata`:
+    keys, "__" for dots, those of the architecture without its name, beside those that every file has; None removes one.
+    """
+    config, family = model.config, model.config.model_type
+    architecture = ARCHITECTURES[family]
+    prefix = gguf.MODEL_ARCH_NAMES[architecture]
+    writer = gguf.GGUFWriter(str(path), prefix)
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            stem, _, kind = name.rpartition(".")
+            theirs = f"{names.get_name(stem)}.{kind}"
+            assert not theirs.startswith("None"), name
+            if theirs in leave_out:
+                continue
+            written = _as_in_files(tensor, config, stem)
+            form = formats(theirs) if tensor.ndim > 1 else None
+            if form is None:
+                writer.add_tensor(theirs, written.contiguous().numpy())
+                continue
+            raw = blocks(written.contiguous().numpy(), form)
+            writer.add_tensor(theirs, raw, raw_dtype=form)
+            tensor.copy_(_as_in_models(torch.from_numpy(dequantize(raw, form)), config, stem))
+    _describe(writer, config)
+    describe_tokenizer(writer, config, tokenizer, merges)
+    if config.pad_token_id is not None:
+        writer.add_pad_token_id(config.pad_token_id)
+    for key, value in metadata.items():
+        name = key.replace("__", ".")
+        whole = name if name.startswith("tokenizer.") else f"{prefix}.{name}"
+        writer.kv_data[0].pop(whole, None)
+        if isinstance(value, list):
+            writer.add_array(whole, value)
+        elif value is not None:
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool}
+            add[type(value)](whole, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _as_in_files(tensor, config, stem):
+    if config.model_type in _PLUS_ONE and stem.endswith("norm"):
+        return tensor + 1
+    if (heads := _heads(config, stem)) is None:
+        return tensor
+    return tensor.view(heads, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _as_in_models(tensor, config, stem):
+    if (heads := _heads(config, stem)) is None:
+        return tensor
+    return tensor.view(heads, -1, 2, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _heads(config, stem):
+    if config.model_type not in _INTERLEAVED or not stem.endswith(("q_proj", "k_proj")):
+        return None
+    return config.num_attention_heads if stem.endswith("q_proj") else config.num_key_value_heads
+
+
+def _describe(writer, config):
+    """Write what the converter writes of a family, and nothing that it leaves to llama.cpp."""
+    family = config.model_type
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    ropes = config.rope_parameters
+    rope = ropes.get("full_attention", ropes)
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    if family in ("starcoder2", "cohere2"):
+        writer.add_layer_norm_eps(config.norm_epsilon if family == "starcoder2" else config.layer_norm_eps)
+    else:
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if family != "gemma2":
+        writer.add_rope_freq_base(rope["rope_theta"])
+    if family in ("gemma2", "gemma3_text", "glm4"):
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    if family in ("phi3", "granite", "smollm3", "cohere2", "glm4"):
+        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
+    if family in ("gemma2", "gemma3_text", "cohere2"):
+        writer.add_sliding_window(config.sliding_window)
+    if family == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if family == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+        writer.add_sliding_window(config.sliding_window or 0)
+    if family == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+    if family in ("granite", "cohere2"):
+        writer.add_logit_scale(config.logits_scaling if family == "granite" else config.logit_scale)
+    if family == "cohere2":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)

@@ -1,0 +1,289 @@
+"""GGUF files of families without experts beside Llama's: their blocks are kept, and the answers are the file's."""
+
+import json
+
+import gguf
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Kind
+
+from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models import block_linear, loader
+from rapid_integrations.models.gguf import comparison, stored
+from rapid_integrations.models.gguf.description import configuration_of, weights_of
+from rapid_integrations.models.gguf.header import read_header
+from rapid_integrations.models.gguf.stored import StoredLM
+from rapid_integrations.models.gguf.tensors import MappedTensors
+from tests.toys.every_family import decoded, generated
+from tests.toys.gguf_experts import IDS, ROUNDED, errors, logits
+from tests.toys.gguf_families import ALWAYS_TIED, ARCHITECTURES, TRANSFORMERS_READS, made, mixed, write_family
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
+needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+OTHERS = [each for each in ARCHITECTURES if each not in TRANSFORMERS_READS]
+
+
+def each_of(*quick):
+    """Return all families; those that are not named are slow."""
+    return [pytest.param(each, marks=[] if each in quick else [pytest.mark.slow]) for each in ARCHITECTURES]
+
+
+def write(folder, family, formats=mixed, *, scale=0.3, sizes=None, name="tiny.gguf", **options):
+    """Write a file; return its path and a float32 model with the weights that the file stands for."""
+    model = made(family, scale=scale, **(sizes or {}))
+    (folder / "files").mkdir(exist_ok=True)
+    return write_family(folder / "files" / name, model, formats, **options), model
+
+
+def load(path, **options):
+    return loader.load(path, **{"dtype": "bfloat16"} | options)
+
+
+def error(loaded, model, parts=(60, 2, 1, 17)):
+    with torch.inference_mode():
+        expected = model(IDS[None]).logits[0]
+    return float((logits(loaded, parts) - expected).norm() / expected.norm())
+
+
+def described(path):
+    return configuration_of([read_header(path)])
+
+
+@pytest.mark.in_turn(2)
+@needs_kernels
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_family_in_its_blocks(tmp_path, family, home):
+    """The text is four times as long as the windows."""
+    path, model = write(tmp_path, family)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and not loaded.lm.kernels.startswith("none")
+    assert not (home / "dequantised").exists()
+    theirs, ours = model.state_dict(), loaded.lm.transformers_copy(torch.float32).state_dict()
+    assert theirs.keys() == ours.keys()
+    for name, weight in theirs.items():
+        assert torch.equal(ours[name], weight), name
+    assert error(loaded, model) < ROUNDED
+    assert loaded.lm.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", each_of("gemma3_text"))
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_heads_with_the_table_and_with_their_own(tmp_path, family, tied):
+    tied = tied or family in ALWAYS_TIED
+    path, model = write(tmp_path, family, lambda name: Kind.Q8_0, sizes={"tie_word_embeddings": tied})
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM
+    assert error(loaded, model) < ROUNDED
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", ["Q4_0", "F16", "BF16"])
+def test_a_file_of_one_format(tmp_path, form):
+    path, model = write(tmp_path, "gemma3_text", lambda name: Kind[form])
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM
+    assert error(loaded, model) < ROUNDED
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", each_of("gemma2", "cohere2"))
+def test_a_draft_has_the_bits_of_single_steps(tmp_path, family):
+    loaded = load(write(tmp_path, family)[0])
+    assert torch.equal(logits(loaded, (60, 20)), logits(loaded, (60, *[1] * 20)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", each_of("gemma3_text"))
+def test_later_starts_need_no_comparison(tmp_path, family, monkeypatch):
+    first = load(write(tmp_path, family)[0])
+    monkeypatch.setattr(stored, "_converted", None)
+    monkeypatch.setattr(stored, "compare", None)
+    second = load(tmp_path / "files" / "tiny.gguf")
+    assert torch.equal(logits(first), logits(second))
+    assert first.lm.fingerprint() == second.lm.fingerprint()
+    assert first.vocabulary.serialized() == second.vocabulary.serialized()
+
+
+@pytest.mark.parametrize("family", each_of("gemma3_text", "phi3"))
+def test_float32_has_the_logits_and_answers_of_the_dequantised_weights(tmp_path, family):
+    path, model = write(tmp_path, family, scale=1.0)
+    loaded = load(path, dtype="float32")
+    assert errors(loaded, model).max() < 1e-4
+    assert decoded(loaded.lm) == generated(model)
+    torch.testing.assert_close(logits(load(path, dtype="float32")), logits(loaded))  # the copy that was kept
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS_READS)
+def test_the_weights_are_those_that_transformers_reads(tmp_path, family):
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    path, _ = write(tmp_path, family)
+    options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+    theirs = AutoModelForCausalLM.from_pretrained(path.parent, **options).state_dict()
+    ours = load(path, dtype="float32").lm.model.state_dict()
+    assert theirs.keys() == ours.keys()
+    for name, weight in theirs.items():
+        assert torch.equal(ours[name], weight), name
+
+
+def test_norms_less_one_are_those_that_one_was_added_to():
+    """All bfloat16 numbers but the smallest come back; those are off by less than 2**-24 of the factor."""
+    bits = torch.arange(1 << 15, dtype=torch.int32).to(torch.int16)
+    numbers = torch.cat([bits.view(torch.bfloat16), -bits.view(torch.bfloat16)])
+    numbers = numbers[numbers.abs() <= 256]
+    found = (numbers.float() + 1).sub_(1).bfloat16()
+    kept = numbers.abs() >= 2**-16
+    assert torch.equal(found[kept], numbers[kept])
+    assert (found - numbers)[~kept].float().abs().max() < 2**-23
+
+
+# --- what files say, and what llama.cpp takes for granted -------------------------------------------------------------
+
+
+def test_gemma_3_stretches_the_angles_of_layers_that_see_all_keys(tmp_path):
+    path, model = write(tmp_path, "gemma3_text")
+    rope = described(path)["rope_parameters"]
+    assert rope == model.config.rope_parameters
+    path, _ = write(tmp_path, "gemma3_text", rope__freq_base_swa=5000.0, rope__scaling__type=None)
+    rope = described(path)["rope_parameters"]
+    assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": 5000.0}
+    assert rope["full_attention"] == {"rope_type": "default", "rope_theta": 1e6}
+
+
+@pytest.mark.parametrize(("family", "every"), [("gemma3_text", 6), ("gemma2", 2), ("cohere2", 4)])
+def test_which_layers_have_windows(tmp_path, family, every):
+    path, model = write(tmp_path, family)
+    assert described(path)["layer_types"] == model.config.layer_types
+    assert model.config.layer_types[every - 1] == "full_attention"
+    assert set(model.config.layer_types[: every - 1]) == {"sliding_attention"}
+    path, _ = write(tmp_path, family, attention__sliding_window_pattern=3)
+    assert described(path)["layer_types"][:3] == ["sliding_attention", "sliding_attention", "full_attention"]
+    pattern = [index == 1 for index in range(model.config.num_hidden_layers)]
+    path, _ = write(tmp_path, family, attention__sliding_window_pattern=pattern)
+    assert described(path)["layer_types"][:3] == ["full_attention", "sliding_attention", "full_attention"]
+    path, _ = write(tmp_path, family, attention__sliding_window_pattern=pattern[1:])
+    assert described(path) is None
+
+
+@pytest.mark.parametrize(("family", "layers"), [("gemma3_text", 62), ("gemma2", 46)])
+def test_the_scores_of_the_largest_gemmas(tmp_path, family, layers):
+    """No file says it: 27B divides by the root of the width over the number of heads."""
+    small = dict.fromkeys(("intermediate_size", "head_dim"), 32)
+    path, _ = write(tmp_path, family, lambda name: None, sizes={"num_hidden_layers": layers, **small})
+    assert described(path)["query_pre_attn_scalar"] == 256 // 4
+    path, _ = write(tmp_path, family, lambda name: None, sizes=small)
+    assert described(path)["query_pre_attn_scalar"] == 32
+
+
+def test_phi_3_without_a_window(tmp_path):
+    path, model = write(tmp_path, "phi3", sizes={"sliding_window": None})
+    assert described(path)["sliding_window"] is None
+    assert error(load(path), model) < ROUNDED
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ["starcoder2", "glm4"])
+def test_biases(tmp_path, family):
+    path, model = write(tmp_path, family, sizes={"attention_bias": True})
+    assert f"blk.0.attn_q.{'bias'}" in {tensor.name for tensor in read_header(path).tensors}
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM
+    assert error(loaded, model) < ROUNDED
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_text_of_glm_is_split_as_it_was_trained(tmp_path, dtype):
+    pieces = {}
+    for pre in ("gpt-2", "glm4", "chatglm-bpe"):
+        path, _ = write(tmp_path, "glm4", name=f"{pre}.gguf", tokenizer__ggml__pre=pre)
+        tokenizer = load(path, dtype=dtype).vocabulary.tokenizer
+        pieces[pre] = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]
+    assert pieces["glm4"] == pieces["chatglm-bpe"] != pieces["gpt-2"]
+    assert r"\p{N}{1,3}" in json.dumps(pieces["glm4"])
+
+
+def test_the_comparison_has_a_layer_of_each_kind(tmp_path):
+    path, _ = write(tmp_path, "smollm3", lambda name: Kind.Q8_0)
+    config = described(path)
+    small, _ = comparison._small(config, weights_of(MappedTensors([read_header(path)]), config, torch.bfloat16))
+    assert sorted(small["no_rope_layers"]) == [0, 1]
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS_READS)
+def test_a_key_that_is_not_known_is_left_to_transformers(tmp_path, family):
+    path, _ = write(tmp_path, family, unheard_of=3)
+    assert described(path) is None
+    assert type(load(path).lm) is not StoredLM
+
+
+@pytest.mark.parametrize("family", OTHERS)
+@pytest.mark.parametrize("metadata", [{"unheard_of": 3}, {"context_length": None}], ids=["unknown", "missing"])
+def test_a_key_that_is_not_known_is_refused_where_transformers_reads_none(tmp_path, family, metadata):
+    path, _ = write(tmp_path, family, **metadata)
+    assert described(path) is None
+    for dtype in ("bfloat16", "float32"):
+        with pytest.raises(UnsupportedModelError, match="not known"):
+            load(path, dtype=dtype)
+
+
+@pytest.mark.parametrize("family", each_of("gemma3_text", "granite"))
+@pytest.mark.parametrize("left", ["blk.1.ffn_down.weight", "output_norm.weight"])
+def test_a_weight_that_is_missing(tmp_path, family, left):
+    path, _ = write(tmp_path, family, leave_out=(left,))
+    with pytest.raises(ModelLoadError, match="random" if family in TRANSFORMERS_READS else "not known"):
+        load(path)
+
+
+@pytest.mark.parametrize("family", each_of("gemma3_text", "granite"))
+def test_a_shape_that_the_metadata_does_not_say(tmp_path, family):
+    path, _ = write(tmp_path, family, feed_forward_length=480)
+    with pytest.raises(ModelLoadError, match="480|shape|not known"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("family", "metadata"),
+    [
+        ("gemma2", {"attn_logit_softcapping": None}),
+        ("gemma3_text", {"attention__sliding_window": None}),
+        ("gemma3_text", {"rope__freq_base": None}),
+        ("phi3", {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0}),
+        ("phi3", {"attention__sliding_window": None}),
+        ("granite", {"residual_scale": None}),
+        ("olmo2", {"attention__key_length": 32}),
+        ("cohere2", {"logit_scale": None}),
+    ],
+    ids=str,
+)
+def test_what_is_not_known_has_no_configuration(tmp_path, family, metadata):
+    path, _ = write(tmp_path, family, **metadata)
+    assert described(path) is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", ["granite", "smollm3"])
+def test_rows_in_a_wrong_order_are_noticed(tmp_path, family, monkeypatch):
+    path, _ = write(tmp_path, family, scale=1.0)
+    pack = block_linear.pack
+
+    def pack_wrongly(form, raw, out, order):
+        pack(form, raw, out, None if order is None else order.roll(1))
+
+    monkeypatch.setattr(block_linear, "pack", pack_wrongly)
+    with pytest.raises(UnsupportedModelError, match="differs from transformers"):
+        load(path)
+
+
+def test_the_names_are_those_of_the_gguf_package():
+    """llama.cpp's converter writes no tensor of these families that the reader lacks, but for those of other models."""
+    from rapid_integrations.models.gguf.families import ARCHITECTURES as READ
+
+    for family, architecture in READ.items():
+        kind = next(each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == family)
+        theirs = {gguf.TENSOR_NAMES[each] for each in gguf.MODEL_TENSORS[kind]}
+        assert {f"blk.{{bid}}.{name}" for name in architecture.names} <= theirs
