@@ -13,8 +13,11 @@ from transformers import AutoConfig, AutoTokenizer
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models.chat_rendering import check_template, render_template
 from rapid_integrations.models.config_bounds import check_numbers
-from rapid_integrations.models.gguf.kinds import refuse_gguf
+from rapid_integrations.models.gguf.converted import check_tokens
+from rapid_integrations.models.gguf.description import architecture_of, configuration_of
+from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
+from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from rapid_integrations.models.isolated import RESULT
 from rapid_integrations.models.loader import check_folder, errors_explained
 from rapid_integrations.models.safetensors_files import read_weights
@@ -43,18 +46,13 @@ def _bound_memory() -> None:
 def _read(path: Path) -> None:
     """Read the files of a model and use them, without computing logits."""
     _bound_memory()
-    where: dict[str, Any] = {"local_files_only": True}
-    folder = path
     if path.is_file():
-        parts = parts_of(path)
-        refuse_gguf(read_parts(parts)[0])
-        folder, where["gguf_file"] = path.parent, parts[0].name
+        tokenizer = _tokenizer_of_gguf(path)
     else:
         check_folder(path)
         read_weights(path)
-    config = AutoConfig.from_pretrained(folder, **where)
-    check_numbers(str(path), config.to_dict())
-    tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+        check_numbers(str(path), AutoConfig.from_pretrained(path, local_files_only=True).to_dict())
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     check_tokenizer(str(path), tokenizer)
     check_template(str(path), tokenizer.chat_template)
     vocabulary = Vocabulary(tokenizer, ())
@@ -63,6 +61,22 @@ def _read(path: Path) -> None:
     if tokenizer.chat_template:
         with contextlib.suppress(Exception):  # a template may refuse the messages; it only has to terminate
             render_template(tokenizer, [{"role": "user", "content": _PROBES[0]}])
+
+
+def _tokenizer_of_gguf(path: Path) -> Any:
+    """Check the configuration of a GGUF file, and return its tokenizer."""
+    parts = parts_of(path)
+    headers = read_parts(parts)
+    refuse_gguf(headers[0])
+    architecture = architecture_of(headers[0])
+    if architecture is None or architecture.by_transformers or (config := configuration_of(headers)) is None:
+        refuse_unread(headers[0])
+        where: dict[str, Any] = {"gguf_file": parts[0].name, "local_files_only": True}
+        check_numbers(str(path), AutoConfig.from_pretrained(path.parent, **where).to_dict())
+        return AutoTokenizer.from_pretrained(path.parent, **where)
+    check_numbers(str(path), config)
+    check_tokens(path, headers[0])
+    return tokenizer_of(headers[0])
 
 
 def main() -> None:

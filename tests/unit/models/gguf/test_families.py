@@ -279,6 +279,16 @@ def test_rows_in_a_wrong_order_are_noticed(tmp_path, family, monkeypatch):
         load(path)
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("family", ["gemma3_text", "granite"])
+def test_the_check_in_a_child_reads_the_same(tmp_path, family):
+    path, model = write(tmp_path, family)
+    assert error(load(path, verify="isolated"), model) < ROUNDED
+    path, _ = write(tmp_path, "granite", unheard_of=3)
+    with pytest.raises(UnsupportedModelError, match="not known"):
+        load(path, verify="isolated")
+
+
 def test_the_names_are_those_of_the_gguf_package():
     """llama.cpp's converter writes no tensor of these families that the reader lacks, but for those of other models."""
     from rapid_integrations.models.gguf.families import ARCHITECTURES as READ
