@@ -13,7 +13,7 @@ from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import MAX_ROWS
-from rapid_integrations.models.causal_lm import PartOfLM
+from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.not_a_number import nan_taught
@@ -107,7 +107,12 @@ class DecoderLM(SharedResource):
 
     def new_cache(self, capacity: int) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        return self._fused.new_cache(capacity)
+        return self._fused.new_cache(capacity, cache_variant(self, capacity))
+
+    @property
+    def switch(self) -> int | None:
+        """Capacity in tokens above which a text has other rotations; None: all have the same."""
+        return self._fused.switch
 
     @property
     def kv_dtype(self) -> KVDtype | None:

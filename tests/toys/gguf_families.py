@@ -1,6 +1,9 @@
 """Tiny models without experts as GGUF files, in the form that llama.cpp's converter gives their families."""
 
+import math
+
 import gguf
+import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
@@ -117,6 +120,10 @@ def write_family(path, model, formats=mixed, *, leave_out=(), tokenizer=TOKENIZE
             raw = blocks(written.contiguous().numpy(), form)
             writer.add_tensor(theirs, raw, raw_dtype=form)
             tensor.copy_(_as_in_models(torch.from_numpy(dequantize(raw, form)), config, stem))
+    for length in ("short", "long") if config.rope_parameters.get("rope_type") == "longrope" else ():
+        name = f"rope_factors_{length}.weight"
+        if name not in leave_out:
+            writer.add_tensor(name, np.array(config.rope_parameters[f"{length}_factor"], dtype=np.float32))
     _describe(writer, config)
     describe_tokenizer(writer, config, tokenizer, merges)
     if config.pad_token_id is not None:
@@ -191,6 +198,10 @@ def _describe(writer, config):
         writer.add_rope_scaling_factor(rope["factor"])
     if family == "phi3":
         writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+        if rope["rope_type"] == "longrope":
+            original = config.original_max_position_embeddings
+            stretched = math.log(config.max_position_embeddings / original) / math.log(original)
+            writer.add_rope_scaling_attn_factors(math.sqrt(1 + stretched))
         writer.add_sliding_window(config.sliding_window or 0)
     if family == "granite":
         writer.add_attention_scale(config.attention_multiplier)

@@ -27,6 +27,7 @@ _COMMON = {
     *("rope.scaling.original_context_length", "rope.scaling.type", "vocab_size"),
 }
 _OF_EXPERTS = {"expert_feed_forward_length", "interleave_moe_layer_step"}
+_MOST_LAYERS = 10_000  # `own` may make lists of so many
 _RMS = ("attention.layer_norm_rms_epsilon", "rms_norm_eps")
 _NUMBERS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
@@ -49,6 +50,7 @@ class Architecture:
         interleaved: the file has the rows of queries and keys in another order, as llama.cpp rotates neighbours.
         partial: whether only a part of each head may be rotated.
         norm_offset: what llama.cpp's converter has added to the weights of norms.
+        long_rope: whether the angles of some of its models follow the length of the text.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 
@@ -64,6 +66,7 @@ class Architecture:
     interleaved: bool = False
     partial: bool = False
     norm_offset: float = 0.0
+    long_rope: bool = False
     by_transformers: bool = False
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
@@ -108,9 +111,10 @@ class Architecture:
         if (
             set(told) - _COMMON - (_OF_EXPERTS if self.experts else set()) - self.keys - {self.epsilon[0]}
             or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
+            or config["num_hidden_layers"] > _MOST_LAYERS
             or (turned != head_dim and not self.partial)
             or told.get("attention.value_length", head_dim) != head_dim
-            or told.get("rope.scaling.attn_factor", 1.0) != 1.0
+            or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not self.long_rope)
             or told.get("interleave_moe_layer_step", 1) != 1
         ):
             return None

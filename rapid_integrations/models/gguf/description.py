@@ -16,7 +16,7 @@ from rapid_integrations.models.gguf import experts_config, families
 from rapid_integrations.models.gguf.architecture import OUTER, Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
 from rapid_integrations.models.gguf.header import GgufHeader
-from rapid_integrations.models.gguf.rope import FACTORS, rope_of
+from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope_of, rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
 READ = frozenset({*families.ARCHITECTURES, *experts_config.ARCHITECTURES})
@@ -51,10 +51,14 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     tensors = {tensor.name: tensor for each in headers for tensor in each.tensors}
     try:
         config = architecture.configuration(headers[0], tensors)
+        long = long_rope_of(headers, config) if config is not None and architecture.long_rope else None
     except (KeyError, TypeError, ZeroDivisionError):  # a number is left out, or is no number
         return None
     if config is None:
         return None
+    if long is not None:
+        original = {"original_max_position_embeddings": long["original_max_position_embeddings"]}
+        return config | original | {"rope_parameters": long}
     rope = config["rope_parameters"]
     stretched = rope.get("full_attention", rope)  # some families have angles for each kind of layer
     found = rope_of(headers, SimpleNamespace(rope_parameters=stretched))
@@ -82,7 +86,7 @@ def weights_of(
     weights: dict[str, Any] = {}
     for name in tensors.names():
         stem, _, kind = name.rpartition(".")
-        if name == FACTORS:
+        if name == FACTORS or (architecture.long_rope and name in LONG_FACTORS):
             continue
         if kind not in ("weight", "bias"):
             return None

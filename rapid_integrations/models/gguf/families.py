@@ -190,7 +190,7 @@ ARCHITECTURES = {
         norm_offset=1.0,
     ),
     "phi3": Architecture(
-        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({_WINDOW}), partial=True
+        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({_WINDOW}), partial=True, long_rope=True
     ),
     "granite": Architecture("GraniteForCausalLM", "granite", _granite, LLAMA, keys=GRANITE_FACTORS, interleaved=True),
     "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", _smollm3, LLAMA, interleaved=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.gguf.description import READ
+from rapid_integrations.models.gguf.description import READ, architecture_of
 from rapid_integrations.models.gguf.header import GgufHeader
 
 _VECTORS = ("bert", "jina-", "t5encoder", "gemma-embedding", "eurobert")
@@ -79,12 +79,9 @@ def refuse_gguf(header: GgufHeader) -> None:
         raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")
     if not header.tensors:
         raise ModelLoadError(f"{path} could not be loaded: it has no weights (a vocabulary only)")
-    names = [tensor.name for tensor in header.tensors]
-    if long_rope := [name for name in names if name.startswith("rope_factors_")]:
-        raise UnsupportedModelError(
-            f"{path} has rotary frequencies that follow the length read so far (longrope: {long_rope[0]}); keys that "
-            "are cached would have to change with them"
-        )
+    own = architecture_of(header)
+    if own is None or not own.long_rope:
+        _refuse_long_rope(header)
     if architecture not in (readable := _by_transformers() | READ):
         raise UnsupportedModelError(
             f"{path} is a {architecture!r} model; GGUF files are read of {', '.join(sorted(readable))}. Take "
@@ -96,14 +93,23 @@ def refuse_unread(header: GgufHeader) -> None:
     """Refuse a file that only `description` could read, and has not.
 
     Raises:
-        UnsupportedModelError: transformers reads no GGUF files of its architecture.
+        UnsupportedModelError: transformers reads no GGUF files of its architecture, or not all that it says.
     """
+    _refuse_long_rope(header)
     architecture = header.architecture
     if architecture not in _by_transformers():
         raise UnsupportedModelError(
             f"{header.path} is a {architecture!r} model that says something in its metadata that is not known here, or "
             "whose tensors are not those of this family: some may be missing. Take the model's safetensors, or convert "
             "it again with llama.cpp"
+        )
+
+
+def _refuse_long_rope(header: GgufHeader) -> None:
+    if name := next((each.name for each in header.tensors if each.name.startswith("rope_factors_")), None):
+        raise UnsupportedModelError(
+            f"{header.path} has rotary frequencies that follow the length of the text (longrope: {name}), which "
+            "transformers does not read from GGUF files"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.gguf.header import GgufHeader
 
 FACTORS = "rope_freqs.weight"  # divisors of the frequencies (Llama 3.1 and later)
+LONG_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
+"""Those of "longrope", for texts up to a length and beyond it."""
 _FLOATS = {0: "<f4", 1: "<f2"}  # by their numbers in GGUF
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -29,7 +31,7 @@ def rope_of(headers: Sequence[GgufHeader], config: Any) -> dict[str, Any] | None
     own = getattr(config, "rope_parameters", None)
     if not isinstance(own, dict) or "rope_theta" not in own:
         return None
-    if (factors := _factors_of(headers)) is not None:
+    if (factors := _factors_of(headers, FACTORS)) is not None:
         return _llama3(header.path, factors, own)
     if kind in (None, "none") or own.get("rope_type", "default") != "default":
         return None
@@ -48,13 +50,48 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
 
 
-def _factors_of(headers: Sequence[GgufHeader]) -> np.ndarray | None:
+def long_rope_of(headers: Sequence[GgufHeader], config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the `rope_parameters` of a file whose angles follow the length of the text; None if they do not.
+
+    Args:
+        headers: of the model's files.
+        config: what else the file says, under transformers' names.
+
+    Raises:
+        KeyError, TypeError: it leaves a number out, or says something else than transformers computes.
+    """
+    short, long = (_factors_of(headers, name) for name in LONG_FACTORS)
+    stated, prefix = headers[0].metadata, f"{headers[0].architecture}.rope.scaling"
+    scaling = stated.get(f"{prefix}.attn_factor", 1.0)
+    if short is None and long is None:
+        if scaling != 1.0:
+            raise TypeError(f"attn_factor is {scaling!r}")
+        return None
+    if short is None or long is None:
+        raise TypeError("the angles of short or of long texts are left out")
+    original = stated[f"{prefix}.original_context_length"]
+    if type(original) is not int or original < 2:
+        raise TypeError(f"original_context_length is {original!r}")
+    stretched = config["max_position_embeddings"] / original
+    expected = math.sqrt(1 + math.log(stretched) / math.log(original)) if stretched > 1 else 1.0
+    if not math.isclose(scaling, expected, rel_tol=1e-4):
+        raise TypeError(f"attn_factor is {scaling!r}, not {expected}")
+    return {
+        **config["rope_parameters"],
+        "rope_type": "longrope",
+        "short_factor": [float(each) for each in short],
+        "long_factor": [float(each) for each in long],
+        "original_max_position_embeddings": original,
+    }
+
+
+def _factors_of(headers: Sequence[GgufHeader], name: str) -> np.ndarray | None:
     for header in headers:
         for tensor in header.tensors:
-            if tensor.name != FACTORS:
+            if tensor.name != name:
                 continue
             if tensor.kind not in _FLOATS:
-                raise UnsupportedModelError(f"{header.path} holds {FACTORS} in a format that is not known here")
+                raise UnsupportedModelError(f"{header.path} holds {name} in a format that is not known here")
             start, count = header.data_start + tensor.offset, math.prod(tensor.shape)
             return np.fromfile(header.path, _FLOATS[tensor.kind], count, offset=start).astype(np.float64)
     return None

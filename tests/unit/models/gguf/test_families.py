@@ -7,6 +7,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import block_linear, loader
@@ -183,6 +184,51 @@ def test_phi_3_without_a_window(tmp_path):
     assert error(load(path), model) < ROUNDED
 
 
+ORIGINAL = 60  # tokens up to which Phi-3 has the angles of short texts; `IDS` are 80
+LONG = {
+    "original_max_position_embeddings": ORIGINAL,
+    "rope_parameters": {
+        **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": ORIGINAL},
+        **{"short_factor": [1 + n / 16 for n in range(24)], "long_factor": [2 + n / 4 for n in range(24)]},
+        "partial_rotary_factor": 0.75,
+    },
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_phi_3_with_angles_that_follow_the_length(tmp_path, dtype):
+    path, model = write(tmp_path, "phi3", sizes=LONG, scale=1.0 if dtype == "float32" else 0.3)
+    loaded, bound = load(path, dtype=dtype), 1e-4 if dtype == "float32" else ROUNDED
+    assert (type(loaded.lm) is StoredLM) == (dtype == "bfloat16")
+    assert error(loaded, model) < bound  # a cache for 80 tokens
+    with torch.inference_mode():
+        expected = model(IDS[None, :50]).logits[0]
+    found = {}
+    for capacity in (ORIGINAL, ORIGINAL + 1):
+        cache = loaded.lm.new_cache(capacity)
+        assert cache.variant == int(capacity > ORIGINAL)
+        found[cache.variant] = loaded.lm.forward([Rows(IDS[:50], cache, 50)])[0]
+    assert (found[0] - expected).norm() / expected.norm() < bound
+    assert (found[1] - expected).norm() / expected.norm() > 2 * bound
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"leave_out": ("rope_factors_long.weight",)},
+        {"rope__scaling__attn_factor": 1.1},
+        {"rope__scaling__original_context_length": None},
+        {"sizes": LONG, "rope__dimension_count": 32},  # there are more factors than pairs
+    ],
+    ids=str,
+)
+def test_angles_that_transformers_would_not_read_are_refused(tmp_path, options):
+    path, _ = write(tmp_path, "phi3", **{"sizes": LONG} | options)
+    with pytest.raises(UnsupportedModelError, match="follow the length of the text"):
+        load(path)
+
+
 @needs_kernels
 @pytest.mark.parametrize("family", ["starcoder2", "glm4"])
 def test_biases(tmp_path, family):
@@ -254,6 +300,7 @@ def test_a_shape_that_the_metadata_does_not_say(tmp_path, family):
         ("gemma3_text", {"rope__freq_base": None}),
         ("phi3", {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0}),
         ("phi3", {"attention__sliding_window": None}),
+        ("phi3", {"rope__scaling__attn_factor": 1.2}),
         ("granite", {"residual_scale": None}),
         ("olmo2", {"attention__key_length": 32}),
         ("cohere2", {"logit_scale": None}),
@@ -263,6 +310,14 @@ def test_a_shape_that_the_metadata_does_not_say(tmp_path, family):
 def test_what_is_not_known_has_no_configuration(tmp_path, family, metadata):
     path, _ = write(tmp_path, family, **metadata)
     assert described(path) is None
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "smollm3"])
+def test_layers_beyond_all_bounds(tmp_path, family):
+    path, _ = write(tmp_path, family, block_count=4_000_000_000)
+    assert described(path) is None
+    with pytest.raises(ModelLoadError, match=r"10,000|not known"):
+        load(path)
 
 
 @needs_kernels
