@@ -33,7 +33,7 @@ from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import join, parts_of, read_parts
 from rapid_integrations.models.gguf.rope import rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
-from rapid_integrations.models.gguf.tokenizer import tokenizer_of
+from rapid_integrations.models.gguf.tokenizer import splitting_as_trained, tokenizer_of
 from rapid_integrations.models.stored_model import stored_model
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
@@ -176,7 +176,7 @@ def _read(
         _say_what_is_left(path, unread, elements, tensors)
     if ends := ends_of_answers(headers[0], model.config.eos_token_id, model.config.vocab_size):
         model.generation_config.eos_token_id = ends
-    return model, AutoTokenizer.from_pretrained(whole.parent, **file)
+    return model, splitting_as_trained(AutoTokenizer.from_pretrained(whole.parent, **file), headers[0])
 
 
 @contextmanager
