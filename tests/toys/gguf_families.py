@@ -65,6 +65,17 @@ OF_A_FAMILY = {
 }
 
 
+ORIGINAL = 60  # tokens up to which Phi-3 has the angles of short texts; `gguf_experts.IDS` are 80
+LONG_PHI = {
+    "original_max_position_embeddings": ORIGINAL,
+    "rope_parameters": {
+        **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": ORIGINAL},
+        **{"short_factor": [1 + n / 16 for n in range(24)], "long_factor": [2 + n / 4 for n in range(24)]},
+        "partial_rotary_factor": 0.75,
+    },
+}
+
+
 def made(family, seed=1, scale=0.3, **changes):
     """Return a random float32 model whose vectors are those of a bfloat16 one, as in what is converted."""
     model = tiny(family, seed)

@@ -16,7 +16,16 @@ from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from tests.toys.every_family import decoded, generated
 from tests.toys.gguf_experts import IDS, ROUNDED, errors, logits
-from tests.toys.gguf_families import ALWAYS_TIED, ARCHITECTURES, TRANSFORMERS_READS, made, mixed, write_family
+from tests.toys.gguf_families import (
+    ALWAYS_TIED,
+    ARCHITECTURES,
+    LONG_PHI,
+    ORIGINAL,
+    TRANSFORMERS_READS,
+    made,
+    mixed,
+    write_family,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
@@ -182,21 +191,10 @@ def test_phi_3_without_a_window(tmp_path):
     assert error(load(path), model) < ROUNDED
 
 
-ORIGINAL = 60  # tokens up to which Phi-3 has the angles of short texts; `IDS` are 80
-LONG = {
-    "original_max_position_embeddings": ORIGINAL,
-    "rope_parameters": {
-        **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": ORIGINAL},
-        **{"short_factor": [1 + n / 16 for n in range(24)], "long_factor": [2 + n / 4 for n in range(24)]},
-        "partial_rotary_factor": 0.75,
-    },
-}
-
-
 @needs_kernels
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_phi_3_with_angles_that_follow_the_length(tmp_path, dtype):
-    path, model = write(tmp_path, "phi3", sizes=LONG, scale=1.0 if dtype == "float32" else 0.3)
+    path, model = write(tmp_path, "phi3", sizes=LONG_PHI, scale=1.0 if dtype == "float32" else 0.3)
     loaded, bound = load(path, dtype=dtype), 1e-4 if dtype == "float32" else ROUNDED
     assert (type(loaded.lm) is StoredLM) == (dtype == "bfloat16")
     assert error(loaded, model) < bound  # a cache for 80 tokens
@@ -217,12 +215,12 @@ def test_phi_3_with_angles_that_follow_the_length(tmp_path, dtype):
         {"leave_out": ("rope_factors_long.weight",)},
         {"rope__scaling__attn_factor": 1.1},
         {"rope__scaling__original_context_length": None},
-        {"sizes": LONG, "rope__dimension_count": 32},  # there are more factors than pairs
+        {"sizes": LONG_PHI, "rope__dimension_count": 32},  # there are more factors than pairs
     ],
     ids=str,
 )
 def test_angles_that_transformers_would_not_read_are_refused(tmp_path, options):
-    path, _ = write(tmp_path, "phi3", **{"sizes": LONG} | options)
+    path, _ = write(tmp_path, "phi3", **{"sizes": LONG_PHI} | options)
     with pytest.raises(UnsupportedModelError, match="follow the length of the text"):
         load(path)
 

@@ -1,0 +1,67 @@
+"""llama.cpp reads the made GGUF files and computes the same, so their form is the one that its converter gives them.
+
+`pip install xllamacpp` brings llama.cpp.
+"""
+
+import json
+
+import pytest
+import torch
+
+from tests.toys.gguf_experts import IDS, TOKENIZER
+from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
+
+pytestmark = pytest.mark.slow
+LENGTHS = (5, 18, 40, 80)  # windows are 20
+NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's files say
+MOST = 100  # tokens whose probabilities are compared
+ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
+
+
+@pytest.fixture
+def served():
+    """Return a function that starts llama.cpp's server on a file."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+
+    def start(path):
+        settings = xllamacpp.CommonParams()
+        settings.model.path, settings.port = str(path), 0
+        settings.n_parallel, settings.n_ctx, settings.fit_params = 1, 256, False
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+        settings.warmup, settings.cache_ram_mib, settings.verbosity = False, 0, 0
+        return xllamacpp.Server(settings)
+
+    return start
+
+
+def probabilities(server, ids):
+    """Return the logarithms of the likeliest tokens behind a text, by their ids."""
+    letter = TOKENIZER.convert_tokens_to_ids("a")  # bytes that are no text would have no probabilities
+    said = []
+    asked = {"prompt": ids.tolist(), "n_predict": 1, "logprobs": MOST, "n_probs": MOST, "logit_bias": [[letter, 1000]]}
+    server.handle_completions(json.dumps(asked | {"cache_prompt": False, "stream": False}), said.append)
+    answer = json.loads(said[-1]) if isinstance(said[-1], str) else said[-1]
+    (content,) = answer["choices"][0]["logprobs"]["content"]
+    return {each["id"]: each["logprob"] for each in content["top_logprobs"]}
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "lengths"),
+    [
+        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in ARCHITECTURES),
+        ("phi3", NO_WINDOW | LONG_PHI, (70, 80)),  # the server's capacity is beyond the original length
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
+    model = made(family, scale=0.5, **sizes)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)  # so that many tokens are likely
+    path = write_family(tmp_path / "tiny.gguf", model, lambda name: None, tokenizer__ggml__pre="gpt-2")
+    server = served(path)
+    for length in lengths:
+        theirs = probabilities(server, IDS[:length])
+        with torch.inference_mode():
+            ours = torch.log_softmax(model(IDS[None, :length]).logits[0, -1].float(), dim=-1)
+        assert len(theirs) == MOST
+        assert max(abs(float(ours[token]) - theirs[token]) for token in theirs) < ALLOWED
