@@ -5,7 +5,7 @@ import torch
 from gguf.quants import dequantize
 
 from rapid_integrations.cache import Rows
-from tests.toys.gguf_file import blocks, describe_tokenizer
+from tests.toys.gguf_file import blocks, describe_tokenizer, in_files_order, in_models_order
 from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer
 
 ARCHITECTURES = {
@@ -114,13 +114,13 @@ def _heads(config, stem):
 def _rows(tensor, config, stem):
     if (heads := _heads(config, stem)) is None:
         return tensor
-    return tensor.view(heads, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+    return in_files_order(tensor, heads)
 
 
 def _rows_back(tensor, config, stem):
     if (heads := _heads(config, stem)) is None:
         return tensor
-    return tensor.view(heads, -1, 2, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+    return in_models_order(tensor, heads)
 
 
 def _describe(writer, config, tokenizer, merges, metadata):

@@ -10,7 +10,7 @@ from gguf.quants import dequantize
 
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import MERGES, TOKENIZER
-from tests.toys.gguf_file import blocks, describe_tokenizer
+from tests.toys.gguf_file import blocks, describe_sizes, describe_tokenizer, in_files_order, in_models_order
 from tests.toys.models import BOS_ID, EOS_ID
 
 ARCHITECTURES = {
@@ -160,13 +160,13 @@ def _as_in_files(tensor, config, stem):
         return tensor + 1
     if (heads := _heads(config, stem)) is None:
         return tensor
-    return tensor.view(heads, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+    return in_files_order(tensor, heads)
 
 
 def _as_in_models(tensor, config, stem):
     if (heads := _heads(config, stem)) is None:
         return tensor
-    return tensor.view(heads, -1, 2, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+    return in_models_order(tensor, heads)
 
 
 def _heads(config, stem):
@@ -181,13 +181,7 @@ def _describe(writer, config):
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     ropes = config.rope_parameters
     rope = ropes.get("full_attention", ropes)
-    writer.add_name("tiny")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    describe_sizes(writer, config)
     if family in ("starcoder2", "cohere2"):
         writer.add_layer_norm_eps(config.norm_epsilon if family == "starcoder2" else config.layer_norm_eps)
     else:

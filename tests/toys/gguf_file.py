@@ -120,18 +120,19 @@ def blocks(weights, form):
 
 
 def _as_in_files(config, name, tensor):
-    """Return queries and keys as llama.cpp's converter orders their rows: each number beside the one it turns with."""
-    if config.model_type != "llama" or not name.endswith(("attn_q", "attn_k")):
-        return tensor
-    heads = tensor.view(-1, 2, config.head_dim // 2, *tensor.shape[1:])
-    return heads.transpose(1, 2).reshape(tensor.shape).contiguous()
+    heads = _heads(config, name)
+    return tensor if heads is None else in_files_order(tensor, heads)
 
 
 def _as_in_models(config, name, tensor):
+    heads = _heads(config, name)
+    return tensor if heads is None else in_models_order(tensor, heads)
+
+
+def _heads(config, name):
     if config.model_type != "llama" or not name.endswith(("attn_q", "attn_k")):
-        return tensor
-    heads = tensor.view(-1, config.head_dim // 2, 2, *tensor.shape[1:])
-    return heads.transpose(1, 2).reshape(tensor.shape)
+        return None
+    return config.num_attention_heads if name.endswith("attn_q") else config.num_key_value_heads
 
 
 def describe_tokenizer(writer, config, tokenizer, merges):
@@ -151,7 +152,20 @@ def describe_tokenizer(writer, config, tokenizer, merges):
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _describe(writer, config, tokenizer, merges, metadata):
+def in_files_order(rows, heads):
+    """Return rows of queries or keys as llama.cpp's converter orders them: each number beside the one it turns with."""
+    own = rows.view(heads, 2, -1, *rows.shape[1:])
+    return own.transpose(1, 2).reshape(rows.shape).contiguous()
+
+
+def in_models_order(rows, heads):
+    """Undo `in_files_order`."""
+    own = rows.view(heads, -1, 2, *rows.shape[1:])
+    return own.transpose(1, 2).reshape(rows.shape)
+
+
+def describe_sizes(writer, config):
+    """Write the sizes that every family has."""
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -159,6 +173,10 @@ def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+
+
+def _describe(writer, config, tokenizer, merges, metadata):
+    describe_sizes(writer, config)
     if config.head_dim != config.hidden_size // config.num_attention_heads:
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)

@@ -12,7 +12,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.config import home as home_of
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
-from rapid_integrations.models import block_linear, loader
+from rapid_integrations.models import loader
 from rapid_integrations.models.gguf import stored
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
@@ -211,14 +211,8 @@ def test_weights_that_are_no_numbers(tmp_path):
         load(path)
 
 
-def test_rows_in_a_wrong_order_are_noticed(tmp_path, monkeypatch):
+def test_rows_in_a_wrong_order_are_noticed(tmp_path, rows_packed_wrongly):
     path, _ = write(tmp_path, "llama")
-    pack = block_linear.pack
-
-    def pack_wrongly(form, raw, out, order):
-        pack(form, raw, out, None if order is None else order.roll(1))
-
-    monkeypatch.setattr(block_linear, "pack", pack_wrongly)
     with pytest.raises(UnsupportedModelError, match="differs from transformers"):
         load(path)
 
