@@ -22,6 +22,7 @@ from torch import Tensor
 from rapid_integrations.cache import freed_pages, windows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import quantised
+from rapid_integrations.cache.recorded_state import RecordedState
 from rapid_integrations.cache.recurrent_state import RecurrentState
 from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment, shared_part
 from rapid_integrations.cache.windows import Range
@@ -52,8 +53,8 @@ class KVCache(OneOwner):
         capacity: tokens that fit.
         shared: the shared segments, in the order of their positions; empty if all rows are the cache's own.
         variant: which of its rotations the model chose for this text. Rows of one variant are of no use to another.
-        state: of the layers that are recurrent; None if there are none. It may have read fewer tokens than the cache
-            holds. The next pass reads those once more.
+        state: of the layers that are recurrent; None if there are none. A `RecurrentState` may have read fewer tokens
+            than the cache holds. The next pass reads those once more.
         kv_dtype: "int8" if rows are stored in eight bits: int8 (1, H_kv, rows, head_dim + 4), see `levels`. With None,
             they are stored as the layers produce them.
         sparse_rows: rows, from the first one on, that belong to whole blocks of `TILE` tokens of a prompt, if the model
@@ -68,7 +69,7 @@ class KVCache(OneOwner):
         layers: int,
         capacity: int,
         variant: int = 0,
-        state: RecurrentState | None = None,
+        state: RecurrentState | RecordedState | None = None,
         kv_dtype: KVDtype | None = None,
         windows: Sequence[int | None] = (),
     ) -> None:
@@ -331,8 +332,8 @@ class KVCache(OneOwner):
             tile: segments end at its multiples. Caches that the kernels read need the default.
 
         Raises:
-            CacheError: the cache holds fewer tokens, rows before them were freed (see `reusable`), or `capacity` is
-                smaller than `length`.
+            CacheError: the cache holds fewer tokens, rows before them were freed or a state was not kept (see
+                `reusable`), or `capacity` is smaller than `length`.
         """
         if not 0 <= length <= self._length:
             raise CacheError(f"cannot fork {length:,} tokens: the cache holds {self._length:,}", code="fork")
@@ -341,7 +342,8 @@ class KVCache(OneOwner):
         freed = self.freed if self._window else []
         if not self.branches(length):
             raise CacheError(f"cannot fork {length:,} tokens: rows before them were freed", code="window")
-        other = KVCache(self.layers, capacity, self.variant, kv_dtype=self.kv_dtype, windows=self.windows)
+        state = None if self.state is None else self.state.fork(length)
+        other = KVCache(self.layers, capacity, self.variant, state, kv_dtype=self.kv_dtype, windows=self.windows)
         other.shared = shared_part(self.segments, length, tile)
         begin = other.shared[-1].end if other.shared else 0
         if begin:
@@ -364,8 +366,6 @@ class KVCache(OneOwner):
             other._freed_to, other._prompt_end = min(self._freed_to, length), length
         other.sparse_rows = None if self.sparse_rows is None else self.reusable(length)
         self._lent = max(self._lent, begin)
-        if self.state is not None:
-            other.state = self.state.fork(length)
         return other
 
     def reusable(self, length: int) -> int:

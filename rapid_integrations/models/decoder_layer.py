@@ -14,13 +14,14 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeInput, NativeLayer, NativeMatrix, prefill
-from rapid_integrations.kernels.layers import Activation, AttentionKind, Norm, Rope
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.alternating import thinned
-from rapid_integrations.models.description import Experts, Growth, Layer, Mlp
+from rapid_integrations.models.description import Attention, Experts, Growth, Inputs, Layer, Mlp, Recurrence
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
 
@@ -34,11 +35,12 @@ class TakenLayer:
     Attributes:
         described: the layer.
         rope: how its heads are rotated.
-        qkv, out: products of the attention.
+        qkv, out: products of the attention, or of what stands in its place.
         mlp: the products of an MLP, gate and up first, or the experts in its place.
         latent: what latent attention has beside these; None: it is another one.
         input: the products of an input of its own, the gate first.
         beside: experts beside the MLP.
+        recurrence: what stands in the place of an attention, beside these; None: nothing does.
     """
 
     described: Layer
@@ -49,26 +51,42 @@ class TakenLayer:
     latent: TakenLatent | None = None
     input: tuple[Linear, Linear] | None = None
     beside: TakenExperts | None = None
+    recurrence: TakenRecurrence | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
         attention, mlp = layer.attention, layer.mlp
-        qkv, out = fuse(attention.qkv, quantization, arena), fuse([attention.out], quantization, arena)
-        latent = None if attention.latent is None else TakenLatent.of(attention.latent, quantization, arena)
-        own = None
+        qkv, out = fuse(_inputs(attention), quantization, arena), fuse([attention.out], quantization, arena)
+        latent = recurrence = own = None
+        if isinstance(attention, Recurrence):
+            recurrence = TakenRecurrence.of(attention, arena)
+        elif attention.latent is not None:
+            latent = TakenLatent.of(attention.latent, quantization, arena)
         if layer.input is not None:
             own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
             beside = None if layer.beside is None else _take_experts(layer.beside, quantization, arena)
-            return cls(layer, rope, qkv, out, pair, latent, own, beside)
-        return cls(layer, rope, qkv, out, _take_experts(mlp, quantization, arena), latent, own)
+            return cls(layer, rope, qkv, out, pair, latent, own, beside, recurrence)
+        experts = _take_experts(mlp, quantization, arena)
+        return cls(layer, rope, qkv, out, experts, latent, own, recurrence=recurrence)
+
+    @property
+    def attention(self) -> Attention:
+        """How the layer attends, which it does."""
+        assert isinstance(self.described.attention, Attention)
+        return self.described.attention
+
+    @property
+    def slot(self) -> bool:
+        """Whether a cache holds keys and values of the layer's own."""
+        return self.recurrence is None and self.attention.keys_of is None
 
     @cached_property
     def kind(self) -> AttentionKind:
         """What the attention does, with sinks in float32."""
-        kind = self.described.attention.kind
+        kind = PLAIN if self.recurrence is not None else self.attention.kind
         return kind if kind.sinks is None else replace(kind, sinks=kind.sinks.detach().float())
 
     @property
@@ -90,6 +108,8 @@ class TakenLayer:
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
+        if self.recurrence is not None:
+            named["rates"] = self.recurrence.rates
         if self.input is not None:
             named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
         for name in ("gate_up", "down") if self.experts is not None else ():
@@ -102,6 +122,7 @@ class TakenLayer:
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
+        own += 0 if self.recurrence is None else self.recurrence.rates.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
         own += 0 if self.experts is None else self.experts.step_bytes
         return own if isinstance(self.mlp, TakenExperts) else own + sum(product.step_bytes for product in self.mlp)
@@ -109,8 +130,11 @@ class TakenLayer:
     def matrices(self, described: Layer) -> Matrices:
         """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
         attention, mlp = described.attention, described.mlp
-        held: list[tuple[Any, Any]] = [(self.qkv, Linears(attention.qkv)), (self.out, Linears([attention.out]))]
-        if self.latent is not None and attention.latent is not None:
+        held: list[tuple[Any, Any]] = [(self.qkv, Linears(_inputs(attention))), (self.out, Linears([attention.out]))]
+        if isinstance(attention, Recurrence):
+            assert self.recurrence is not None
+            held += self.recurrence.matrices(attention)
+        elif self.latent is not None and attention.latent is not None:
             held += self.latent.matrices(attention.latent)
         if self.input is not None and described.input is not None:
             held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
@@ -174,7 +198,7 @@ class TakenLayer:
 
         `tables` and `spread` have the rows' cosines and sines, for the kernels and for `turned`.
         """
-        norms = self.described.attention.query, self.described.attention.key
+        norms = self.attention.query, self.attention.key
         if kernels:
             return prefill.rotate(qkv, heads, kv_heads, norms, self.rope, *tables)
         qk = qkv[:, : heads + kv_heads]
@@ -186,41 +210,48 @@ class TakenLayer:
 
     def native(self) -> NativeLayer:
         """Return the layer for the kernels; every product was made for them."""
-        layer, attention = self.described, self.described.attention
-        growth, own = attention.growth, layer.input
+        layer, own = self.described, self.described.input
         added = None
         if own is not None and self.input is not None:
             gate, projection = map(native_matrix, self.input)
             added = NativeInput(gate, projection, own.activation, own.norm)
         pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
-        return NativeLayer(
+        whole = NativeLayer(
             qkv=native_matrix(self.qkv),
             out=native_matrix(self.out),
             before_attention=layer.before_attention,
             before_mlp=layer.before_mlp,
             rope=self.rope,
-            scale=attention.scale,
+            scale=1.0,
             gate_up=None if pair is None else native_matrix(pair[0]),
             down=None if pair is None else native_matrix(pair[1]),
             experts=None if self.experts is None else _native_experts(self.experts),
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
-            query=attention.query,
-            key=attention.key,
-            window=attention.window,
-            kind=self.kind,
             activation=self.activation,
             gated=self.gated,
             parallel=layer.parallel,
             residual=layer.residual,
+            input=added,
+            scale_of_all=1.0 if layer.scale is None else float(layer.scale),
+        )
+        if self.recurrence is not None:
+            return replace(whole, recurrence=self.recurrence.native)
+        attention, growth = self.attention, self.attention.growth
+        return replace(
+            whole,
+            scale=attention.scale,
+            query=attention.query,
+            key=attention.key,
+            window=attention.window,
+            kind=self.kind,
             latent=None if self.latent is None else self.latent.native(),
             value=attention.value,
             kv_heads=attention.kv_heads,
             head_dim=attention.head_dim,
             keys_of=attention.keys_of,
             growth=None if growth is None else (growth.every, growth.scale),
-            input=added,
-            scale_of_all=1.0 if layer.scale is None else float(layer.scale),
+            output_gates=attention.gated,
         )
 
 
@@ -262,6 +293,10 @@ def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
     positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
     factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + 1) / growth.every))
     return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
+
+
+def _inputs(attention: Attention | Recurrence) -> Inputs:
+    return attention.inputs if isinstance(attention, Recurrence) else attention.qkv
 
 
 def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:

@@ -18,13 +18,12 @@ from rapid_integrations.models.description import Decoder, Mlp
 
 def rank_of(described: Decoder) -> int | None:
     """Return how many numbers the latents of a decoder's attention have; None: it is not latent."""
-    latent = described.layers[0].attention.latent
-    return None if latent is None else latent.rank
+    return next((each.latent.rank for each in described.attentions if each.latent is not None), None)
 
 
 def head_dims_of(described: Decoder) -> set[int]:
     """Return how many numbers the heads of a decoder's layers have; of latent attention the rotated ones."""
-    return {layer.attention.head_dim or described.head_dim for layer in described.layers}
+    return {attention.head_dim or described.head_dim for attention in described.attentions}
 
 
 def columns_of(described: Decoder) -> Iterator[int]:
@@ -33,7 +32,9 @@ def columns_of(described: Decoder) -> Iterator[int]:
     if rank_of(described) is None:
         yield from (described.heads * each for each in head_dims_of(described))
     for layer in described.layers:
-        if (latent := layer.attention.latent) is not None:
+        if (recurrence := layer.recurs) is not None:
+            yield recurrence.out.in_features
+        if layer.attends is not None and (latent := layer.attends.latent) is not None:
             yield from (latent.plain, described.heads * latent.value)
             if latent.query_up is not None:
                 yield latent.query_up.in_features

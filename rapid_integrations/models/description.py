@@ -14,12 +14,42 @@ from torch import Tensor, nn
 
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Routing
 
-Inputs: TypeAlias = tuple[nn.Linear, ...]
-"""Matrices with the same input. Their outputs lie one behind the other."""
-
 
 class NotDescribedError(Exception):
     """A model of a known family has a part that the description cannot express."""
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """Some rows of a module's matrix, in the order in which this package computes with them.
+
+    Attributes:
+        module: the matrix (O, K). All descriptions of its rows together have each of them once.
+        rows: (o,) int64, their numbers.
+    """
+
+    module: nn.Linear
+    rows: Tensor
+
+    @property
+    def out_features(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows, (o, K)."""
+        return self.module.weight[self.rows.to(self.module.weight.device)]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Their biases, (o,); None: there are none."""
+        bias = self.module.bias
+        return None if bias is None else bias[self.rows.to(bias.device)]
+
+
+Inputs: TypeAlias = tuple[nn.Linear | RowsOf, ...]
+"""Matrices with the same input. Their outputs lie one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +120,7 @@ class Attention:
         value: norm of values.
         kv_heads, head_dim: in place of the decoder's, if they differ.
         growth: of queries; None: there is none.
+        gated: `qkv` has behind the values a gate for each head (H * D). Its sigmoid is a factor on what heads give.
         keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
     """
 
@@ -109,6 +140,43 @@ class Attention:
     head_dim: int | None = None
     keys_of: int | None = None
     growth: Growth | None = None
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A gated delta net, which stands in the place of an attention (Yang et al. 2024, arXiv 2412.06464).
+
+    Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v and query q, decay a and
+    rate b make S' = a S + k (b (v - a S^T k))^T, and the head gives S'^T q. Queries, keys and values are convolved with
+    the same numbers of the tokens before them. Queries and keys have the length 1, queries over the root of D_k.
+
+    Attributes:
+        inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
+        rates: of what rates and decays are computed from: (2 H_v, E), the rates first. They are never quantised.
+        out: the matrix behind it, (E, H_v D_v).
+        key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
+        convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
+        decay, bias: (H_v,), of decays exp(-exp(decay) softplus(x + bias)).
+        norm: of what a head gives; a gate's SiLU is a factor behind it.
+    """
+
+    inputs: Inputs
+    rates: Inputs
+    out: nn.Linear
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    convolution: Tensor
+    decay: Tensor
+    bias: Tensor
+    norm: Norm
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a row that are convolved."""
+        return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
 
 
 @dataclass(frozen=True)
@@ -246,6 +314,7 @@ class Layer:
     """One layer. A norm that is None is not there.
 
     Attributes:
+        attention: or what stands in its place.
         before_attention, before_mlp: norms of what attention and MLP read.
         after_attention, after_mlp: norms of what they give, before it is added.
         parallel: both read the same rows, and `before_mlp` is that of the attention.
@@ -257,7 +326,7 @@ class Layer:
         beside: experts beside the MLP, with `Experts.branches`.
     """
 
-    attention: Attention
+    attention: Attention | Recurrence
     mlp: Mlp | Experts
     before_attention: Norm | None = None
     before_mlp: Norm | None = None
@@ -275,6 +344,16 @@ class Layer:
     def experts(self) -> Experts | None:
         """The experts that it has in place of an MLP, or beside it."""
         return self.mlp if isinstance(self.mlp, Experts) else self.beside
+
+    @property
+    def attends(self) -> Attention | None:
+        """The attention, if it has one."""
+        return self.attention if isinstance(self.attention, Attention) else None
+
+    @property
+    def recurs(self) -> Recurrence | None:
+        """What stands in place of an attention, if something does."""
+        return self.attention if isinstance(self.attention, Recurrence) else None
 
 
 @dataclass(frozen=True)
@@ -311,14 +390,24 @@ class Decoder:
     streams: Streams | None = None
 
     @property
+    def attentions(self) -> list[Attention]:
+        """The attentions of all layers that have one."""
+        return [each for each in (layer.attends for layer in self.layers) if each is not None]
+
+    @property
+    def recurrences(self) -> list[Recurrence]:
+        """Those of all layers that have one."""
+        return [each for each in (layer.recurs for layer in self.layers) if each is not None]
+
+    @property
     def uniform(self) -> bool:
         """Whether all layers have keys and values of their own in heads of one shape, and no inputs of their own."""
-        return self.streams is None and not any(
-            layer.input is not None
-            or layer.scale is not None
-            or any(each is not None for each in (own.value, own.kv_heads, own.head_dim, own.keys_of))
-            for layer in self.layers
-            for own in (layer.attention,)
+        if self.streams is not None or any(layer.input is not None or layer.scale is not None for layer in self.layers):
+            return False
+        return len(self.attentions) == len(self.layers) and not any(
+            each is not None
+            for own in self.attentions
+            for each in (own.value, own.kv_heads, own.head_dim, own.keys_of)
         )
 
     @property
@@ -331,9 +420,13 @@ class Decoder:
     @property
     def beyond_gpus(self) -> str:
         """What the kernels for GPUs do not compute of it, beside experts and latents; empty if they compute all."""
+        if self.recurrences:
+            return "its layers have recurrent states"
+        if any(attention.gated for attention in self.attentions):
+            return "its heads have gates"
         if not self.uniform:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
-        if any(layer.attention.growth is not None for layer in self.layers):
+        if any(attention.growth is not None for attention in self.attentions):
             return "its queries grow with their position"
         return ""
 

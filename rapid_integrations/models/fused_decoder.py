@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import KVCache, Rows, freed_pages
+from rapid_integrations.cache import KVCache, RecordedState, Rows, freed_pages
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import SCALE_BYTES
+from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import (
@@ -45,6 +46,7 @@ from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.key_balance import PROBE_TOKENS, balance_of, probe_ids, with_queries
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.operators_pass import OperatorsPass
+from rapid_integrations.models.recurrence import state_shape
 from rapid_integrations.models.rotation import Rotations, spread_over_head, turned
 from rapid_integrations.models.sparse_attention import BLOCK, DENSE_BLOCKS, STRIDE
 from rapid_integrations.models.taken_weights import Linears, empty, fill, lent
@@ -86,13 +88,15 @@ class FusedDecoder(OperatorsPass, SharedResource):
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
         arena = Arena() if native else None
         self._layers = [
-            TakenLayer.of(layer, self._rotations.rope(layer.attention), quantization, arena)
+            TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena)
             for layer in described.layers
         ]
+        self._slots = _slots_of(self._layers)
         self._head = self._take_head(quantization, arena)
+        self._state = state_shape(described.recurrences, model.device)
         self.kv_dtype: KVDtype | None = None
         self.sparse_prefill: float | None = None
-        self._balance: list[Tensor] | None = None  # see `key_balance`; of each layer (H + H_kv, D)
+        self._balance: list[Tensor | None] | None = None  # see `key_balance`; of each layer (H + H_kv, D)
         self._native = None
         self._gpu: GraphSteps | None = None
         if on_gpu or model.device.type == "cuda":
@@ -140,6 +144,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         other = object.__new__(FusedDecoder)
         other.__dict__.update(self.__dict__)
         other._layers = [self._layers[each] for each in layers]
+        other._slots = _slots_of(other._layers)
         other._native = None if self._native is None else self._native.part(layers)
         if other._gpu is not None:
             other._gpu, other.kernels = None, "none (PyTorch's operators read a part of a model)"
@@ -148,8 +153,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def windows(self) -> list[int | None]:
         """The number of keys that a query sees in each layer, or of its chunk; None means all."""
-        attentions = [layer.described.attention for layer in self._layers]
-        return [attention.window or attention.kind.chunk for attention in attentions]
+        attentions = [layer.described.attends for layer in self._layers]
+        return [None if each is None else each.window or each.kind.chunk for each in attentions]
 
     @property
     def kept_windows(self) -> tuple[int | None, ...]:
@@ -157,20 +162,20 @@ class FusedDecoder(OperatorsPass, SharedResource):
         if self._embed.weight.device.type != "cpu" or not freed_pages.serves():
             return ()
         kept: list[int | None] = []
-        for window, layer in zip(self.windows, self._layers, strict=True):
-            source = layer.described.attention.keys_of
-            if source is None:
+        for window, layer, slot in zip(self.windows, self._layers, self._slots, strict=True):
+            if layer.slot:
                 kept.append(window)
-            elif (other := kept[source]) is not None:  # the widest of those that read the same keys
-                kept[source] = None if window is None else max(window, other)
+            elif slot is not None and (other := kept[slot]) is not None:  # the widest of those that read the same keys
+                kept[slot] = None if window is None else max(window, other)
         return tuple(kept)
 
     @property
     def windowed(self) -> tuple[int, int]:
         """The widest window of the layers that free rows, and the bytes of a token's rows in them; zeros: none."""
         windows = self.kept_windows
+        own = [layer for layer in self._layers if layer.slot]
         freeing = [index for index, window in enumerate(windows) if window is not None]
-        nbytes = sum(self._row_bytes(self._layers[index]) for index in freeing)
+        nbytes = sum(self._row_bytes(own[index]) for index in freeing)
         return max((windows[index] or 0 for index in freeing), default=0), nbytes
 
     @property
@@ -200,8 +205,11 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        own = sum(layer.described.attention.keys_of is None for layer in self._layers)
-        cache = KVCache(own, capacity, variant, kv_dtype=self.kv_dtype, windows=self.kept_windows)
+        own = sum(layer.slot for layer in self._layers)
+        state = None
+        if self._state is not None:
+            state = RecordedState(self._state, spacing(self._state.nbytes, self.kv_bytes_per_token))
+        cache = KVCache(own, capacity, variant, state, kv_dtype=self.kv_dtype, windows=self.kept_windows)
         cache.sparse_rows = None if self.sparse_prefill is None else 0
         return cache
 
@@ -236,8 +244,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
         self._read([Rows(ids, cache, 0, of_prompt=True)])
         cache.advance(len(ids))
         self._balance = [
-            with_queries(balance_of(cache.layer(_slot(index, layer))[0], layer.rope), self._described.heads)
-            for index, layer in enumerate(self._layers)
+            None if slot is None else with_queries(balance_of(cache.layer(slot)[0], layer.rope), self._described.heads)
+            for slot, layer in zip(self._slots, self._layers, strict=True)
         ]
         self.kv_dtype = "int8"
         if self._native is not None:
@@ -246,7 +254,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
-        return sum(self._row_bytes(layer) for layer in self._layers if layer.described.attention.keys_of is None)
+        return sum(self._row_bytes(layer) for layer in self._layers if layer.slot)
 
     def _row_bytes(self, layer: TakenLayer) -> int:
         width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
@@ -269,8 +277,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 yield f"fused.{index}.{name}", bits_of(product)
             if layer.described.scale is not None:
                 yield f"fused.{index}.scale", layer.described.scale
-            if self._balance is not None:
-                yield f"fused.{index}.balance", self._balance[index]
+            if self._balance is not None and (balance := self._balance[index]) is not None:
+                yield f"fused.{index}.balance", balance
         yield "fused.head", bits_of(self._head)
         if isinstance(self._embed, BlockTable):
             yield "fused.embedding", self._embed.stored.raw
@@ -353,10 +361,19 @@ class FusedDecoder(OperatorsPass, SharedResource):
         return head
 
 
-def _slot(index: int, layer: TakenLayer) -> int:
-    """Return which of a cache's keys and values a layer reads."""
-    source = layer.described.attention.keys_of
-    return index if source is None else source
+def _slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
+    """Return which of a cache's keys and values each layer reads; None: it reads none."""
+    slots: list[int | None] = []
+    own = 0
+    for layer in layers:
+        if layer.recurrence is not None:
+            slots.append(None)
+        elif layer.attention.keys_of is not None:
+            slots.append(slots[layer.attention.keys_of])
+        else:
+            slots.append(own)
+            own += 1
+    return slots
 
 
 def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:

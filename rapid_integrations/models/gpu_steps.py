@@ -74,7 +74,7 @@ def _products(layers: Sequence[TakenLayer]) -> list[Linear]:
 
 
 def _step_layer(layer: TakenLayer) -> StepLayer:
-    described, attention = layer.described, layer.described.attention
+    described, attention = layer.described, layer.attention
     assert not isinstance(layer.mlp, TakenExperts)
     return StepLayer(
         qkv=layer.qkv,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from rapid_integrations.cache import KVCache, LayerRows, Rows
+from rapid_integrations.cache import KVCache, LayerRows, RecordedState, Rows, StatePass
+from rapid_integrations.errors import CacheError
 from rapid_integrations.kernels.cpu import NativeDecoder, prefill
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
@@ -46,10 +47,11 @@ class OperatorsPass:
     sparse_prefill: float | None
     _described: Decoder
     _layers: list[TakenLayer]
+    _slots: list[int | None]  # which of a cache's keys and values each layer reads; None: it reads none
     _embed: Any
     _head: Linear
     _rotations: Rotations
-    _balance: list[Tensor] | None  # see `key_balance`; of each layer (H + H_kv, D)
+    _balance: list[Tensor | None] | None  # see `key_balance`; of each layer (H + H_kv, D)
     _native: NativeDecoder | None
 
     def _tables(self, rows: Sequence[Rows]) -> list[Tables]:
@@ -77,18 +79,20 @@ class OperatorsPass:
         tables = self._tables_of(rows)
         any_latent = any(each.latent is not None for each in self._layers)
         spreads = {} if kernels and not any_latent else self._spread(tables, x.dtype)
-        sights = {(each.described.attention.window, each.kind.chunk) for each in self._layers}
+        sights = {(each.attention.window, each.kind.chunk) for each in self._layers if each.recurrence is None}
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
         paths = described.streams
         streams = x[None] if paths is None else alternating.spread(paths, x)
         more: Tensor | None = None  # what the layer before adds to x
         factor = 1.0
-        # Behind the last layer that has keys of its own, only rows go on that are asked for.
-        cut = max(index for index, layer in enumerate(self._layers) if layer.described.attention.keys_of is None)
+        # Behind the last layer that has keys or a state of its own, only rows go on that are asked for.
+        cut = max(index for index, layer in enumerate(self._layers) if layer.slot or layer.recurrence is not None)
         if cut + 1 < len(self._layers) and any(each.wanted_states for each in rows):
             ended = counts
-        keys_of = (layer.described.attention.keys_of for layer in self._layers)
+        keys_of = (layer.attention.keys_of for layer in self._layers if layer.recurrence is None)
         written: Written = {each: [] for each in keys_of if each is not None}
+        recurrent = 0
+        states = [_state_pass(each) for each in rows]
         for index, layer in enumerate(self._layers):
             own = layer.described
             if paths is not None and own.alternation is not None:
@@ -99,8 +103,15 @@ class OperatorsPass:
             factor = own.residual
             first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
             qkv = layer.qkv(normed)
-            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads else tables
-            if layer.latent is not None:
+            attends = layer.recurrence is None
+            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and attends else tables
+            if layer.recurrence is not None:
+                rates = layer.recurrence.rates(normed)
+                parts = zip(torch.split(qkv, counts), torch.split(rates, counts), states, first, strict=True)
+                heads = [layer.recurrence.read(recurrent, *each, kernels)[begin:] for *each, begin in parts]
+                attended = [each for each in heads if len(each)]
+                recurrent += 1
+            elif layer.latent is not None:
                 attended = self._attended_latents(index, qkv, rows, first, spread, masks)
             else:
                 attended = self._attended(index, qkv, rows, counts, first, tables, spread, masks, written, kernels)
@@ -142,11 +153,13 @@ class OperatorsPass:
             given.hand_over(torch.split(normed, ended))
             asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
             if len(asked_for):
-                return list(
-                    torch.split(numbers(self.logits_of(asked_for), check=any(each.check for each in rows)), kept)
-                )
+                logits = numbers(self.logits_of(asked_for), check=any(each.check for each in rows))
+                _end(rows, states)
+                return list(torch.split(logits, kept))
+            _end(rows, states)
             return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
         given.hand_over(None)
+        _end(rows, states)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
 
     def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor) -> Tensor:
@@ -177,26 +190,29 @@ class OperatorsPass:
         of them: all, or those from `first` on if the layer reads the keys of another one, which are in `written`.
         """
         layer, heads = self._layers[index], self._described.heads
-        attention = layer.described.attention
+        attention, slot = layer.attention, self._slots[index]
+        assert slot is not None
         kv_heads, head_dim = self._shape(layer)
         if attention.keys_of is not None:
             kv_heads = 0
-        qkv = qkv.view(-1, heads + 2 * kv_heads, head_dim)
+        qkv, gates = qkv.view(-1, qkv.shape[1] // head_dim, head_dim).split([heads + 2 * kv_heads, heads * attention.gated], 1)
         qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
         values = qkv[:, heads + kv_heads :]
         if attention.value is not None:
             values = normalised(attention.value, values)
         attended = []
-        parts = zip(rows, first, torch.split(qk, counts), torch.split(values, counts), strict=True)
-        for reader, (each, begin, own_qk, own_v) in enumerate(parts):
+        split = (torch.split(each, counts) for each in (qk, values, gates))
+        for reader, (each, begin, own_qk, own_v, own_gates) in enumerate(zip(rows, first, *split, strict=True)):
             if self._balance is not None:  # powers of two: nothing is rounded
-                own_qk = (own_qk * self._balance[index][: own_qk.shape[1]]).to(own_qk.dtype)
+                balance = self._balance[index]
+                assert balance is not None
+                own_qk = (own_qk * balance[: own_qk.shape[1]]).to(own_qk.dtype)
             if attention.growth is not None:
                 own_qk = grown(own_qk, heads, attention.growth, each)
             by_head = own_qk.transpose(0, 1)[None]  # (1, H + H_kv, T, D)
             if attention.keys_of is None:
                 query = by_head[:, :heads, begin:]
-                segments = each.cache.write(index, by_head[:, heads:], own_v.transpose(0, 1)[None])
+                segments = each.cache.write(slot, by_head[:, heads:], own_v.transpose(0, 1)[None])
                 if index in written:
                     written[index].append(segments)
             else:
@@ -205,10 +221,11 @@ class OperatorsPass:
                 continue
             if self.sparse_prefill is not None and each.of_prompt and each.parents is None:
                 dense = partial(attend, scale=attention.scale, window=None, kind=layer.kind)
-                attended.append(sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0])
-                continue
-            seen = None if each.parents is None else masks[each][attention.window, layer.kind.chunk][begin:]
-            attended.append(attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0])
+                mixed = sparse_attention(query, segments, attention.scale, self.sparse_prefill, dense)[0]
+            else:
+                seen = None if each.parents is None else masks[each][attention.window, layer.kind.chunk][begin:]
+                mixed = attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0]
+            attended.append(mixed * torch.sigmoid(own_gates[begin:]) if attention.gated else mixed)
         return attended
 
     def _attended_latents(
@@ -216,18 +233,19 @@ class OperatorsPass:
     ) -> list[Tensor]:
         """Do `_attended` for a layer whose attention is latent."""
         layer = self._layers[index]
-        assert layer.latent is not None
+        slot = self._slots[index]
+        assert layer.latent is not None and slot is not None
         balance = None if self._balance is None else self._balance[index]
         new = layer.latent.rows(qkv, layer.rope, spread, balance)
         attended, end = [], 0
         for each, begin in zip(rows, first, strict=True):
             start, end = end, end + each.count
             keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
-            segments = each.cache.write(index, keys, latents)
+            segments = each.cache.write(slot, keys, latents)
             if begin < each.count:
                 plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
                 seen = None if each.parents is None else masks[each][None, None][begin:]
-                scale = layer.described.attention.scale
+                scale = layer.attention.scale
                 attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
         return attended
 
@@ -269,13 +287,33 @@ class OperatorsPass:
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
 
     def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
-        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers}
+        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers if layer.recurrence is None}
         return {each: spread_over_head(tables, *each, dtype) for each in ropes}
 
     def _shape(self, layer: TakenLayer) -> tuple[int, int]:
         """Return how many heads of keys a layer has, and how many numbers each has."""
-        own = layer.described.attention
+        own = layer.attention
         return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
+
+
+def _state_pass(rows: Rows) -> StatePass | None:
+    """Return the pass over a text's state; None: it has none.
+
+    Raises:
+        CacheError: its tokens are a tree, or the state is that of another implementation.
+    """
+    state = rows.cache.state
+    if state is None:
+        return None
+    if rows.parents is not None or not isinstance(state, RecordedState):
+        raise CacheError("a text with recurrent states is read as a chain, into a cache of the model's `new_cache`")
+    return state.begin(rows.cache.length, rows.count, of_prompt=rows.of_prompt)
+
+
+def _end(rows: Sequence[Rows], passes: Sequence[StatePass | None]) -> None:
+    for each, done in zip(rows, passes, strict=True):
+        if done is not None:
+            each.cache.state.end(done)
 
 
 def _last_rows(x: Tensor, counts: list[int], kept: list[int]) -> Tensor:

@@ -40,8 +40,10 @@ class Rotations:
         """Capacity in tokens above which other angles are used; None: there are no others."""
         return next((each.switch for each in self._rotations if each.long is not None), None)
 
-    def rope(self, attention: Attention) -> Rope:
-        """Return how an attention's heads are rotated."""
+    def rope(self, attention: Attention | None) -> Rope:
+        """Return how an attention's heads are rotated; without one, nothing is."""
+        if attention is None:
+            return Rope()
         if attention.rotation is None:
             return Rope(norm_behind=attention.norm_behind)
         before = self._rotations[: attention.rotation]

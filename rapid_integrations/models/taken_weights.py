@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
-from rapid_integrations.models.description import Stack
+from rapid_integrations.models.description import RowsOf, Stack
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
 
@@ -32,7 +32,7 @@ class Holder(Protocol):
 class Linears:
     """Modules whose weights lie in one product, one below the other."""
 
-    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+    def __init__(self, linears: Sequence[nn.Linear | RowsOf]) -> None:
         self.linears = linears
 
     def fill(self, fused: Linear) -> None:
@@ -41,7 +41,8 @@ class Linears:
 
     def weights(self) -> dict[tuple[nn.Module, str], Any]:
         """See `Holder`."""
-        return {(linear, "weight"): linear.weight for linear in self.linears}
+        modules = [linear.module if isinstance(linear, RowsOf) else linear for linear in self.linears]
+        return {(module, "weight"): module.weight for module in modules}
 
 
 class StackHolder:
@@ -92,7 +93,7 @@ def _biases(stack: Stack) -> Tensor | None:
     return (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
 
 
-def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena: Arena | None) -> Linear:
+def fuse(linears: Sequence[nn.Linear | RowsOf], quantization: Quantization | None, arena: Arena | None) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules."""
     if any(getattr(linear, "stored", None) is not None for linear in linears):
         return _joined(linears, arena)
@@ -102,8 +103,8 @@ def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena:
     if any(each is not None for each in biases):
         bias = torch.cat(
             [
-                each.data if each is not None else linear.weight.new_zeros(linear.out_features)
-                for linear, each in zip(linears, biases, strict=True)
+                each.data if each is not None else weight.new_zeros(len(weight))
+                for weight, each in zip(weights, biases, strict=True)
             ]
         )
     if arena is not None and quantization is None:
@@ -112,7 +113,9 @@ def fuse(linears: Sequence[nn.Linear], quantization: Quantization | None, arena:
         fused = make_linear(weights[0] if len(weights) == 1 else torch.cat(weights), bias, quantization, arena=arena)
     start = 0
     for linear in linears:
-        if isinstance(fused, PlainLinear):
+        if isinstance(linear, RowsOf):
+            empty(linear.module)
+        elif isinstance(fused, PlainLinear):
             linear.weight.data = fused.dense()[start : start + linear.out_features]
         else:
             empty(linear)
@@ -137,11 +140,19 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
     return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 
-def fill(linears: Sequence[nn.Linear], fused: Linear) -> None:
+def fill(linears: Sequence[nn.Linear | RowsOf], fused: Linear) -> None:
     """Give modules parameters of their own with the numbers that a product multiplies with."""
     parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
+    gathered: dict[nn.Linear, Tensor] = {}
     for linear, weight in zip(linears, parts, strict=True):
-        linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
+        if isinstance(linear, RowsOf):
+            module = linear.module
+            whole = gathered.setdefault(module, weight.new_empty(module.out_features, weight.shape[1]))
+            whole[linear.rows.to(weight.device)] = weight
+        else:
+            linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
+    for module, whole in gathered.items():
+        module.weight = nn.Parameter(whole.to(module.weight.dtype), requires_grad=False)
 
 
 def empty(linear: nn.Linear) -> None:

@@ -18,6 +18,7 @@ from rapid_integrations.kernels.cpu.decoder import (
     NativeInputs,
     NativeLatent,
     NativeLayer,
+    NativeRecurrence,
     serves_latents,
 )
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
@@ -38,6 +39,7 @@ __all__ = [
     "NativeLatent",
     "NativeLayer",
     "NativeMatrix",
+    "NativeRecurrence",
     "native_library",
     "native_variant",
     "serves_latents",

@@ -28,6 +28,7 @@
 #include "norms.h"
 #include "numbers.h"
 #include "product.h"
+#include "recurrence.h"
 #include "scratch.h"
 #include "step_parts.h"
 #include "step_places.h"
@@ -215,6 +216,41 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
+    // What a recurrence's heads give, in `by_head`, and the states that are to be kept.
+    auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) {
+      const Recurrence& r = *layer.recurrence;
+      const int C = channels_of(r), V = r.value_dim;
+      const size_t wide = widths.qkv, width = record_width(r), stride = padded(int(widths.out));
+      const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.slot) * size_t(asked.record_apart); };
+      for (int t = thread; t < T; t += threads) {
+        const Part& part = parts.part[parts.part_of[t]];
+        const float* own = qkv + size_t(t) * wide;
+        float* const to = record_of(*part.asked) + size_t(part.asked->recorded + t - part.first) * width;
+        std::copy(own, own + C, to);
+        std::copy(own + layer.qkv.rows, own + layer.qkv.rows + r.rates.rows, to + C);
+      }
+      if (thread == 0) next.store(0);
+      team.barrier();
+      const int tasks = int(parts.part.size()) * r.value_heads;
+      for (int task = next++; task < tasks; task = next++) {
+        const Part& part = parts.part[size_t(task / r.value_heads)];
+        const Rows& asked = *part.asked;
+        const int head = task % r.value_heads;
+        const size_t matrix = (size_t(layer.slot) * r.value_heads + head) * matrix_floats(r);
+        const size_t inputs = size_t(layer.slot) * size_t(r.taps - 1) * size_t(C);
+        const float *before = asked.inputs + inputs, *record = record_of(asked);
+        if (head == 0 && asked.settled) last_inputs(r, before, record, asked.settled, asked.inputs_into + inputs);
+        recur(r, head, before, record, asked.recorded + part.rows, asked.state + matrix,
+              asked.settled ? asked.state_into + matrix : nullptr, asked.settled, space, [&](int row, const float* given) {
+                const int t = part.first + row - asked.recorded;
+                const int place = taken ? int(std::find(taken, taken + rows, t) - taken) : t;
+                if (row < asked.recorded || place == rows) return;
+                const float* gate = qkv + size_t(t) * wide + C + size_t(head) * V;
+                gate_head(r.norm, given, gate, V, by_head + size_t(place) * stride + size_t(head) * V);
+              });
+      }
+    };
+
     // added = after_mlp(of_mlp) + after(of_experts), for this thread's columns s.
     auto join = [&](const Branches& norms, Share<int> s, int rows) {
       team.barrier();
@@ -368,153 +404,165 @@ int rapid_decode_step(const Model* model, const Step* step) {
 
       {
         const Input in = normed(x, layer.before_attention, T, layer.qkv);
-        const Share<int> s = share(wide, PANEL, thread, threads);
+        const Share<int> s = share(layer.qkv.rows, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
-      }
-      team.barrier();
-      if (layer.latent) latent_rows(layer, widths);
-      const int projections = layer.shares ? H : H + 2 * KV;  // that a row has in heads
-      for (int i = layer.latent ? T * projections : thread; i < T * projections; i += threads) {
-        const int t = i / projections, head = i % projections;
-        const float* projected = qkv + size_t(t) * wide;
-        const Part& part = parts.part[parts.part_of[t]];
-        const Rows& asked = *part.asked;
-        const Segment& tail = part.tail();
-        const int own = t - part.first;  // among the chain's rows
-        const int64_t behind = asked.past - tail.begin + part.own + own;
-        const auto row_of = [&](void* const* rows, int of) {
-          return (uint8_t*)rows[slot] + (size_t(of) * tail.capacity + behind) * key_bytes;
-        };
-        bf16 row[512];
-        if (head >= H + KV) {
-          const float* v = projected + size_t(head) * D;
-          float own_v[512];
-          if (layer.value.kind != NO_NORM) {
-            std::copy(v, v + D, own_v);
-            normalise_head(layer.value, projected + size_t(H + KV) * D, KV, head - H - KV, D, own_v);
-            v = own_v;
-          }
-          for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
-          store_row(kind, row, D, row_of(tail.values, head - H - KV));
-          continue;
-        }
-        const float* const balance = layer.balance ? (const float*)layer.balance + size_t(head) * D : nullptr;
-        const size_t turned = size_t(part.depth + own) * model->turned;
-        const float *cos = asked.cos + turned, *sin = asked.sin + turned;
-        bf16* const turned_row =
-            head >= H ? row : q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D;
-        if (head >= H)
-          turn(layer.key, layer.rope, projected + size_t(H) * D, KV, head - H, cos, sin, D, turned_row);
-        else
-          turn(layer.query, layer.rope, projected, H, head, cos, sin, D, turned_row);
-        if (balance)
-          for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * balance[d]);
-        if (head < H && layer.growth_every) {
-          const float many = float((asked.past + part.depth + own + 1) / layer.growth_every);
-          const float factor = 1.0f + layer.growth_scale * std::log1p(many);
-          for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * factor);
-        }
-        if (head >= H) store_row(kind, row, D, row_of(tail.keys, head - H));
-      }
-      if (thread == 0) next.store(0);
-      team.barrier();
-      for (size_t number = size_t(next++); number < of_keys.tasks.size(); number = size_t(next++)) {
-        const Group& group = of_keys.groups[of_keys.tasks[number].group];
-        const int kv = of_keys.tasks[number].kv;
-        const int64_t begin = int64_t(group.chunk) * CHUNK;
-        int64_t first = begin + CHUNK, end = begin;
-        int64_t* const position = (int64_t*)space;
-        bf16* const together = (bf16*)(space + whole_lines(size_t(of_keys.most_rows) * sizeof(int64_t) / sizeof(float)));
-        const bf16* queries = together;  // (group.rows, width)
-        int row = 0;
-        for (const int r : group.members) {
-          const Part& part = parts.part[r];
-          const int each = G * part.rows;
-          const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * width;
-          if (group.members.size() == 1)
-            queries = own;
-          else
-            std::memcpy(together + size_t(row) * width, own, size_t(each) * width * sizeof(bf16));
-          for (int i = 0; i < each; i++) position[row++] = part.position() + i % part.rows;
-          const int64_t oldest = seen_from(part.position(), layer.sight).begin;
-          first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
-          end = std::max(end, std::min<int64_t>(part.position() + part.rows, begin + CHUNK));
-        }
-        HeadSegment segments[CHUNK / TILE + 2];  // those that begin before the chunk ends
-        int count = 0;
-        const Part& member = parts.part[group.members[0]];
-        const Rows& any = *member.asked;
-        for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
-          if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
-          const size_t head = layer.latent ? 0 : size_t(kv) * s->capacity;  // all heads share latents
-          segments[count++] = {s->begin, (const uint8_t*)s->keys[slot] + head * key_bytes,
-                               (const uint8_t*)s->values[slot] + head * value_bytes};
-        }
-        if (!member.path.empty() && any.past < end) {
-          // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
-          // rows of the tile in which they begin: so sums run in the same order.
-          const int64_t from = std::max(begin, any.past / TILE * TILE);
-          const Segment& tail = member.tail();
-          const size_t head = layer.latent ? 0 : size_t(kv) * tail.capacity;
-          uint8_t* const keys = (uint8_t*)(space + places.gathered - whole_lines(places.gathered_rows * places.row));
-          uint8_t* const values = keys + places.gathered_rows * key_bytes;
-          for (int64_t at = from; at < end; at++) {
-            const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
-            const size_t row = head + size_t(held - tail.begin), to = size_t(at - from);
-            std::memcpy(keys + to * key_bytes, (const uint8_t*)tail.keys[slot] + row * key_bytes, key_bytes);
-            std::memcpy(values + to * value_bytes, (const uint8_t*)tail.values[slot] + row * value_bytes, value_bytes);
-          }
-          while (count && segments[count - 1].begin >= from) count--;
-          segments[count++] = {from, keys, values};
-        }
-        const size_t at = group.partial + size_t(kv) * group.rows;
-        float *const max = partial.max + at, *const sum = partial.sum + at, *const mixed = partial.mixed + at * mixed_width;
-        if (const Latent* l = layer.latent) {
-          const auto attend_own = kind == KV_INT8 ? attend_latents<KV_INT8> : attend_latents<KV_BF16>;
-          attend_own(l->rank, l->rotated, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum,
-                     mixed, space + places.gathered);
-        } else {
-          attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum, mixed,
-                 space + places.gathered);
+        if (const Recurrence* r = layer.recurrence) {
+          const Share<int> own = share(r->rates.rows, 1, thread, threads);
+          product(r->rates, own.first, own.last, in, T, {qkv + layer.qkv.rows, size_t(wide), 0});
         }
       }
       team.barrier();
-      const auto combined = [&](int t, int head, bf16* to) {  // what row t's head mixes of all chunks
-        const Part& part = parts.part[parts.part_of[t]];
-        const int row = (head % G) * part.rows + t - part.first;
-        float highest = -std::numeric_limits<float>::infinity(), sum = 0;
-        auto at = [&](int c) {
-          const Place& place = of_keys.places[part.first_place + c];
-          return place.offset + size_t(head / G) * place.stride + row;
-        };
-        for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
-        float out[512] = {};
-        for (int c = 0; c < part.chunks; c++) {
-          if (partial.sum[at(c)] == 0) continue;
-          const float weight = std::exp(partial.max[at(c)] - highest);
-          sum += weight * partial.sum[at(c)];
-          const float* mixed = partial.mixed + at(c) * mixed_width;
-          for (int d = 0; d < mixed_width; d++) out[d] += weight * mixed[d];
-        }
-        if (layer.sinks) {
-          const Shares with = with_sink(highest, sum, sink_of(layer.sinks, head));
-          sum = with.sum;
-          for (int d = 0; d < mixed_width; d++) out[d] *= with.factor;
-        }
-        for (int d = 0; d < mixed_width; d++) to[d] = to_bf16(out[d] / sum);
-      };
-      if (const Latent* l = layer.latent) {
-        for (int head = thread; head < H && rows > 0; head += threads) {
-          for (int i = 0; i < rows; i++) combined(taken ? taken[i] : i, head, mine + size_t(i) * padded(l->rank));
-          const Input in = given(mine, rows, l->rank, l->values[head]);
-          product(l->values[head], 0, l->value, in, rows, {space, size_t(l->value), 0});
-          for (int i = 0; i < rows; i++)
-            for (int d = 0; d < l->value; d++)
-              by_head[i * padded(heads_width) + size_t(head) * l->value + d] = to_bf16(space[size_t(i) * l->value + d]);
-        }
+      if (layer.recurrence) {
+        recur_rows(layer, widths, rows, taken);
       } else {
-        for (int i = thread; i < H * rows; i += threads)
-          combined(taken ? taken[i / H] : i / H, i % H, by_head + i / H * padded(heads_width) + i % H * D);
+        if (layer.latent) latent_rows(layer, widths);
+        const int projections = layer.shares ? H : H + 2 * KV;  // that a row has in heads
+        for (int i = layer.latent ? T * projections : thread; i < T * projections; i += threads) {
+          const int t = i / projections, head = i % projections;
+          const float* projected = qkv + size_t(t) * wide;
+          const Part& part = parts.part[parts.part_of[t]];
+          const Rows& asked = *part.asked;
+          const Segment& tail = part.tail();
+          const int own = t - part.first;  // among the chain's rows
+          const int64_t behind = asked.past - tail.begin + part.own + own;
+          const auto row_of = [&](void* const* rows, int of) {
+            return (uint8_t*)rows[slot] + (size_t(of) * tail.capacity + behind) * key_bytes;
+          };
+          bf16 row[512];
+          if (head >= H + KV) {
+            const float* v = projected + size_t(head) * D;
+            float own_v[512];
+            if (layer.value.kind != NO_NORM) {
+              std::copy(v, v + D, own_v);
+              normalise_head(layer.value, projected + size_t(H + KV) * D, KV, head - H - KV, D, own_v);
+              v = own_v;
+            }
+            for (int d = 0; d < D; d++) row[d] = to_bf16(v[d]);
+            store_row(kind, row, D, row_of(tail.values, head - H - KV));
+            continue;
+          }
+          const float* const balance = layer.balance ? (const float*)layer.balance + size_t(head) * D : nullptr;
+          const size_t turned = size_t(part.depth + own) * model->turned;
+          const float *cos = asked.cos + turned, *sin = asked.sin + turned;
+          bf16* const turned_row =
+              head >= H ? row : q + (size_t(part.first) * H + size_t(head) * part.rows + own) * D;
+          if (head >= H)
+            turn(layer.key, layer.rope, projected + size_t(H) * D, KV, head - H, cos, sin, D, turned_row);
+          else
+            turn(layer.query, layer.rope, projected, H, head, cos, sin, D, turned_row);
+          if (balance)
+            for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * balance[d]);
+          if (head < H && layer.growth_every) {
+            const float many = float((asked.past + part.depth + own + 1) / layer.growth_every);
+            const float factor = 1.0f + layer.growth_scale * std::log1p(many);
+            for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * factor);
+          }
+          if (head >= H) store_row(kind, row, D, row_of(tail.keys, head - H));
+        }
+        if (thread == 0) next.store(0);
+        team.barrier();
+        for (size_t number = size_t(next++); number < of_keys.tasks.size(); number = size_t(next++)) {
+          const Group& group = of_keys.groups[of_keys.tasks[number].group];
+          const int kv = of_keys.tasks[number].kv;
+          const int64_t begin = int64_t(group.chunk) * CHUNK;
+          int64_t first = begin + CHUNK, end = begin;
+          int64_t* const position = (int64_t*)space;
+          bf16* const together = (bf16*)(space + whole_lines(size_t(of_keys.most_rows) * sizeof(int64_t) / sizeof(float)));
+          const bf16* queries = together;  // (group.rows, width)
+          int row = 0;
+          for (const int r : group.members) {
+            const Part& part = parts.part[r];
+            const int each = G * part.rows;
+            const bf16* own = q + (size_t(part.first) * H + size_t(kv) * each) * width;
+            if (group.members.size() == 1)
+              queries = own;
+            else
+              std::memcpy(together + size_t(row) * width, own, size_t(each) * width * sizeof(bf16));
+            for (int i = 0; i < each; i++) position[row++] = part.position() + i % part.rows;
+            const int64_t oldest = seen_from(part.position(), layer.sight).begin;
+            first = std::min(first, oldest <= begin ? begin : begin + std::min<int64_t>(oldest - begin, CHUNK) / TILE * TILE);
+            end = std::max(end, std::min<int64_t>(part.position() + part.rows, begin + CHUNK));
+          }
+          HeadSegment segments[CHUNK / TILE + 2];  // those that begin before the chunk ends
+          int count = 0;
+          const Part& member = parts.part[group.members[0]];
+          const Rows& any = *member.asked;
+          for (const Segment* s = any.segment; s != any.segment + any.segments && s->begin < end; s++) {
+            if (s + 1 != any.segment + any.segments && s[1].begin <= begin) continue;
+            const size_t head = layer.latent ? 0 : size_t(kv) * s->capacity;  // all heads share latents
+            segments[count++] = {s->begin, (const uint8_t*)s->keys[slot] + head * key_bytes,
+                                 (const uint8_t*)s->values[slot] + head * value_bytes};
+          }
+          if (!member.path.empty() && any.past < end) {
+            // A tree's rows lie beside each other. Those of this chain are laid where a chain's rows would lie, behind the
+            // rows of the tile in which they begin: so sums run in the same order.
+            const int64_t from = std::max(begin, any.past / TILE * TILE);
+            const Segment& tail = member.tail();
+            const size_t head = layer.latent ? 0 : size_t(kv) * tail.capacity;
+            uint8_t* const keys = (uint8_t*)(space + places.gathered - whole_lines(places.gathered_rows * places.row));
+            uint8_t* const values = keys + places.gathered_rows * key_bytes;
+            for (int64_t at = from; at < end; at++) {
+              const int64_t held = at < any.past ? at : any.past + member.path[size_t(at - any.past)];
+              const size_t row = head + size_t(held - tail.begin), to = size_t(at - from);
+              std::memcpy(keys + to * key_bytes, (const uint8_t*)tail.keys[slot] + row * key_bytes, key_bytes);
+              std::memcpy(values + to * value_bytes, (const uint8_t*)tail.values[slot] + row * value_bytes, value_bytes);
+            }
+            while (count && segments[count - 1].begin >= from) count--;
+            segments[count++] = {from, keys, values};
+          }
+          const size_t at = group.partial + size_t(kv) * group.rows;
+          float *const max = partial.max + at, *const sum = partial.sum + at, *const mixed = partial.mixed + at * mixed_width;
+          if (const Latent* l = layer.latent) {
+            const auto attend_own = kind == KV_INT8 ? attend_latents<KV_INT8> : attend_latents<KV_BF16>;
+            attend_own(l->rank, l->rotated, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum,
+                       mixed, space + places.gathered);
+          } else {
+            attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum, mixed,
+                   space + places.gathered);
+          }
+        }
+        team.barrier();
+        const auto combined = [&](int t, int head, bf16* to) {  // what row t's head mixes of all chunks
+          const Part& part = parts.part[parts.part_of[t]];
+          const int row = (head % G) * part.rows + t - part.first;
+          float highest = -std::numeric_limits<float>::infinity(), sum = 0;
+          auto at = [&](int c) {
+            const Place& place = of_keys.places[part.first_place + c];
+            return place.offset + size_t(head / G) * place.stride + row;
+          };
+          for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
+          float out[512] = {};
+          for (int c = 0; c < part.chunks; c++) {
+            if (partial.sum[at(c)] == 0) continue;
+            const float weight = std::exp(partial.max[at(c)] - highest);
+            sum += weight * partial.sum[at(c)];
+            const float* mixed = partial.mixed + at(c) * mixed_width;
+            for (int d = 0; d < mixed_width; d++) out[d] += weight * mixed[d];
+          }
+          if (layer.sinks) {
+            const Shares with = with_sink(highest, sum, sink_of(layer.sinks, head));
+            sum = with.sum;
+            for (int d = 0; d < mixed_width; d++) out[d] *= with.factor;
+          }
+          if (layer.output_gates) {
+            const float* gate = qkv + size_t(t) * wide + size_t(H + 2 * KV + head) * D;
+            for (int d = 0; d < D; d++) out[d] /= 1.0f + std::exp(-gate[d]);
+          }
+          for (int d = 0; d < mixed_width; d++) to[d] = to_bf16(out[d] / sum);
+        };
+        if (const Latent* l = layer.latent) {
+          for (int head = thread; head < H && rows > 0; head += threads) {
+            for (int i = 0; i < rows; i++) combined(taken ? taken[i] : i, head, mine + size_t(i) * padded(l->rank));
+            const Input in = given(mine, rows, l->rank, l->values[head]);
+            product(l->values[head], 0, l->value, in, rows, {space, size_t(l->value), 0});
+            for (int i = 0; i < rows; i++)
+              for (int d = 0; d < l->value; d++)
+                by_head[i * padded(heads_width) + size_t(head) * l->value + d] = to_bf16(space[size_t(i) * l->value + d]);
+          }
+        } else {
+          for (int i = thread; i < H * rows; i += threads)
+            combined(taken ? taken[i / H] : i / H, i % H, by_head + i / H * padded(heads_width) + i % H * D);
+        }
       }
       team.barrier();
       if (rows > 0) {

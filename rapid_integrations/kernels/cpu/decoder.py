@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import Buffers, KVCache, Rows
+from rapid_integrations.cache import Buffers, KVCache, Rows, StatePass
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu.interface import (
@@ -24,6 +24,7 @@ from rapid_integrations.kernels.cpu.interface import (
     LayerInputs,
     Matrix,
     Model,
+    Recurrence,
     Segment,
     Sight,
     Step,
@@ -89,6 +90,25 @@ class NativeLatent:
 
 
 @dataclass(frozen=True)
+class NativeRecurrence:
+    """A gated delta net in place of an attention; see `description.Recurrence` and `recurrence.h`.
+
+    `rates` is (2 H_v, E), `taps` (W, C) float32; `decay` and `bias` are (H_v,) float32. The layer's `qkv` has the C rows
+    that are convolved, and those of the gates behind them.
+    """
+
+    rates: AnyMatrix
+    taps: Tensor
+    decay: Tensor
+    bias: Tensor
+    norm: Norm
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
 class NativeInput:
     """What a layer adds at its end: norm(projection(activation(gate(x)) * its input)); see `NativeInputs`."""
 
@@ -120,7 +140,8 @@ class NativeLayer:
     `gate_up` and `down` are None if `experts` stand in their place. `window` is None if a query sees everything.
     `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
     None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
-    `qkv` has queries alone then. If `growth` is (n, s), queries are multiplied with
+    `qkv` has queries alone then. With `recurrence` there is no attention. With `output_gates`, `qkv` has a gate for each
+    head behind the values. If `growth` is (n, s), queries are multiplied with
     1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
     """
 
@@ -151,6 +172,8 @@ class NativeLayer:
     growth: tuple[int, float] | None = None
     input: NativeInput | None = None
     scale_of_all: float = 1.0
+    recurrence: NativeRecurrence | None = None
+    output_gates: bool = False
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -272,6 +295,7 @@ class NativeDecoder(SharedResource):
         ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
         trees = [None if each.parents is None else (ctypes.c_int32 * each.count)(*each.parents) for each in rows]
         asked = (StepRows * len(rows))(*map(self._asked, rows, ids, trees, tables))
+        passes = [self._state_pass(each, into) for each, into in zip(rows, asked, strict=True)]
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
         threads = torch.get_num_threads()
         step = Step(readers=len(rows), threads=threads, kv=self._kv, reader=asked, logits=logits.data_ptr())
@@ -283,6 +307,9 @@ class NativeDecoder(SharedResource):
                 )
             raise FloatingPointError("NaN among the logits")
         states.hand_over()
+        for each, done in zip(rows, passes, strict=True):
+            if each.cache.state is not None:
+                each.cache.state.end(done)
         return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
 
     def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, tables: tuple[Tensor, Tensor]) -> StepRows:
@@ -305,6 +332,24 @@ class NativeDecoder(SharedResource):
             segments=len(segments),
             segment=segments,
         )
+
+    @staticmethod
+    def _state_pass(rows: Rows, into: StepRows) -> StatePass | None:
+        """Say where the state of a text lies, and what it becomes, if it has one."""
+        state = rows.cache.state
+        if state is None:
+            return None
+        if rows.parents is not None:
+            raise CacheError("a text with recurrent states cannot be read as a tree")
+        done = state.begin(rows.cache.length, rows.count, of_prompt=False)
+        assert done.rows is not None, "a step has few rows"
+        into.state, into.inputs = done.before.matrices.data_ptr(), done.before.inputs.data_ptr()
+        into.record, into.record_apart = done.rows.data_ptr(), done.rows.stride(0)
+        into.recorded = done.rows.shape[1] - rows.count
+        if done.stops:
+            (into.settled,), (after,) = done.stops, done.states
+            into.state_into, into.inputs_into = after.matrices.data_ptr(), after.inputs.data_ptr()
+        return done
 
     def _run(self, step: Step) -> int:
         model, call = ctypes.byref(self._model), ctypes.byref(step)
@@ -419,13 +464,17 @@ _NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "que
 
 
 def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> list[tuple[int, int, int]]:
-    """Say in each struct which of a cache's keys and values it has.
+    """Say in each struct which of a cache's keys and values it has, or which of its states.
 
     Returns:
         for each of them how many heads there are, and the numbers of a key and of a value.
     """
     slots: list[tuple[int, int, int]] = []
+    recurrent = 0
     for layer, source in zip(layers, keys_of, strict=True):
+        if layer.recurrence:
+            layer.slot, recurrent = recurrent, recurrent + 1
+            continue
         if source is not None:
             layer.slot, layer.shares = layers[source].slot, 1
             continue
@@ -465,6 +514,7 @@ def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object])
         residual=layer.residual,
         kv_heads=layer.kv_heads or kv_heads,
         head_dim=layer.head_dim or head_dim,
+        output_gates=layer.output_gates,
         growth_every=every,
         growth_scale=growth,
         scale=layer.scale_of_all,
@@ -479,6 +529,10 @@ def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object])
         )
         kept.append(added)
         filled.input = ctypes.pointer(added)
+    if layer.recurrence is not None:
+        recurrence = recurrence_struct(layer.recurrence)
+        kept.append(recurrence)
+        filled.recurrence = ctypes.pointer(recurrence)
     if layer.gate_up is not None and layer.down is not None:
         filled.gate_up, filled.down = matrix_of(layer.gate_up), matrix_of(layer.down)
     if layer.experts is not None:
@@ -490,6 +544,20 @@ def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object])
         kept.append(latent)
         filled.latent = ctypes.pointer(latent)
     return filled
+
+
+def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
+    """Return a recurrence as the kernels read it. It holds the addresses of its numbers."""
+    own = recurrence
+    return Recurrence(
+        **{name: getattr(own, name) for name in ("key_heads", "value_heads", "key_dim", "value_dim")},
+        taps=len(own.taps),
+        rates=matrix_of(own.rates),
+        norm=norm_struct(own.norm),
+        tap=address_of(own.taps),
+        decay=address_of(own.decay),
+        bias=address_of(own.bias),
+    )
 
 
 def _latent(latent: NativeLatent, kept: list[object]) -> Latent:

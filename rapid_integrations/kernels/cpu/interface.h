@@ -71,6 +71,14 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
   const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
+struct Recurrence {  // a gated delta net in place of an attention; see `recurrence.h`
+  int32_t key_heads, value_heads, key_dim, value_dim, taps;
+  Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from
+  Norm norm;                  // of what a head gives
+  const float* tap;           // (taps, channels), factors of a row's numbers and of those before it, its own last
+  const float *decay, *bias;  // (value_heads,): the logarithm of a decay is decay * softplus(x + bias)
+};
+
 struct LayerInput {  // what a layer adds at its end: norm(projection(activation(gate(x)) * its input))
   Matrix gate, projection;    // (width, hidden) and (hidden, width)
   Norm norm;
@@ -95,8 +103,9 @@ struct Layer {
   const Experts* experts;     // in place of gate_up and down, or beside them, or null
   const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
   const LayerInput* input;    // null: there is none
+  const Recurrence* recurrence;  // in place of an attention; qkv has rows of its channels, and of gates behind them
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
-  int32_t slot;               // which of a cache's keys and values it has
+  int32_t slot;               // which of a cache's keys and values it has, or which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
   int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + 1) / growth_every));
   float growth_scale;         // 0: they are not
@@ -104,6 +113,7 @@ struct Layer {
   int32_t activation;         // see Activation
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
   int32_t parallel;           // attention and MLP read the same rows
+  int32_t output_gates;       // qkv has behind the values a gate for each head: its sigmoid is a factor on what heads give
   float residual;             // factor on what attention and MLP add
 };
 
@@ -133,6 +143,12 @@ struct Rows {  // of one reader: a text with a cache of its own
   const float *cos, *sin;     // (rows, turned): of one pair of numbers a column
   int64_t segments;
   const Segment* segment;     // other readers may have the same ones, but for the last: new rows are written there
+  // Of layers with recurrences, R of them; a text with a state is no tree.
+  const float *state, *inputs;  // (R, value_heads, key_dim, value_dim) and (R, taps - 1, channels), before the recorded rows
+  float *state_into, *inputs_into;  // the same behind the first `settled` of those, if there are any
+  float* record;              // of each layer `recorded` rows of its channels and rates, and room for the new ones
+  int64_t record_apart;       // numbers from one layer's rows to the next one's
+  int32_t recorded, settled;
 };
 
 struct Step {  // one pass for all readers
@@ -153,6 +169,15 @@ struct Rotation {  // of a prompt's queries and keys
   const void* qkv;              // bf16 (rows, heads + 2 kv_heads, head_dim)
   const float *cos, *sin;       // as in Rows
   void* out;                    // bf16 (rows, heads + kv_heads, head_dim)
+};
+
+struct Recurring {  // one recurrence over rows of a prompt
+  const Recurrence* recurrence;
+  int32_t rows, threads;
+  const float* record;          // (rows, channels + 2 value_heads)
+  const float *state, *inputs;  // (value_heads, key_dim, value_dim) and (taps - 1, channels)
+  float* state_into;            // the state behind them, or null
+  float* out;                   // (rows, value_heads, value_dim)
 };
 
 struct LayerSegment {  // rows of one layer that lie together

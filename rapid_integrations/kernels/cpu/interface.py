@@ -89,6 +89,17 @@ class Latent(ctypes.Structure):
     )
 
 
+class Recurrence(ctypes.Structure):
+    """A gated delta net in place of an attention."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "taps")),
+        ("rates", Matrix),
+        ("norm", Norm),
+        *((name, ctypes.c_void_p) for name in ("tap", "decay", "bias")),
+    )
+
+
 class LayerInput(ctypes.Structure):
     """What a layer adds at its end."""
 
@@ -124,9 +135,10 @@ class Layer(ctypes.Structure):
         ("experts", ctypes.POINTER(Experts)),
         ("latent", ctypes.POINTER(Latent)),
         ("input", ctypes.POINTER(LayerInput)),
+        ("recurrence", ctypes.POINTER(Recurrence)),
         *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "shares", "growth_every")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
-        *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel")),
+        *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel", "output_gates")),
         ("residual", ctypes.c_float),
     )
 
@@ -165,6 +177,9 @@ class Rows(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("ids", "parents", "cos", "sin")),
         ("segments", ctypes.c_int64),
         ("segment", ctypes.POINTER(Segment)),
+        *((name, ctypes.c_void_p) for name in ("state", "inputs", "state_into", "inputs_into", "record")),
+        ("record_apart", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("recorded", "settled")),
     )
 
 
@@ -186,6 +201,16 @@ class Rotation(ctypes.Structure):
         *((name, Norm) for name in ("query", "key")),
         ("rope", Rope),
         *((name, ctypes.c_void_p) for name in ("qkv", "cos", "sin", "out")),
+    )
+
+
+class Recurring(ctypes.Structure):
+    """One recurrence over rows of a prompt."""
+
+    _fields_ = (
+        ("recurrence", ctypes.POINTER(Recurrence)),
+        *((name, ctypes.c_int32) for name in ("rows", "threads")),
+        *((name, ctypes.c_void_p) for name in ("record", "state", "inputs", "state_into", "out")),
     )
 
 
@@ -213,8 +238,8 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, LayerInput, LayerInputs, Layer, Model),
-    *(Segment, Rows, Step, Rotation, LayerSegment, Attention),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, LayerInput, LayerInputs, Layer, Model),
+    *(Segment, Rows, Step, Rotation, Recurring, LayerSegment, Attention),
 )
 
 
@@ -276,4 +301,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_use_amx.argtypes = (small,)
     library.rapid_prompt_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, pointer)
+    library.rapid_gate_heads.argtypes = (*(pointer,) * 3, whole, small, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

@@ -45,6 +45,10 @@ std::string layouts() {
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
 
+         WHOLE(Recurrence) + FIELD(Recurrence, key_heads) + FIELD(Recurrence, value_heads) + FIELD(Recurrence, key_dim) +
+         FIELD(Recurrence, value_dim) + FIELD(Recurrence, taps) + FIELD(Recurrence, rates) + FIELD(Recurrence, norm) +
+         FIELD(Recurrence, tap) + FIELD(Recurrence, decay) + FIELD(Recurrence, bias) +
+
          WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
          FIELD(LayerInput, activation) +
 
@@ -56,10 +60,10 @@ std::string layouts() {
          FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, value) + FIELD(Layer, rope) +
          FIELD(Layer, sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) +
-         FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
+         FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
          FIELD(Layer, slot) + FIELD(Layer, shares) + FIELD(Layer, growth_every) + FIELD(Layer, growth_scale) +
          FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) + FIELD(Layer, parallel) +
-         FIELD(Layer, residual) +
+         FIELD(Layer, output_gates) + FIELD(Layer, residual) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +
@@ -72,6 +76,8 @@ std::string layouts() {
 
          WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) +
          FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
+         FIELD(Rows, state) + FIELD(Rows, inputs) + FIELD(Rows, state_into) + FIELD(Rows, inputs_into) +
+         FIELD(Rows, record) + FIELD(Rows, record_apart) + FIELD(Rows, recorded) + FIELD(Rows, settled) +
 
          WHOLE(Step) + FIELD(Step, readers) + FIELD(Step, threads) + FIELD(Step, levels) + FIELD(Step, kv) +
          FIELD(Step, reader) + FIELD(Step, logits) + FIELD(Step, level) + FIELD(Step, states) + FIELD(Step, scratch) +
@@ -80,6 +86,10 @@ std::string layouts() {
          FIELD(Rotation, head_dim) + FIELD(Rotation, threads) + FIELD(Rotation, turned) + FIELD(Rotation,
          query) + FIELD(Rotation, key) + FIELD(Rotation, rope) + FIELD(Rotation, qkv) + FIELD(Rotation, cos) +
          FIELD(Rotation, sin) + FIELD(Rotation, out) +
+
+         WHOLE(Recurring) + FIELD(Recurring, recurrence) + FIELD(Recurring, rows) + FIELD(Recurring, threads) +
+         FIELD(Recurring, record) + FIELD(Recurring, state) + FIELD(Recurring, inputs) + FIELD(Recurring, state_into) +
+         FIELD(Recurring, out) +
 
          WHOLE(LayerSegment) + FIELD(LayerSegment, begin) + FIELD(LayerSegment, key_stride) +
          FIELD(LayerSegment, value_stride) + FIELD(LayerSegment, keys) + FIELD(LayerSegment, values) +

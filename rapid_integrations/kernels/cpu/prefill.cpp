@@ -15,11 +15,13 @@
 #include "interface.h"
 #include "norms.h"
 #include "numbers.h"
+#include "recurrence.h"
 #include "scratch.h"
 #include "threads.h"
 
 namespace {
 
+constexpr int WIDEST_HEAD = 512;
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
 constexpr int AMX_ROWS = 384;   // the same on matrix units, which a tile's keys are packed for
 constexpr int SPARSE_ROWS = 256;  // the same, if blocks of queries leave blocks of keys out
@@ -114,6 +116,36 @@ int rapid_attend(const Attention* a) {
       attend_block(task, space.get() + size_t(thread) * floats);
   });
   return 0;
+}
+
+// Returns 0, or 1 if there was no memory for what is computed on the way.
+int rapid_recur(const Recurring* call) {
+  const Recurrence& r = *call->recurrence;
+  const size_t floats = whole_lines(recur_floats(r));
+  const Floats space(size_t(call->threads) * floats);
+  if (!space.get()) return 1;
+  std::atomic<int> next{0};
+  in_parallel(call->threads, [&](int thread, Team&) {
+    for (int head = next++; head < r.value_heads; head = next++) {
+      const size_t at = size_t(head) * matrix_floats(r);
+      recur(r, head, call->inputs, call->record, call->rows, call->state + at,
+            call->state_into ? call->state_into + at : nullptr, call->rows, space.get() + size_t(thread) * floats,
+            [&](int t, const float* given) {
+              std::copy(given, given + r.value_dim, call->out + (size_t(t) * r.value_heads + head) * r.value_dim);
+            });
+    }
+  });
+  return 0;
+}
+
+// out bf16 = x float, normalised, times the SiLU of gates bf16, all (rows, columns).
+void rapid_gate_heads(const Norm* norm, const float* x, const void* gates, int64_t rows, int32_t columns, int32_t threads,
+                      void* out) {
+  for_each(threads, rows, [&](int64_t t) {
+    float gate[WIDEST_HEAD];
+    for (int i = 0; i < columns; i++) gate[i] = to_float(((const bf16*)gates)[t * columns + i]);
+    gate_head(*norm, x + t * columns, gate, columns, (bf16*)out + t * columns);
+  });
 }
 
 // x (rows, columns) += factor * added, if there is anything to add; out = x normalised. All bf16.

@@ -13,8 +13,14 @@ from torch import Tensor
 
 from rapid_integrations.cache import TILE, LayerRows
 from rapid_integrations.cache.levels import SCALE_BYTES
-from rapid_integrations.kernels.cpu.decoder import norm_struct, rope_struct, sight_struct
-from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Rotation
+from rapid_integrations.kernels.cpu.decoder import (
+    NativeRecurrence,
+    norm_struct,
+    recurrence_struct,
+    rope_struct,
+    sight_struct,
+)
+from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Recurring, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
 from rapid_integrations.kernels.layers import ACTIVATIONS, PLAIN, Activation, AttentionKind, Norm, Rope
 
@@ -165,6 +171,45 @@ def rotate(
         out=out.data_ptr(),
     )
     library.rapid_rotate(ctypes.byref(call))
+    return out
+
+
+def recur(recurrence: NativeRecurrence, rows: Tensor, inputs: Tensor, state: Tensor, into: Tensor | None) -> Tensor:
+    """Return what the heads of a gated delta net give for rows of one text, (T, H_v, D_v) float32.
+
+    Args:
+        recurrence: its numbers.
+        rows: (T, C + 2 H_v) float32; see `RecordedState`.
+        inputs: (W - 1, C), what was convolved before them.
+        state: (H_v, D_k, D_v).
+        into: the same behind them; None: it is not wanted.
+    """
+    library = loaded_library()
+    assert library is not None and all(each.is_contiguous() for each in (rows, inputs, state))
+    out = torch.empty(len(rows), recurrence.value_heads, recurrence.value_dim, dtype=torch.float32, device="cpu")
+    own = recurrence_struct(recurrence)
+    call = Recurring(
+        recurrence=ctypes.pointer(own),
+        rows=len(rows),
+        threads=torch.get_num_threads(),
+        record=rows.data_ptr(),
+        state=state.data_ptr(),
+        inputs=inputs.data_ptr(),
+        state_into=None if into is None else into.data_ptr(),
+        out=out.data_ptr(),
+    )
+    if library.rapid_recur(ctypes.byref(call)):
+        raise MemoryError("a recurrence found no memory for what it computes on the way")
+    return out
+
+
+def gate_heads(norm: Norm, heads: Tensor, gates: Tensor) -> Tensor:
+    """Return heads, (T, H, D) float32, normalised and times the SiLU of their gates, bfloat16 as these."""
+    library, gates = loaded_library(), gates.contiguous()
+    assert library is not None and heads.is_contiguous()
+    out, struct = torch.empty_like(gates), norm_struct(norm)
+    shape = heads.shape[0] * heads.shape[1], heads.shape[2], torch.get_num_threads()
+    library.rapid_gate_heads(ctypes.byref(struct), heads.data_ptr(), gates.data_ptr(), *shape, out.data_ptr())
     return out
 
 

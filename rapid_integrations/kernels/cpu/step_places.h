@@ -11,6 +11,7 @@
 #include "latents.h"
 #include "numbers.h"
 #include "product.h"
+#include "recurrence.h"
 #include "scratch.h"
 #include "step_parts.h"
 
@@ -67,6 +68,10 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
       out = H * size_t(l->value);
       widest = std::max({out, compressed, mixed, size_t(l->plain)});
       key_bytes = row_bytes(kv, l->rotated), value_bytes = row_bytes(kv, l->rank);
+    } else if (const Recurrence* r = layer.recurrence) {
+      qkv += size_t(r->rates.rows);
+      queries = 0, query = mixed = D, out = widest = size_t(r->value_heads) * size_t(r->value_dim);
+      key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     } else {
       queries = 0, query = mixed = D, out = widest = H * D;
       key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
@@ -94,6 +99,7 @@ struct Places {
     const Needs needs(model);
     widest = std::max({E, I, needs.widest, needs.input});
     size_t most = 0, partials = 0, of_mixed = 0, of_qkv = 0, of_queries = 0, of_query = 0, of_out = 0, own_floats = 0;
+    size_t recurring = 0;
     row = 0;
     for (const Heads& each : heads_of.kinds) {
       most = std::max(most, size_t(each.most_rows));
@@ -111,6 +117,7 @@ struct Places {
       row = std::max(row, (widths.key_bytes + widths.value_bytes) / sizeof(float));
       own_floats = std::max(own_floats, layer.latent ? latent_floats(layer.latent->rank, layer.latent->rotated, rows)
                                                      : attend_floats(kv, layer.head_dim, rows));
+      if (layer.recurrence) recurring = std::max(recurring, recur_floats(*layer.recurrence));
     }
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
@@ -135,7 +142,7 @@ struct Places {
     const Latent* const latent = model.layer->latent;
     const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input,
                                                   latent ? size_t(std::max(64, std::max(latent->rank, latent->value))) : 64});
-    space = whole_lines(std::max(products, gathered + own_floats));
+    space = whole_lines(std::max({products, gathered + own_floats, recurring}));
     input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
     extra = space + input;
     if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);

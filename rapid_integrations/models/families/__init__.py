@@ -28,13 +28,14 @@ from rapid_integrations.models.families import (
     mixtral,
     olmo,
     phi,
+    qwen_next,
     starcoder,
 )
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
     *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
-    *(llama, llama4, mixtral, olmo, phi, starcoder),
+    *(llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -52,6 +53,8 @@ _TEXT_PARTS = {
     "Gemma3nTextModel": "Gemma3nForCausalLM",
     "Gemma4TextModel": "Gemma4ForCausalLM",
     "Llama4ForCausalLM": "Llama4ForCausalLM",
+    "Qwen3_5TextModel": "Qwen3_5ForCausalLM",
+    "Qwen3_5MoeTextModel": "Qwen3_5MoeForCausalLM",
 }
 
 

@@ -201,7 +201,7 @@ def decoder(
     base, config, head = model.base_model, model.config, model.lm_head
     if getattr(base.rotary_emb, "rope_type", None) == "longrope" and rotations is None:
         rotations = [long_rotation(config)]
-    first: nn.Module = base.layers[0].self_attn
+    first: nn.Module = next(each.self_attn for each in base.layers if hasattr(each, "self_attn"))
     head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Decoder(
         heads=config.num_attention_heads,

@@ -1,0 +1,152 @@
+// Gated delta nets: each head keeps a matrix S (key_dim, value_dim) in place of keys and values (arXiv 2412.06464).
+//
+// A token's key k, value v, query q, decay a and rate b make S' = a S + k (b (v - a S^T k))^T, and the head gives S'^T q.
+// Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
+// holds the numbers that are convolved, and behind them for each head what rates and then what decays are computed from.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "interface.h"
+#include "norms.h"
+#include "numbers.h"
+
+namespace {
+
+inline int channels_of(const Recurrence& r) { return 2 * r.key_heads * r.key_dim + r.value_heads * r.value_dim; }
+
+inline size_t record_width(const Recurrence& r) { return size_t(channels_of(r)) + 2 * size_t(r.value_heads); }
+
+inline size_t matrix_floats(const Recurrence& r) { return size_t(r.key_dim) * size_t(r.value_dim); }
+
+// Floats of space that one head needs.
+inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 2 * size_t(r.key_dim) + 3 * size_t(r.value_dim); }
+
+// out (count,) = SiLU of what a convolution makes of `count` channels from `first` on, of row t. Before row 0 there are
+// taps - 1 rows of `before`.
+inline void convolve(const Recurrence& r, const float* before, const float* record, int t, int first, int count, float* out) {
+  const size_t C = size_t(channels_of(r)), width = record_width(r);
+  std::fill_n(out, count, 0.0f);
+  for (int w = 0; w < r.taps; w++) {
+    const int row = t + w - (r.taps - 1);
+    const float* x = (row < 0 ? before + size_t(row + r.taps - 1) * C : record + size_t(row) * width) + first;
+    const float* tap = r.tap + size_t(w) * C + first;
+    for (int c = 0; c < count; c++) out[c] += tap[c] * x[c];
+  }
+  int c = 0;
+#if RAPID_WIDE
+  for (; c + 16 <= count; c += 16) _mm512_storeu_ps(out + c, silu512(_mm512_loadu_ps(out + c)));
+#endif
+  for (; c < count; c++) out[c] /= 1.0f + std::exp(-out[c]);
+}
+
+// x (count,), scaled to a length of `length`.
+inline void scale_to(float length, int count, float* x) {
+  float squares[16] = {};
+  for (int i = 0; i < count; i++) squares[i % 16] += x[i] * x[i];
+  float total = 0;
+  for (float each : squares) total += each;
+  const float factor = length / std::sqrt(total + 1e-6f);
+  for (int i = 0; i < count; i++) x[i] *= factor;
+}
+
+// out (value_dim,) = S^T k.
+inline void find(const float* S, const float* k, int rows, int columns, float* out) {
+  int d = 0;
+#if RAPID_WIDE
+  constexpr int N = 4;
+  for (; d + 16 * N <= columns; d += 16 * N) {
+    __m512 sum[N];
+    for (int j = 0; j < N; j++) sum[j] = _mm512_setzero_ps();
+    for (int i = 0; i < rows; i++) {
+      const __m512 factor = _mm512_set1_ps(k[i]);
+      for (int j = 0; j < N; j++)
+        sum[j] = _mm512_fmadd_ps(factor, _mm512_loadu_ps(S + size_t(i) * columns + d + 16 * j), sum[j]);
+    }
+    for (int j = 0; j < N; j++) _mm512_storeu_ps(out + d + 16 * j, sum[j]);
+  }
+#endif
+  std::fill(out + d, out + columns, 0.0f);
+  for (int i = 0; i < rows; i++)
+    for (int c = d; c < columns; c++) out[c] += k[i] * S[size_t(i) * columns + c];
+}
+
+// to = kept * from + k added^T; out = to^T q.
+inline void change(const float* from, float kept, const float* k, const float* added, const float* q, int rows, int columns,
+                   float* to, float* out) {
+  int d = 0;
+#if RAPID_WIDE
+  constexpr int N = 2;
+  const __m512 left = _mm512_set1_ps(kept);
+  for (; d + 16 * N <= columns; d += 16 * N) {
+    __m512 sum[N], more[N];
+    for (int j = 0; j < N; j++) sum[j] = _mm512_setzero_ps(), more[j] = _mm512_loadu_ps(added + d + 16 * j);
+    for (int i = 0; i < rows; i++) {
+      const __m512 of_key = _mm512_set1_ps(k[i]), of_query = _mm512_set1_ps(q[i]);
+      for (int j = 0; j < N; j++) {
+        const size_t at = size_t(i) * columns + d + 16 * j;
+        const __m512 changed = _mm512_fmadd_ps(of_key, more[j], _mm512_mul_ps(left, _mm512_loadu_ps(from + at)));
+        _mm512_storeu_ps(to + at, changed);
+        sum[j] = _mm512_fmadd_ps(of_query, changed, sum[j]);
+      }
+    }
+    for (int j = 0; j < N; j++) _mm512_storeu_ps(out + d + 16 * j, sum[j]);
+  }
+#endif
+  std::fill(out + d, out + columns, 0.0f);
+  for (int i = 0; i < rows; i++)
+    for (int c = d; c < columns; c++) {
+      const size_t at = size_t(i) * columns + c;
+      to[at] = kept * from[at] + k[i] * added[c];
+      out[c] += q[i] * to[at];
+    }
+}
+
+// Reads `count` rows with one head, whose matrix is `state`. Behind the first `settled` rows the matrix is left in `into`,
+// unless that is null. Row t's output is passed to give(t, output (value_dim,)).
+template <class Give>
+void recur(const Recurrence& r, int head, const float* before, const float* record, int count, const float* state, float* into,
+           int settled, float* space, const Give& give) {
+  const int K = r.key_dim, V = r.value_dim, key_head = head / (r.value_heads / r.key_heads);
+  const int keys = r.key_heads * K, C = channels_of(r);
+  float *const matrix = space, *const q = matrix + matrix_floats(r), *const k = q + K;
+  float *const v = k + K, *const found = v + V, *const out = found + V;
+  const float* from = state;
+  for (int t = 0; t < count; t++) {
+    float* const to = into && t < settled ? into : matrix;
+    convolve(r, before, record, t, key_head * K, K, q);
+    convolve(r, before, record, t, keys + key_head * K, K, k);
+    convolve(r, before, record, t, 2 * keys + head * V, V, v);
+    scale_to(1.0f / std::sqrt(float(K)), K, q);
+    scale_to(1.0f, K, k);
+    const float* const own = record + size_t(t) * record_width(r) + C;
+    const float rate = 1.0f / (1.0f + std::exp(-own[head])), x = own[r.value_heads + head] + r.bias[head];
+    const float kept = std::exp(r.decay[head] * (x > 20.0f ? x : std::log1p(std::exp(x))));
+    find(from, k, K, V, found);
+    for (int d = 0; d < V; d++) v[d] = rate * (v[d] - kept * found[d]);
+    change(from, kept, k, v, q, K, V, to, out);
+    from = to;
+    give(t, out);
+  }
+}
+
+// The last taps - 1 rows that are convolved, of those before and the first `settled` of the record.
+inline void last_inputs(const Recurrence& r, const float* before, const float* record, int settled, float* into) {
+  const int C = channels_of(r), kept = r.taps - 1;
+  for (int w = 0; w < kept; w++) {
+    const int row = settled - kept + w;
+    const float* from = row < 0 ? before + size_t(row + kept) * C : record + size_t(row) * record_width(r);
+    std::copy(from, from + C, into + size_t(w) * C);
+  }
+}
+
+// out (count,) = what a head gives, normalised, times the SiLU of its gates.
+inline void gate_head(const Norm& norm, const float* x, const float* gate, int count, bf16* out) {
+  const Spread s = spread(norm, x, count);
+  for (int d = 0; d < count; d++)
+    out[d] = to_bf16(((x[d] - s.mean) * s.factor * weight_of(norm, d) + bias_of(norm, d)) * (gate[d] / (1.0f + std::exp(-gate[d]))));
+}
+
+}  // namespace

@@ -1,0 +1,189 @@
+"""Gated delta nets, which keep a matrix for each head in place of keys and values, by PyTorch's operators.
+
+A chunk of tokens is computed with a few products, as if they attended to each other (Yang et al. 2024, arXiv 2406.06484 and
+2412.06464): what each token adds to the state depends on what those before it have added, which is a triangular system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv1d, silu, softplus
+
+from rapid_integrations.cache import StatePass, StateShape
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.kernels.cpu import NativeRecurrence, prefill
+from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.models.description import Recurrence
+from rapid_integrations.models.linear import Linear, native_matrix
+from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
+
+_CHUNK = 64  # tokens that are computed together
+_LEAST_SQUARE = 1e-6  # is added to the squared length of queries and keys
+
+
+@dataclass(frozen=True)
+class TakenRecurrence:
+    """A recurrence whose weights were taken over; those of its inputs and its output are the layer's.
+
+    Attributes:
+        described: the recurrence.
+        rates: the product that rates and decays are computed from.
+        taps: (W, C) float32, factors of the convolution.
+        decay: (H_v,) float32, factors of softplus(x + bias), below 0.
+        bias: (H_v,) float32.
+    """
+
+    described: Recurrence
+    rates: Linear
+    taps: Tensor
+    decay: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
+        """Take the weights from their modules."""
+        return cls(
+            recurrence,
+            fuse(recurrence.rates, None, arena),
+            recurrence.convolution.detach()[:, 0].float().t().contiguous(),
+            -recurrence.decay.detach().float().exp(),
+            recurrence.bias.detach().float().contiguous(),
+        )
+
+    def matrices(self, described: Recurrence) -> Matrices:
+        """Return the products with the modules of `described` whose weights they hold."""
+        return [(self.rates, Linears(described.rates))]
+
+    @cached_property
+    def native(self) -> NativeRecurrence:
+        """Return the recurrence for the kernels; its product was made for them."""
+        own = self.described
+        return NativeRecurrence(
+            rates=native_matrix(self.rates),
+            taps=self.taps,
+            decay=self.decay,
+            bias=self.bias,
+            norm=own.norm,
+            key_heads=own.key_heads,
+            value_heads=own.value_heads,
+            key_dim=own.key_dim,
+            value_dim=own.value_dim,
+        )
+
+    def read(self, index: int, inputs: Tensor, rates: Tensor, done: StatePass, kernels: bool) -> Tensor:
+        """Return what the heads give for the new rows of a text, (T, H_v * D_v), and fill in its pass.
+
+        Args:
+            index: number of the recurrence among the model's.
+            inputs: (T, C + H_v * D_v), the product's rows, gates behind.
+            rates: (T, 2 H_v).
+            done: the pass over this text's state.
+            kernels: whether this package's kernels compute it.
+        """
+        own = self.described
+        convolved, gates = inputs.split([own.channels, own.value_heads * own.value_dim], dim=1)
+        new = torch.cat([convolved.float(), rates.float()], dim=1)
+        if done.rows is not None:
+            done.rows[index, -len(new) :] = new
+        rows = torch.cat([done.recorded[index], new])
+        state, before = done.before.matrices[index], done.before.inputs[index]
+        parts, begin = [], 0
+        for end, after in (*zip(done.stops, done.states, strict=True), (len(rows), None)):
+            if begin == end:
+                continue
+            into = None if after is None else after.matrices[index]
+            piece = torch.cat([before, rows[begin:end, : own.channels]])
+            if kernels:
+                part, state = prefill.recur(self.native, rows[begin:end], before, state, into), state if into is None else into
+            else:
+                part, state = self._by_operators(rows[begin:end], before, state, into)
+            parts.append(part)
+            before, begin = piece[end - begin :], end
+            if after is not None:
+                after.inputs[index] = before
+        heads = torch.cat(parts)[len(rows) - len(inputs) :]
+        return gated(own.norm, heads, gates.view(heads.shape), inputs.dtype, kernels).flatten(1)
+
+    def _by_operators(self, rows: Tensor, before: Tensor, state: Tensor, into: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what heads give, (T, H_v, D_v) float32, and the state behind it, which is written to `into`.
+
+        Args:
+            rows: (T, C + 2 H_v) float32.
+            before: (W - 1, C), what was convolved before them.
+            state: (H_v, D_k, D_v).
+            into: where the new state goes; None: it is not wanted.
+        """
+        own = self.described
+        raw, rates, decays = rows.split([own.channels, own.value_heads, own.value_heads], dim=1)
+        convolved = conv1d(torch.cat([before, raw]).t()[None], self.taps.t()[:, None], groups=own.channels)[0].t()
+        width = own.key_heads * own.key_dim
+        query, key, value = silu(convolved).split([width, width, own.value_heads * own.value_dim], dim=1)
+        served = own.value_heads // own.key_heads
+        query, key = (
+            _of_length_1(each.unflatten(1, (own.key_heads, own.key_dim))).repeat_interleave(served, dim=1).transpose(0, 1)
+            for each in (query, key)
+        )
+        value = value.unflatten(1, (own.value_heads, own.value_dim)).transpose(0, 1)
+        kept = (self.decay * softplus(decays + self.bias)).t()
+        given, state = delta_rule(query * own.key_dim**-0.5, key, value, kept, torch.sigmoid(rates).t(), state)
+        if into is not None:
+            into.copy_(state)
+        return given.transpose(0, 1), state
+
+
+def gated(norm: Norm, heads: Tensor, gates: Tensor, dtype: torch.dtype, kernels: bool) -> Tensor:
+    """Return heads, (T, H, D), normalised and multiplied with the SiLU of their gates."""
+    if kernels:
+        return prefill.gate_heads(norm, heads, gates)
+    return (normalised(norm, heads.to(dtype)).float() * silu(gates.float())).to(dtype)
+
+
+def delta_rule(
+    query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, rate: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what T tokens read of a state that each of them changes first, (H, T, D_v), and the state behind them.
+
+    Args:
+        query, key: (H, T, D_k) float32.
+        value: (H, T, D_v).
+        log_decay, rate: (H, T).
+        state: (H, D_k, D_v).
+    """
+    given = []
+    for q, k, v, g, b in zip(*(each.split(_CHUNK, dim=1) for each in (query, key, value, log_decay, rate)), strict=True):
+        grown = g.cumsum(dim=1)[..., None]  # (H, C, 1): log of what is left at each token of what the chunk began with
+        left = (grown - grown.transpose(1, 2)).tril().exp().tril()  # of what token j adds, at token i
+        # What token i adds, u_i, is b_i times (its value - what its key finds of the state and of u_j for j < i).
+        system = b[..., None] * left * (k @ k.transpose(1, 2))
+        found = v - grown.exp() * (k @ state)
+        added = torch.linalg.solve_triangular(system, b[..., None] * found, upper=False, unitriangular=True)
+        given.append(grown.exp() * (q @ state) + (left * (q @ k.transpose(1, 2))) @ added)
+        end = grown[:, -1:]
+        state = end.exp() * state + (k * (end - grown).exp()).transpose(1, 2) @ added
+    return torch.cat(given, dim=1), state
+
+
+def _of_length_1(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + _LEAST_SQUARE)
+
+
+def state_shape(recurrences: Sequence[Recurrence], device: torch.device) -> StateShape | None:
+    """Return the shape of a model's state, which is that of its first recurrence; None: no layer has one."""
+    if not recurrences:
+        return None
+    own = recurrences[0]
+    return StateShape(
+        layers=len(recurrences),
+        heads=own.value_heads,
+        key_dim=own.key_dim,
+        value_dim=own.value_dim,
+        channels=own.channels,
+        taps=own.convolution.shape[-1],
+        device=device,
+    )
