@@ -30,13 +30,15 @@ USUAL = (
     "granite",
     "olmo3",
     "phi3",
+    "qwen3_5_text",
+    "qwen3_next",
 )
 OTHERS = (
     *("axk1", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
-    *("gemma4_text", "llama4_text", "vaultgemma"),
+    *("gemma4_text", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
 )
 YARN = {
     **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
@@ -147,7 +149,7 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
     ("family", "settings"),
     [
         *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text")),
-        *(("gemma4_text", EXPERTS_BESIDE), ("phi3", {})),
+        *(("gemma4_text", EXPERTS_BESIDE), ("phi3", {}), ("qwen3_next", {})),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

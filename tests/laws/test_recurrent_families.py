@@ -1,7 +1,8 @@
 """Families with recurrent layers, convolutions or shared keys: greedy output equals transformers' `generate`.
 
 The text is longer than every window, chunk and convolution. A state is kept every few tokens here, as it is every few
-hundred for real models. A few of the families in the normal run, all of them with `-m slow`.
+hundred for real models. A few of the families in the normal run, all of them with `-m slow`. Those that are described are
+computed both by transformers' own forward and here.
 """
 
 import random
@@ -15,7 +16,7 @@ from rapid_integrations.cache.recurrent_state import MOST_REPLAYED
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.models import hf
+from rapid_integrations.models import fused_decoder, hf
 from rapid_integrations.models.loader import wrap
 from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
@@ -40,16 +41,24 @@ OTHERS = (
     *("zamba", "zamba2", "zaya"),
 )
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
+DESCRIBED = ("qwen3_5_text", "qwen3_next", pytest.param("qwen3_5_moe_text", marks=pytest.mark.slow))
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
 
 @pytest.fixture(autouse=True)
 def states_are_kept_often(monkeypatch):
-    monkeypatch.setattr(hf, "spacing", lambda state_bytes, bytes_per_token: EVERY)
+    for module in (hf, fused_decoder):
+        monkeypatch.setattr(module, "spacing", lambda state_bytes, bytes_per_token: EVERY)
 
 
 def wrapped(family):
     return wrap(tiny(family), byte_tokenizer(), name=family).lm
+
+
+def taken(family):
+    lm = wrap(tiny(family), byte_tokenizer(), name=family, take_over=True).lm
+    assert lm._fused is not None and lm.state_bytes
+    return lm
 
 
 @torch.inference_mode()
@@ -94,9 +103,40 @@ def test_greedy_output_is_what_transformers_generates(family):
     assert drafted(lm, lm.new_cache(2 * TEXT), text, answer) == answer
 
 
+@pytest.mark.parametrize("family", DESCRIBED)
+def test_greedy_output_of_described_families_is_what_transformers_generates(family):
+    reference, lm = tiny(family), taken(family)
+    expected = generated(reference)
+    assert decoded(lm) == expected
+    document = lm.new_cache(TEXT)
+    assert drafted(lm, document, ids(), expected) == expected
+    # what is kept of the prompt, and what is not: the rows of rejected drafts are forgotten, and accepted ones added
+    assert document.reusable(TEXT - 1) == (TEXT - 1) // EVERY * EVERY and document.state.position > TEXT
+    again, other = document.fork(96, 2 * TEXT), document.fork(64, 2 * TEXT)
+    assert drafted(lm, again, ids()[96:], expected) == expected
+    text = torch.cat([ids()[:65], ids()[:35]])
+    answer = continued(reference, text)
+    assert drafted(lm, other, text[64:], answer) == answer
+    assert drafted(lm, lm.new_cache(2 * TEXT), text, answer) == answer
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_text", "qwen3_next"])
+def test_a_described_text_that_parts_from_another_one_goes_on_from_a_state(family):
+    assert reused_by_three(tiny(family), wrap(tiny(family), byte_tokenizer(), take_over=True)) == [0, 75 // EVERY * EVERY, 75]
+
+
 @pytest.mark.parametrize("family", [family for family in USUAL if family not in WITHOUT_STATE])
 def test_a_text_that_parts_from_another_one_goes_on_from_a_state(family):
-    reference, target = tiny(family), wrap(tiny(family), byte_tokenizer())
+    target = wrap(tiny(family), byte_tokenizer())
+    reused = reused_by_three(tiny(family), target)
+    if target.lm._host.one_by_one:  # a short beginning is read anew, in one piece
+        assert reused == [0, 0, 0]
+    else:
+        assert reused == [0, 75 // EVERY * EVERY, 75]
+
+
+def reused_by_three(reference, target):
+    """Ask three questions about a text of 75 tokens, and return how many tokens of it each one did not read again."""
     prefixes = Prefixes(PrefixCache(10**9))
     document, reused = ids()[:75], []
     for ending in (ids()[:20], ids()[5:25], ids()[9:29]):
@@ -114,10 +154,7 @@ def test_a_text_that_parts_from_another_one_goes_on_from_a_state(family):
                 reader.commit([best])
                 answer.append(best)
             assert answer == expected
-    if target.lm._host.one_by_one:  # a short beginning is read anew, in one piece
-        assert reused == [0, 0, 0]
-    else:
-        assert reused == [0, len(document) // EVERY * EVERY, len(document)]
+    return reused
 
 
 def test_few_tokens_are_read_twice():
@@ -158,10 +195,10 @@ def test_a_pass_that_fails_leaves_the_state_as_it_was(family, monkeypatch):
     assert torch.allclose(lm.forward([Rows(torch.tensor([5]), cache, 1)])[0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["lfm2", "qwen3_next"])
-def test_states_matter(family):
+@pytest.mark.parametrize(("family", "of"), [("lfm2", wrapped), ("qwen3_next", wrapped), ("qwen3_next", taken)])
+def test_states_matter(family, of):
     """Or the tests above would say nothing of them."""
-    lm = wrapped(family)
+    lm = of(family)
     cache = lm.new_cache(2 * TEXT)
     lm.forward([Rows(ids(), cache, 0, of_prompt=True)])
     right = lm.forward([Rows(torch.tensor([5]), cache.fork(TEXT, 2 * TEXT), 1)])[0]
@@ -172,13 +209,18 @@ def test_states_matter(family):
 
 
 @pytest.mark.parametrize(
-    "family",
-    ["qwen3_next", *(pytest.param(each, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax"))],
+    ("family", "take_over"),
+    [
+        *(("qwen3_next", False), ("qwen3_5_text", True)),
+        *(pytest.param(each, False, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax")),
+    ],
 )
-def test_an_engine_answers_as_transformers_does(family):
+def test_an_engine_answers_as_transformers_does(family, take_over):
     reference = tiny(family)
     with RapidEngine(
-        wrap(tiny(family), byte_tokenizer()), embedder=HashEmbedder(threshold=-1.0), compression=COMPRESSION
+        wrap(tiny(family), byte_tokenizer(), take_over=take_over),
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=COMPRESSION,
     ) as running:
         expected = [generated_with_gaps(reference, prompt_ids(prompt), 16) for prompt in DOCUMENTS]
         for proposer, length in (("drafter", 4), ("prompt_lookup", 10), ("none", "auto"), ("tree_hybrid", 5)):

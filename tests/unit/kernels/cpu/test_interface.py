@@ -28,7 +28,7 @@ def swapped(fields, a, b):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        (Rows._fields_[:-1], "Rows"),  # forgotten in Python
+        (Rows._fields_[:-1], "Rows.settled"),  # forgotten in Python
         ((*Rows._fields_, ("more", ctypes.c_int64)), "Rows"),  # forgotten in C++
         (swapped(Rows._fields_, "cos", "ids"), "Rows.cos"),
         ([(name, ctypes.c_int32 if name == "past" else kind) for name, kind in Rows._fields_], "Rows.past"),

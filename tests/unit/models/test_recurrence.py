@@ -1,0 +1,228 @@
+"""Gated delta nets: chunks against the recurrence one token at a time, kernels against operators, and what is refused."""
+
+import pytest
+import torch
+
+from rapid_integrations.cache import RecordedState
+from rapid_integrations.cache import Rows as CacheRows
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.errors import CacheError
+from rapid_integrations.kernels import cpu as native
+from rapid_integrations.models.description import RowsOf
+from rapid_integrations.models.families import describe
+from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.recurrence import TakenRecurrence, delta_rule, state_shape
+from tests.toys.decoders import error
+from tests.toys.every_family import TEXT, ids, tiny
+
+KERNELS = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+
+
+def one_by_one(query, key, value, log_decay, rate, state):
+    """The rule as it is published: a token after another, in float64."""
+    given = []
+    for t in range(query.shape[1]):
+        state = state * log_decay[:, t].exp()[:, None, None]
+        found = torch.einsum("hkv,hk->hv", state, key[:, t])
+        added = rate[:, t, None] * (value[:, t] - found)
+        state = state + torch.einsum("hk,hv->hkv", key[:, t], added)
+        given.append(torch.einsum("hkv,hk->hv", state, query[:, t]))
+    return torch.stack(given, dim=1), state
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 63, 64, 65, 200])
+def test_chunks_are_the_recurrence_one_token_at_a_time(tokens):
+    torch.manual_seed(tokens)
+    query, key = (torch.nn.functional.normalize(torch.randn(3, tokens, 16), dim=-1) for _ in range(2))
+    value, rate = torch.randn(3, tokens, 8), torch.rand(3, tokens)
+    # some of the decays forget at once: exp of their sums' differences would overflow if taken the wrong way round
+    log_decay = -torch.rand(3, tokens) * torch.tensor([0.1, 5.0, 200.0])[:, None]
+    inputs = query, key, value, log_decay, rate, torch.randn(3, 16, 8)
+    found, expected = delta_rule(*inputs), one_by_one(*(each.double() for each in inputs))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours.double(), theirs, atol=1e-5)
+
+
+SIZES = {
+    **{"hidden_size": 64, "intermediate_size": 96, "head_dim": 32, "moe_intermediate_size": 32},
+    **{"shared_expert_intermediate_size": 32, "linear_key_head_dim": 32, "linear_value_head_dim": 64},
+}
+
+
+def taken(dtype=torch.float32, **changes):
+    """The first layer of a model whose weights are bfloat16, as numbers of another dtype."""
+    described = describe(tiny("qwen3_next", **(SIZES | changes)).bfloat16().to(dtype)).layers[0].recurs
+    return TakenRecurrence.of(described, Arena() if dtype == torch.bfloat16 else None)
+
+
+def read(own, inputs, rates, lengths, kernels, every=16, prompt=True):
+    """Return what the heads give for rows that are read in pieces, and the states that were kept."""
+    state, given, begin = RecordedState(state_shape([own.described], torch.device("cpu")), every), [], 0
+    for length in lengths:
+        done = state.begin(begin, length, of_prompt=prompt)
+        piece = slice(begin, begin + length)
+        given.append(own.read(0, inputs[piece], rates[piece], done, kernels))
+        state.end(done)
+        begin += length
+    return torch.cat(given), state.states
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize("lengths", [[100], [1] * 20 + [3, 77], [40, 8, 52]])
+def test_pieces_and_stops_change_nothing(lengths, prompt):
+    own = taken()
+    torch.manual_seed(1)
+    inputs, rates = torch.randn(100, own.described.channels + 4 * 64), torch.randn(100, 8)
+    expected, states = read(own, inputs, rates, [100], False, every=1000)
+    found, kept = read(own, inputs, rates, lengths, False, prompt=prompt)
+    assert torch.allclose(found, expected, atol=1e-4)
+    if prompt:
+        assert [each.position for each in kept] == [*range(16, 100, 16), 100]
+        for name, tensor in states[-1].tensors.items():
+            assert torch.allclose(kept[-1].tensors[name], tensor, atol=1e-4)
+
+
+@KERNELS
+@pytest.mark.parametrize("widths", [(32, 64), (128, 128), (16, 48), (8, 24)])
+def test_kernels_read_prompts_as_operators_do(widths):
+    key, value = widths
+    sizes = {"linear_key_head_dim": key, "linear_value_head_dim": value}
+    own, exact = taken(torch.bfloat16, **sizes), taken(**sizes)
+    torch.manual_seed(1)
+    inputs = torch.randn(100, own.described.channels + 4 * value).bfloat16()
+    rates = torch.randn(100, 8).bfloat16()
+    found, kept = read(own, inputs, rates, [40, 60], True)
+    expected, states = read(exact, inputs.float(), rates.float(), [100], False)
+    assert error(found, expected) < 0.01
+    for ours, theirs in zip(kept, states, strict=True):
+        assert ours.position == theirs.position
+        assert all(error(ours.tensors[name], theirs.tensors[name]) < 1e-4 for name in theirs.tensors)
+    # token by token, and with stops elsewhere: the same bits
+    assert torch.equal(read(own, inputs, rates, [1] * 100, True)[0], found)
+    assert torch.equal(read(own, inputs, rates, [100], True, every=7)[0], found)
+
+
+def model(dtype=torch.float32, family="qwen3_next", **changes):
+    made = tiny(family, 1, **(SIZES | changes))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.to(dtype)
+
+
+def in_steps(lm, text, *lengths):
+    cache, parts, begin = lm.new_cache(len(text)), [], 0
+    for length in lengths:
+        parts += lm.forward([CacheRows(text[begin : begin + length], cache, length, of_prompt=begin == 0)])
+        begin += length
+    return torch.cat(parts)
+
+
+@KERNELS
+@pytest.mark.parametrize("family", ["qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
+    ours = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
+    assert ours._fused._native is not None
+    exact = HuggingFaceLM(ours.transformers_copy(torch.float32), take_over=True)
+    lengths = 40, 1, 2, 3, 17, 32, 1, 4
+    found, expected = (in_steps(lm, ids(), *lengths) for lm in (ours, exact))
+    prompt = error(found[:40], expected[:40])
+    assert error(found[40:], expected[40:]) < max(1.5 * prompt, 0.2 if quantization else 0.04)
+
+
+@KERNELS
+@pytest.mark.parametrize("quantization", [None, "int4"])
+def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization):
+    lm = HuggingFaceLM(model(torch.bfloat16), take_over=True, quantization=quantization)
+    text = ids()
+    alone = in_steps(lm, text, 40, *[1] * 60)
+    for lengths in ((40, 32, 28), (40, *range(1, 10), 15)):
+        assert torch.equal(in_steps(lm, text, *lengths), alone)
+    caches = [lm.new_cache(TEXT), lm.new_cache(2 * TEXT)]
+    for cache in caches:
+        lm.forward([CacheRows(text[:40], cache, 0, of_prompt=True)])
+    other, done = text.flip(0), 40
+    for accepted in (1, 3, 0, 2, 5, 1):  # drafts of five of which some are right, beside another text that goes its own way
+        right = text[done : done + 1 + accepted]
+        draft = torch.cat([right, (text[done + 1 + accepted : done + 6] + 1) % 250])
+        rows = [CacheRows(draft, caches[0], len(draft)), CacheRows(other[:3], caches[1], 3)]
+        found = lm.forward(rows)[0]
+        assert torch.equal(found[: 1 + accepted], alone[done : done + 1 + accepted])
+        caches[0].keep(done, range(1 + accepted))
+        caches[1].keep(caches[1].length - 3, [0, 1])
+        done += 1 + accepted
+
+
+@KERNELS
+def test_threads_change_no_bit_of_a_step():
+    lm, before, outcomes = HuggingFaceLM(model(torch.bfloat16), take_over=True), torch.get_num_threads(), []
+    cache = lm.new_cache(TEXT)
+    lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            cache.rollback(60)
+            outcomes.append(lm.forward([CacheRows(ids()[60:80], cache, 20)])[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(outcomes[0], outcomes[1]) and torch.equal(outcomes[0], outcomes[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=KERNELS)])
+def test_a_tree_is_refused_and_the_next_pass_works(dtype):
+    lm = HuggingFaceLM(model(dtype), take_over=True)
+    assert not lm.reads_trees
+    cache = lm.new_cache(TEXT)
+    lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
+    with pytest.raises(CacheError, match="tree|chain"):
+        lm.forward([CacheRows(ids()[60:63], cache, 3, parents=(-1, 0, 0))])
+    assert cache.length == 60 and len(lm.forward([CacheRows(ids()[60:63], cache, 3)])[0]) == 3
+
+
+@KERNELS
+def test_a_pass_that_fails_leaves_the_state_as_it_was(monkeypatch):
+    lm = HuggingFaceLM(model(torch.bfloat16), take_over=True)
+    cache = lm.new_cache(TEXT)
+    lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
+    expected = lm.forward([CacheRows(ids()[60:62], cache, 2)])[0]
+    cache.rollback(60)
+    with pytest.raises(IndexError, match="are tokens"):
+        lm.forward([CacheRows(torch.tensor([5, 10**6]), cache, 2)])
+    monkeypatch.setattr(lm._fused._native, "_run", lambda step: 2)
+    with pytest.raises(Exception, match="NaN"):
+        lm.forward([CacheRows(ids()[70:72], cache, 2)])
+    monkeypatch.undo()
+    assert torch.equal(lm.forward([CacheRows(ids()[60:62], cache, 2)])[0], expected)
+
+
+def test_keys_in_eight_bits_and_states_as_they_are():
+    lm, plain = (HuggingFaceLM(model(), take_over=True) for _ in range(2))
+    before = lm.kv_bytes_per_token
+    lm.store_in_eight_bits()
+    assert lm.kv_bytes_per_token < before
+    found, expected = (in_steps(each, ids(), 60, 1, 3, 36) for each in (lm, plain))
+    assert 0 < error(found, expected) < 0.05
+
+
+def test_a_described_model_says_what_it_holds():
+    lm = HuggingFaceLM(model(), take_over=True)
+    cache = lm.new_cache(TEXT)
+    lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
+    # one layer of three attends: the other two have a state
+    assert cache.layers == 1 and not lm.has_parts and lm.passes_together
+    assert cache.state.shape.nbytes == lm.state_bytes == sum(each.nbytes for each in cache.state.states[-1].tensors.values())
+    assert lm.windowed == (0, 0)
+
+
+def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back():
+    made = model()
+    before = {name: each.clone() for name, each in made.state_dict().items()}
+    lm = HuggingFaceLM(made, take_over=True)
+    assert made.model.layers[0].linear_attn.in_proj_qkvz.weight.numel() == 0  # it is held once
+    given = lm.transformers_copy(torch.float32).state_dict()
+    assert given.keys() == before.keys()
+    assert all(torch.equal(given[name], before[name]) for name in before)
+    qkvz = describe(model()).layers[0].recurs.inputs[0]
+    assert isinstance(qkvz, RowsOf) and sorted(qkvz.rows.tolist()) == list(range(qkvz.module.out_features))
