@@ -89,7 +89,7 @@ class LayersState:
 class StatePass:
     """One pass over the rows that are recorded and T new ones.
 
-    Whoever computes it fills in the new rows and the states.
+    Whoever computes it fills in the new rows and the states, and then calls `end`.
 
     Attributes:
         before: the state before the first recorded row.
@@ -100,6 +100,7 @@ class StatePass:
             the present state.
         states: of each stop.
         count: T.
+        of: the state that the pass goes on from.
     """
 
     before: LayersState
@@ -108,6 +109,11 @@ class StatePass:
     stops: Sequence[int]
     states: Sequence[LayersState]
     count: int
+    of: RecordedState
+
+    def end(self) -> None:
+        """Let the state be what was filled in. A pass that fails does not come to this, and has changed nothing."""
+        self.of.end(self)
 
 
 class RecordedState(OneOwner):
@@ -165,7 +171,7 @@ class RecordedState(OneOwner):
             self._make_room(count)
             rows = self._held[:, self._first : self._first + self._count + count]
         recorded = self._held[:, self._first : self._first + self._count]
-        return StatePass(self._now, recorded, rows, [each - self.position for each in places], states, count)
+        return StatePass(self._now, recorded, rows, [each - self.position for each in places], states, count, self)
 
     def end(self, done: StatePass) -> None:
         """Take what a pass has filled in."""
@@ -244,11 +250,17 @@ class RecordedState(OneOwner):
         other._borrowed, other._settled = True, length
         return other
 
+    def take(self, states: Sequence[tuple[int, LayersState]]) -> None:
+        """Begin with states of another process, in the order of their positions; the last one is the present one."""
+        self._saved = list(states)
+        self.position, self._now = states[-1]
+        self._borrowed, self._settled = True, self.position
+
     @property
     def states(self) -> list[SavedState]:
-        """All states that are held, in the order of their positions."""
+        """All states that are held behind some tokens, in the order of their positions."""
         held = dict(self._saved) | ({} if self._now is None else {self.position: self._now})
-        return [SavedState(at, held[at].tensors) for at in sorted(held)]
+        return [SavedState(at, held[at].tensors) for at in sorted(held) if at]
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.recorded_state import RecordedState, StatePass
+from rapid_integrations.errors import CacheError
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,19 @@ class Rows:
         if self.states is None or self.cache.length + self.count <= self.states.first:
             return None
         return self.states
+
+    def state_pass(self) -> StatePass | None:
+        """Return the pass over the recurrent state of the text; None: it has none.
+
+        Raises:
+            CacheError: the tokens are a tree, or another implementation keeps the state.
+        """
+        state = self.cache.state
+        if state is None:
+            return None
+        if self.parents is not None or not isinstance(state, RecordedState):
+            raise CacheError("a text with recurrent states is read as a chain, into a cache of the model's `new_cache`")
+        return state.begin(self.cache.length, self.count, of_prompt=self.of_prompt)
 
     def give(self, states: Tensor) -> None:
         """Hand over the states (T, levels * E) of these rows, before the cache's length is advanced."""

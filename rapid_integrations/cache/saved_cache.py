@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rapid_integrations.cache.kv_cache import KVCache
+from rapid_integrations.cache.recorded_state import LayersState, RecordedState, StateShape
 from rapid_integrations.cache.segments import Segment
 from rapid_integrations.cache.windows import Range, reusable, without
 from rapid_integrations.errors import CacheError
 
 _FORMAT = "rapid-integrations KV cache 2"
 _WITH_WINDOWS = "rapid-integrations KV cache 3"  # some layers have only the rows that a sliding window may need
+_WITH_STATES = "rapid-integrations KV cache 4"  # some layers have states in place of rows
 _TOKENS = "token_ids"
 _LABEL = "label."
+_STATE = "state."
 _NO_DIGEST = "0" * 64
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 _DTYPES[torch.int8] = "I8"  # rows of `levels`, and no other
+
+_PARTS = ("matrices", "inputs")  # of a state
 
 Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
@@ -48,6 +53,8 @@ class SavedPrefix:
         labels: what people are told about it, by name. Nothing is found by them.
         windows: see `KVCache`.
         freed: ranges of positions whose rows the layers with a window do not have.
+        states: numbers of tokens behind which it holds a recurrent state, ascending.
+        every: see `RecordedState`; 0: the model has no states.
     """
 
     model: str
@@ -55,9 +62,13 @@ class SavedPrefix:
     labels: Mapping[str, str] = field(default_factory=dict)
     windows: tuple[int | None, ...] = ()
     freed: tuple[Range, ...] = ()
+    states: tuple[int, ...] = ()
+    every: int = 0
 
     def reusable(self, length: int) -> int:
         """Return how many of the first `length` tokens a text can go on behind."""
+        if self.every:
+            return max((each for each in self.states if each <= length), default=0)
         return reusable(length, max((each or 0 for each in self.windows), default=0), self.freed)
 
 
@@ -89,7 +100,10 @@ def write_cache(
     assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
     layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
-    header = partial(_header, layout, SavedPrefix(model, token_ids, labels or {}, cache.windows, tuple(cache.freed)))
+    saved = SavedPrefix(model, token_ids, labels or {}, cache.windows, tuple(cache.freed))
+    if cache.state is not None:
+        saved = replace(saved, states=tuple(each.position for each in cache.state.states), every=cache.state.every)
+    header = partial(_header, layout, saved)
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         file.write(header(_NO_DIGEST))
@@ -109,11 +123,18 @@ def write_cache(
 
 def layout_of(cache: KVCache) -> Layout:
     """Return name, dtype and shape (1, H_kv, rows, head_dim) of the tensors in a file, in their order."""
-    return [
+    layout: Layout = [
         (f"{index}.{part}", rows.dtype, (*rows.shape[:2], _count(_ranges(cache, index, cache.length)), rows.shape[3]))
         for index in range(cache.layers)
         for part, rows in zip(("key", "value"), cache.segments[-1].rows(index), strict=True)
     ]
+    for state in () if cache.state is None else cache.state.states:
+        layout += ((_name(state.position, part), each.dtype, tuple(each.shape)) for part, each in state.tensors.items())
+    return layout
+
+
+def _name(position: int, part: str) -> str:
+    return f"{_STATE}{position}.{part}"
 
 
 def _pieces(cache: KVCache) -> Iterator[bytes]:
@@ -125,6 +146,8 @@ def _pieces(cache: KVCache) -> Iterator[bytes]:
             held = [cache.fetched(rows).view(torch.uint8).numpy()[0] for rows in whole]  # each (H_kv, rows, bytes)
             for head in range(len(held[0]) if held else 0):
                 yield from (part[head].tobytes() for part in held)
+    for state in () if cache.state is None else cache.state.states:
+        yield from (cache.fetched(tensor).contiguous().numpy().tobytes() for tensor in state.tensors.values())
 
 
 def _ranges(cache: KVCache | SavedPrefix, layer: int, length: int) -> list[Range]:
@@ -163,7 +186,7 @@ def read_cache(
     Args:
         path: the file.
         capacity: tokens that must fit.
-        length: number of rows to load; None loads all.
+        length: number of rows to load; None loads all, or all that the last state has read.
         device: the device of the cache.
 
     Raises:
@@ -173,21 +196,26 @@ def read_cache(
     # The digest takes half of the time. A thread computes it while this one stores the rows.
     with _errors_as_cache_errors(path), _open(path) as file, ThreadPoolExecutor(1) as digesting:
         saved = _prefix(path, file)
-        wanted = len(saved.token_ids) if length is None else length
+        wanted = saved.reusable(len(saved.token_ids)) if length is None else length
         if wanted > len(saved.token_ids):
             raise CacheError(f"{path} holds {len(saved.token_ids):,} tokens, {wanted:,} were asked for", code="short")
         if saved.reusable(wanted) < wanted:
-            raise CacheError(f"{path} does not hold the rows before {wanted:,} tokens that windows need", code="window")
+            raise CacheError(
+                f"{path} does not hold what a text needs behind {wanted:,} tokens: rows before them that windows see, "
+                "or a recurrent state",
+                code="window",
+            )
         names = [name for name in file.keys() if name != _TOKENS]  # noqa: SIM118 (no mapping)
-        layers = len(names) // 2
-        expected = [f"{index}.{part}" for index in range(layers) for part in ("key", "value")]
+        states = [_name(position, part) for position in saved.states for part in _PARTS]
+        layers = (len(names) - len(states)) // 2
+        expected = [*(f"{index}.{part}" for index in range(layers) for part in ("key", "value")), *states]
         if set(names) != set(expected):
             raise CacheError(f"{path} is not a saved KV cache: its content is something else", code="foreign")
         tokens = file.get_tensor(_TOKENS)
         digest = hashlib.sha256()
         digested = digesting.submit(digest.update, tokens.numpy().tobytes())
         layout: Layout = [(_TOKENS, tokens.dtype, tuple(tokens.shape))]
-        stored = {file.get_slice(name).get_dtype() for name in names}
+        stored = {file.get_slice(name).get_dtype() for name in set(names) - set(states)}
         if "I8" in stored and len(stored) > 1:
             raise CacheError(f"{path} is not a saved KV cache: only some of its rows are in eight bits", code="foreign")
         if saved.windows and len(saved.windows) != layers:
@@ -207,6 +235,16 @@ def read_cache(
             ranges = _ranges(saved, index, wanted)
             keys, values = (tensor[:, :, : _count(ranges)].to(device) for tensor in rows)
             cache.restore(index, ranges, keys, values)
+        held: list[tuple[int, LayersState]] = []
+        for position in saved.states:
+            tensors = [file.get_tensor(_name(position, part)) for part in _PARTS]
+            for part, tensor in zip(_PARTS, tensors, strict=True):
+                digested = digesting.submit(digest.update, tensor.view(torch.uint8).numpy().data)
+                layout.append((_name(position, part), tensor.dtype, tuple(tensor.shape)))
+            if position <= wanted:
+                held.append((position, LayersState(*(tensor.to(device) for tensor in tensors))))
+        if held:
+            cache.state = _state_of(path, saved, held)
         metadata = file.metadata()
         digested.result()
         digest.update(_header(layout, saved, _NO_DIGEST))
@@ -219,12 +257,35 @@ def read_cache(
     return saved, cache
 
 
+def _state_of(path: Path, saved: SavedPrefix, held: list[tuple[int, LayersState]]) -> RecordedState:
+    """Return the state of a text that begins with states of a file."""
+    first = held[0][1]
+    shapes = {(each.matrices.shape, each.inputs.shape, each.matrices.dtype, each.inputs.dtype) for _, each in held}
+    matrices, inputs = first.matrices.shape, first.inputs.shape
+    if (
+        len(shapes) > 1
+        or (len(matrices), len(inputs), saved.every > 0) != (4, 3, True)
+        or matrices[0] != inputs[0]
+        or {first.matrices.dtype, first.inputs.dtype} != {torch.float32}
+    ):
+        raise CacheError(
+            f"{path} is not a saved KV cache: its states have shapes {sorted(map(str, shapes))}", code="foreign"
+        )
+    layers, heads, key_dim, value_dim = matrices
+    shape = StateShape(layers, heads, key_dim, value_dim, inputs[2], inputs[1] + 1, first.matrices.device)
+    state = RecordedState(shape, saved.every)
+    state.take(held)
+    return state
+
+
 def _header(layout: Layout, saved: SavedPrefix, digest: str) -> bytes:
     """Return the length and the JSON header of a safetensors file."""
     rows = len(saved.token_ids)
     metadata = {"format": _FORMAT, "model": saved.model, "rows": f"{rows:012d}", "sha256": digest}
     if saved.windows:
         metadata |= {"format": _WITH_WINDOWS, "windows": json.dumps(saved.windows), "freed": json.dumps(saved.freed)}
+    if saved.every:
+        metadata |= {"format": _WITH_STATES, "states": json.dumps(saved.states), "every": json.dumps(saved.every)}
     named = {f"{_LABEL}{name}": saved.labels[name] for name in sorted(saved.labels)}
     entries: dict[str, Any] = {"__metadata__": {**metadata, **named}}
     begin = 0
@@ -247,7 +308,7 @@ def _open(path: Path) -> Any:
 
 def _prefix(path: Path, file: Any) -> SavedPrefix:
     metadata = file.metadata() or {}
-    if metadata.get("format") not in (_FORMAT, _WITH_WINDOWS):
+    if metadata.get("format") not in (_FORMAT, _WITH_WINDOWS, _WITH_STATES):
         raise CacheError(
             f"{path} is not a saved KV cache: its content is something else, or of another version", code="foreign"
         )
@@ -258,12 +319,17 @@ def _prefix(path: Path, file: Any) -> SavedPrefix:
         )
     labels = {name.removeprefix(_LABEL): text for name, text in metadata.items() if name.startswith(_LABEL)}
     windows, freed = json.loads(metadata.get("windows", "[]")), json.loads(metadata.get("freed", "[]"))
+    states = tuple(int(each) for each in json.loads(metadata.get("states", "[]")))
+    if list(states) != sorted({each for each in states if 0 < each <= int(metadata["rows"])}):
+        raise CacheError(f"{path} is not a saved KV cache: it has states behind {states} tokens", code="foreign")
     return SavedPrefix(
         metadata["model"],
         tokens.numpy()[: int(metadata["rows"])].copy(),
         labels,
         tuple(None if each is None else int(each) for each in windows),
         tuple((int(begin), int(end)) for begin, end in freed),
+        states,
+        int(json.loads(metadata.get("every", "0"))),
     )
 
 

@@ -147,9 +147,9 @@ class Attention:
 class Recurrence:
     """A gated delta net, which stands in the place of an attention (Yang et al. 2024, arXiv 2412.06464).
 
-    Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v and query q, decay a and
-    rate b make S' = a S + k (b (v - a S^T k))^T, and the head gives S'^T q. Queries, keys and values are convolved with
-    the same numbers of the tokens before them. Queries and keys have the length 1, queries over the root of D_k.
+    Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
+    make S' = a S + k (b (v - a S^T k))^T, and its query q gets S'^T q. Queries, keys and values are convolved with the
+    same numbers of the tokens before them. Keys have the length 1, and queries that of 1 over the root of D_k.
 
     Attributes:
         inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
@@ -405,9 +405,7 @@ class Decoder:
         if self.streams is not None or any(layer.input is not None or layer.scale is not None for layer in self.layers):
             return False
         return len(self.attentions) == len(self.layers) and not any(
-            each is not None
-            for own in self.attentions
-            for each in (own.value, own.kv_heads, own.head_dim, own.keys_of)
+            each is not None for own in self.attentions for each in (own.value, own.kv_heads, own.head_dim, own.keys_of)
         )
 
     @property

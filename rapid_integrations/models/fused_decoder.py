@@ -88,8 +88,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
         arena = Arena() if native else None
         self._layers = [
-            TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena)
-            for layer in described.layers
+            TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena) for layer in described.layers
         ]
         self._slots = _slots_of(self._layers)
         self._head = self._take_head(quantization, arena)
@@ -255,6 +254,11 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers."""
         return sum(self._row_bytes(layer) for layer in self._layers if layer.slot)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent states of all layers behind one position."""
+        return 0 if self._state is None else self._state.nbytes
 
     def _row_bytes(self, layer: TakenLayer) -> int:
         width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -104,7 +106,8 @@ class HuggingFaceLM(SharedResource):
         self._windowed = 0, 0
         at_rest = attention.ATTENTION_NAME if self._shared.users else self.own_attention
         check = EagerCheck(self, model, self._host, at_rest)
-        with refused_with_the_reason(self.name, model):
+        described = take_over and FusedDecoder.serves(model)
+        with refused_with_the_reason(self.name, model), _no_advice() if described else nullcontext():
             check.of_host()
             self._take_over(check, take_over, quantization)
         self._kv_bytes_per_token, self._state_bytes = check.kv_bytes_per_token, check.state_bytes
@@ -134,9 +137,9 @@ class HuggingFaceLM(SharedResource):
         """Return a digest that identifies this model with its present weights. This reads all weights.
 
         Raises:
-            CacheError: its layers have recurrent states, which files of caches do not hold.
+            CacheError: transformers' own forward computes recurrent states, which files of caches do not hold.
         """
-        if self._host.with_state:
+        if self._host.with_state and self._fused is None:
             raise CacheError("its layers have recurrent states, which the files of the prefix cache do not hold yet")
         return fingerprint(self.model, self._fused)
 
@@ -150,7 +153,7 @@ class HuggingFaceLM(SharedResource):
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in all layers: its keys and values, and its share of the states that are kept."""
-        return self._kv_bytes_per_token + -(-self._state_bytes // spacing(self._state_bytes, self._kv_bytes_per_token))
+        return self._kv_bytes_per_token + -(-self.state_bytes // spacing(self.state_bytes, self._kv_bytes_per_token))
 
     @property
     def windowed(self) -> tuple[int, int]:
@@ -160,7 +163,7 @@ class HuggingFaceLM(SharedResource):
     @property
     def state_bytes(self) -> int:
         """Bytes of the recurrent states of all layers behind one position."""
-        return self._state_bytes
+        return self._state_bytes if self._fused is None else self._fused.state_bytes
 
     @property
     def kernels(self) -> str:
@@ -297,6 +300,18 @@ class HuggingFaceLM(SharedResource):
                 f"them), on one device, with weights that are not quantised yet; {type(self.model).__name__} is not "
                 "such a model; leave it out"
             )
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keep transformers from advising faster kernels for its own forward, which only the check runs."""
+    logger = logging.getLogger("transformers.integrations.hub_kernels")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass

@@ -61,7 +61,7 @@ class HostForward:
 
     def _read(self, rows: Rows) -> Tensor:
         """Do `read_all` for one text."""
-        if rows.cache.state is not None:
+        if isinstance(rows.cache.state, RecurrentState):
             return self._read_with_state(rows, rows.cache.state)
         if self.with_state:
             raise CacheError(f"{self._name} has recurrent layers, but the cache holds no state: take `new_cache`")

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from rapid_integrations.cache import KVCache, LayerRows, RecordedState, Rows, StatePass
-from rapid_integrations.errors import CacheError
+from rapid_integrations.cache import KVCache, LayerRows, Rows, StatePass
 from rapid_integrations.kernels.cpu import NativeDecoder, prefill
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
@@ -27,6 +26,7 @@ from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.linear import Linear, PlainLinear
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
+from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
 from rapid_integrations.models.sparse_attention import sparse_attention
 
@@ -92,7 +92,7 @@ class OperatorsPass:
         keys_of = (layer.attention.keys_of for layer in self._layers if layer.recurrence is None)
         written: Written = {each: [] for each in keys_of if each is not None}
         recurrent = 0
-        states = [_state_pass(each) for each in rows]
+        states = [each.state_pass() for each in rows]
         for index, layer in enumerate(self._layers):
             own = layer.described
             if paths is not None and own.alternation is not None:
@@ -106,10 +106,7 @@ class OperatorsPass:
             attends = layer.recurrence is None
             spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and attends else tables
             if layer.recurrence is not None:
-                rates = layer.recurrence.rates(normed)
-                parts = zip(torch.split(qkv, counts), torch.split(rates, counts), states, first, strict=True)
-                heads = [layer.recurrence.read(recurrent, *each, kernels)[begin:] for *each, begin in parts]
-                attended = [each for each in heads if len(each)]
+                attended = _recurred(layer.recurrence, recurrent, qkv, normed, states, counts, first, kernels)
                 recurrent += 1
             elif layer.latent is not None:
                 attended = self._attended_latents(index, qkv, rows, first, spread, masks)
@@ -154,12 +151,12 @@ class OperatorsPass:
             asked_for = normed if ended == kept else _last_rows(normed, ended, kept)
             if len(asked_for):
                 logits = numbers(self.logits_of(asked_for), check=any(each.check for each in rows))
-                _end(rows, states)
+                _end(states)
                 return list(torch.split(logits, kept))
-            _end(rows, states)
+            _end(states)
             return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
         given.hand_over(None)
-        _end(rows, states)
+        _end(states)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
 
     def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor) -> Tensor:
@@ -195,7 +192,8 @@ class OperatorsPass:
         kv_heads, head_dim = self._shape(layer)
         if attention.keys_of is not None:
             kv_heads = 0
-        qkv, gates = qkv.view(-1, qkv.shape[1] // head_dim, head_dim).split([heads + 2 * kv_heads, heads * attention.gated], 1)
+        qkv = qkv.view(-1, qkv.shape[1] // head_dim, head_dim)
+        qkv, gates = qkv[:, : heads + 2 * kv_heads], qkv[:, heads + 2 * kv_heads :]
         qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
         values = qkv[:, heads + kv_heads :]
         if attention.value is not None:
@@ -296,24 +294,30 @@ class OperatorsPass:
         return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
 
 
-def _state_pass(rows: Rows) -> StatePass | None:
-    """Return the pass over a text's state; None: it has none.
+def _recurred(
+    recurrence: TakenRecurrence,
+    index: int,
+    inputs: Tensor,
+    normed: Tensor,
+    passes: Sequence[StatePass | None],
+    counts: list[int],
+    first: Sequence[int],
+    kernels: bool,
+) -> list[Tensor]:
+    """Return what each text's rows from `first` on get from a recurrence; texts without such rows are left out."""
+    given = []
+    parts = zip(*(torch.split(each, counts) for each in (inputs, recurrence.rates(normed))), passes, first, strict=True)
+    for own, rates, done, begin in parts:
+        assert done is not None
+        heads = recurrence.read(index, own, rates, done, kernels)[begin:]
+        given += [heads] if len(heads) else []
+    return given
 
-    Raises:
-        CacheError: its tokens are a tree, or the state is that of another implementation.
-    """
-    state = rows.cache.state
-    if state is None:
-        return None
-    if rows.parents is not None or not isinstance(state, RecordedState):
-        raise CacheError("a text with recurrent states is read as a chain, into a cache of the model's `new_cache`")
-    return state.begin(rows.cache.length, rows.count, of_prompt=rows.of_prompt)
 
-
-def _end(rows: Sequence[Rows], passes: Sequence[StatePass | None]) -> None:
-    for each, done in zip(rows, passes, strict=True):
-        if done is not None:
-            each.cache.state.end(done)
+def _end(passes: Sequence[StatePass | None]) -> None:
+    for each in passes:
+        if each is not None:
+            each.end()
 
 
 def _last_rows(x: Tensor, counts: list[int], kept: list[int]) -> Tensor:

@@ -1,7 +1,7 @@
 """Gated delta nets, which keep a matrix for each head in place of keys and values, by PyTorch's operators.
 
-A chunk of tokens is computed with a few products, as if they attended to each other (Yang et al. 2024, arXiv 2406.06484 and
-2412.06464): what each token adds to the state depends on what those before it have added, which is a triangular system.
+A chunk of tokens is computed with a few products, as if they attended to each other (Yang et al. 2024, arXiv 2406.06484
+and 2412.06464): what each token adds to the state depends on what those before it have added, a triangular system.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class TakenRecurrence:
             kernels: whether this package's kernels compute it.
         """
         own = self.described
-        convolved, gates = inputs.split([own.channels, own.value_heads * own.value_dim], dim=1)
+        convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
         new = torch.cat([convolved.float(), rates.float()], dim=1)
         if done.rows is not None:
             done.rows[index, -len(new) :] = new
@@ -100,7 +100,8 @@ class TakenRecurrence:
             into = None if after is None else after.matrices[index]
             piece = torch.cat([before, rows[begin:end, : own.channels]])
             if kernels:
-                part, state = prefill.recur(self.native, rows[begin:end], before, state, into), state if into is None else into
+                part = prefill.recur(self.native, rows[begin:end], before, state, into)
+                state = state if into is None else into
             else:
                 part, state = self._by_operators(rows[begin:end], before, state, into)
             parts.append(part)
@@ -120,16 +121,17 @@ class TakenRecurrence:
             into: where the new state goes; None: it is not wanted.
         """
         own = self.described
-        raw, rates, decays = rows.split([own.channels, own.value_heads, own.value_heads], dim=1)
+        raw, rates, decays = torch.tensor_split(rows, [own.channels, own.channels + own.value_heads], dim=1)
         convolved = conv1d(torch.cat([before, raw]).t()[None], self.taps.t()[:, None], groups=own.channels)[0].t()
         width = own.key_heads * own.key_dim
-        query, key, value = silu(convolved).split([width, width, own.value_heads * own.value_dim], dim=1)
+        query, key, value = torch.tensor_split(silu(convolved), [width, 2 * width], dim=1)
         served = own.value_heads // own.key_heads
         query, key = (
-            _of_length_1(each.unflatten(1, (own.key_heads, own.key_dim))).repeat_interleave(served, dim=1).transpose(0, 1)
+            _of_length_1(each.reshape(-1, own.key_heads, own.key_dim)).repeat_interleave(served, dim=1)
             for each in (query, key)
         )
-        value = value.unflatten(1, (own.value_heads, own.value_dim)).transpose(0, 1)
+        query, key = query.transpose(0, 1), key.transpose(0, 1)
+        value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
         kept = (self.decay * softplus(decays + self.bias)).t()
         given, state = delta_rule(query * own.key_dim**-0.5, key, value, kept, torch.sigmoid(rates).t(), state)
         if into is not None:
@@ -156,7 +158,8 @@ def delta_rule(
         state: (H, D_k, D_v).
     """
     given = []
-    for q, k, v, g, b in zip(*(each.split(_CHUNK, dim=1) for each in (query, key, value, log_decay, rate)), strict=True):
+    chunks = (torch.split(each, _CHUNK, dim=1) for each in (query, key, value, log_decay, rate))
+    for q, k, v, g, b in zip(*chunks, strict=True):
         grown = g.cumsum(dim=1)[..., None]  # (H, C, 1): log of what is left at each token of what the chunk began with
         left = (grown - grown.transpose(1, 2)).tril().exp().tril()  # of what token j adds, at token i
         # What token i adds, u_i, is b_i times (its value - what its key finds of the state and of u_j for j < i).

@@ -1,7 +1,7 @@
 """Families with recurrent layers, convolutions or shared keys: greedy output equals transformers' `generate`.
 
 The text is longer than every window, chunk and convolution. A state is kept every few tokens here, as it is every few
-hundred for real models. A few of the families in the normal run, all of them with `-m slow`. Those that are described are
+hundred for real models. A few of the families in the normal run, all of them with `-m slow`. Described ones are
 computed both by transformers' own forward and here.
 """
 
@@ -13,15 +13,17 @@ import torch
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.prefix_cache import PrefixCache
 from rapid_integrations.cache.recurrent_state import MOST_REPLAYED
+from rapid_integrations.config import SamplingParams
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.models import fused_decoder, hf
 from rapid_integrations.models.loader import wrap
+from rapid_integrations.prompt import Prompt
 from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import NEW, TEXT, decoded, generated, ids, tiny
 from tests.toys.greedy_answers import COMPRESSION, DOCUMENTS, ask, assert_same_answer, generated_with_gaps, prompt_ids
-from tests.toys.models import byte_tokenizer
+from tests.toys.models import byte_tokenizer, words
 
 EVERY = 16
 USUAL = ("gemma3n_text", "lfm2", "mamba", "qwen3_next", "recurrent_gemma")
@@ -122,7 +124,11 @@ def test_greedy_output_of_described_families_is_what_transformers_generates(fami
 
 @pytest.mark.parametrize("family", ["qwen3_5_text", "qwen3_next"])
 def test_a_described_text_that_parts_from_another_one_goes_on_from_a_state(family):
-    assert reused_by_three(tiny(family), wrap(tiny(family), byte_tokenizer(), take_over=True)) == [0, 75 // EVERY * EVERY, 75]
+    assert reused_by_three(tiny(family), wrap(tiny(family), byte_tokenizer(), take_over=True)) == [
+        0,
+        75 // EVERY * EVERY,
+        75,
+    ]
 
 
 @pytest.mark.parametrize("family", [family for family in USUAL if family not in WITHOUT_STATE])
@@ -226,3 +232,28 @@ def test_an_engine_answers_as_transformers_does(family, take_over):
         for proposer, length in (("drafter", 4), ("prompt_lookup", 10), ("none", "auto"), ("tree_hybrid", 5)):
             for prompt, (tokens, gaps) in zip(DOCUMENTS, expected, strict=True):
                 assert_same_answer(ask(running, prompt, proposer, length), tokens, gaps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
+def test_a_document_that_was_read_is_known_after_a_restart(tmp_path, dtype):
+    def running():
+        return RapidEngine(
+            wrap(tiny("qwen3_5_text").to(dtype), byte_tokenizer(), take_over=True),
+            embedder=HashEmbedder(threshold=-1.0),
+            compression=COMPRESSION,
+            prefix_cache_dir=tmp_path,
+        )
+
+    def asked(engine, prompt):
+        outcome = engine.generate(prompt, sampling=SamplingParams(max_new_tokens=16, temperature=0))
+        return outcome.token_ids, outcome.stats.cached_prompt_tokens
+
+    document, other = (Prompt.from_context(words(5, 60), words(seed, 3)) for seed in (55, 56))
+    with running() as first:
+        answer, _ = asked(first, document)
+        expected, _ = asked(first, other)
+    with running() as later:
+        again, reused = asked(later, document)
+        assert again == answer and reused > 200
+        found, reused = asked(later, other)
+        assert found == expected and reused > 200

@@ -93,7 +93,7 @@ class NativeLatent:
 class NativeRecurrence:
     """A gated delta net in place of an attention; see `description.Recurrence` and `recurrence.h`.
 
-    `rates` is (2 H_v, E), `taps` (W, C) float32; `decay` and `bias` are (H_v,) float32. The layer's `qkv` has the C rows
+    `rates` is (2 H_v, E), `taps` (W, C) float32; `decay` and `bias` are (H_v,) float32. The layer's `qkv` has C rows
     that are convolved, and those of the gates behind them.
     """
 
@@ -140,8 +140,8 @@ class NativeLayer:
     `gate_up` and `down` are None if `experts` stand in their place. `window` is None if a query sees everything.
     `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
     None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
-    `qkv` has queries alone then. With `recurrence` there is no attention. With `output_gates`, `qkv` has a gate for each
-    head behind the values. If `growth` is (n, s), queries are multiplied with
+    `qkv` has queries alone then. With `recurrence` there is no attention. With `output_gates`, `qkv` has gates of the
+    heads behind the values. If `growth` is (n, s), queries are multiplied with
     1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
     """
 
@@ -265,11 +265,11 @@ class NativeDecoder(SharedResource):
             return all(library.rapid_serves_head_dim(each) for each in head_dims)
         return all(serves_latents(rank, each) for each in head_dims)
 
-    def store_in_eight_bits(self, balance: Sequence[Tensor]) -> None:
+    def store_in_eight_bits(self, balance: Sequence[Tensor | None]) -> None:
         """Take caches with rows in eight bits from now on.
 
         Args:
-            balance: for each layer (H + H_kv, D) float32, factors of queries and keys.
+            balance: for each layer (H + H_kv, D) float32, factors of queries and keys; None: it does not attend.
         """
         self._kv = KV_INT8
         self._kept.append(balance)
@@ -295,7 +295,9 @@ class NativeDecoder(SharedResource):
         ids = [_on_processor(each.token_ids) for each in rows]  # held until the step has run
         trees = [None if each.parents is None else (ctypes.c_int32 * each.count)(*each.parents) for each in rows]
         asked = (StepRows * len(rows))(*map(self._asked, rows, ids, trees, tables))
-        passes = [self._state_pass(each, into) for each, into in zip(rows, asked, strict=True)]
+        passes = [each.state_pass() for each in rows]
+        for done, into in zip(passes, asked, strict=True):
+            _say_where_the_state_is(done, into)
         logits = torch.empty(sum(kept), self._vocab_size, dtype=torch.float32, device="cpu")
         threads = torch.get_num_threads()
         step = Step(readers=len(rows), threads=threads, kv=self._kv, reader=asked, logits=logits.data_ptr())
@@ -307,9 +309,9 @@ class NativeDecoder(SharedResource):
                 )
             raise FloatingPointError("NaN among the logits")
         states.hand_over()
-        for each, done in zip(rows, passes, strict=True):
-            if each.cache.state is not None:
-                each.cache.state.end(done)
+        for done in passes:
+            if done is not None:
+                done.end()
         return [logits] if len(rows) == 1 else list(torch.split(logits, kept))
 
     def _asked(self, rows: Rows, ids: Tensor, parents: Parents | None, tables: tuple[Tensor, Tensor]) -> StepRows:
@@ -332,24 +334,6 @@ class NativeDecoder(SharedResource):
             segments=len(segments),
             segment=segments,
         )
-
-    @staticmethod
-    def _state_pass(rows: Rows, into: StepRows) -> StatePass | None:
-        """Say where the state of a text lies, and what it becomes, if it has one."""
-        state = rows.cache.state
-        if state is None:
-            return None
-        if rows.parents is not None:
-            raise CacheError("a text with recurrent states cannot be read as a tree")
-        done = state.begin(rows.cache.length, rows.count, of_prompt=False)
-        assert done.rows is not None, "a step has few rows"
-        into.state, into.inputs = done.before.matrices.data_ptr(), done.before.inputs.data_ptr()
-        into.record, into.record_apart = done.rows.data_ptr(), done.rows.stride(0)
-        into.recorded = done.rows.shape[1] - rows.count
-        if done.stops:
-            (into.settled,), (after,) = done.stops, done.states
-            into.state_into, into.inputs_into = after.matrices.data_ptr(), after.inputs.data_ptr()
-        return done
 
     def _run(self, step: Step) -> int:
         model, call = ctypes.byref(self._model), ctypes.byref(step)
@@ -418,6 +402,18 @@ class _States:
                 own = self._states[:, begin : begin + each.count]
                 each.give(torch.cat([own[self._levels.index(level)] for level in asked.levels], dim=-1))
             begin += each.count
+
+
+def _say_where_the_state_is(done: StatePass | None, into: StepRows) -> None:
+    if done is None:
+        return
+    assert done.rows is not None, "a step has few rows"
+    into.state, into.inputs = done.before.matrices.data_ptr(), done.before.inputs.data_ptr()
+    into.record, into.record_apart = done.rows.data_ptr(), done.rows.stride(0)
+    into.recorded = done.recorded.shape[1]
+    if done.stops:
+        (into.settled,), (after,) = done.stops, done.states
+        into.state_into, into.inputs_into = after.matrices.data_ptr(), after.inputs.data_ptr()
 
 
 def _rows_apart(rows: Tensor) -> int:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from rapid_integrations.models.description import Attention, Decoder, Layer, NotDescribedError, Recurrence, RowsOf
+from rapid_integrations.models.description import (
+    Attention,
+    Decoder,
+    Inputs,
+    Layer,
+    NotDescribedError,
+    Recurrence,
+    RowsOf,
+)
 from rapid_integrations.models.families.mixtral import experts
 from rapid_integrations.models.families.parts import decoder, gated_mlp, rms_norm, rms_norm_plus_one
 
@@ -44,8 +52,8 @@ def _recurrence(module: Any) -> Recurrence:
     if hasattr(module, "in_proj_qkvz"):  # all numbers of a key head lie together
         served = module.num_v_heads // module.num_k_heads
         key, value = module.head_k_dim, served * module.head_v_dim
-        inputs = (_by_part(module.in_proj_qkvz, module.num_k_heads, (key, key, value, value)),)
-        rates = (_by_part(module.in_proj_ba, module.num_k_heads, (served, served)),)
+        inputs: Inputs = (_by_part(module.in_proj_qkvz, module.num_k_heads, (key, key, value, value)),)
+        rates: Inputs = (_by_part(module.in_proj_ba, module.num_k_heads, (served, served)),)
     else:
         inputs = module.in_proj_qkv, module.in_proj_z
         rates = module.in_proj_b, module.in_proj_a
@@ -66,8 +74,9 @@ def _recurrence(module: Any) -> Recurrence:
 
 def _by_part(linear: Any, heads: int, widths: tuple[int, ...]) -> RowsOf:
     """Return the rows of a matrix that has parts of these widths for each head, all heads of a part together."""
-    parts: list[Tensor] = list(torch.arange(linear.out_features, device="cpu").view(heads, -1).split(widths, dim=1))
-    return RowsOf(linear, torch.cat([part.flatten() for part in parts]))
+    by_head = torch.arange(linear.out_features, device="cpu").view(heads, -1)
+    ends = list(accumulate(widths))
+    return RowsOf(linear, torch.cat([part.flatten() for part in torch.tensor_split(by_head, ends[:-1], dim=1)]))
 
 
 CLASSES = dict.fromkeys(("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"), describe)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from rapid_integrations.cache import KVCache, prefix_store
+from rapid_integrations.cache import KVCache, RecordedState, StateShape, prefix_store
 from rapid_integrations.cache.background_saver import WAITING, BackgroundSaver
 from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS, PrefixStore
 from rapid_integrations.cache.saved_cache import WriteInterrupted, read_cache, write_cache
@@ -510,3 +512,65 @@ def test_a_file_with_windows_of_other_layers_is_refused(tmp_path):
         write_cache(tmp_path / "freed", cache, tokens, "model")
         with pytest.raises(CacheError, match="windows of other layers"):
             read_cache(tmp_path / "freed", 600)
+
+
+# --- recurrent states -------------------------------------------------------------------------------------------
+
+
+def recurrent(token_ids, every=100):
+    """A cache of a text with states that say which tokens they have read."""
+    cache = holding(token_ids)
+    cache.state = RecordedState(StateShape(layers=2, heads=1, key_dim=2, value_dim=3, channels=5, taps=4), every)
+    for begin, end in ((0, 250), (250, len(token_ids) - 3)):
+        done = cache.state.begin(begin, end - begin, of_prompt=True)
+        for stop, into in zip(done.stops, done.states, strict=True):
+            into.matrices.fill_(begin + stop)
+            into.inputs.fill_(-1.0 - begin - stop)
+        cache.state.end(done)
+    cache.state.end(cache.state.begin(len(token_ids) - 3, 3, of_prompt=False))  # an answer, which is recorded
+    return cache
+
+
+def test_states_come_back_and_texts_go_on_from_them(store):
+    store.save(MODEL, np.array(DOCUMENT), recurrent(DOCUMENT), lambda: True)
+    assert store.holds(MODEL, DOCUMENT) == 597
+    for shared, reused in ((600, 597), (597, 597), (450, 400), (399, 300)):
+        wanted = [*DOCUMENT[:shared], *text(2, 100)]
+        cache = PrefixStore(store.folder).load(MODEL, wanted, 1000, CPU, 0)
+        assert (cache.length, cache.state.position, held(cache)) == (reused, reused, DOCUMENT[:reused])
+        last = cache.state.states[-1].tensors
+        assert (last["matrices"] == reused).all() and (last["inputs"] == -1.0 - reused).all()
+        assert [each.position for each in cache.state.states] == [*range(100, reused, 100), reused]
+        assert cache.state.every == 100 and cache.fork(300, 1000).state.position == 300
+    assert store.load(MODEL, [*DOCUMENT[:90], *text(2, 100)], 1000, CPU, 0) is None  # no state is so early
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"states": "[600, 100]"}, "states behind"),
+        ({"states": "[0, 100]"}, "states behind"),
+        ({"states": "[100, 700]"}, "states behind"),
+        ({"states": "[100]"}, "something else"),
+        ({"every": "0"}, "states have shapes"),
+    ],
+)
+def test_a_file_with_other_states_than_it_says_is_refused(tmp_path, wrong, said):
+    path = tmp_path / "file.safetensors"
+    write_cache(path, recurrent(DOCUMENT), np.array(DOCUMENT), MODEL)
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, path, metadata | wrong)
+    with pytest.raises(CacheError, match=said):
+        read_cache(path, 1000)
+
+
+def test_states_of_another_shape_are_refused(tmp_path):
+    path = tmp_path / "file.safetensors"
+    write_cache(path, recurrent(DOCUMENT), np.array(DOCUMENT), MODEL)
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    for name, tensor in (("state.100.matrices", torch.zeros(2, 1, 3, 2)), ("state.597.inputs", torch.zeros(1, 3, 5))):
+        save_file({**tensors, name: tensor}, path, metadata)
+        with pytest.raises(CacheError, match="states have shapes"):
+            read_cache(path, 1000)

@@ -77,7 +77,12 @@ def test_states_of_a_prompt_are_kept_every_so_many_tokens_and_at_marks(prompt):
     cache.mark(20)
     assert read(cache, range(MOST_RECORDED + 2), prompt=prompt) == sum(range(MOST_RECORDED + 2))
     # more rows than any draft has are read for good, too
-    assert [each.position for each in cache.state.states] == [16, 20, *range(32, MOST_RECORDED + 1, 16), MOST_RECORDED + 2]
+    assert [each.position for each in cache.state.states] == [
+        16,
+        20,
+        *range(32, MOST_RECORDED + 1, 16),
+        MOST_RECORDED + 2,
+    ]
     assert [cache.reusable(n) for n in (15, 16, 19, 20, 31, 32)] == [0, 16, 16, 20, 20, 32]
     assert cache.state.states[1].tensors["matrices"][0].item() == sum(range(20))
 

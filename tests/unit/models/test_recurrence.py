@@ -1,4 +1,4 @@
-"""Gated delta nets: chunks against the recurrence one token at a time, kernels against operators, and what is refused."""
+"""Gated delta nets: chunks against the rule one token at a time, kernels against operators, and what is refused."""
 
 import pytest
 import torch
@@ -144,7 +144,14 @@ def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantizatio
     for cache in caches:
         lm.forward([CacheRows(text[:40], cache, 0, of_prompt=True)])
     other, done = text.flip(0), 40
-    for accepted in (1, 3, 0, 2, 5, 1):  # drafts of five of which some are right, beside another text that goes its own way
+    for accepted in (
+        1,
+        3,
+        0,
+        2,
+        5,
+        1,
+    ):  # drafts of five of which some are right, beside another text that goes its own way
         right = text[done : done + 1 + accepted]
         draft = torch.cat([right, (text[done + 1 + accepted : done + 6] + 1) % 250])
         rows = [CacheRows(draft, caches[0], len(draft)), CacheRows(other[:3], caches[1], 3)]
@@ -212,7 +219,11 @@ def test_a_described_model_says_what_it_holds():
     lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
     # one layer of three attends: the other two have a state
     assert cache.layers == 1 and not lm.has_parts and lm.passes_together
-    assert cache.state.shape.nbytes == lm.state_bytes == sum(each.nbytes for each in cache.state.states[-1].tensors.values())
+    assert (
+        cache.state.shape.nbytes
+        == lm.state_bytes
+        == sum(each.nbytes for each in cache.state.states[-1].tensors.values())
+    )
     assert lm.windowed == (0, 0)
 
 
