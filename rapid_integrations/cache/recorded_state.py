@@ -31,7 +31,8 @@ class StateShape:
     Attributes:
         layers: R.
         heads, key_dim, value_dim: H, D_k and D_v of the matrices.
-        channels: C numbers of a row are convolved; the others, two for each head, say how much is kept and added.
+        channels: C numbers of a row are convolved.
+        rates: its others, which say how much is kept and added.
         taps: W rows that a convolution reads, its own included.
         device: where the state lies.
     """
@@ -41,13 +42,14 @@ class StateShape:
     key_dim: int
     value_dim: int
     channels: int
+    rates: int
     taps: int
     device: torch.device = torch.device("cpu")
 
     @property
     def width(self) -> int:
         """Numbers of a recorded row."""
-        return self.channels + 2 * self.heads
+        return self.channels + self.rates
 
     @property
     def nbytes(self) -> int:
@@ -93,9 +95,9 @@ class StatePass:
 
     Attributes:
         before: the state before the first recorded row.
-        recorded: (R, n, C + 2 H) float32, the rows of each layer that are recorded.
-        rows: (R, n + T, C + 2 H), the same with room for the new rows behind them; None: those are not recorded, as the
-            last stop lies behind all of them.
+        recorded: (R, n, C + rates) float32, the rows of each layer that are recorded.
+        rows: (R, n + T, C + rates), the same with room for the new rows behind them; None: those are not recorded, as
+            the last stop lies behind all of them.
         stops: numbers of rows, recorded and new ones, ascending, behind which the state is wanted. The last one becomes
             the present state.
         states: of each stop.

@@ -55,6 +55,7 @@ class SavedPrefix:
         freed: ranges of positions whose rows the layers with a window do not have.
         states: numbers of tokens behind which it holds a recurrent state, ascending.
         every: see `RecordedState`; 0: the model has no states.
+        rates: see `StateShape`.
     """
 
     model: str
@@ -64,6 +65,7 @@ class SavedPrefix:
     freed: tuple[Range, ...] = ()
     states: tuple[int, ...] = ()
     every: int = 0
+    rates: int = 0
 
     def reusable(self, length: int) -> int:
         """Return how many of the first `length` tokens a text can go on behind."""
@@ -101,8 +103,9 @@ def write_cache(
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
     layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
     saved = SavedPrefix(model, token_ids, labels or {}, cache.windows, tuple(cache.freed))
-    if cache.state is not None:
-        saved = replace(saved, states=tuple(each.position for each in cache.state.states), every=cache.state.every)
+    if isinstance(cache.state, RecordedState):
+        positions = tuple(each.position for each in cache.state.states)
+        saved = replace(saved, states=positions, every=cache.state.every, rates=cache.state.shape.rates)
     header = partial(_header, layout, saved)
     digest = hashlib.sha256()
     with open(path, "wb") as file:
@@ -264,7 +267,7 @@ def _state_of(path: Path, saved: SavedPrefix, held: list[tuple[int, LayersState]
     matrices, inputs = first.matrices.shape, first.inputs.shape
     if (
         len(shapes) > 1
-        or (len(matrices), len(inputs), saved.every > 0) != (4, 3, True)
+        or (len(matrices), len(inputs), min(saved.every, saved.rates) > 0) != (4, 3, True)
         or matrices[0] != inputs[0]
         or {first.matrices.dtype, first.inputs.dtype} != {torch.float32}
     ):
@@ -272,7 +275,7 @@ def _state_of(path: Path, saved: SavedPrefix, held: list[tuple[int, LayersState]
             f"{path} is not a saved KV cache: its states have shapes {sorted(map(str, shapes))}", code="foreign"
         )
     layers, heads, key_dim, value_dim = matrices
-    shape = StateShape(layers, heads, key_dim, value_dim, inputs[2], inputs[1] + 1, first.matrices.device)
+    shape = StateShape(layers, heads, key_dim, value_dim, inputs[2], saved.rates, inputs[1] + 1, first.matrices.device)
     state = RecordedState(shape, saved.every)
     state.take(held)
     return state
@@ -285,7 +288,12 @@ def _header(layout: Layout, saved: SavedPrefix, digest: str) -> bytes:
     if saved.windows:
         metadata |= {"format": _WITH_WINDOWS, "windows": json.dumps(saved.windows), "freed": json.dumps(saved.freed)}
     if saved.every:
-        metadata |= {"format": _WITH_STATES, "states": json.dumps(saved.states), "every": json.dumps(saved.every)}
+        metadata |= {
+            "format": _WITH_STATES,
+            "states": json.dumps(saved.states),
+            "every": str(saved.every),
+            "rates": str(saved.rates),
+        }
     named = {f"{_LABEL}{name}": saved.labels[name] for name in sorted(saved.labels)}
     entries: dict[str, Any] = {"__metadata__": {**metadata, **named}}
     begin = 0
@@ -329,7 +337,8 @@ def _prefix(path: Path, file: Any) -> SavedPrefix:
         tuple(None if each is None else int(each) for each in windows),
         tuple((int(begin), int(end)) for begin, end in freed),
         states,
-        int(json.loads(metadata.get("every", "0"))),
+        int(metadata.get("every", "0")),
+        int(metadata.get("rates", "0")),
     )
 
 

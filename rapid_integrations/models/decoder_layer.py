@@ -57,11 +57,11 @@ class TakenLayer:
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
         attention, mlp = layer.attention, layer.mlp
-        qkv, out = fuse(_inputs(attention), quantization, arena), fuse([attention.out], quantization, arena)
         latent = recurrence = own = None
-        if isinstance(attention, Recurrence):
+        if isinstance(attention, Recurrence):  # before its inputs, which may be rows of the same matrix as its rates
             recurrence = TakenRecurrence.of(attention, arena)
-        elif attention.latent is not None:
+        qkv, out = fuse(_inputs(attention), quantization, arena), fuse([attention.out], quantization, arena)
+        if isinstance(attention, Attention) and attention.latent is not None:
             latent = TakenLatent.of(attention.latent, quantization, arena)
         if layer.input is not None:
             own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)

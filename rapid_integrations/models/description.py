@@ -145,20 +145,31 @@ class Attention:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A gated delta net, which stands in the place of an attention (Yang et al. 2024, arXiv 2412.06464).
+    """What stands in the place of an attention: a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
-    make S' = a S + k (b (v - a S^T k))^T, and its query q gets S'^T q. Queries, keys and values are convolved with the
-    same numbers of the tokens before them. Keys have the length 1, and queries that of 1 over the root of D_k.
+    make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
+    numbers of the tokens before them.
+
+    A gated delta net adds what is new, u = b (v - a S^T k). Its keys have the length 1, and its queries that of 1 over
+    the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor.
+
+    Mamba2 adds u = b v, and to what a query gets it adds a multiple of v. Gates come before the norm, which takes some
+    heads together. Mamba calls a query C, a key B and a value x, and a rate is its dt.
 
     Attributes:
         inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
-        rates: of what rates and decays are computed from: (2 H_v, E), the rates first. They are never quantised.
+        rates: of what rates and decays are computed from, never quantised: of a delta net (2 H_v, E), the rates first,
+            of Mamba2 (H_v, E), as both are computed from the same.
         out: the matrix behind it, (E, H_v D_v).
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
         convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
-        decay, bias: (H_v,), of decays exp(-exp(decay) softplus(x + bias)).
-        norm: of what a head gives; a gate's SiLU is a factor behind it.
+        decay, bias: (H_v,), of decays exp(-exp(decay) softplus(x + bias)). The softplus is Mamba2's rate.
+        norm: of what heads give; of Mamba2 its weights are (H_v D_v,).
+        skip: (H_v,), multiples of Mamba2's values; None: it is a gated delta net.
+        convolution_bias: (2 H_k D_k + H_v D_v,), or None.
+        order: which of the convolution's rows are those of queries, keys and values; None: all, as they are.
+        together: numbers that Mamba2's norm takes together.
     """
 
     inputs: Inputs
@@ -172,6 +183,10 @@ class Recurrence:
     decay: Tensor
     bias: Tensor
     norm: Norm
+    skip: Tensor | None = None
+    convolution_bias: Tensor | None = None
+    order: Tensor | None = None
+    together: int = 0
 
     @property
     def channels(self) -> int:

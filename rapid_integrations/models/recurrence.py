@@ -1,13 +1,14 @@
-"""Gated delta nets, which keep a matrix for each head in place of keys and values, by PyTorch's operators.
+"""Gated delta nets and Mamba2, which keep a matrix for each head in place of keys and values, by PyTorch's operators.
 
-A chunk of tokens is computed with a few products, as if they attended to each other (Yang et al. 2024, arXiv 2406.06484
-and 2412.06464): what each token adds to the state depends on what those before it have added, a triangular system.
+A chunk of tokens is computed with a few products, as if they attended to each other (Dao and Gu 2024, arXiv 2405.21060;
+Yang et al. 2024, arXiv 2406.06484 and 2412.06464). What each token adds to the state of a delta net depends on what
+those before it have added, which is a triangular system.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,7 +18,6 @@ from torch.nn.functional import conv1d, silu, softplus
 from rapid_integrations.cache import StatePass, StateShape
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels.cpu import NativeRecurrence, prefill
-from rapid_integrations.kernels.layers import Norm
 from rapid_integrations.models.description import Recurrence
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
@@ -37,6 +37,7 @@ class TakenRecurrence:
         taps: (W, C) float32, factors of the convolution.
         decay: (H_v,) float32, factors of softplus(x + bias), below 0.
         bias: (H_v,) float32.
+        skip, tap_bias: float32 as the description has them, or None.
     """
 
     described: Recurrence
@@ -44,16 +45,24 @@ class TakenRecurrence:
     taps: Tensor
     decay: Tensor
     bias: Tensor
+    skip: Tensor | None
+    tap_bias: Tensor | None
 
     @classmethod
     def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
         """Take the weights from their modules."""
+        taps, tap_bias = recurrence.convolution.detach()[:, 0].float(), _wide(recurrence.convolution_bias)
+        if recurrence.order is not None:
+            order = recurrence.order.to(taps.device)
+            taps, tap_bias = taps[order], None if tap_bias is None else tap_bias[order]
         return cls(
             recurrence,
-            fuse(recurrence.rates, None, arena),
-            recurrence.convolution.detach()[:, 0].float().t().contiguous(),
-            -recurrence.decay.detach().float().exp(),
-            recurrence.bias.detach().float().contiguous(),
+            rates=fuse(recurrence.rates, None, arena, keep=True),
+            taps=taps.t().contiguous(),
+            tap_bias=tap_bias,
+            decay=-recurrence.decay.detach().float().exp(),
+            bias=recurrence.bias.detach().float().contiguous(),
+            skip=_wide(recurrence.skip),
         )
 
     def matrices(self, described: Recurrence) -> Matrices:
@@ -69,6 +78,9 @@ class TakenRecurrence:
             taps=self.taps,
             decay=self.decay,
             bias=self.bias,
+            skip=self.skip,
+            tap_bias=self.tap_bias,
+            together=own.together,
             norm=own.norm,
             key_heads=own.key_heads,
             value_heads=own.value_heads,
@@ -82,7 +94,7 @@ class TakenRecurrence:
         Args:
             index: number of the recurrence among the model's.
             inputs: (T, C + H_v * D_v), the product's rows, gates behind.
-            rates: (T, 2 H_v).
+            rates: (T, 2 H_v) or (T, H_v).
             done: the pass over this text's state.
             kernels: whether this package's kernels compute it.
         """
@@ -109,45 +121,57 @@ class TakenRecurrence:
             if after is not None:
                 after.inputs[index] = before
         heads = torch.cat(parts)[len(rows) - len(inputs) :]
-        return gated(own.norm, heads, gates.view(heads.shape), inputs.dtype, kernels).flatten(1)
+        if kernels:
+            return prefill.gate_heads(self.native, heads, gates)
+        return gated(own, heads, gates.view(heads.shape)).to(inputs.dtype).flatten(1)
 
     def _by_operators(self, rows: Tensor, before: Tensor, state: Tensor, into: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what heads give, (T, H_v, D_v) float32, and the state behind it, which is written to `into`.
 
         Args:
-            rows: (T, C + 2 H_v) float32.
+            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v).
             before: (W - 1, C), what was convolved before them.
             state: (H_v, D_k, D_v).
             into: where the new state goes; None: it is not wanted.
         """
         own = self.described
-        raw, rates, decays = torch.tensor_split(rows, [own.channels, own.channels + own.value_heads], dim=1)
-        convolved = conv1d(torch.cat([before, raw]).t()[None], self.taps.t()[:, None], groups=own.channels)[0].t()
+        raw, rates = rows[:, : own.channels], rows[:, own.channels :]
+        joined = torch.cat([before, raw]).t()[None]
+        convolved = conv1d(joined, self.taps.t()[:, None], self.tap_bias, groups=own.channels)[0].t()
         width = own.key_heads * own.key_dim
         query, key, value = torch.tensor_split(silu(convolved), [width, 2 * width], dim=1)
         served = own.value_heads // own.key_heads
         query, key = (
-            _of_length_1(each.reshape(-1, own.key_heads, own.key_dim)).repeat_interleave(served, dim=1)
+            each.reshape(-1, own.key_heads, own.key_dim).repeat_interleave(served, dim=1).transpose(0, 1)
             for each in (query, key)
         )
-        query, key = query.transpose(0, 1), key.transpose(0, 1)
         value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
-        kept = (self.decay * softplus(decays + self.bias)).t()
-        given, state = delta_rule(query * own.key_dim**-0.5, key, value, kept, torch.sigmoid(rates).t(), state)
+        steps = softplus(rates[:, -own.value_heads :] + self.bias).t()
+        log_decay = self.decay[:, None] * steps
+        if self.skip is not None:
+            given, state = changed(query, key, value, log_decay, steps, state, delta=False)
+            given = given + self.skip[:, None, None] * value
+        else:
+            query, key = _of_length_1(query) * own.key_dim**-0.5, _of_length_1(key)
+            rate = torch.sigmoid(rates[:, : own.value_heads]).t()
+            given, state = changed(query, key, value, log_decay, rate, state, delta=True)
         if into is not None:
             into.copy_(state)
         return given.transpose(0, 1), state
 
 
-def gated(norm: Norm, heads: Tensor, gates: Tensor, dtype: torch.dtype, kernels: bool) -> Tensor:
-    """Return heads, (T, H, D), normalised and multiplied with the SiLU of their gates."""
-    if kernels:
-        return prefill.gate_heads(norm, heads, gates)
-    return (normalised(norm, heads.to(dtype)).float() * silu(gates.float())).to(dtype)
+def gated(own: Recurrence, heads: Tensor, gates: Tensor) -> Tensor:
+    """Return what heads give, (T, H, D) float32, with their gates (T, H, D) and the norm."""
+    factors = silu(gates.float())
+    if own.skip is None:
+        return normalised(replace(own.norm, weight=_wide(own.norm.weight)), heads) * factors
+    rows = (heads * factors).view(len(heads), -1, own.together)
+    whole = normalised(replace(own.norm, weight=None), rows).flatten(1)
+    return whole if own.norm.weight is None else whole * own.norm.weight.float()
 
 
-def delta_rule(
-    query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, rate: Tensor, state: Tensor
+def changed(
+    query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, rate: Tensor, state: Tensor, *, delta: bool
 ) -> tuple[Tensor, Tensor]:
     """Return what T tokens read of a state that each of them changes first, (H, T, D_v), and the state behind them.
 
@@ -156,20 +180,27 @@ def delta_rule(
         value: (H, T, D_v).
         log_decay, rate: (H, T).
         state: (H, D_k, D_v).
+        delta: a token adds what its value has beyond what its key finds, as a gated delta net does, and not the value.
     """
     given = []
     chunks = (torch.split(each, _CHUNK, dim=1) for each in (query, key, value, log_decay, rate))
     for q, k, v, g, b in zip(*chunks, strict=True):
         grown = g.cumsum(dim=1)[..., None]  # (H, C, 1): log of what is left at each token of what the chunk began with
         left = (grown - grown.transpose(1, 2)).tril().exp().tril()  # of what token j adds, at token i
-        # What token i adds, u_i, is b_i times (its value - what its key finds of the state and of u_j for j < i).
-        system = b[..., None] * left * (k @ k.transpose(1, 2))
-        found = v - grown.exp() * (k @ state)
-        added = torch.linalg.solve_triangular(system, b[..., None] * found, upper=False, unitriangular=True)
+        added = b[..., None] * v
+        if delta:
+            # What token i adds, u_i, is b_i times (its value - what its key finds of the state and of u_j for j < i).
+            system = b[..., None] * left * (k @ k.transpose(1, 2))
+            added = added - b[..., None] * grown.exp() * (k @ state)
+            added = torch.linalg.solve_triangular(system, added, upper=False, unitriangular=True)
         given.append(grown.exp() * (q @ state) + (left * (q @ k.transpose(1, 2))) @ added)
         end = grown[:, -1:]
         state = end.exp() * state + (k * (end - grown).exp()).transpose(1, 2) @ added
     return torch.cat(given, dim=1), state
+
+
+def _wide(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.detach().float().contiguous()
 
 
 def _of_length_1(x: Tensor) -> Tensor:
@@ -187,6 +218,7 @@ def state_shape(recurrences: Sequence[Recurrence], device: torch.device) -> Stat
         key_dim=own.key_dim,
         value_dim=own.value_dim,
         channels=own.channels,
+        rates=sum(each.out_features for each in own.rates),
         taps=own.convolution.shape[-1],
         device=device,
     )

@@ -93,8 +93,13 @@ def _biases(stack: Stack) -> Tensor | None:
     return (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
 
 
-def fuse(linears: Sequence[nn.Linear | RowsOf], quantization: Quantization | None, arena: Arena | None) -> Linear:
-    """Return one product for several of the same input, and take the weights from the modules."""
+def fuse(
+    linears: Sequence[nn.Linear | RowsOf], quantization: Quantization | None, arena: Arena | None, *, keep: bool = False
+) -> Linear:
+    """Return one product for several of the same input, and take the weights from the modules.
+
+    `keep`: modules of which only some rows are taken keep theirs, as another product takes the others.
+    """
     if any(getattr(linear, "stored", None) is not None for linear in linears):
         return _joined(linears, arena)
     weights = [linear.weight.data for linear in linears]
@@ -114,7 +119,8 @@ def fuse(linears: Sequence[nn.Linear | RowsOf], quantization: Quantization | Non
     start = 0
     for linear in linears:
         if isinstance(linear, RowsOf):
-            empty(linear.module)
+            if not keep:
+                empty(linear.module)
         elif isinstance(fused, PlainLinear):
             linear.weight.data = fused.dense()[start : start + linear.out_features]
         else:
@@ -143,16 +149,17 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
 def fill(linears: Sequence[nn.Linear | RowsOf], fused: Linear) -> None:
     """Give modules parameters of their own with the numbers that a product multiplies with."""
     parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
-    gathered: dict[nn.Linear, Tensor] = {}
+    gathered: dict[nn.Linear, Tensor] = {}  # of modules of which rows are given, by several products perhaps
     for linear, weight in zip(linears, parts, strict=True):
         if isinstance(linear, RowsOf):
-            module = linear.module
-            whole = gathered.setdefault(module, weight.new_empty(module.out_features, weight.shape[1]))
-            whole[linear.rows.to(weight.device)] = weight
+            module, shape = linear.module, (linear.module.out_features, weight.shape[1])
+            held = module.weight.data if module.weight.shape == shape else module.weight.new_empty(shape)
+            whole = gathered.setdefault(module, held)
+            whole[linear.rows.to(whole.device)] = weight.to(whole.dtype)
         else:
             linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
     for module, whole in gathered.items():
-        module.weight = nn.Parameter(whole.to(module.weight.dtype), requires_grad=False)
+        module.weight = nn.Parameter(whole, requires_grad=False)
 
 
 def empty(linear: nn.Linear) -> None:

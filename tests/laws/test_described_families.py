@@ -28,6 +28,7 @@ USUAL = (
     "glm4_moe",
     "gpt_oss",
     "granite",
+    "granitemoehybrid",
     "olmo3",
     "phi3",
     "qwen3_5_text",

@@ -43,7 +43,7 @@ OTHERS = (
     *("zamba", "zamba2", "zaya"),
 )
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
-DESCRIBED = ("qwen3_5_text", "qwen3_next", pytest.param("qwen3_5_moe_text", marks=pytest.mark.slow))
+DESCRIBED = ("granitemoehybrid", "qwen3_5_text", "qwen3_next", pytest.param("qwen3_5_moe_text", marks=pytest.mark.slow))
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
 

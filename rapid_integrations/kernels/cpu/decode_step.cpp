@@ -110,6 +110,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
   std::atomic<bool> not_a_number{false};
   float *const before = base + places.before, *const added = base + places.added;  // (T, E)
   float *const of_mlp = base + places.branches, *const of_experts = of_mlp + size_t(T) * E;  // (T, E)
+  float* const recurred = base + places.recurred;  // (T, what the heads of a recurrence give)
   float* const inputs = base + places.inputs;  // (T, layers, numbers of an input)
   const size_t widest = places.widest;
 
@@ -220,7 +221,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
     auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) {
       const Recurrence& r = *layer.recurrence;
       const int C = channels_of(r), V = r.value_dim;
-      const size_t wide = widths.qkv, width = record_width(r), stride = padded(int(widths.out));
+      const size_t wide = widths.qkv, width = record_width(r), whole = widths.out, stride = padded(int(whole));
       const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.slot) * size_t(asked.record_apart); };
       for (int t = thread; t < T; t += threads) {
         const Part& part = parts.part[parts.part_of[t]];
@@ -243,11 +244,15 @@ int rapid_decode_step(const Model* model, const Step* step) {
         recur(r, head, before, record, asked.recorded + part.rows, asked.state + matrix,
               asked.settled ? asked.state_into + matrix : nullptr, asked.settled, space, [&](int row, const float* given) {
                 const int t = part.first + row - asked.recorded;
-                const int place = taken ? int(std::find(taken, taken + rows, t) - taken) : t;
-                if (row < asked.recorded || place == rows) return;
-                const float* gate = qkv + size_t(t) * wide + C + size_t(head) * V;
-                gate_head(r.norm, given, gate, V, by_head + size_t(place) * stride + size_t(head) * V);
+                if (row >= asked.recorded) std::copy(given, given + V, recurred + size_t(t) * whole + size_t(head) * V);
               });
+      }
+      team.barrier();
+      const int together = normed_together(r), norms = int(whole) / together;
+      for (int i = thread; i < rows * norms; i += threads) {
+        const int place = i / norms, t = taken ? taken[place] : place, first = i % norms * together;
+        gate_heads(r, first, recurred + size_t(t) * whole + first, qkv + size_t(t) * wide + C + first,
+                   by_head + size_t(place) * stride + first);
       }
     };
 

@@ -91,16 +91,19 @@ class NativeLatent:
 
 @dataclass(frozen=True)
 class NativeRecurrence:
-    """A gated delta net in place of an attention; see `description.Recurrence` and `recurrence.h`.
+    """What stands in place of an attention; see `description.Recurrence` and `recurrence.h`.
 
-    `rates` is (2 H_v, E), `taps` (W, C) float32; `decay` and `bias` are (H_v,) float32. The layer's `qkv` has C rows
-    that are convolved, and those of the gates behind them.
+    `rates` is (2 H_v, E), of Mamba2 (H_v, E); all else is float32: `taps` (W, C), `tap_bias` (C,), `decay`, `bias` and
+    `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them.
     """
 
     rates: AnyMatrix
     taps: Tensor
     decay: Tensor
     bias: Tensor
+    skip: Tensor | None
+    tap_bias: Tensor | None
+    together: int
     norm: Norm
     key_heads: int
     value_heads: int
@@ -546,11 +549,13 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
     """Return a recurrence as the kernels read it. It holds the addresses of its numbers."""
     own = recurrence
     return Recurrence(
-        **{name: getattr(own, name) for name in ("key_heads", "value_heads", "key_dim", "value_dim")},
+        **{name: getattr(own, name) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "together")},
         taps=len(own.taps),
         rates=matrix_of(own.rates),
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),
+        tap_bias=address_of(own.tap_bias),
+        skip=address_of(own.skip),
         decay=address_of(own.decay),
         bias=address_of(own.bias),
     )

@@ -71,12 +71,16 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
   const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
-struct Recurrence {  // a gated delta net in place of an attention; see `recurrence.h`
+struct Recurrence {  // in place of an attention; see `recurrence.h`
   int32_t key_heads, value_heads, key_dim, value_dim, taps;
-  Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from
-  Norm norm;                  // of what a head gives
+  int32_t together;           // numbers that the norm of a Mamba2 takes together
+  Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from; of a
+                              // Mamba2 (value_heads, hidden)
+  Norm norm;                  // of what heads give; of a Mamba2 with weights of its own for each number of a row
   const float* tap;           // (taps, channels), factors of a row's numbers and of those before it, its own last
+  const float* tap_bias;      // (channels,), or null
   const float *decay, *bias;  // (value_heads,): the logarithm of a decay is decay * softplus(x + bias)
+  const float* skip;          // (value_heads,), multiples of the values of a Mamba2; null: it is a gated delta net
 };
 
 struct LayerInput {  // what a layer adds at its end: norm(projection(activation(gate(x)) * its input))
@@ -174,7 +178,7 @@ struct Rotation {  // of a prompt's queries and keys
 struct Recurring {  // one recurrence over rows of a prompt
   const Recurrence* recurrence;
   int32_t rows, threads;
-  const float* record;          // (rows, channels + 2 value_heads)
+  const float* record;          // (rows, channels + rates)
   const float *state, *inputs;  // (value_heads, key_dim, value_dim) and (taps - 1, channels)
   float* state_into;            // the state behind them, or null
   float* out;                   // (rows, value_heads, value_dim)

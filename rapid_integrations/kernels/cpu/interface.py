@@ -90,13 +90,13 @@ class Latent(ctypes.Structure):
 
 
 class Recurrence(ctypes.Structure):
-    """A gated delta net in place of an attention."""
+    """What stands in place of an attention."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "taps")),
+        *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "taps", "together")),
         ("rates", Matrix),
         ("norm", Norm),
-        *((name, ctypes.c_void_p) for name in ("tap", "decay", "bias")),
+        *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),
     )
 
 
@@ -301,5 +301,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_use_amx.argtypes = (small,)
     library.rapid_prompt_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, pointer)
-    library.rapid_gate_heads.argtypes = (*(pointer,) * 3, whole, small, small, pointer)
+    library.rapid_gate_heads.argtypes = (*(pointer,) * 3, whole, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

@@ -21,7 +21,6 @@
 
 namespace {
 
-constexpr int WIDEST_HEAD = 512;
 constexpr int BLOCK_ROWS = 192;  // queries times the heads that share a key: their state and scores stay near a core
 constexpr int AMX_ROWS = 384;   // the same on matrix units, which a tile's keys are packed for
 constexpr int SPARSE_ROWS = 256;  // the same, if blocks of queries leave blocks of keys out
@@ -138,13 +137,14 @@ int rapid_recur(const Recurring* call) {
   return 0;
 }
 
-// out bf16 = x float, normalised, times the SiLU of gates bf16, all (rows, columns).
-void rapid_gate_heads(const Norm* norm, const float* x, const void* gates, int64_t rows, int32_t columns, int32_t threads,
-                      void* out) {
-  for_each(threads, rows, [&](int64_t t) {
-    float gate[WIDEST_HEAD];
-    for (int i = 0; i < columns; i++) gate[i] = to_float(((const bf16*)gates)[t * columns + i]);
-    gate_head(*norm, x + t * columns, gate, columns, (bf16*)out + t * columns);
+// out bf16 = what heads give, x float, which is changed, with gates bf16 and the norm; all (rows, value_heads * value_dim).
+void rapid_gate_heads(const Recurrence* r, float* x, const void* gates, int64_t rows, int32_t threads, void* out) {
+  const int together = normed_together(*r), parts = r->value_heads * r->value_dim / together;
+  for_each(threads, rows * parts, [&](int64_t part) {
+    const int64_t at = part * together;
+    float gate[WIDEST];
+    for (int i = 0; i < together; i++) gate[i] = to_float(((const bf16*)gates)[at + i]);
+    gate_heads(*r, int(part % parts) * together, x + at, gate, (bf16*)out + at);
   });
 }
 

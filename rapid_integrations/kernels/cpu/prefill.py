@@ -175,11 +175,11 @@ def rotate(
 
 
 def recur(recurrence: NativeRecurrence, rows: Tensor, inputs: Tensor, state: Tensor, into: Tensor | None) -> Tensor:
-    """Return what the heads of a gated delta net give for rows of one text, (T, H_v, D_v) float32.
+    """Return what the heads of a recurrence give for rows of one text, (T, H_v, D_v) float32.
 
     Args:
         recurrence: its numbers.
-        rows: (T, C + 2 H_v) float32; see `RecordedState`.
+        rows: (T, C + rates) float32; see `RecordedState`.
         inputs: (W - 1, C), what was convolved before them.
         state: (H_v, D_k, D_v).
         into: the same behind them; None: it is not wanted.
@@ -203,13 +203,16 @@ def recur(recurrence: NativeRecurrence, rows: Tensor, inputs: Tensor, state: Ten
     return out
 
 
-def gate_heads(norm: Norm, heads: Tensor, gates: Tensor) -> Tensor:
-    """Return heads, (T, H, D) float32, normalised and times the SiLU of their gates, bfloat16 as these."""
+def gate_heads(recurrence: NativeRecurrence, heads: Tensor, gates: Tensor) -> Tensor:
+    """Return what heads give, (T, H_v, D_v) float32, with gates (T, H_v * D_v) bfloat16 and the norm, as the gates are.
+
+    `heads` are changed.
+    """
     library, gates = loaded_library(), gates.contiguous()
     assert library is not None and heads.is_contiguous()
-    out, struct = torch.empty_like(gates), norm_struct(norm)
-    shape = heads.shape[0] * heads.shape[1], heads.shape[2], torch.get_num_threads()
-    library.rapid_gate_heads(ctypes.byref(struct), heads.data_ptr(), gates.data_ptr(), *shape, out.data_ptr())
+    out, struct = torch.empty_like(gates), recurrence_struct(recurrence)
+    addresses = ctypes.byref(struct), heads.data_ptr(), gates.data_ptr()
+    library.rapid_gate_heads(*addresses, len(heads), torch.get_num_threads(), out.data_ptr())
     return out
 
 

@@ -1,8 +1,12 @@
-// Gated delta nets: each head keeps a matrix S (key_dim, value_dim) in place of keys and values (arXiv 2412.06464).
+// Gated delta nets (arXiv 2412.06464) and Mamba2 (arXiv 2405.21060): each head keeps a matrix S (key_dim, value_dim) in
+// place of keys and values.
 //
-// A token's key k, value v, query q, decay a and rate b make S' = a S + k (b (v - a S^T k))^T, and the head gives S'^T q.
+// A token's key k, value v, query q, decay a and rate b make S' = a S + k u^T, and the head gives S'^T q. A delta net has
+// u = b (v - a S^T k), and keys and queries of length 1; Mamba2 has u = b v, and gives a multiple of v, too.
+//
 // Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
-// holds the numbers that are convolved, and behind them for each head what rates and then what decays are computed from.
+// holds the numbers that are convolved, and behind them what rates and then what decays are computed from; Mamba2 has both
+// of the same.
 
 #pragma once
 
@@ -17,7 +21,7 @@ namespace {
 
 inline int channels_of(const Recurrence& r) { return 2 * r.key_heads * r.key_dim + r.value_heads * r.value_dim; }
 
-inline size_t record_width(const Recurrence& r) { return size_t(channels_of(r)) + 2 * size_t(r.value_heads); }
+inline size_t record_width(const Recurrence& r) { return size_t(channels_of(r)) + size_t(r.rates.rows); }
 
 inline size_t matrix_floats(const Recurrence& r) { return size_t(r.key_dim) * size_t(r.value_dim); }
 
@@ -28,7 +32,10 @@ inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 2 * 
 // taps - 1 rows of `before`.
 inline void convolve(const Recurrence& r, const float* before, const float* record, int t, int first, int count, float* out) {
   const size_t C = size_t(channels_of(r)), width = record_width(r);
-  std::fill_n(out, count, 0.0f);
+  if (r.tap_bias)
+    std::copy_n(r.tap_bias + first, count, out);
+  else
+    std::fill_n(out, count, 0.0f);
   for (int w = 0; w < r.taps; w++) {
     const int row = t + w - (r.taps - 1);
     const float* x = (row < 0 ? before + size_t(row + r.taps - 1) * C : record + size_t(row) * width) + first;
@@ -119,14 +126,21 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
     convolve(r, before, record, t, key_head * K, K, q);
     convolve(r, before, record, t, keys + key_head * K, K, k);
     convolve(r, before, record, t, 2 * keys + head * V, V, v);
-    scale_to(1.0f / std::sqrt(float(K)), K, q);
-    scale_to(1.0f, K, k);
     const float* const own = record + size_t(t) * record_width(r) + C;
-    const float rate = 1.0f / (1.0f + std::exp(-own[head])), x = own[r.value_heads + head] + r.bias[head];
-    const float kept = std::exp(r.decay[head] * (x > 20.0f ? x : std::log1p(std::exp(x))));
-    find(from, k, K, V, found);
-    for (int d = 0; d < V; d++) v[d] = rate * (v[d] - kept * found[d]);
-    change(from, kept, k, v, q, K, V, to, out);
+    const float x = own[r.rates.rows - r.value_heads + head] + r.bias[head];
+    const float step = x > 20.0f ? x : std::log1p(std::exp(x)), kept = std::exp(r.decay[head] * step);
+    if (r.skip) {
+      for (int d = 0; d < V; d++) found[d] = step * v[d];
+      change(from, kept, k, found, q, K, V, to, out);
+      for (int d = 0; d < V; d++) out[d] += r.skip[head] * v[d];
+    } else {
+      scale_to(1.0f / std::sqrt(float(K)), K, q);
+      scale_to(1.0f, K, k);
+      find(from, k, K, V, found);
+      const float rate = 1.0f / (1.0f + std::exp(-own[head]));
+      for (int d = 0; d < V; d++) v[d] = rate * (v[d] - kept * found[d]);
+      change(from, kept, k, v, q, K, V, to, out);
+    }
     from = to;
     give(t, out);
   }
@@ -142,11 +156,23 @@ inline void last_inputs(const Recurrence& r, const float* before, const float* r
   }
 }
 
-// out (count,) = what a head gives, normalised, times the SiLU of its gates.
-inline void gate_head(const Norm& norm, const float* x, const float* gate, int count, bf16* out) {
-  const Spread s = spread(norm, x, count);
-  for (int d = 0; d < count; d++)
-    out[d] = to_bf16(((x[d] - s.mean) * s.factor * weight_of(norm, d) + bias_of(norm, d)) * (gate[d] / (1.0f + std::exp(-gate[d]))));
+inline float silu(float x) { return x / (1.0f + std::exp(-x)); }
+
+// How many numbers of a row the norm takes together.
+inline int normed_together(const Recurrence& r) { return r.skip ? r.together : r.value_dim; }
+
+// out = what heads give, x, with its gates and the norm: the numbers from `first` on that the norm takes together. x may be
+// changed.
+inline void gate_heads(const Recurrence& r, int first, float* x, const float* gate, bf16* out) {
+  const int count = normed_together(r);
+  if (r.skip) {
+    for (int d = 0; d < count; d++) x[d] *= silu(gate[d]);
+    const Spread s = spread(r.norm, x, count);
+    for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, first + d));
+    return;
+  }
+  const Spread s = spread(r.norm, x, count);
+  for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, d) * silu(gate[d]));
 }
 
 }  // namespace

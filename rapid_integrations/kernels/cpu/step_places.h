@@ -82,7 +82,7 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
   size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
-  size_t before, added, branches, routed, inputs;    // shared, too, and only there if a layer needs them
+  size_t before, added, branches, routed, inputs, recurred;  // shared, too, and only there if a layer needs them
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
@@ -99,7 +99,7 @@ struct Places {
     const Needs needs(model);
     widest = std::max({E, I, needs.widest, needs.input});
     size_t most = 0, partials = 0, of_mixed = 0, of_qkv = 0, of_queries = 0, of_query = 0, of_out = 0, own_floats = 0;
-    size_t recurring = 0;
+    size_t recurring = 0, of_heads = 0;
     row = 0;
     for (const Heads& each : heads_of.kinds) {
       most = std::max(most, size_t(each.most_rows));
@@ -118,6 +118,7 @@ struct Places {
       own_floats = std::max(own_floats, layer.latent ? latent_floats(layer.latent->rank, layer.latent->rotated, rows)
                                                      : attend_floats(kv, layer.head_dim, rows));
       if (layer.recurrence) recurring = std::max(recurring, recur_floats(*layer.recurrence));
+      if (layer.recurrence) of_heads = std::max(of_heads, widths.out);
     }
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
@@ -135,6 +136,7 @@ struct Places {
     branches = reserve(needs.branches ? 2 * T * E : 0);
     routed = reserve(T * needs.routed);
     inputs = reserve(T * needs.inputs);
+    recurred = reserve(T * of_heads);
     own = floats;
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +

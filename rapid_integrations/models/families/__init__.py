@@ -22,6 +22,7 @@ from rapid_integrations.models.families import (
     glm_moe,
     gpt_oss,
     granite,
+    granite_hybrid,
     hunyuan,
     llama,
     llama4,
@@ -34,8 +35,8 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite, hunyuan),
-    *(llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
+    *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
+    *(granite_hybrid, hunyuan, llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()

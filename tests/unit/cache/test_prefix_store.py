@@ -520,7 +520,9 @@ def test_a_file_with_windows_of_other_layers_is_refused(tmp_path):
 def recurrent(token_ids, every=100):
     """A cache of a text with states that say which tokens they have read."""
     cache = holding(token_ids)
-    cache.state = RecordedState(StateShape(layers=2, heads=1, key_dim=2, value_dim=3, channels=5, taps=4), every)
+    cache.state = RecordedState(
+        StateShape(layers=2, heads=1, key_dim=2, value_dim=3, channels=5, rates=2, taps=4), every
+    )
     for begin, end in ((0, 250), (250, len(token_ids) - 3)):
         done = cache.state.begin(begin, end - begin, of_prompt=True)
         for stop, into in zip(done.stops, done.states, strict=True):
@@ -553,6 +555,7 @@ def test_states_come_back_and_texts_go_on_from_them(store):
         ({"states": "[100, 700]"}, "states behind"),
         ({"states": "[100]"}, "something else"),
         ({"every": "0"}, "states have shapes"),
+        ({"rates": "0"}, "states have shapes"),
     ],
 )
 def test_a_file_with_other_states_than_it_says_is_refused(tmp_path, wrong, said):

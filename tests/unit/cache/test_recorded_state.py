@@ -7,7 +7,7 @@ from rapid_integrations.cache import KVCache, RecordedState, StateShape, distinc
 from rapid_integrations.cache.recorded_state import MOST_RECORDED
 from rapid_integrations.errors import CacheError
 
-SHAPE = StateShape(layers=2, heads=1, key_dim=1, value_dim=1, channels=3, taps=2)
+SHAPE = StateShape(layers=2, heads=1, key_dim=1, value_dim=1, channels=3, rates=2, taps=2)
 
 
 def cache_of(every=16):

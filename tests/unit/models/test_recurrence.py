@@ -11,19 +11,19 @@ from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models.description import RowsOf
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.hf import HuggingFaceLM
-from rapid_integrations.models.recurrence import TakenRecurrence, delta_rule, state_shape
+from rapid_integrations.models.recurrence import TakenRecurrence, changed, state_shape
 from tests.toys.decoders import error
 from tests.toys.every_family import TEXT, ids, tiny
 
 KERNELS = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
 
-def one_by_one(query, key, value, log_decay, rate, state):
+def one_by_one(query, key, value, log_decay, rate, state, *, delta):
     """The rule as it is published: a token after another, in float64."""
     given = []
     for t in range(query.shape[1]):
         state = state * log_decay[:, t].exp()[:, None, None]
-        found = torch.einsum("hkv,hk->hv", state, key[:, t])
+        found = delta * torch.einsum("hkv,hk->hv", state, key[:, t])
         added = rate[:, t, None] * (value[:, t] - found)
         state = state + torch.einsum("hk,hv->hkv", key[:, t], added)
         given.append(torch.einsum("hkv,hk->hv", state, query[:, t]))
@@ -31,28 +31,45 @@ def one_by_one(query, key, value, log_decay, rate, state):
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 63, 64, 65, 200])
-def test_chunks_are_the_recurrence_one_token_at_a_time(tokens):
+@pytest.mark.parametrize("delta", [True, False])
+def test_chunks_are_the_recurrence_one_token_at_a_time(tokens, delta):
     torch.manual_seed(tokens)
     query, key = (torch.nn.functional.normalize(torch.randn(3, tokens, 16), dim=-1) for _ in range(2))
     value, rate = torch.randn(3, tokens, 8), torch.rand(3, tokens)
     # some of the decays forget at once: exp of their sums' differences would overflow if taken the wrong way round
     log_decay = -torch.rand(3, tokens) * torch.tensor([0.1, 5.0, 200.0])[:, None]
     inputs = query, key, value, log_decay, rate, torch.randn(3, 16, 8)
-    found, expected = delta_rule(*inputs), one_by_one(*(each.double() for each in inputs))
+    found, expected = changed(*inputs, delta=delta), one_by_one(*(each.double() for each in inputs), delta=delta)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours.double(), theirs, atol=1e-5)
 
 
-SIZES = {
+QWEN = {
     **{"hidden_size": 64, "intermediate_size": 96, "head_dim": 32, "moe_intermediate_size": 32},
     **{"shared_expert_intermediate_size": 32, "linear_key_head_dim": 32, "linear_value_head_dim": 64},
 }
 
 
-def taken(dtype=torch.float32, **changes):
+GRANITE = {
+    **{"hidden_size": 64, "intermediate_size": 32, "shared_intermediate_size": 96, "num_attention_heads": 2},
+    **{"num_key_value_heads": 1, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_n_groups": 2},
+}
+SIZES = {"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE}
+FAMILIES = ("granitemoehybrid", "qwen3_next")
+
+
+def taken(family, dtype=torch.float32, **changes):
     """The first layer of a model whose weights are bfloat16, as numbers of another dtype."""
-    described = describe(tiny("qwen3_next", **(SIZES | changes)).bfloat16().to(dtype)).layers[0].recurs
+    described = describe(tiny(family, **(SIZES[family] | changes)).bfloat16().to(dtype)).layers[0].recurs
     return TakenRecurrence.of(described, Arena() if dtype == torch.bfloat16 else None)
+
+
+def inputs_of(own, dtype=torch.float32):
+    """Random rows of 100 tokens."""
+    torch.manual_seed(1)
+    described = own.described
+    width = described.channels + described.value_heads * described.value_dim
+    return torch.randn(100, width).to(dtype), torch.randn(100, own.rates.dense().shape[0]).to(dtype)
 
 
 def read(own, inputs, rates, lengths, kernels, every=16, prompt=True):
@@ -67,12 +84,12 @@ def read(own, inputs, rates, lengths, kernels, every=16, prompt=True):
     return torch.cat(given), state.states
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("prompt", [True, False])
 @pytest.mark.parametrize("lengths", [[100], [1] * 20 + [3, 77], [40, 8, 52]])
-def test_pieces_and_stops_change_nothing(lengths, prompt):
-    own = taken()
-    torch.manual_seed(1)
-    inputs, rates = torch.randn(100, own.described.channels + 4 * 64), torch.randn(100, 8)
+def test_pieces_and_stops_change_nothing(lengths, prompt, family):
+    own = taken(family)
+    inputs, rates = inputs_of(own)
     expected, states = read(own, inputs, rates, [100], False, every=1000)
     found, kept = read(own, inputs, rates, lengths, False, prompt=prompt)
     assert torch.allclose(found, expected, atol=1e-4)
@@ -82,15 +99,19 @@ def test_pieces_and_stops_change_nothing(lengths, prompt):
             assert torch.allclose(kept[-1].tensors[name], tensor, atol=1e-4)
 
 
+def of_widths(family, key, value):
+    if family == "qwen3_next":
+        return {"linear_key_head_dim": key, "linear_value_head_dim": value}
+    return {"mamba_d_state": key, "mamba_d_head": value, "mamba_n_heads": 2, "hidden_size": value, "mamba_n_groups": 1}
+
+
 @KERNELS
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("widths", [(32, 64), (128, 128), (16, 48), (8, 24)])
-def test_kernels_read_prompts_as_operators_do(widths):
-    key, value = widths
-    sizes = {"linear_key_head_dim": key, "linear_value_head_dim": value}
-    own, exact = taken(torch.bfloat16, **sizes), taken(**sizes)
-    torch.manual_seed(1)
-    inputs = torch.randn(100, own.described.channels + 4 * value).bfloat16()
-    rates = torch.randn(100, 8).bfloat16()
+def test_kernels_read_prompts_as_operators_do(widths, family):
+    sizes = of_widths(family, *widths)
+    own, exact = taken(family, torch.bfloat16, **sizes), taken(family, **sizes)
+    inputs, rates = inputs_of(own, torch.bfloat16)
     found, kept = read(own, inputs, rates, [40, 60], True)
     expected, states = read(exact, inputs.float(), rates.float(), [100], False)
     assert error(found, expected) < 0.01
@@ -103,7 +124,7 @@ def test_kernels_read_prompts_as_operators_do(widths):
 
 
 def model(dtype=torch.float32, family="qwen3_next", **changes):
-    made = tiny(family, 1, **(SIZES | changes))
+    made = tiny(family, 1, **(SIZES[family] | changes))
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
@@ -120,7 +141,7 @@ def in_steps(lm, text, *lengths):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", ["qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_next", "qwen3_5_text"])
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
     ours = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -133,9 +154,10 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
 
 
 @KERNELS
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("quantization", [None, "int4"])
-def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization):
-    lm = HuggingFaceLM(model(torch.bfloat16), take_over=True, quantization=quantization)
+def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization, family):
+    lm = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
     text = ids()
     alone = in_steps(lm, text, 40, *[1] * 60)
     for lengths in ((40, 32, 28), (40, *range(1, 10), 15)):
@@ -227,13 +249,15 @@ def test_a_described_model_says_what_it_holds():
     assert lm.windowed == (0, 0)
 
 
-def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back():
-    made = model()
+@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_next", "qwen3_5_text"])
+def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
+    made = model(family=family)
     before = {name: each.clone() for name, each in made.state_dict().items()}
     lm = HuggingFaceLM(made, take_over=True)
-    assert made.model.layers[0].linear_attn.in_proj_qkvz.weight.numel() == 0  # it is held once
+    named = [part for own in describe(made).recurrences for part in (*own.inputs, *own.rates)]
+    rows = [each for each in named if isinstance(each, RowsOf)]
+    assert rows or family == "qwen3_5_text"
+    assert all(each.module.weight.numel() == 0 for each in rows)  # it is held once
     given = lm.transformers_copy(torch.float32).state_dict()
     assert given.keys() == before.keys()
     assert all(torch.equal(given[name], before[name]) for name in before)
-    qkvz = describe(model()).layers[0].recurs.inputs[0]
-    assert isinstance(qkvz, RowsOf) and sorted(qkvz.rows.tolist()) == list(range(qkvz.module.out_features))
