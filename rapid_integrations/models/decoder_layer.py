@@ -16,13 +16,23 @@ from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeExperts, NativeInput, NativeLayer, NativeMatrix, prefill
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.alternating import thinned
-from rapid_integrations.models.description import Attention, Experts, Growth, Inputs, Layer, Mlp, Recurrence
+from rapid_integrations.models.description import (
+    Attention,
+    Experts,
+    Growth,
+    Inputs,
+    Layer,
+    Mlp,
+    Recurrence,
+    ShortConvolution,
+)
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Tables, turned
+from rapid_integrations.models.short_convolution import TakenConvolution
 from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
 
 _CLIP, _STEEPNESS = 7.0, 1.702  # of GPT-OSS
@@ -51,15 +61,18 @@ class TakenLayer:
     latent: TakenLatent | None = None
     input: tuple[Linear, Linear] | None = None
     beside: TakenExperts | None = None
-    recurrence: TakenRecurrence | None = None
+    recurrence: TakenRecurrence | TakenConvolution | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
         attention, mlp = layer.attention, layer.mlp
-        latent = recurrence = own = None
+        recurrence: TakenRecurrence | TakenConvolution | None = None
+        latent = own = None
         if isinstance(attention, Recurrence):  # before its inputs, which may be rows of the same matrix as its rates
             recurrence = TakenRecurrence.of(attention, arena)
+        elif isinstance(attention, ShortConvolution):
+            recurrence = TakenConvolution.of(attention)
         qkv, out = fuse(_inputs(attention), quantization, arena), fuse([attention.out], quantization, arena)
         if isinstance(attention, Attention) and attention.latent is not None:
             latent = TakenLatent.of(attention.latent, quantization, arena)
@@ -108,7 +121,7 @@ class TakenLayer:
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
-        if self.recurrence is not None:
+        if self.recurrence is not None and self.recurrence.rates is not None:
             named["rates"] = self.recurrence.rates
         if self.input is not None:
             named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
@@ -122,7 +135,8 @@ class TakenLayer:
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
-        own += 0 if self.recurrence is None else self.recurrence.rates.step_bytes
+        if self.recurrence is not None and self.recurrence.rates is not None:
+            own += self.recurrence.rates.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
         own += 0 if self.experts is None else self.experts.step_bytes
         return own if isinstance(self.mlp, TakenExperts) else own + sum(product.step_bytes for product in self.mlp)
@@ -132,9 +146,9 @@ class TakenLayer:
         attention, mlp = described.attention, described.mlp
         held: list[tuple[Any, Any]] = [(self.qkv, Linears(_inputs(attention))), (self.out, Linears([attention.out]))]
         if isinstance(attention, Recurrence):
-            assert self.recurrence is not None
+            assert isinstance(self.recurrence, TakenRecurrence)
             held += self.recurrence.matrices(attention)
-        elif self.latent is not None and attention.latent is not None:
+        elif isinstance(attention, Attention) and self.latent is not None and attention.latent is not None:
             held += self.latent.matrices(attention.latent)
         if self.input is not None and described.input is not None:
             held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
@@ -295,8 +309,8 @@ def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
     return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
 
 
-def _inputs(attention: Attention | Recurrence) -> Inputs:
-    return attention.inputs if isinstance(attention, Recurrence) else attention.qkv
+def _inputs(attention: Attention | Recurrence | ShortConvolution) -> Inputs:
+    return attention.qkv if isinstance(attention, Attention) else attention.inputs
 
 
 def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:

@@ -195,6 +195,25 @@ class Recurrence:
 
 
 @dataclass(frozen=True)
+class ShortConvolution:
+    """What stands in the place of an attention in LFM2: a convolution of a few rows between two gates.
+
+    The product's row is b, c and x, each (E,), and the result c * convolution(b * x).
+
+    Attributes:
+        inputs: matrices of b, c and x, (3 E, E).
+        out: the matrix behind it, (E, E).
+        convolution: (E, 1, W), factors of a row and those before it, its own last.
+        convolution_bias: (E,), or None.
+    """
+
+    inputs: Inputs
+    out: nn.Linear
+    convolution: Tensor
+    convolution_bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Mlp:
     """down(activation(gate) * up), or down(activation(up)) if it is not `gated`.
 
@@ -341,7 +360,7 @@ class Layer:
         beside: experts beside the MLP, with `Experts.branches`.
     """
 
-    attention: Attention | Recurrence
+    attention: Attention | Recurrence | ShortConvolution
     mlp: Mlp | Experts
     before_attention: Norm | None = None
     before_mlp: Norm | None = None
@@ -366,9 +385,9 @@ class Layer:
         return self.attention if isinstance(self.attention, Attention) else None
 
     @property
-    def recurs(self) -> Recurrence | None:
-        """What stands in place of an attention, if something does."""
-        return self.attention if isinstance(self.attention, Recurrence) else None
+    def recurs(self) -> Recurrence | ShortConvolution | None:
+        """What stands in place of an attention and keeps a state, if something does."""
+        return None if isinstance(self.attention, Attention) else self.attention
 
 
 @dataclass(frozen=True)
@@ -410,8 +429,8 @@ class Decoder:
         return [each for each in (layer.attends for layer in self.layers) if each is not None]
 
     @property
-    def recurrences(self) -> list[Recurrence]:
-        """Those of all layers that have one."""
+    def recurrences(self) -> list[Recurrence | ShortConvolution]:
+        """What keeps states, of all layers where something does."""
         return [each for each in (layer.recurs for layer in self.layers) if each is not None]
 
     @property

@@ -28,6 +28,7 @@ from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
+from rapid_integrations.models.short_convolution import TakenConvolution
 from rapid_integrations.models.sparse_attention import sparse_attention
 
 _ROOT_OF_2 = 2**0.5
@@ -295,7 +296,7 @@ class OperatorsPass:
 
 
 def _recurred(
-    recurrence: TakenRecurrence,
+    recurrence: TakenRecurrence | TakenConvolution,
     index: int,
     inputs: Tensor,
     normed: Tensor,
@@ -306,10 +307,11 @@ def _recurred(
 ) -> list[Tensor]:
     """Return what each text's rows from `first` on get from a recurrence; texts without such rows are left out."""
     given = []
-    parts = zip(*(torch.split(each, counts) for each in (inputs, recurrence.rates(normed))), passes, first, strict=True)
-    for own, rates, done, begin in parts:
+    rates = None if recurrence.rates is None else torch.split(recurrence.rates(normed), counts)
+    parts = zip(torch.split(inputs, counts), rates or [None] * len(counts), passes, first, strict=True)
+    for own, own_rates, done, begin in parts:
         assert done is not None
-        heads = recurrence.read(index, own, rates, done, kernels)[begin:]
+        heads = recurrence.read(index, own, own_rates, done, kernels)[begin:]
         given += [heads] if len(heads) else []
     return given
 

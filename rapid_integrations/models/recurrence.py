@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv1d, silu, softplus
 
 from rapid_integrations.cache import StatePass, StateShape
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels.cpu import NativeRecurrence, prefill
-from rapid_integrations.models.description import Recurrence
+from rapid_integrations.models.description import Recurrence, RowsOf, ShortConvolution
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.short_convolution import shape_of_convolutions
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
 
 _CHUNK = 64  # tokens that are computed together
@@ -51,13 +52,15 @@ class TakenRecurrence:
     @classmethod
     def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
         """Take the weights from their modules."""
+        rates, inputs = ({_module(each) for each in part} for part in (recurrence.rates, recurrence.inputs))
+        shared = rates & inputs
         taps, tap_bias = recurrence.convolution.detach()[:, 0].float(), _wide(recurrence.convolution_bias)
         if recurrence.order is not None:
             order = recurrence.order.to(taps.device)
             taps, tap_bias = taps[order], None if tap_bias is None else tap_bias[order]
         return cls(
             recurrence,
-            rates=fuse(recurrence.rates, None, arena, keep=True),
+            rates=fuse(recurrence.rates, None, arena, keep=bool(shared)),
             taps=taps.t().contiguous(),
             tap_bias=tap_bias,
             decay=-recurrence.decay.detach().float().exp(),
@@ -79,6 +82,7 @@ class TakenRecurrence:
             decay=self.decay,
             bias=self.bias,
             skip=self.skip,
+            channels=own.channels,
             tap_bias=self.tap_bias,
             together=own.together,
             norm=own.norm,
@@ -88,7 +92,7 @@ class TakenRecurrence:
             value_dim=own.value_dim,
         )
 
-    def read(self, index: int, inputs: Tensor, rates: Tensor, done: StatePass, kernels: bool) -> Tensor:
+    def read(self, index: int, inputs: Tensor, rates: Tensor | None, done: StatePass, kernels: bool) -> Tensor:
         """Return what the heads give for the new rows of a text, (T, H_v * D_v), and fill in its pass.
 
         Args:
@@ -99,6 +103,7 @@ class TakenRecurrence:
             kernels: whether this package's kernels compute it.
         """
         own = self.described
+        assert rates is not None
         convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
         new = torch.cat([convolved.float(), rates.float()], dim=1)
         if done.rows is not None:
@@ -203,15 +208,21 @@ def _wide(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.detach().float().contiguous()
 
 
+def _module(rows: nn.Linear | RowsOf) -> nn.Linear:
+    return rows.module if isinstance(rows, RowsOf) else rows
+
+
 def _of_length_1(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + _LEAST_SQUARE)
 
 
-def state_shape(recurrences: Sequence[Recurrence], device: torch.device) -> StateShape | None:
+def state_shape(recurrences: Sequence[Recurrence | ShortConvolution], device: torch.device) -> StateShape | None:
     """Return the shape of a model's state, which is that of its first recurrence; None: no layer has one."""
     if not recurrences:
         return None
     own = recurrences[0]
+    if isinstance(own, ShortConvolution):
+        return shape_of_convolutions(len(recurrences), own, device)
     return StateShape(
         layers=len(recurrences),
         heads=own.value_heads,

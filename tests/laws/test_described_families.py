@@ -29,6 +29,7 @@ USUAL = (
     "gpt_oss",
     "granite",
     "granitemoehybrid",
+    "lfm2",
     "olmo3",
     "phi3",
     "qwen3_5_text",
@@ -39,7 +40,7 @@ OTHERS = (
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
-    *("gemma4_text", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
+    *("gemma4_text", "lfm2_moe", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
 )
 YARN = {
     **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},

@@ -43,7 +43,10 @@ OTHERS = (
     *("zamba", "zamba2", "zaya"),
 )
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
-DESCRIBED = ("granitemoehybrid", "qwen3_5_text", "qwen3_next", pytest.param("qwen3_5_moe_text", marks=pytest.mark.slow))
+DESCRIBED = (
+    *("granitemoehybrid", "lfm2", "qwen3_5_text", "qwen3_next"),
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ("lfm2_moe", "qwen3_5_moe_text")),
+)
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
 

@@ -220,28 +220,43 @@ int rapid_decode_step(const Model* model, const Step* step) {
     // What a recurrence's heads give, in `by_head`, and the states that are to be kept.
     auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) {
       const Recurrence& r = *layer.recurrence;
-      const int C = channels_of(r), V = r.value_dim;
+      const int C = r.channels, V = r.value_dim;
       const size_t wide = widths.qkv, width = record_width(r), whole = widths.out, stride = padded(int(whole));
       const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.slot) * size_t(asked.record_apart); };
       for (int t = thread; t < T; t += threads) {
         const Part& part = parts.part[parts.part_of[t]];
         const float* own = qkv + size_t(t) * wide;
         float* const to = record_of(*part.asked) + size_t(part.asked->recorded + t - part.first) * width;
+        if (!r.value_heads) {  // the gate before the convolution
+          for (int c = 0; c < C; c++) to[c] = own[c] * own[2 * C + c];
+          continue;
+        }
         std::copy(own, own + C, to);
         std::copy(own + layer.qkv.rows, own + layer.qkv.rows + r.rates.rows, to + C);
       }
       if (thread == 0) next.store(0);
       team.barrier();
+      const size_t inputs = size_t(layer.slot) * size_t(r.taps - 1) * size_t(C);
+      for (int p = thread; p < int(parts.part.size()); p += threads) {
+        const Rows& asked = *parts.part[size_t(p)].asked;
+        if (asked.settled) last_inputs(r, asked.inputs + inputs, record_of(asked), asked.settled, asked.inputs_into + inputs);
+      }
+      for (int place = thread; !r.value_heads && place < rows; place += threads) {
+        const int t = taken ? taken[place] : place;
+        const Part& part = parts.part[parts.part_of[t]];
+        const Rows& asked = *part.asked;
+        convolve(r, asked.inputs + inputs, record_of(asked), asked.recorded + t - part.first, 0, C, space);
+        const float* behind = qkv + size_t(t) * wide + C;
+        for (int c = 0; c < C; c++) by_head[size_t(place) * stride + c] = to_bf16(behind[c] * space[c]);
+      }
+      if (!r.value_heads) return;
       const int tasks = int(parts.part.size()) * r.value_heads;
       for (int task = next++; task < tasks; task = next++) {
         const Part& part = parts.part[size_t(task / r.value_heads)];
         const Rows& asked = *part.asked;
         const int head = task % r.value_heads;
         const size_t matrix = (size_t(layer.slot) * r.value_heads + head) * matrix_floats(r);
-        const size_t inputs = size_t(layer.slot) * size_t(r.taps - 1) * size_t(C);
-        const float *before = asked.inputs + inputs, *record = record_of(asked);
-        if (head == 0 && asked.settled) last_inputs(r, before, record, asked.settled, asked.inputs_into + inputs);
-        recur(r, head, before, record, asked.recorded + part.rows, asked.state + matrix,
+        recur(r, head, asked.inputs + inputs, record_of(asked), asked.recorded + part.rows, asked.state + matrix,
               asked.settled ? asked.state_into + matrix : nullptr, asked.settled, space, [&](int row, const float* given) {
                 const int t = part.first + row - asked.recorded;
                 if (row >= asked.recorded) std::copy(given, given + V, recurred + size_t(t) * whole + size_t(head) * V);

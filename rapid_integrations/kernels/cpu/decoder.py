@@ -94,21 +94,23 @@ class NativeRecurrence:
     """What stands in place of an attention; see `description.Recurrence` and `recurrence.h`.
 
     `rates` is (2 H_v, E), of Mamba2 (H_v, E); all else is float32: `taps` (W, C), `tap_bias` (C,), `decay`, `bias` and
-    `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them.
+    `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them. A short
+    convolution has no heads, and three rows for each channel.
     """
 
-    rates: AnyMatrix
+    channels: int
     taps: Tensor
-    decay: Tensor
-    bias: Tensor
-    skip: Tensor | None
-    tap_bias: Tensor | None
-    together: int
-    norm: Norm
-    key_heads: int
-    value_heads: int
-    key_dim: int
-    value_dim: int
+    tap_bias: Tensor | None = None
+    rates: AnyMatrix | None = None
+    decay: Tensor | None = None
+    bias: Tensor | None = None
+    skip: Tensor | None = None
+    norm: Norm | None = None
+    key_heads: int = 0
+    value_heads: int = 0
+    key_dim: int = 0
+    value_dim: int = 0
+    together: int = 0
 
 
 @dataclass(frozen=True)
@@ -549,9 +551,12 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
     """Return a recurrence as the kernels read it. It holds the addresses of its numbers."""
     own = recurrence
     return Recurrence(
-        **{name: getattr(own, name) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "together")},
+        **{
+            name: getattr(own, name)
+            for name in ("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together")
+        },
         taps=len(own.taps),
-        rates=matrix_of(own.rates),
+        rates=Matrix() if own.rates is None else matrix_of(own.rates),
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),
         tap_bias=address_of(own.tap_bias),

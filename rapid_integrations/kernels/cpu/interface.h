@@ -72,7 +72,8 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
 };
 
 struct Recurrence {  // in place of an attention; see `recurrence.h`
-  int32_t key_heads, value_heads, key_dim, value_dim, taps;
+  int32_t key_heads, value_heads, key_dim, value_dim;  // no heads: a short convolution between two gates
+  int32_t channels, taps;     // numbers of a row that are convolved, and rows that a convolution reads
   int32_t together;           // numbers that the norm of a Mamba2 takes together
   Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from; of a
                               // Mamba2 (value_heads, hidden)
@@ -107,7 +108,8 @@ struct Layer {
   const Experts* experts;     // in place of gate_up and down, or beside them, or null
   const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
   const LayerInput* input;    // null: there is none
-  const Recurrence* recurrence;  // in place of an attention; qkv has rows of its channels, and of gates behind them
+  const Recurrence* recurrence;  // in place of an attention; qkv has rows of its channels, and of gates behind them, or of a
+                              // short convolution's gate before it, of that behind it, and of its values
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
   int32_t slot;               // which of a cache's keys and values it has, or which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone

@@ -93,7 +93,8 @@ class Recurrence(ctypes.Structure):
     """What stands in place of an attention."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "taps", "together")),
+        *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim")),
+        *((name, ctypes.c_int32) for name in ("channels", "taps", "together")),
         ("rates", Matrix),
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),

@@ -1,5 +1,5 @@
 // Gated delta nets (arXiv 2412.06464) and Mamba2 (arXiv 2405.21060): each head keeps a matrix S (key_dim, value_dim) in
-// place of keys and values.
+// place of keys and values. Short convolutions (LFM2) keep their last inputs alone.
 //
 // A token's key k, value v, query q, decay a and rate b make S' = a S + k u^T, and the head gives S'^T q. A delta net has
 // u = b (v - a S^T k), and keys and queries of length 1; Mamba2 has u = b v, and gives a multiple of v, too.
@@ -19,19 +19,17 @@
 
 namespace {
 
-inline int channels_of(const Recurrence& r) { return 2 * r.key_heads * r.key_dim + r.value_heads * r.value_dim; }
-
-inline size_t record_width(const Recurrence& r) { return size_t(channels_of(r)) + size_t(r.rates.rows); }
+inline size_t record_width(const Recurrence& r) { return size_t(r.channels) + size_t(r.rates.rows); }
 
 inline size_t matrix_floats(const Recurrence& r) { return size_t(r.key_dim) * size_t(r.value_dim); }
 
 // Floats of space that one head needs.
 inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 2 * size_t(r.key_dim) + 3 * size_t(r.value_dim); }
 
-// out (count,) = SiLU of what a convolution makes of `count` channels from `first` on, of row t. Before row 0 there are
-// taps - 1 rows of `before`.
+// out (count,) = what a convolution makes of `count` channels from `first` on, of row t. Before row 0 there are taps - 1 rows
+// of `before`.
 inline void convolve(const Recurrence& r, const float* before, const float* record, int t, int first, int count, float* out) {
-  const size_t C = size_t(channels_of(r)), width = record_width(r);
+  const size_t C = size_t(r.channels), width = record_width(r);
   if (r.tap_bias)
     std::copy_n(r.tap_bias + first, count, out);
   else
@@ -42,11 +40,16 @@ inline void convolve(const Recurrence& r, const float* before, const float* reco
     const float* tap = r.tap + size_t(w) * C + first;
     for (int c = 0; c < count; c++) out[c] += tap[c] * x[c];
   }
+}
+
+inline float silu(float x) { return x / (1.0f + std::exp(-x)); }
+
+inline void silu_of(float* out, int count) {
   int c = 0;
 #if RAPID_WIDE
   for (; c + 16 <= count; c += 16) _mm512_storeu_ps(out + c, silu512(_mm512_loadu_ps(out + c)));
 #endif
-  for (; c < count; c++) out[c] /= 1.0f + std::exp(-out[c]);
+  for (; c < count; c++) out[c] = silu(out[c]);
 }
 
 // x (count,), scaled to a length of `length`.
@@ -117,7 +120,7 @@ template <class Give>
 void recur(const Recurrence& r, int head, const float* before, const float* record, int count, const float* state, float* into,
            int settled, float* space, const Give& give) {
   const int K = r.key_dim, V = r.value_dim, key_head = head / (r.value_heads / r.key_heads);
-  const int keys = r.key_heads * K, C = channels_of(r);
+  const int keys = r.key_heads * K, C = r.channels;
   float *const matrix = space, *const q = matrix + matrix_floats(r), *const k = q + K;
   float *const v = k + K, *const found = v + V, *const out = found + V;
   const float* from = state;
@@ -126,6 +129,7 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
     convolve(r, before, record, t, key_head * K, K, q);
     convolve(r, before, record, t, keys + key_head * K, K, k);
     convolve(r, before, record, t, 2 * keys + head * V, V, v);
+    silu_of(q, 2 * K + V);  // they lie one behind the other
     const float* const own = record + size_t(t) * record_width(r) + C;
     const float x = own[r.rates.rows - r.value_heads + head] + r.bias[head];
     const float step = x > 20.0f ? x : std::log1p(std::exp(x)), kept = std::exp(r.decay[head] * step);
@@ -148,15 +152,13 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
 
 // The last taps - 1 rows that are convolved, of those before and the first `settled` of the record.
 inline void last_inputs(const Recurrence& r, const float* before, const float* record, int settled, float* into) {
-  const int C = channels_of(r), kept = r.taps - 1;
+  const int C = r.channels, kept = r.taps - 1;
   for (int w = 0; w < kept; w++) {
     const int row = settled - kept + w;
     const float* from = row < 0 ? before + size_t(row + kept) * C : record + size_t(row) * record_width(r);
     std::copy(from, from + C, into + size_t(w) * C);
   }
 }
-
-inline float silu(float x) { return x / (1.0f + std::exp(-x)); }
 
 // How many numbers of a row the norm takes together.
 inline int normed_together(const Recurrence& r) { return r.skip ? r.together : r.value_dim; }

@@ -70,7 +70,8 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
       key_bytes = row_bytes(kv, l->rotated), value_bytes = row_bytes(kv, l->rank);
     } else if (const Recurrence* r = layer.recurrence) {
       qkv += size_t(r->rates.rows);
-      queries = 0, query = mixed = D, out = widest = size_t(r->value_heads) * size_t(r->value_dim);
+      queries = 0, query = mixed = D;
+      out = widest = r->value_heads ? size_t(r->value_heads) * size_t(r->value_dim) : size_t(r->channels);
       key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     } else {
       queries = 0, query = mixed = D, out = widest = H * D;
@@ -117,7 +118,8 @@ struct Places {
       row = std::max(row, (widths.key_bytes + widths.value_bytes) / sizeof(float));
       own_floats = std::max(own_floats, layer.latent ? latent_floats(layer.latent->rank, layer.latent->rotated, rows)
                                                      : attend_floats(kv, layer.head_dim, rows));
-      if (layer.recurrence) recurring = std::max(recurring, recur_floats(*layer.recurrence));
+      if (const Recurrence* r = layer.recurrence)
+        recurring = std::max({recurring, recur_floats(*r), size_t(r->value_heads ? 0 : r->channels)});
       if (layer.recurrence) of_heads = std::max(of_heads, widths.out);
     }
     size_t floats = 0;

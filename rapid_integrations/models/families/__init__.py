@@ -24,6 +24,7 @@ from rapid_integrations.models.families import (
     granite,
     granite_hybrid,
     hunyuan,
+    lfm2,
     llama,
     llama4,
     mixtral,
@@ -36,7 +37,7 @@ from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
     *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
-    *(granite_hybrid, hunyuan, llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
+    *(granite_hybrid, hunyuan, lfm2, llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -54,6 +55,7 @@ _TEXT_PARTS = {
     "Gemma3nTextModel": "Gemma3nForCausalLM",
     "Gemma4TextModel": "Gemma4ForCausalLM",
     "Llama4ForCausalLM": "Llama4ForCausalLM",
+    "Lfm2Model": "Lfm2ForCausalLM",
     "Qwen3_5TextModel": "Qwen3_5ForCausalLM",
     "Qwen3_5MoeTextModel": "Qwen3_5MoeForCausalLM",
 }

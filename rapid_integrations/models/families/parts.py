@@ -18,6 +18,7 @@ from rapid_integrations.models.description import (
     LayerInputs,
     Mlp,
     NotDescribedError,
+    Recurrence,
     Rotation,
     Streams,
 )
@@ -110,7 +111,7 @@ def gated_mlp(module: Any, config: Any, name: str = "hidden_act") -> Mlp:
 
 def layer(
     module: Any,
-    own_attention: Attention,
+    own_attention: Attention | Recurrence,
     mlp: Mlp | Experts,
     norm: Callable[[Any], Norm] = rms_norm,
     residual: float = 1.0,
@@ -199,7 +200,7 @@ def decoder(
     `kv_heads` is for configurations that have several numbers of them.
     """
     base, config, head = model.base_model, model.config, model.lm_head
-    if getattr(base.rotary_emb, "rope_type", None) == "longrope" and rotations is None:
+    if rotations is None and getattr(base.rotary_emb, "rope_type", None) == "longrope":
         rotations = [long_rotation(config)]
     first: nn.Module = next(each.self_attn for each in base.layers if hasattr(each, "self_attn"))
     head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -54,7 +54,8 @@ GRANITE = {
     **{"hidden_size": 64, "intermediate_size": 32, "shared_intermediate_size": 96, "num_attention_heads": 2},
     **{"num_key_value_heads": 1, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_n_groups": 2},
 }
-SIZES = {"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE}
+LFM2 = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
+SIZES = {"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE, "lfm2": LFM2}
 FAMILIES = ("granitemoehybrid", "qwen3_next")
 
 
@@ -141,7 +142,7 @@ def in_steps(lm, text, *lengths):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize("family", ["granitemoehybrid", "lfm2", "qwen3_next", "qwen3_5_text"])
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
     ours = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -154,7 +155,7 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "lfm2"])
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization, family):
     lm = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
