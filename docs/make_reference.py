@@ -195,11 +195,15 @@ tokens attend to the latents themselves. For prompts, the keys and values of the
 operators, which compute all of it on GPUs. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer)
 and Kimi-Linear run in transformers' forward.
 
-Recurrent layers (Mamba, gated delta nets, lightning attention) and short convolutions keep a state in place of keys and
-values. It is kept at the start of a round, where a rejected draft is undone, and every 512 to 4,096 tokens of a prompt,
-where other prompts with the same beginning go on. The tokens behind it are read once more. transformers continues some
-of these families (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only: their prompts are slow
-behind the first 1,024 tokens. Prefixes of all of them are kept in memory, and not on disk.
+Recurrent layers (gated delta nets, Mamba, lightning attention) and short convolutions keep a state in place of keys and
+values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
+
+- **Described families** (Qwen3-Next, Qwen3.5, Granite 4, LFM2): what the newest tokens add to a state is recorded, so a
+  rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on disk, too. Drafts are chains, not
+  trees, and no layer is skipped.
+- **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
+  more. transformers continues some of them (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only:
+  their prompts are slow behind the first 1,024 tokens. Their prefixes are kept in memory, and not on disk.
 
 {families}
 
@@ -263,7 +267,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
     "deepseek_v2": {"moe_intermediate_size": 1408},
     "stablelm": {"hidden_size": 2048},
-    **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16}),
+    **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16, "hidden_size": 2048}),
     "phi3": {
         "max_position_embeddings": 131072,
         "original_max_position_embeddings": 4096,
@@ -276,20 +280,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # Families of the table beside those that are described.
 FURTHER = (
     *("gpt2", "gpt_neox", "nanochat", "opt", "phimoe"),
-    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "glm_moe_dsa", "granitemoehybrid", "jamba"),
-    *("kimi_linear", "lfm2", "mamba2", "mpt", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv"),
-    *(
-        "bailing_hybrid",
-        "bamba",
-        "falcon_mamba",
-        "lfm2_moe",
-        "mamba",
-        "minimax",
-        "olmo_hybrid",
-        "zamba",
-        "zamba2",
-        "zaya",
-    ),
+    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "glm_moe_dsa", "jamba", "kimi_linear", "mamba2", "mpt"),
+    *("nemotron_h", "recurrent_gemma", "rwkv", "bailing_hybrid", "bamba", "falcon_mamba", "mamba", "minimax"),
+    *("olmo_hybrid", "zamba", "zamba2", "zaya"),
 )
 
 
