@@ -25,7 +25,9 @@ from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "experts", "latent"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "recurrent"])
+    if kind == "recurrent":
+        return recurrent_at_random(rng)
     if kind == "latent":
         return latent_at_random(rng)
     if kind == "experts":
@@ -56,6 +58,37 @@ def experts_at_random(rng):
     else:
         shape["global_head_dim"] = rng.choice([64, 512])
         made = tiny("gemma4_text", **(EXPERTS_BESIDE | shape | {"top_k_experts": taken}))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
+
+
+def recurrent_at_random(rng):
+    """Return a model with gated delta nets, Mamba2 or short convolutions, with small numbers."""
+    keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
+    shape = {"hidden_size": 32 * rng.randint(2, 4), "intermediate_size": 96, "num_key_value_heads": 1}
+    kind = rng.choice(["granitemoehybrid", "lfm2", "qwen3_5_text", "qwen3_next"])
+    if kind == "granitemoehybrid":
+        shape |= {"hidden_size": 64, "num_attention_heads": 2, "shared_intermediate_size": 64, "mamba_d_conv": taps}
+        shape |= {
+            "mamba_n_heads": 4,
+            "mamba_d_head": 32,
+            "mamba_d_state": keys,
+            "mamba_n_groups": rng.choice([1, 2, 4]),
+        }
+    elif kind == "lfm2":
+        shape |= {
+            "num_attention_heads": shape["hidden_size"] // 32,
+            "conv_L_cache": taps,
+            "conv_bias": rng.random() < 0.5,
+        }
+    else:
+        shape |= {"head_dim": 32, "linear_num_key_heads": heads, "linear_num_value_heads": heads * rng.choice([1, 2])}
+        shape |= {"linear_key_head_dim": keys, "linear_value_head_dim": 32 * rng.randint(1, 4)}
+        shape |= {"linear_conv_kernel_dim": taps, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
+    made = tiny(kind, **shape)
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
@@ -97,8 +130,11 @@ def read_at_random(rng):
         )[0]
         assert logits.isfinite().all()
         if rng.random() < 0.4:
-            cache.rollback(rng.randint(1, cache.length))
-    tree_at_random(rng, lm, cache)
+            cache.rollback(cache.reusable(rng.randint(1, cache.length)))
+        if rng.random() < 0.3:
+            cache.keep(cache.length, [])
+    if lm.reads_trees:
+        tree_at_random(rng, lm, cache)
     share_at_random(rng, lm, cache)
 
 
@@ -121,8 +157,10 @@ def share_at_random(rng, lm, cache):
     """Let several readers go on from rows that they share, in one pass and each for itself."""
     caches = [cache]
     for _ in range(rng.randint(1, 5)):
-        length = rng.randint(1, cache.length)
-        fork = rng.choice([each for each in caches if each.length >= length]).fork(length, length + 100)
+        length = rng.randint(1, max(1, cache.length))
+        of = rng.choice([each for each in caches if each.length >= length] or [cache])
+        length = of.reusable(min(length, of.length))
+        fork = of.fork(length, length + 100)
         if more := rng.choice([0, 0, 1, 40, 80]):
             lm.forward([Rows(torch.randint(1, 200, (more,)), fork, 0)])
         caches.append(fork)
@@ -130,7 +168,9 @@ def share_at_random(rng, lm, cache):
     for each in caches:
         if each.length < each.capacity - 5:
             new = rng.randint(1, 5)
-            parents = rng.choice([None, tuple(rng.randint(-1, row - 1) for row in range(new))])
+            parents = (
+                rng.choice([None, tuple(rng.randint(-1, row - 1) for row in range(new))]) if lm.reads_trees else None
+            )
             rows.append(Rows(torch.randint(1, 200, (new,)), each, 1, parents=parents))
     if rows:
         assert all(logits.isfinite().all() for logits in lm.forward(rows))
