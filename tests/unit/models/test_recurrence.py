@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.cache import RecordedState
 from rapid_integrations.cache import Rows as CacheRows
 from rapid_integrations.cache.arena import Arena
@@ -11,9 +12,13 @@ from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models.description import RowsOf
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.recurrence import TakenRecurrence, changed, state_shape
+from rapid_integrations.models.vocabulary import Vocabulary
 from tests.toys.decoders import error
+from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import TEXT, ids, tiny
+from tests.toys.models import EOS_ID, byte_tokenizer, words
 
 KERNELS = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
@@ -262,3 +267,33 @@ def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
     given = lm.transformers_copy(torch.float32).state_dict()
     assert given.keys() == before.keys()
     assert all(torch.equal(given[name], before[name]) for name in before)
+
+
+@KERNELS
+@pytest.mark.parametrize("law", ["target", "augmented"])
+@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_5_text"])
+def test_answers_do_not_depend_on_who_proposes_nor_on_company(family, law):
+    target = LoadedModel(
+        HuggingFaceLM(model(torch.bfloat16, family, max_position_embeddings=4096), take_over=True),
+        Vocabulary(byte_tokenizer(), frozenset({EOS_ID})),
+    )
+    prompts = [Prompt.from_context(words(seed, 80), "which words?") for seed in range(3)]
+
+    def asked(proposer, length):
+        return {
+            "sampling": SamplingParams(max_new_tokens=40, seed=7),
+            "speculation": SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=5.0),
+        }
+
+    with RapidEngine(
+        target,
+        embedder=HashEmbedder(threshold=-1.0),
+        compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
+    ) as engine:
+        expected = [engine.generate(prompt, **asked("none", 1)).token_ids for prompt in prompts]
+        for proposer, length in (("drafter", 4), ("prompt_lookup", 16), ("hybrid", 1), ("tree_hybrid", 8)):
+            assert engine.generate(prompts[0], **asked(proposer, length)).token_ids == expected[0]
+        # in one pass with others, which draft or do not
+        ways = [asked(*way) for way in (("drafter", 3), ("none", 1), ("tree_hybrid", "auto"))]
+        streams = [engine.stream(prompt, **way) for prompt, way in zip(prompts, ways, strict=True)]
+        assert [tuple(token for piece in each for token in piece.token_ids) for each in streams] == expected
