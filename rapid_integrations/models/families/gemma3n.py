@@ -6,25 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from rapid_integrations.kernels.layers import Norm
-from rapid_integrations.models.description import (
-    Alternation,
-    Attention,
-    Decoder,
-    Laurel,
-    Layer,
-    Streams,
-)
+from rapid_integrations.models.description import Alternation, Attention, Decoder, Laurel, Streams
+from rapid_integrations.models.families.gemma import decoder_of_kinds
 from rapid_integrations.models.families.parts import (
-    decoder,
     gated_mlp,
+    layer_between_norms,
     layer_input,
     layer_inputs,
     rms_norm,
-    rotation_of,
     rounded,
     sliding,
 )
-from rapid_integrations.models.families.parts import embedding_scale as scale_of
 
 
 def describe(model: Any) -> Decoder:
@@ -37,28 +29,19 @@ def describe(model: Any) -> Decoder:
         if not each.self_attn.is_kv_shared_layer:
             last[kind] = index
         mlp = gated_mlp(each.mlp, config, "hidden_activation")
-        layers.append(
-            Layer(
-                attention=_attention(each.self_attn, sliding(config, index), kinds.index(kind), last[kind]),
-                mlp=replace(mlp, sparsity=each.mlp.activation_sparsity),
-                before_attention=rms_norm(each.input_layernorm),
-                after_attention=rms_norm(each.post_attention_layernorm),
-                before_mlp=rms_norm(each.pre_feedforward_layernorm),
-                after_mlp=rms_norm(each.post_feedforward_layernorm),
-                input=layer_input(each, config),
-                alternation=_alternation(each.altup, config),
-                laurel=Laurel(
-                    each.laurel.linear_left, each.laurel.linear_right, rms_norm(each.laurel.post_laurel_norm)
-                ),
-            )
-        )
-    return decoder(
+        own = _attention(each.self_attn, sliding(config, index), kinds.index(kind), last[kind])
+        laurel = each.laurel
+        others: dict[str, Any] = {
+            "input": layer_input(each, config),
+            "alternation": _alternation(each.altup, config),
+            "laurel": Laurel(laurel.linear_left, laurel.linear_right, rms_norm(laurel.post_laurel_norm)),
+        }
+        layers.append(layer_between_norms(each, own, replace(mlp, sparsity=each.mlp.activation_sparsity), **others))
+    return decoder_of_kinds(
         model,
         layers,
         rms_norm(base.norm),
-        rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
-        embedding_scale=scale_of(base.embed_tokens),
-        logit_softcap=config.final_logit_softcapping,
+        kinds,
         inputs=layer_inputs(base, rounded(base.hidden_size**-0.5, dtype), rounded(0.5**0.5, dtype)),
         streams=Streams(tuple(base.altup_projections), tuple(base.altup_unembed_projections), config.altup_active_idx),
     )

@@ -5,25 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from rapid_integrations.kernels.layers import Branches, Norm, Routing
-from rapid_integrations.models.description import (
-    Attention,
-    Decoder,
-    Experts,
-    Layer,
-    NotDescribedError,
-    Stack,
-)
+from rapid_integrations.models.description import Attention, Decoder, Experts, NotDescribedError, Stack
+from rapid_integrations.models.families.gemma import decoder_of_kinds
 from rapid_integrations.models.families.parts import (
     activation,
-    decoder,
     gated_mlp,
+    layer_between_norms,
     layer_input,
     layer_inputs,
     rms_norm,
-    rotation_of,
     sliding,
 )
-from rapid_integrations.models.families.parts import embedding_scale as scale_of
 
 
 def describe(model: Any) -> Decoder:
@@ -38,37 +30,21 @@ def describe(model: Any) -> Decoder:
     for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
         if not each.self_attn.is_kv_shared_layer:
             last[kind] = index
-        layers.append(
-            Layer(
-                attention=_attention(each.self_attn, config, index, kinds.index(kind), last[kind]),
-                mlp=gated_mlp(each.mlp, config, "hidden_activation"),
-                before_attention=rms_norm(each.input_layernorm),
-                after_attention=rms_norm(each.post_attention_layernorm),
-                before_mlp=rms_norm(each.pre_feedforward_layernorm),
-                after_mlp=rms_norm(each.post_feedforward_layernorm),
-                input=layer_input(each, config) if inputs else None,
-                scale=each.layer_scalar,
-                beside=_experts(each, config) if config.enable_moe_block else None,
-            )
-        )
-    return decoder(
-        model,
-        layers,
-        rms_norm(base.norm),
-        rotations=[rotation_of(base.rotary_emb, kind) for kind in kinds],
-        embedding_scale=scale_of(base.embed_tokens),
-        logit_softcap=config.final_logit_softcapping,
-        inputs=inputs,
-        kv_heads=config.num_attention_heads // base.layers[0].self_attn.num_key_value_groups,
-    )
+        own = _attention(each.self_attn, config, index, kinds.index(kind), last[kind])
+        others: dict[str, Any] = {
+            "input": layer_input(each, config) if inputs else None,
+            "scale": each.layer_scalar,
+            "beside": _experts(each, config) if config.enable_moe_block else None,
+        }
+        layers.append(layer_between_norms(each, own, gated_mlp(each.mlp, config, "hidden_activation"), **others))
+    kv_heads = config.num_attention_heads // base.layers[0].self_attn.num_key_value_groups
+    return decoder_of_kinds(model, layers, rms_norm(base.norm), kinds, inputs=inputs, kv_heads=kv_heads)
 
 
 def _attention(own: Any, config: Any, index: int, rotation: int, last: int) -> Attention:
     query, shared = rms_norm(own.q_norm), own.is_kv_shared_layer
-    shape: dict[str, Any] = {
-        "kv_heads": config.num_attention_heads // own.num_key_value_groups,
-        "head_dim": own.head_dim,
-    }
+    kv_heads = config.num_attention_heads // own.num_key_value_groups
+    shape: dict[str, Any] = {"kv_heads": kv_heads, "head_dim": own.head_dim}
     places: dict[str, Any] = {"window": sliding(config, index), "rotation": rotation}
     if shared:
         return Attention((own.q_proj,), own.o_proj, 1.0, query=query, key=query, keys_of=last, **shape, **places)

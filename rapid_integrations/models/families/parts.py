@@ -126,6 +126,21 @@ def layer(
     )
 
 
+def layer_between_norms(
+    module: Any, own_attention: Attention, mlp: Mlp, norm: Callable[[Any], Norm] = rms_norm, **others: Any
+) -> Layer:
+    """Describe a layer with norms before and behind both of its parts, as Gemma has it; `others` are of `Layer`."""
+    return Layer(
+        attention=own_attention,
+        mlp=mlp,
+        before_attention=norm(module.input_layernorm),
+        after_attention=norm(module.post_attention_layernorm),
+        before_mlp=norm(module.pre_feedforward_layernorm),
+        after_mlp=norm(module.post_feedforward_layernorm),
+        **others,
+    )
+
+
 def layer_input(module: Any, config: Any) -> LayerInput:
     """Describe what a layer of Gemma adds of its own input: `per_layer_input_gate` and `per_layer_projection`."""
     gate, projection = module.per_layer_input_gate, module.per_layer_projection
