@@ -212,9 +212,11 @@ def _same_rotation(theirs: Any, ours: Any) -> bool:
 
 def same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
     """Return whether transformers' tokenizer gives the same tokens and renders the same messages as ours."""
-    backend = type(theirs.backend_tokenizer).from_str(theirs.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
+    backend = theirs.backend_tokenizer
+    if backend.truncation is not None or backend.padding is not None:
+        backend = type(backend).from_str(backend.to_str())  # a copy takes half a second of a large vocabulary
+        backend.no_truncation()
+        backend.no_padding()
     longest = [
         None if length is None or not 0 < length < _NOBODY_SAID else length
         for length in (theirs.model_max_length, ours.model_max_length)

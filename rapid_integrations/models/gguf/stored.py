@@ -51,7 +51,7 @@ from rapid_integrations.packaged.checked import is_checked, key_of, remember
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 _DTYPE = torch.bfloat16  # the kernels'
-_PROBE_TOKENS = 24
+_PROBE_TOKENS = 8  # each reads all weights
 
 
 class StoredLM(DecoderLM):
@@ -127,7 +127,9 @@ def load_stored(
     # PyTorch's operators would unpack the blocks at each step.
     if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
-    key, folder = _key(headers), _kept(headers)
+    digest = _digest(headers)
+    key, kept = key_of(digest, environment(_DTYPE, None)), _kept(headers[0].path, digest)
+    folder = kept
     known = _tokenizer_of(folder) if is_checked(key) else None
     tokenizer: Any = known
     if known is None:  # what only the first start needs is let go of before the weights are read
@@ -137,7 +139,7 @@ def load_stored(
     lm = StoredLM(skeleton, name, folder, config)
     if known is None:
         _require_numbers(path, lm)
-        if isinstance(tokenizer, QuickTokenizer) and folder == _kept(headers):
+        if isinstance(tokenizer, QuickTokenizer) and folder == kept:
             remember(key)
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
@@ -208,18 +210,15 @@ def _require_numbers(path: Path, lm: StoredLM) -> None:
         raise ModelLoadError(f"{path} could not be loaded: {error}") from None
 
 
-def _key(headers: Sequence[GgufHeader]) -> str:
-    """Return a digest of what the first start's checks depend on, but for the weights' own numbers."""
-    return key_of(_digest(headers), environment(_DTYPE, None))
-
-
-def _kept(headers: Sequence[GgufHeader]) -> Path:
-    first = headers[0].path
-    return home() / "gguf" / f"{first.parent.name}-{first.stem}-{_digest(headers)[:16]}"
+def _kept(first: Path, digest: str) -> Path:
+    return home() / "gguf" / f"{first.parent.name}-{first.stem}-{digest[:16]}"
 
 
 def _digest(headers: Sequence[GgufHeader]) -> str:
-    """Return a digest of the files' headers and places. A changed file has another one."""
+    """Return a digest of the files' headers and places. A changed file has another one.
+
+    The first start's checks depend on it and on `environment`, and on the weights' own numbers beside.
+    """
     digest = hashlib.sha256()
     for header in headers:
         status = header.path.stat()
