@@ -43,12 +43,15 @@ def byte_level(header: GgufHeader) -> tuple[Tokenizer, dict[str, Any]] | None:
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
     name = header.metadata.get("tokenizer.ggml.pre")
-    if header.metadata.get("tokenizer.ggml.model") != "gpt2" or name not in {*AS_GPT_2, *SINGLE_DIGITS, *SPLITS}:
+    known = (name is None or isinstance(name, str)) and name in {*AS_GPT_2, *SINGLE_DIGITS, *SPLITS}
+    if not known or header.metadata.get("tokenizer.ggml.model") != "gpt2":
         return None
     try:
         tokens, pairs = header.array("tokenizer.ggml.tokens"), header.array("tokenizer.ggml.merges")
         kinds = header.array(_KINDS) if _KINDS in header.metadata else [0] * len(tokens)
     except (KeyError, UnicodeDecodeError):
+        return None
+    if not all(strings and isinstance(strings[0], str) for strings in (tokens, pairs)):  # all others are of its kind
         return None
     settings = _settings_of(header, tokens)
     vocabulary = {token: index for index, token in enumerate(tokens)}

@@ -4,7 +4,7 @@ Nothing is dequantised and nothing is written but the tokenizer, a few megabytes
 matrices are put into panels one by one, and what was read of the file is let go of. The embedding table stays in the
 file, of which a step reads the rows of its tokens.
 
-The first start of a file converts its tokenizer with transformers' code, and compares the model with transformers' own
+The first start of a file converts its tokenizer (`tokenizer`), and compares the model with its family's forward pass
 (`comparison`). If nothing differs, that is remembered under a digest of the file's header and of all else that the
 result depends on, and later starts need no transformers (see `quick_start`).
 """
@@ -135,7 +135,7 @@ def load_stored(
     if known is None:  # what only the first start needs is let go of before the weights are read
         tokenizer, folder = _converted(path, headers[0], config, folder)
         compare(name, config, weights)
-        _give_memory_back()
+    _give_memory_back()
     lm = StoredLM(skeleton, name, folder, config)
     if known is None:
         _require_numbers(path, lm)
@@ -145,7 +145,7 @@ def load_stored(
 
 
 def _give_memory_back() -> None:
-    """Let the system have what was freed; glibc keeps it otherwise (210 MB after the comparison of a 1.5B model)."""
+    """Let the system have what was freed; glibc keeps it (25 MB behind a tokenizer of 150,000 tokens)."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or another system
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -160,7 +160,7 @@ def _tokenizer_of(folder: Path) -> QuickTokenizer | None:
 
 
 def _converted(path: Path, header: GgufHeader, config: dict[str, Any], folder: Path) -> tuple[Any, Path]:
-    """Convert the tokenizer with transformers' code; return it, and the folder in which it is kept.
+    """Convert the tokenizer; return it, and the folder in which it is kept.
 
     It is a `QuickTokenizer` if that does the same. The folder is a temporary one of this process if `folder` cannot be
     written.

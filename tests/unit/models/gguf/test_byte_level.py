@@ -93,6 +93,8 @@ def test_what_else_a_file_says(tmp_path, monkeypatch, options):
         {"tokens": [*TOKENS, "th"]},
         {"tokens": [*TOKENS, "<｜begin▁of▁sentence｜>"]},
         {"padding_token_id": len(TOKENS)},
+        {"tokens": list(range(300)), "kinds": False},
+        {"merges": [1, 2]},
     ],
     ids=str,
 )
