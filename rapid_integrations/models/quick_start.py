@@ -156,10 +156,21 @@ def _key(folder: Path, weights: dict[str, Tensor], dtype: torch.dtype, quantizat
 def environment(dtype: torch.dtype, quantization: Quantization | None) -> list[Any]:
     """Return what the checks of a model depend on beside its files: arguments, kernels, machine, versions, code."""
     library = native_library() if dtype == torch.bfloat16 else None
-    kernels = "" if library is None else hashlib.sha256(Path(library._name).read_bytes()).hexdigest()
+    kernels = "" if library is None else _digest_of(Path(library._name))
     machine = [platform.machine(), torch.backends.cpu.get_cpu_capability(), native_variant(), why_not_native()]
     versions = [version(each) for each in _LIBRARIES]
     return [dtype, quantization, kernels, machine, versions, _code()]
+
+
+def _digest_of(library: Path) -> str:
+    """Return what identifies the kernels: their content, or their name, which has a digest of their sources.
+
+    Kernels that could not be kept are loaded from a temporary folder, which is gone by now.
+    """
+    try:
+        return hashlib.sha256(library.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return library.name
 
 
 @lru_cache(maxsize=1)
@@ -212,9 +223,11 @@ def _same_rotation(theirs: Any, ours: Any) -> bool:
 
 def same_tokenizer(theirs: Any, ours: QuickTokenizer) -> bool:
     """Return whether transformers' tokenizer gives the same tokens and renders the same messages as ours."""
-    backend = type(theirs.backend_tokenizer).from_str(theirs.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
+    backend = theirs.backend_tokenizer
+    if backend.truncation is not None or backend.padding is not None:
+        backend = type(backend).from_str(backend.to_str())  # a copy takes half a second of a large vocabulary
+        backend.no_truncation()
+        backend.no_padding()
     longest = [
         None if length is None or not 0 < length < _NOBODY_SAID else length
         for length in (theirs.model_max_length, ours.model_max_length)

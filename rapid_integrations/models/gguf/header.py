@@ -75,6 +75,32 @@ class GgufHeader:
         """The number of bytes of which every tensor's offset is a multiple."""
         return int(self.metadata.get("general.alignment", 32))
 
+    def array(self, key: str) -> list[Any]:
+        """Return all elements of an array of strings or numbers, of which `metadata` may have the length only.
+
+        Raises:
+            KeyError: there is no such array.
+            UnicodeDecodeError: a string is damaged.
+        """
+        start, end = self.spans[key]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            data = file.read(end - start)
+        at = _LENGTH.size + len(key.encode()) + 4  # behind the key and the type of its value
+        if int.from_bytes(data[at - 4 : at], "little") != _ARRAY:
+            raise KeyError(f"{key} is no array")
+        element, count = struct.unpack_from("<IQ", data, at)
+        at += 12
+        if element != _STRING:
+            return list(struct.unpack_from(f"<{count}{_FORMATS[element][1]}", data, at))
+        strings, length_at = [], _LENGTH.unpack_from
+        for _ in range(count):
+            at += 8
+            behind = at + length_at(data, at - 8)[0]
+            strings.append(data[at:behind].decode("utf-8"))
+            at = behind
+        return strings
+
 
 def read_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file.

@@ -391,3 +391,12 @@ def test_a_second_start_imports_no_transformers(folder, tmp_path, kernels):
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert second.stdout.strip() == "[]"
+
+
+def test_kernels_that_were_not_kept_have_their_name(tmp_path):
+    """They are loaded from a temporary folder. A file is known by its content, wherever it lies."""
+    one, other = tmp_path / "kernels-1.so", tmp_path / "kernels-2.so"
+    gone = {quick_start._digest_of(each) for each in (one, other)}
+    for each in (one, other):
+        each.write_bytes(b"the same")
+    assert len(gone) == 2 and len({quick_start._digest_of(each) for each in (one, other)} - gone) == 1

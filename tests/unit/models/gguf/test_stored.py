@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -13,7 +15,7 @@ from rapid_integrations.config import home as home_of
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
-from rapid_integrations.models.gguf import stored
+from rapid_integrations.models.gguf import comparison, plain_pass, stored
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from tests.toys.gguf_file import write_gguf
@@ -27,6 +29,7 @@ pytestmark = [
 
 IDS = torch.arange(3, 83)
 MERGES = (("t", "h"),)
+SPARED = ("transformers.modeling_utils", "transformers.models", "torch._dynamo", "scipy", "sympy", "gguf")
 ROUNDED = 0.08  # random weights make much of what is rounded off; a wrong one is above 0.3
 TOKENIZER = byte_tokenizer(merges=MERGES)
 SHAPE = {
@@ -215,6 +218,67 @@ def test_rows_in_a_wrong_order_are_noticed(tmp_path, rows_packed_wrongly):
     path, _ = write(tmp_path, "llama")
     with pytest.raises(UnsupportedModelError, match="differs from transformers"):
         load(path)
+
+
+def _other_epsilon(skeleton):
+    for module in skeleton.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.variance_epsilon = 1.0
+
+
+def _of_attention(name, value):
+    def spoil(skeleton):
+        for layer in skeleton.base_model.layers:
+            setattr(layer.self_attn, name, value)
+
+    return spoil
+
+
+FAULTS = {
+    "angles": lambda skeleton: skeleton.base_model.rotary_emb.inv_freq.mul_(3.0),
+    "epsilon": _other_epsilon,
+    "scale": _of_attention("scaling", 1.0),
+    "window": _of_attention("sliding_window", 2),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_description_is_noticed(tmp_path, monkeypatch, fault):
+    """The engine computes with other numbers than the file says."""
+    right = comparison.model_of
+
+    def wrong(config, weights):
+        built = right(config, weights)
+        FAULTS[fault](built)
+        return built
+
+    path, _ = write(tmp_path, "llama")
+    monkeypatch.setattr(comparison, "model_of", wrong)
+    with pytest.raises(UnsupportedModelError, match="differs from transformers"):
+        load(path)
+
+
+def test_transformers_has_the_last_word(tmp_path, monkeypatch):
+    path, model = write(tmp_path)
+    monkeypatch.setattr(plain_pass, "logits_of", lambda config, weights, ids: torch.ones(len(ids), len(TOKENIZER)))
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and error(loaded, model) < ROUNDED
+
+
+@pytest.mark.process
+def test_a_first_start_imports_no_models_of_transformers(tmp_path, home, kernels):
+    path, _ = write(tmp_path)
+    if kernels.exists():
+        shutil.copytree(kernels, home / "kernels")
+    code = f"""
+import sys
+from rapid_integrations.models import loader
+print(type(loader.load({str(path)!r}, dtype="bfloat16").lm).__name__)
+print([name for name in {SPARED!r} if name in sys.modules])
+"""
+    for start in ("first", "later"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        assert done.stdout.splitlines() == ["StoredLM", "[]"], (start, done.stdout + done.stderr)
 
 
 def test_a_home_that_cannot_be_written(tmp_path, home, monkeypatch):
