@@ -58,7 +58,7 @@ def describe(model: Any) -> Decoder:
 def decoder_of_kinds(
     model: Any, layers: Sequence[Layer], norm: Norm, kinds: Sequence[str] | None, **others: Any
 ) -> Decoder:
-    """Describe a Gemma whose kinds of layers have angles of their own, if `kinds` are given; `others`: see `decoder`."""
+    """Describe a Gemma whose kinds of layers have angles of their own, if `kinds` are given; see `decoder`."""
     rotary = model.base_model.rotary_emb
     return decoder(
         model,
