@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.toys.gguf_experts import IDS, TOKENIZER
+from tests.toys import gguf_hybrids
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,33 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)  # so that many tokens are likely
     path = write_family(tmp_path / "tiny.gguf", model, lambda name: None, tokenizer__ggml__pre="gpt-2")
-    server = served(path)
+    compare(served(path), model, lengths)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        *((family, {}) for family in gguf_hybrids.ARCHITECTURES),
+        ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 2}}),  # nothing is tiled
+        ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 8}, "formats": gguf_hybrids.mixed}),
+        ("qwen3_5_text", {"predicting": 0, "attention__recurrent_layers": [True, True, True, False]}),
+        ("qwen3_next", {"earlier": True, "formats": gguf_hybrids.mixed}),
+        ("qwen3_5_moe_text", {"fused": True}),
+    ],
+    ids=str,
+)
+def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, family, options):
+    options = dict(options)
+    model = gguf_hybrids.made(family, scale=0.5, **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    formats = options.pop("formats", lambda name: None)
+    metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
+    path = gguf_hybrids.write_hybrid(tmp_path / "tiny.gguf", model, formats, **metadata)
+    compare(served(path), model, LENGTHS)
+
+
+def compare(server, model, lengths):
     for length in lengths:
         theirs = probabilities(server, IDS[:length])
         with torch.inference_mode():
